@@ -1,0 +1,492 @@
+"""What classifier and regressor share: validation, fitting, evaluation, persistence."""
+
+import math
+import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rtdl_num_embeddings import compute_bins
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor, nn
+
+from skmode import nn as mode
+from skmode._encoding import TableEncoder, is_table, validate_array
+from skmode._training import (
+    BLOCK_ROWS,
+    OPTIMIZERS,
+    EpochProgress,
+    MixtureNet,
+    Rows,
+    Watch,
+    make_early_stopping,
+    make_schedule,
+    optimizer_options,
+    seeded,
+)
+from skmode.nn.activations import ACTIVATIONS
+
+# Up to this many rows one batch holds all of them, and training runs in double precision: small
+# tables cost nothing, and their fit does not depend on the order of the rows.
+FULL_BATCH_ROWS = 128
+# early_stopping="auto" holds rows out from this many on; fewer would make a noisy validation part.
+EARLY_STOPPING_ROWS = 500
+# Rows of the training part on which the gate is watched where nothing is held out.
+WATCHED_ROWS = 512
+# A gate that sends more than this share of the rows to one expert has collapsed.
+COLLAPSED_SHARE = 0.98
+
+
+class RoutingCollapseWarning(UserWarning):
+    """The gate sends nearly every row to the same expert."""
+
+
+class BaseMoDE(BaseEstimator):
+    """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_experts": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "distillation": [StrOptions({"mean", "pairwise"})],
+        "mixing": [StrOptions({"representation", "likelihood", "expected"})],
+        "gate": [StrOptions({"dense", "sparse"})],
+        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "gate_hidden_layer_sizes": ["array-like"],
+        "gate_temperature": [Interval(Real, 0, None, closed="neither")],
+        "balance": [Interval(Real, 0, None, closed="left")],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "numeric_embedding": [StrOptions({"periodic", "piecewise_linear"}), None],
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "inference": [StrOptions({"mixture", "top_expert"})],
+        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"constant", "cosine"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = False
+        tags.target_tags.required = True
+        return tags
+
+    # What the two estimators add.
+
+    def _fit_target(self, y: Any, sample_weight: NDArray[np.float64]) -> None:
+        raise NotImplementedError
+
+    def _encode_target(self, y: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _check_target(self, y: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _make_task_loss(self) -> mode.CrossEntropy | mode.RegressionLoss:
+        raise NotImplementedError
+
+    def _target_weight(self, y: NDArray[Any]) -> NDArray[np.float64] | None:
+        return None
+
+    # Fitting.
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        epochs: int,
+        first: bool,
+        partial: bool = False,
+    ) -> Any:
+        """Train for some epochs.
+
+        `first` builds encoder and net, otherwise they go on. A `partial` fit holds nothing out
+        and keeps its learning rate constant, for it cannot know how many calls will follow.
+        """
+        self._check_combinations()
+        X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
+        random_state = check_random_state(self.random_state)
+        if first:
+            self._fit_target(y, sample_weight)
+            self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+        rows = self._make_rows(X, y, sample_weight)
+        train, valid = (rows, None) if partial else self._split(rows, random_state)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        device = self._resolve_device()
+        with seeded(seed, device):
+            if first:
+                self._build_net(train, len(rows), device)
+            train, valid = (
+                part if part is None else part.to(device, self._dtype) for part in (train, valid)
+            )
+            self._train(train, valid, epochs, constant_rate=partial)
+        self._summarize(rows)
+        return self
+
+    def _check_combinations(self) -> None:
+        if self.gate == "sparse" and self.top_k > self.n_experts:
+            raise ValueError(
+                f"top_k must lie between 1 and n_experts={self.n_experts}, got {self.top_k}: "
+                "lower top_k or train more experts."
+            )
+        for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
+            sizes = np.atleast_1d(np.asarray(getattr(self, name)))
+            if sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1):
+                raise ValueError(
+                    f"{name} must hold positive integers, got {getattr(self, name)!r}: "
+                    "give the width of each layer."
+                )
+        if not np.size(self.hidden_layer_sizes):
+            raise ValueError(
+                "hidden_layer_sizes must name at least one layer, got (): "
+                "the last layer is the representation that the experts distil."
+            )
+
+    def _check_training_data(
+        self, X: Any, y: Any, sample_weight: Any, *, first: bool
+    ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+        """Validate; rows of weight zero are left out, as if they had not been passed."""
+        validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
+        X = self._check_input(X, reset=first)
+        y = self._check_target(y)
+        check_consistent_length(X, y)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        from_target = self._target_weight(y)
+        if from_target is not None:
+            weight = weight * from_target
+        kept = np.flatnonzero(weight)
+        if len(kept) == 0:
+            raise ValueError(
+                "At least one row needs a positive sample_weight, got zeros only: "
+                "pass weights above zero for the rows to learn from."
+            )
+        if len(kept) < len(weight):
+            X, y, weight = _safe_indexing(X, kept), y[kept], weight[kept]
+        return X, y, weight
+
+    def _check_input(self, X: Any, *, reset: bool) -> Any:
+        if is_table(X):
+            if 0 in X.shape:
+                what = "sample" if X.shape[0] == 0 else "feature"
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
+                    f"is required by {type(self).__name__}."
+                )
+        else:
+            X = validate_array(X, self)
+        if not reset:
+            validate_data(self, X=X, skip_check_array=True, reset=False)
+        return X
+
+    def _make_rows(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Rows:
+        numbers, codes = self.encoder_.transform(X)
+        weight = None
+        if not np.all(sample_weight == sample_weight[0]):
+            weight = torch.as_tensor(sample_weight / sample_weight.mean())
+        return Rows(
+            torch.as_tensor(numbers),
+            torch.as_tensor(codes),
+            torch.as_tensor(self._encode_target(y)),
+            weight,
+        )
+
+    def _split(self, rows: Rows, random_state: Any) -> tuple[Rows, Rows | None]:
+        """Hold out validation rows; a class with a single row stays in the training part."""
+        early_stopping = self.early_stopping
+        if early_stopping == "auto":
+            early_stopping = len(rows) >= EARLY_STOPPING_ROWS
+        if not early_stopping:
+            return rows, None
+        target = rows.target.numpy()
+        index = np.arange(len(rows))
+        stratify = None
+        if not rows.target.is_floating_point():
+            counts = np.bincount(target)
+            index = np.flatnonzero(counts[target] > 1)
+            n_valid = math.ceil(self.validation_fraction * len(index))
+            if len(index) and (counts > 1).sum() <= min(n_valid, len(index) - n_valid):
+                stratify = target[index]
+        if len(index) < 2:
+            raise ValueError(
+                "early_stopping=True needs at least two rows of one class to hold one out, got "
+                f"{len(rows)} row(s): pass more rows or early_stopping=False."
+            )
+        held_out = train_test_split(
+            index,
+            test_size=self.validation_fraction,
+            random_state=random_state,
+            stratify=stratify,
+        )[1]
+        kept = np.setdiff1d(np.arange(len(rows)), held_out)
+        return rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
+
+    def _resolve_device(self) -> str:
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"device={self.device!r} needs a CUDA device and torch finds none: "
+                'use device="auto" or "cpu", or install a CUDA build of torch.'
+            )
+        return self.device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.net_.module_.head.weight.dtype
+
+    def _build_net(self, train: Rows, n_rows: int, device: str) -> None:
+        batch_size = _resolve_batch_size(self.batch_size, n_rows)
+        precision = self.precision
+        if precision == "auto":
+            precision = "float64" if n_rows <= min(batch_size, FULL_BATCH_ROWS) else "float32"
+        module = self._build_module(train)
+        self.net_ = MixtureNet(
+            module.to(torch.float64 if precision == "float64" else torch.float32),
+            autocast=torch.bfloat16 if precision == "bf16" else None,
+            keep_optimizer=self.warm_start,
+            lr=self.learning_rate,
+            batch_size=batch_size,
+            device=device,
+            verbose=0,
+            **optimizer_options(self.optimizer, self.weight_decay),
+        ).initialize()
+
+    def _build_module(self, train: Rows) -> mode.MixtureOfExperts:
+        trunk = self._build_trunk(train)
+        width = trunk.out_features
+        gate_options = {
+            "hidden_layer_sizes": tuple(np.atleast_1d(self.gate_hidden_layer_sizes).astype(int)),
+            "activation": self.activation,
+            "temperature": self.gate_temperature,
+        }
+        if self.gate == "sparse":
+            gate = mode.SparseGate(width, self.n_experts, self.top_k, **gate_options)
+        else:
+            gate = mode.DenseGate(width, self.n_experts, **gate_options)
+        sizes = [int(size) for size in np.atleast_1d(self.hidden_layer_sizes)]
+        return mode.MixtureOfExperts(
+            trunk,
+            gate,
+            mode.MLPExperts(width, self.n_experts, sizes, self.activation, self.dropout),
+            nn.Linear(sizes[-1], self._n_outputs),
+            self._make_task_loss(),
+            mixing=self.mixing,
+            alpha=self.alpha,
+            distillation=self.distillation,
+            balance=self.balance,
+        )
+
+    def _build_trunk(self, train: Rows) -> mode.TabularTrunk:
+        numeric = self.encoder_.numeric_columns
+        scaler, bins = None, None
+        if numeric:
+            scaler = mode.RobustScaler(
+                torch.tensor([column.center for column in numeric]),
+                torch.tensor([column.scale for column in numeric]),
+                torch.tensor([i for i, column in enumerate(numeric) if column.has_missing]).long(),
+            )
+            if self.numeric_embedding == "piecewise_linear":
+                bins = _bin_edges(scaler(train.numbers)[0])
+        return mode.TabularTrunk(
+            scaler,
+            numeric_embedding=self.numeric_embedding,
+            bins=bins,
+            n_categories=[column.n_codes for column in self.encoder_.categorical_columns],
+        )
+
+    def _train(
+        self, train: Rows, valid: Rows | None, epochs: int, *, constant_rate: bool
+    ) -> None:
+        net = self.net_
+        if not hasattr(net, "optimizer_"):
+            net.initialize_optimizer()
+        for group in net.optimizer_.param_groups:
+            group["lr"] = group["initial_lr"] = self.learning_rate
+        watched = valid
+        if watched is None:
+            watched = train.select(torch.randperm(len(train))[:WATCHED_ROWS].sort().values)
+        watch = Watch(watched, valid is not None, self.inference == "top_expert")
+        callbacks: list[Any] = [("watch", watch)]
+        if valid is not None:
+            callbacks.append(("early_stopping", make_early_stopping(self.n_iter_no_change)))
+        if not constant_rate:
+            steps = epochs * math.ceil(len(train) / net.batch_size)
+            callbacks += make_schedule(self.learning_rate_schedule, steps)
+        if self.verbose:
+            callbacks.append(("progress", EpochProgress(epochs)))
+        callbacks += list(self.callbacks or [])
+        if net.train_epochs(train, epochs, callbacks):
+            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
+        self.validation_scores_ = None
+        if valid is not None:
+            measured = watch.measure(net.module_)
+            net.module_.eval()
+            self.validation_scores_ = {
+                name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")
+            }
+
+    def _summarize(self, rows: Rows) -> None:
+        self.history_ = list(self.net_.history)
+        self.loss_curve_ = [epoch["train_loss"] for epoch in self.history_]
+        self.n_iter_ = len(self.history_)
+        (gate,) = self._evaluate_rows(rows, _gate)
+        weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
+        usage = np.bincount(gate.argmax(axis=1), weights=weight, minlength=self.n_experts)
+        self.expert_usage_ = usage / usage.sum()
+        if self.n_experts > 1 and self.expert_usage_.max() > COLLAPSED_SHARE:
+            warnings.warn(
+                "Each expert should get some rows, and the gate sends "
+                f"{self.expert_usage_.max():.1%} of the training rows to expert "
+                f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try 0.1) or "
+                f"gate_temperature, or use fewer experts (now {self.n_experts}).",
+                RoutingCollapseWarning,
+                stacklevel=5,
+            )
+
+    # Evaluation.
+
+    def _evaluate(self, X: Any, function: Callable[..., tuple[Tensor, ...]]) -> list[Any]:
+        """Apply a function of (module, numbers, codes) to new rows, block by block."""
+        check_is_fitted(self, "net_")
+        numbers, codes = self.encoder_.transform(self._check_input(X, reset=False))
+        rows = Rows(torch.as_tensor(numbers), torch.as_tensor(codes), torch.empty(0), None)
+        return self._evaluate_rows(rows, function)
+
+    def _evaluate_rows(self, rows: Rows, function: Callable[..., tuple[Tensor, ...]]) -> list[Any]:
+        device = self._resolve_device()
+        module = self.net_.module_.to(device)
+        blocks = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), BLOCK_ROWS):
+                block = slice(start, start + BLOCK_ROWS)
+                numbers = rows.numbers[block].to(device, self._dtype)
+                result = function(module, numbers, rows.codes[block].to(device))
+                # Double precision from here on, so that probabilities sum to one.
+                blocks.append([part.cpu().double().numpy() for part in result])
+        return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+    @property
+    def _predictor(self) -> Callable[..., tuple[Tensor, ...]]:
+        return _top_expert if self.inference == "top_expert" else _mixture
+
+    def gate_proba(self, X):
+        """Weight of each expert in each row.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples, n_experts)
+            Gate probabilities; each row sums to one.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        (log_probabilities,) = self._evaluate(X, _gate)
+        return to_probabilities(log_probabilities)
+
+    def route(self, X):
+        """Top expert of each row: the one that answers with ``inference="top_expert"``.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of int64 of shape (n_samples,)
+            Position of the expert with the largest gate probability.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        (log_probabilities,) = self._evaluate(X, _gate)
+        return log_probabilities.argmax(axis=1)
+
+
+def _mixture(module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+    return (module(numbers, codes).prediction,)
+
+
+def _top_expert(
+    module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor
+) -> tuple[Tensor, ...]:
+    return (module.predict_top_expert(numbers, codes)[0],)
+
+
+def all_experts(
+    module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor
+) -> tuple[Tensor, ...]:
+    """Prediction of every expert alone, for `_evaluate`."""
+    return (module(numbers, codes, all_experts=True).expert_outputs,)
+
+
+def _gate(module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+    return (module.gate(module.trunk(numbers, codes)).log_probabilities,)
+
+
+def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponentials that sum to one over the last axis, whatever the rounding before."""
+    probabilities = np.exp(log_probabilities)
+    return probabilities / probabilities.sum(axis=-1, keepdims=True)
+
+
+def _resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
+    """About a hundred steps per epoch on large tables, at least a few on small ones."""
+    if batch_size != "auto":
+        return min(int(batch_size), n_rows)
+    if n_rows <= FULL_BATCH_ROWS:
+        return n_rows
+    return int(2 ** np.clip(round(math.log2(n_rows / 32)), 5, 8))
+
+
+def _bin_edges(scaled: Tensor) -> list[Tensor]:
+    """Quantiles of each scaled column; a constant column gets one bin around its value."""
+    bins = []
+    for column in scaled.T:
+        if column.min() == column.max():
+            bins.append(torch.stack([column[0] - 1, column[0] + 1]))
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            (edges,) = compute_bins(column[:, None], n_bins=min(48, len(column) - 1))
+        bins.append(edges)
+    return bins
+

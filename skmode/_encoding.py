@@ -1,0 +1,339 @@
+"""Tables to tensors: which columns are numbers or categories, and what training saw of them."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
+
+# Quartile distance of a standard normal variable: dividing by it gives unit variance.
+NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
+
+
+@dataclass
+class Column:
+    """What training saw of one input column.
+
+    Attributes
+    ----------
+    name : str
+        Name of the column; ``"x0"``, ``"x1"``, ... for arrays.
+    kind : {"number", "category"}
+        How the column is encoded.
+    categories : ndarray or None
+        Sorted known categories, as strings (dtype object) or float64. None for numbers.
+    has_missing : bool
+        Whether training saw missing values.
+    center, scale : float
+        Median and robust scale of a number; 0 and 1 for categories.
+    """
+
+    name: str
+    kind: str
+    categories: NDArray[Any] | None = None
+    has_missing: bool = False
+    center: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes of a category column: unseen, the known ones, and missing if seen."""
+        assert self.categories is not None
+        return 1 + len(self.categories) + self.has_missing
+
+
+class TableEncoder:
+    """Turn tables and arrays into float32 numbers and int64 codes.
+
+    Numbers stay as they are (NaN is missing); the trunk scales and fills them. A category becomes
+    1 + its position among the sorted categories of training. A missing category gets the code
+    after the last one if training saw missing values in that column. What training did not see,
+    a new category or a first missing value, is code 0. An empty string counts as missing.
+
+    Parameters
+    ----------
+    categorical_features : "from_dtype", array-like of bool, int or str, or None
+        Which columns are categories. ``"from_dtype"``: string and categorical columns of a
+        DataFrame. None: no column.
+
+    Attributes
+    ----------
+    from_table_ : bool
+        Whether training saw a DataFrame.
+    columns_ : list of Column
+        One item per input column, in order.
+    """
+
+    def __init__(self, categorical_features: Any = "from_dtype") -> None:
+        self.categorical_features = categorical_features
+
+    def fit(self, X: Any, sample_weight: NDArray[np.float64]) -> "TableEncoder":
+        """Learn the columns of the training table.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            Training rows.
+        sample_weight : ndarray of shape (n_samples,)
+            Positive weights; a row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        TableEncoder
+            Itself.
+        """
+        self.from_table_ = is_table(X)
+        columns = _columns(X)
+        chosen = self._categorical_mask(columns, X)
+        self.columns_ = [
+            _learn_category(name, values)
+            if is_category
+            else _learn_number(name, values, sample_weight)
+            for (name, values), is_category in zip(columns.items(), chosen, strict=True)
+        ]
+        return self
+
+    def transform(self, X: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray of shape (n_samples, n_features)
+            Rows with the columns of training.
+
+        Returns
+        -------
+        numbers : ndarray of float32 of shape (n_samples, n_numeric)
+            Number columns in order.
+        codes : ndarray of int64 of shape (n_samples, n_categorical)
+            Codes of the category columns in order.
+        """
+        if not self.from_table_ and not is_table(X) and not self.categorical_columns:
+            return _finite_float32(X), np.empty((len(X), 0), dtype=np.int64)
+        seen = list(_columns(X).values())
+        n_samples = X.shape[0]
+        numbers = [
+            _as_numbers(column.name, values)
+            for column, values in zip(self.columns_, seen, strict=True)
+            if column.kind == "number"
+        ]
+        codes = [
+            _as_codes(column, values)
+            for column, values in zip(self.columns_, seen, strict=True)
+            if column.kind == "category"
+        ]
+        return (
+            _finite_float32(np.column_stack(numbers) if numbers else np.empty((n_samples, 0))),
+            np.column_stack(codes) if codes else np.empty((n_samples, 0), dtype=np.int64),
+        )
+
+    @property
+    def numeric_columns(self) -> list[Column]:
+        """The number columns in order."""
+        return [column for column in self.columns_ if column.kind == "number"]
+
+    @property
+    def categorical_columns(self) -> list[Column]:
+        """The category columns in order."""
+        return [column for column in self.columns_ if column.kind == "category"]
+
+    def _categorical_mask(self, columns: dict[str, Any], X: Any) -> NDArray[np.bool_]:
+        names = list(columns)
+        asked = self.categorical_features
+        if asked is None:
+            return np.zeros(len(names), dtype=bool)
+        if isinstance(asked, str):
+            if asked != "from_dtype":
+                raise ValueError(
+                    'categorical_features must be "from_dtype", None, a mask, positions or names, '
+                    f"got {asked!r}: put a single name into a list."
+                )
+            return np.array([self.from_table_ and _is_categorical(v) for v in columns.values()])
+        chosen = np.asarray(asked)
+        if chosen.size == 0:
+            return np.zeros(len(names), dtype=bool)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(names),):
+                raise ValueError(
+                    f"A categorical_features mask needs one entry per column: {len(names)}, "
+                    f"got shape {chosen.shape}: pass one bool for each column."
+                )
+            return chosen
+        if chosen.dtype.kind in "iu":
+            if chosen.min() < 0 or chosen.max() >= len(names):
+                raise ValueError(
+                    f"categorical_features positions must lie in 0..{len(names) - 1}, "
+                    f"got {chosen.tolist()}: count the columns from 0."
+                )
+            return np.isin(np.arange(len(names)), chosen)
+        unknown = [str(name) for name in chosen if str(name) not in names]
+        if unknown or not self.from_table_:
+            raise ValueError(
+                "categorical_features names must be columns of a DataFrame, "
+                f"got {unknown or chosen.tolist()}: the input has {names[:10]}."
+            )
+        return np.isin(names, chosen.astype(str))
+
+
+def is_table(X: Any) -> bool:
+    """Whether X has named columns (pandas, polars, pyarrow, or anything narwhals reads)."""
+    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+
+
+def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
+    """Check an array by scikit-learn's rules; object arrays may hold strings where asked for."""
+    needs_object = getattr(X, "dtype", None) == object and estimator.categorical_features not in (
+        None,
+        "from_dtype",
+    )
+    return check_array(  # type: ignore[no-any-return]
+        X,
+        dtype=None if needs_object else [np.float64, np.float32],
+        ensure_all_finite=False if needs_object else "allow-nan",
+        estimator=estimator,
+        input_name="X",
+    )
+
+
+def _columns(X: Any) -> dict[str, Any]:
+    """Columns by name: narwhals series of a table, one-dimensional slices of an array."""
+    if is_table(X):
+        frame = nw.from_native(X, eager_only=True)
+        names = map(str, frame.columns)
+        return dict(zip(names, frame.iter_columns(), strict=True))
+    return {f"x{i}": X[:, i] for i in range(X.shape[1])}
+
+
+def _is_categorical(values: Any) -> bool:
+    dtype = values.dtype
+    if dtype.is_numeric() or dtype == nw.Boolean:
+        return False
+    if dtype in (nw.String, nw.Categorical, nw.Enum):
+        return True
+    # An object column of numbers with None among them is numeric.
+    return dtype == nw.Object and _type_of_values(_as_objects(values)) == "string"
+
+
+def _as_objects(values: Any) -> NDArray[Any]:
+    """Values as objects, with None for everything that is missing."""
+    if isinstance(values, nw.Series):
+        if values.dtype in (nw.Categorical, nw.Enum) and not _has_numeric_categories(values):
+            values = values.cast(nw.String)
+        values = values.to_numpy()
+    objects = np.asarray(values, dtype=object).copy()
+    objects[pd.isna(objects)] = None
+    objects[[isinstance(value, str) and not value for value in objects]] = None
+    return objects
+
+
+def _has_numeric_categories(values: Any) -> bool:
+    """pandas categories may be numbers; a cast to strings would lose that."""
+    categories = values.cat.get_categories()
+    return bool(categories.dtype.is_numeric() or categories.dtype == nw.Boolean)
+
+
+def _type_of_values(objects: NDArray[Any]) -> str:
+    inferred = pd.api.types.infer_dtype(objects, skipna=True)
+    if inferred in ("integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"):
+        return "number"
+    return "string" if inferred == "string" else inferred
+
+
+def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
+    if isinstance(values, nw.Series):
+        dtype = values.dtype
+        if dtype == nw.Object:
+            values = _as_objects(values)
+        elif dtype.is_numeric() or dtype == nw.Boolean:
+            values = values.cast(nw.Float64).to_numpy()
+        elif dtype in (nw.String, nw.Categorical, nw.Enum):
+            values = _as_objects(values)
+        else:
+            raise ValueError(
+                f"Columns must be numeric, bool, string or categorical; column {name!r} has type "
+                f"{dtype}: convert it, for example a date to the days since some origin."
+            )
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"Column {name!r} is a number column and holds a value that is no number ({error}): "
+            "convert the column, or list it in categorical_features."
+        ) from None
+
+
+def _finite_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    if numbers.shape[1] == 0:
+        return numbers.astype(np.float32)
+    checked = check_array(
+        numbers,
+        dtype=np.float32,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
+        input_name="X",
+    )
+    return np.ascontiguousarray(checked)
+
+
+def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) -> Column:
+    numbers = _as_numbers(name, values)
+    known = ~np.isnan(numbers)
+    if not known.any():
+        return Column(name, "number", has_missing=True)
+    _finite_float32(numbers[known, None])
+    q25, center, q75, low, high = _weighted_quantiles(numbers[known], sample_weight[known])
+    # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
+    scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
+    resolution = np.finfo(np.float32).eps * abs(center)
+    if high > low and scale < 100 * resolution:
+        warnings.warn(
+            f"Numbers are read as float32, which near {center:g} tells values apart by "
+            f"{resolution:.2g}; column {name!r} varies by only {scale:.2g}: subtract a constant "
+            "from it, for example the first date from a time stamp.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return Column(name, "number", None, bool(not known.all()), float(center), float(scale))
+
+
+def _weighted_quantiles(
+    values: NDArray[np.float64], sample_weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Quartiles, minimum and maximum; a weight of k counts like k equal rows."""
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(sample_weight[order])
+    positions = np.searchsorted(cumulative, np.array([0.25, 0.5, 0.75]) * cumulative[-1])
+    positions = np.append(np.minimum(positions, len(values) - 1), [0, len(values) - 1])
+    return values[order][positions]
+
+
+def _learn_category(name: str, values: Any) -> Column:
+    objects = _as_objects(values)
+    missing = np.array([value is None for value in objects], dtype=bool)
+    kind = _type_of_values(objects)
+    if kind not in ("string", "number"):
+        raise ValueError(
+            f"A category column must hold strings only or numbers only; column {name!r} holds "
+            f"{kind!r} values: convert the column to strings."
+        )
+    dtype = object if kind == "string" else np.float64
+    categories = np.unique(objects[~missing].astype(dtype))
+    return Column(name, "category", categories, bool(missing.any()))
+
+
+def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
+    assert column.categories is not None
+    objects = _as_objects(values)
+    missing = np.array([value is None for value in objects], dtype=bool)
+    index = pd.Index(column.categories)
+    if column.categories.dtype == object:
+        codes = index.get_indexer(pd.Index(objects, dtype=object)) + 1
+    else:
+        numbers = pd.to_numeric(pd.Series(objects, dtype=object), errors="coerce")
+        codes = index.get_indexer(numbers.to_numpy(dtype=np.float64)) + 1
+    codes[missing] = column.n_codes - 1 if column.has_missing else 0
+    return codes.astype(np.int64)

@@ -1,0 +1,31 @@
+"""Mixtures of experts with mutual distillation, as torch modules that stand alone."""
+
+from skmode.nn.activations import make_activation
+from skmode.nn.balance import load_balance_loss
+from skmode.nn.distillation import distillation_loss
+from skmode.nn.experts import MLPExperts, ModuleExperts, StackedLinear
+from skmode.nn.gates import DenseGate, GateOutput, SparseGate
+from skmode.nn.mixture import MixtureLosses, MixtureOfExperts, MixtureOutput
+from skmode.nn.task_losses import CrossEntropy, RegressionLoss
+from skmode.nn.trunks import CategoricalEmbeddings, IdentityTrunk, RobustScaler, TabularTrunk
+
+__all__ = [
+    "CategoricalEmbeddings",
+    "CrossEntropy",
+    "DenseGate",
+    "GateOutput",
+    "IdentityTrunk",
+    "MLPExperts",
+    "MixtureLosses",
+    "MixtureOfExperts",
+    "MixtureOutput",
+    "ModuleExperts",
+    "RegressionLoss",
+    "RobustScaler",
+    "SparseGate",
+    "StackedLinear",
+    "TabularTrunk",
+    "distillation_loss",
+    "load_balance_loss",
+    "make_activation",
+]

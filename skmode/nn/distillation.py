@@ -1,0 +1,117 @@
+"""Mutual distillation: the experts of a row learn to represent it alike (arXiv 2402.00893)."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _Spread(torch.autograd.Function):
+    """Per row: mean over active experts and features of (e_i - e_bar)^2.
+
+    Autograd would walk over the representations four times forward and as often backward.
+    Sum_i |e_i|^2 - m |e_bar|^2 needs one reading pass; the gradient 2 (e_i - e_bar) / (m H) one
+    writing pass. The difference of two sums is only exact to rounding in |e|^2, hence the clamp;
+    the gradient does not pass through it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, experts: Tensor, active: Tensor | None, count: Tensor) -> Tensor:
+        squared = torch.linalg.vector_norm(experts, dim=2).square()
+        if active is None:
+            mean = experts.mean(dim=1)
+        else:
+            squared = squared * active
+            weights = active.to(experts.dtype).unsqueeze(1) / count.view(-1, 1, 1)
+            mean = torch.bmm(weights, experts).squeeze(1)
+        ctx.save_for_backward(experts, active, mean, count)
+        spread = squared.sum(dim=1) / count - mean.square().sum(dim=1)
+        clamped: Tensor = spread.clamp_(min=0)
+        return clamped.div_(experts.shape[2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        experts, active, mean, count = ctx.saved_tensors
+        scale = (gradient * 2 / (count * experts.shape[2])).view(-1, 1, 1)
+        if active is not None:
+            scale = scale * active.unsqueeze(2)
+        return torch.addcmul(-scale * mean.unsqueeze(1), experts, scale), None, None
+
+
+def distillation_loss(
+    representations: Tensor,
+    *,
+    distillation: Literal["mean", "pairwise"] = "mean",
+    active: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    r"""Mutual distillation loss among the experts of each row.
+
+    With m active experts in a row, mean squared errors over the H features of a representation,
+    and :math:`\bar e` the plain mean of the active experts:
+
+    - ``"mean"`` is the paper's piecewise form: 0 for m = 1, mse(e_1, e_2) for m = 2, and
+      :math:`\frac1m\sum_i \mathrm{mse}(e_i, \bar e)` for m > 2.
+    - ``"pairwise"`` is :math:`\frac1{m(m-1)}\sum_{i\ne j} \mathrm{mse}(e_i, e_j)`, which equals
+      :math:`\frac{2m}{m-1}` times the averaged form.
+
+    The averaged form at m = 2 is mse(e_1, e_2) / 4, so the paper's form jumps by a factor of 4
+    there, and the pairwise form does not. The gradient through :math:`\bar e` vanishes (the
+    deviations from a mean sum to zero), so detaching it would change nothing.
+
+    Parameters
+    ----------
+    representations : torch.Tensor of shape (n_samples, n_experts, width)
+        What each expert makes of each row.
+    distillation : {"mean", "pairwise"}, default="mean"
+        Which of the two forms.
+    active : torch.Tensor of bool of shape (n_samples, n_experts), default=None
+        Experts that take part in a row. None means all.
+    sample_weight : torch.Tensor of shape (n_samples,), default=None
+        Factor on each row's loss, used as it is: scale it to a mean of one to keep the size of
+        the loss. None means ones.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+        Mean over the rows. Differentiable once.
+
+    Raises
+    ------
+    ValueError
+        If `distillation` is not one of the two.
+
+    References
+    ----------
+    Xie et al., "MoDE: A Mixture-of-Experts Model with Mutual Distillation among the Experts",
+    arXiv 2402.00893, section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import distillation_loss
+    >>> experts = torch.tensor([[[0.0, 0.0], [2.0, 0.0]]])
+    >>> distillation_loss(experts)
+    tensor(2.)
+    """
+    if distillation not in ("mean", "pairwise"):
+        raise ValueError(
+            f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of them.'
+        )
+    n_samples, n_experts, _ = representations.shape
+    if active is None:
+        count = representations.new_full((n_samples,), n_experts)
+    else:
+        count = active.sum(dim=1).to(representations.dtype)
+    rows: Tensor = _Spread.apply(  # type: ignore[no-untyped-call]
+        representations, active, count.clamp(min=1)
+    )
+    if distillation == "pairwise":
+        factor = torch.where(count > 1, 2 * count / (count - 1).clamp(min=1), 0)
+    else:
+        factor = torch.where(count > 2, 1.0, torch.where(count == 2, 4.0, 0.0))
+    if sample_weight is not None:
+        factor = factor * sample_weight
+    return (rows * factor).mean()

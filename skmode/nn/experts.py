@@ -1,0 +1,250 @@
+"""Experts: K networks of one shape, evaluated together or one at a time."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from skmode.nn.activations import make_activation
+
+
+class StackedLinear(nn.Module):
+    """K linear layers whose weights are one tensor, computed by one batched product.
+
+    Parameters
+    ----------
+    n_experts : int
+        Number of layers in the stack.
+    in_features, out_features : int
+        Widths, the same for each layer.
+
+    Notes
+    -----
+    Shape:
+
+    - Input: `(n_experts, n_samples, in_features)`
+    - Output: `(n_experts, n_samples, out_features)`
+    - `weight`: `(n_experts, in_features, out_features)`; `bias`: `(n_experts, 1, out_features)`
+
+    Each layer starts as :class:`torch.nn.Linear` does.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import StackedLinear
+    >>> StackedLinear(3, 5, 2)(torch.randn(3, 7, 5)).shape
+    torch.Size([3, 7, 2])
+    """
+
+    def __init__(self, n_experts: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        bound = max(in_features, 1) ** -0.5
+        self.weight = nn.Parameter(torch.empty(n_experts, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(n_experts, 1, out_features))
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply layer i to slice i; see the class for shapes."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class MLPExperts(nn.Module):
+    """Multilayer perceptrons of one shape, stacked and computed with batched products.
+
+    Parameters
+    ----------
+    in_features : int
+        Width of the input, which all experts share.
+    n_experts : int
+        Number of experts.
+    hidden_layer_sizes : sequence of int, default=(128,)
+        Widths of each expert's layers; the last one is the width of its representation.
+    activation : str, default="relu"
+        Activation after each layer, see :func:`skmode.nn.make_activation`.
+    dropout : float, default=0.0
+        Probability of zeroing a hidden unit in training.
+
+    Notes
+    -----
+    Shape:
+
+    - Input: `(n_samples, in_features)`
+    - Output: `(n_samples, n_experts, width)`, a view of a tensor stored expert by expert
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import MLPExperts
+    >>> experts = MLPExperts(5, n_experts=3, hidden_layer_sizes=(16, 8))
+    >>> experts(torch.randn(2, 5)).shape
+    torch.Size([2, 3, 8])
+    >>> experts.forward_one(torch.randn(2, 5), expert=1).shape
+    torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_experts: int,
+        hidden_layer_sizes: Sequence[int] = (128,),
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not hidden_layer_sizes:
+            raise ValueError(
+                "hidden_layer_sizes must name at least one layer, got (): "
+                "the last layer is the representation that the experts distil."
+            )
+        self.activation = make_activation(activation)
+        self.dropout = nn.Dropout(dropout)
+        self.n_experts = n_experts
+        self.width = hidden_layer_sizes[-1]
+        layers = []
+        for width in hidden_layer_sizes:
+            layers.append(StackedLinear(n_experts, in_features, width))
+            in_features = width
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate every expert on every row; see the class for shapes."""
+        hidden = x.expand(self.n_experts, *x.shape)
+        for layer in self.layers:
+            hidden = self.dropout(self.activation(layer(hidden)))
+        return hidden.transpose(0, 1)
+
+    def forward_one(self, x: Tensor, expert: int) -> Tensor:
+        """Evaluate one expert.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n_samples, in_features)
+            Rows for this expert.
+        expert : int
+            Which expert, from 0 to ``n_experts - 1``.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, width)
+            The expert's representation of the rows.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, StackedLinear)
+            x = torch.addmm(layer.bias[expert], x, layer.weight[expert])
+            x = self.dropout(self.activation(x))
+        return x
+
+
+class ModuleExperts(nn.Module):
+    """Experts made of any torch modules.
+
+    Modules that print alike and hold parameters of the same shapes are stacked and evaluated
+    with :func:`torch.func.vmap`. Where vmap cannot (control flow that looks at values, buffers
+    changed in place), the same stacked parameters are evaluated in a loop. Modules that differ
+    are kept apart and evaluated in a loop.
+
+    Parameters
+    ----------
+    modules : sequence of torch.nn.Module
+        One module per expert; each maps `(n_samples, in_features)` to `(n_samples, width)`. Their
+        weights are copied.
+
+    Notes
+    -----
+    Shape:
+
+    - Input: `(n_samples, in_features)`, or whatever the modules take with rows first
+    - Output: `(n_samples, n_experts, width)`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import ModuleExperts
+    >>> experts = ModuleExperts([torch.nn.Linear(5, 4) for _ in range(3)])
+    >>> experts(torch.randn(2, 5)).shape
+    torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not modules:
+            raise ValueError("modules must hold at least one expert, got none: pass one per expert.")
+        self.n_experts = len(modules)
+        self.vectorized = False
+        self.separate: nn.ModuleList | None = None
+        if not _stackable(modules):
+            self.separate = nn.ModuleList(copy.deepcopy(list(modules)))
+            return
+        self.vectorized = True
+        self.skeleton = [copy.deepcopy(modules[0])]  # in a list: its weights are not ours
+        self.stacked = nn.ParameterDict()
+        self.parameter_names = [name for name, _ in modules[0].named_parameters()]
+        self.buffer_names = [name for name, _ in modules[0].named_buffers()]
+        for name in self.parameter_names:
+            values = [module.get_parameter(name).detach() for module in modules]
+            self.stacked[_mangle(name)] = nn.Parameter(torch.stack(values))
+        for name in self.buffer_names:
+            values = [module.get_buffer(name).detach() for module in modules]
+            self.register_buffer(_mangle(name), torch.stack(values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate every expert on every row; see the class for shapes."""
+        if self.vectorized:
+            try:
+                return self._forward_vectorized(x)
+            except (RuntimeError, ValueError):
+                # vmap has no rule for this module; a mistake in the module itself shows in the loop.
+                self.vectorized = False
+        return torch.stack([self.forward_one(x, i) for i in range(self.n_experts)], dim=1)
+
+    def forward_one(self, x: Tensor, expert: int) -> Tensor:
+        """Evaluate one expert.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n_samples, in_features)
+            Rows for this expert.
+        expert : int
+            Which expert, from 0 to ``n_experts - 1``.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, width)
+            The expert's representation of the rows.
+        """
+        if self.separate is not None:
+            return self.separate[expert](x)  # type: ignore[no-any-return]
+        skeleton = self.skeleton[0].train(self.training)
+        state = {name: values[expert] for name, values in self._state().items()}
+        return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
+
+    def _state(self) -> dict[str, Tensor]:
+        parameters = {name: self.stacked[_mangle(name)] for name in self.parameter_names}
+        return parameters | {name: self.get_buffer(_mangle(name)) for name in self.buffer_names}
+
+    def _forward_vectorized(self, x: Tensor) -> Tensor:
+        skeleton = self.skeleton[0].train(self.training)
+
+        def one(state: dict[str, Tensor]) -> Tensor:
+            return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
+
+        return vmap(one, out_dims=1, randomness="different")(self._state())
+
+
+def _mangle(name: str) -> str:
+    return name.replace(".", "__")
+
+
+def _stackable(modules: Sequence[nn.Module]) -> bool:
+    """Whether the modules differ in nothing but the values of their parameters and buffers."""
+    first = modules[0]
+    shapes = {name: value.shape for name, value in first.state_dict().items()}
+    return all(
+        type(module) is type(first)
+        and repr(module) == repr(first)
+        and {name: value.shape for name, value in module.state_dict().items()} == shapes
+        for module in modules
+    )

@@ -1,0 +1,312 @@
+"""The mixture: trunk, gate, experts and output layer, and how the experts are mixed."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from skmode.nn.balance import load_balance_loss
+from skmode.nn.distillation import distillation_loss
+from skmode.nn.gates import DenseGate, GateOutput
+from skmode.nn.task_losses import CrossEntropy, RegressionLoss
+
+Mixing = Literal["representation", "likelihood", "expected"]
+
+
+class MixtureLosses(NamedTuple):
+    """The parts of the training loss, each a scalar, before and after weighting.
+
+    Attributes
+    ----------
+    total : torch.Tensor of shape ()
+        ``task + alpha * distillation + balance_weight * balance``.
+    task : torch.Tensor of shape ()
+        Loss of the mixture's prediction.
+    distillation : torch.Tensor of shape ()
+        :func:`skmode.nn.distillation_loss`; zero when `alpha` is zero, where it is not computed.
+    balance : torch.Tensor of shape ()
+        :func:`skmode.nn.load_balance_loss`; zero when its weight is zero.
+    """
+
+    total: Tensor
+    task: Tensor
+    distillation: Tensor
+    balance: Tensor
+
+
+class MixtureOutput(NamedTuple):
+    """What a mixture returns.
+
+    Attributes
+    ----------
+    prediction : torch.Tensor of shape (n_samples, n_outputs)
+        Log-probabilities of the classes, or predicted values.
+    gate_probabilities : torch.Tensor of shape (n_samples, n_experts)
+        Weight of each expert in each row.
+    representations : torch.Tensor of shape (n_samples, n_experts, width), or None
+        What each expert makes of each row. None where only the chosen experts ran.
+    expert_outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs), or None
+        Prediction of each expert alone. None where nothing needed it: in training with
+        representation mixing, and where only the chosen experts ran.
+    losses : MixtureLosses or None
+        Parts of the loss. None when no target was given.
+    """
+
+    prediction: Tensor
+    gate_probabilities: Tensor
+    representations: Tensor | None
+    expert_outputs: Tensor | None
+    losses: MixtureLosses | None
+
+
+class MixtureOfExperts(nn.Module):
+    r"""Mixture of experts with mutual distillation (MoDE, arXiv 2402.00893).
+
+    With gate weights :math:`g_i`, representations :math:`e_i` and a shared output layer:
+
+    - ``mixing="representation"`` (the paper) predicts ``head(sum_i g_i e_i)``;
+    - ``mixing="likelihood"`` (Jacobs et al. 1991) predicts ``sum_i g_i p_i`` from each expert's
+      own ``p_i = head(e_i)`` and minimises ``-log sum_i g_i p_i(y)``;
+    - ``mixing="expected"`` predicts the same and minimises ``sum_i g_i loss(y, head(e_i))``.
+
+    Parameters
+    ----------
+    trunk : torch.nn.Module
+        Called as ``trunk(numbers, codes)``; its `out_features` is the width of what gate and
+        experts read.
+    gate : DenseGate
+        Gate, dense or sparse.
+    experts : torch.nn.Module
+        Maps `(n_samples, trunk.out_features)` to `(n_samples, n_experts, width)` and has
+        ``forward_one(x, expert)``, as :class:`MLPExperts` and :class:`ModuleExperts` do.
+    head : torch.nn.Module
+        Output layer shared by the experts, `(*, width)` to `(*, n_outputs)`.
+    task_loss : CrossEntropy or RegressionLoss
+        Loss of one prediction.
+    mixing : {"representation", "likelihood", "expected"}, default="representation"
+        How the experts make one prediction.
+    alpha : float, default=0.0
+        Weight of the distillation loss. 0 is a plain mixture of experts.
+    distillation : {"mean", "pairwise"}, default="mean"
+        Form of the distillation loss, see :func:`distillation_loss`.
+    balance : float, default=0.0
+        Weight of the load-balance loss, see :func:`load_balance_loss`.
+
+    Notes
+    -----
+    Shape:
+
+    - Input: numbers `(n_samples, n_numeric)`, codes of int64 `(n_samples, n_categorical)`
+    - Output: :class:`MixtureOutput`
+
+    In evaluation mode a sparse gate computes the chosen experts only, unless
+    ``all_experts=True`` is asked for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode import nn
+    >>> mixture = nn.MixtureOfExperts(
+    ...     nn.IdentityTrunk(5),
+    ...     nn.DenseGate(5, n_experts=3),
+    ...     nn.MLPExperts(5, n_experts=3, hidden_layer_sizes=(16,)),
+    ...     torch.nn.Linear(16, 2),
+    ...     nn.CrossEntropy(),
+    ...     alpha=1.0,
+    ... )
+    >>> output = mixture(torch.randn(7, 5), target=torch.zeros(7, dtype=torch.int64))
+    >>> output.prediction.shape, output.representations.shape
+    (torch.Size([7, 2]), torch.Size([7, 3, 16]))
+    >>> sorted(output.losses._asdict())
+    ['balance', 'distillation', 'task', 'total']
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        gate: DenseGate,
+        experts: nn.Module,
+        head: nn.Module,
+        task_loss: CrossEntropy | RegressionLoss,
+        *,
+        mixing: Mixing = "representation",
+        alpha: float = 0.0,
+        distillation: Literal["mean", "pairwise"] = "mean",
+        balance: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if mixing not in ("representation", "likelihood", "expected"):
+            raise ValueError(
+                'mixing must be "representation", "likelihood" or "expected", '
+                f"got {mixing!r}: choose one of these."
+            )
+        self.trunk = trunk
+        self.gate = gate
+        self.experts = experts
+        self.head = head
+        self.task_loss = task_loss
+        self.mixing = mixing
+        self.alpha = alpha
+        self.distillation: Literal["mean", "pairwise"] = distillation
+        self.balance = balance
+
+    @property
+    def n_experts(self) -> int:
+        """Number of experts.
+
+        Returns
+        -------
+        int
+            Number of experts, as the gate counts them.
+        """
+        return self.gate.n_experts
+
+    def forward(
+        self,
+        numbers: Tensor,
+        codes: Tensor | None = None,
+        target: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        *,
+        all_experts: bool = False,
+    ) -> MixtureOutput:
+        """Predict, and compute the loss when a target is given.
+
+        Parameters
+        ----------
+        numbers : torch.Tensor of shape (n_samples, n_numeric)
+            Numeric columns.
+        codes : torch.Tensor of int64 of shape (n_samples, n_categorical), default=None
+            Codes of the categorical columns.
+        target : torch.Tensor, default=None
+            Classes `(n_samples,)` or values `(n_samples, n_outputs)`.
+        sample_weight : torch.Tensor of shape (n_samples,), default=None
+            Factor on each row's loss. None means ones.
+        all_experts : bool, default=False
+            Fill `representations` and `expert_outputs` whatever the gate and the mode.
+
+        Returns
+        -------
+        MixtureOutput
+            Prediction and what led to it.
+        """
+        hidden = self.trunk(numbers, codes)
+        gate = self.gate(hidden)
+        if gate.active is not None and not (self.training or all_experts):
+            prediction = self._predict_active(hidden, gate)
+            losses = None if target is None else self._losses(prediction, gate, target, sample_weight)
+            return MixtureOutput(prediction, gate.probabilities, None, None, losses)
+
+        representations = self.experts(hidden)
+        outputs = None
+        if self.mixing != "representation" or all_experts or not self.training:
+            outputs = self.task_loss.finalize(self.head(representations))
+        if self.mixing == "representation":
+            mixed = (gate.probabilities.unsqueeze(2) * representations).sum(dim=1)
+            prediction = self.task_loss.finalize(self.head(mixed))
+        else:
+            assert outputs is not None
+            prediction = self._mix_outputs(gate, outputs)
+        losses = None
+        if target is not None:
+            losses = self._losses(
+                prediction, gate, target, sample_weight, representations, outputs
+            )
+        return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
+
+    def predict_top_expert(
+        self, numbers: Tensor, codes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Predict each row by its top expert alone; no other expert is computed.
+
+        Parameters
+        ----------
+        numbers : torch.Tensor of shape (n_samples, n_numeric)
+            Numeric columns.
+        codes : torch.Tensor of int64 of shape (n_samples, n_categorical), default=None
+            Codes of the categorical columns.
+
+        Returns
+        -------
+        prediction : torch.Tensor of shape (n_samples, n_outputs)
+            Log-probabilities or values.
+        expert : torch.Tensor of int64 of shape (n_samples,)
+            The expert with the largest gate logit; the first of equals.
+        """
+        hidden = self.trunk(numbers, codes)
+        logits = self.gate.logits(hidden)
+        expert = logits.argmax(dim=1)
+        chosen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, expert.unsqueeze(1), True)
+        weights = chosen.to(logits.dtype)
+        gate = GateOutput(weights, weights.log(), logits, chosen)
+        return self._predict_active(hidden, gate), expert
+
+    def _mix_outputs(self, gate: GateOutput, outputs: Tensor) -> Tensor:
+        if isinstance(self.task_loss, CrossEntropy):
+            return (gate.log_probabilities.unsqueeze(2) + outputs).logsumexp(dim=1)
+        return (gate.probabilities.unsqueeze(2) * outputs).sum(dim=1)
+
+    def _predict_active(self, hidden: Tensor, gate: GateOutput) -> Tensor:
+        """Visit each expert that has rows, with those rows alone, and add up its share."""
+        assert gate.active is not None
+        classify = isinstance(self.task_loss, CrossEntropy)
+        total: Tensor | None = None
+        for i in range(self.n_experts):
+            rows = gate.active[:, i].nonzero().squeeze(1)
+            if i < self.n_experts - 1 and rows.numel() == 0:
+                continue
+            share = self.experts.forward_one(hidden[rows], i)  # type: ignore[operator]
+            if self.mixing != "representation":
+                share = self.task_loss.finalize(self.head(share))
+                share = share.exp() if classify else share
+            share = share * gate.probabilities[rows, i].unsqueeze(1)
+            if total is None:
+                total = share.new_zeros(len(hidden), share.shape[1])
+            total.index_add_(0, rows, share)
+        assert total is not None
+        if self.mixing == "representation":
+            return self.task_loss.finalize(self.head(total))
+        return total.clamp(min=torch.finfo(total.dtype).tiny).log() if classify else total
+
+    def _losses(
+        self,
+        prediction: Tensor,
+        gate: GateOutput,
+        target: Tensor,
+        sample_weight: Tensor | None,
+        representations: Tensor | None = None,
+        outputs: Tensor | None = None,
+    ) -> MixtureLosses:
+        rows = self._task_rows(prediction, gate, target, outputs)
+        task = (rows if sample_weight is None else rows * sample_weight).mean()
+        zero = task.new_zeros(())
+        distillation, balance, total = zero, zero, task
+        if self.alpha and representations is not None:
+            distillation = distillation_loss(
+                representations,
+                distillation=self.distillation,
+                active=gate.active,
+                sample_weight=sample_weight,
+            )
+            total = total + self.alpha * distillation
+        if self.balance:
+            balance = load_balance_loss(gate, sample_weight)
+            total = total + self.balance * balance
+        return MixtureLosses(total, task, distillation, balance)
+
+    def _task_rows(
+        self, prediction: Tensor, gate: GateOutput, target: Tensor, outputs: Tensor | None
+    ) -> Tensor:
+        """Task loss of each row; see the class for the three mixings."""
+        rows: Tensor
+        if outputs is None or self.mixing == "representation":
+            rows = self.task_loss(prediction, target)
+            return rows
+        each = target.unsqueeze(1)
+        if self.mixing == "expected":
+            return (gate.probabilities * self.task_loss(outputs, each)).sum(dim=1)
+        if isinstance(self.task_loss, CrossEntropy):
+            rows = self.task_loss(prediction, target)
+            return rows
+        log_density = -self.task_loss.negative_log_likelihood(outputs, each)
+        return -(gate.log_probabilities + log_density).logsumexp(dim=1)
