@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class RoutingCollapseWarning(UserWarning):
 class BaseMoDE(BaseEstimator):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "distillation": [StrOptions({"mean", "pairwise"})],
@@ -139,15 +139,17 @@ class BaseMoDE(BaseEstimator):
             self._fit_target(y, sample_weight)
             self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
         rows = self._make_rows(X, y, sample_weight)
-        train, valid = (rows, None) if partial else self._split(rows, random_state)
+        train, valid = rows, None
+        if not partial:
+            train, valid = self._split(rows, random_state)
         seed = random_state.randint(np.iinfo(np.int32).max)
         device = self._resolve_device()
         with seeded(seed, device):
             if first:
                 self._build_net(train, len(rows), device)
-            train, valid = (
-                part if part is None else part.to(device, self._dtype) for part in (train, valid)
-            )
+            train = train.to(device, self._dtype)
+            if valid is not None:
+                valid = valid.to(device, self._dtype)
             self._train(train, valid, epochs, constant_rate=partial)
         self._summarize(rows)
         return self
@@ -288,10 +290,11 @@ class BaseMoDE(BaseEstimator):
             "activation": self.activation,
             "temperature": self.gate_temperature,
         }
-        if self.gate == "sparse":
-            gate = mode.SparseGate(width, self.n_experts, self.top_k, **gate_options)
-        else:
-            gate = mode.DenseGate(width, self.n_experts, **gate_options)
+        gate = (
+            mode.SparseGate(width, self.n_experts, self.top_k, **gate_options)
+            if self.gate == "sparse"
+            else mode.DenseGate(width, self.n_experts, **gate_options)
+        )
         sizes = [int(size) for size in np.atleast_1d(self.hidden_layer_sizes)]
         return mode.MixtureOfExperts(
             trunk,
@@ -323,9 +326,7 @@ class BaseMoDE(BaseEstimator):
             n_categories=[column.n_codes for column in self.encoder_.categorical_columns],
         )
 
-    def _train(
-        self, train: Rows, valid: Rows | None, epochs: int, *, constant_rate: bool
-    ) -> None:
+    def _train(self, train: Rows, valid: Rows | None, epochs: int, *, constant_rate: bool) -> None:
         net = self.net_
         if not hasattr(net, "optimizer_"):
             net.initialize_optimizer()
@@ -489,4 +490,3 @@ def _bin_edges(scaled: Tensor) -> list[Tensor]:
             (edges,) = compute_bins(column[:, None], n_bins=min(48, len(column) - 1))
         bins.append(edges)
     return bins
-

@@ -190,7 +190,7 @@ def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
         None,
         "from_dtype",
     )
-    return check_array(  # type: ignore[no-any-return]
+    return check_array(
         X,
         dtype=None if needs_object else [np.float64, np.float32],
         ensure_all_finite=False if needs_object else "allow-nan",
@@ -223,8 +223,9 @@ def _as_objects(values: Any) -> NDArray[Any]:
     if isinstance(values, nw.Series):
         if values.dtype in (nw.Categorical, nw.Enum) and not _has_numeric_categories(values):
             values = values.cast(nw.String)
-        values = values.to_numpy()
-    objects = np.asarray(values, dtype=object).copy()
+        values = values.to_list()
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
     objects[pd.isna(objects)] = None
     objects[[isinstance(value, str) and not value for value in objects]] = None
     return objects

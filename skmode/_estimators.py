@@ -1,6 +1,7 @@
 """MoDEClassifier and MoDERegressor: mixtures of distilled experts by scikit-learn's rules."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
@@ -8,7 +9,6 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 from skmode._base import BaseMoDE, all_experts, to_probabilities
 from skmode.nn import CrossEntropy, RegressionLoss
@@ -151,7 +151,7 @@ default="from_dtype"
     (150,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **BaseMoDE._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
@@ -532,8 +532,8 @@ default="from_dtype"
     expert_usage_ : ndarray of shape (n_experts,)
         Share of the rows passed to `fit` that the gate sends to each expert, by weight.
     validation_scores_ : dict or None
-        Coefficient of determination of ``"mixture"`` and ``"top_expert"`` on the validation part. None when no rows
-        were held out.
+        Coefficient of determination of ``"mixture"`` and ``"top_expert"`` on the validation
+        part. None when no rows were held out.
     loss_curve_ : list of float
         Training loss per epoch.
     history_ : list of dict
@@ -564,7 +564,7 @@ default="from_dtype"
     (2,)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         **BaseMoDE._parameter_constraints,
         "loss": [StrOptions({"squared_error", "absolute_error", "huber", "quantile"})],
         "quantile": [Interval(Real, 0, 1, closed="neither")],

@@ -47,17 +47,24 @@ class Rows(NamedTuple):
 
     def select(self, index: Any) -> "Rows":
         """Take rows by position."""
-        return Rows(*(None if part is None else part[index] for part in self))
+        weight = self.sample_weight
+        return Rows(
+            self.numbers[index],
+            self.codes[index],
+            self.target[index],
+            None if weight is None else weight[index],
+        )
 
     def to(self, device: str, dtype: torch.dtype) -> "Rows":
         """Move to a device and give every real part one dtype."""
 
-        def move(part: Tensor | None) -> Tensor | None:
-            if part is None:
-                return None
-            return part.to(device, dtype) if part.is_floating_point() else part.to(device)
-
-        return Rows(*(move(part) for part in self))
+        target, weight = self.target, self.sample_weight
+        return Rows(
+            self.numbers.to(device, dtype),
+            self.codes.to(device),
+            target.to(device, dtype) if target.is_floating_point() else target.to(device),
+            None if weight is None else weight.to(device, dtype),
+        )
 
 
 class Batches:
@@ -122,9 +129,7 @@ class MixtureNet(NeuralNet):
     def _default_callbacks(self) -> list[Any]:
         return [("epoch_timer", EpochTimer())]
 
-    def train_epochs(
-        self, train: Rows, epochs: int, callbacks: list[tuple[str, Callback]]
-    ) -> bool:
+    def train_epochs(self, train: Rows, epochs: int, callbacks: list[tuple[str, Callback]]) -> bool:
         """Train for some epochs; return whether the user interrupted it."""
         self.callbacks = callbacks
         self.initialize_callbacks()
@@ -140,9 +145,7 @@ class MixtureNet(NeuralNet):
         )
         return len(self.history) - begun < epochs and not stopped
 
-    def get_split_datasets(
-        self, X: Any, y: Any = None, **fit_params: Any
-    ) -> tuple[Rows, None]:
+    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
         """All rows are for training; the callback `Watch` holds the validation rows."""
         return X, None
 
@@ -208,20 +211,20 @@ class MixtureNet(NeuralNet):
 
     def __getstate__(self) -> dict[str, Any]:
         bare = object.__new__(type(self))
-        vars(bare).update(vars(self))
-        vars(bare).update(module=None, callbacks=None, callbacks_=[], device="cpu")
+        state = bare.__dict__
+        state.update(self.__dict__, module=None, callbacks=None, callbacks_=[], device="cpu")
         if next(self.module_.parameters()).device.type != "cpu":
-            vars(bare)["module_"] = copy.deepcopy(self.module_).to("cpu")
+            state["module_"] = copy.deepcopy(self.module_).to("cpu")
         if not self.keep_optimizer:
-            vars(bare).pop("optimizer_", None)
-        return NeuralNet.__getstate__(bare)  # type: ignore[no-any-return]
+            state.pop("optimizer_", None)
+        return dict(NeuralNet.__getstate__(bare))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        vars(self)["module"] = self.module_
+        self.__dict__["module"] = self.module_
 
 
-class Watch(Callback):  # type: ignore[misc]
+class Watch(Callback):
     """Record after each epoch how mixture and gate do on the validation rows.
 
     Parameters
@@ -295,7 +298,7 @@ class Watch(Callback):  # type: ignore[misc]
         return weight / weight.sum()
 
 
-class EpochProgress(Callback):  # type: ignore[misc]
+class EpochProgress(Callback):
     """A progress bar over the epochs."""
 
     def __init__(self, epochs: int) -> None:
@@ -338,9 +341,7 @@ def make_early_stopping(patience: int) -> EarlyStopping:
     )
 
 
-def optimizer_options(
-    optimizer: str | Callable[..., Any], weight_decay: float
-) -> dict[str, Any]:
+def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) -> dict[str, Any]:
     """Options of :class:`skorch.NeuralNet` that choose the optimizer."""
     if not isinstance(optimizer, str):
         return {"optimizer": optimizer, "optimizer__weight_decay": weight_decay}
@@ -383,4 +384,3 @@ def _score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     spread = weight @ (target - weight @ target).square()
     perfect = torch.where(residual == 0, 1.0, 0.0)
     return torch.where(spread > 0, 1 - residual / spread, perfect).mean()
-

@@ -171,7 +171,7 @@ class ModuleExperts(nn.Module):
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
         if not modules:
-            raise ValueError("modules must hold at least one expert, got none: pass one per expert.")
+            raise ValueError("modules must hold one expert or more, got none: pass one per expert.")
         self.n_experts = len(modules)
         self.vectorized = False
         self.separate: nn.ModuleList | None = None
@@ -196,7 +196,7 @@ class ModuleExperts(nn.Module):
             try:
                 return self._forward_vectorized(x)
             except (RuntimeError, ValueError):
-                # vmap has no rule for this module; a mistake in the module itself shows in the loop.
+                # vmap has no rule for this module; a mistake of the module shows in the loop.
                 self.vectorized = False
         return torch.stack([self.forward_one(x, i) for i in range(self.n_experts)], dim=1)
 

@@ -76,7 +76,7 @@ class DenseGate(nn.Module):
             raise ValueError(f"n_experts must be at least 1, got {n_experts}: ask for one or more.")
         if not temperature > 0:
             raise ValueError(
-                f"temperature must be above 0, got {temperature}: 1.0 leaves the logits as they are."
+                f"temperature must be above 0, got {temperature}: 1.0 leaves the logits alone."
             )
         layers: list[nn.Module] = []
         for width in hidden_layer_sizes:

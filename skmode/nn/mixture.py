@@ -194,7 +194,9 @@ class MixtureOfExperts(nn.Module):
         gate = self.gate(hidden)
         if gate.active is not None and not (self.training or all_experts):
             prediction = self._predict_active(hidden, gate)
-            losses = None if target is None else self._losses(prediction, gate, target, sample_weight)
+            losses = None
+            if target is not None:
+                losses = self._losses(prediction, gate, target, sample_weight)
             return MixtureOutput(prediction, gate.probabilities, None, None, losses)
 
         representations = self.experts(hidden)
@@ -209,9 +211,7 @@ class MixtureOfExperts(nn.Module):
             prediction = self._mix_outputs(gate, outputs)
         losses = None
         if target is not None:
-            losses = self._losses(
-                prediction, gate, target, sample_weight, representations, outputs
-            )
+            losses = self._losses(prediction, gate, target, sample_weight, representations, outputs)
         return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
 
     def predict_top_expert(
@@ -298,15 +298,12 @@ class MixtureOfExperts(nn.Module):
         self, prediction: Tensor, gate: GateOutput, target: Tensor, outputs: Tensor | None
     ) -> Tensor:
         """Task loss of each row; see the class for the three mixings."""
-        rows: Tensor
-        if outputs is None or self.mixing == "representation":
-            rows = self.task_loss(prediction, target)
+        if outputs is not None and self.mixing == "expected":
+            return (gate.probabilities * self.task_loss(outputs, target.unsqueeze(1))).sum(dim=1)
+        prediction_says_all = self.mixing == "representation" or outputs is None
+        if prediction_says_all or isinstance(self.task_loss, CrossEntropy):
+            rows: Tensor = self.task_loss(prediction, target)
             return rows
         each = target.unsqueeze(1)
-        if self.mixing == "expected":
-            return (gate.probabilities * self.task_loss(outputs, each)).sum(dim=1)
-        if isinstance(self.task_loss, CrossEntropy):
-            rows = self.task_loss(prediction, target)
-            return rows
         log_density = -self.task_loss.negative_log_likelihood(outputs, each)
         return -(gate.log_probabilities + log_density).logsumexp(dim=1)
