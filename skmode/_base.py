@@ -42,8 +42,6 @@ from skmode.nn.activations import ACTIVATIONS
 # Up to this many rows one batch holds all of them, and training runs in double precision: small
 # tables cost nothing, and their fit does not depend on the order of the rows.
 FULL_BATCH_ROWS = 128
-# early_stopping="auto" holds rows out from this many on; fewer would make a noisy validation part.
-EARLY_STOPPING_ROWS = 500
 # Rows of the training part on which the gate is watched where nothing is held out.
 WATCHED_ROWS = 512
 # A gate that sends more than this share of the rows to one expert has collapsed.
@@ -225,7 +223,7 @@ class BaseMoDE(BaseEstimator):
         """Hold out validation rows; a class with a single row stays in the training part."""
         early_stopping = self.early_stopping
         if early_stopping == "auto":
-            early_stopping = len(rows) >= EARLY_STOPPING_ROWS
+            early_stopping = len(rows) > FULL_BATCH_ROWS
         if not early_stopping:
             return rows, None
         target = rows.target.numpy()

@@ -186,10 +186,9 @@ def is_table(X: Any) -> bool:
 
 def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
     """Check an array by scikit-learn's rules; object arrays may hold strings where asked for."""
-    needs_object = getattr(X, "dtype", None) == object and estimator.categorical_features not in (
-        None,
-        "from_dtype",
-    )
+    asked = estimator.categorical_features
+    is_object = isinstance(X, np.ndarray) and X.dtype.kind == "O"
+    needs_object = is_object and asked is not None and not isinstance(asked, str)
     return check_array(
         X,
         dtype=None if needs_object else [np.float64, np.float32],

@@ -77,7 +77,7 @@ default="from_dtype"
         Passes over the training rows, at most.
     early_stopping : bool or "auto", default="auto"
         Whether to hold out validation rows, stop when their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: from 500 rows on.
+        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: above 128 rows.
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     n_iter_no_change : int, default=15
@@ -493,7 +493,7 @@ default="from_dtype"
         Passes over the training rows, at most.
     early_stopping : bool or "auto", default="auto"
         Whether to hold out validation rows, stop when their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: from 500 rows on.
+        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: above 128 rows.
     validation_fraction : float, default=0.1
         Share of the rows to hold out.
     n_iter_no_change : int, default=15

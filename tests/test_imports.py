@@ -1,0 +1,25 @@
+"""What importing must not cost: checked in a fresh interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("package", "strangers"),
+    [
+        ("skmode", {"matplotlib", "onnx", "onnxruntime", "transformers"}),
+        (
+            "skmode_deploy",
+            {"matplotlib", "onnx", "pandas", "scipy", "skmode", "skorch", "sklearn", "torch"},
+        ),
+    ],
+)
+def test_import_is_light(package, strangers):
+    # -P: not out of the current folder but as installed.
+    loaded = subprocess.check_output(
+        [sys.executable, "-P", "-c", f"import {package}, sys; print(*sys.modules)"], text=True
+    )
+    assert package in loaded.split()
+    assert not strangers & set(loaded.split())
