@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rtdl_num_embeddings import compute_bins
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -24,7 +23,7 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from skmode import nn as mode
-from skmode._encoding import TableEncoder, is_table, validate_array
+from skmode._encoding import TableEncoder, is_table, validate_array, weighted_quantiles
 from skmode._training import (
     BLOCK_ROWS,
     OPTIMIZERS,
@@ -110,8 +109,10 @@ class BaseMoDE(BaseEstimator):
     def _make_task_loss(self) -> mode.CrossEntropy | mode.RegressionLoss:
         raise NotImplementedError
 
-    def _target_weight(self, y: NDArray[Any]) -> NDArray[np.float64] | None:
-        return None
+    def _target_weight(
+        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64] | float:
+        return 1.0
 
     # Fitting.
 
@@ -148,7 +149,12 @@ class BaseMoDE(BaseEstimator):
             train = train.to(device, self._dtype)
             if valid is not None:
                 valid = valid.to(device, self._dtype)
-            self._train(train, valid, epochs, constant_rate=partial)
+            try:
+                self._train(train, valid, epochs, constant_rate=partial)
+            except Exception:
+                if first:
+                    del self.net_  # a warm start would go on from its useless weights
+                raise
         self._summarize(rows)
         return self
 
@@ -180,9 +186,6 @@ class BaseMoDE(BaseEstimator):
         y = self._check_target(y)
         check_consistent_length(X, y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        from_target = self._target_weight(y)
-        if from_target is not None:
-            weight = weight * from_target
         kept = np.flatnonzero(weight)
         if len(kept) == 0:
             raise ValueError(
@@ -191,7 +194,7 @@ class BaseMoDE(BaseEstimator):
             )
         if len(kept) < len(weight):
             X, y, weight = _safe_indexing(X, kept), y[kept], weight[kept]
-        return X, y, weight
+        return X, y, weight * self._target_weight(y, weight)
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         if is_table(X):
@@ -249,10 +252,16 @@ class BaseMoDE(BaseEstimator):
         kept = np.setdiff1d(np.arange(len(rows)), held_out)
         return rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
 
-    def _resolve_device(self) -> str:
+    def _resolve_device(self, *, fall_back: bool = False) -> str:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device.partition(":")[0] not in ("cpu", "cuda"):
+            raise ValueError(
+                f'device must be "auto", "cpu" or "cuda", got {self.device!r}: choose one of these.'
+            )
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            if fall_back:
+                return "cpu"
             raise ValueError(
                 f"device={self.device!r} needs a CUDA device and torch finds none: "
                 'use device="auto" or "cpu", or install a CUDA build of torch.'
@@ -316,7 +325,7 @@ class BaseMoDE(BaseEstimator):
                 torch.tensor([i for i, column in enumerate(numeric) if column.has_missing]).long(),
             )
             if self.numeric_embedding == "piecewise_linear":
-                bins = _bin_edges(scaler(train.numbers)[0])
+                bins = _bin_edges(scaler(train.numbers)[0], train.sample_weight)
         return mode.TabularTrunk(
             scaler,
             numeric_embedding=self.numeric_embedding,
@@ -328,6 +337,9 @@ class BaseMoDE(BaseEstimator):
         net = self.net_
         if not hasattr(net, "optimizer_"):
             net.initialize_optimizer()
+        # A warm start may have changed them.
+        net.module_.alpha, net.module_.balance = self.alpha, self.balance
+        net.module_.distillation = self.distillation
         for group in net.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] = self.learning_rate
         watched = valid
@@ -381,7 +393,8 @@ class BaseMoDE(BaseEstimator):
         return self._evaluate_rows(rows, function)
 
     def _evaluate_rows(self, rows: Rows, function: Callable[..., tuple[Tensor, ...]]) -> list[Any]:
-        device = self._resolve_device()
+        # What was trained on a GPU predicts without one too.
+        device = self._resolve_device(fall_back=True)
         module = self.net_.module_.to(device)
         blocks = []
         with torch.inference_mode():
@@ -476,15 +489,14 @@ def _resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
     return int(2 ** np.clip(round(math.log2(n_rows / 32)), 5, 8))
 
 
-def _bin_edges(scaled: Tensor) -> list[Tensor]:
+def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:
     """Quantiles of each scaled column; a constant column gets one bin around its value."""
+    weight = np.ones(len(scaled)) if sample_weight is None else sample_weight.numpy()
     bins = []
     for column in scaled.T:
         if column.min() == column.max():
             bins.append(torch.stack([column[0] - 1, column[0] + 1]))
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            (edges,) = compute_bins(column[:, None], n_bins=min(48, len(column) - 1))
-        bins.append(edges)
+        edges = weighted_quantiles(column.numpy(), weight, np.linspace(0, 1, 49))
+        bins.append(torch.as_tensor(np.unique(edges)))
     return bins

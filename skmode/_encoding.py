@@ -219,13 +219,15 @@ def _is_categorical(values: Any) -> bool:
 
 def _as_objects(values: Any) -> NDArray[Any]:
     """Values as objects, with None for everything that is missing."""
+    missing: Any = False
     if isinstance(values, nw.Series):
+        missing = values.is_null().to_numpy()
         if values.dtype in (nw.Categorical, nw.Enum) and not _has_numeric_categories(values):
             values = values.cast(nw.String)
         values = values.to_list()
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
-    objects[pd.isna(objects)] = None
+    objects[pd.isna(objects) | missing] = None
     objects[[isinstance(value, str) and not value for value in objects]] = None
     return objects
 
@@ -250,7 +252,7 @@ def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
             values = _as_objects(values)
         elif dtype.is_numeric() or dtype == nw.Boolean:
             values = values.cast(nw.Float64).to_numpy()
-        elif dtype in (nw.String, nw.Categorical, nw.Enum):
+        elif dtype in (nw.String, nw.Categorical, nw.Enum) or values.is_null().all():
             values = _as_objects(values)
         else:
             raise ValueError(
@@ -285,9 +287,12 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     if not known.any():
         return Column(name, "number", has_missing=True)
     _finite_float32(numbers[known, None])
-    q25, center, q75, low, high = _weighted_quantiles(numbers[known], sample_weight[known])
+    low, q25, center, q75, high = weighted_quantiles(
+        numbers[known], sample_weight[known], np.linspace(0, 1, 5)
+    )
     # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
     scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
+    scale = max(scale, float(np.finfo(np.float32).tiny))
     resolution = np.finfo(np.float32).eps * abs(center)
     if high > low and scale < 100 * resolution:
         warnings.warn(
@@ -300,14 +305,15 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     return Column(name, "number", None, bool(not known.all()), float(center), float(scale))
 
 
-def _weighted_quantiles(
-    values: NDArray[np.float64], sample_weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Quartiles, minimum and maximum; a weight of k counts like k equal rows."""
+def weighted_quantiles(
+    values: NDArray[Any], sample_weight: NDArray[np.float64], levels: NDArray[np.float64]
+) -> NDArray[Any]:
+    """Quantiles; levels 0 and 1 are the extremes. A weight of k counts like k equal rows."""
     order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(sample_weight[order])
-    positions = np.searchsorted(cumulative, np.array([0.25, 0.5, 0.75]) * cumulative[-1])
-    positions = np.append(np.minimum(positions, len(values) - 1), [0, len(values) - 1])
+    share = np.cumsum(sample_weight[order])
+    share /= share[-1]
+    # Weights in other units may round to the other side of a level.
+    positions = np.searchsorted(share, levels - 1e-9)
     return values[order][positions]
 
 

@@ -28,12 +28,12 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
     ----------
     n_experts : int, default=4
         Number of experts.
-    alpha : float, default=1.0
+    alpha : float, default=10.0
         Weight of the mutual distillation among the experts. 0 is a plain mixture of experts; the
         larger it is, the more alike the experts become.
     distillation : {"mean", "pairwise"}, default="mean"
         Form of the distillation loss, see :func:`skmode.nn.distillation_loss`.
-    mixing : {"representation", "likelihood", "expected"}, default="likelihood"
+    mixing : {"representation", "likelihood", "expected"}, default="representation"
         How the experts make one prediction, see :class:`skmode.nn.MixtureOfExperts`.
         ``"representation"`` is the paper's.
     gate : {"dense", "sparse"}, default="dense"
@@ -44,7 +44,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Widths of the gate's own hidden layers. Empty means a linear gate.
     gate_temperature : float, default=1.0
         Divides the gate's logits: above 1 the weights are more even.
-    balance : float, default=0.0
+    balance : float, default=0.01
         Weight of the load-balance loss, see :func:`skmode.nn.load_balance_loss`.
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of each expert's layers. The last is the representation that is distilled.
@@ -160,14 +160,14 @@ default="from_dtype"
         self,
         n_experts=4,
         *,
-        alpha=1.0,
+        alpha=10.0,
         distillation="mean",
-        mixing="likelihood",
+        mixing="representation",
         gate="dense",
         top_k=2,
         gate_hidden_layer_sizes=(),
         gate_temperature=1.0,
-        balance=0.0,
+        balance=0.01,
         hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,
@@ -400,8 +400,12 @@ default="from_dtype"
         check_classification_targets(y)
         return y
 
-    def _target_weight(self, y):
-        return None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+    def _target_weight(self, y, sample_weight):
+        if self.class_weight != "balanced":
+            return compute_sample_weight(self.class_weight, y)
+        _, position = np.unique(y, return_inverse=True)
+        total = np.bincount(position, weights=sample_weight)
+        return (total.mean() / total)[position]
 
     def _fit_target(self, y, sample_weight):
         self.classes_ = getattr(self, "_announced_classes", None)
@@ -456,7 +460,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         Widths of the gate's own hidden layers. Empty means a linear gate.
     gate_temperature : float, default=1.0
         Divides the gate's logits: above 1 the weights are more even.
-    balance : float, default=0.0
+    balance : float, default=0.01
         Weight of the load-balance loss, see :func:`skmode.nn.load_balance_loss`.
     hidden_layer_sizes : array-like of int, default=(128,)
         Widths of each expert's layers. The last is the representation that is distilled.
@@ -581,7 +585,7 @@ default="from_dtype"
         top_k=2,
         gate_hidden_layer_sizes=(),
         gate_temperature=1.0,
-        balance=0.0,
+        balance=0.01,
         hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
@@ -175,14 +176,18 @@ class MixtureNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=True, **step)
         losses = (total / n_rows).tolist()
         if not all(map(math.isfinite, losses)):
-            raise ValueError(
-                "The training loss must stay finite, and in epoch "
-                f"{len(self.history)} it became {losses[0]}: lower learning_rate "
-                f"(now {self.lr:g}), lower alpha, or look for extreme values in X and y."
-            )
+            raise self.not_finite("training loss", losses[0])
         for name, value in zip(("train", "task", "distillation", "balance"), losses, strict=True):
             self.history.record(f"{name}_loss", value)
         self.history.record("train_batch_count", len(iterator))
+
+    def not_finite(self, what: str, value: float) -> ValueError:
+        """The error to raise where training went astray."""
+        return ValueError(
+            f"The {what} must stay finite, and in epoch {len(self.history)} it became {value}: "
+            f"lower learning_rate (now {self.lr:g}), lower alpha, or look for extreme values in "
+            "X and y."
+        )
 
     def train_step_single(self, batch: Rows, **fit_params: Any) -> dict[str, Tensor]:
         """Forward, losses and gradients for one batch."""
@@ -244,6 +249,9 @@ class Watch(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         for name, value in self.measure(net.module_).items():
+            # The last step of an epoch has no training loss after it.
+            if not np.all(np.isfinite(value)):
+                raise net.not_finite(name, value)
             net.history.record(name, value)
 
     def measure(self, module: MixtureOfExperts) -> dict[str, Any]:

@@ -141,10 +141,10 @@ class MLPExperts(nn.Module):
 class ModuleExperts(nn.Module):
     """Experts made of any torch modules.
 
-    Modules that print alike and hold parameters of the same shapes are stacked and evaluated
-    with :func:`torch.func.vmap`. Where vmap cannot (control flow that looks at values, buffers
-    changed in place), the same stacked parameters are evaluated in a loop. Modules that differ
-    are kept apart and evaluated in a loop.
+    Modules that differ in nothing but the values of their parameters and buffers are stacked and
+    evaluated with :func:`torch.func.vmap`. Where vmap cannot (control flow that looks at values),
+    the same stacked parameters are evaluated in a loop. Modules that differ otherwise are kept
+    apart and evaluated in a loop.
 
     Parameters
     ----------
@@ -185,7 +185,8 @@ class ModuleExperts(nn.Module):
         self.buffer_names = [name for name, _ in modules[0].named_buffers()]
         for name in self.parameter_names:
             values = [module.get_parameter(name).detach() for module in modules]
-            self.stacked[_mangle(name)] = nn.Parameter(torch.stack(values))
+            trainable = modules[0].get_parameter(name).requires_grad
+            self.stacked[_mangle(name)] = nn.Parameter(torch.stack(values), trainable)
         for name in self.buffer_names:
             values = [module.get_buffer(name).detach() for module in modules]
             self.register_buffer(_mangle(name), torch.stack(values))
@@ -231,7 +232,13 @@ class ModuleExperts(nn.Module):
         def one(state: dict[str, Tensor]) -> Tensor:
             return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
 
-        return vmap(one, out_dims=1, randomness="different")(self._state())
+        state = self._state()
+        # A module such as BatchNorm changes its buffers before vmap may give up on a later one.
+        changed = {name: state[name].clone() for name in self.buffer_names}
+        outputs: Tensor = vmap(one, out_dims=1, randomness="different")(state | changed)
+        for name, value in changed.items():
+            state[name].copy_(value)
+        return outputs
 
 
 def _mangle(name: str) -> str:
@@ -240,11 +247,31 @@ def _mangle(name: str) -> str:
 
 def _stackable(modules: Sequence[nn.Module]) -> bool:
     """Whether the modules differ in nothing but the values of their parameters and buffers."""
-    first = modules[0]
-    shapes = {name: value.shape for name, value in first.state_dict().items()}
-    return all(
-        type(module) is type(first)
-        and repr(module) == repr(first)
-        and {name: value.shape for name, value in module.state_dict().items()} == shapes
-        for module in modules
+    return all(_same_structure(modules[0], module) for module in modules)
+
+
+def _same_structure(first: nn.Module, second: nn.Module) -> bool:
+    if type(first) is not type(second):
+        return False
+    if _tensor_kinds(first) != _tensor_kinds(second) or not _same_attributes(first, second):
+        return False
+    children, others = dict(first.named_children()), dict(second.named_children())
+    return children.keys() == others.keys() and all(
+        _same_structure(children[name], others[name]) for name in children
     )
+
+
+def _tensor_kinds(module: nn.Module) -> dict[str, tuple[object, ...]]:
+    """Shape, type and trainability of the module's own parameters and buffers."""
+    tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    return {name: (value.shape, value.dtype, value.requires_grad) for name, value in tensors}
+
+
+def _same_attributes(first: nn.Module, second: nn.Module) -> bool:
+    """Whether all other attributes, hooks included, are equal; False where equality is unclear."""
+    held = ("_parameters", "_buffers", "_modules")
+    ours, theirs = ({k: v for k, v in vars(m).items() if k not in held} for m in (first, second))
+    try:
+        return bool(ours == theirs)
+    except (RuntimeError, TypeError, ValueError):
+        return False

@@ -99,8 +99,8 @@ class MixtureOfExperts(nn.Module):
     - Input: numbers `(n_samples, n_numeric)`, codes of int64 `(n_samples, n_categorical)`
     - Output: :class:`MixtureOutput`
 
-    In evaluation mode a sparse gate computes the chosen experts only, unless
-    ``all_experts=True`` is asked for.
+    In evaluation mode a sparse gate computes the chosen experts only, unless a target is given
+    (its losses need them all) or ``all_experts=True`` is asked for.
 
     Examples
     --------
@@ -192,17 +192,14 @@ class MixtureOfExperts(nn.Module):
         """
         hidden = self.trunk(numbers, codes)
         gate = self.gate(hidden)
-        if gate.active is not None and not (self.training or all_experts):
+        if gate.active is not None and not (self.training or all_experts or target is not None):
             prediction = self._predict_active(hidden, gate)
-            losses = None
-            if target is not None:
-                losses = self._losses(prediction, gate, target, sample_weight)
-            return MixtureOutput(prediction, gate.probabilities, None, None, losses)
+            return MixtureOutput(prediction, gate.probabilities, None, None, None)
 
         representations = self.experts(hidden)
         outputs = None
         if self.mixing != "representation" or all_experts or not self.training:
-            outputs = self.task_loss.finalize(self.head(representations))
+            outputs = self._expert_outputs(representations)
         if self.mixing == "representation":
             mixed = (gate.probabilities.unsqueeze(2) * representations).sum(dim=1)
             prediction = self.task_loss.finalize(self.head(mixed))
@@ -241,6 +238,11 @@ class MixtureOfExperts(nn.Module):
         gate = GateOutput(weights, weights.log(), logits, chosen)
         return self._predict_active(hidden, gate), expert
 
+    def _expert_outputs(self, representations: Tensor) -> Tensor:
+        # Expert by expert, as they are stored: a product over a view that is not would copy it.
+        by_expert = self.head(representations.transpose(0, 1))
+        return self.task_loss.finalize(by_expert).transpose(0, 1)
+
     def _mix_outputs(self, gate: GateOutput, outputs: Tensor) -> Tensor:
         if isinstance(self.task_loss, CrossEntropy):
             return (gate.log_probabilities.unsqueeze(2) + outputs).logsumexp(dim=1)
@@ -274,14 +276,14 @@ class MixtureOfExperts(nn.Module):
         gate: GateOutput,
         target: Tensor,
         sample_weight: Tensor | None,
-        representations: Tensor | None = None,
-        outputs: Tensor | None = None,
+        representations: Tensor,
+        outputs: Tensor | None,
     ) -> MixtureLosses:
         rows = self._task_rows(prediction, gate, target, outputs)
         task = (rows if sample_weight is None else rows * sample_weight).mean()
         zero = task.new_zeros(())
         distillation, balance, total = zero, zero, task
-        if self.alpha and representations is not None:
+        if self.alpha:
             distillation = distillation_loss(
                 representations,
                 distillation=self.distillation,
@@ -298,12 +300,16 @@ class MixtureOfExperts(nn.Module):
         self, prediction: Tensor, gate: GateOutput, target: Tensor, outputs: Tensor | None
     ) -> Tensor:
         """Task loss of each row; see the class for the three mixings."""
-        if outputs is not None and self.mixing == "expected":
-            return (gate.probabilities * self.task_loss(outputs, target.unsqueeze(1))).sum(dim=1)
-        prediction_says_all = self.mixing == "representation" or outputs is None
-        if prediction_says_all or isinstance(self.task_loss, CrossEntropy):
-            rows: Tensor = self.task_loss(prediction, target)
+        rows: Tensor
+        classify = isinstance(self.task_loss, CrossEntropy)
+        if self.mixing == "representation" or (classify and self.mixing == "likelihood"):
+            rows = self.task_loss(prediction, target)
             return rows
+        assert outputs is not None
         each = target.unsqueeze(1)
+        if self.mixing == "expected":
+            rows = (gate.probabilities * self.task_loss(outputs, each)).sum(dim=1)
+            return rows
+        assert isinstance(self.task_loss, RegressionLoss)
         log_density = -self.task_loss.negative_log_likelihood(outputs, each)
         return -(gate.log_probabilities + log_density).logsumexp(dim=1)

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from rtdl_num_embeddings import PeriodicEmbeddings, PiecewiseLinearEmbeddings
+from rtdl_num_embeddings import PiecewiseLinearEmbeddings
 from torch import Tensor, nn
+
+from skmode.nn.embeddings import PeriodicEmbeddings
 
 
 class IdentityTrunk(nn.Module):
@@ -99,7 +101,10 @@ class RobustScaler(nn.Module):
     def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Scale the numbers and mark what is missing; see the class for shapes."""
         missing = numbers.isnan()
-        scaled = ((numbers - self.center) / self.scale).masked_fill(missing, 0.0)
+        # Clamped first: the square of a huge number overflows, which would end in 0, not limit.
+        bound = 1e6 * self.limit
+        scaled = ((numbers - self.center) / self.scale).clamp(-bound, bound)
+        scaled = scaled.masked_fill(missing, 0.0)
         clipped = scaled / (1 + (scaled / self.limit).square()).sqrt()
         return clipped, missing[:, self.missing_columns].to(clipped.dtype)
 
@@ -222,11 +227,7 @@ class TabularTrunk(nn.Module):
             self.out_features += len(scaler.missing_columns)
             if numeric_embedding == "periodic":
                 self.numeric = PeriodicEmbeddings(
-                    n_numeric,
-                    numeric_embedding_size,
-                    n_frequencies=n_frequencies,
-                    frequency_init_scale=frequency_scale,
-                    lite=False,
+                    n_numeric, numeric_embedding_size, n_frequencies, frequency_scale
                 )
             elif numeric_embedding == "piecewise_linear":
                 if bins is None:
@@ -235,7 +236,7 @@ class TabularTrunk(nn.Module):
                         "compute them with rtdl_num_embeddings.compute_bins on scaled numbers."
                     )
                 self.numeric = PiecewiseLinearEmbeddings(
-                    bins, numeric_embedding_size, activation=True, version="B"
+                    bins, numeric_embedding_size, activation=False, version="B"
                 )
             elif numeric_embedding is not None:
                 raise ValueError(
@@ -253,7 +254,9 @@ class TabularTrunk(nn.Module):
         parts = []
         if self.scaler is not None:
             scaled, missing = self.scaler(numbers)
-            parts = [scaled if self.numeric is None else self.numeric(scaled).flatten(1), missing]
+            parts.append(scaled if self.numeric is None else self.numeric(scaled).flatten(1))
+            if missing.shape[1]:
+                parts.append(missing)
         if self.categorical is not None:
             parts.append(self.categorical(codes))
-        return torch.cat(parts, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
