@@ -1,0 +1,7 @@
+"""Serve exported mixtures of experts with numpy and onnxruntime alone."""
+
+from skmode_deploy._version import __version__
+from skmode_deploy.bundle import BundleError
+from skmode_deploy.predictor import Prediction, Predictor, load
+
+__all__ = ["BundleError", "Prediction", "Predictor", "__version__", "load"]
