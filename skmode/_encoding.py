@@ -222,20 +222,12 @@ def _as_objects(values: Any) -> NDArray[Any]:
     missing: Any = False
     if isinstance(values, nw.Series):
         missing = values.is_null().to_numpy()
-        if values.dtype in (nw.Categorical, nw.Enum) and not _has_numeric_categories(values):
-            values = values.cast(nw.String)
         values = values.to_list()
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
     objects[pd.isna(objects) | missing] = None
     objects[[isinstance(value, str) and not value for value in objects]] = None
     return objects
-
-
-def _has_numeric_categories(values: Any) -> bool:
-    """pandas categories may be numbers; a cast to strings would lose that."""
-    categories = values.cat.get_categories()
-    return bool(categories.dtype.is_numeric() or categories.dtype == nw.Boolean)
 
 
 def _type_of_values(objects: NDArray[Any]) -> str:
@@ -333,13 +325,12 @@ def _learn_category(name: str, values: Any) -> Column:
 
 def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
     assert column.categories is not None
+    code_of: dict[Any, int] = {c: i for i, c in enumerate(column.categories.tolist(), start=1)}
+    if column.has_missing:
+        code_of[None] = column.n_codes - 1
     objects = _as_objects(values)
-    missing = np.array([value is None for value in objects], dtype=bool)
-    index = pd.Index(column.categories)
-    if column.categories.dtype == object:
-        codes = index.get_indexer(pd.Index(objects, dtype=object)) + 1
-    else:
+    if column.categories.dtype != object:
         numbers = pd.to_numeric(pd.Series(objects, dtype=object), errors="coerce")
-        codes = index.get_indexer(numbers.to_numpy(dtype=np.float64)) + 1
-    codes[missing] = column.n_codes - 1 if column.has_missing else 0
-    return codes.astype(np.int64)
+        objects = np.where(pd.isna(objects), None, numbers)
+    codes = (code_of.get(value, 0) for value in objects)
+    return np.fromiter(codes, dtype=np.int64, count=len(objects))

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
 from skmode_deploy import bundle
 
 COMMON = {"n_experts": 2, "alpha": 0.5, "expert_usage": (0.25, 0.75), "versions": {"skmode": "0"}}

@@ -3,6 +3,7 @@ import os
 import random
 
 import pytest
+
 from skmode_deploy import BundleError, bundle, load
 
 

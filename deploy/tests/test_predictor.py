@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from numpy.testing import assert_array_equal
+
 from skmode_deploy import load
 
 TABLE = {

@@ -301,8 +301,7 @@ class MixtureOfExperts(nn.Module):
     ) -> Tensor:
         """Task loss of each row; see the class for the three mixings."""
         rows: Tensor
-        classify = isinstance(self.task_loss, CrossEntropy)
-        if self.mixing == "representation" or (classify and self.mixing == "likelihood"):
+        if self.mixing == "representation":
             rows = self.task_loss(prediction, target)
             return rows
         assert outputs is not None
@@ -310,6 +309,6 @@ class MixtureOfExperts(nn.Module):
         if self.mixing == "expected":
             rows = (gate.probabilities * self.task_loss(outputs, each)).sum(dim=1)
             return rows
-        assert isinstance(self.task_loss, RegressionLoss)
+        # For classes this is the loss of `prediction`, at the cost of one class instead of all.
         log_density = -self.task_loss.negative_log_likelihood(outputs, each)
         return -(gate.log_probabilities + log_density).logsumexp(dim=1)

@@ -2,8 +2,8 @@
 
 The routed graph computes the chosen experts only. One row, the case of a request, gathers the
 weights of its expert from the stack of all experts: that costs the same for 4 and for 64 experts.
-More rows visit each expert in turn inside an If, with the rows that chose it: that is one
-product per layer on weights that the runtime has packed, and an expert without rows costs the If
+More rows are sorted by expert and visit each expert in turn inside an If: that is one product
+per layer on weights that the runtime has packed, and an expert without rows costs the If
 alone. Gathered weights would be copied at each call there, and one If inside another costs more
 than the copy: the runtime hands every weight below it down at each level.
 """
@@ -383,7 +383,8 @@ def emit_top_expert_outputs(
     def finish(branch: GraphBuilder, value: str, i: int, rows: str) -> str:
         return head.apply(branch, value, f"expert_{i}/head")
 
-    answers = _emit_active_experts(rows, experts, hidden, active, finish, head.n_outputs)
+    assigned = _emit_counts(rows, _emit_rows_by_expert(rows, expert, module.n_experts), active)
+    answers = _emit_active_experts(rows, experts, hidden, assigned, finish, head.n_outputs)
     rows.add_output(answers, TensorProto.FLOAT, ["n", head.n_outputs])
     n_rows = graph.add("Size", [expert], "routing/n_rows")
     single = graph.add("Equal", [n_rows, graph.constant(1, "routing/one")], "routing/is_one_row")
@@ -421,6 +422,9 @@ def emit_active_mixture(
     by_expert = graph.add("Transpose", [gate], "gate/by_expert", perm=[1, 0])
     zero = graph.constant(0, "zero", np.float32)
     active = graph.add("Greater", [by_expert, zero], "routing/active")
+    places = graph.add("NonZero", [active], "routing/places")  # (expert, row), by expert
+    row = graph.constant(1, "routing/row")
+    assigned = _emit_counts(graph, graph.add("Gather", [places, row], "routing/rows"), active)
     mix_outputs = mixture.mixing != "representation"
 
     def finish(branch: GraphBuilder, value: str, i: int, rows: str) -> str:
@@ -437,9 +441,9 @@ def emit_active_mixture(
     width = head.n_outputs if mix_outputs else module.width
     if mix_outputs:
         return _emit_active_experts(
-            graph, experts, hidden, active, finish, width, reduction="add", name=name
+            graph, experts, hidden, assigned, finish, width, reduction="add", name=name
         )
-    value = _emit_active_experts(graph, experts, hidden, active, finish, width, reduction="add")
+    value = _emit_active_experts(graph, experts, hidden, assigned, finish, width, reduction="add")
     value = head.apply(graph, value, "head" if head.classify else name)
     return head.to_answer(graph, value, name)
 
@@ -506,6 +510,41 @@ def _emit_one_row(
     return head.apply(graph, value, "one_row/head")
 
 
+@dataclass(frozen=True)
+class _Assigned:
+    """Rows of the experts: all of them one after the other, and where those of each lie."""
+
+    rows: str
+    starts: str
+    ends: str
+    any_rows: str
+
+
+def _emit_rows_by_expert(graph: GraphBuilder, expert: str, n_experts: int) -> str:
+    """Sort the rows by expert."""
+    # TopK of no rows ends some releases of onnxruntime (1.20 among them), hence one row more.
+    extra = graph.constant([n_experts], "routing/extra_row")
+    experts = graph.add("Concat", [expert, extra], "routing/experts_and_extra_row", axis=0)
+    height = graph.add("Shape", [experts], "routing/sorted_height")
+    _, order = graph.add_many(
+        "TopK", [experts, height], ["routing/sorted_experts", "routing/order"], axis=0, largest=0
+    )
+    start, stop = graph.constant([0], "first_axis"), graph.constant([-1], "before_last")
+    return graph.add("Slice", [order, start, stop], "routing/rows")
+
+
+def _emit_counts(graph: GraphBuilder, rows: str, active: str) -> _Assigned:
+    """Count the rows of each expert; `active` is bool `(n_experts, n)`."""
+    counts = graph.add("Cast", [active], "routing/active_float", to=TensorProto.FLOAT)
+    axis = graph.constant([1], "routing/axis")
+    counts = graph.add("ReduceSum", [counts, axis], "routing/counts_float", keepdims=0)
+    any_rows = graph.add("Cast", [counts], "routing/any_rows", to=TensorProto.BOOL)
+    counts = graph.add("Cast", [counts], "routing/counts", to=TensorProto.INT64)
+    ends = graph.add("CumSum", [counts, graph.constant(0, "routing/first")], "routing/ends")
+    starts = graph.add("Sub", [ends, counts], "routing/starts")
+    return _Assigned(rows, starts, ends, any_rows)
+
+
 Finish = Callable[[GraphBuilder, str, int, str], str]
 
 
@@ -513,7 +552,7 @@ def _emit_active_experts(
     graph: GraphBuilder,
     experts: StackedExperts,
     hidden: str,
-    active: str,
+    assigned: _Assigned,
     finish: Finish,
     width: int,
     reduction: str = "none",
@@ -521,61 +560,42 @@ def _emit_active_experts(
 ) -> str:
     """Visit each expert that has rows, and put or add what it makes of them into their places.
 
-    `active` is bool `(n_experts, n)`. `finish` turns (graph, representation, expert, rows) into
-    values of the given width.
+    `finish` turns (graph, representation, expert, rows) into values of the given width.
     """
     module = experts.module
     layers = _emit_unstacked(graph, experts)
-    counts = graph.add("Cast", [active], "routing/active_float", to=TensorProto.FLOAT)
-    axis = graph.constant([1], "routing/axis")
-    counts = graph.add("ReduceSum", [counts, axis], "routing/counts", keepdims=0)
-    visited = graph.add("Cast", [counts], "routing/has_rows", to=TensorProto.BOOL)
-    names = [f"expert_{i}/has_rows" for i in range(module.n_experts)]
-    conditions = graph.add_many("Split", [visited], names, axis=0)
-    no_rows = graph.constant(np.empty(0), "routing/no_rows")
+    starts, ends, conditions = (
+        graph.add_many("Split", [value], [f"expert_{i}/{what}" for i in range(module.n_experts)])
+        for value, what in (
+            (assigned.starts, "start"),
+            (assigned.ends, "end"),
+            (assigned.any_rows, "any_rows"),
+        )
+    )
     no_values = graph.constant(np.empty((0, width)), "routing/no_values", np.float32)
-    all_rows, all_values = [], []
-    for i, condition in enumerate(conditions):
-        visit = graph.branch()
-        mask = visit.add("Gather", [active, visit.constant(i, "routing/index")], f"expert_{i}/mask")
-        rows = visit.add("NonZero", [mask], f"expert_{i}/positions")
-        rows = visit.add("Squeeze", [rows, visit.constant([0], "first_axis")], f"expert_{i}/rows")
+    answers = []
+    for i in range(module.n_experts):
+        visit, skip = graph.branch(), graph.branch()
+        rows = visit.add("Slice", [assigned.rows, starts[i], ends[i]], f"expert_{i}/rows")
         value = visit.add("Gather", [hidden, rows], f"expert_{i}/hidden", axis=0)
         value = emit_layers(visit, module, layers[i], value, f"expert_{i}")
         value = finish(visit, value, i, rows)
-        skip = graph.branch()
-        empty = [
-            skip.add("Identity", [nothing], f"expert_{i}/none") for nothing in (no_rows, no_values)
-        ]
-        for branch, (some_rows, some_values) in ((visit, (rows, value)), (skip, empty)):
-            branch.add_output(some_rows, TensorProto.INT64, [None])
-            branch.add_output(some_values, TensorProto.FLOAT, [None, width])
-        outputs = [f"expert_{i}/chosen_rows", f"expert_{i}/answers"]
-        some_rows, some_values = graph.add_many(
-            "If", [condition], outputs, then_branch=visit, else_branch=skip
+        nothing = skip.add("Identity", [no_values], f"expert_{i}/nothing")
+        visit.add_output(value, TensorProto.FLOAT, [None, width])
+        skip.add_output(nothing, TensorProto.FLOAT, [None, width])
+        answers.append(
+            graph.add(
+                "If", [conditions[i]], f"expert_{i}/answers", then_branch=visit, else_branch=skip
+            )
         )
-        all_rows.append(some_rows)
-        all_values.append(some_values)
-    return _emit_scatter(graph, hidden, all_rows, all_values, width, reduction, name)
-
-
-def _emit_scatter(
-    graph: GraphBuilder,
-    hidden: str,
-    rows: list[str],
-    values: list[str],
-    width: int,
-    reduction: str,
-    name: str,
-) -> str:
-    """Put values into the rows that they belong to."""
-    places = graph.add("Concat", rows, "routing/rows", axis=0)
-    places = graph.add("Unsqueeze", [places, graph.constant([1], "routing/axis")], "routing/places")
-    updates = graph.add("Concat", values, "routing/values", axis=0)
-    n_rows = graph.add("Shape", [hidden], "routing/height", start=0, end=1)
-    shape = [n_rows, graph.constant([width], "routing/width")]
-    shape_name = graph.add("Concat", shape, "routing/shape", axis=0)
-    zeros = graph.add("ConstantOfShape", [shape_name], "routing/zeros")  # of float32
+    last = graph.constant([1], "routing/axis")
+    places = graph.add("Unsqueeze", [assigned.rows, last], "routing/places")
+    updates = graph.add("Concat", answers, "routing/values", axis=0)
+    height = graph.add("Shape", [hidden], "routing/height", start=0, end=1)
+    shape = graph.add(
+        "Concat", [height, graph.constant([width], "routing/width")], "routing/shape", axis=0
+    )
+    zeros = graph.add("ConstantOfShape", [shape], "routing/zeros")  # of float32
     return graph.add("ScatterND", [zeros, places, updates], name, reduction=reduction)
 
 

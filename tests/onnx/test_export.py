@@ -9,17 +9,17 @@ import onnxruntime
 import pandas as pd
 import polars as pl
 import pytest
-import skmode_deploy
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx.reference import ReferenceEvaluator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from skmode_deploy import bundle
 
+import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode import nn as mode
 from skmode.onnx import export
+from skmode_deploy import bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 

@@ -5,11 +5,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
-from skmode_deploy.bundle import Column
 
 from skmode.nn import RobustScaler, TabularTrunk
 from skmode.onnx._builder import GraphBuilder
 from skmode.onnx._trunk import emit_codes, emit_column_inputs, emit_trunk
+from skmode_deploy.bundle import Column
 
 COLUMNS = [
     Column("city", "city", "category", "string", ("a", "b"), True),

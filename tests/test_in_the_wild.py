@@ -1,0 +1,213 @@
+"""The estimators inside scikit-learn's own machinery."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import (
+    BaggingClassifier,
+    BaggingRegressor,
+    StackingClassifier,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingRandomSearchCV,
+    cross_val_predict,
+    cross_validate,
+    learning_curve,
+)
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skmode import MoDEClassifier, MoDERegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+QUICK = {
+    "n_experts": 2,
+    "hidden_layer_sizes": (16,),
+    "numeric_embedding": None,
+    "learning_rate": 0.02,
+    "max_epochs": 12,
+    "early_stopping": False,
+    "random_state": 0,
+}
+classifier, regressor = MoDEClassifier(**QUICK), MoDERegressor(**QUICK)
+
+rng = np.random.default_rng(0)
+frame = pd.DataFrame(
+    {
+        "age": rng.uniform(20, 80, 240),
+        "income": rng.lognormal(10, 1, 240),
+        "city": rng.choice(["Bern", "Graz", "Lyon"], 240),
+    }
+)
+bought = (frame["age"] > 50) ^ (frame["city"] == "Bern")
+label = np.where(bought, "yes", "no")
+spent = np.where(bought, 10.0, 1.0) + frame["age"].to_numpy() / 40
+frame.loc[::10, "income"] = np.nan
+frame.loc[::12, "city"] = None
+numbers = frame[["age", "income"]].fillna(0.0)
+
+
+def test_pipeline_with_a_column_transformer():
+    columns = ColumnTransformer(
+        [("n", StandardScaler(), ["age", "income"]), ("c", OneHotEncoder(), ["city"])]
+    )
+    pipeline = make_pipeline(columns, classifier).fit(frame, label)
+    assert pipeline.score(frame, label) > 0.8
+
+
+def test_pipeline_hands_a_table_through():
+    columns = ColumnTransformer(
+        [("n", StandardScaler(), ["age", "income"])],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    pipeline = make_pipeline(columns, classifier).fit(frame, label)
+    assert [column.kind for column in pipeline[-1].encoder_.columns_] == [
+        "number",
+        "number",
+        "category",
+    ]
+    assert pipeline.score(frame, label) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("estimator", "target"), [(classifier, label), (regressor, spent)], ids=["classifier", "regressor"]
+)
+def test_grid_search_over_alpha_in_two_processes(estimator, target):
+    search = GridSearchCV(estimator, {"alpha": [0.0, 1.0]}, cv=2, n_jobs=2)
+    search.fit(frame, target)
+    alone = GridSearchCV(estimator, {"alpha": [0.0, 1.0]}, cv=2).fit(frame, target)
+    assert_array_equal(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    assert_array_equal(search.predict(frame), alone.predict(frame))
+    assert search.best_score_ > 0.6
+
+
+def test_halving_random_search_over_alpha_in_two_processes():
+    search = HalvingRandomSearchCV(
+        classifier, {"alpha": [0.0, 0.1, 1.0, 10.0]}, n_candidates=4, cv=2, n_jobs=2, random_state=0
+    ).fit(frame, label)
+    assert search.n_iterations_ > 1
+    assert search.best_params_["alpha"] in (0.0, 0.1, 1.0, 10.0)
+    assert search.score(frame, label) > 0.7
+
+
+def test_grid_search_over_a_polars_table():
+    search = GridSearchCV(classifier, {"alpha": [0.0, 1.0]}, cv=2)
+    from_pandas = search.fit(frame, label).cv_results_["mean_test_score"]
+    table = pl.from_pandas(frame)
+    search.fit(table, label)
+    assert_array_equal(search.cv_results_["mean_test_score"], from_pandas)
+    assert_array_equal(search.best_estimator_.feature_names_in_, frame.columns)
+    assert search.predict(table).shape == (240,)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "target"), [(classifier, label), (regressor, spent)], ids=["classifier", "regressor"]
+)
+def test_cross_validate_with_weights(estimator, target):
+    weight = np.where(np.arange(240) < 120, 1.0, 0.0)
+    # The second half is nonsense of weight zero.
+    target = np.where(weight > 0, target, target[0])
+    weighted, plain = (
+        cross_validate(estimator, frame, target, cv=3, params=params)["test_score"].mean()
+        for params in ({"sample_weight": weight}, None)
+    )
+    assert weighted != plain
+
+
+def test_cross_val_predict_of_probabilities():
+    probabilities = cross_val_predict(classifier, frame, label, cv=2, method="predict_proba")
+    assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_calibrated_classifier():
+    calibrated = CalibratedClassifierCV(classifier, cv=2).fit(frame, label)
+    assert calibrated.score(frame, label) > 0.75
+
+
+def test_voting_classifier_averages_probabilities():
+    voting = VotingClassifier(
+        [("a", classifier), ("b", MoDEClassifier(**QUICK | {"random_state": 1}))], voting="soft"
+    ).fit(frame, label)
+    each = [member.predict_proba(frame) for member in voting.estimators_]
+    assert_allclose(voting.predict_proba(frame), np.mean(each, axis=0))
+    assert voting.score(frame, label) > 0.8
+
+
+def test_voting_regressor_averages_predictions():
+    voting = VotingRegressor([("mode", regressor), ("ridge", Ridge())]).fit(numbers, spent)
+    each = [member.predict(numbers) for member in voting.estimators_]
+    assert_allclose(voting.predict(numbers), np.mean(each, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("Bagging", "estimator", "target"),
+    [(BaggingRegressor, regressor, spent), (BaggingClassifier, classifier, label)],
+)
+def test_bagging(Bagging, estimator, target):
+    bagging = Bagging(estimator, n_estimators=3, oob_score=False, random_state=0)
+    bagging.fit(numbers.to_numpy(), target)
+    states = {member.random_state for member in bagging.estimators_}
+    assert len(states) == 3
+    assert bagging.score(numbers.to_numpy(), target) > 0.3
+
+
+def test_permutation_importance_finds_the_columns():
+    fitted = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(frame, label)
+    importance = permutation_importance(fitted, frame, label, n_repeats=3, random_state=0)
+    age, income, city = importance["importances_mean"]
+    assert min(age, city) > income + 0.1
+
+
+def test_transformed_target_regressor():
+    wrapped = TransformedTargetRegressor(regressor, func=np.log, inverse_func=np.exp)
+    assert wrapped.fit(frame, spent).score(frame, spent) > 0.7
+    assert (wrapped.predict(frame) > 0).all()
+
+
+def test_multi_output_classifier():
+    targets = np.column_stack([label, np.where(frame["age"] > 40, "old", "young")])
+    multi = MultiOutputClassifier(classifier).fit(frame, targets)
+    assert multi.predict(frame).shape == (240, 2)
+    assert [probabilities.shape for probabilities in multi.predict_proba(frame)] == [(240, 2)] * 2
+    assert multi.score(frame, targets) > 0.6
+
+
+def test_stacking_classifier():
+    stacking = StackingClassifier(
+        [("mode", classifier)], final_estimator=LogisticRegression(), cv=2
+    ).fit(frame, label)
+    assert stacking.score(frame, label) > 0.8
+
+
+def test_learning_curve():
+    sizes, train, test = learning_curve(
+        classifier, frame, label, train_sizes=[0.3, 1.0], cv=2, shuffle=True, random_state=0
+    )
+    assert_array_equal(sizes, [36, 120])
+    assert train.shape == test.shape == (2, 2)
+    assert test[1].mean() > 0.6
+
+
+def test_learning_curve_by_partial_fit():
+    _, _, test = learning_curve(
+        classifier,
+        frame,
+        label,
+        train_sizes=[0.3, 1.0],
+        cv=2,
+        exploit_incremental_learning=True,
+    )
+    assert np.isfinite(test).all()

@@ -1,0 +1,594 @@
+"""What happens between fit and the fitted net."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification, make_regression
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from skorch.callbacks import Callback
+
+from skmode import MoDEClassifier, MoDERegressor, RoutingCollapseWarning
+from skmode._training import Batches, Rows, make_schedule
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+QUICK = {
+    "n_experts": 3,
+    "hidden_layer_sizes": (16,),
+    "max_epochs": 4,
+    "early_stopping": False,
+    "random_state": 0,
+}
+HELD_OUT = QUICK | {"early_stopping": True}
+BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+PARTS = ("task_loss", "distillation_loss", "balance_loss", "train_loss")
+MEASURES = ("gate_entropy", "consistency", "dur")
+VALID = (
+    "valid_loss",
+    "valid_loss_mixture",
+    "valid_loss_top_expert",
+    "valid_score_mixture",
+    "valid_score_top_expert",
+)
+
+X, y = make_classification(300, 5, flip_y=0.3, random_state=0)
+
+
+class Spy(Callback):
+    """Count the calls, and do something after an epoch."""
+
+    def __init__(self, after_epoch=lambda net, epoch: None):
+        self.after_epoch = after_epoch
+
+    def on_train_begin(self, net, **kwargs):
+        self.rates, self.batches, self.epochs = [], 0, 0
+
+    def on_batch_begin(self, net, **kwargs):
+        self.batches += 1
+        self.rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs += 1
+        self.after_epoch(net, self.epochs)
+
+
+def weights(estimator):
+    return torch.cat([p.detach().flatten() for p in estimator.net_.module_.parameters()]).numpy()
+
+
+# Random state.
+
+
+@BOTH
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_same_random_state_gives_the_same_bits(Estimator, dropout):
+    fits = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        fits.append(Estimator(**HELD_OUT, dropout=dropout).fit(X, y))
+    assert_array_equal(weights(fits[0]), weights(fits[1]))
+    assert_array_equal(fits[0].predict(X), fits[1].predict(X))
+    assert fits[0].loss_curve_ == fits[1].loss_curve_
+
+
+@BOTH
+def test_other_random_state_gives_other_weights(Estimator):
+    other = QUICK | {"random_state": 1}
+    assert not np.array_equal(
+        weights(Estimator(**QUICK).fit(X, y)), weights(Estimator(**other).fit(X, y))
+    )
+
+
+@BOTH
+def test_global_random_states_stay_untouched(Estimator):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    estimator = Estimator(**HELD_OUT, dropout=0.5, warm_start=True).fit(X, y)
+    estimator.fit(X, y).partial_fit(X, y).predict(X)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    for before, after in zip(numpy_state, np.random.get_state(), strict=True):  # noqa: NPY002
+        assert_array_equal(before, after)
+
+
+@BOTH
+def test_random_state_none_gives_fits_that_differ(Estimator):
+    unseeded = QUICK | {"random_state": None}
+    assert not np.array_equal(
+        weights(Estimator(**unseeded).fit(X, y)), weights(Estimator(**unseeded).fit(X, y))
+    )
+
+
+# Early stopping.
+
+
+def overfitting(**parameters):
+    return MoDEClassifier(
+        **{
+            "n_experts": 2,
+            "hidden_layer_sizes": (32,),
+            "max_epochs": 60,
+            "learning_rate": 0.02,
+            "early_stopping": True,
+            "validation_fraction": 0.3,
+            "n_iter_no_change": 5,
+            "random_state": 0,
+        }
+        | parameters
+    )
+
+
+def test_early_stopping_stops():
+    estimator = overfitting().fit(X, y)
+    losses = [epoch["valid_loss"] for epoch in estimator.history_]
+    assert estimator.n_iter_ < 60
+    assert len(losses) - 1 - int(np.argmin(losses)) == 5
+
+
+@pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+@pytest.mark.parametrize("n_iter_no_change", [5, 100])
+def test_early_stopping_restores_the_best_weights(inference, n_iter_no_change):
+    seen = []
+    spy = Spy(lambda net, epoch: seen.append(copy.deepcopy(net.module_.state_dict())))
+    estimator = overfitting(
+        inference=inference, n_iter_no_change=n_iter_no_change, max_epochs=15, callbacks=[spy]
+    ).fit(X, y)
+    losses = [epoch["valid_loss"] for epoch in estimator.history_]
+    assert np.argmin(losses) < len(losses) - 1
+    best = estimator.history_[int(np.argmin(losses))]
+    assert estimator.validation_scores_["mixture"] == best["valid_score_mixture"]
+    assert estimator.validation_scores_["top_expert"] == best["valid_score_top_expert"]
+    assert best["valid_loss"] == best[f"valid_loss_{inference}"]
+    state = estimator.net_.module_.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in seen[np.argmin(losses)].items())
+
+
+def test_early_stopping_auto_depends_on_the_number_of_rows():
+    auto = QUICK | {"max_epochs": 1, "early_stopping": "auto"}
+    assert MoDEClassifier(**auto).fit(X[:128], y[:128]).validation_scores_ is None
+    assert MoDEClassifier(**auto).fit(X[:129], y[:129]).validation_scores_ is not None
+
+
+def test_every_class_is_in_the_validation_part():
+    y = np.array([0] * 285 + [1] * 15)
+    estimator = MoDEClassifier(**HELD_OUT).fit(X, y)
+    # 29 rows of class 0 and 1 or 2 of class 1, and the mixture answers 0 for all of them.
+    assert 0.9 < estimator.validation_scores_["mixture"] < 1
+
+
+@BOTH
+def test_validation_respects_sample_weights(Estimator):
+    # Half of the rows are noise of next to no weight; unweighted scores would suffer from them.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 2))
+    noise = rng.random(600) < 0.5
+    target = np.where(noise, rng.random(600) < 0.5, X[:, 0] > 0).astype(int)
+    weight = np.where(noise, 1e-6, 1.0)
+    parameters = HELD_OUT | {"max_epochs": 15, "validation_fraction": 0.3}
+    weighted = Estimator(**parameters).fit(X, target, sample_weight=weight)
+    plain = Estimator(**parameters).fit(X, target)
+    assert weighted.validation_scores_["mixture"] > plain.validation_scores_["mixture"] + 0.1
+
+
+@BOTH
+def test_early_stopping_of_a_single_row_is_an_error(Estimator):
+    with pytest.raises(ValueError, match="needs at least two rows .* got 1 row"):
+        Estimator(**HELD_OUT).fit(X[:1], y[:1])
+
+
+# What is recorded.
+
+
+@BOTH
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_history_has_all_parts_per_epoch(Estimator, early_stopping):
+    parameters = HELD_OUT if early_stopping else QUICK
+    estimator = Estimator(**parameters, alpha=2.0, balance=0.5).fit(X, y)
+    assert len(estimator.history_) == len(estimator.loss_curve_) == estimator.n_iter_ == 4
+    for epoch, (recorded, loss) in enumerate(
+        zip(estimator.history_, estimator.loss_curve_, strict=True), start=1
+    ):
+        assert recorded["epoch"] == epoch
+        assert recorded["train_loss"] == loss
+        assert all(isinstance(recorded[name], float) for name in PARTS + MEASURES)
+        assert all((name in recorded) == early_stopping for name in VALID)
+        assert len(recorded["expert_usage"]) == 3
+        assert sum(recorded["expert_usage"]) == pytest.approx(1)
+        assert 0 <= recorded["gate_entropy"] <= math.log(3) + 1e-6
+        assert recorded["consistency"] <= 1 + 1e-6
+        parts = [recorded[name] for name in PARTS[:3]]
+        assert np.dot([1, 2, 0.5], parts) == pytest.approx(loss)
+
+
+def test_last_record_describes_the_fitted_model():
+    estimator = MoDEClassifier(**QUICK).fit(X, y)
+    last, gate = estimator.history_[-1], estimator.gate_proba(X)
+    votes = estimator.expert_predict(X)
+    pairs = [votes[:, i] == votes[:, j] for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert last["gate_entropy"] == pytest.approx(-(gate * np.log(gate)).sum(axis=1).mean())
+    assert_allclose(last["expert_usage"], estimator.expert_usage_, rtol=1e-5)
+    assert last["consistency"] == pytest.approx(np.mean(pairs))
+
+
+def test_consistency_of_a_regressor_is_one_minus_the_normalised_difference():
+    estimator = MoDERegressor(**QUICK).fit(X, y)
+    each = estimator.expert_predict(X)
+    pairs = [(each[:, i] - each[:, j]) ** 2 for i, j in ((0, 1), (0, 2), (1, 2))]
+    expected = 1 - np.mean(pairs) / 2 / y.var()
+    assert estimator.history_[-1]["consistency"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_lowers_the_loss():
+    X, y = make_regression(200, 4, random_state=0)
+    losses = MoDERegressor(**QUICK | {"max_epochs": 20}).fit(X, y).loss_curve_
+    assert losses[-1] < losses[0] - 0.5
+
+
+# Learning rate.
+
+
+def rates(schedule, epochs=5):
+    spy = Spy()
+    MoDEClassifier(
+        **QUICK | {"max_epochs": epochs},
+        learning_rate=0.1,
+        learning_rate_schedule=schedule,
+        batch_size=30,
+        callbacks=[spy],
+    ).fit(X, y)
+    return np.array(spy.rates)
+
+
+def test_constant_schedule():
+    assert_array_equal(rates("constant"), 0.1)
+
+
+def test_cosine_schedule_warms_up_and_falls_to_zero():
+    seen = rates("cosine")
+    assert len(seen) == 50
+    assert_allclose(seen[:3], [0.05, 0.1, 0.1])
+    assert np.all(np.diff(seen[2:]) < 0)
+    assert 0 < seen[-1] < 0.001
+
+
+def test_schedule_names_need_no_steps():
+    assert make_schedule("constant", 10) == []
+
+
+# Callbacks, interruption, errors.
+
+
+def test_user_callbacks_are_called():
+    spy = Spy()
+    MoDEClassifier(**QUICK, batch_size=100, callbacks=[spy]).fit(X, y)
+    assert (spy.epochs, spy.batches) == (4, 12)
+
+
+def test_user_callbacks_may_be_named():
+    spy = Spy()
+    MoDEClassifier(**QUICK, callbacks=[("spy", spy)]).fit(X, y)
+    assert spy.epochs == 4
+
+
+def interrupt_after(epoch):
+    def after_epoch(net, now):
+        if now == epoch:
+            raise KeyboardInterrupt
+
+    return Spy(after_epoch)
+
+
+@BOTH
+def test_interrupt_warns_and_keeps_the_model_so_far(Estimator):
+    estimator = Estimator(**QUICK | {"max_epochs": 50}, callbacks=[interrupt_after(3)])
+    with pytest.warns(ConvergenceWarning, match="Training interrupted by user"):
+        estimator.fit(X, y)
+    assert estimator.n_iter_ == len(estimator.history_) == 3
+    assert estimator.predict(X).shape == (300,)
+    assert not estimator.net_.module_.training
+
+
+def test_interrupt_keeps_the_best_weights():
+    with pytest.warns(ConvergenceWarning):
+        estimator = overfitting(n_iter_no_change=40, callbacks=[interrupt_after(15)]).fit(X, y)
+    best = min(estimator.history_, key=lambda epoch: epoch["valid_loss"])
+    assert best["epoch"] < 15
+    assert estimator.validation_scores_["mixture"] == best["valid_score_mixture"]
+
+
+def test_interrupt_within_an_epoch_forgets_its_record():
+    class Impatient(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning):
+        estimator = MoDEClassifier(**QUICK, callbacks=[Impatient()]).fit(X, y)
+    assert estimator.n_iter_ == 1
+    assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_early_stopping_does_not_warn():
+    assert overfitting().fit(X, y).n_iter_ < 60
+
+
+@BOTH
+def test_loss_that_is_not_finite_says_what_to_change(Estimator):
+    estimator = Estimator(**QUICK | {"max_epochs": 20}, learning_rate=1e30)
+    with pytest.raises(
+        ValueError, match=r"must stay finite.*lower learning_rate \(now 1e\+30\), lower alpha"
+    ):
+        estimator.fit(X, y)
+
+
+@BOTH
+def test_last_step_may_not_diverge_either(Estimator):
+    estimator = Estimator(**QUICK | {"max_epochs": 1}, learning_rate=1e30, batch_size=300)
+    with pytest.raises(ValueError, match="must stay finite, and in epoch 1"):
+        estimator.fit(X, y)
+
+
+@BOTH
+def test_failed_fit_leaves_an_unfitted_estimator(Estimator):
+    estimator = Estimator(**QUICK | {"max_epochs": 20}, learning_rate=1e30, warm_start=True)
+    with pytest.raises(ValueError, match="must stay finite"):
+        estimator.fit(X, y)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X)
+    assert np.isfinite(estimator.set_params(learning_rate=0.01).fit(X, y).loss_curve_).all()
+
+
+@BOTH
+def test_verbose_shows_progress_on_stderr(Estimator, capsys):
+    Estimator(**QUICK, verbose=1).fit(X, y)
+    output = capsys.readouterr()
+    assert "fit: 100%" in output.err
+    assert "4/4" in output.err
+    assert "train_loss=" in output.err
+    assert output.out == ""
+
+
+@BOTH
+def test_silent_by_default(Estimator, capsys):
+    Estimator(**QUICK).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
+# Going on.
+
+
+@BOTH
+def test_warm_start_continues(Estimator):
+    estimator = Estimator(**QUICK, warm_start=True).fit(X, y)
+    first, net = estimator.loss_curve_, estimator.net_
+    estimator.fit(X, y)
+    assert estimator.net_ is net
+    assert estimator.n_iter_ == 8
+    assert estimator.loss_curve_[:4] == first
+    assert estimator.loss_curve_[-1] < first[-1]
+    assert [epoch["epoch"] for epoch in estimator.history_] == list(range(1, 9))
+
+
+@BOTH
+def test_without_warm_start_fit_begins_anew(Estimator):
+    estimator = Estimator(**QUICK).fit(X, y)
+    first = weights(estimator)
+    assert_array_equal(weights(estimator.fit(X, y)), first)
+    assert estimator.n_iter_ == 4
+
+
+def test_warm_start_takes_new_loss_weights():
+    estimator = MoDEClassifier(**QUICK, alpha=0.0, balance=0.0, warm_start=True).fit(X, y)
+    assert estimator.history_[-1]["distillation_loss"] == 0
+    estimator.set_params(alpha=2.0, balance=3.0).fit(X, y)
+    last = estimator.history_[-1]
+    assert last["distillation_loss"] > 0
+    total = np.dot([1, 2, 3], [last[name] for name in PARTS[:3]])
+    assert last["train_loss"] == pytest.approx(total)
+
+
+@BOTH
+def test_partial_fit_adds_one_epoch_per_call(Estimator):
+    estimator = Estimator(**QUICK)
+    for n in range(1, 6):
+        assert estimator.partial_fit(X, y) is estimator
+        assert estimator.n_iter_ == n
+    assert estimator.loss_curve_[-1] < estimator.loss_curve_[0]
+    assert estimator.validation_scores_ is None
+
+
+@BOTH
+def test_partial_fit_goes_on_after_fit(Estimator):
+    estimator = Estimator(**QUICK).fit(X, y)
+    before = weights(estimator)
+    assert estimator.partial_fit(X, y).n_iter_ == 5
+    assert not np.array_equal(weights(estimator), before)
+
+
+@BOTH
+def test_partial_fit_learns_from_its_rows_in_turn(Estimator):
+    estimator = Estimator(**QUICK | {"random_state": np.random.RandomState(0)}, learning_rate=0.01)
+    target = (X[:, 0] > 0).astype(int)
+    for _ in range(10):
+        for start in range(0, 300, 100):
+            part = slice(start, start + 100)
+            estimator.partial_fit(X[part], target[part])
+    assert estimator.score(X, target) > 0.7
+
+
+def test_partial_fit_may_announce_classes():
+    estimator = MoDEClassifier(**QUICK).partial_fit(X, y, classes=[2, 1, 0])
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    assert estimator.predict_proba(X).shape == (300, 3)
+    estimator.partial_fit(X[:2], [2, 2])
+    assert "_announced_classes" not in vars(estimator)
+
+
+def test_new_class_in_partial_fit_is_an_error():
+    estimator = MoDEClassifier(**QUICK).partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"classes of the first fit, \[0, 1\], got \[2\] as well"):
+        estimator.partial_fit(X[:2], [1, 2])
+
+
+def test_class_that_was_not_announced_is_an_error():
+    with pytest.raises(ValueError, match=r"got \[1\] as well: name all classes in the first"):
+        MoDEClassifier(**QUICK).partial_fit(X, y, classes=[0, 2])
+
+
+def test_new_class_in_a_warm_start_is_an_error():
+    estimator = MoDEClassifier(**QUICK, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match=r"got \['a', 'b'\] as well"):
+        estimator.fit(X, np.where(y, "a", "b"))
+
+
+def test_other_number_of_targets_in_partial_fit_is_an_error():
+    estimator = MoDERegressor(**QUICK).partial_fit(X, y)
+    with pytest.raises(ValueError, match=r"y must have the 1 target\(s\) of the first fit, got 2"):
+        estimator.partial_fit(X, np.column_stack([y, y]))
+
+
+# Routing.
+
+
+@BOTH
+def test_routing_collapse_warns_and_names_the_cure(Estimator):
+    X = np.ones((300, 3))  # rows that are all the same go to the same expert
+    with pytest.warns(
+        RoutingCollapseWarning,
+        match=r"sends 100\.0% of the training rows to expert \d: raise balance \(now 0; try 0\.1\)",
+    ):
+        Estimator(**QUICK, balance=0.0).fit(X, y)
+
+
+@BOTH
+@pytest.mark.filterwarnings("error::skmode.RoutingCollapseWarning")
+def test_a_single_expert_does_not_collapse(Estimator):
+    Estimator(**QUICK | {"n_experts": 1}).fit(X, y)
+
+
+# Batches.
+
+
+def numbered_rows(n):
+    return Rows(
+        torch.arange(n).double()[:, None],
+        torch.arange(n)[:, None],
+        torch.arange(n),
+        torch.arange(n).double(),
+    )
+
+
+@given(st.integers(1, 60), st.integers(1, 70), st.booleans())
+def test_batches_visit_every_row_once(n, batch_size, shuffle):
+    batches = Batches(numbered_rows(n), batch_size, shuffle)
+    seen = list(batches)
+    assert len(seen) == len(batches)
+    assert all(len(batch) == batch_size for batch in seen[:-1])
+    for part in zip(*seen, strict=True):
+        assert_array_equal(torch.cat(part).flatten().sort().values, np.arange(n))
+    for batch in seen:
+        assert_array_equal(batch.target, batch.numbers[:, 0])
+        assert_array_equal(batch.target, batch.codes[:, 0])
+        assert_array_equal(batch.target, batch.sample_weight)
+
+
+def test_batches_are_shuffled_anew_at_each_epoch():
+    torch.manual_seed(0)
+    batches = Batches(numbered_rows(50), 10, shuffle=True)
+    first, second = (torch.cat([batch.target for batch in batches]) for _ in range(2))
+    assert not torch.equal(first, torch.arange(50))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "expected"),
+    [
+        (100, "auto", 100),
+        (128, "auto", 128),
+        (129, "auto", 32),
+        (4096, "auto", 128),
+        (10**6, "auto", 256),
+        (100, 7, 7),
+        (100, 1000, 100),
+    ],
+)
+def test_batch_size(n_rows, batch_size, expected):
+    X = np.zeros((n_rows, 1))
+    X[::2] = 1
+    estimator = MoDERegressor(
+        n_experts=1, hidden_layer_sizes=1, numeric_embedding=None, batch_size=batch_size
+    )
+    rows = estimator.partial_fit(X[:2], [0, 1])._make_rows(X, X[:, 0], np.ones(n_rows))
+    estimator._build_net(rows, n_rows, "cpu")
+    assert estimator.net_.batch_size == expected
+
+
+# Precision, device, optimizer.
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("precision", "n_rows", "dtype"),
+    [
+        ("auto", 128, torch.float64),
+        ("auto", 129, torch.float32),
+        ("float32", 128, torch.float32),
+        ("float64", 129, torch.float64),
+        ("bf16", 129, torch.float32),
+    ],
+)
+def test_precision(Estimator, precision, n_rows, dtype):
+    estimator = Estimator(**QUICK, precision=precision).fit(X[:n_rows], y[:n_rows])
+    assert all(parameter.dtype == dtype for parameter in estimator.net_.module_.parameters())
+    assert np.isfinite(estimator.loss_curve_).all()
+    assert estimator.predict(X).shape == (300,)
+
+
+def test_bf16_differs_from_float32_by_rounding_only():
+    low, full = (
+        MoDERegressor(**QUICK, precision=precision).fit(X, y) for precision in ("bf16", "float32")
+    )
+    assert low.loss_curve_ != full.loss_curve_
+    assert_allclose(low.loss_curve_, full.loss_curve_, rtol=0.05)
+
+
+@BOTH
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_without_cuda_is_an_error(Estimator, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device='{device}' needs a CUDA device and torch finds"):
+        Estimator(**QUICK, device=device).fit(X, y)
+
+
+@BOTH
+def test_unknown_device_is_an_error(Estimator):
+    with pytest.raises(ValueError, match='device must be "auto", "cpu" or "cuda", got \'gpu\''):
+        Estimator(**QUICK, device="gpu").fit(X, y)
+
+
+@BOTH
+def test_model_for_a_gpu_predicts_without_one(Estimator, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    estimator = Estimator(**QUICK).fit(X, y)
+    elsewhere = pickle.loads(pickle.dumps(copy.deepcopy(estimator).set_params(device="cuda")))
+    assert_array_equal(elsewhere.predict(X), estimator.predict(X))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", torch.optim.RAdam])
+def test_optimizers_learn(optimizer):
+    estimator = MoDEClassifier(**QUICK, optimizer=optimizer, weight_decay=0.125).fit(X, y)
+    (group,) = estimator.net_.optimizer_.param_groups
+    assert group["weight_decay"] == 0.125
+    assert estimator.loss_curve_[-1] < estimator.loss_curve_[0]
+
+
+def test_optimizer_may_be_a_class():
+    estimator = MoDEClassifier(**QUICK, optimizer=torch.optim.RAdam).fit(X, y)
+    assert isinstance(estimator.net_.optimizer_, torch.optim.RAdam)
