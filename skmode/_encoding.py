@@ -331,6 +331,6 @@ def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
     objects = _as_objects(values)
     if column.categories.dtype != object:
         numbers = pd.to_numeric(pd.Series(objects, dtype=object), errors="coerce")
-        objects = np.where(pd.isna(objects), None, numbers)
+        objects = np.where(pd.isna(objects), np.array(None), numbers)
     codes = (code_of.get(value, 0) for value in objects)
     return np.fromiter(codes, dtype=np.int64, count=len(objects))
