@@ -75,6 +75,12 @@ CANDIDATES: dict[str, dict] = {
         "alpha": 10.0,
         "mixing": "representation",
     },
+    "balance_0.03_alpha_10_representation": {
+        "balance": 0.03,
+        "alpha": 10.0,
+        "mixing": "representation",
+    },
+    "balance_0.03": {"balance": 0.03},
     "balance_0.01_alpha_3_representation": {
         "balance": 0.01,
         "alpha": 3.0,

@@ -156,9 +156,7 @@ def test_a_row_may_be_all_missing(new):
 )
 def test_a_column_may_be_all_missing(column):
     frame = table(column)
-    assert np.isfinite(
-        MoDEClassifier(**QUICK).fit(frame, [0, 1]).predict_proba(frame)
-    ).all()
+    assert np.isfinite(MoDEClassifier(**QUICK).fit(frame, [0, 1]).predict_proba(frame)).all()
 
 
 def test_all_missing_numbers_keep_centre_and_scale():
@@ -261,7 +259,9 @@ def test_number_column_of_mixed_types_is_an_error():
     ids=["datetime", "timedelta", "polars date"],
 )
 def test_dates_are_an_error_that_says_what_to_do(frame):
-    with pytest.raises(ValueError, match="column 'when' has type .* convert it, for example a date"):
+    with pytest.raises(
+        ValueError, match="column 'when' has type .* convert it, for example a date"
+    ):
         MoDERegressor(**QUICK).fit(frame, [1.0, 2.0])
 
 
@@ -342,9 +342,7 @@ def test_pandas_polars_and_arrow_give_the_same_model():
     frame = pd.DataFrame({"n": [1.0, NAN, 3.0, 4.0], "s": ["x", "y", None, "x"]})
     frames = [frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)]
     estimators = [MoDEClassifier(**QUICK).fit(each, [0, 1, 0, 1]) for each in frames]
-    probabilities = [
-        estimator.predict_proba(each) for estimator in estimators for each in frames
-    ]
+    probabilities = [estimator.predict_proba(each) for estimator in estimators for each in frames]
     for other in probabilities[1:]:
         assert_array_equal(probabilities[0], other)
 

@@ -18,7 +18,9 @@ from skmode import MoDEClassifier, MoDERegressor
 
 QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
 SMALL = {"n_experts": 3, "hidden_layer_sizes": (16,), "max_epochs": 60}
-BOTH = pytest.mark.parametrize("estimator", [MoDEClassifier(**QUICK), MoDERegressor(**QUICK)], ids=type)
+BOTH = pytest.mark.parametrize(
+    "estimator", [MoDEClassifier(**QUICK), MoDERegressor(**QUICK)], ids=type
+)
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3))
@@ -41,7 +43,9 @@ def test_scikit_learn_checks(estimator, check):
         MoDEClassifier(
             **SMALL, mixing="representation", gate="sparse", top_k=1, inference="top_expert"
         ),
-        MoDERegressor(**SMALL, mixing="expected", loss="huber", numeric_embedding="piecewise_linear"),
+        MoDERegressor(
+            **SMALL, mixing="expected", loss="huber", numeric_embedding="piecewise_linear"
+        ),
     ]
 )
 def test_scikit_learn_checks_with_other_parameters(estimator, check):

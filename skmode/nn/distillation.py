@@ -17,27 +17,30 @@ class _Spread(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, experts: Tensor, active: Tensor | None, count: Tensor) -> Tensor:
+    def forward(ctx: Any, experts: Tensor, active: Tensor | None) -> Tensor:
         squared = torch.linalg.vector_norm(experts, dim=2).square()
+        count: Tensor | int = experts.shape[1]
         if active is None:
             mean = experts.mean(dim=1)
         else:
             squared = squared * active
+            count = active.sum(dim=1).clamp(min=1).to(experts.dtype)
             weights = active.to(experts.dtype).unsqueeze(1) / count.view(-1, 1, 1)
             mean = torch.bmm(weights, experts).squeeze(1)
-        ctx.save_for_backward(experts, active, mean, count)
+        ctx.count = count
+        ctx.save_for_backward(experts, active, mean)
         spread = squared.sum(dim=1) / count - mean.square().sum(dim=1)
         clamped: Tensor = spread.clamp_(min=0)
         return clamped.div_(experts.shape[2])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        experts, active, mean, count = ctx.saved_tensors
-        scale = (gradient * 2 / (count * experts.shape[2])).view(-1, 1, 1)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        experts, active, mean = ctx.saved_tensors
+        scale = (gradient * 2 / (ctx.count * experts.shape[2])).view(-1, 1, 1)
         if active is not None:
             scale = scale * active.unsqueeze(2)
-        return torch.addcmul(-scale * mean.unsqueeze(1), experts, scale), None, None
+        return torch.addcmul(-scale * mean.unsqueeze(1), experts, scale), None
 
 
 def distillation_loss(
@@ -100,18 +103,20 @@ def distillation_loss(
         raise ValueError(
             f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of them.'
         )
-    n_samples, n_experts, _ = representations.shape
+    n_experts = representations.shape[1]
+    rows: Tensor = _Spread.apply(representations, active)  # type: ignore[no-untyped-call]
     if active is None:
-        count = representations.new_full((n_samples,), n_experts)
+        rows = rows * _factor(n_experts, distillation)
     else:
-        count = active.sum(dim=1).to(representations.dtype)
-    rows: Tensor = _Spread.apply(  # type: ignore[no-untyped-call]
-        representations, active, count.clamp(min=1)
-    )
+        factors = [_factor(count, distillation) for count in range(n_experts + 1)]
+        rows = rows * rows.new_tensor(factors)[active.sum(dim=1)]
+    return (rows if sample_weight is None else rows * sample_weight).mean()
+
+
+def _factor(count: int, distillation: str) -> float:
+    """What the averaged form over `count` active experts is multiplied by."""
+    if count < 2:
+        return 0.0
     if distillation == "pairwise":
-        factor = torch.where(count > 1, 2 * count / (count - 1).clamp(min=1), 0)
-    else:
-        factor = torch.where(count > 2, 1.0, torch.where(count == 2, 4.0, 0.0))
-    if sample_weight is not None:
-        factor = factor * sample_weight
-    return (rows * factor).mean()
+        return 2 * count / (count - 1)
+    return 4.0 if count == 2 else 1.0

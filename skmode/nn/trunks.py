@@ -106,7 +106,7 @@ class RobustScaler(nn.Module):
         scaled = ((numbers - self.center) / self.scale).clamp(-bound, bound)
         scaled = scaled.masked_fill(missing, 0.0)
         clipped = scaled / (1 + (scaled / self.limit).square()).sqrt()
-        return clipped, missing[:, self.missing_columns].to(clipped.dtype)
+        return clipped, missing.index_select(1, self.missing_columns).to(clipped.dtype)
 
 
 class CategoricalEmbeddings(nn.Module):
