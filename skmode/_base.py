@@ -1,5 +1,6 @@
 """What classifier and regressor share: validation, fitting, evaluation, persistence."""
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -41,10 +42,30 @@ from skmode.nn.activations import ACTIVATIONS
 # Up to this many rows one batch holds all of them, and training runs in double precision: small
 # tables cost nothing, and their fit does not depend on the order of the rows.
 FULL_BATCH_ROWS = 128
+# Rows per step of "auto" where all rows are not known, as in partial_fit.
+LARGE_BATCH_ROWS = 256
 # Rows of the training part on which the gate is watched where nothing is held out.
 WATCHED_ROWS = 512
 # A gate that sends more than this share of the rows to one expert has collapsed.
 COLLAPSED_SHARE = 0.98
+# Parameters that shape the network; training that goes on cannot change them.
+STRUCTURE = (
+    "n_experts",
+    "mixing",
+    "gate",
+    "top_k",
+    "gate_hidden_layer_sizes",
+    "gate_temperature",
+    "hidden_layer_sizes",
+    "activation",
+    "dropout",
+    "numeric_embedding",
+    "categorical_features",
+    "loss",
+    "quantile",
+    "optimizer",
+    "precision",
+)
 
 
 class RoutingCollapseWarning(UserWarning):
@@ -132,6 +153,8 @@ class BaseMoDE(BaseEstimator):
         and keeps its learning rate constant, for it cannot know how many calls will follow.
         """
         self._check_combinations()
+        if not first:
+            self._check_structure()
         X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
         random_state = check_random_state(self.random_state)
         if first:
@@ -145,15 +168,15 @@ class BaseMoDE(BaseEstimator):
         device = self._resolve_device()
         with seeded(seed, device):
             if first:
-                self._build_net(train, len(rows), device)
+                self._build_net(train, None if partial else len(rows), device)
             train = train.to(device, self._dtype)
             if valid is not None:
                 valid = valid.to(device, self._dtype)
+            before = None if first else copy.deepcopy(self.net_.module_.state_dict())
             try:
                 self._train(train, valid, epochs, constant_rate=partial)
             except Exception:
-                if first:
-                    del self.net_  # a warm start would go on from its useless weights
+                self._undo(before)
                 raise
         self._summarize(rows)
         return self
@@ -176,6 +199,23 @@ class BaseMoDE(BaseEstimator):
                 "hidden_layer_sizes must name at least one layer, got (): "
                 "the last layer is the representation that the experts distil."
             )
+
+    def _check_structure(self) -> None:
+        for name, old in self._structure.items():
+            if repr(getattr(self, name)) != repr(old):
+                raise ValueError(
+                    f"Training that goes on keeps the network's {name}={old!r}, got "
+                    f"{getattr(self, name)!r}: set it back, or fit anew with warm_start=False."
+                )
+
+    def _undo(self, before: dict[str, Any] | None) -> None:
+        """Forget a training that failed, so that nothing goes on from its useless weights."""
+        if before is None:
+            del self.net_
+        else:
+            self.net_.module_.load_state_dict(before)
+            self.net_.module_.eval()
+            self.net_.initialize_optimizer()
 
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
@@ -272,16 +312,18 @@ class BaseMoDE(BaseEstimator):
     def _dtype(self) -> torch.dtype:
         return self.net_.module_.head.weight.dtype
 
-    def _build_net(self, train: Rows, n_rows: int, device: str) -> None:
+    def _build_net(self, train: Rows, n_rows: int | None, device: str) -> None:
         batch_size = _resolve_batch_size(self.batch_size, n_rows)
         precision = self.precision
         if precision == "auto":
-            precision = "float64" if n_rows <= min(batch_size, FULL_BATCH_ROWS) else "float32"
+            small = n_rows is not None and n_rows <= min(batch_size, FULL_BATCH_ROWS)
+            precision = "float64" if small else "float32"
+        parameters = self.get_params(deep=False)
+        self._structure = {name: parameters[name] for name in STRUCTURE if name in parameters}
         module = self._build_module(train)
         self.net_ = MixtureNet(
             module.to(torch.float64 if precision == "float64" else torch.float32),
             autocast=torch.bfloat16 if precision == "bf16" else None,
-            keep_optimizer=self.warm_start,
             lr=self.learning_rate,
             batch_size=batch_size,
             device=device,
@@ -347,14 +389,14 @@ class BaseMoDE(BaseEstimator):
             watched = train.select(torch.randperm(len(train))[:WATCHED_ROWS].sort().values)
         watch = Watch(watched, valid is not None, self.inference == "top_expert")
         callbacks: list[Any] = [("watch", watch)]
-        if valid is not None:
-            callbacks.append(("early_stopping", make_early_stopping(self.n_iter_no_change)))
         if not constant_rate:
             steps = epochs * math.ceil(len(train) / net.batch_size)
             callbacks += make_schedule(self.learning_rate_schedule, steps)
         if self.verbose:
             callbacks.append(("progress", EpochProgress(epochs)))
         callbacks += list(self.callbacks or [])
+        if valid is not None:  # last, because it interrupts the epoch's other callbacks
+            callbacks.append(("early_stopping", make_early_stopping(self.n_iter_no_change)))
         if net.train_epochs(train, epochs, callbacks):
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
         self.validation_scores_ = None
@@ -373,7 +415,8 @@ class BaseMoDE(BaseEstimator):
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
         usage = np.bincount(gate.argmax(axis=1), weights=weight, minlength=self.n_experts)
         self.expert_usage_ = usage / usage.sum()
-        if self.n_experts > 1 and self.expert_usage_.max() > COLLAPSED_SHARE:
+        enough = self.n_experts > 1 and len(rows) >= 10 * self.n_experts
+        if enough and self.expert_usage_.max() > COLLAPSED_SHARE:
             warnings.warn(
                 "Each expert should get some rows, and the gate sends "
                 f"{self.expert_usage_.max():.1%} of the training rows to expert "
@@ -382,6 +425,11 @@ class BaseMoDE(BaseEstimator):
                 RoutingCollapseWarning,
                 stacklevel=5,
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        if "net_" in vars(self):
+            self.net_.keep_optimizer = self.warm_start
+        return dict(super().__getstate__())
 
     # Evaluation.
 
@@ -480,8 +528,10 @@ def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float
     return probabilities / probabilities.sum(axis=-1, keepdims=True)
 
 
-def _resolve_batch_size(batch_size: int | str, n_rows: int) -> int:
-    """About a hundred steps per epoch on large tables, at least a few on small ones."""
+def _resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
+    """All rows of a small table, a few dozen steps per epoch of a middling one."""
+    if n_rows is None:
+        return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
     if batch_size != "auto":
         return min(int(batch_size), n_rows)
     if n_rows <= FULL_BATCH_ROWS:

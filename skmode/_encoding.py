@@ -114,7 +114,14 @@ class TableEncoder:
         """
         if not self.from_table_ and not is_table(X) and not self.categorical_columns:
             return _finite_float32(X), np.empty((len(X), 0), dtype=np.int64)
-        seen = list(_columns(X).values())
+        columns = _columns(X)
+        names = [column.name for column in self.columns_]
+        if self.from_table_ and is_table(X) and list(columns) != names:
+            raise ValueError(
+                f"The columns must be those of training, in their order, {names[:10]}, got "
+                f"{list(columns)[:10]}: select them by name."
+            )
+        seen = list(columns.values())
         n_samples = X.shape[0]
         numbers = [
             _as_numbers(column.name, values)

@@ -13,6 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from skmode._base import BaseMoDE, all_experts, to_probabilities
 from skmode.nn import CrossEntropy, RegressionLoss
 
+# Beyond it the variance of the target overflows, and so would a float32 prediction.
+MAX_TARGET = 1e38
+
 
 class MoDEClassifier(ClassifierMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
@@ -94,8 +97,8 @@ default="from_dtype"
         128), which makes a fit independent of their order; float32 otherwise. ``"bf16"``:
         float32 weights, bfloat16 products.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the validation split and the batches. torch's and numpy's global
-        random state stay untouched.
+        Seed of the weights, the validation split and the batches. torch's global random state
+        stays untouched, and numpy's does unless this is None.
     warm_start : bool, default=False
         Whether `fit` continues from the last fit instead of starting anew. A pickle then holds
         the optimizer's state too.
@@ -281,8 +284,14 @@ default="from_dtype"
         Raises
         ------
         ValueError
-            If `y` holds a label that the first call did not announce.
+            If `y` holds a label that the first call did not announce, or with
+            ``class_weight="balanced"``, which needs all labels at once.
         """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" needs all labels at once, and partial_fit sees a part of '
+                "them: pass class_weight as a dict, or sample_weight."
+            )
         first = not hasattr(self, "net_")
         if first and classes is not None:
             self._announced_classes = np.unique(classes)
@@ -511,8 +520,8 @@ default="from_dtype"
         128), which makes a fit independent of their order; float32 otherwise. ``"bf16"``:
         float32 weights, bfloat16 products.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the validation split and the batches. torch's and numpy's global
-        random state stay untouched.
+        Seed of the weights, the validation split and the batches. torch's global random state
+        stays untouched, and numpy's does unless this is None.
     warm_start : bool, default=False
         Whether `fit` continues from the last fit instead of starting anew. A pickle then holds
         the optimizer's state too.
@@ -762,6 +771,11 @@ default="from_dtype"
         self._target_ndim = y.ndim
         y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
+        largest = np.abs(y).max()
+        if largest > MAX_TARGET:
+            raise ValueError(
+                f"y must lie within {MAX_TARGET:g} of zero, got {largest:g}: use a larger unit."
+            )
         self.target_mean_ = np.average(y, axis=0, weights=sample_weight)
         deviation = np.average((y - self.target_mean_) ** 2, axis=0, weights=sample_weight) ** 0.5
         # Rounding in the mean leaves a constant target with a deviation just above zero.

@@ -136,7 +136,8 @@ class MixtureNet(NeuralNet):
         self.initialize_callbacks()
         begun = len(self.history)
         self.partial_fit(train, epochs=epochs)
-        self.history[:] = [row for row in self.history if "train_loss" in row and "dur" in row]
+        # An interrupted epoch is left out; `Watch` records last.
+        self.history[:] = [row for row in self.history if "consistency" in row]
         for row in self.history:
             row.pop("batches", None)
         self.module_.eval()
@@ -144,6 +145,8 @@ class MixtureNet(NeuralNet):
             isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
             for _, callback in self.callbacks_
         )
+        self.callbacks.clear()  # they hold validation rows
+        self.callbacks_.clear()
         return len(self.history) - begun < epochs and not stopped
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:

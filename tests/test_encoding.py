@@ -368,3 +368,9 @@ def test_encoder_learns_the_same_from_weights_and_from_repeated_rows(values, dat
     weighted = TableEncoder().fit(values[:, None], weight / 1.0)
     repeated = fit(np.repeat(values, weight)[:, None])
     assert weighted.columns_ == repeated.columns_
+
+
+def test_reordered_columns_are_an_error_whatever_the_table():
+    encoder = fit(pl.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
+    with pytest.raises(ValueError, match="columns must be those of training, in their order"):
+        encoder.transform(pl.DataFrame({"b": [3.0, 4.0], "a": [1.0, 2.0]}))

@@ -613,3 +613,8 @@ def test_score_takes_weights():
     assert estimator.score(X, y, sample_weight=right.astype(float)) == 1
     assert estimator.score(X, y) == pytest.approx(right.mean())
     assert log_loss(y, estimator.predict_proba(X)) < np.log(3)
+
+
+def test_targets_beyond_what_can_be_squared_are_an_error():
+    with pytest.raises(ValueError, match="y must lie within 1e\\+38 of zero.*larger unit"):
+        MoDERegressor(**QUICK).fit(X, np.linspace(0, 1e300, len(X)))

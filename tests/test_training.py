@@ -592,3 +592,40 @@ def test_optimizers_learn(optimizer):
 def test_optimizer_may_be_a_class():
     estimator = MoDEClassifier(**QUICK, optimizer=torch.optim.RAdam).fit(X, y)
     assert isinstance(estimator.net_.optimizer_, torch.optim.RAdam)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_experts": 5}, {"hidden_layer_sizes": (9,)}, {"mixing": "expected"}]
+)
+def test_warm_start_cannot_change_the_network(change):
+    estimator = MoDEClassifier(**QUICK, warm_start=True).fit(X, y)
+    (name,) = change
+    with pytest.raises(ValueError, match=f"keeps the network's {name}=.*warm_start=False"):
+        estimator.set_params(**change).fit(X, y)
+    estimator.set_params(warm_start=False).fit(X, y)
+
+
+def test_failed_warm_start_keeps_the_model():
+    estimator = MoDEClassifier(**QUICK, warm_start=True).fit(X, y)
+    before = estimator.predict_proba(X)
+    with pytest.raises(ValueError, match="must stay finite"):
+        estimator.set_params(learning_rate=1e30).fit(X, y)
+    assert_array_equal(estimator.predict_proba(X), before)
+    estimator.set_params(learning_rate=0.001).fit(X, y)
+
+
+def test_partial_fit_does_not_size_batches_by_its_first_rows():
+    estimator = MoDEClassifier(**QUICK).partial_fit(X[:10], y[:10], classes=np.unique(y))
+    assert estimator.net_.batch_size == 256
+    assert next(estimator.net_.module_.parameters()).dtype == torch.float32
+
+
+def test_partial_fit_refuses_balanced_classes():
+    with pytest.raises(ValueError, match='"balanced" needs all labels at once.*dict'):
+        MoDEClassifier(**QUICK, class_weight="balanced").partial_fit(X, y)
+
+
+def test_no_rows_stay_with_the_fitted_net():
+    estimator = MoDEClassifier(**QUICK, early_stopping=True).fit(X, y)
+    assert not estimator.net_.callbacks_
+    assert not estimator.net_.callbacks

@@ -197,9 +197,11 @@ class ModuleExperts(nn.Module):
             try:
                 return self._forward_vectorized(x)
             except (RuntimeError, ValueError):
-                # vmap has no rule for this module; a mistake of the module shows in the loop.
-                self.vectorized = False
-        return torch.stack([self.forward_one(x, i) for i in range(self.n_experts)], dim=1)
+                # Either vmap has no rule for this module, or a mistake that shows in the loop too.
+                pass
+        outputs = torch.stack([self.forward_one(x, i) for i in range(self.n_experts)], dim=1)
+        self.vectorized = False
+        return outputs
 
     def forward_one(self, x: Tensor, expert: int) -> Tensor:
         """Evaluate one expert.

@@ -233,7 +233,7 @@ class TestModuleExperts:
 
     def test_needs_a_module(self):
         with pytest.raises(
-            ValueError, match="modules must hold at least one expert, got none: pass one per expert"
+            ValueError, match="modules must hold one expert or more, got none: pass one per expert"
         ):
             ModuleExperts([])
 
