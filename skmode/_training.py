@@ -135,9 +135,10 @@ class MixtureNet(NeuralNet):
         self.callbacks = callbacks
         self.initialize_callbacks()
         begun = len(self.history)
-        self.partial_fit(train, epochs=epochs)
-        # An interrupted epoch is left out; `Watch` records last.
-        self.history[:] = [row for row in self.history if "consistency" in row]
+        try:
+            self.partial_fit(train, epochs=epochs)
+        finally:  # an interrupted epoch is left out; `Watch` records last
+            self.history[:] = [row for row in self.history if "consistency" in row]
         for row in self.history:
             row.pop("batches", None)
         self.module_.eval()

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -611,7 +612,9 @@ def test_failed_warm_start_keeps_the_model():
     with pytest.raises(ValueError, match="must stay finite"):
         estimator.set_params(learning_rate=1e30).fit(X, y)
     assert_array_equal(estimator.predict_proba(X), before)
-    estimator.set_params(learning_rate=0.001).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        estimator.set_params(learning_rate=0.001).fit(X, y)
 
 
 def test_partial_fit_does_not_size_batches_by_its_first_rows():
@@ -626,6 +629,6 @@ def test_partial_fit_refuses_balanced_classes():
 
 
 def test_no_rows_stay_with_the_fitted_net():
-    estimator = MoDEClassifier(**QUICK, early_stopping=True).fit(X, y)
+    estimator = MoDEClassifier(**HELD_OUT).fit(X, y)
     assert not estimator.net_.callbacks_
     assert not estimator.net_.callbacks

@@ -201,7 +201,7 @@ class MixtureOfExperts(nn.Module):
         if self.mixing != "representation" or all_experts or not self.training:
             outputs = self._expert_outputs(representations)
         if self.mixing == "representation":
-            mixed = (gate.probabilities.unsqueeze(2) * representations).sum(dim=1)
+            mixed = torch.bmm(gate.probabilities.unsqueeze(1), representations).squeeze(1)
             prediction = self.task_loss.finalize(self.head(mixed))
         else:
             assert outputs is not None
