@@ -21,10 +21,11 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from skmode import nn as mode
-from skmode._encoding import TableEncoder, is_table, validate_array, weighted_quantiles
+from skmode._building import build_module
+from skmode._encoding import TableEncoder, is_table, validate_array
 from skmode._training import (
     BLOCK_ROWS,
     OPTIMIZERS,
@@ -320,7 +321,7 @@ class BaseMoDE(BaseEstimator):
             precision = "float64" if small else "float32"
         parameters = self.get_params(deep=False)
         self._structure = {name: parameters[name] for name in STRUCTURE if name in parameters}
-        module = self._build_module(train)
+        module = build_module(self, self._n_outputs, self._make_task_loss(), train)
         self.net_ = MixtureNet(
             module.to(torch.float64 if precision == "float64" else torch.float32),
             autocast=torch.bfloat16 if precision == "bf16" else None,
@@ -330,50 +331,6 @@ class BaseMoDE(BaseEstimator):
             verbose=0,
             **optimizer_options(self.optimizer, self.weight_decay),
         ).initialize()
-
-    def _build_module(self, train: Rows) -> mode.MixtureOfExperts:
-        trunk = self._build_trunk(train)
-        width = trunk.out_features
-        gate_options = {
-            "hidden_layer_sizes": tuple(np.atleast_1d(self.gate_hidden_layer_sizes).astype(int)),
-            "activation": self.activation,
-            "temperature": self.gate_temperature,
-        }
-        gate = (
-            mode.SparseGate(width, self.n_experts, self.top_k, **gate_options)
-            if self.gate == "sparse"
-            else mode.DenseGate(width, self.n_experts, **gate_options)
-        )
-        sizes = [int(size) for size in np.atleast_1d(self.hidden_layer_sizes)]
-        return mode.MixtureOfExperts(
-            trunk,
-            gate,
-            mode.MLPExperts(width, self.n_experts, sizes, self.activation, self.dropout),
-            nn.Linear(sizes[-1], self._n_outputs),
-            self._make_task_loss(),
-            mixing=self.mixing,
-            alpha=self.alpha,
-            distillation=self.distillation,
-            balance=self.balance,
-        )
-
-    def _build_trunk(self, train: Rows) -> mode.TabularTrunk:
-        numeric = self.encoder_.numeric_columns
-        scaler, bins = None, None
-        if numeric:
-            scaler = mode.RobustScaler(
-                torch.tensor([column.center for column in numeric]),
-                torch.tensor([column.scale for column in numeric]),
-                torch.tensor([i for i, column in enumerate(numeric) if column.has_missing]).long(),
-            )
-            if self.numeric_embedding == "piecewise_linear":
-                bins = _bin_edges(scaler(train.numbers)[0], train.sample_weight)
-        return mode.TabularTrunk(
-            scaler,
-            numeric_embedding=self.numeric_embedding,
-            bins=bins,
-            n_categories=[column.n_codes for column in self.encoder_.categorical_columns],
-        )
 
     def _train(self, train: Rows, valid: Rows | None, epochs: int, *, constant_rate: bool) -> None:
         net = self.net_
@@ -537,16 +494,3 @@ def _resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
     if n_rows <= FULL_BATCH_ROWS:
         return n_rows
     return int(2 ** np.clip(round(math.log2(n_rows / 32)), 5, 8))
-
-
-def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:
-    """Quantiles of each scaled column; a constant column gets one bin around its value."""
-    weight = np.ones(len(scaled)) if sample_weight is None else sample_weight.numpy()
-    bins = []
-    for column in scaled.T:
-        if column.min() == column.max():
-            bins.append(torch.stack([column[0] - 1, column[0] + 1]))
-            continue
-        edges = weighted_quantiles(column.numpy(), weight, np.linspace(0, 1, 49))
-        bins.append(torch.as_tensor(np.unique(edges)))
-    return bins

@@ -201,7 +201,9 @@ class MixtureOfExperts(nn.Module):
         if self.mixing != "representation" or all_experts or not self.training:
             outputs = self._expert_outputs(representations)
         if self.mixing == "representation":
-            mixed = torch.bmm(gate.probabilities.unsqueeze(1), representations).squeeze(1)
+            # Expert by expert, as they are stored; so the gradient comes back in that order too.
+            weights = gate.probabilities.T.unsqueeze(2)
+            mixed = (weights * representations.transpose(0, 1)).sum(dim=0)
             prediction = self.task_loss.finalize(self.head(mixed))
         else:
             assert outputs is not None
