@@ -194,6 +194,7 @@ def fit_estimator(X: np.ndarray, y: np.ndarray, epochs: int, **options) -> MoDEC
         learning_rate=LEARNING_RATE,
         learning_rate_schedule="constant",
         weight_decay=WEIGHT_DECAY,
+        balance=0.0,
         random_state=0,
         **options,
     ).fit(X, y)

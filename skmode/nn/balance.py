@@ -45,7 +45,8 @@ def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> 
         assigned = assigned / assigned.sum(dim=1, keepdim=True)
     if sample_weight is None:
         sample_weight = gate.logits.new_ones(n_samples)
-    weight = sample_weight / sample_weight.sum()
+    # Clamped for a batch without any weight, whose loss is 0.
+    weight = sample_weight / sample_weight.sum().clamp(min=torch.finfo(sample_weight.dtype).tiny)
     share = weight @ assigned
     probability = weight @ gate.logits.softmax(dim=1)
     return n_experts * (share * probability).sum()

@@ -104,7 +104,11 @@ def distillation_loss(
             f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of them.'
         )
     n_experts = representations.shape[1]
-    rows: Tensor = _Spread.apply(representations, active)  # type: ignore[no-untyped-call]
+    if representations.dtype in (torch.float16, torch.bfloat16):
+        # A spread that is small beside |e|^2 would be rounded away.
+        representations = representations.float()
+    with torch.autocast(representations.device.type, enabled=False):
+        rows: Tensor = _Spread.apply(representations, active)  # type: ignore[no-untyped-call]
     if active is None:
         rows = rows * _factor(n_experts, distillation)
     else:

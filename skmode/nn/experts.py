@@ -244,12 +244,18 @@ class ModuleExperts(nn.Module):
 
 
 def _mangle(name: str) -> str:
-    return name.replace(".", "__")
+    # The prefix keeps clear of attributes of our own and of ParameterDict, such as `keys`.
+    return "expert__" + name.replace(".", "__")
 
 
 def _stackable(modules: Sequence[nn.Module]) -> bool:
     """Whether the modules differ in nothing but the values of their parameters and buffers."""
-    return all(_same_structure(modules[0], module) for module in modules)
+    # Names tell which parameters are tied, as `named_parameters` has those once.
+    names = [[name for name, _ in module.named_parameters()] for module in modules]
+    states = [*names[0], *(name for name, _ in modules[0].named_buffers())]
+    distinct = len({_mangle(name) for name in states}) == len(states)
+    alike = all(own == names[0] for own in names)
+    return distinct and alike and all(_same_structure(modules[0], module) for module in modules)
 
 
 def _same_structure(first: nn.Module, second: nn.Module) -> bool:

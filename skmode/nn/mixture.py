@@ -140,6 +140,17 @@ class MixtureOfExperts(nn.Module):
                 'mixing must be "representation", "likelihood" or "expected", '
                 f"got {mixing!r}: choose one of these."
             )
+        if distillation not in ("mean", "pairwise"):
+            raise ValueError(
+                'distillation must be "mean" or "pairwise", '
+                f"got {distillation!r}: choose one of them."
+            )
+        n_experts = getattr(experts, "n_experts", gate.n_experts)
+        if n_experts != gate.n_experts:
+            raise ValueError(
+                f"The gate must choose among as many experts as there are, {n_experts}, got "
+                f"n_experts={gate.n_experts}: give both the same number."
+            )
         self.trunk = trunk
         self.gate = gate
         self.experts = experts
@@ -201,9 +212,7 @@ class MixtureOfExperts(nn.Module):
         if self.mixing != "representation" or all_experts or not self.training:
             outputs = self._expert_outputs(representations)
         if self.mixing == "representation":
-            # Expert by expert, as they are stored; so the gradient comes back in that order too.
-            weights = gate.probabilities.T.unsqueeze(2)
-            mixed = (weights * representations.transpose(0, 1)).sum(dim=0)
+            mixed = torch.bmm(gate.probabilities.unsqueeze(1), representations).squeeze(1)
             prediction = self.task_loss.finalize(self.head(mixed))
         else:
             assert outputs is not None
@@ -257,7 +266,8 @@ class MixtureOfExperts(nn.Module):
         total: Tensor | None = None
         for i in range(self.n_experts):
             rows = gate.active[:, i].nonzero().squeeze(1)
-            if i < self.n_experts - 1 and rows.numel() == 0:
+            # The last one runs on no rows only where there are none at all, for the shape.
+            if rows.numel() == 0 and (i < self.n_experts - 1 or total is not None):
                 continue
             share = self.experts.forward_one(hidden[rows], i)  # type: ignore[operator]
             if self.mixing != "representation":

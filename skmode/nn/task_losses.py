@@ -105,6 +105,8 @@ class RegressionLoss(nn.Module):
             raise ValueError(
                 f"quantile must lie between 0 and 1, got {quantile}: 0.5 is the median."
             )
+        if not delta > 0:
+            raise ValueError(f"delta must be above 0, got {delta}: 1.0 is the usual distance.")
         self.loss = loss
         self.quantile = quantile
         self.delta = delta

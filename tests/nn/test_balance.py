@@ -62,6 +62,26 @@ def test_weight_two_is_a_row_twice():
     torch.testing.assert_close(weighted, twice)
 
 
+def test_batch_without_any_weight_teaches_nothing():
+    logits = torch.randn(4, 3, requires_grad=True)
+    loss = load_balance_loss(gate_output(logits), torch.zeros(4))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_order_of_experts_does_not_matter(top_k):
+    logits, order = torch.randn(10, 4), torch.tensor([2, 0, 3, 1])
+    active = None
+    if top_k:
+        active = torch.zeros(10, 4, dtype=torch.bool).scatter_(1, logits.topk(top_k).indices, True)
+    permuted = gate_output(logits[:, order], None if active is None else active[:, order])
+    torch.testing.assert_close(
+        load_balance_loss(permuted), load_balance_loss(gate_output(logits, active))
+    )
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6), scale=st.floats(0.1, 30))
 def test_never_above_the_number_of_experts(seed, scale):

@@ -173,6 +173,40 @@ def test_storage_order_does_not_matter(expert_major):
     torch.testing.assert_close(gradient, plain)
 
 
+@pytest.mark.parametrize("top_k", [None, 2, 3])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_small_spread_of_large_representations(dtype, autocast, top_k):
+    """Half precision loses nothing but what the representations themselves have lost."""
+    experts = (5 + 0.1 * torch.randn(20, 4, 32)).to(dtype).requires_grad_()
+    active = None if top_k is None else random_active(20, 4, top_k)
+    exact = experts.detach().double().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        loss = distillation_loss(experts, active=active)
+    expected = distillation_loss(exact, active=active)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-3, atol=0)
+    assert experts.grad.dtype == dtype
+    error = (experts.grad - exact.grad).norm() / exact.grad.norm()
+    assert error < (5e-3 if dtype == torch.bfloat16 else 1e-4)
+
+
+@pytest.mark.parametrize("offset", [1.0, 100.0])
+def test_value_is_exact_to_rounding_in_the_squared_length(offset):
+    experts = offset + torch.randn(50, 4, 32)
+    exact = plain_mean(experts.double()).mean()
+    rounding = 4 * torch.finfo(torch.float32).eps * experts.square().mean().item()
+    assert distillation_loss(experts).item() == pytest.approx(exact.item(), abs=rounding)
+
+
+@pytest.mark.parametrize("distillation", FORMS)
+def test_experts_that_agree_feel_no_pull(distillation):
+    experts = torch.randn(5, 1, 3).repeat(1, 4, 1).requires_grad_()
+    distillation_loss(experts, distillation=distillation).backward()
+    assert experts.grad.abs().max() < 1e-6
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 10**6),

@@ -37,6 +37,45 @@ class Branching(nn.Module):
         return hidden if hidden.sum() > 0 else -hidden
 
 
+class Tied(nn.Module):
+    """An expert whose two layers may share their weights."""
+
+    def __init__(self, tied):
+        super().__init__()
+        self.first, self.second = (nn.Linear(5, 5, bias=False) for _ in range(2))
+        if tied:
+            self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x).tanh())
+
+
+class Twins(nn.Module):
+    """An expert with two parameters whose names differ in a dot only."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(5, 4, bias=False)
+        self.inner__weight = nn.Parameter(torch.randn(4, 5))
+
+    def forward(self, x):
+        return self.inner(x) + 2 * x @ self.inner__weight.T
+
+
+class Named(nn.Module):
+    """An expert with a parameter and a buffer of the given names."""
+
+    def __init__(self, parameter, buffer):
+        super().__init__()
+        self.register_parameter(parameter, nn.Parameter(torch.randn(5, 4)))
+        self.register_buffer(buffer, torch.randn(4))
+        self.names = parameter, buffer
+
+    def forward(self, x):
+        parameter, buffer = self.names
+        return x @ getattr(self, parameter) + getattr(self, buffer)
+
+
 def normalised():
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU())
 
@@ -129,6 +168,46 @@ class TestModuleExperts:
         for i in range(3):
             torch.testing.assert_close(stacked.forward_one(X, i), output[:, i])
 
+    @pytest.mark.parametrize(
+        "names", [("keys", "n_experts"), ("values", "stacked"), ("items", "skeleton")]
+    )
+    def test_names_may_be_any(self, names):
+        modules = [Named(*names) for _ in range(3)]
+        experts = ModuleExperts(modules)
+        torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
+        assert experts.vectorized
+
+    def test_tied_weights_stay_tied(self):
+        modules = [Tied(True) for _ in range(3)]
+        experts = ModuleExperts(modules)
+        torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
+        assert experts.vectorized
+        assert [tuple(value.shape) for value in experts.parameters()] == [(3, 5, 5)]
+
+    def test_weight_norm(self):
+        modules = [nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)) for _ in range(2)]
+        torch.testing.assert_close(
+            ModuleExperts(modules)(X), torch.stack([m(X) for m in modules], dim=1)
+        )
+
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+    def test_without_gradients(self, mode):
+        modules = [normalised().eval() for _ in range(2)]
+        experts = ModuleExperts(modules).eval()
+        expected = torch.stack([m(X) for m in modules], dim=1)
+        with mode():
+            torch.testing.assert_close(experts(X), expected)
+
+    @pytest.mark.parametrize("make", [Tower, Branching, normalised])
+    def test_autocast(self, make):
+        experts = ModuleExperts([make().eval() for _ in range(2)]).eval()
+        exact = experts(X)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = experts(X)
+        torch.testing.assert_close(rough.float(), exact, atol=0.05, rtol=0.05)
+        rough.float().sum().backward()
+        assert all(parameter.grad is not None for parameter in experts.parameters())
+
     def test_weights_are_copied(self):
         modules = [nn.Linear(5, 4) for _ in range(2)]
         experts = ModuleExperts(modules)
@@ -147,14 +226,15 @@ class TestModuleExperts:
         assert len(gradients) == 3
         for name, _ in modules[0].named_parameters():
             expected = torch.stack([module.get_parameter(name).grad for module in modules])
-            torch.testing.assert_close(gradients["stacked." + name.replace(".", "__")], expected)
+            gradient = gradients["stacked.expert__" + name.replace(".", "__")]
+            torch.testing.assert_close(gradient, expected)
 
     def test_frozen_parameters_stay_frozen(self):
         modules = [nn.Linear(5, 4) for _ in range(2)]
         for module in modules:
             module.weight.requires_grad_(False)
         trainable = {n: p.requires_grad for n, p in ModuleExperts(modules).named_parameters()}
-        assert trainable == {"stacked.weight": False, "stacked.bias": True}
+        assert trainable == {"stacked.expert__weight": False, "stacked.expert__bias": True}
 
     def test_batch_norm_updates_each_experts_statistics(self):
         modules = [normalised().train() for _ in range(3)]
@@ -165,7 +245,7 @@ class TestModuleExperts:
                 module(X)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             expected = torch.stack([module[1].get_buffer(name) for module in modules])
-            torch.testing.assert_close(experts.get_buffer(f"1__{name}"), expected)
+            torch.testing.assert_close(experts.get_buffer(f"expert__1__{name}"), expected)
 
     def test_falls_back_where_vmap_cannot_follow(self):
         modules = [Branching().train() for _ in range(4)]
@@ -178,7 +258,7 @@ class TestModuleExperts:
         # The attempt with vmap got past the normalisation; its update counts once all the same.
         for name in ("running_mean", "num_batches_tracked"):
             expected = torch.stack([module.norm.get_buffer(name) for module in modules])
-            torch.testing.assert_close(experts.get_buffer(f"norm__{name}"), expected)
+            torch.testing.assert_close(experts.get_buffer(f"expert__norm__{name}"), expected)
 
     def test_recurrent_modules(self):
         class Recurrent(nn.Module):
@@ -205,6 +285,10 @@ class TestModuleExperts:
                 nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 4)),
             ],
             [Tower(1.0), Tower(2.0)],  # print alike, compute different things
+            [Tower(dropout=0.0).eval(), Tower(dropout=0.5).eval()],
+            [Tied(True), Tied(False)],
+            [Tied(False), Tied(True)],
+            [Twins(), Twins()],
         ],
     )
     def test_modules_that_differ_are_kept_apart(self, modules):

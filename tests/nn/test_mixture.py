@@ -241,6 +241,14 @@ class TestLosses:
         torch.testing.assert_close(first.prediction, second.prediction)
         torch.testing.assert_close(first.gate_probabilities[:, order], second.gate_probabilities)
 
+    @pytest.mark.parametrize("top_k", [None, 2])
+    def test_batch_of_weight_zero_teaches_nothing(self, top_k):
+        mixture, (x, y) = make_mixture(top_k=top_k, alpha=1.0, balance=0.1), make_data()
+        losses = mixture(x, target=y, sample_weight=torch.zeros(N)).losses
+        losses.total.backward()
+        assert losses.total == 0
+        assert all((p.grad == 0).all() for p in mixture.parameters() if p.grad is not None)
+
     @pytest.mark.parametrize("mixing", MIXINGS)
     def test_one_expert_per_row_trains_the_gate(self, mixing):
         mixture, (x, y) = make_mixture(mixing=mixing, top_k=1), make_data()
@@ -298,6 +306,25 @@ class TestRouting:
         expected = expert.bincount(minlength=K).tolist()
         assert [mixture.experts.rows.get(i, 0) for i in range(K)] == expected
         assert mixture.experts.all_rows == 0
+
+    def test_experts_without_rows_are_not_called(self):
+        class Fussy(nn.Linear):
+            def forward(self, x):
+                assert len(x), "no rows"
+                return super().forward(x)
+
+        gate = SparseGate(WIDTH, 3, top_k=1)
+        experts = ModuleExperts([Fussy(WIDTH, H) for _ in range(3)])
+        mixture = MixtureOfExperts(
+            IdentityTrunk(WIDTH), gate, experts, nn.Linear(H, OUT), CrossEntropy()
+        ).eval()
+        x, _ = make_data()
+        for chosen in range(3):
+            with torch.no_grad():
+                gate.layers[0].bias.fill_(0)[chosen] = 100
+            everyone = mixture(x, all_experts=True).expert_outputs
+            torch.testing.assert_close(mixture(x).prediction, everyone[:, chosen])
+            torch.testing.assert_close(mixture.predict_top_expert(x)[0], everyone[:, chosen])
 
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
@@ -403,3 +430,14 @@ class TestModule:
             ValueError, match="mixing must be \"representation\", .* got 'sum': choose one of these"
         ):
             make_mixture(mixing="sum")
+
+
+def test_gate_and_experts_must_agree_on_their_number():
+    with pytest.raises(ValueError, match="as many experts as there are, 3, got n_experts=2.*same"):
+        MixtureOfExperts(
+            IdentityTrunk(4),
+            DenseGate(4, 2),
+            MLPExperts(4, 3, (5,)),
+            nn.Linear(5, 2),
+            CrossEntropy(),
+        )

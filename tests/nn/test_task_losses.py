@@ -123,6 +123,12 @@ def test_gradcheck_of_the_cross_entropy():
     assert torch.autograd.gradcheck(lambda s: loss(loss.finalize(s), target), [scores])
 
 
+@pytest.mark.parametrize("delta", [0.0, -1.0, float("nan")])
+def test_delta_out_of_range(delta):
+    with pytest.raises(ValueError, match=f"delta must be above 0, got {delta}: 1.0 is the usual"):
+        RegressionLoss("huber", delta=delta)
+
+
 def test_unknown_loss():
     with pytest.raises(
         ValueError, match="loss must be \"squared_error\", .* got 'l1': choose one of these"

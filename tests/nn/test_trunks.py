@@ -1,13 +1,26 @@
 """Trunks: scaling, missing values, embeddings and their widths."""
 
+import copy
+import pickle
+
 import pytest
 import rtdl_num_embeddings
 import torch
 
-from skmode.nn import CategoricalEmbeddings, IdentityTrunk, RobustScaler, TabularTrunk
+from skmode.nn import (
+    CategoricalEmbeddings,
+    CrossEntropy,
+    DenseGate,
+    IdentityTrunk,
+    MixtureOfExperts,
+    MLPExperts,
+    RobustScaler,
+    TabularTrunk,
+)
 from skmode.nn.embeddings import PeriodicEmbeddings
 
 NAN = float("nan")
+NOTHING = torch.empty(0, dtype=torch.int64)
 
 
 def make_scaler(n_numeric=3, missing=()):
@@ -16,6 +29,21 @@ def make_scaler(n_numeric=3, missing=()):
         torch.ones(n_numeric),
         torch.tensor(missing, dtype=torch.int64),
     )
+
+
+def make_trunk(embedding):
+    return TabularTrunk(
+        make_scaler(3, [1]),
+        numeric_embedding=embedding,
+        bins=[torch.linspace(-1, 1, 5)] * 3,
+        n_categories=[4, 12],
+    )
+
+
+def mixed_rows(n=20):
+    numbers = torch.randn(n, 3)
+    numbers[::5, 1] = NAN
+    return numbers, torch.stack([torch.arange(n) % 4, torch.arange(n) % 12], dim=1)
 
 
 class TestIdentityTrunk:
@@ -155,6 +183,54 @@ class TestTabularTrunk:
         assert trunk.out_features == expected
         assert output.shape == (5, expected)
         assert output.isfinite().all()
+
+    @pytest.mark.parametrize("embedding", ["periodic", "piecewise_linear"])
+    def test_numbers_are_scaled_and_then_embedded(self, embedding):
+        scaler = RobustScaler(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]), NOTHING)
+        bins = [torch.linspace(-2, 2, 5), torch.linspace(-1, 3, 4)]
+        trunk = TabularTrunk(scaler, numeric_embedding=embedding, bins=bins)
+        numbers = 5 * torch.randn(6, 2)
+        numbers[0, 0] = NAN
+        expected = trunk.numeric(scaler(numbers)[0]).flatten(1)
+        torch.testing.assert_close(trunk(numbers), expected)
+        # A missing value counts as the centre.
+        centre = numbers.clone()
+        centre[0, 0] = 1.0
+        torch.testing.assert_close(trunk(centre), trunk(numbers))
+
+    @pytest.mark.parametrize("autocast", [False, True])
+    @pytest.mark.parametrize("embedding", [None, "periodic", "piecewise_linear"])
+    def test_trains_in_a_mixture(self, embedding, autocast):
+        trunk = make_trunk(embedding)
+        mixture = MixtureOfExperts(
+            trunk,
+            DenseGate(trunk.out_features, n_experts=3),
+            MLPExperts(trunk.out_features, n_experts=3, hidden_layer_sizes=(8,)),
+            torch.nn.Linear(8, 2),
+            CrossEntropy(),
+            mixing="likelihood",
+            alpha=1.0,
+        )
+        numbers, codes = mixed_rows()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            losses = mixture(numbers, codes, target=torch.arange(20) % 2).losses
+        losses.total.backward()
+        for name, parameter in mixture.named_parameters():
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+            assert parameter.grad.dtype == torch.float32, name
+
+    @pytest.mark.parametrize("embedding", [None, "periodic", "piecewise_linear"])
+    def test_copies(self, embedding):
+        trunk, (numbers, codes) = make_trunk(embedding), mixed_rows()
+        expected = trunk(numbers, codes)
+        twin = make_trunk(embedding)
+        twin.load_state_dict(trunk.state_dict())
+        for other in (twin, copy.deepcopy(trunk), pickle.loads(pickle.dumps(trunk))):
+            assert torch.equal(other(numbers, codes), expected)
+        double = copy.deepcopy(trunk).double()(numbers.double(), codes)
+        assert double.dtype == torch.float64
+        torch.testing.assert_close(double.float(), expected, atol=1e-5, rtol=1e-4)
 
     def test_categories_alone(self):
         trunk = TabularTrunk(n_categories=[4])
