@@ -403,8 +403,9 @@ class BaseMoDE(BaseEstimator):
         module = self.net_.module_.to(device)
         blocks = []
         with torch.inference_mode():
-            for start in range(0, len(rows), BLOCK_ROWS):
-                block = slice(start, start + BLOCK_ROWS)
+            size = BLOCK_ROWS[torch.device(device).type]
+            for start in range(0, len(rows), size):
+                block = slice(start, start + size)
                 numbers = rows.numbers[block].to(device, self._dtype)
                 result = function(module, numbers, rows.codes[block].to(device))
                 # Double precision from here on, so that probabilities sum to one.

@@ -100,6 +100,8 @@ class MLPExperts(nn.Module):
                 "the last layer is the representation that the experts distil."
             )
         self.activation = make_activation(activation)
+        if isinstance(self.activation, nn.ReLU):
+            self.activation.inplace = True  # nothing else reads what the products wrote
         self.dropout = nn.Dropout(dropout)
         self.n_experts = n_experts
         self.width = hidden_layer_sizes[-1]
