@@ -42,7 +42,7 @@ class _Waves(torch.autograd.Function):
         return of_values, of_frequencies
 
 
-class PeriodicEmbeddings(rtdl_num_embeddings.PeriodicEmbeddings):  # type: ignore[misc]
+class PeriodicEmbeddings(rtdl_num_embeddings.PeriodicEmbeddings):
     """Embed each number by cosines and sines of learned frequencies, a linear layer and ReLU.
 
     The same parameters and values as the class of that name in `rtdl_num_embeddings`, with
