@@ -1,5 +1,6 @@
 """Trunks: what gate and experts share before they part."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -235,9 +236,11 @@ class TabularTrunk(nn.Module):
                         'numeric_embedding="piecewise_linear" needs the bin edges, got bins=None: '
                         "compute them with rtdl_num_embeddings.compute_bins on scaled numbers."
                     )
-                self.numeric = PiecewiseLinearEmbeddings(
-                    bins, numeric_embedding_size, activation=False, version="B"
-                )
+                with warnings.catch_warnings():  # a column with one bin is a scaled number: fine
+                    warnings.simplefilter("ignore", UserWarning)
+                    self.numeric = PiecewiseLinearEmbeddings(
+                        bins, numeric_embedding_size, activation=False, version="B"
+                    )
             elif numeric_embedding is not None:
                 raise ValueError(
                     'numeric_embedding must be None, "periodic" or "piecewise_linear", '
