@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -14,13 +15,14 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
     validate_data,
 )
+from skorch.callbacks import Callback
 from torch import Tensor
 
 from skmode import nn as mode
@@ -83,7 +85,7 @@ class BaseMoDE(BaseEstimator):
         "mixing": [StrOptions({"representation", "likelihood", "expected"})],
         "gate": [StrOptions({"dense", "sparse"})],
         "top_k": [Interval(Integral, 1, None, closed="left")],
-        "gate_hidden_layer_sizes": ["array-like"],
+        "gate_hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "gate_temperature": [Interval(Real, 0, None, closed="neither")],
         "balance": [Interval(Real, 0, None, closed="left")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -175,11 +177,16 @@ class BaseMoDE(BaseEstimator):
                 valid = valid.to(device, self._dtype)
             before = None if first else copy.deepcopy(self.net_.module_.state_dict())
             try:
+                self.net_.batch_size = _resolve_batch_size(
+                    self.batch_size, None if partial else len(rows)
+                )
                 self._train(train, valid, epochs, constant_rate=partial)
             except Exception:
                 self._undo(before)
                 raise
         self._summarize(rows)
+        if not partial:
+            self._warn_of_collapse(len(rows))
         return self
 
     def _check_combinations(self) -> None:
@@ -190,7 +197,7 @@ class BaseMoDE(BaseEstimator):
             )
         for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
             sizes = np.atleast_1d(np.asarray(getattr(self, name)))
-            if sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1):
+            if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
                 raise ValueError(
                     f"{name} must hold positive integers, got {getattr(self, name)!r}: "
                     "give the width of each layer."
@@ -222,6 +229,7 @@ class BaseMoDE(BaseEstimator):
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
         """Validate; rows of weight zero are left out, as if they had not been passed."""
+        is_table(X)  # refuses tables without rows in memory or with ambiguous names
         validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
         X = self._check_input(X, reset=first)
         y = self._check_target(y)
@@ -235,7 +243,13 @@ class BaseMoDE(BaseEstimator):
             )
         if len(kept) < len(weight):
             X, y, weight = _safe_indexing(X, kept), y[kept], weight[kept]
-        return X, y, weight * self._target_weight(y, weight)
+        weight = weight * self._target_weight(y, weight)
+        if not np.all(weight >= 0) or not np.any(weight > 0):
+            raise ValueError(
+                "class_weight must hold weights of at least zero, above zero for a class that "
+                f"occurs, got {getattr(self, 'class_weight', None)!r}: correct it."
+            )
+        return X, y, weight
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         if is_table(X):
@@ -265,10 +279,11 @@ class BaseMoDE(BaseEstimator):
 
     def _split(self, rows: Rows, random_state: Any) -> tuple[Rows, Rows | None]:
         """Hold out validation rows; a class with a single row stays in the training part."""
-        early_stopping = self.early_stopping
-        if early_stopping == "auto":
-            early_stopping = len(rows) > FULL_BATCH_ROWS
-        if not early_stopping:
+        if self.early_stopping == "auto":
+            wanted = len(rows) > FULL_BATCH_ROWS
+        else:
+            wanted = self.early_stopping
+        if not wanted:
             return rows, None
         target = rows.target.numpy()
         index = np.arange(len(rows))
@@ -280,6 +295,8 @@ class BaseMoDE(BaseEstimator):
             if len(index) and (counts > 1).sum() <= min(n_valid, len(index) - n_valid):
                 stratify = target[index]
         if len(index) < 2:
+            if self.early_stopping == "auto":
+                return rows, None
             raise ValueError(
                 "early_stopping=True needs at least two rows of one class to hold one out, got "
                 f"{len(rows)} row(s): pass more rows or early_stopping=False."
@@ -296,9 +313,10 @@ class BaseMoDE(BaseEstimator):
     def _resolve_device(self, *, fall_back: bool = False) -> str:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device.partition(":")[0] not in ("cpu", "cuda"):
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise ValueError(
-                f'device must be "auto", "cpu" or "cuda", got {self.device!r}: choose one of these.'
+                'device must be "auto", "cpu", "cuda" or "cuda:" and a number, '
+                f"got {self.device!r}: choose one of these."
             )
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
             if fall_back:
@@ -341,6 +359,8 @@ class BaseMoDE(BaseEstimator):
         net.module_.distillation = self.distillation
         for group in net.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] = self.learning_rate
+            if "weight_decay" in group:
+                group["weight_decay"] = self.weight_decay
         watched = valid
         if watched is None:
             watched = train.select(torch.randperm(len(train))[:WATCHED_ROWS].sort().values)
@@ -351,7 +371,7 @@ class BaseMoDE(BaseEstimator):
             callbacks += make_schedule(self.learning_rate_schedule, steps)
         if self.verbose:
             callbacks.append(("progress", EpochProgress(epochs)))
-        callbacks += list(self.callbacks or [])
+        callbacks += self._user_callbacks()
         if valid is not None:  # last, because it interrupts the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(self.n_iter_no_change)))
         if net.train_epochs(train, epochs, callbacks):
@@ -364,6 +384,16 @@ class BaseMoDE(BaseEstimator):
                 name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")
             }
 
+    def _user_callbacks(self) -> list[Callback]:
+        for named in self.callbacks or []:
+            callback = named[-1] if isinstance(named, tuple) else named
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"callbacks must hold instances of skorch.callbacks.Callback, got {callback!r}"
+                    ": pass an instance of a skorch callback."
+                )
+        return list(self.callbacks or [])
+
     def _summarize(self, rows: Rows) -> None:
         self.history_ = list(self.net_.history)
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.history_]
@@ -372,7 +402,9 @@ class BaseMoDE(BaseEstimator):
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
         usage = np.bincount(gate.argmax(axis=1), weights=weight, minlength=self.n_experts)
         self.expert_usage_ = usage / usage.sum()
-        enough = self.n_experts > 1 and len(rows) >= 10 * self.n_experts
+
+    def _warn_of_collapse(self, n_rows: int) -> None:
+        enough = self.n_experts > 1 and n_rows >= 10 * self.n_experts
         if enough and self.expert_usage_.max() > COLLAPSED_SHARE:
             warnings.warn(
                 "Each expert should get some rows, and the gate sends "
@@ -414,6 +446,11 @@ class BaseMoDE(BaseEstimator):
 
     @property
     def _predictor(self) -> Callable[..., tuple[Tensor, ...]]:
+        if self.inference not in ("mixture", "top_expert"):
+            raise InvalidParameterError(
+                f'inference must be "mixture" or "top_expert", got {self.inference!r}: '
+                "choose one of these."
+            )
         return _top_expert if self.inference == "top_expert" else _mixture
 
     def gate_proba(self, X):

@@ -188,14 +188,27 @@ class TableEncoder:
 
 def is_table(X: Any) -> bool:
     """Whether X has named columns (pandas, polars, pyarrow, or anything narwhals reads)."""
-    return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
+        raise TypeError(
+            f"X must hold its rows in memory, got a {type(X).__name__}: pass X.collect()."
+        )
+    try:
+        return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(
+            f"Column names must differ ({error}): rename the columns, or pass an array."
+        ) from None
 
 
 def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
     """Check an array by scikit-learn's rules; object arrays may hold strings where asked for."""
     asked = estimator.categorical_features
-    is_object = isinstance(X, np.ndarray) and X.dtype.kind == "O"
-    needs_object = is_object and asked is not None and not isinstance(asked, str)
+    needs_object = asked is not None and not isinstance(asked, str)
+    if needs_object and not hasattr(X, "dtype"):
+        X = np.asarray(X, dtype=object)
+    needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
+    if needs_object:
+        X = X.astype(object)
     return check_array(
         X,
         dtype=None if needs_object else [np.float64, np.float32],
@@ -326,6 +339,11 @@ def _learn_category(name: str, values: Any) -> Column:
             f"{kind!r} values: convert the column to strings."
         )
     dtype = object if kind == "string" else np.float64
+    if kind == "number" and any(abs(value) > 2**53 for value in objects[~missing]):
+        raise ValueError(
+            f"Numeric categories must lie within 2**53 of zero, where float64 tells them apart; "
+            f"column {name!r} goes beyond: convert the column to strings."
+        )
     categories = np.unique(objects[~missing].astype(dtype))
     return Column(name, "category", categories, bool(missing.any()))
 

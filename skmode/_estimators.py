@@ -89,7 +89,8 @@ default="from_dtype"
         Weights of the classes; ``"balanced"`` makes them inversely proportional to how often a
         class occurs.
     callbacks : list of skorch callbacks, default=None
-        Further callbacks for the training loop, see :mod:`skorch.callbacks`.
+        Further callbacks for the training loop, see :mod:`skorch.callbacks`. They find the losses
+        of `history_` in ``net.history``; there are no datasets to score for them.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA if torch finds it.
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
@@ -295,6 +296,11 @@ default="from_dtype"
         first = not hasattr(self, "net_")
         if first and classes is not None:
             self._announced_classes = np.unique(classes)
+        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"classes must stay those of the first call, {self.classes_.tolist()}, got "
+                f"{np.unique(classes).tolist()}: name all classes in the first call."
+            )
         try:
             return self._fit(X, y, sample_weight, epochs=1, first=first, partial=True)
         finally:
@@ -512,7 +518,8 @@ default="from_dtype"
     n_iter_no_change : int, default=15
         Epochs without improvement before training stops.
     callbacks : list of skorch callbacks, default=None
-        Further callbacks for the training loop, see :mod:`skorch.callbacks`.
+        Further callbacks for the training loop, see :mod:`skorch.callbacks`. They find the losses
+        of `history_` in ``net.history``; there are no datasets to score for them.
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA if torch finds it.
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -201,9 +202,15 @@ class MixtureNet(NeuralNet):
     def train_step_single(self, batch: Rows, **fit_params: Any) -> dict[str, Tensor]:
         """Forward, losses and gradients for one batch."""
         with self._precision(batch.numbers.device):
-            losses = self.module_(*batch).losses
+            output = self.module_(*batch)
+        losses = output.losses
         losses.total.backward()
-        return {"loss": losses.total, "losses": torch.stack(losses).detach()}
+        # skorch's callbacks take `y_pred`.
+        return {
+            "loss": losses.total,
+            "losses": torch.stack(losses).detach(),
+            "y_pred": output.prediction.detach(),
+        }
 
     def train_step(self, batch: Rows, **fit_params: Any) -> Any:
         """One optimizer step, as skorch's, without its closure."""
@@ -374,7 +381,15 @@ def make_early_stopping(patience: int) -> EarlyStopping:
 def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) -> dict[str, Any]:
     """Options of :class:`skorch.NeuralNet` that choose the optimizer."""
     if not isinstance(optimizer, str):
-        return {"optimizer": optimizer, "optimizer__weight_decay": weight_decay}
+        if optimizer is torch.optim.LBFGS:
+            raise ValueError(
+                "The optimizer must step once per gradient, got LBFGS, which evaluates the loss "
+                'anew: use "adamw", "adam", "sgd" or another class of torch.optim.'
+            )
+        options: dict[str, Any] = {"optimizer": optimizer}
+        if "weight_decay" in inspect.signature(optimizer).parameters:
+            options["optimizer__weight_decay"] = weight_decay
+        return options
     options = {"optimizer": OPTIMIZERS[optimizer], "optimizer__weight_decay": weight_decay}
     if optimizer == "sgd":
         options["optimizer__momentum"] = 0.9

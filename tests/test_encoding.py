@@ -374,3 +374,16 @@ def test_reordered_columns_are_an_error_whatever_the_table():
     encoder = fit(pl.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
     with pytest.raises(ValueError, match="columns must be those of training, in their order"):
         encoder.transform(pl.DataFrame({"b": [3.0, 4.0], "a": [1.0, 2.0]}))
+
+
+def test_integer_categories_that_float64_cannot_tell_apart_are_an_error():
+    frame = pd.DataFrame({"c": pd.Categorical([2**60, 2**60 + 1])})
+    with pytest.raises(ValueError, match=r"within 2\*\*53 of zero.*column 'c'.*to strings"):
+        fit(frame)
+
+
+def test_lazy_tables_and_duplicate_names_are_errors_that_say_what_to_do():
+    with pytest.raises(TypeError, match=r"got a LazyFrame: pass X.collect\(\)"):
+        MoDERegressor(**QUICK).fit(pl.LazyFrame({"a": [1.0, 2.0]}), [1.0, 2.0])
+    with pytest.raises(ValueError, match="(?s)Column names must differ .*rename the columns"):
+        MoDERegressor(**QUICK).fit(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), [1.0, 2.0])

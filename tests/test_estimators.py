@@ -618,3 +618,31 @@ def test_score_takes_weights():
 def test_targets_beyond_what_can_be_squared_are_an_error():
     with pytest.raises(ValueError, match="y must lie within 1e\\+38 of zero.*larger unit"):
         MoDERegressor(**QUICK).fit(X, np.linspace(0, 1e300, len(X)))
+
+
+def test_unknown_inference_after_fit_is_an_error():
+    estimator = MoDEClassifier(**QUICK).fit(X, y)
+    with pytest.raises(ValueError, match="inference must be .*got 'top-expert'"):
+        estimator.set_params(inference="top-expert").predict(X)
+
+
+@pytest.mark.parametrize("class_weight", [{0: 0, 1: 0}, {0: -1, 1: 1}])
+def test_class_weights_without_sense_are_an_error(class_weight):
+    with pytest.raises(ValueError, match="class_weight must hold weights of at least zero"):
+        MoDEClassifier(**QUICK, class_weight=class_weight).fit(X, np.arange(len(X)) % 2)
+
+
+def test_every_class_with_one_row_trains_on_all_rows():
+    estimator = MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(X, np.arange(len(X)))
+    assert estimator.validation_scores_ is None
+    assert len(estimator.classes_) == len(X)
+
+
+def test_strings_in_an_array_are_categories_on_request():
+    values = [["a"], ["b"]] * 100
+    expected = MoDEClassifier(**QUICK, categorical_features=[0]).fit(
+        np.array(values, dtype=object), y
+    )
+    for table in (values, np.array(values)):
+        estimator = MoDEClassifier(**QUICK, categorical_features=[0]).fit(table, y)
+        assert_array_equal(estimator.predict_proba(table), expected.predict_proba(table))

@@ -570,7 +570,7 @@ def test_cuda_without_cuda_is_an_error(Estimator, device, monkeypatch):
 
 @BOTH
 def test_unknown_device_is_an_error(Estimator):
-    with pytest.raises(ValueError, match='device must be "auto", "cpu" or "cuda", got \'gpu\''):
+    with pytest.raises(ValueError, match='device must be "auto", "cpu", "cuda" or .*got \'gpu\''):
         Estimator(**QUICK, device="gpu").fit(X, y)
 
 
@@ -632,3 +632,27 @@ def test_no_rows_stay_with_the_fitted_net():
     estimator = MoDEClassifier(**HELD_OUT).fit(X, y)
     assert not estimator.net_.callbacks_
     assert not estimator.net_.callbacks
+
+
+def test_warm_start_takes_a_new_batch_size_and_weight_decay():
+    estimator = MoDEClassifier(**QUICK, warm_start=True, batch_size=32).fit(X, y)
+    estimator.set_params(batch_size=16, weight_decay=0.5).fit(X, y)
+    assert estimator.net_.batch_size == 16
+    assert estimator.net_.optimizer_.param_groups[0]["weight_decay"] == 0.5
+
+
+def test_other_classes_in_a_later_partial_fit_are_an_error():
+    estimator = MoDEClassifier(**QUICK).partial_fit(X, y, classes=np.unique(y))
+    with pytest.raises(ValueError, match="classes must stay those of the first call"):
+        estimator.partial_fit(X, y, classes=[*np.unique(y), 99])
+
+
+def test_what_is_no_callback_is_an_error():
+    with pytest.raises(TypeError, match="callbacks must hold instances of skorch.*got 3"):
+        MoDEClassifier(**QUICK, callbacks=[3]).fit(X, y)
+
+
+def test_optimizers_without_weight_decay_train_and_lbfgs_is_an_error():
+    MoDEClassifier(**QUICK, optimizer=torch.optim.Rprop).fit(X, y)
+    with pytest.raises(ValueError, match="step once per gradient, got LBFGS"):
+        MoDEClassifier(**QUICK, optimizer=torch.optim.LBFGS).fit(X, y)
