@@ -267,6 +267,8 @@ def _column_names(X: Any) -> dict[str, Any] | None:
 
 
 def _to_matrix(X: Any, width: int) -> NDArray[np.float32]:
+    if hasattr(X, "to_pylist") and hasattr(X, "columns"):  # an Arrow table
+        X = np.array([_arrow_to_numpy(values) for values in X.columns], dtype=object).T
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused below
             matrix = np.asarray(X, dtype=np.float32)
@@ -296,8 +298,18 @@ def _check_finite(values: NDArray[np.float32], what: str) -> None:
         )
 
 
+def _arrow_to_numpy(values: Any) -> NDArray[Any]:
+    if hasattr(values.type, "index_type"):
+        # A dictionary's own to_numpy turns nulls into some other category.
+        values = values.cast(values.type.value_type)
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array
+
+
 def _to_column(values: Any, column: Column) -> NDArray[Any]:
-    if hasattr(values, "to_numpy"):
+    if hasattr(values, "to_pylist"):
+        values = _arrow_to_numpy(values)
+    elif hasattr(values, "to_numpy"):
         values = values.to_numpy()
     # As objects, for numpy would turn a NaN beside strings into a string.
     array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)

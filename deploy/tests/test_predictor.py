@@ -34,6 +34,12 @@ def classifier(table_bundle):
         pl.DataFrame,
         lambda table: pl.DataFrame(table).with_columns(pl.col("city").cast(pl.Categorical)),
         pa.table,
+        lambda table: pa.table({k: pa.array(v).dictionary_encode() for k, v in table.items()}),
+        lambda table: {k: pa.array(v).dictionary_encode() for k, v in table.items()},
+        lambda table: {k: pa.array(v) for k, v in table.items()},
+        lambda table: pl.DataFrame(table).with_columns(
+            pl.col("city").cast(pl.Enum(["Paris", "Köln", "Bern"]))
+        ),
     ],
 )
 def test_tables_of_all_kinds(to_table, classifier):
@@ -111,6 +117,13 @@ def test_arrays(dtype, make_regressor):
     assert expert.tolist() == [0, 1]
     assert load(make_regressor(2)).predict(X).shape == (2, 2)
     assert load(make_regressor()).predict(pd.DataFrame(X)).shape == (2,)
+
+
+def test_arrow_dictionaries_in_place_of_an_array(make_regressor):
+    first = pa.array([7.0, None, 5.0]).dictionary_encode()
+    table = pa.table({"a": first, "b": [1, 2, 3], "c": [True, False, None]})
+    for rows in (table, table.to_batches()[0]):
+        assert_array_equal(load(make_regressor()).predict(rows), [7, np.nan, np.nan])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,6 +54,9 @@ OUTPUTS = ("label", "probabilities", "variable", "expert", "gate_probabilities",
 
 Routing = Literal["top_expert", "mixture"]
 
+# Largest step between float32 numbers near the mean target, in its standard deviations.
+COARSEST_TARGET_STEP = 1e-3
+
 
 def export(
     estimator: Any, directory: str | os.PathLike[str], *, routing: Routing = "top_expert"
@@ -82,9 +86,16 @@ def export(
     ValueError
         If `routing` is not one of the two, or categories differ by less than float32 tells.
     TypeError
-        If the estimator, or a part of it, has no ONNX form.
+        If the estimator, or a part of it, has no ONNX form, or if its class labels are not
+        strings, integers, bools or floats.
     FileExistsError
         If `directory` holds something else than a bundle.
+
+    Warns
+    -----
+    UserWarning
+        If a regression target is so far from zero that float32, the type of the answers, is too
+        coarse for it.
 
     Notes
     -----
@@ -96,7 +107,7 @@ def export(
 
     Outputs: ``label`` `(n,)` and ``probabilities`` `(n, n_classes)` of a classifier, ``variable``
     `(n, n_outputs)` of a regressor, and ``expert`` `(n,)`, the top expert of each row. Labels are
-    integers or strings; classes of another type (bool, float) appear as their position.
+    integers or strings; bools and floats appear as their position.
 
     Examples
     --------
@@ -106,7 +117,7 @@ def export(
     >>> from skmode import MoDEClassifier
     >>> from skmode.onnx import export
     >>> X, y = load_iris(return_X_y=True)
-    >>> estimator = MoDEClassifier(n_experts=2, max_epochs=5, random_state=0).fit(X, y)
+    >>> estimator = MoDEClassifier(n_experts=2, max_epochs=20, random_state=0).fit(X, y)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(estimator, folder)
     ...     skmode_deploy.load(folder).predict(X).shape
@@ -117,6 +128,7 @@ def export(
             f'routing must be "top_expert" or "mixture", got {routing!r}: choose one of them.'
         )
     source = _read_estimator(estimator)
+    _check_target(source)
     models = {"model.onnx": _build_model(source, routing), "gate.onnx": _build_gate(source)}
     for i in range(source.mixture.n_experts):
         models[f"expert_{i}.onnx"] = _build_expert(source, i)
@@ -177,6 +189,8 @@ def _read_estimator(estimator: Any) -> _Source:
     )
     apart = encoder.from_table_ or strings
     classify = isinstance(mixture.task_loss, CrossEntropy)
+    if classify:
+        _check_labels(np.asarray(estimator.classes_))
     return _Source(
         mixture,
         _columns(encoder.columns_, apart),
@@ -185,6 +199,36 @@ def _read_estimator(estimator: Any) -> _Source:
         None if classify else estimator.target_mean_,
         None if classify else estimator.target_scale_,
     )
+
+
+def _check_labels(classes: NDArray[Any]) -> None:
+    """The manifest holds labels as JSON."""
+    labels = classes.tolist()
+    # Some dates come out of tolist as bare integers.
+    if classes.dtype.kind in "mM" or not all(isinstance(x, str | int | float) for x in labels):
+        raise TypeError(
+            "Class labels must be strings, integers, bools or floats to be exported, got "
+            f"{classes[0]!r} of type {classes.dtype}: encode the labels as strings before fit, for "
+            "example y.astype(str)."
+        )
+
+
+def _check_target(source: _Source) -> None:
+    if source.target_mean is None:
+        return
+    assert source.target_scale is not None
+    steps = np.finfo(np.float32).eps * np.abs(source.target_mean) / source.target_scale
+    worst = int(np.argmax(steps))
+    if steps[worst] > COARSEST_TARGET_STEP:
+        warnings.warn(
+            "Answers are float32, whose steps near the mean target must be at most "
+            f"{COARSEST_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
+            f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
+            f"{source.target_scale[worst]:g}): subtract a constant from y before fit, for example "
+            "with TransformedTargetRegressor, and add it to the answers.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:

@@ -36,7 +36,7 @@ def table():
             "income": rng.lognormal(10, 1, n),
             "member": rng.random(n) < 0.5,
             "city": rng.choice(["Bern", "Köln", "Łódź", "a b/c"], n),
-            "plan": pd.Categorical(rng.choice([1.5, 2.25, 1e17], n)),
+            "plan": pd.Categorical(rng.choice([1.5, 2.25, 2.0**52], n)),
             "label": rng.choice(["x", "y"], n),
         }
     )

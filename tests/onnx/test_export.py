@@ -2,12 +2,15 @@ import hashlib
 import json
 import subprocess
 import sys
+import warnings
+from unittest import mock
 
 import numpy as np
 import onnx
 import onnxruntime
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -189,6 +192,41 @@ def test_labels_of_any_type(classes, kind, array, fit_classifier, tmp_path):
     assert_classifier_parity(estimator, predictor, array, [1, 50])
 
 
+@pytest.mark.parametrize("dtype", ["M8[D]", "M8[us]", "M8[ns]", "m8[s]", "S"])
+def test_labels_that_are_neither_text_nor_numbers_are_refused(
+    dtype, array, fit_classifier, tmp_path
+):
+    estimator = fit_classifier(array[:50])
+    labels = np.array(["1", "2", "3"] if dtype == "S" else [1, 2, 3]).astype(dtype)
+    with (
+        mock.patch.object(estimator, "classes_", labels),
+        pytest.raises(TypeError, match=r"must be strings, integers.* got .*encode the labels as"),
+    ):
+        export(estimator, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_targets_too_far_from_zero_for_float32(n_outputs, array, tmp_path):
+    y = np.random.default_rng(0).normal(size=(200, n_outputs))
+    y[:, -1] += 1e7
+    y = y[:, 0] if n_outputs == 1 else y
+    estimator = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(array[:200], y)
+    message = rf"float32.*got 1\.\d for output {n_outputs - 1} .*subtract a constant from y"
+    with pytest.warns(UserWarning, match=message) as record:
+        export(estimator, tmp_path)
+    assert [warning.filename for warning in record] == [__file__]
+
+
+@pytest.mark.parametrize("shift", [0, -1e3, 8e3])
+def test_targets_that_float32_holds(shift, array, tmp_path):
+    y = np.random.default_rng(0).normal(size=200)
+    estimator = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(array[:200], y + shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export(estimator, tmp_path)
+
+
 def test_table_parity(table, fit_classifier, fit_regressor, tmp_path):
     """Strings, numeric categories, missing values, and a column called like an output."""
     classifier = fit_classifier(table, inference="top_expert")
@@ -211,7 +249,7 @@ def test_unseen_categories_and_missing_values(table, fit_classifier, tmp_path):
     predictor = skmode_deploy.load(tmp_path)
     new = table[:8].copy()
     new["city"] = ["Bern", "Paris", None, np.nan, "", pd.NA, "bern", "Łódź"]
-    new["plan"] = [1.5, 99.0, np.nan, 1e17, 1e17 + 16, 2.25, -1.5, 0.0]
+    new["plan"] = [1.5, 99.0, np.nan, 2.0**52, 2.0**52 + 1, 2.25, -1.5, 0.0]
     new["label"] = ["x", None, "z", "", "y", "x", "x", "x"]  # no missing values in training
     new["income"] = np.nan
     assert_classifier_parity(estimator, predictor, new, [8])
@@ -226,6 +264,63 @@ def test_other_tables(to_table, table, fit_classifier, tmp_path):
     export(estimator, tmp_path, routing="mixture")
     predictor = skmode_deploy.load(tmp_path)
     assert_array_equal(predictor.predict(to_table(frame)), estimator.predict(frame))
+
+
+STRINGS = ["Bern", None, "Paris", "", "Köln", None, "Bern"] * 30
+NUMBERS = [1.5, None, 3.0, 2.0, None, 1.5, 9.0] * 30
+
+
+def _arrow_backed(array):
+    return pd.Series(array, dtype=pd.ArrowDtype(array.type))
+
+
+@pytest.mark.parametrize("name", ["city", "plan"])
+@pytest.mark.parametrize("has_missing", [True, False])
+def test_columns_with_missing_values_in_all_encodings(name, has_missing, fit_classifier, tmp_path):
+    """Served as the estimator reads them, whatever training saw."""
+    plain = {"city": STRINGS, "plan": NUMBERS, "age": NUMBERS[::-1]}
+    known = pd.DataFrame(plain) if has_missing else pd.DataFrame(plain).bfill().fillna(1.0)
+    estimator = fit_classifier(known, categorical_features=["city", "plan"], inference="top_expert")
+    export(estimator, tmp_path)
+    predictor = skmode_deploy.load(tmp_path)
+    arrow = pa.array(plain[name])
+    dictionary = arrow.dictionary_encode()
+    shuffled = pa.DictionaryArray.from_arrays(  # a null among the categories
+        pa.array([0 if v is None else 1 + (v == plain[name][0]) * 2 for v in plain[name]]),
+        pa.array([None, plain[name][2], plain[name][3], plain[name][0]]),
+    )
+    columns = [
+        (pa.table, pa.chunked_array([dictionary[:5], dictionary[5:]])),
+        (pa.table, arrow),
+        (pa.table, shuffled),
+        (pa.RecordBatch.from_pydict, dictionary),
+        (pd.DataFrame, _arrow_backed(arrow)),
+        (pd.DataFrame, _arrow_backed(dictionary)),
+        (pd.DataFrame, pd.Series(plain[name], dtype="category")),
+        (pd.DataFrame, pd.Series(plain[name], dtype="string" if name == "city" else "Float64")),
+        (pl.DataFrame, pl.Series(plain[name])),
+    ]
+    if name == "city":
+        enum = pl.Enum(["Paris", "", "Köln", "Bern"])
+        columns += [
+            (pl.DataFrame, pl.Series(STRINGS, dtype=dtype)) for dtype in (pl.Categorical, enum)
+        ]
+    for make, column in columns:
+        rows = make({**plain, name: column})
+        assert_classifier_parity(estimator, predictor, rows, [len(STRINGS)])
+        assert_array_equal(
+            predictor.predict_proba({**plain, name: column}), predictor.predict_proba(rows)
+        )
+
+
+def test_arrow_dictionaries_where_training_saw_an_array(array, fit_classifier, tmp_path):
+    estimator = fit_classifier(array, inference="top_expert")
+    export(estimator, tmp_path)
+    columns = [pa.array(column, from_pandas=True).dictionary_encode() for column in array.T]
+    rows = pa.table(columns, names=list("abcde"))
+    predictor = skmode_deploy.load(tmp_path)
+    for table in (rows, rows.to_batches()[0]):
+        assert_array_equal(predictor.predict_proba(table), predictor.predict_proba(array))
 
 
 def test_categories_in_an_array(fit_classifier, tmp_path):
