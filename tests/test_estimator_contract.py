@@ -188,7 +188,7 @@ def test_unfitted_classifier_says_so(method):
         ("mixing", "average"),
         ("gate", "soft"),
         ("top_k", 0),
-        ("gate_hidden_layer_sizes", 8),
+        ("gate_hidden_layer_sizes", 0),
         ("gate_temperature", 0),
         ("balance", -0.1),
         ("hidden_layer_sizes", 0),
