@@ -26,7 +26,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed
+bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -36,10 +36,14 @@ clean:
 # "installed" is touched last: an interrupted installation starts over.
 .venv/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ./deploy -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[parquet,signing]' -e '.[test]'
+	touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	touch $@
 
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt -e ./deploy -e '.[test]'
+	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt -e './deploy[parquet,signing]' -e '.[test]'
 	touch $@

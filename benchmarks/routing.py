@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 import skmode
+from benchmarks import _timing
 from skmode import MoDEClassifier
 from skmode.onnx import export
-from skmode_deploy.predictor import _session_options
 
 RESULTS = Path(__file__).parent / "results" / "routing.json"
 N_FEATURES, N_CLASSES, HIDDEN = 32, 10, (256, 256, 256)
@@ -58,13 +58,10 @@ def make_estimator(n_experts: int, mixing: str) -> MoDEClassifier:
 
 
 def open_session(estimator: MoDEClassifier, routing: str) -> onnxruntime.InferenceSession:
-    """Export and open ``model.onnx`` as skmode_deploy does."""
+    """Export and open ``model.onnx``."""
     with tempfile.TemporaryDirectory() as folder:
         export(estimator, folder, routing=routing)
-        model = (Path(folder) / "model.onnx").read_bytes()
-    return onnxruntime.InferenceSession(
-        model, _session_options(), providers=["CPUExecutionProvider"]
-    )
+        return _timing.open_session(Path(folder) / "model.onnx")
 
 
 def interleaved_medians(functions: list[Callable[[int], Any]], repeats: int) -> list[float]:

@@ -2,10 +2,7 @@
 
 import copy
 import math
-import re
 import warnings
-from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_consistent_length,
@@ -23,14 +20,22 @@ from sklearn.utils.validation import (
     validate_data,
 )
 from skorch.callbacks import Callback
-from torch import Tensor
 
 from skmode import nn as mode
 from skmode._building import build_module
 from skmode._encoding import TableEncoder, is_table, validate_array
+from skmode._evaluation import Function, evaluate, gate, mixture, to_probabilities, top_expert
+from skmode._parameters import (
+    CONSTRAINTS,
+    FULL_BATCH_ROWS,
+    check_combinations,
+    check_structure,
+    resolve_batch_size,
+    resolve_device,
+    resolve_precision,
+    structure,
+)
 from skmode._training import (
-    BLOCK_ROWS,
-    OPTIMIZERS,
     EpochProgress,
     MixtureNet,
     Rows,
@@ -40,35 +45,11 @@ from skmode._training import (
     optimizer_options,
     seeded,
 )
-from skmode.nn.activations import ACTIVATIONS
 
-# Up to this many rows one batch holds all of them, and training runs in double precision: small
-# tables cost nothing, and their fit does not depend on the order of the rows.
-FULL_BATCH_ROWS = 128
-# Rows per step of "auto" where all rows are not known, as in partial_fit.
-LARGE_BATCH_ROWS = 256
 # Rows of the training part on which the gate is watched where nothing is held out.
 WATCHED_ROWS = 512
 # A gate that sends more than this share of the rows to one expert has collapsed.
 COLLAPSED_SHARE = 0.98
-# Parameters that shape the network; training that goes on cannot change them.
-STRUCTURE = (
-    "n_experts",
-    "mixing",
-    "gate",
-    "top_k",
-    "gate_hidden_layer_sizes",
-    "gate_temperature",
-    "hidden_layer_sizes",
-    "activation",
-    "dropout",
-    "numeric_embedding",
-    "categorical_features",
-    "loss",
-    "quantile",
-    "optimizer",
-    "precision",
-)
 
 
 class RoutingCollapseWarning(UserWarning):
@@ -78,38 +59,7 @@ class RoutingCollapseWarning(UserWarning):
 class BaseMoDE(BaseEstimator):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_experts": [Interval(Integral, 1, None, closed="left")],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "distillation": [StrOptions({"mean", "pairwise"})],
-        "mixing": [StrOptions({"representation", "likelihood", "expected"})],
-        "gate": [StrOptions({"dense", "sparse"})],
-        "top_k": [Interval(Integral, 1, None, closed="left")],
-        "gate_hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "gate_temperature": [Interval(Real, 0, None, closed="neither")],
-        "balance": [Interval(Real, 0, None, closed="left")],
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "numeric_embedding": [StrOptions({"periodic", "piecewise_linear"}), None],
-        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-        "inference": [StrOptions({"mixture", "top_expert"})],
-        "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate_schedule": [StrOptions({"constant", "cosine"})],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean", StrOptions({"auto"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "callbacks": [list, tuple, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -155,9 +105,9 @@ class BaseMoDE(BaseEstimator):
         `first` builds encoder and net, otherwise they go on. A `partial` fit holds nothing out
         and keeps its learning rate constant, for it cannot know how many calls will follow.
         """
-        self._check_combinations()
+        check_combinations(self)
         if not first:
-            self._check_structure()
+            check_structure(self, self._structure)
         X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
         random_state = check_random_state(self.random_state)
         if first:
@@ -168,18 +118,17 @@ class BaseMoDE(BaseEstimator):
         if not partial:
             train, valid = self._split(rows, random_state)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        device = self._resolve_device()
+        device = resolve_device(self.device)
+        n_rows = None if partial else len(rows)
         with seeded(seed, device):
-            if first:
-                self._build_net(train, None if partial else len(rows), device)
-            train = train.to(device, self._dtype)
-            if valid is not None:
-                valid = valid.to(device, self._dtype)
             before = None if first else copy.deepcopy(self.net_.module_.state_dict())
             try:
-                self.net_.batch_size = _resolve_batch_size(
-                    self.batch_size, None if partial else len(rows)
-                )
+                if first:
+                    self._build_net(train, n_rows, device)
+                train = train.to(device, self._dtype)
+                if valid is not None:
+                    valid = valid.to(device, self._dtype)
+                self.net_.batch_size = resolve_batch_size(self.batch_size, n_rows)
                 self._train(train, valid, epochs, constant_rate=partial)
             except Exception:
                 self._undo(before)
@@ -189,37 +138,10 @@ class BaseMoDE(BaseEstimator):
             self._warn_of_collapse(len(rows))
         return self
 
-    def _check_combinations(self) -> None:
-        if self.gate == "sparse" and self.top_k > self.n_experts:
-            raise ValueError(
-                f"top_k must lie between 1 and n_experts={self.n_experts}, got {self.top_k}: "
-                "lower top_k or train more experts."
-            )
-        for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
-            sizes = np.atleast_1d(np.asarray(getattr(self, name)))
-            if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
-                raise ValueError(
-                    f"{name} must hold positive integers, got {getattr(self, name)!r}: "
-                    "give the width of each layer."
-                )
-        if not np.size(self.hidden_layer_sizes):
-            raise ValueError(
-                "hidden_layer_sizes must name at least one layer, got (): "
-                "the last layer is the representation that the experts distil."
-            )
-
-    def _check_structure(self) -> None:
-        for name, old in self._structure.items():
-            if repr(getattr(self, name)) != repr(old):
-                raise ValueError(
-                    f"Training that goes on keeps the network's {name}={old!r}, got "
-                    f"{getattr(self, name)!r}: set it back, or fit anew with warm_start=False."
-                )
-
     def _undo(self, before: dict[str, Any] | None) -> None:
         """Forget a training that failed, so that nothing goes on from its useless weights."""
         if before is None:
-            del self.net_
+            self.__dict__.pop("net_", None)
         else:
             self.net_.module_.load_state_dict(before)
             self.net_.module_.eval()
@@ -310,35 +232,14 @@ class BaseMoDE(BaseEstimator):
         kept = np.setdiff1d(np.arange(len(rows)), held_out)
         return rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
 
-    def _resolve_device(self, *, fall_back: bool = False) -> str:
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise ValueError(
-                'device must be "auto", "cpu", "cuda" or "cuda:" and a number, '
-                f"got {self.device!r}: choose one of these."
-            )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            if fall_back:
-                return "cpu"
-            raise ValueError(
-                f"device={self.device!r} needs a CUDA device and torch finds none: "
-                'use device="auto" or "cpu", or install a CUDA build of torch.'
-            )
-        return self.device
-
     @property
     def _dtype(self) -> torch.dtype:
         return self.net_.module_.head.weight.dtype
 
     def _build_net(self, train: Rows, n_rows: int | None, device: str) -> None:
-        batch_size = _resolve_batch_size(self.batch_size, n_rows)
-        precision = self.precision
-        if precision == "auto":
-            small = n_rows is not None and n_rows <= min(batch_size, FULL_BATCH_ROWS)
-            precision = "float64" if small else "float32"
-        parameters = self.get_params(deep=False)
-        self._structure = {name: parameters[name] for name in STRUCTURE if name in parameters}
+        batch_size = resolve_batch_size(self.batch_size, n_rows)
+        precision = resolve_precision(self.precision, batch_size, n_rows)
+        self._structure = structure(self)
         module = build_module(self, self._n_outputs, self._make_task_loss(), train)
         self.net_ = MixtureNet(
             module.to(torch.float64 if precision == "float64" else torch.float32),
@@ -398,9 +299,11 @@ class BaseMoDE(BaseEstimator):
         self.history_ = list(self.net_.history)
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.history_]
         self.n_iter_ = len(self.history_)
-        (gate,) = self._evaluate_rows(rows, _gate)
+        (log_probabilities,) = self._evaluate_rows(rows, gate)
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
-        usage = np.bincount(gate.argmax(axis=1), weights=weight, minlength=self.n_experts)
+        usage = np.bincount(
+            log_probabilities.argmax(axis=1), weights=weight, minlength=self.n_experts
+        )
         self.expert_usage_ = usage / usage.sum()
 
     def _warn_of_collapse(self, n_rows: int) -> None:
@@ -422,36 +325,26 @@ class BaseMoDE(BaseEstimator):
 
     # Evaluation.
 
-    def _evaluate(self, X: Any, function: Callable[..., tuple[Tensor, ...]]) -> list[Any]:
+    def _evaluate(self, X: Any, function: Function) -> list[Any]:
         """Apply a function of (module, numbers, codes) to new rows, block by block."""
         check_is_fitted(self, "net_")
         numbers, codes = self.encoder_.transform(self._check_input(X, reset=False))
         rows = Rows(torch.as_tensor(numbers), torch.as_tensor(codes), torch.empty(0), None)
         return self._evaluate_rows(rows, function)
 
-    def _evaluate_rows(self, rows: Rows, function: Callable[..., tuple[Tensor, ...]]) -> list[Any]:
+    def _evaluate_rows(self, rows: Rows, function: Function) -> list[Any]:
         # What was trained on a GPU predicts without one too.
-        device = self._resolve_device(fall_back=True)
-        module = self.net_.module_.to(device)
-        blocks = []
-        with torch.inference_mode():
-            size = BLOCK_ROWS[torch.device(device).type]
-            for start in range(0, len(rows), size):
-                block = slice(start, start + size)
-                numbers = rows.numbers[block].to(device, self._dtype)
-                result = function(module, numbers, rows.codes[block].to(device))
-                # Double precision from here on, so that probabilities sum to one.
-                blocks.append([part.cpu().double().numpy() for part in result])
-        return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+        device = resolve_device(self.device, fall_back=True)
+        return evaluate(self.net_.module_.to(device), rows, function, device, self._dtype)
 
     @property
-    def _predictor(self) -> Callable[..., tuple[Tensor, ...]]:
+    def _predictor(self) -> Function:
         if self.inference not in ("mixture", "top_expert"):
             raise InvalidParameterError(
                 f'inference must be "mixture" or "top_expert", got {self.inference!r}: '
                 "choose one of these."
             )
-        return _top_expert if self.inference == "top_expert" else _mixture
+        return top_expert if self.inference == "top_expert" else mixture
 
     def gate_proba(self, X):
         """Weight of each expert in each row.
@@ -471,7 +364,7 @@ class BaseMoDE(BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        (log_probabilities,) = self._evaluate(X, _gate)
+        (log_probabilities,) = self._evaluate(X, gate)
         return to_probabilities(log_probabilities)
 
     def route(self, X):
@@ -492,43 +385,5 @@ class BaseMoDE(BaseEstimator):
         sklearn.exceptions.NotFittedError
             If the estimator is not fitted.
         """
-        (log_probabilities,) = self._evaluate(X, _gate)
+        (log_probabilities,) = self._evaluate(X, gate)
         return log_probabilities.argmax(axis=1)
-
-
-def _mixture(module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
-    return (module(numbers, codes).prediction,)
-
-
-def _top_expert(
-    module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor
-) -> tuple[Tensor, ...]:
-    return (module.predict_top_expert(numbers, codes)[0],)
-
-
-def all_experts(
-    module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor
-) -> tuple[Tensor, ...]:
-    """Prediction of every expert alone, for `_evaluate`."""
-    return (module(numbers, codes, all_experts=True).expert_outputs,)
-
-
-def _gate(module: mode.MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
-    return (module.gate(module.trunk(numbers, codes)).log_probabilities,)
-
-
-def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponentials that sum to one over the last axis, whatever the rounding before."""
-    probabilities = np.exp(log_probabilities)
-    return probabilities / probabilities.sum(axis=-1, keepdims=True)
-
-
-def _resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
-    """All rows of a small table, a few dozen steps per epoch of a middling one."""
-    if n_rows is None:
-        return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
-    if batch_size != "auto":
-        return min(int(batch_size), n_rows)
-    if n_rows <= FULL_BATCH_ROWS:
-        return n_rows
-    return int(2 ** np.clip(round(math.log2(n_rows / 32)), 5, 8))

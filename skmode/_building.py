@@ -44,12 +44,12 @@ def build_module(
         if estimator.gate == "sparse"
         else nn.DenseGate(width, estimator.n_experts, **gate_options)
     )
-    sizes = [int(size) for size in np.atleast_1d(estimator.hidden_layer_sizes)]
+    experts, representation_width = _build_experts(estimator, width)
     return nn.MixtureOfExperts(
         trunk,
         gate,
-        nn.MLPExperts(width, estimator.n_experts, sizes, estimator.activation, estimator.dropout),
-        torch.nn.Linear(sizes[-1], n_outputs),
+        experts,
+        torch.nn.Linear(representation_width, n_outputs),
         task_loss,
         mixing=estimator.mixing,
         alpha=estimator.alpha,
@@ -75,6 +75,94 @@ def _build_trunk(estimator: Any, train: Rows) -> nn.TabularTrunk:
         bins=bins,
         n_categories=[column.n_codes for column in estimator.encoder_.categorical_columns],
     )
+
+
+def _build_experts(
+    estimator: Any, in_features: int
+) -> tuple[nn.MLPExperts | nn.ModuleExperts, int]:
+    """The experts and the width of what they return."""
+    if estimator.expert_module is None:
+        sizes = [int(size) for size in np.atleast_1d(estimator.hidden_layer_sizes)]
+        experts = nn.MLPExperts(
+            in_features, estimator.n_experts, sizes, estimator.activation, estimator.dropout
+        )
+        return experts, sizes[-1]
+    modules: list[torch.nn.Module] = []
+    widths = []
+    for _ in range(estimator.n_experts):
+        module = _make_expert(estimator.expert_module, in_features)
+        if any(module is other for other in modules):
+            raise ValueError(
+                "expert_module must return a new module in each call, got the same "
+                f"{type(module).__name__} twice: create it within the call."
+            )
+        modules.append(module)
+        widths.append(_expert_width(module, in_features))
+    if len(set(widths)) > 1:
+        raise ValueError(
+            f"The experts of expert_module must all return the same width, got {widths}: "
+            "end each with a layer of one width."
+        )
+    return nn.ModuleExperts(modules), widths[0]
+
+
+def _make_expert(expert_module: Any, in_features: int) -> torch.nn.Module:
+    if isinstance(expert_module, torch.nn.Module):
+        raise TypeError(
+            "expert_module must be a class or function that makes an expert for each call, got "
+            f"an instance of {type(expert_module).__name__}: pass the class, or a function that "
+            "returns a new instance."
+        )
+    try:
+        module = expert_module(in_features)
+    except TypeError as error:
+        raise TypeError(
+            f"expert_module must take one argument, in_features (here {in_features}), and its "
+            f"call failed with {error}: bind other arguments with functools.partial."
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"expert_module must return a torch.nn.Module, got {type(module).__name__}: "
+            "return an instance of a module."
+        )
+    return module.to("cpu", torch.float32)
+
+
+def _expert_width(module: torch.nn.Module, in_features: int) -> int:
+    """Width of what an expert returns, found by a forward pass of two rows."""
+    name = type(module).__name__
+    # Not zeros, on which a module may be undefined that divides by the length of a row.
+    rows = torch.linspace(-1, 1, 2 * in_features).reshape(2, in_features)
+    module.eval()
+    try:
+        # Lazy modules draw their weights here: torch's random numbers move on, expert by expert.
+        with torch.no_grad():
+            output = module(rows)
+    except Exception as error:
+        raise ValueError(
+            f"The experts of expert_module must map (n_samples, {in_features}) to (n_samples, "
+            f"width), and {name} failed on shape (2, {in_features}) with {error}: "
+            "build it for in_features inputs."
+        ) from error
+    module.train()
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"The experts of expert_module must return a tensor, got {type(output).__name__} from "
+            f"{name}: return the representation of the rows alone."
+        )
+    if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] == 0:
+        raise ValueError(
+            f"The experts of expert_module must map (n_samples, {in_features}) to (n_samples, "
+            f"width), got {tuple(output.shape)} from {name} for shape (2, {in_features}): "
+            "return one row of numbers for each row."
+        )
+    if not output.is_floating_point() or not output.isfinite().all():
+        got = "values that are not finite" if output.is_floating_point() else output.dtype
+        raise ValueError(
+            f"The experts of expert_module must return finite floating-point numbers, got {got} "
+            f"from {name} for inputs within -1 and 1: correct its forward or its initial weights."
+        )
+    return output.shape[1]
 
 
 def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:

@@ -30,6 +30,9 @@ class Column:
         Whether training saw missing values.
     center, scale : float
         Median and robust scale of a number; 0 and 1 for categories.
+    minimum, maximum : float or None
+        Range of a number, missing values left out, as read in float32. None for categories and
+        where all values were missing.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Column:
     has_missing: bool = False
     center: float = 0.0
     scale: float = 1.0
+    minimum: float | None = None
+    maximum: float | None = None
 
     @property
     def n_codes(self) -> int:
@@ -298,7 +303,7 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     known = ~np.isnan(numbers)
     if not known.any():
         return Column(name, "number", has_missing=True)
-    _finite_float32(numbers[known, None])
+    seen = _finite_float32(numbers[known, None])
     low, q25, center, q75, high = weighted_quantiles(
         numbers[known], sample_weight[known], np.linspace(0, 1, 5)
     )
@@ -314,7 +319,15 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
             UserWarning,
             stacklevel=6,
         )
-    return Column(name, "number", None, bool(not known.all()), float(center), float(scale))
+    return Column(
+        name,
+        "number",
+        has_missing=bool(not known.all()),
+        center=float(center),
+        scale=float(scale),
+        minimum=float(seen.min()),
+        maximum=float(seen.max()),
+    )
 
 
 def weighted_quantiles(

@@ -10,7 +10,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from skmode._base import BaseMoDE, all_experts, to_probabilities
+from skmode._base import BaseMoDE
+from skmode._evaluation import all_experts, to_probabilities
 from skmode.nn import CrossEntropy, RegressionLoss
 
 # Beyond it the variance of the target overflows, and so would a float32 prediction.
@@ -55,6 +56,13 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Activation of experts and gate.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit in training.
+    expert_module : callable or None, default=None
+        Makes the experts, for which `hidden_layer_sizes`, `activation` and `dropout` then do not
+        matter: called once per expert with `in_features`, the width of what the experts read, it
+        returns a new :class:`torch.nn.Module` that maps `(n_samples, in_features)` to
+        `(n_samples, width)`, the same width for all, each row by itself. The modules' own weights
+        start from torch's random numbers, which `random_state` seeds. None: multilayer
+        perceptrons. A class or function that can be imported keeps the estimator picklable.
     numeric_embedding : {"periodic", "piecewise_linear"} or None, default="periodic"
         Embedding of each number after scaling (arXiv 2203.05556). None: the scaled number.
     categorical_features : "from_dtype", array-like of bool, int or str, or None, \
@@ -113,7 +121,8 @@ default="from_dtype"
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is a :class:`skmode.nn.MixtureOfExperts`.
     encoder_ : object
-        What training saw of the columns: names, kinds, known categories, centres and scales.
+        What training saw of the columns: names, kinds, known categories, centres, scales and
+        ranges.
     n_features_in_ : int
         Number of input columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -153,6 +162,20 @@ default="from_dtype"
     (2, 3)
     >>> classifier.route(X).shape
     (150,)
+
+    Experts of one's own, here gated linear units:
+
+    >>> import torch
+    >>> class GatedUnit(torch.nn.Module):
+    ...     def __init__(self, in_features, width=32):
+    ...         super().__init__()
+    ...         self.linear = torch.nn.Linear(in_features, 2 * width)
+    ...
+    ...     def forward(self, x):
+    ...         return torch.nn.functional.glu(self.linear(x))
+    >>> classifier = MoDEClassifier(expert_module=GatedUnit, random_state=0).fit(X, y)
+    >>> classifier.net_.module_.experts
+    ModuleExperts(...)
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -175,6 +198,7 @@ default="from_dtype"
         hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,
+        expert_module=None,
         numeric_embedding="periodic",
         categorical_features="from_dtype",
         inference="mixture",
@@ -207,6 +231,7 @@ default="from_dtype"
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.dropout = dropout
+        self.expert_module = expert_module
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
         self.inference = inference
@@ -483,6 +508,13 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         Activation of experts and gate.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit in training.
+    expert_module : callable or None, default=None
+        Makes the experts, for which `hidden_layer_sizes`, `activation` and `dropout` then do not
+        matter: called once per expert with `in_features`, the width of what the experts read, it
+        returns a new :class:`torch.nn.Module` that maps `(n_samples, in_features)` to
+        `(n_samples, width)`, the same width for all, each row by itself. The modules' own weights
+        start from torch's random numbers, which `random_state` seeds. None: multilayer
+        perceptrons. A class or function that can be imported keeps the estimator picklable.
     numeric_embedding : {"periodic", "piecewise_linear"} or None, default="periodic"
         Embedding of each number after scaling (arXiv 2203.05556). None: the scaled number.
     categorical_features : "from_dtype", array-like of bool, int or str, or None, \
@@ -544,7 +576,8 @@ default="from_dtype"
     net_ : skorch.NeuralNet
         The trained net; ``net_.module_`` is a :class:`skmode.nn.MixtureOfExperts`.
     encoder_ : object
-        What training saw of the columns: names, kinds, known categories, centres and scales.
+        What training saw of the columns: names, kinds, known categories, centres, scales and
+        ranges.
     n_features_in_ : int
         Number of input columns.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -605,6 +638,7 @@ default="from_dtype"
         hidden_layer_sizes=(128,),
         activation="relu",
         dropout=0.0,
+        expert_module=None,
         numeric_embedding="periodic",
         categorical_features="from_dtype",
         loss="squared_error",
@@ -638,6 +672,7 @@ default="from_dtype"
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.dropout = dropout
+        self.expert_module = expert_module
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
         self.loss = loss

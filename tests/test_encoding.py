@@ -134,6 +134,31 @@ def test_missing_category_first_seen_at_prediction_is_code_zero(missing):
     assert_array_equal(encoder.transform(new)[1], [[2], [0]])
 
 
+@pytest.mark.parametrize("column", NUMBERS.values(), ids=NUMBERS.keys())
+def test_range_of_numbers_of_every_type(column):
+    (learnt,) = fit(table(column)).columns_
+    assert (learnt.minimum, learnt.maximum) == (0.0, 1.0)
+    assert type(learnt.minimum) is type(learnt.maximum) is float
+
+
+def test_range_is_that_of_the_numbers_as_float32():
+    (column,) = fit(np.array([[0.1], [NAN], [-16777217.0]])).columns_
+    assert column.minimum == -16777216.0
+    assert column.maximum == float(np.float32(0.1)) != 0.1
+
+
+def test_categories_and_numbers_that_are_all_missing_have_no_range():
+    encoder = fit(pd.DataFrame({"s": ["a", "b"], "c": [1, 2], "n": [NAN, NAN]}), ["s", "c"])
+    assert [(c.minimum, c.maximum) for c in encoder.columns_] == [(None, None)] * 3
+
+
+def test_rows_of_zero_weight_do_not_widen_the_range():
+    X, y = np.array([[1.0], [2.0], [900.0]]), [0, 1, 0]
+    estimator = MoDEClassifier(**QUICK).fit(X, y, sample_weight=[1, 1, 0])
+    (column,) = estimator.encoder_.columns_
+    assert (column.minimum, column.maximum) == (1.0, 2.0)
+
+
 @pytest.mark.parametrize(
     "new",
     [

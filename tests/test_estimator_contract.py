@@ -194,6 +194,7 @@ def test_unfitted_classifier_says_so(method):
         ("hidden_layer_sizes", 0),
         ("activation", "swish"),
         ("dropout", 1.0),
+        ("expert_module", "mlp"),
         ("numeric_embedding", "linear"),
         ("categorical_features", 3),
         ("inference", "best"),

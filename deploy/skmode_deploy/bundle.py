@@ -1,221 +1,149 @@
 """The bundle: a folder of ONNX files and the manifest that says what is in them.
 
-This module is the only place where the format is written down. `skmode.onnx` writes through it,
-:class:`skmode_deploy.predictor.Predictor` reads through it.
+The format is written down here and in :mod:`skmode_deploy.manifest`, and nowhere else.
+`skmode.onnx` writes through this module, :class:`skmode_deploy.predictor.Predictor` reads through
+it.
 
 A bundle holds ``manifest.json`` and, side by side with it, the files that the manifest names:
 
 - ``model.onnx``: columns in, answer out;
 - ``gate.onnx``: columns in; gate probabilities, top expert and what the experts read out;
-- ``expert_<i>.onnx``: what the experts read in, the answer of expert i alone out.
+- ``expert_<i>.onnx``: what the experts read in, the answer of expert i alone out;
+- ``README.md``: the model card.
 
 A folder is replaced as a whole, and every file is checked against its size and hash before use.
+Other files in the folder, such as the signature ``model.sig``, are not looked at.
 """
 
-import ctypes
 import dataclasses
 import hashlib
-import json
 import os
-import secrets
-import shutil
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import BinaryIO
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
+from skmode_deploy._files import open_plain
+from skmode_deploy._graph_check import check_graph
+from skmode_deploy._model_card import model_card
+from skmode_deploy._replace import replace_directory
+from skmode_deploy.errors import (
+    BundleError,
+    FileHashError,
+    FileSizeError,
+    GraphInterfaceError,
+    LimitError,
+    ManifestChangedError,
+    ManifestError,
+    MissingFileError,
+    UnsafeNameError,
+)
+from skmode_deploy.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Classes,
+    Column,
+    File,
+    Manifest,
+    creation_time,
+)
+
+__all__ = [
+    "GATE",
+    "MANIFEST",
+    "MAX_BYTES",
+    "MODEL",
+    "README",
+    "SCHEMA_VERSION",
+    "SIGNATURE",
+    "BundleError",
+    "Classes",
+    "Column",
+    "File",
+    "Manifest",
+    "creation_time",
+    "expert_name",
+    "graph_interface",
+    "model_card",
+    "read",
+    "read_file",
+    "read_graph",
+    "verify",
+    "write",
+]
+
+MODEL = "model.onnx"
+GATE = "gate.onnx"
+README = "README.md"
+SIGNATURE = "model.sig"
+
+MAX_BYTES = 8 * 2**30
+MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_FILES = 10_000
+
+_BLOCK = 2**20
+# Plain on every system; see also _DEVICES.
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_RESERVED = (MANIFEST, SIGNATURE)
 
 
-class BundleError(ValueError):
-    """A bundle is incomplete, damaged or of an unknown format."""
+def expert_name(expert: int) -> str:
+    """Name the file of an expert.
 
-
-@dataclass(frozen=True)
-class Column:
-    """One input column.
-
-    Attributes
+    Parameters
     ----------
+    expert : int
+        Number of the expert.
+
+    Returns
+    -------
+    str
+        Name of its file in a bundle.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> bundle.expert_name(3)
+    'expert_3.onnx'
+    """
+    return f"expert_{expert}.onnx"
+
+
+def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say which inputs and outputs a graph of a bundle has.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
     name : str
-        Name of the column in tables.
-    input : str
-        Name of its graph input. Differs from `name` only where that is empty or is also the name
-        of an output. Models of arrays have one input for all columns.
-    kind : {"number", "category"}
-        How the model reads the column.
-    dtype : {"float32", "float64", "string"}
-        Element type of the graph input.
-    categories : tuple or None
-        Known categories, strings or floats. None for numbers.
-    has_missing : bool
-        Whether training saw missing values in the column.
+        Name of the graph's file.
+
+    Returns
+    -------
+    inputs, outputs : tuple of str
+        Names in the order of the graph.
+
+    Raises
+    ------
+    GraphInterfaceError
+        If a bundle has no graph of this name.
     """
-
-    name: str
-    input: str
-    kind: Literal["number", "category"]
-    dtype: Literal["float32", "float64", "string"]
-    categories: tuple[Any, ...] | None = None
-    has_missing: bool = False
-
-
-@dataclass(frozen=True)
-class Classes:
-    """Class labels of a classifier.
-
-    Attributes
-    ----------
-    values : tuple
-        Labels in the order of the probabilities.
-    dtype : str
-        numpy's name of the type that `predict` had in training.
-    label : {"value", "index"}
-        Whether the graph's output `label` is the label itself or its position in `values`: ONNX
-        has strings and integers, other types go by position.
-    """
-
-    values: tuple[Any, ...]
-    dtype: str
-    label: Literal["value", "index"]
-
-
-@dataclass(frozen=True)
-class File:
-    """Size in bytes and SHA-256 of one file.
-
-    Attributes
-    ----------
-    size : int
-        Number of bytes.
-    sha256 : str
-        Hash in hexadecimal digits.
-    """
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says about its model.
-
-    Attributes
-    ----------
-    task : {"classification", "regression"}
-        What `model.onnx` answers.
-    routing : {"top_expert", "mixture"}
-        Whether `model.onnx` runs the top expert of each row or mixes the experts.
-    input : {"columns", "array"}
-        One graph input per column, or one float32 input ``X`` for all of them.
-    from_table : bool
-        Whether training saw a table, so that columns go by name; else they go by position.
-    columns : tuple of Column
-        Columns in the order of training.
-    n_outputs : int
-        Number of classes, or of values per row.
-    classes : Classes or None
-        Labels of a classifier. None for regression.
-    n_experts : int
-        Number of experts.
-    alpha : float
-        Weight of the distillation loss in training.
-    expert_usage : tuple of float
-        Share of the training rows that each expert got.
-    validation_scores : dict or None
-        Scores on the validation part by kind of inference. None if there was no such part.
-    versions : dict
-        Versions of the libraries that wrote the bundle.
-    files : dict
-        Size and hash of each file, by name.
-    schema_version : int
-        Version of this format.
-    """
-
-    task: Literal["classification", "regression"]
-    routing: Literal["top_expert", "mixture"]
-    input: Literal["columns", "array"]
-    from_table: bool
-    columns: tuple[Column, ...]
-    n_outputs: int
-    classes: Classes | None
-    n_experts: int
-    alpha: float
-    expert_usage: tuple[float, ...]
-    validation_scores: dict[str, float] | None
-    versions: dict[str, str]
-    files: dict[str, File] = field(default_factory=dict)
-    schema_version: int = SCHEMA_VERSION
-
-    def to_json(self) -> str:
-        """Write as JSON text.
-
-        Returns
-        -------
-        str
-            JSON with sorted keys; the same manifest gives the same text.
-        """
-        document = dataclasses.asdict(self)
-        return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read JSON text.
-
-        Parameters
-        ----------
-        text : str or bytes
-            What :meth:`to_json` wrote.
-
-        Returns
-        -------
-        Manifest
-            The manifest.
-
-        Raises
-        ------
-        BundleError
-            If the text is not a manifest of this schema version.
-        """
-        try:
-            document = json.loads(text)
-            version = document["schema_version"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BundleError(
-                f"{MANIFEST} must be a JSON object with a schema_version, and reading it gave "
-                f"{type(error).__name__}: {error}. Export the model again."
-            ) from None
-        if version != SCHEMA_VERSION:
-            raise BundleError(
-                f"{MANIFEST} must have schema_version {SCHEMA_VERSION}, got {version!r}: "
-                "install the skmode-deploy release that belongs to it, or export the model again."
-            )
-        try:
-            return _from_document(document)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise BundleError(
-                f"{MANIFEST} must have the fields of schema_version {SCHEMA_VERSION}, and reading "
-                f"them gave {type(error).__name__}: {error}. Export the model again."
-            ) from None
-
-
-def _from_document(document: dict[str, Any]) -> Manifest:
-    columns = tuple(
-        Column(
-            **item
-            | {"categories": None if item["categories"] is None else tuple(item["categories"])}
-        )
-        for item in document["columns"]
+    inputs = tuple(dict.fromkeys(column.input for column in manifest.columns))
+    classify = manifest.task == "classification"
+    if name == MODEL:
+        answer = ("label", "probabilities") if classify else ("variable",)
+        return inputs, (*answer, "expert", "gate_probability")
+    if name == GATE:
+        return inputs, ("gate_probabilities", "expert", "hidden")
+    number = re.fullmatch(r"expert_(0|[1-9][0-9]{0,17})\.onnx", name)
+    if number and int(number[1]) < manifest.n_experts:
+        return ("hidden",), ("probabilities" if classify else "variable",)
+    raise GraphInterfaceError(
+        f"The graphs of a bundle must be {MODEL}, {GATE} and {expert_name(0)} to "
+        f"{expert_name(manifest.n_experts - 1)}, got {name!r}: export the model again."
     )
-    classes = document["classes"]
-    if classes is not None:
-        classes = Classes(**classes | {"values": tuple(classes["values"])})
-    files = {str(name): File(**item) for name, item in document["files"].items()}
-    usage = tuple(document["expert_usage"])
-    rest = {"columns": columns, "classes": classes, "files": files, "expert_usage": usage}
-    return Manifest(**document | rest)
 
 
 def write(
@@ -223,14 +151,20 @@ def write(
 ) -> Manifest:
     """Write a bundle, or replace one; whoever looks sees the old bundle or the new one.
 
+    A process that is killed in between leaves the old bundle or the new one as well, and perhaps
+    a hidden folder beside it, ``.<name>-<digits>``, that may be removed. (Where the system cannot
+    exchange two folders in one step, the bundle is missing for the moment between two renames;
+    Linux can.) A signature in the old bundle goes with it.
+
     Parameters
     ----------
     directory : path
         Folder of the bundle. It is made, with its parents, where it does not exist.
     manifest : Manifest
-        What to say about the model; `files` is filled in here.
+        What to say about the model; `files`, and `created` where it is empty, are filled in here.
     files : mapping from str to bytes
-        Content of each file by name.
+        Content of each file by name. The model card ``README.md`` is added unless it is among
+        them.
 
     Returns
     -------
@@ -241,6 +175,10 @@ def write(
     ------
     FileExistsError
         If `directory` exists and is neither empty nor a bundle.
+    BundleError
+        If the manifest or a file name would be refused by :func:`read`.
+    ValueError
+        If the environment variable ``SOURCE_DATE_EPOCH`` is not a number of seconds.
 
     Examples
     --------
@@ -267,50 +205,62 @@ def write(
     """
     target = Path(directory).resolve()
     _check_replaceable(target)
+    created = manifest.created or creation_time()
+    manifest = dataclasses.replace(manifest, created=created, files={})
+    _checked_text(manifest)
+    files = {README: model_card(manifest).encode("utf-8", "backslashreplace"), **files}
+    _check_names(files)
     entries = {
         name: File(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()
     }
     manifest = dataclasses.replace(manifest, files=dict(sorted(entries.items())))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _new_sibling(target)
-    try:
-        for name, data in files.items():
-            _write_file(fresh / _checked_name(name), data)
-        _write_file(fresh / MANIFEST, manifest.to_json().encode())
-        _sync_directory(fresh)
-        _replace_directory(fresh, target)
-        _sync_directory(target.parent)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    text = _checked_text(manifest)
+    replace_directory(target, {**files, MANIFEST: text})
     return manifest
 
 
-def read(directory: str | os.PathLike[str]) -> Manifest:
+def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Manifest:
     """Read the manifest of a bundle.
 
     Parameters
     ----------
     directory : path
         Folder of the bundle.
+    sha256 : str or None, default=None
+        What the hash of the manifest's bytes must be, as
+        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
 
     Returns
     -------
     Manifest
-        The manifest. The other files are checked by :func:`read_file`.
+        The manifest. The other files are checked by :func:`verify` and :func:`read_file`.
 
     Raises
     ------
     BundleError
-        If there is no manifest, or not one of this schema version.
+        If there is no manifest, or not one of this schema version, or it was changed.
     """
     path = Path(directory) / MANIFEST
     try:
-        text = path.read_bytes()
+        with open_plain(path) as stream:
+            # Not the limit itself, for as much memory as is asked for would be taken.
+            size = os.fstat(stream.fileno()).st_size
+            text = stream.read(min(size, MAX_MANIFEST_BYTES) + 1)
     except OSError as error:
-        raise BundleError(
-            f"A bundle is a folder with a {MANIFEST}, and reading {str(path)!r} gave {error}: "
+        raise MissingFileError(
+            f"A bundle must be a folder with a {MANIFEST}, and reading {str(path)!r} gave {error}: "
             "pass the folder that skmode.onnx.export wrote."
         ) from None
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise LimitError(
+            f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
+            "of a bundle that skmode.onnx.export wrote."
+        )
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise ManifestChangedError(
+            f"{MANIFEST} must have the sha256 {sha256} that was signed, got "
+            f"{hashlib.sha256(text).hexdigest()}: copy the whole bundle again."
+        )
     return Manifest.from_json(text)
 
 
@@ -337,41 +287,194 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
         If the file is missing, a link, or not what the manifest states.
     """
     if name not in manifest.files:
-        raise BundleError(
+        raise MissingFileError(
             f"A file must be named in {MANIFEST}, got {name!r}: it names {sorted(manifest.files)}."
         )
-    path = Path(directory) / _checked_name(name)
+    _check_name(name)
     expected = manifest.files[name]
-    try:
-        if path.is_symlink():
-            raise OSError("it is a link")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"The files of {MANIFEST} must lie beside it, and reading {name!r} gave {error}: "
-            "copy the whole bundle again."
-        ) from None
-    if len(data) != expected.size:
-        raise BundleError(
-            f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {len(data)}: "
-            "copy the whole bundle again."
-        )
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != expected.sha256:
-        raise BundleError(
-            f"{name} must have the sha256 {expected.sha256} that {MANIFEST} states, got {digest}: "
-            "it was changed after the export; copy the whole bundle again."
-        )
+    with _open_stated(directory, name, expected) as stream:
+        # One byte more shows that the file grew since its size was looked up.
+        data = stream.read(expected.size + 1)
+    _check_size(name, len(data), expected)
+    _check_hash(name, hashlib.sha256(data).hexdigest(), expected)
     return data
 
 
-def _checked_name(name: str) -> str:
-    if name in ("", ".", "..", MANIFEST) or any(mark in name for mark in "/\\:\0"):
-        raise BundleError(
-            f"A file of a bundle must have a plain name, without a folder, got {name!r}: "
-            "export the model again."
+def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:
+    """Read a graph of a bundle once and check these bytes, inside too.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    manifest : Manifest
+        Its manifest.
+    name : str
+        Name of the graph's file.
+
+    Returns
+    -------
+    bytes
+        The content: what :func:`read_file` returns, with the inputs and outputs that
+        :func:`graph_interface` states, without data outside the file and without operators that
+        are not ONNX's own.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, a link, not what the manifest states, or not such a graph.
+    """
+    inputs, outputs = graph_interface(manifest, name)
+    data = read_file(directory, manifest, name)
+    check_graph(data, name, inputs, outputs)
+    return data
+
+
+def verify(
+    directory: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, sha256: str | None = None
+) -> Manifest:
+    """Check a bundle as a whole, before anything in it is used.
+
+    In this order: the manifest's schema version, its checksum and fields; number, names and sizes
+    of the files against limits; then for each file that it is no link, its size and its hash, and
+    for each graph its operators, its data and the names of its inputs and outputs. Memory holds
+    one graph at a time.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    max_bytes : int, default=8 GiB
+        Largest sum of the files' sizes.
+    sha256 : str or None, default=None
+        What the hash of the manifest's bytes must be, as
+        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
+
+    Returns
+    -------
+    Manifest
+        The manifest. What :func:`read_file` returns for it later is what was checked here, for it
+        has the same hash.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is refused; each rule has its subclass in `skmode_deploy.errors`. A bundle
+        that is replaced while it is read is refused too: read it again.
+    """
+    manifest = read(directory, sha256=sha256)
+    _check_limits(manifest, max_bytes)
+    _check_names(manifest.files)
+    _check_complete(manifest)
+    for name, expected in manifest.files.items():
+        if name.endswith(".onnx"):
+            read_graph(directory, manifest, name)
+        else:
+            _check_content(directory, name, expected)
+    return manifest
+
+
+def _checked_text(manifest: Manifest) -> bytes:
+    """Text of a manifest that reading will not refuse."""
+    try:
+        text = manifest.to_json().encode()
+    except (TypeError, ValueError) as error:
+        raise ManifestError(
+            f"A manifest must hold strings, finite numbers and true or false only, and writing it "
+            f"gave: {error}. Convert the values, for example with float()."
+        ) from None
+    Manifest.from_json(text)
+    return text
+
+
+def _check_limits(manifest: Manifest, max_bytes: int) -> None:
+    if len(manifest.files) > MAX_FILES:
+        raise LimitError(
+            f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
+            "model of fewer experts."
         )
-    return name
+    total = sum(file.size for file in manifest.files.values())
+    if total > max_bytes:
+        raise LimitError(
+            f"The files of a bundle must have at most {max_bytes} bytes together, got {total}: "
+            "pass a larger max_bytes if you trust the bundle."
+        )
+
+
+def _check_names(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        _check_name(name)
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise UnsafeNameError(
+                "The files of a bundle must have names that differ in more than upper and lower "
+                f"case, got {other!r} and {name!r}: export the model again."
+            )
+
+
+def _check_name(name: str) -> None:
+    plain = _NAME.fullmatch(name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
+    if not plain or name.lower() in _RESERVED:
+        raise UnsafeNameError(
+            "A file of a bundle must have a plain name, without a folder (letters, digits, '_', "
+            f"'-' and '.'; not {MANIFEST} or {SIGNATURE}), got {name[:300]!r}: export the model "
+            "again."
+        )
+
+
+def _check_complete(manifest: Manifest) -> None:
+    parts = {GATE, *map(expert_name, range(manifest.n_experts))}
+    found = parts & manifest.files.keys()
+    if MODEL not in manifest.files or (found and found != parts):
+        lacking = sorted(({MODEL} | (parts if found else set())) - manifest.files.keys())
+        raise MissingFileError(
+            f"A bundle must have {MODEL}, and {GATE} with every expert or none of these, got one "
+            f"without {', '.join(lacking[:10])}: export the model again."
+        )
+
+
+def _check_content(directory: str | os.PathLike[str], name: str, expected: File) -> None:
+    digest, size = hashlib.sha256(), 0
+    with _open_stated(directory, name, expected) as stream:
+        while size <= expected.size and (block := stream.read(_BLOCK)):
+            digest.update(block)
+            size += len(block)
+    _check_size(name, size, expected)
+    _check_hash(name, digest.hexdigest(), expected)
+
+
+def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -> BinaryIO:
+    """Open a file that the manifest names and that has the stated size."""
+    try:
+        stream = open_plain(Path(directory) / name)
+    except OSError as error:
+        raise MissingFileError(
+            f"The files of {MANIFEST} must lie beside it, and reading {name!r} gave {error}: "
+            "copy the whole bundle again."
+        ) from None
+    try:
+        _check_size(name, os.fstat(stream.fileno()).st_size, expected)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _check_size(name: str, size: int, expected: File) -> None:
+    if size != expected.size:
+        raise FileSizeError(
+            f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {size}: "
+            "copy the whole bundle again."
+        )
+
+
+def _check_hash(name: str, digest: str, expected: File) -> None:
+    if digest != expected.sha256:
+        raise FileHashError(
+            f"{name} must have the sha256 {expected.sha256} that {MANIFEST} states, got {digest}: "
+            "it was changed after the export; copy the whole bundle again."
+        )
 
 
 def _check_replaceable(target: Path) -> None:
@@ -382,61 +485,3 @@ def _check_replaceable(target: Path) -> None:
             f"directory must be new, empty or a bundle, got {str(target)!r}, which is none of "
             "these: choose another one, or remove it first."
         )
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is durable without.
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _new_sibling(target: Path) -> Path:
-    """Make a hidden folder beside `target`, on the same file system and with the usual rights."""
-    folder = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
-    folder.mkdir()
-    return folder
-
-
-def _replace_directory(fresh: Path, target: Path) -> None:
-    """Put `fresh` in the place of `target`; what was there ends up as `fresh`, to be removed."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    if _exchange(fresh, target):
-        return
-    # Without an atomic exchange, target is missing for the moment between two renames.
-    aside = _new_sibling(target)
-    try:
-        target.rename(aside / "bundle")
-        try:
-            fresh.rename(target)
-        except OSError:
-            (aside / "bundle").rename(target)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step where the system can (Linux: renameat2)."""
-    if not sys.platform.startswith("linux"):
-        return False
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    relative_to_cwd, exchange = -100, 2
-    status = rename(
-        relative_to_cwd, os.fsencode(first), relative_to_cwd, os.fsencode(second), exchange
-    )
-    return cast(int, status) == 0

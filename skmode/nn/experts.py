@@ -226,6 +226,48 @@ class ModuleExperts(nn.Module):
         state = {name: values[expert] for name, values in self._state().items()}
         return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
 
+    def expert(self, i: int) -> nn.Module:
+        """Copy one expert out, as a module of its own.
+
+        Parameters
+        ----------
+        i : int
+            Which expert, from 0 to ``n_experts - 1``.
+
+        Returns
+        -------
+        torch.nn.Module
+            A module as it was given, with the current weights, device, dtype and mode. It shares
+            no memory with the experts.
+
+        Raises
+        ------
+        IndexError
+            If there is no such expert.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skmode.nn import ModuleExperts
+        >>> experts = ModuleExperts([torch.nn.Linear(5, 4) for _ in range(3)])
+        >>> experts.expert(1)
+        Linear(in_features=5, out_features=4, bias=True)
+        """
+        if not 0 <= i < self.n_experts:
+            raise IndexError(
+                f"i must lie between 0 and {self.n_experts - 1}, got {i}: count experts from 0."
+            )
+        if self.separate is not None:
+            return copy.deepcopy(self.separate[i])
+        module = copy.deepcopy(self.skeleton[0]).train(self.training)
+        values = {name: value[i].detach().clone() for name, value in self._state().items()}
+        # Into the tensors that are there, so that what is tied stays tied.
+        for name in self.parameter_names:
+            module.get_parameter(name).data = values[name]
+        for name in self.buffer_names:
+            module.get_buffer(name).data = values[name]
+        return module
+
     def _state(self) -> dict[str, Tensor]:
         parameters = {name: self.stacked[_mangle(name)] for name in self.parameter_names}
         return parameters | {name: self.get_buffer(_mangle(name)) for name in self.buffer_names}

@@ -1,5 +1,13 @@
 """Export of fitted estimators to ONNX."""
 
+try:
+    import skmode_deploy.bundle  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "skmode.onnx writes its files through the package skmode-deploy, which is not installed: "
+        "run `pip install ./deploy` in a checkout of skmode."
+    ) from error
+
 from skmode.onnx._export import export
 
 __all__ = ["export"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 # Old enough for the onnxruntime of two years ago; tried with 1.17.3 of early 2024.
-OPSET = 17
+OPSET = 18
 ML_OPSET = 3
 IR_VERSION = 8
 
@@ -23,7 +23,8 @@ class GraphBuilder:
 
     Values are referred to by their names, as ONNX does. Names are paths such as
     ``"gate/layer_0"``; a name that is taken gets a number. Branches see all values of the graph
-    around them, so they share its names, and all weights are stored in the outermost graph.
+    around them, so they share its names. A weight belongs to the graph or branch that adds it: a
+    runtime hands a branch everything that it uses of the outside, at each call.
 
     Parameters
     ----------
@@ -46,10 +47,11 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        # Of the root alone.
-        self._taken: set[str] = set()
         self._weights: list[onnx.TensorProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        # Of the root alone.
+        self._taken: set[str] = set()
+        self._domains: set[str] = set()
 
     def add_input(self, name: str, dtype: int, shape: Shape) -> str:
         """Declare an input of the graph under exactly this name.
@@ -109,11 +111,11 @@ class GraphBuilder:
             tensor = helper.make_tensor(name, TensorProto.STRING, array.shape, strings)
         else:
             tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
-        self._root._weights.append(tensor)
+        self._weights.append(tensor)
         return name
 
     def constant(self, value: Any, name: str, dtype: Any = np.int64) -> str:
-        """Store a small array; equal ones are stored once.
+        """Store a small array; equal ones are stored once in each branch.
 
         Parameters
         ----------
@@ -131,7 +133,7 @@ class GraphBuilder:
         """
         array = np.asarray(value, dtype=dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
-        known = self._root._constants
+        known = self._constants
         if key not in known:
             known[key] = self.add_weight(array, name)
         return known[key]
@@ -207,7 +209,38 @@ class GraphBuilder:
             operator, inputs, outputs, name=outputs[0], domain=domain, **attributes
         )
         self._nodes.append(node)
+        self._root._domains.add(domain)
         return outputs
+
+    def inline(
+        self, graph: onnx.GraphProto, values: Mapping[str, str], prefix: str
+    ) -> dict[str, str]:
+        """Add all nodes of another graph.
+
+        Parameters
+        ----------
+        graph : onnx.GraphProto
+            A graph whose operators have the versions of this builder.
+        values : mapping from str to str
+            A value of this graph for each input, and for those initializers that it replaces.
+        prefix : str
+            What the names of its values begin with here.
+
+        Returns
+        -------
+        dict from str to str
+            Values of this graph by the names of the other's outputs.
+        """
+        names = dict(values)
+        for tensor in graph.initializer:
+            if tensor.name not in names:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(tensor)
+                copy.name = names[tensor.name] = self._unique(f"{prefix}/{tensor.name}")
+                self._weights.append(copy)
+        for node in graph.node:
+            self._nodes.append(self._renamed_node(node, names, prefix))
+        return {output.name: names[output.name] for output in graph.output}
 
     def branch(self) -> GraphBuilder:
         """Begin a branch of an If.
@@ -235,10 +268,8 @@ class GraphBuilder:
             A model that passes the full check of ``onnx.checker``.
         """
         graph = self._to_graph(name)
-        graph.initializer.extend(self._weights)
-        domains = {node.domain for node in self._nodes}
         opsets = [helper.make_opsetid("", OPSET)]
-        if "ai.onnx.ml" in domains:
+        if "ai.onnx.ml" in self._root._domains:
             opsets.append(helper.make_opsetid("ai.onnx.ml", ML_OPSET))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         helper.set_model_props(model, dict(metadata))
@@ -246,7 +277,47 @@ class GraphBuilder:
         return model
 
     def _to_graph(self, name: str) -> onnx.GraphProto:
-        return helper.make_graph(self._nodes, name, self._inputs, self._outputs)
+        return helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._weights)
+
+    def _renamed_node(
+        self, node: onnx.NodeProto, names: dict[str, str], prefix: str
+    ) -> onnx.NodeProto:
+        """Copy a node; `names` learns the names of its outputs."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.metadata_props[:]
+        copy.doc_string = ""
+        copy.input[:] = [names.get(value, value) for value in node.input]
+        for value in node.output:
+            if value:
+                names[value] = self._unique(f"{prefix}/{value}")
+        copy.output[:] = [names.get(value, value) for value in node.output]
+        copy.name = copy.output[0]
+        self._root._domains.add(copy.domain)
+        for attribute in copy.attribute:
+            if attribute.HasField("g"):
+                attribute.g.CopyFrom(self._renamed_graph(attribute.g, names, prefix))
+            for graph in attribute.graphs:
+                graph.CopyFrom(self._renamed_graph(graph, names, prefix))
+        return copy
+
+    def _renamed_graph(
+        self, graph: onnx.GraphProto, outer: Mapping[str, str], prefix: str
+    ) -> onnx.GraphProto:
+        """Copy a branch, which sees the names around it."""
+        copy = onnx.GraphProto()
+        copy.CopyFrom(graph)
+        names = dict(outer)
+        own = {value.name for value in (*graph.initializer, *graph.input)}
+        names.update({name: self._unique(f"{prefix}/{name}") for name in sorted(own)})
+        for value in (*copy.initializer, *copy.input):
+            value.name = names[value.name]
+        nodes = [self._renamed_node(node, names, prefix) for node in graph.node]
+        del copy.node[:], copy.value_info[:]
+        copy.node.extend(nodes)
+        for output in copy.output:
+            output.name = names.get(output.name, output.name)
+        return copy
 
     def _unique(self, name: str) -> str:
         taken = self._root._taken

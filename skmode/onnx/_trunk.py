@@ -230,36 +230,49 @@ def _emit_scaler(graph: GraphBuilder, scaler: RobustScaler, numbers: str) -> tup
 def _emit_numeric_embedding(
     graph: GraphBuilder, module: torch.nn.Module | None, scaled: str
 ) -> str:
-    """Embed each number by the weights of its column: a product of `(column, n, ...)` stacks."""
+    """Embed each number by the weights of its column: products of `(column, ..., n)` stacks.
+
+    With the rows last, elementwise operators and products run along them.
+    """
     if module is None:
         return scaled
     by_column = graph.add("Transpose", [scaled], "embedding/by_column", perm=[1, 0])
-    last = graph.constant([2], "last_axis")
-    by_column = graph.add("Unsqueeze", [by_column, last], "embedding/by_column")
+    middle = graph.constant([1], "middle_axis")
+    by_column = graph.add("Unsqueeze", [by_column, middle], "embedding/by_column")
     if isinstance(module, PeriodicEmbeddings):
         value = _emit_periodic(graph, module, by_column)
     else:
         assert isinstance(module, PiecewiseLinearEmbeddings)
         value = _emit_piecewise_linear(graph, module, by_column)
-    value = graph.add("Transpose", [value], "embedding/by_row", perm=[1, 0, 2])
+    value = graph.add("Transpose", [value], "embedding/by_row", perm=[2, 0, 1])
     n_columns, size = module.get_output_shape()
     flat = graph.constant([0, n_columns * size], "embedding/shape")
     return graph.add("Reshape", [value, flat], "embedding/numbers")
 
 
-def _emit_periodic(graph: GraphBuilder, module: PeriodicEmbeddings, by_column: str) -> str:
-    frequency = 2 * torch.pi * module.periodic.weight
-    linear = module.linear
-    weights = {
-        "frequency": to_float32(frequency)[:, None],
-        "weight": to_float32(linear.weight),
-        "bias": to_float32(linear.bias)[:, None],
+def _add_weights(graph: GraphBuilder, weights: dict[str, Tensor | NDArray[Any]]) -> dict[str, str]:
+    return {
+        key: graph.add_weight(
+            to_float32(weight) if isinstance(weight, Tensor) else weight, f"embedding/{key}"
+        )
+        for key, weight in weights.items()
     }
-    names = {key: graph.add_weight(array, f"embedding/{key}") for key, array in weights.items()}
-    angle = graph.add("Mul", [by_column, names["frequency"]], "embedding/angle")
+
+
+def _emit_periodic(graph: GraphBuilder, module: PeriodicEmbeddings, by_column: str) -> str:
+    linear = module.linear
+    names = _add_weights(
+        graph,
+        {
+            "frequency": 2 * torch.pi * module.periodic.weight[..., None],
+            "weight": linear.weight.transpose(1, 2),
+            "bias": linear.bias[..., None],
+        },
+    )
+    angle = graph.add("Mul", [names["frequency"], by_column], "embedding/angle")
     waves = [graph.add(wave, [angle], f"embedding/{wave.lower()}") for wave in ("Cos", "Sin")]
-    value = graph.add("Concat", waves, "embedding/waves", axis=2)
-    value = graph.add("MatMul", [value, names["weight"]], "embedding/linear")
+    value = graph.add("Concat", waves, "embedding/waves", axis=1)
+    value = graph.add("MatMul", [names["weight"], value], "embedding/linear")
     value = graph.add("Add", [value, names["bias"]], "embedding/linear")
     return graph.add("Relu", [value], "embedding/relu")
 
@@ -271,30 +284,31 @@ def _emit_piecewise_linear(
     bins = module.impl
     n_columns, n_bins = bins.weight.shape
     largest = np.finfo(np.float32).max
-    lower = np.zeros((n_columns, 1, n_bins), np.float32)
-    upper = np.ones((n_columns, 1, n_bins), np.float32)
+    lower = np.zeros((n_columns, n_bins, 1), np.float32)
+    upper = np.ones((n_columns, n_bins, 1), np.float32)
     # Beyond the outer bins the encoding goes on straight, and a lone bin has no clamps at all.
-    lower[..., 0] = -largest
-    upper[..., -1] = largest
+    lower[:, 0] = -largest
+    upper[:, -1] = largest
     if bins.single_bin_mask is not None:
-        lower[bins.single_bin_mask.cpu().numpy(), 0, -1] = -largest
-    linear = module.linear0
-    weights = {
-        "bin_weight": to_float32(bins.weight)[:, None],
-        "bin_bias": to_float32(bins.bias)[:, None],
-        "bin_lower": lower,
-        "bin_upper": upper,
-        "weight": to_float32(module.linear.weight),
-        "linear_weight": to_float32(linear.weight)[:, None],
-        "linear_bias": to_float32(linear.bias)[:, None],
-    }
-    names = {key: graph.add_weight(array, f"embedding/{key}") for key, array in weights.items()}
-    value = graph.add("Mul", [by_column, names["bin_weight"]], "embedding/position")
+        lower[bins.single_bin_mask.cpu().numpy(), -1] = -largest
+    names = _add_weights(
+        graph,
+        {
+            "bin_weight": bins.weight[..., None],
+            "bin_bias": bins.bias[..., None],
+            "bin_lower": lower,
+            "bin_upper": upper,
+            "weight": module.linear.weight.transpose(1, 2),
+            "linear_weight": module.linear0.weight[..., None],
+            "linear_bias": module.linear0.bias[..., None],
+        },
+    )
+    value = graph.add("Mul", [names["bin_weight"], by_column], "embedding/position")
     value = graph.add("Add", [value, names["bin_bias"]], "embedding/position")
     value = graph.add("Max", [value, names["bin_lower"]], "embedding/clamped")
     value = graph.add("Min", [value, names["bin_upper"]], "embedding/clamped")
-    value = graph.add("MatMul", [value, names["weight"]], "embedding/bins")
-    straight = graph.add("Mul", [by_column, names["linear_weight"]], "embedding/linear")
+    value = graph.add("MatMul", [names["weight"], value], "embedding/bins")
+    straight = graph.add("Mul", [names["linear_weight"], by_column], "embedding/linear")
     straight = graph.add("Add", [straight, names["linear_bias"]], "embedding/linear")
     return graph.add("Add", [straight, value], "embedding/sum")
 

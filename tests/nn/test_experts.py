@@ -315,6 +315,49 @@ class TestModuleExperts:
         experts(X)
         assert experts.vectorized
 
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: [Tower() for _ in range(3)],
+            lambda: [normalised() for _ in range(3)],
+            lambda: [Tied(True) for _ in range(3)],
+            lambda: [Branching() for _ in range(3)],
+            lambda: [nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)) for _ in range(3)],
+            lambda: [Tower(1.0), Tower(2.0), Tower(3.0)],
+        ],
+        ids=["tower", "batch norm", "tied", "branching", "weight norm", "apart"],
+    )
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_an_expert_alone_computes_what_it_computes_among_the_others(self, make, dtype):
+        experts = ModuleExperts(make()).to(dtype).train()
+        x = X.to(dtype)
+        experts(x)  # moves the statistics of a batch normalisation
+        with torch.no_grad():
+            for parameter in experts.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        experts.eval()
+        for i in range(3):
+            alone = experts.expert(i)
+            assert not alone.training
+            assert {value.dtype for value in alone.parameters()} == {dtype}
+            torch.testing.assert_close(alone(x), experts.forward_one(x, i))
+
+    def test_an_expert_alone_is_a_copy(self):
+        experts = ModuleExperts([Tied(True) for _ in range(2)])
+        before = experts(X).detach()
+        alone = experts.expert(1)
+        assert alone.first.weight is alone.second.weight
+        with torch.no_grad():
+            alone.first.weight.zero_()
+        assert torch.equal(experts(X), before)
+        assert experts.expert(1).first.weight.any()
+
+    @pytest.mark.parametrize("i", [-1, 2])
+    def test_an_expert_that_is_not_there(self, i):
+        experts = ModuleExperts([nn.Linear(5, 4) for _ in range(2)])
+        with pytest.raises(IndexError, match=rf"^i must lie between 0 and 1, got {i}: count"):
+            experts.expert(i)
+
     def test_needs_a_module(self):
         with pytest.raises(
             ValueError, match="modules must hold one expert or more, got none: pass one per expert"

@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 
 import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
-from skmode import nn as mode
 from skmode.onnx import export
-from skmode_deploy import bundle
+from skmode_deploy._inputs import InputReader
+from skmode_deploy import _replace, bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -33,10 +33,12 @@ TOLERANCE = 1e-5
 def assert_classifier_parity(estimator, predictor, X, batches=BATCHES):
     for n_rows in batches:
         rows = X[:n_rows]
-        label, probabilities, expert = predictor.predict_full(rows)
+        label, probabilities, expert, gate_probability = predictor.predict_full(rows)
         assert_allclose(probabilities, estimator.predict_proba(rows), rtol=0, atol=TOLERANCE)
         assert_array_equal(label, estimator.predict(rows))
         assert_array_equal(expert, estimator.route(rows))
+        top = estimator.gate_proba(rows).max(axis=1)
+        assert_allclose(gate_probability, top, rtol=0, atol=TOLERANCE)
         assert label.dtype == estimator.classes_.dtype
         assert_array_equal(predictor.predict(rows), label)
         assert_array_equal(predictor.predict_proba(rows), probabilities)
@@ -47,7 +49,7 @@ def assert_regressor_parity(estimator, predictor, X, batches=BATCHES):
     scale = np.max(estimator.target_scale_)
     for n_rows in batches:
         rows = X[:n_rows]
-        value, probabilities, expert = predictor.predict_full(rows)
+        value, probabilities, expert, _ = predictor.predict_full(rows)
         expected = estimator.predict(rows)
         assert value.shape == expected.shape
         assert value.dtype == np.float32
@@ -158,7 +160,10 @@ def test_empty_batch(
 ):
     params = {"gate": gate, "n_experts": n_experts, "top_k": min(2, n_experts)}
     export(fit_classifier(table, **params), tmp_path, routing=routing)
-    label, probabilities, expert = skmode_deploy.load(tmp_path).predict_full(table[:0])
+    label, probabilities, expert, gate_probability = skmode_deploy.load(tmp_path).predict_full(
+        table[:0]
+    )
+    assert gate_probability.shape == (0,)
     assert (label.shape, probabilities.shape, expert.shape) == ((0,), (0, 3), (0,))
     assert (label.dtype.kind, probabilities.dtype, expert.dtype) == ("U", np.float32, np.int64)
     outputs = run(tmp_path / "gate.onnx", skmode_deploy.load(tmp_path)._inputs(table[:0]))
@@ -366,7 +371,7 @@ def test_gate_and_experts_apart(
     ]:
         export(estimator, tmp_path)
         predictor = skmode_deploy.load(tmp_path)
-        outputs = run(tmp_path / "gate.onnx", predictor._inputs(X))
+        outputs = run(tmp_path / "gate.onnx", InputReader(predictor.manifest)(X))
         assert_allclose(
             outputs["gate_probabilities"], estimator.gate_proba(X), rtol=0, atol=TOLERANCE
         )
@@ -394,14 +399,15 @@ def test_reference_evaluator_agrees(gate, routing, n_rows, table, fit_classifier
     estimator = fit_classifier(table, gate=gate)
     export(estimator, tmp_path, routing=routing)
     predictor = skmode_deploy.load(tmp_path)
-    inputs = predictor._inputs(table[:n_rows])
-    label, probabilities, expert = ReferenceEvaluator(str(tmp_path / "model.onnx")).run(
-        None, inputs
-    )
+    inputs = InputReader(predictor.manifest)(table[:n_rows])
+    evaluator = ReferenceEvaluator(str(tmp_path / "model.onnx"))
+    label, probabilities, expert, gate_probability = evaluator.run(None, inputs)
     expected = predictor.predict_full(table[:n_rows])
     assert_array_equal(label, expected.value)
     assert_allclose(probabilities, expected.probabilities, rtol=0, atol=TOLERANCE)
     assert_array_equal(expert, expected.expert)
+    gate_proba = estimator.gate_proba(table[:n_rows]).max(axis=1)
+    assert_allclose(gate_probability, gate_proba, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
@@ -416,7 +422,7 @@ def test_models_are_portable(routing, table, fit_classifier, tmp_path):
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(model, full_check=True)
         versions = {opset.domain: opset.version for opset in model.opset_import}
-        assert versions in ({"": 17}, {"": 17, "ai.onnx.ml": 3})
+        assert versions in ({"": 18}, {"": 18, "ai.onnx.ml": 3})
         assert model.ir_version == 8
         assert {node.domain for node in model.graph.node} <= {"", "ai.onnx.ml"}
         assert all(tensor.data_location == 0 for tensor in model.graph.initializer)
@@ -436,7 +442,9 @@ def test_models_are_portable(routing, table, fit_classifier, tmp_path):
     assert [value.name for value in model.graph.input] == [
         "age", "income", "member", "city", "plan", "label_input",
     ]  # fmt: skip
-    assert [value.name for value in model.graph.output] == ["label", "probabilities", "expert"]
+    assert [value.name for value in model.graph.output] == [
+        "label", "probabilities", "expert", "gate_probability",
+    ]  # fmt: skip
 
 
 def test_column_names_do_not_collide_with_values_of_the_graph(array, fit_classifier, tmp_path):
@@ -486,12 +494,12 @@ def test_failure_leaves_the_old_bundle(array, fit_classifier, tmp_path, monkeypa
     export(fit_classifier(array, n_experts=2), target)
     before = {path.name: path.read_bytes() for path in target.iterdir()}
 
-    def fail(path, data, write=bundle._write_file):
+    def fail(path, data, write=_replace._write_file):
         if path.name == "expert_1.onnx":
             raise OSError("disk full")
         write(path, data)
 
-    monkeypatch.setattr(bundle, "_write_file", fail)
+    monkeypatch.setattr(_replace, "_write_file", fail)
     with pytest.raises(OSError, match="disk full"):
         export(fit_classifier(array, n_experts=3), target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
@@ -519,11 +527,3 @@ def test_missing_skmode_deploy_is_named():
 def test_unknown_routing_is_refused(array, fit_classifier, tmp_path):
     with pytest.raises(ValueError, match=r'routing must be "top_expert" or "mixture", got "?.best'):
         export(fit_classifier(array), tmp_path, routing="best")
-
-
-def test_custom_experts_are_refused(array, fit_classifier, tmp_path):
-    estimator = fit_classifier(array)
-    width = estimator.net_.module_.trunk.out_features
-    estimator.net_.module_.experts = mode.ModuleExperts([torch.nn.Linear(width, 8)] * 3)
-    with pytest.raises(TypeError, match=r"must be MLPExperts.*ModuleExperts"):
-        export(estimator, tmp_path)

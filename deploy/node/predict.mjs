@@ -1,0 +1,125 @@
+// Answers from a bundle in Node.js, by onnxruntime-node alone.
+//
+//   npm ci --ignore-scripts
+//   node predict.mjs BUNDLE ROWS.json      an array of objects (or of arrays, in training's order)
+//   node predict.mjs BUNDLE ROWS.csv       a header, then a line per row
+//
+// Prints one JSON object per row. To use it from your own code:
+//
+//   import { load, predict } from "./predict.mjs";
+//   const model = await load("bundle");
+//   const answers = await predict(model, [{ age: 30, city: "Bern", plan: null }]);
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import ort from "onnxruntime-node";
+
+/** Read the manifest of a bundle and open its model, if that is the one the manifest names. */
+export async function load(bundle) {
+  const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
+  const bytes = readFileSync(join(bundle, "model.onnx"));
+  const digest = createHash("sha256").update(bytes).digest("hex");
+  if (digest !== manifest.files["model.onnx"].sha256) {
+    throw new Error("model.onnx is not the file that manifest.json names: copy the bundle again");
+  }
+  // One thread: these models answer sooner than threads wake up.
+  const options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
+  return { manifest, session: await ort.InferenceSession.create(bytes, options) };
+}
+
+/** Answer rows: objects by column name, or arrays in the order of training. */
+export async function predict({ manifest, session }, rows) {
+  const outputs = await session.run(toFeeds(manifest, rows));
+  const { expert, gate_probability: gate } = outputs;
+  return rows.map((_, i) => ({
+    ...answer(manifest, outputs, i),
+    expert: Number(expert.data[i]),
+    gate_probability: gate.data[i],
+  }));
+}
+
+function answer({ classes, n_outputs: width }, { label, probabilities, variable }, i) {
+  if (classes === null) {
+    const values = Array.from(variable.data.slice(i * width, (i + 1) * width));
+    return { prediction: width === 1 ? values[0] : values };
+  }
+  // Labels are integers or strings; others are given by their position in the manifest.
+  const raw = typeof label.data[i] === "bigint" ? Number(label.data[i]) : label.data[i];
+  return {
+    prediction: classes.label === "index" ? classes.values[raw] : raw,
+    probabilities: Array.from(probabilities.data.slice(i * width, (i + 1) * width)),
+  };
+}
+
+/** One tensor (n, 1) per column, or a single tensor (n, columns) for a model of arrays. */
+function toFeeds({ columns, input }, rows) {
+  const values = columns.map((column, j) =>
+    rows.map((row) => toElement(column, Array.isArray(row) ? row[j] : row[column.name])),
+  );
+  if (input === "array") {
+    const matrix = Float32Array.from(rows.flatMap((_, i) => values.map((column) => column[i])));
+    const shape = [rows.length, columns.length];
+    return { [columns[0].input]: new ort.Tensor("float32", matrix, shape) };
+  }
+  const tensors = columns.map(({ input: name, dtype }, j) => [
+    name,
+    new ort.Tensor(dtype, toData[dtype](values[j]), [rows.length, 1]),
+  ]);
+  return Object.fromEntries(tensors);
+}
+
+const toData = {
+  float32: (values) => Float32Array.from(values),
+  float64: (values) => Float64Array.from(values),
+  int64: (values) => BigInt64Array.from(values, BigInt),
+  string: (values) => values,
+};
+
+/** What the graph reads: "" for a missing string, NaN for a missing number. */
+function toElement({ name, dtype }, value) {
+  if (value === undefined) throw new Error(`A row must have the column "${name}" (null if missing)`);
+  const missing = value === null || value === "" || Number.isNaN(value);
+  if (dtype === "string") {
+    if (!missing && typeof value !== "string") {
+      throw new Error(`Column "${name}" must hold strings, got ${value}`);
+    }
+    return missing ? "" : value;
+  }
+  if (missing && dtype !== "int64") return NaN;
+  // Number() reads what is blank or an array as well.
+  const number = missing || !/\S/.test(value) || typeof value === "object" ? NaN : Number(value);
+  const stored = dtype === "float32" ? Math.fround(number) : number;
+  if (!Number.isFinite(stored)) {
+    throw new Error(`Column "${name}" must hold finite numbers, got ${JSON.stringify(value)}`);
+  }
+  return stored;
+}
+
+/** Rows of a CSV text as objects; a field in double quotes may hold commas and line ends. */
+export function parseCsv(text) {
+  const records = [[]];
+  const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|$)/y;
+  const body = text.replace(/^\uFEFF/, "").replace(/[\r\n]+$/, "");
+  while (field.lastIndex <= body.length) {
+    const match = field.exec(body);
+    if (match === null) throw new Error(`Not CSV: line ${records.length}`);
+    records.at(-1).push(match[1] === undefined ? match[2] : match[1].replaceAll('""', '"'));
+    if (match[3] === "") break;
+    if (match[3] !== ",") records.push([]);
+  }
+  const [names, ...rows] = records;
+  return rows.map((row, i) => {
+    if (row.length !== names.length) throw new Error(`Row ${i + 1} must have ${names.length} fields`);
+    return Object.fromEntries(names.map((name, j) => [name, row[j]]));
+  });
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  const [bundle, file] = process.argv.slice(2);
+  const text = readFileSync(file, "utf8");
+  const model = await load(bundle);
+  const answers = await predict(model, file.endsWith(".csv") ? parseCsv(text) : JSON.parse(text));
+  for (const row of answers) console.log(JSON.stringify(row));
+}

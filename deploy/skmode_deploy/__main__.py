@@ -1,0 +1,7 @@
+"""The command line, as ``python -m skmode_deploy``."""
+
+import sys
+
+from skmode_deploy.cli import main
+
+sys.exit(main())

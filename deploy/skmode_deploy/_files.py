@@ -1,0 +1,64 @@
+"""Opening the files of a bundle, whoever has put them there."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from skmode_deploy.errors import LinkError, NotAFileError
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading, which must be a file and no link; a pipe does not block.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    BinaryIO
+        The open file.
+
+    Raises
+    ------
+    LinkError
+        If it is a symbolic link.
+    NotAFileError
+        If it is a folder, a pipe or a device.
+    OSError
+        If it cannot be opened.
+    """
+    _check_mode(path, os.lstat(path).st_mode)
+    # The second look is at what was opened: the first one may be out of date by then.
+    flags = os.O_RDONLY
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            _check_mode(path, stat.S_IFLNK)
+        raise
+    try:
+        _check_mode(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_mode(path: Path, mode: int) -> None:
+    if stat.S_ISLNK(mode):
+        raise LinkError(
+            f"The files of a bundle must be files of their own, and {path.name!r} could point "
+            "anywhere: it is a link. Copy the whole bundle again, with what its links point to."
+        )
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise NotAFileError(
+            f"The files of a bundle must be plain files, and {path.name!r} is a {kind}: copy the "
+            "whole bundle again."
+        )

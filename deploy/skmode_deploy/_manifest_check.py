@@ -1,0 +1,334 @@
+"""What a manifest may say, checked on the document that its JSON text holds.
+
+Each check takes a value and where it stands, and raises the error that states rule, value and fix.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, NoReturn
+
+import numpy as np
+
+from skmode_deploy.errors import ManifestError
+
+SCHEMA_VERSION = 2
+MANIFEST = "manifest.json"
+AGAIN = "export the model again"
+
+_Check = Callable[[Any, str], None]
+
+
+def check_document(document: Any) -> None:
+    """Check what a manifest says.
+
+    Parameters
+    ----------
+    document : object
+        What its JSON text holds.
+
+    Raises
+    ------
+    ManifestError
+        If a field is missing, unknown, of another type or value, or does not fit the others.
+    """
+    _check_object(document, "", _MANIFEST_FIELDS)
+    if len(document["expert_usage"]) != document["n_experts"]:
+        _refuse(
+            "expert_usage",
+            f"as long as n_experts says, {document['n_experts']}",
+            len(document["expert_usage"]),
+        )
+    _check_columns(document["columns"], document["input"])
+    _check_classes(document["classes"], document["task"], document["n_outputs"])
+
+
+def short(value: object) -> str:
+    """Show a value, cut where it is long.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    str
+        The start of its representation.
+    """
+    try:
+        return shorten(repr(value))
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+
+
+def shorten(text: str) -> str:
+    """Cut a text where it is long.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Its start.
+    """
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+# Types of the fields, one by one.
+
+
+def _refuse(where: str, rule: str, value: object) -> NoReturn:
+    what = f"{where} in {MANIFEST}" if where else MANIFEST
+    raise ManifestError(f"{what} must be {rule}, got {short(value)}: {AGAIN}.")
+
+
+def _text(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        _refuse(where, "a string", value)
+
+
+def _flag(value: Any, where: str) -> None:
+    if not isinstance(value, bool):
+        _refuse(where, "true or false", value)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _number(value: Any, where: str) -> None:
+    if not _is_number(value):
+        _refuse(where, "a finite number", value)
+
+
+def _share(value: Any, where: str) -> None:
+    if not _is_number(value) or not 0 <= value <= 1:
+        _refuse(where, "a number from 0 to 1", value)
+
+
+def _weight(value: Any, where: str) -> None:
+    if not _is_number(value) or value < 0:
+        _refuse(where, "a finite number of at least 0", value)
+
+
+def _whole(minimum: int) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if type(value) is not int or not minimum <= value < 2**63:
+            _refuse(where, f"a whole number from {minimum} to 2**63 - 1", value)
+
+    return check
+
+
+def _scalar(value: Any, where: str) -> None:
+    if not isinstance(value, str | bool) and not _is_number(value):
+        _refuse(where, "a string, true, false or a finite number", value)
+
+
+def _choice(*choices: str) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if value not in choices:
+            _refuse(where, " or ".join(map(repr, choices)), value)
+
+    return check
+
+
+def _matching(pattern: str, rule: str) -> _Check:
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            _refuse(where, rule, value)
+
+    return check
+
+
+def _time(value: Any, where: str) -> None:
+    rule = "a time in UTC such as 2026-11-22T05:00:00Z"
+    digits = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+    _matching(digits, rule)(value, where)
+    try:
+        datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        _refuse(where, rule, value)
+
+
+def _optional(check: _Check) -> _Check:
+    def check_optional(value: Any, where: str) -> None:
+        if value is not None:
+            check(value, where)
+
+    return check_optional
+
+
+def _array(check: _Check) -> _Check:
+    def check_items(value: Any, where: str) -> None:
+        if not isinstance(value, list):
+            _refuse(where, "an array", value)
+        for i, item in enumerate(value):
+            check(item, f"{where}[{i}]")
+
+    return check_items
+
+
+def _mapping(check: _Check) -> _Check:
+    def check_items(value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            _refuse(where, "an object", value)
+        for name, item in value.items():
+            check(item, f"{where}[{short(name)}]")
+
+    return check_items
+
+
+def _object(fields: dict[str, _Check]) -> _Check:
+    def check(value: Any, where: str) -> None:
+        _check_object(value, where, fields)
+
+    return check
+
+
+def _check_object(value: Any, where: str, fields: dict[str, _Check]) -> None:
+    if not isinstance(value, dict):
+        _refuse(where, "an object", value)
+    what = f"{where} in {MANIFEST}" if where else MANIFEST
+    if value.keys() != fields.keys():
+        lacking = sorted(fields.keys() - value.keys())
+        unknown = sorted(value.keys() - fields.keys())
+        raise ManifestError(
+            f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown ones "
+            f"{short(unknown)} and none called {short(lacking)}: {AGAIN}."
+        )
+    for name, check in fields.items():
+        check(value[name], f"{where}.{name}" if where else name)
+
+
+_HASH = _matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")
+_COLUMN_FIELDS: dict[str, _Check] = {
+    "name": _text,
+    "input": _text,
+    "kind": _choice("number", "category"),
+    "dtype": _choice("float32", "float64", "int64", "string"),
+    "categories": _optional(_array(_scalar)),
+    "has_missing": _flag,
+    "minimum": _optional(_number),
+    "maximum": _optional(_number),
+}
+_CLASSES_FIELDS: dict[str, _Check] = {
+    "values": _array(_scalar),
+    "dtype": _matching("[<>|=]?[biufUO][0-9]{0,6}", "numpy's name of a scalar type"),
+    "label": _choice("value", "index"),
+}
+_FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
+_MANIFEST_FIELDS: dict[str, _Check] = {
+    "task": _choice("classification", "regression"),
+    "routing": _choice("top_expert", "mixture"),
+    "input": _choice("columns", "array"),
+    "from_table": _flag,
+    "columns": _array(_object(_COLUMN_FIELDS)),
+    "n_outputs": _whole(1),
+    "classes": _optional(_object(_CLASSES_FIELDS)),
+    "n_experts": _whole(1),
+    "alpha": _weight,
+    "expert_usage": _array(_share),
+    "validation_scores": _optional(_mapping(_number)),
+    "versions": _mapping(_text),
+    "files": _mapping(_object(_FILE_FIELDS)),
+    "created": _time,
+    "notes": _text,
+    "quantization": _optional(_choice("dynamic")),
+    "schema_version": _whole(1),
+    "sha256": _HASH,
+}
+
+
+# What the fields say together.
+
+
+def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
+    if not columns:
+        _refuse("columns", "at least one", columns)
+    _check_distinct("Names of columns", (column["name"] for column in columns))
+    inputs = {(column["input"], column["dtype"]) for column in columns}
+    if form == "columns":
+        _check_distinct("Inputs of columns", (column["input"] for column in columns))
+    elif len(inputs) > 1:
+        _refuse("columns", "of one input and dtype where input is 'array'", sorted(inputs))
+    for i, column in enumerate(columns):
+        _check_column(column, f"columns[{i}]")
+
+
+def _check_column(column: dict[str, Any], where: str) -> None:
+    kind, dtype, categories = column["kind"], column["dtype"], column["categories"]
+    if kind == "number" and dtype == "string":
+        _refuse(f"{where}.dtype", "a type of numbers where kind is 'number'", dtype)
+    if categories is not None:
+        if kind == "number":
+            _refuse(f"{where}.categories", "null where kind is 'number'", categories)
+        for category in categories:
+            if not _fits(category, dtype):
+                _refuse(f"{where}.categories", f"values of dtype {dtype}", category)
+        _check_distinct(f"{where}.categories", categories)
+    low, high = column["minimum"], column["maximum"]
+    if (low is None) != (high is None) or (low is not None and low > high):
+        _refuse(f"{where}.minimum", "at most maximum, or null as that", (low, high))
+    if low is not None and kind == "category":
+        _refuse(f"{where}.minimum", "null where kind is 'category'", low)
+
+
+def _fits(value: Any, dtype: str) -> bool:
+    if dtype == "string":
+        return isinstance(value, str)
+    if dtype == "int64":
+        return type(value) is int and -(2**63) <= value < 2**63
+    return type(value) in (int, float)
+
+
+def _check_distinct(what: str, values: Iterable[Any]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ManifestError(
+            f"{what} in {MANIFEST} must be distinct, got more than once {short(twice)}: {AGAIN}."
+        )
+
+
+def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) -> None:
+    if (classes is None) != (task == "regression"):
+        _refuse("classes", "null for regression and only there", task)
+    if classes is None:
+        return
+    values = classes["values"]
+    if len(values) != n_outputs:
+        _refuse("classes.values", f"as many as n_outputs says, {n_outputs}", len(values))
+    kinds = {type(value) for value in values}
+    # Floats may be written as integers.
+    if len(kinds - {float, int}) + bool(kinds & {float, int}) != 1:
+        _refuse("classes.values", "of one type", sorted(kind.__name__ for kind in kinds))
+    _check_distinct("classes.values", values)
+    if classes["label"] == "value" and not all(
+        _fits(value, "int64") or isinstance(value, str) for value in values
+    ):
+        _refuse("classes.label", "'index' where labels are no strings or integers", "value")
+    _check_class_type(classes["dtype"], values, kinds)
+
+
+def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
+    rule = "a numpy type of the values"
+    try:
+        dtype = np.dtype(name)
+        np.array(values, dtype=dtype)
+    except (TypeError, ValueError, OverflowError, MemoryError):
+        _refuse("classes.dtype", rule, name)
+    allowed: dict[str, set[type]] = {
+        "b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "U": {str},
+    }  # fmt: skip
+    if not kinds <= allowed.get(dtype.kind, kinds):
+        _refuse("classes.dtype", rule, name)

@@ -1,0 +1,352 @@
+"""Sessions of onnxruntime: on which device, with how many threads, and after a fork."""
+
+import ctypes
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from skmode_deploy.errors import GraphFormatError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+LOGGER = logging.getLogger("skmode_deploy")
+
+Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
+Providers: TypeAlias = str | Sequence[Provider]
+
+# A fork waits for sessions that other threads are opening, but not for ever: the one who waits
+# may be a signal handler that interrupted the opening itself.
+LONGEST_WAIT_BEFORE_FORK = 10.0
+
+_said: set[int] = set()
+
+
+class SessionMaker:
+    """Open sessions on chosen providers.
+
+    Parameters
+    ----------
+    providers : str or sequence of str or of (str, mapping)
+        "auto", or what onnxruntime takes.
+    threads : int
+        Threads of each session.
+
+    Raises
+    ------
+    ValueError
+        If `providers` names one that onnxruntime does not have, or `threads` is below 1.
+    """
+
+    def __init__(self, providers: Providers, threads: int) -> None:
+        self._auto = isinstance(providers, str) and providers == "auto"
+        self._providers = [] if self._auto else _checked_providers(providers)
+        self._threads = check_at_least_one(threads, "threads")
+        self._cuda_fails = False
+
+    def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
+        """Open a session.
+
+        Parameters
+        ----------
+        data : bytes
+            The model.
+        name : str
+            Name of its file, for messages.
+        keep_memory : bool, default=True
+            Whether the session keeps the memory of one run for the next. Memory stays flat only
+            without, where sessions come and go.
+
+        Returns
+        -------
+        onnxruntime.InferenceSession
+            The session.
+
+        Raises
+        ------
+        ValueError
+            If it does not run on the providers that were asked for.
+        GraphFormatError
+            If onnxruntime cannot open the model.
+        """
+        with _opening():
+            if self._auto:
+                return self._open_anywhere(data, name, keep_memory)
+            return self._open_there(data, name, keep_memory)
+
+    def _open_anywhere(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        reason = "failed before" if self._cuda_fails else ""
+        if CUDA not in onnxruntime.get_available_providers():
+            _say_once(
+                logging.INFO,
+                "This build of onnxruntime has no %s: models run on the CPU. Install "
+                "onnxruntime-gpu to use a GPU.",
+                CUDA,
+            )
+        elif not reason:
+            try:
+                session = self._new(data, [CUDA, CPU], keep_memory)
+            except Exception as error:
+                reason = f"opening a session gave {type(error).__name__}: {error}"
+            else:
+                if CUDA in session.get_providers():
+                    return session
+                reason = "onnxruntime fell back to the CPU"
+            self._cuda_fails = True
+            _say_once(
+                logging.WARNING,
+                "onnxruntime has %s, but %s: models run on the CPU. Check the GPU, its driver and "
+                'the CUDA libraries, or pass providers="%s" to silence this.',
+                CUDA,
+                reason,
+                CPU,
+            )
+        return self._new_on_cpu(data, name, [CPU], keep_memory)
+
+    def _open_there(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        wanted = [entry if isinstance(entry, str) else entry[0] for entry in self._providers]
+        if wanted == [CPU]:
+            return self._new_on_cpu(data, name, self._providers, keep_memory)
+        try:
+            session = self._new(data, self._providers, keep_memory)
+        except Exception as error:
+            raise ValueError(
+                f"{name} must open on providers {wanted}, and opening it gave "
+                f"{type(error).__name__}: {error}. Check the device, its driver and the options, "
+                'or pass providers="auto" to fall back to the CPU.'
+            ) from error
+        got = session.get_providers()
+        if not set(wanted) <= set(got):
+            raise ValueError(
+                f"{name} must run on providers {wanted}, and onnxruntime fell back to {list(got)}: "
+                'check the device and its driver, or pass providers="auto" to fall back to the '
+                "CPU."
+            )
+        return session
+
+    def _new_on_cpu(
+        self, data: bytes, name: str, providers: Sequence[Provider], keep_memory: bool
+    ) -> Any:
+        try:
+            return self._new(data, providers, keep_memory)
+        except Exception as error:
+            raise GraphFormatError(
+                f"{name} must be a model that onnxruntime {onnxruntime.__version__} can open, and "
+                f"opening it gave {type(error).__name__}: {error}. Upgrade onnxruntime, or export "
+                "the model again."
+            ) from error
+
+    def _new(self, data: bytes, providers: Sequence[Provider], keep_memory: bool) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # These models answer sooner than a spinning thread pays off.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = keep_memory
+        # Without its fallback, which prints and goes on: here somebody else decides.
+        return onnxruntime.InferenceSession(
+            data, options, providers=list(providers), enable_fallback=0
+        )
+
+
+def check_at_least_one(value: Any, name: str) -> int:
+    """Check a count.
+
+    Parameters
+    ----------
+    value : int
+        What was passed.
+    name : str
+        Name of the parameter.
+
+    Returns
+    -------
+    int
+        The count.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer, or below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}: pass 1 or more.")
+    return int(value)
+
+
+def _checked_providers(providers: Any) -> list[Provider]:
+    entries = [providers] if isinstance(providers, str) else providers
+    try:
+        checked = [_checked_provider(entry) for entry in entries]
+    except TypeError:
+        checked = []
+    if not checked:
+        raise ValueError(
+            'providers must be "auto", the name of a provider of onnxruntime, or a sequence of '
+            f"names or of (name, options), got {providers!r}: pass for example "
+            f'("{CUDA}",) or (("{CUDA}", {{"device_id": 0}}),).'
+        )
+    available = onnxruntime.get_available_providers()
+    names = [entry if isinstance(entry, str) else entry[0] for entry in checked]
+    unknown = [name for name in names if name not in available]
+    if unknown:
+        raise ValueError(
+            f"providers must be available in this build of onnxruntime, got {unknown}, and it has "
+            f"{available}: install the build that has them (onnxruntime-gpu for CUDA and "
+            'TensorRT), or pass providers="auto".'
+        )
+    return checked
+
+
+def _checked_provider(entry: Any) -> Provider:
+    if isinstance(entry, str):
+        return entry
+    name, options = entry if isinstance(entry, list | tuple) and len(entry) == 2 else (None, None)
+    if not isinstance(name, str) or not isinstance(options, Mapping):
+        raise TypeError
+    return name, dict(options)
+
+
+def _say_once(level: int, message: str, *values: Any) -> None:
+    if level not in _said:
+        _said.add(level)
+        LOGGER.log(level, message, *values)
+
+
+class OwnSession:
+    """A session that belongs to its process: a forked child opens its own.
+
+    Parameters
+    ----------
+    maker : SessionMaker
+        What opens it.
+    data : bytes
+        The model. It is kept: a child must not depend on files that may have changed since.
+    name : str
+        Name of its file, for messages.
+    """
+
+    def __init__(self, maker: SessionMaker, data: bytes, name: str) -> None:
+        self._open: Callable[[], Any] = lambda: maker.open(data, name)
+        self._lock = threading.Lock()
+        self._session: Any = self._open()
+        after_fork_in_child(self)
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run the model.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Names of the outputs to return.
+        feeds : mapping from str to ndarray
+            Inputs by name.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs.
+        """
+        session = self._session
+        if session is None:
+            session = self._reopen()
+        results: list[NDArray[Any]] = session.run(outputs, feeds)
+        return results
+
+    def _reopen(self) -> Any:
+        with self._lock:
+            if self._session is None:
+                self._session = self._open()
+            return self._session
+
+    def forget(self) -> None:
+        """Drop what the parent opened."""
+        abandon(self._session)
+        self._session = None
+        self._lock = threading.Lock()
+
+
+def abandon(session: Any) -> None:
+    """Let go of a parent's session in a child, without ending it.
+
+    Its threads do not exist here, and its locks may be held by threads that do not exist either:
+    to end it could wait for them for ever.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession or None
+        The session.
+    """
+    if session is not None:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+class Forgetful(Protocol):
+    """What has something to drop in a forked child."""
+
+    def forget(self) -> None:
+        """Drop what belongs to the parent: sessions and locks."""
+
+
+_forgetful: "weakref.WeakSet[Forgetful]" = weakref.WeakSet()
+_state = threading.Condition()
+_n_opening = 0
+
+
+def after_fork_in_child(owner: Forgetful) -> None:
+    """Have `owner.forget()` called in each forked child.
+
+    Parameters
+    ----------
+    owner : object with a method forget
+        It is not kept alive by this.
+    """
+    _forgetful.add(owner)
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    """While a session opens, no fork starts: onnxruntime holds locks of the process then."""
+    global _n_opening
+    with _state:
+        _n_opening += 1
+    try:
+        yield
+    finally:
+        with _state:
+            _n_opening -= 1
+            _state.notify_all()
+
+
+def _before_fork() -> None:
+    _state.acquire()
+    _state.wait_for(lambda: _n_opening == 0, timeout=LONGEST_WAIT_BEFORE_FORK)
+
+
+def _after_fork_in_parent() -> None:
+    _state.release()
+
+
+def _after_fork_in_child() -> None:
+    global _state, _n_opening
+    _state = threading.Condition()
+    _n_opening = 0
+    for owner in list(_forgetful):
+        owner.forget()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,213 @@
+"""Sign a bundle with a key, and check who signed it, through the library model-signing.
+
+The signature is the file ``model.sig`` in the folder of the bundle. It holds the hash of every
+other file and is of the format of model-signing, whose command line verifies it too. Nothing of
+it needs a network.
+"""
+
+import importlib
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+from skmode_deploy import bundle
+from skmode_deploy._files import open_plain
+from skmode_deploy.bundle import MANIFEST, SIGNATURE
+from skmode_deploy.errors import BundleError, LimitError, SignatureError
+
+__all__ = ["sign", "verify_signature"]
+
+MAX_SIGNATURE_BYTES = 16 * 2**20
+
+
+def sign(
+    directory: str | os.PathLike[str],
+    private_key: str | os.PathLike[str],
+    *,
+    password: str | None = None,
+) -> None:
+    """Sign a bundle.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle, which is verified first. A signature in it is replaced.
+    private_key : path
+        PEM file of a private key on the elliptic curve P-256, P-384 or P-521, as
+        ``openssl ecparam -name prime256v1 -genkey -noout`` writes it.
+    password : str or None, default=None
+        What the key is encrypted with. None if it is not.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is refused by :func:`skmode_deploy.bundle.verify`, or has other files than
+        those of its manifest.
+    ValueError
+        If the key cannot be read.
+    ImportError
+        If model-signing is not installed.
+    """
+    signing = _import("signing")
+    secret = None if password is None else password.encode()
+    config = _with_key(
+        lambda: signing.Config().use_elliptic_key_signer(private_key=private_key, password=secret),
+        "private_key",
+        private_key,
+    )
+    manifest = bundle.verify(directory)
+    hashes = {name: file.sha256 for name, file in manifest.files.items()}
+    hashes[MANIFEST] = manifest.file_hash()
+    folder = Path(directory).resolve()
+    fresh = folder / f".{SIGNATURE}-{secrets.token_hex(8)}"
+    config.set_hashing_config(_Hasher(expected=hashes))
+    try:
+        config.sign(folder, fresh)
+        fresh.replace(folder / SIGNATURE)
+    except BundleError:
+        raise
+    except ValueError as error:  # of a link or a pipe, say
+        raise SignatureError(
+            f"The folder of a bundle must hold plain files only to be signed, got: {error}. "
+            "Export the model again."
+        ) from None
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def verify_signature(directory: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> str:
+    """Check that a bundle was signed with a key, before anything in it is parsed.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    public_key : path
+        PEM file of the public key that belongs to the signer's private key, as
+        ``openssl ec -pubout`` writes it.
+
+    Returns
+    -------
+    str
+        The hash (SHA-256) of the manifest that was signed.
+
+    Raises
+    ------
+    SignatureError
+        If there is no signature, or one by another key, or one of other files.
+    ValueError
+        If the key cannot be read.
+    ImportError
+        If model-signing is not installed.
+
+    Notes
+    -----
+    Files may change between this check and the moment when they are used. So pass the returned
+    hash on: :func:`skmode_deploy.bundle.verify` and :func:`skmode_deploy.bundle.read` take it as
+    `sha256` and refuse any other manifest in the bytes that they parse; and every other file is
+    checked, in the bytes that are used, against the hash in this manifest.
+    """
+    verifying = _import("verifying")
+    config = _with_key(
+        lambda: verifying.Config().use_elliptic_key_verifier(public_key=public_key),
+        "public_key",
+        public_key,
+    )
+    folder = Path(directory).resolve()
+    signature = folder / SIGNATURE
+    _check_signature_file(signature)
+    hasher = _Hasher()
+    config.set_hashing_config(hasher)
+    try:
+        config.verify(folder, signature)
+        return hasher.hashes[MANIFEST]
+    except Exception as error:
+        # The library has many exceptions for files that are not what they should be, and
+        # whatever keeps it from saying yes is a no.
+        raise SignatureError(
+            f"A bundle must have a {SIGNATURE} of its files by the holder of the key "
+            f"{str(public_key)!r}, and checking it gave {_problem(error)}. Copy the whole bundle "
+            "again, or pass the public key of whoever signed it."
+        ) from None
+
+
+class _Hasher:
+    """Hashes a folder for model-signing, which compares the outcome with the signature's.
+
+    Remembers the outcome: after a successful comparison these are the hashes that were signed.
+    """
+
+    def __init__(self, expected: dict[str, str] | None = None) -> None:
+        self.hashes: dict[str, str] = {}
+        self._expected = expected
+        # All files but the signature; model-signing leaves those of git out unless told.
+        self._config = (
+            _import("hashing")
+            .Config()
+            .use_file_serialization(hashing_algorithm="sha256", allow_symlinks=False)
+            .set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+        )
+
+    def add_ignored_paths(self, *, model_path: Any, paths: Any) -> None:
+        """Leave nothing else out, whatever the signature says."""
+
+    def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
+        hashed = self._config.hash(model_path, files_to_hash=files_to_hash)
+        self.hashes = {
+            item.identifier: item.digest.digest_hex for item in hashed.resource_descriptors()
+        }
+        if self._expected is not None and self.hashes != self._expected:
+            other = sorted(dict(self.hashes.items() ^ self._expected.items()))
+            raise SignatureError(
+                f"A bundle must have the files of its manifest and no others to be signed, got a "
+                f"difference in {', '.join(other[:10])}: remove what is not part of the bundle."
+            )
+        return hashed
+
+
+def _problem(error: Exception) -> str:
+    """Text of an error of model-signing, without the hashes, which it prints as bytes."""
+    text = re.sub(r"Expected .*?Actual .*?\)\\*'", "other content", str(error))
+    text = text.replace("\\'", "'")
+    return f"{type(error).__name__}: {text if len(text) <= 500 else text[:500] + '...'}"
+
+
+def _check_signature_file(signature: Path) -> None:
+    try:
+        with open_plain(signature) as stream:
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise SignatureError(
+            f"A bundle must be signed where a signature is required, and reading its {SIGNATURE} "
+            f"gave {error}: sign it with skmode_deploy.signing.sign."
+        ) from None
+    if size > MAX_SIGNATURE_BYTES:
+        raise LimitError(
+            f"{SIGNATURE} must have at most {MAX_SIGNATURE_BYTES} bytes, got {size}: sign the "
+            "bundle again."
+        )
+
+
+def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> Any:
+    try:
+        return configure()
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{parameter} must be a PEM file of a key on the elliptic curve P-256, P-384 or "
+            f"P-521, and reading {str(path)!r} gave {type(error).__name__}: {error}. Pass such a "
+            "key, with its password where it is encrypted."
+        ) from None
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(f"model_signing.{module}")
+    except ImportError as error:
+        raise ImportError(
+            "Signatures need the library model-signing, and importing it gave: "
+            f"{error}. Run `pip install skmode-deploy[signing]`."
+        ) from error

@@ -1,0 +1,74 @@
+"""What the README says is so."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from skmode_deploy import errors
+from skmode_deploy.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def make_keys(folder):
+    command = [
+        "openssl",
+        "ecparam",
+        "-name",
+        "prime256v1",
+        "-genkey",
+        "-noout",
+        "-out",
+        "private.pem",
+    ]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    command = ["openssl", "ec", "-in", "private.pem", "-pubout", "-out", "public.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def test_python_blocks_run(table_bundle, tmp_path, monkeypatch):
+    pytest.importorskip("model_signing")
+    table_bundle.rename(tmp_path / "bundle")
+    make_keys(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    names = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"README.md, block {number}", "exec"), names)
+    assert names["labels"].tolist() == [30, 20]
+    assert names["answer"].expert.tolist() == [0, 1]
+
+
+def test_links_exist():
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (Path(__file__).parents[1] / link).exists()] == []
+
+
+def test_every_exception_is_listed():
+    listed = set(re.findall(r"`(\w+Error)`", README))
+    assert set(errors.__all__) <= listed | {"BundleError"}
+
+
+def test_options_exist(capsys):
+    options = set(re.findall(r"`?(--[a-z][a-z-]+)", README.split("## On the command line")[1]))
+    texts = []
+    for command in ("predict", "verify", "benchmark"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        texts.append(capsys.readouterr().out)
+    assert {"--keep", "--public-key"} <= options
+    assert [option for option in options if option not in "".join(texts)] == []
+
+
+def test_the_lock_of_the_node_example_belongs_to_it():
+    folder = Path(__file__).parents[1] / "node"
+    package = json.loads((folder / "package.json").read_text())
+    lock = json.loads((folder / "package-lock.json").read_text())
+    assert lock["packages"][""]["dependencies"] == package["dependencies"]
+    version = package["dependencies"]["onnxruntime-node"]
+    assert lock["packages"]["node_modules/onnxruntime-node"]["version"] == version

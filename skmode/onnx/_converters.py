@@ -1,0 +1,237 @@
+"""Registration of the estimators with skl2onnx, so that it converts whatever holds one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import skl2onnx
+from onnx import TensorProto
+from skl2onnx._parse import _apply_zipmap
+from skl2onnx.common.data_types import (
+    BooleanTensorType,
+    DoubleTensorType,
+    FloatTensorType,
+    Int32TensorType,
+    Int64TensorType,
+    StringTensorType,
+)
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode.onnx._containers import (
+    check_opset,
+    class_labels,
+    give,
+    insert,
+    set_number_type,
+    side_by_side,
+    single_columns,
+    total_width,
+)
+from skmode.onnx._ensembles import register_ensembles
+from skmode.onnx._models import build_model
+from skmode.onnx._repairs import register_repairs
+from skmode.onnx._source import Source, read_estimator
+from skmode.onnx._trunk import ARRAY_INPUT, ELEMENT_TYPES
+
+ROUTINGS = ["top_expert", "mixture"]
+NUMBERS = (
+    BooleanTensorType,
+    DoubleTensorType,
+    FloatTensorType,
+    Int32TensorType,
+    Int64TensorType,
+)
+
+
+def register_converters() -> None:
+    """Teach skl2onnx to convert MoDEClassifier and MoDERegressor.
+
+    Importing :mod:`skmode.onnx` calls it; another call changes nothing. Afterwards
+    ``skl2onnx.to_onnx`` takes an estimator, and a Pipeline, a GridSearchCV, a
+    CalibratedClassifierCV, a voting or a stacking ensemble that holds some.
+
+    Notes
+    -----
+    Options, as ``skl2onnx.to_onnx(model, X[:1], options={MoDEClassifier: {...}})``:
+
+    - ``routing``: ``"top_expert"`` or ``"mixture"``; without it, what the estimator's `inference`
+      says, so that the graph answers as the estimator does;
+    - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
+
+    The graph needs opset 18 or above. It computes in float32.
+
+    skl2onnx refuses or mistakes tables as these estimators meet them: missing strings, columns of
+    several number types, isotonic calibration. The registration therefore also replaces its
+    converters of ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
+    CalibratedClassifierCV, VotingClassifier and VotingRegressor by ones that answer as
+    scikit-learn does there, and adds one of FrozenEstimator. A missing string is ``""`` in all of
+    them.
+    """
+    options: dict[str, list[Any]] = {
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "output_class_labels": [False, True],
+        "routing": ROUTINGS,
+    }
+    skl2onnx.update_registered_converter(
+        MoDEClassifier,
+        "SkmodeMoDEClassifier",
+        _infer_classifier,
+        _convert_classifier,
+        parser=_parse_classifier,
+        options=options,
+    )
+    skl2onnx.update_registered_converter(
+        MoDERegressor,
+        "SkmodeMoDERegressor",
+        _infer_regressor,
+        _convert_regressor,
+        parser=_parse_regressor,
+        options={"routing": ROUTINGS},
+    )
+    register_repairs()
+    register_ensembles()
+
+
+def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """As skl2onnx parses classifiers, except that probabilities are float32 for any inputs."""
+    options = scope.get_options(model, {"zipmap": True})
+    operator = _declare(scope, model, inputs, "SkmodeMoDEClassifier")
+    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
+    operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
+    outputs = list(operator.outputs)
+    with_classes = options.get("output_class_labels", False)
+    if options["zipmap"]:
+        if with_classes:
+            raise RuntimeError(
+                "Option output_class_labels needs zipmap=False, got zipmap="
+                f"{options['zipmap']!r}: set one of the two."
+            )
+        return _apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
+    if with_classes:
+        operator = scope.declare_local_operator("SklearnClassLabels")
+        operator.classes = class_labels(model, scope.get_options(model, {"nocl": False})["nocl"])
+        strings = operator.classes.dtype.kind in "OU"
+        kind = StringTensorType if strings else Int64TensorType
+        variable = scope.declare_local_variable("class_labels", kind([len(operator.classes)]))
+        operator.outputs.append(variable)
+        outputs.append(variable)
+    return outputs
+
+
+def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    operator = _declare(scope, model, inputs, "SkmodeMoDERegressor")
+    operator.outputs.append(scope.declare_local_variable("variable", FloatTensorType()))
+    return list(operator.outputs)
+
+
+def _declare(scope: Any, model: Any, inputs: Any, alias: str) -> Any:
+    operator = scope.declare_local_operator(alias, model)
+    operator.inputs = inputs
+    return operator
+
+
+def _infer_classifier(operator: Any) -> None:
+    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
+    kind = StringTensorType if labels.dtype.kind == "O" else Int64TensorType
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].set_type(kind([n_rows]))
+    set_number_type(operator.outputs[1], [n_rows, len(labels)])
+
+
+def _infer_regressor(operator: Any) -> None:
+    n_rows = operator.inputs[0].get_first_dimension()
+    n_outputs = read_estimator(operator.raw_operator).n_outputs
+    set_number_type(operator.outputs[0], [n_rows, n_outputs])
+
+
+def _option(operator: Any, name: str, default: Any) -> Any:
+    return operator.scope_inst.get_options(operator.raw_operator, {name: default})[name]
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    source = read_estimator(operator.raw_operator)
+    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
+    names = ("label", "probabilities")
+    _convert(scope, operator, container, replace(source, classes=labels), names)
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    source = read_estimator(operator.raw_operator)
+    _convert(scope, operator, container, source, ("variable",))
+
+
+def _convert(
+    scope: Any, operator: Any, container: Any, source: Source, outputs: tuple[str, ...]
+) -> None:
+    name = type(operator.raw_operator).__name__
+    check_opset(container, name)
+    default = operator.raw_operator.inference
+    routing = _option(operator, "routing", default) or default
+    source = on_array(source)
+    model = build_model(source, routing).to_model(name, {})
+    inputs = _bind(scope, operator, container, source)
+    results = insert(scope, container, model, inputs, name)
+    for value, variable in zip(outputs, operator.outputs, strict=True):
+        give(container, results[value], variable)
+
+
+def on_array(source: Source) -> Source:
+    """Read all columns from one float32 array, as it comes out of a preprocessing.
+
+    Parameters
+    ----------
+    source : Source
+        What an estimator is made of.
+
+    Returns
+    -------
+    Source
+        The same with one input, or as it was if a float32 array cannot hold its columns.
+    """
+    columns = []
+    for column in source.columns:
+        if column.dtype == "string":
+            return source
+        if column.kind == "number":
+            columns.append(replace(column, input=ARRAY_INPUT))
+            continue
+        known = np.asarray(column.categories, dtype=np.float32)
+        if len(np.unique(known)) < len(known):
+            return source
+        columns.append(
+            replace(column, input=ARRAY_INPUT, dtype="float32", categories=tuple(known.tolist()))
+        )
+    return replace(source, columns=tuple(columns), one_input_per_column=False)
+
+
+def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
+    """The values that the inputs of the graph read, in the types that it wants."""
+    name, columns = type(operator.raw_operator).__name__, source.columns
+    widths = total_width(name, operator.inputs, len(columns))
+    pairs = zip(operator.inputs, widths, strict=True)
+    variables = [variable for variable, width in pairs for _ in range(width)]
+    for column, variable in zip(columns, variables, strict=True):
+        _check_type(name, column, variable)
+    if not source.one_input_per_column:
+        value = side_by_side(scope, container, operator.inputs, TensorProto.FLOAT)
+        return {ARRAY_INPUT: value}
+    dtypes = [ELEMENT_TYPES[column.dtype] for column in columns]
+    values = single_columns(scope, container, operator.inputs, dtypes)
+    return {column.input: value for column, value in zip(columns, values, strict=True)}
+
+
+def _check_type(name: str, column: Any, variable: Any) -> None:
+    strings = column.dtype == "string"
+    if isinstance(variable.type, StringTensorType if strings else NUMBERS):
+        coarse = column.dtype == "float64" and isinstance(variable.type, FloatTensorType)
+        if not coarse or np.array_equal(column.categories, np.float32(column.categories)):
+            return
+    raise TypeError(
+        f"Column {column.name!r} of {name} must be of type {column.dtype}, as in training, got "
+        f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx one input per "
+        "column (X as a DataFrame), and let no step before the estimator put strings and numbers "
+        "into one array."
+    )
