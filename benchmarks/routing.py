@@ -34,6 +34,7 @@ N_FEATURES, N_CLASSES, HIDDEN = 32, 10, (256, 256, 256)
 BATCH_BARS = [(8, 1024, 8.0), (32, 1024, 20.0)]
 ONE_ROW_EXPERTS = (4, 64)
 ONE_ROW_BAR = 1.25
+FEW_ROWS = (2, 8, 64)
 N_BATCHES = 4
 N_ROTATED = 256
 
@@ -134,6 +135,28 @@ def measure_one_row(mixing: str) -> list[dict[str, Any]]:
     return results
 
 
+def measure_idle_experts(mixing: str) -> list[dict[str, Any]]:
+    """What experts cost that no row chose: the same few rows, all of one expert."""
+    rng = np.random.default_rng(3)
+    sessions = [open_session(make_estimator(k, mixing), "top_expert") for k in ONE_ROW_EXPERTS]
+    row = rng.normal(size=(1, N_FEATURES)).astype(np.float32)
+    results = []
+    for n_rows in FEW_ROWS:
+        batches = [np.repeat(row, n_rows, axis=0)]
+        few, many = interleaved_medians([runner(s, batches) for s in sessions], 1000)
+        results.append(
+            {
+                "rows": n_rows,
+                "experts": list(ONE_ROW_EXPERTS),
+                "microseconds": [round(few * 1e6, 1), round(many * 1e6, 1)],
+                "microseconds_per_idle_expert": round(
+                    (many - few) * 1e6 / (ONE_ROW_EXPERTS[1] - ONE_ROW_EXPERTS[0]), 2
+                ),
+            }
+        )
+    return results
+
+
 def main() -> int:
     """Measure, print the ratios, write the results; 1 if a bar is missed."""
     torch.set_num_threads(1)
@@ -151,7 +174,8 @@ def main() -> int:
     missed = 0
     for mixing in ("likelihood", "representation"):
         batches, one_row = measure_batches(mixing), measure_one_row(mixing)
-        report[mixing] = {"batches": batches, "one_row": one_row}
+        idle = measure_idle_experts(mixing)
+        report[mixing] = {"batches": batches, "one_row": one_row, "idle_experts": idle}
         for result in batches:
             passed = result["ratio"] >= result["bar"]
             missed += not passed
@@ -170,6 +194,14 @@ def main() -> int:
                 f"{mixing}: one row, {result['rows']}: {few} experts {result['microseconds'][0]}, "
                 f"{many} experts {result['microseconds'][1]} microseconds, "
                 f"ratio {result['ratio']}{bar}",
+                flush=True,
+            )
+        for result in idle:
+            few, many = result["experts"]
+            print(
+                f"{mixing}: {result['rows']} rows of one expert: {few} experts "
+                f"{result['microseconds'][0]}, {many} experts {result['microseconds'][1]} "
+                f"microseconds, {result['microseconds_per_idle_expert']} per idle expert",
                 flush=True,
             )
     RESULTS.parent.mkdir(exist_ok=True)

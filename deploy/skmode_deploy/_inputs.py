@@ -45,9 +45,13 @@ class InputReader:
         self._array_input = manifest.columns[0].input
         self._array_dtype = np.dtype(_DTYPES[manifest.columns[0].dtype])
         self._blocks = [
-            (dtype, [i for i, column in enumerate(manifest.columns) if column.dtype == dtype])
-            for dtype in dict.fromkeys(column.dtype for column in manifest.columns)
+            self._block(dtype) for dtype in dict.fromkeys(c.dtype for c in manifest.columns)
         ]
+
+    def _block(self, dtype: str) -> tuple[str, list[int], list[str]]:
+        """Positions and inputs of the columns that are converted together."""
+        found = [(i, c.input) for i, c in enumerate(self._columns) if c.dtype == dtype]
+        return dtype, [i for i, _ in found], [name for _, name in found]
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows.
@@ -172,15 +176,14 @@ class InputReader:
         """Convert plain columns of equal length; None where not all are that."""
         try:
             n_rows = len(columns[0])
-            feeds = {}
-            for dtype, positions in self._blocks:
+            feeds: dict[str, Array] = {}
+            for dtype, positions, inputs in self._blocks:
                 values = [columns[i] for i in positions]
                 plain = _plain_strings if dtype == "string" else _plain_numbers
                 block = plain(values, n_rows, dtype)
                 if block is None:
                     return None
-                for i, array in zip(positions, block, strict=True):
-                    feeds[self._columns[i].input] = array
+                feeds.update(zip(inputs, block, strict=True))
         except (TypeError, ValueError, OverflowError):
             return None
         return feeds

@@ -168,8 +168,11 @@ class Predictor:
 
     Threads may share a predictor. After `os.fork` the child opens the model anew when it first
     predicts, from memory. It should end by `os._exit`, as multiprocessing does: some releases of
-    onnxruntime (1.31 among them) wait for ever in `sys.exit` of a forked child. To pickle a predictor is to pickle its path and parameters: it is
-    opened again where it is unpickled.
+    onnxruntime (1.31 among them) wait for ever in the `sys.exit` of a forked child, whether or
+    not it predicted.
+
+    To pickle a predictor is to pickle its path and parameters: it is opened again where it is
+    unpickled, as in a spawned process.
     """
 
     def __init__(

@@ -89,8 +89,8 @@ def test_a_failure_leaves_the_old_bundle(function, table_bundle, manifest, monke
     assert [path.name for path in table_bundle.parent.iterdir()] == ["table"]
 
 
-def write_for_ever(folder, manifest):
-    for i in range(10**9):
+def write_for_ever(folder, manifest, first):
+    for i in range(first, 10**9):
         notes = "even" if i % 2 else "odd"
         files = {f"part_{k}": notes.encode() * 5000 for k in range(6)}
         bundle.write(folder, dataclasses.replace(manifest, notes=notes), files)
@@ -105,15 +105,15 @@ def test_a_killed_writer_leaves_the_old_bundle_or_the_new_one(table_bundle, mani
         start = time.perf_counter()
         bundle.write(table_bundle, manifest, {f"part_{k}": b"" for k in range(6)})
         durations.append(time.perf_counter() - start)
-    for _ in range(50):
+    for attempt in range(50):
         # Stale folders of killed writers lie around from the second time on.
         child = os.fork()
         if child == 0:
             try:
-                write_for_ever(table_bundle, manifest)
+                write_for_ever(table_bundle, manifest, attempt)
             finally:
                 os._exit(1)
-        time.sleep(generator.uniform(0, 3 * min(durations)))
+        time.sleep(generator.uniform(0, 6 * min(durations)))
         os.kill(child, signal.SIGKILL)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
         manifest = bundle.read(table_bundle)

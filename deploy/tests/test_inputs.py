@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -178,14 +176,14 @@ def test_text_of_a_fixed_width_array(read):
         ({"count": [None, 1, 2, 3]}, r"'count' must hold integers.*without missing.*got None"),
         ({"count": [np.nan, 1, 2, 3]}, r"'count' must hold integers.*got nan"),
         ({"count": [pd.NA, 1, 2, 3]}, r"'count' must hold integers.*got <NA>"),
-        ({"count": [2**63, 1, 2, 3]}, r"'count' must hold integers of 64 bits.*9223372036854775808"),
+        ({"count": [2**63, 1, 2, 3]}, r"'count' must hold integers of 64 bits.*9223372036854"),
         ({"count": ["a", 1, 2, 3]}, r"'count' must hold integers.*got 'a' of type str"),
         ({"sex": [0, 1, 0, 1]}, r"training only, got 'sex' as well: select 'age', 'city'"),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("error")
 def test_wrong_columns(change, message, read):
-    with warnings.catch_warnings(), pytest.raises(ValueError, match=message):
-        warnings.simplefilter("error")
+    with pytest.raises(ValueError, match=message):
         read(TABLE | change)
 
 

@@ -55,9 +55,10 @@ def write_bundle(path, n_experts, width=1, **changes):
         ),
         "gate.onnx": make_model(
             [*gate, node("Identity", ["X"], ["hidden"]),
-             node("OneHot", ["expert", "n_experts", "values"], ["gate_probabilities"])],
+             node("Equal", ["number", "numbers"], ["chosen"]),
+             node("Cast", ["chosen"], ["gate_probabilities"], to=TensorProto.FLOAT)],
             [X], [("gate_probabilities", TensorProto.FLOAT, ["n", n_experts]), expert, hidden],
-            {"axis": axis, "n_experts": np.array(n_experts), "values": np.float32([0, 1])},
+            {"axis": axis, "numbers": np.arange(n_experts)[None]},
         ),
     }  # fmt: skip
     zero = np.zeros((width, width), np.float32)

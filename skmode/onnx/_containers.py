@@ -353,5 +353,5 @@ def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
         return classes.astype(np.int64)
     raise TypeError(
         "Class labels must be strings or integers to be converted by skl2onnx, got "
-        f"{classes[0]!r}: encode the labels before fit, or set option nocl, which gives positions."
+        f"{classes.tolist()[0]!r} of type {classes.dtype}: encode the labels before fit, or set option nocl, which gives positions."
     )

@@ -17,6 +17,7 @@ from skl2onnx.common.data_types import (
     Int64TensorType,
     StringTensorType,
 )
+from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx._containers import (
@@ -128,6 +129,7 @@ def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = 
 
 
 def _declare(scope: Any, model: Any, inputs: Any, alias: str) -> Any:
+    check_is_fitted(model, "net_")
     operator = scope.declare_local_operator(alias, model)
     operator.inputs = inputs
     return operator
@@ -143,8 +145,7 @@ def _infer_classifier(operator: Any) -> None:
 
 def _infer_regressor(operator: Any) -> None:
     n_rows = operator.inputs[0].get_first_dimension()
-    n_outputs = read_estimator(operator.raw_operator).n_outputs
-    set_number_type(operator.outputs[0], [n_rows, n_outputs])
+    set_number_type(operator.outputs[0], [n_rows, len(operator.raw_operator.target_scale_)])
 
 
 def _option(operator: Any, name: str, default: Any) -> Any:

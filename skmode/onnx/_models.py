@@ -27,6 +27,7 @@ from skmode.onnx._trunk import (
     emit_array_input,
     emit_codes,
     emit_column_inputs,
+    emit_columns_of_array,
     emit_numbers,
     emit_trunk,
 )
@@ -35,14 +36,16 @@ Routing = Literal["top_expert", "mixture"]
 
 
 def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
-    """Inputs and trunk."""
+    """Inputs, what comes before the estimator, and trunk."""
     columns = source.columns
     if source.one_input_per_column:
         values = emit_column_inputs(graph, columns)
         numbers = [v for v, column in zip(values, columns, strict=True) if column.kind == "number"]
         codes = [v for v, column in zip(values, columns, strict=True) if column.kind == "category"]
     else:
-        values = emit_array_input(graph, columns)
+        before = source.preprocessing
+        array = emit_array_input(graph, columns) if before is None else before.emit(graph)
+        values = emit_columns_of_array(graph, array, columns)
         has_numbers = any(column.kind == "number" for column in columns)
         numbers, codes = values[:has_numbers], values[has_numbers:]
     categorical = [column for column in columns if column.kind == "category"]

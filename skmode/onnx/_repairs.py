@@ -395,8 +395,8 @@ def _position_of_unseen(encoder: Any, column: int, positions: NDArray[np.int64])
     ):
         few = encoder.infrequent_categories_[column]
         if few is not None:
-            is_rare = np.isin(encoder.categories_[column].astype(object), few.astype(object))
-            return int(positions[np.flatnonzero(is_rare)[0]])
+            is_rare = pd.Series(encoder.categories_[column]).isin(pd.Series(few))
+            return int(positions[is_rare.to_numpy().argmax()])
     return -1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
+from skmode.onnx._builder import GraphBuilder
 from skmode.onnx._experts import build_experts
 from skmode.onnx._trunk import ARRAY_INPUT
 from skmode_deploy import bundle
@@ -33,6 +34,25 @@ OUTPUTS = (
 COARSEST_TARGET_STEP = 1e-3
 
 
+class Preprocessing(Protocol):
+    """What comes before the estimator; see :class:`skmode.onnx._pipeline.PipelineSteps`."""
+
+    @property
+    def columns(self) -> tuple[bundle.Column, ...]:
+        """The raw columns."""
+
+    @property
+    def one_input_per_column(self) -> bool:
+        """Whether each of them is an input of its own."""
+
+    @property
+    def from_table(self) -> bool:
+        """Whether they are columns of a table."""
+
+    def emit(self, graph: GraphBuilder) -> str:
+        """Declare the inputs, and compute the columns of the estimator side by side."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What the graphs are made of, read off an estimator."""
@@ -44,6 +64,7 @@ class Source:
     classes: NDArray[Any] | None
     target_mean: NDArray[np.float64] | None
     target_scale: NDArray[np.float64] | None
+    preprocessing: Preprocessing | None = None
 
     @property
     def answer(self) -> str:

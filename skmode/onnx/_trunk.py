@@ -59,8 +59,8 @@ def emit_column_inputs(graph: GraphBuilder, columns: Sequence[Any]) -> list[str]
     ]
 
 
-def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> list[str]:
-    """Declare one input for all columns, and take the category columns out of it.
+def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> str:
+    """Declare one input for all columns.
 
     Parameters
     ----------
@@ -71,11 +71,30 @@ def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> list[str]:
 
     Returns
     -------
+    str
+        A value `(n, n_columns)`.
+    """
+    return graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, ["n", len(columns)])
+
+
+def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any]) -> list[str]:
+    """Take the category columns out of an array.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    array : str
+        A value `(n, n_columns)`.
+    columns : sequence of skmode_deploy.bundle.Column
+        Columns in the order of the array.
+
+    Returns
+    -------
     list of str
         A value `(n, 1)` for each category column, preceded by one `(n, n_numbers)` for all
         number columns where there are any.
     """
-    array = graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, ["n", len(columns)])
     numbers = [i for i, column in enumerate(columns) if column.kind == "number"]
     if len(numbers) == len(columns):
         return [array]
