@@ -1,4 +1,4 @@
-"""Export of fitted estimators to ONNX."""
+"""Export of fitted estimators to ONNX. Importing it teaches skl2onnx to convert them."""
 
 try:
     import skmode_deploy.bundle  # noqa: F401
@@ -8,6 +8,9 @@ except ImportError as error:
         "run `pip install ./deploy` in a checkout of skmode."
     ) from error
 
+from skmode.onnx._converters import register_converters
 from skmode.onnx._export import export
 
-__all__ = ["export"]
+__all__ = ["export", "register_converters"]
+
+register_converters()

@@ -103,6 +103,30 @@ def insert(
     return {output.name: f"{prefix}/{output.name}" for output in model.graph.output}
 
 
+def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Remove the other outputs of a model, and what only they need.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        A model, which is changed.
+    names : sequence of str
+        Outputs that stay.
+    """
+    graph, wanted = model.graph, set(names)
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input, _captured(node))
+            nodes.insert(0, node)
+    outputs = [output for output in graph.output if output.name in names]
+    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.output[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.output.extend(outputs)
+    graph.initializer.extend(weights)
+
+
 def _add_prefix(graph: onnx.GraphProto, prefix: str) -> None:
     for item in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
         item.name = prefix + item.name
@@ -237,7 +261,7 @@ def single_columns(
     list of str
         A value `(n, 1)` for each column.
     """
-    values = []
+    values: list[str] = []
     for variable in variables:
         width = variable.get_second_dimension()
         for i in range(width):
@@ -353,5 +377,6 @@ def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
         return classes.astype(np.int64)
     raise TypeError(
         "Class labels must be strings or integers to be converted by skl2onnx, got "
-        f"{classes.tolist()[0]!r} of type {classes.dtype}: encode the labels before fit, or set option nocl, which gives positions."
+        f"{classes.tolist()[0]!r} of type {classes.dtype}: encode the labels before fit, or set "
+        "option nocl, which gives positions."
     )

@@ -25,6 +25,7 @@ from skmode.onnx._containers import (
     class_labels,
     give,
     insert,
+    keep_outputs,
     set_number_type,
     side_by_side,
     single_columns,
@@ -33,7 +34,7 @@ from skmode.onnx._containers import (
 from skmode.onnx._ensembles import register_ensembles
 from skmode.onnx._models import build_model
 from skmode.onnx._repairs import register_repairs
-from skmode.onnx._source import Source, read_estimator
+from skmode.onnx._source import Source, on_array, read_estimator
 from skmode.onnx._trunk import ARRAY_INPUT, ELEMENT_TYPES
 
 ROUTINGS = ["top_expert", "mixture"]
@@ -61,14 +62,16 @@ def register_converters() -> None:
       says, so that the graph answers as the estimator does;
     - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
 
-    The graph needs opset 18 or above. It computes in float32.
+    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the
+    types of the inputs off the first row of X, so let that be one without missing strings. In the
+    graph a missing string is ``""``.
 
-    skl2onnx refuses or mistakes tables as these estimators meet them: missing strings, columns of
-    several number types, isotonic calibration. The registration therefore also replaces its
-    converters of ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
-    CalibratedClassifierCV, VotingClassifier and VotingRegressor by ones that answer as
-    scikit-learn does there, and adds one of FrozenEstimator. A missing string is ``""`` in all of
-    them.
+    skl2onnx itself refuses, or answers otherwise than scikit-learn, where a table has missing
+    strings or columns of several number types, and where calibration is isotonic. The
+    registration therefore also replaces its converters of ColumnTransformer, StandardScaler,
+    SimpleImputer, OneHotEncoder, OrdinalEncoder, CalibratedClassifierCV, VotingClassifier and
+    VotingRegressor, and adds one of FrozenEstimator. Below opset 18 its own remain in use. Where
+    an encoder has ``handle_unknown="error"``, the runtime stops at an unseen category.
     """
     options: dict[str, list[Any]] = {
         "zipmap": [True, False, "columns"],
@@ -173,39 +176,11 @@ def _convert(
     routing = _option(operator, "routing", default) or default
     source = on_array(source)
     model = build_model(source, routing).to_model(name, {})
+    keep_outputs(model, outputs)
     inputs = _bind(scope, operator, container, source)
     results = insert(scope, container, model, inputs, name)
     for value, variable in zip(outputs, operator.outputs, strict=True):
         give(container, results[value], variable)
-
-
-def on_array(source: Source) -> Source:
-    """Read all columns from one float32 array, as it comes out of a preprocessing.
-
-    Parameters
-    ----------
-    source : Source
-        What an estimator is made of.
-
-    Returns
-    -------
-    Source
-        The same with one input, or as it was if a float32 array cannot hold its columns.
-    """
-    columns = []
-    for column in source.columns:
-        if column.dtype == "string":
-            return source
-        if column.kind == "number":
-            columns.append(replace(column, input=ARRAY_INPUT))
-            continue
-        known = np.asarray(column.categories, dtype=np.float32)
-        if len(np.unique(known)) < len(known):
-            return source
-        columns.append(
-            replace(column, input=ARRAY_INPUT, dtype="float32", categories=tuple(known.tolist()))
-        )
-    return replace(source, columns=tuple(columns), one_input_per_column=False)
 
 
 def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:

@@ -8,9 +8,11 @@ for many rows takes its expert out of the stack once, when the runtime loads the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
@@ -148,7 +150,7 @@ def _inline(
 
 def _different_weights(
     experts: Sequence[onnx.GraphProto],
-) -> dict[str, list[np.ndarray]] | None:  # type: ignore[type-arg]
+) -> dict[str, list[NDArray[Any]]] | None:
     """Weights that are not the same in all experts; None if something else differs too."""
     if len({_structure(expert) for expert in experts}) > 1:
         return None
@@ -170,4 +172,5 @@ def _structure(expert: onnx.GraphProto) -> bytes:
         tensor.Clear()
         tensor.dims.extend(shape)
         tensor.data_type, tensor.name = dtype, name
-    return bare.SerializeToString(deterministic=True)
+    structure: bytes = bare.SerializeToString(deterministic=True)
+    return structure

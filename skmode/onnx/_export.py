@@ -7,7 +7,6 @@ import os
 import platform
 import tempfile
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,13 @@ import torch
 from skmode._version import __version__
 from skmode.onnx._builder import GraphBuilder
 from skmode.onnx._models import Routing, build_expert, build_gate, build_model
-from skmode.onnx._parity import check_quantization, measure_differences
+from skmode.onnx._parity import (
+    Differences,
+    check_answers,
+    check_quantization,
+    measure_differences,
+)
+from skmode.onnx._pipeline import attach, read_pipeline
 from skmode.onnx._quantization import quantize_experts
 from skmode.onnx._source import Source, check_target, label_kind, read_estimator
 from skmode_deploy import bundle
@@ -47,11 +52,17 @@ def export(
 
     Parameters
     ----------
-    estimator : MoDEClassifier or MoDERegressor
-        A fitted estimator.
+    estimator : MoDEClassifier, MoDERegressor, Pipeline or search
+        A fitted estimator, a Pipeline that ends with one, or a search, such as GridSearchCV, whose
+        `best_estimator_` is one or the other. The steps of a Pipeline become part of the graphs.
     directory : path
         Folder to write. It must be new, empty or a bundle; a bundle in it is replaced as a whole
         once the new one is complete.
+    X : {array-like, DataFrame} of shape (n_samples, n_features), default=None
+        Rows as in training, at best the training table. On up to 1,000 of them the answers of the
+        bundle are compared with those of `estimator` before anything is written. Needed for a
+        Pipeline, whose raw columns get their types, known categories and ranges from it, and for
+        `quantize`.
     routing : {"top_expert", "mixture"}, default="top_expert"
         What ``model.onnx`` computes: each row by its top expert alone, as the estimator does
         with ``inference="top_expert"``, or the mixture of the experts.
@@ -72,11 +83,16 @@ def export(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If a parameter has no value of those above, if 8-bit experts change more than `tolerance`
-        allows, or if categories differ by less than float32 tells.
+        If a parameter has no value of those above, if `X` is needed and missing or has other
+        columns than in training, if the answers on `X` differ from the estimator's (by more than
+        1e-4, with 8-bit experts by more than `tolerance` allows), or if categories differ by less
+        than float32 tells.
     TypeError
         If the estimator, or a part of it, has no ONNX form, or if its class labels are not
-        strings, integers, bools or floats.
+        strings, integers, bools or floats. Calibrated classifiers and ensembles are no bundle:
+        `skl2onnx.to_onnx` converts them.
+    NotImplementedError
+        If skl2onnx has no converter for a step of a Pipeline.
     FileExistsError
         If `directory` holds something else than a bundle.
 
@@ -114,18 +130,29 @@ def export(
     (150,)
     """
     _check_options(routing, quantize, X, tolerance, notes)
-    source = read_estimator(estimator)
+    last, preprocessing = read_pipeline(estimator, X)
+    source = read_estimator(last)
     check_target(source)
+    if preprocessing is not None:
+        source = attach(source, preprocessing)
+    manifest = replace(_manifest(last, source, routing), notes=notes)
+    files = _files(source, manifest)
+    if X is not None:
+        check_answers(_differences(manifest, files, estimator, X), estimator)
     if quantize is not None:
         source = replace(source, experts=quantize_experts(source.experts))
-    manifest = replace(_manifest(estimator, source, routing), quantization=quantize, notes=notes)
-    files = _files(source, manifest)
-    if quantize is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            bundle.write(folder, manifest, files)
-            differences = measure_differences(Path(folder), estimator, X, routing)
-        check_quantization(differences, tolerance)
+        manifest = replace(manifest, quantization=quantize)
+        files = _files(source, manifest)
+        check_quantization(_differences(manifest, files, estimator, X), tolerance)
     bundle.write(directory, manifest, files)
+
+
+def _differences(
+    manifest: bundle.Manifest, files: dict[str, bytes], model: Any, X: Any
+) -> Differences:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle.write(folder, manifest, files)
+        return measure_differences(Path(folder), model, X, manifest.routing)
 
 
 def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: Any) -> None:
@@ -142,7 +169,7 @@ def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: A
             f"quantize={quantize!r} needs rows to compare answers on, got X=None: pass some "
             "hundred rows like those of training as X."
         )
-    if not isinstance(tolerance, Real) or not tolerance >= 0:
+    if not isinstance(tolerance, int | float | np.number) or not tolerance >= 0:
         raise ValueError(
             f"tolerance must be a number of at least 0, got {tolerance!r}: 0.02 lets 2 % of the "
             "labels change."
@@ -191,12 +218,17 @@ def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manife
             tuple(source.classes.tolist()), dtype.str, label_kind(source.classes)
         )
     scores = estimator.validation_scores_
+    apart, from_table = source.one_input_per_column, bool(estimator.encoder_.from_table_)
+    columns = source.columns
+    if source.preprocessing is not None:
+        before = source.preprocessing
+        apart, from_table, columns = before.one_input_per_column, before.from_table, before.columns
     return bundle.Manifest(
         task="regression" if source.classes is None else "classification",
         routing=routing,
-        input="columns" if source.one_input_per_column else "array",
-        from_table=bool(estimator.encoder_.from_table_),
-        columns=source.columns,
+        input="columns" if apart else "array",
+        from_table=from_table,
+        columns=columns,
         n_outputs=source.n_outputs,
         classes=classes,
         n_experts=source.mixture.n_experts,

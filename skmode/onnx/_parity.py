@@ -1,4 +1,4 @@
-"""Answers of a bundle against those of the estimator that it was made from."""
+"""Answers of a bundle against those of the model that it was made from."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 
 import skmode_deploy
+from skmode.onnx._pipeline import name_steps, split_model
+
+# Rows on which they are compared.
+CHECKED_ROWS = 1000
+# Largest difference of a probability, or of a value in standard deviations of the target.
+TOLERANCE = 1e-4
+# Where the two best experts are closer than this, rounding decides between them.
+TIE = 1e-4
 
 
 @dataclass(frozen=True)
 class Differences:
-    """How far a bundle is from its estimator on some rows.
+    """How far a bundle is from its model on some rows.
 
     Attributes
     ----------
@@ -23,27 +33,33 @@ class Differences:
         Number of rows.
     labels : float
         Share of the rows with another label. 0 for regression.
+    clear_labels : float
+        Share of the rows with another label although one class is clearly the most probable.
     mean : float
         Mean absolute difference of the probabilities; for regression the root mean squared
         difference of the values, in standard deviations of the target.
     largest : float
         Largest absolute difference of a probability, or of a value in these standard deviations.
+    worst : int
+        The row in which it lies.
     """
 
     n_rows: int
     labels: float
+    clear_labels: float
     mean: float
     largest: float
+    worst: int
 
 
-def measure_differences(bundle: Path, estimator: Any, X: Any, routing: str) -> Differences:
-    """Compare a bundle with its estimator.
+def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
+    """Compare a bundle with its model, on up to 1,000 rows.
 
     Parameters
     ----------
     bundle : Path
         Folder of the bundle.
-    estimator : MoDEClassifier, MoDERegressor or Pipeline that ends with one
+    model : estimator, Pipeline or search
         What it was made from.
     X : array-like or table of shape (n_samples, n_features)
         Rows.
@@ -53,21 +69,46 @@ def measure_differences(bundle: Path, estimator: Any, X: Any, routing: str) -> D
     Returns
     -------
     Differences
-        How far they are from each other.
+        How far they are from each other. Rows between two experts are left out.
     """
+    rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
+    X = _safe_indexing(X, rows)
+    steps, last = split_model(model)
+    features = Pipeline(steps).transform(X) if steps else X
+    between = np.zeros(len(rows), dtype=bool)
+    if routing == "top_expert" and last.n_experts > 1:
+        between = _margin(last.gate_proba(features)) < TIE
     answers = skmode_deploy.load(bundle).predict_full(X)
-    reference = _with_inference(estimator, routing)
-    n_rows = len(answers.value)
+    reference = copy.copy(last).set_params(inference=routing)
     if answers.probabilities is None:
-        scale = (reference[-1] if isinstance(reference, Pipeline) else reference).target_scale_
-        expected = np.asarray(reference.predict(X)).reshape(n_rows, -1)
-        errors = np.abs(answers.value.reshape(n_rows, -1) - expected) / scale
-        return Differences(n_rows, 0.0, float(np.sqrt(np.mean(errors**2))), float(errors.max()))
-    probabilities = reference.predict_proba(X)
-    errors = np.abs(answers.probabilities - probabilities)
-    expected = reference.classes_[probabilities.argmax(axis=1)]
-    other = np.asarray(answers.value != expected)
-    return Differences(n_rows, float(other.mean()), float(errors.mean()), float(errors.max()))
+        expected = np.asarray(reference.predict(features)).reshape(len(rows), -1)
+        errors = np.abs(answers.value.reshape(expected.shape) - expected) / last.target_scale_
+        other = clear = np.zeros(len(rows), dtype=bool)
+    else:
+        expected = reference.predict_proba(features)
+        errors = np.abs(answers.probabilities - expected)
+        other = np.asarray(answers.value != last.classes_[expected.argmax(axis=1)])
+        clear = other & ~between & (_margin(expected) > 2 * TOLERANCE)
+    errors[between] = 0
+    worst = int(np.argmax(errors.max(axis=1)))
+    mean = errors.mean() if answers.probabilities is not None else np.sqrt(np.mean(errors**2))
+    return Differences(
+        n_rows=len(rows),
+        labels=float(other.mean()),
+        clear_labels=float(clear.mean()),
+        mean=float(mean),
+        largest=float(errors[worst].max()),
+        worst=int(rows[worst]),
+    )
+
+
+def _margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the largest is above the second largest."""
+    if probabilities.shape[1] == 1:
+        return np.ones(len(probabilities))
+    ordered = np.sort(probabilities, axis=1)
+    margin: NDArray[np.float64] = ordered[:, -1] - ordered[:, -2]
+    return margin
 
 
 def check_quantization(differences: Differences, tolerance: float) -> None:
@@ -83,9 +124,9 @@ def check_quantization(differences: Differences, tolerance: float) -> None:
     Raises
     ------
     ValueError
-        If one of them is larger.
+        If one of them is larger, or no number.
     """
-    if max(differences.labels, differences.mean) <= tolerance:
+    if differences.labels <= tolerance and differences.mean <= tolerance:
         return
     raise ValueError(
         f"With 8-bit experts at most {tolerance:g} of the labels may change, and answers may "
@@ -95,12 +136,32 @@ def check_quantization(differences: Differences, tolerance: float) -> None:
     )
 
 
-def _with_inference(estimator: Any, routing: str) -> Any:
-    """A shallow copy that predicts as the bundle does."""
-    if isinstance(estimator, Pipeline):
-        steps = list(estimator.steps)
-        name, last = steps[-1]
-        reference = copy.copy(estimator)
-        reference.steps = [*steps[:-1], (name, _with_inference(last, routing))]
-        return reference
-    return copy.copy(estimator).set_params(inference=routing)
+def check_answers(differences: Differences, model: Any) -> None:
+    """Refuse a bundle whose graph computes something else than its model.
+
+    Parameters
+    ----------
+    differences : Differences
+        From :func:`measure_differences`.
+    model : estimator, Pipeline or search
+        What the bundle was made from.
+
+    Raises
+    ------
+    ValueError
+        If an answer differs by more than rounding explains, or is no number.
+    """
+    if differences.largest <= TOLERANCE and not differences.clear_labels:
+        return
+    steps, _ = split_model(model)
+    what = (
+        "a step before the estimator is converted otherwise than scikit-learn computes it "
+        f"({name_steps(Pipeline(steps))}); replace it, or leave its work to the estimator."
+        if steps
+        else "X has numbers that do not fit into float32; scale them before fit."
+    )
+    raise ValueError(
+        f"The bundle must answer as the model does within {TOLERANCE:g}, got a difference of "
+        f"{differences.largest:.3g} in row {differences.worst} of X and other labels in "
+        f"{differences.clear_labels:.1%} of the rows: {what}"
+    )

@@ -4,16 +4,16 @@
 :class:`Preprocessing`, which
 
 - describes the raw columns for the manifest (`columns`, `one_input_per_column`, `from_table`),
-- declares the inputs of a graph and computes what the estimator reads (`emit`),
+- declares the inputs of a graph and computes what the estimator reads (`emit`).
 
-and :func:`check_answers` compares the finished model with the pipeline on rows of X.
+:func:`attach` puts both together again, and :func:`check_answers` compares the finished model with
+the pipeline on rows of X.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -32,17 +32,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import _safe_indexing
 
 from skmode.onnx._builder import ML_OPSET, OPSET, GraphBuilder
-from skmode.onnx._converters import register_converters
-from skmode.onnx._source import OUTPUTS
+from skmode.onnx._source import OUTPUTS, Source, on_array
 from skmode.onnx._trunk import ARRAY_INPUT, emit_column_inputs
 from skmode_deploy import bundle
 
-# Rows of X on which a model is compared with its pipeline.
-CHECKED_ROWS = 1000
-TOLERANCE = 1e-5
 PREFIX = "preprocessing"
 
 
@@ -86,8 +81,8 @@ class Preprocessing:
         if self.one_input_per_column:
             values = emit_column_inputs(graph, self.columns)
         else:
-            shape = ["n", len(self.columns)]
-            values = [graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, shape)]
+            width = len(self.columns)
+            values = [graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, ["n", width])]
         casted = []
         for value, column in zip(values, self.columns, strict=False):
             if column.dtype != "string":
@@ -127,7 +122,7 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
     NotImplementedError
         If a step has no ONNX form.
     """
-    steps, last = _split(estimator)
+    steps, last = split_model(estimator)
     if hasattr(last, "estimators_") or hasattr(last, "calibrated_classifiers_"):
         raise TypeError(
             "A bundle holds one MoDEClassifier or MoDERegressor, got a "
@@ -144,8 +139,55 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
     return last, _convert_steps(Pipeline(steps), X)
 
 
-def _split(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """Steps that do something before the last one, and the last one."""
+def attach(source: Source, preprocessing: Preprocessing) -> Source:
+    """Let the graphs of an estimator begin with what comes before it.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+    preprocessing : Preprocessing
+        What comes before it.
+
+    Returns
+    -------
+    Source
+        A copy that reads one float32 array, the output of the preprocessing.
+
+    Raises
+    ------
+    ValueError
+        If such an array cannot hold the estimator's categories.
+    """
+    source = on_array(source)
+    if source.one_input_per_column:
+        raise ValueError(
+            "Categories that come out of the steps before the estimator must differ as float32 "
+            "numbers, got some that do not: encode them by an OrdinalEncoder."
+        )
+    return replace(source, preprocessing=preprocessing)
+
+
+def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Split a model into the steps before its last one, and the last one.
+
+    Parameters
+    ----------
+    model : estimator, Pipeline or search
+        A search stands for its `best_estimator_`, a FrozenEstimator for its estimator.
+
+    Returns
+    -------
+    steps : list of (str, transformer)
+        Those that do something.
+    last : object
+        The last one.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If a search is not fitted.
+    """
     steps: list[tuple[str, Any]] = []
     while True:
         if isinstance(model, FrozenEstimator):
@@ -170,7 +212,6 @@ def _split(model: Any) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
-    register_converters()
     columns, from_table = _read_columns(X)
     _check_names(steps, columns, from_table)
     apart = from_table
@@ -202,7 +243,7 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
         return Preprocessing(graph, dtype, columns, apart, from_table)
     raise NotImplementedError(
         "Each step before the estimator must be one that skl2onnx converts, got "
-        f"{_culprits(steps)}: {_shorten(error)}. Replace it, register a converter with "
+        f"{name_steps(steps)}: {_shorten(error)}. Replace it, register a converter with "
         "skl2onnx.update_registered_converter, or leave the work to the estimator, which takes "
         "raw numbers, strings and missing values."
     ) from error
@@ -211,14 +252,15 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
 def _convert(steps: Pipeline, types: list[tuple[str, Any]]) -> onnx.GraphProto:
     """Convert, and see that the outcome runs."""
     target = {"": OPSET, "ai.onnx.ml": ML_OPSET}
-    model = skl2onnx.convert_sklearn(steps, PREFIX, types, target_opset=target)
+    model: onnx.ModelProto = skl2onnx.convert_sklearn(steps, PREFIX, types, target_opset=target)
     domains = {opset.domain for opset in model.opset_import}
     if model.functions or not domains <= {"", "ai.onnx", "ai.onnx.ml"}:
         raise NotImplementedError(f"its graph uses operators of {sorted(domains)}")
     if len(model.graph.output) != 1:
         raise NotImplementedError(f"its graph has {len(model.graph.output)} outputs")
     _open(model.SerializeToString())
-    return model.graph
+    graph: onnx.GraphProto = model.graph
+    return graph
 
 
 def _open(model: bytes) -> Any:
@@ -228,8 +270,19 @@ def _open(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _culprits(steps: Pipeline) -> str:
-    """Name the steps that skl2onnx does not know, or all where it knows them."""
+def name_steps(steps: Pipeline) -> str:
+    """Name the steps that skl2onnx does not know, or all where it knows them.
+
+    Parameters
+    ----------
+    steps : Pipeline
+        Steps before an estimator.
+
+    Returns
+    -------
+    str
+        Names and types.
+    """
     leaves = list(_leaves(steps, ""))
     unknown = [
         (name, step)
@@ -340,75 +393,3 @@ def _to_array(name: str, values: Any) -> NDArray[Any]:
         f"Columns must hold numbers or strings, column {name!r} has type {values.dtype}: convert "
         "it before the pipeline, for example a date to the days since some origin."
     )
-
-
-def check_answers(
-    model: bytes,
-    pipeline: Any,
-    preprocessing: Preprocessing,
-    X: Any,
-    *,
-    routing: str,
-    tolerance: float = TOLERANCE,
-) -> None:
-    """Compare a finished model with its pipeline on up to 1,000 rows.
-
-    Parameters
-    ----------
-    model : bytes
-        The file ``model.onnx``.
-    pipeline : Pipeline or search
-        What the user passed.
-    preprocessing : Preprocessing
-        What :func:`read_pipeline` made of it.
-    X : DataFrame or ndarray of shape (n_samples, n_features)
-        Rows.
-    routing : {"top_expert", "mixture"}
-        What the model computes.
-    tolerance : float, default=1e-5
-        Largest difference of a probability, or of a prediction in standard deviations of the
-        training target.
-
-    Raises
-    ------
-    ValueError
-        If they differ by more.
-    """
-    rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
-    X = _safe_indexing(X, rows)
-    steps, last = _split(pipeline)
-    last = copy.copy(last)
-    last.inference = routing
-    features = Pipeline(steps).transform(X)
-    session = _open(model)
-    feeds = _feeds(preprocessing, X)
-    classify = hasattr(last, "predict_proba")
-    names = ["probabilities", "label"] if classify else ["variable"]
-    answers = session.run(names, feeds)
-    if classify:
-        expected, scale = last.predict_proba(features), 1.0
-    else:
-        expected, scale = last.predict(features), last.target_scale_
-    difference = np.abs(answers[0] - expected.reshape(answers[0].shape)) / scale
-    worst = np.unravel_index(int(np.argmax(difference)), difference.shape)
-    if not difference[worst] <= tolerance:  # NaN is no agreement either
-        raise ValueError(
-            f"The bundle must answer as the pipeline within {tolerance:g}, got a difference of "
-            f"{difference[worst]:.3g} in row {rows[worst[0]]} of X: a step before the estimator is "
-            f"converted otherwise than scikit-learn computes it ({_culprits(Pipeline(steps))}); "
-            "replace it, or leave its work to the estimator."
-        )
-
-
-def _feeds(preprocessing: Preprocessing, X: Any) -> dict[str, NDArray[Any]]:
-    if not preprocessing.one_input_per_column:
-        return {ARRAY_INPUT: np.asarray(X, dtype=np.float32)}
-    frame = nw.from_native(X, eager_only=True)
-    feeds = {}
-    for column, values in zip(preprocessing.columns, frame.iter_columns(), strict=True):
-        array = _to_array(column.name, values)
-        dtype = object if column.dtype == "string" else np.dtype(column.dtype)
-        if column.dtype == "string" and array.dtype != object:  # a sample without any string
-            array = np.full(len(array), "", dtype=object)
-        feeds[column.input] = array.astype(dtype)[:, None]
-    return feeds

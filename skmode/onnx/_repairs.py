@@ -7,7 +7,7 @@ A missing string is ``""``, a missing number NaN. Numbers are computed in float6
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -327,7 +327,7 @@ def _columns(encoder: Any) -> list[bundle.Column]:
                 f"Categories must be strings only or numbers only, got {known.tolist()}: convert "
                 "the column before fit."
             )
-        dtype = "string" if strings else "float64"
+        dtype: Literal["string", "float64"] = "string" if strings else "float64"
         known = known if strings else known.astype(np.float64)
         columns.append(
             bundle.Column(

@@ -108,7 +108,7 @@ class _Visits:
             places = _emit_order(graph, choice, self.experts.n_experts)
             ends = graph.add("CumSum", [counts, graph.constant(0, "routing/first")], "routing/ends")
             starts = graph.add("Sub", [ends, counts], "routing/starts")
-            rows = _SortedRows(places, starts, ends)
+            rows: _Rows = _SortedRows(places, starts, ends)
         else:
             rows = _FoundRows(choice)
         found = self._emit_parts(graph, range(self.experts.n_experts), rows, counts, "routing")

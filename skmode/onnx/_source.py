@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -124,6 +124,35 @@ def _check_labels(classes: NDArray[Any]) -> None:
             f"{classes[0]!r} of type {classes.dtype}: encode the labels as strings before fit, for "
             "example y.astype(str)."
         )
+
+
+def on_array(source: Source) -> Source:
+    """Read all columns from one float32 array, as it comes out of a preprocessing.
+
+    Parameters
+    ----------
+    source : Source
+        What an estimator is made of.
+
+    Returns
+    -------
+    Source
+        The same with one input, or as it was if a float32 array cannot hold its columns.
+    """
+    columns = []
+    for column in source.columns:
+        if column.dtype == "string":
+            return source
+        if column.kind == "number":
+            columns.append(replace(column, input=ARRAY_INPUT))
+            continue
+        known = np.asarray(column.categories, dtype=np.float32)
+        if len(np.unique(known)) < len(known):
+            return source
+        columns.append(
+            replace(column, input=ARRAY_INPUT, dtype="float32", categories=tuple(known.tolist()))
+        )
+    return replace(source, columns=tuple(columns), one_input_per_column=False)
 
 
 def check_target(source: Source) -> None:

@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx import export
-from skmode_deploy._inputs import InputReader
 from skmode_deploy import _replace, bundle
+from skmode_deploy._inputs import InputReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 

@@ -6,6 +6,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from onnx.reference import ReferenceEvaluator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -19,7 +20,6 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
-    KBinsDiscretizer,
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
@@ -35,8 +35,7 @@ from sklearn.preprocessing import (
 import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_rdatasets
-from skmode.onnx import export
-from skmode.onnx._pipeline import check_answers, read_pipeline
+from skmode.onnx import _parity, export
 from skmode_deploy import bundle
 
 PARAMS = {
@@ -169,7 +168,6 @@ def test_all_kinds_of_columns(frame, target, tmp_path):
         VarianceThreshold(),
         MinMaxScaler(),
         RobustScaler(),
-        KBinsDiscretizer(3, encode="ordinal", quantile_method="linear"),
         QuantileTransformer(n_quantiles=20),
         PowerTransformer(),
         PolynomialFeatures(2),
@@ -204,6 +202,15 @@ def test_estimator_that_was_trained_on_the_table_of_the_steps(frame, target, tmp
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
+def test_categories_that_float32_does_not_tell_apart(frame, target, tmp_path):
+    X = frame[["float32"]].assign(code=np.where(frame["flag"], 1.0, 1 + 1e-12))
+    steps = make_column_transformer((StandardScaler(), ["float32"]), ("passthrough", ["code"]))
+    steps.set_params(verbose_feature_names_out=False).set_output(transform="pandas")
+    pipeline = make_pipeline(steps, classifier(categorical_features=["code"])).fit(X, target)
+    with pytest.raises(ValueError, match="must differ as float32 numbers, .* OrdinalEncoder"):
+        export(pipeline, tmp_path / "bundle", X=X)
+
+
 def test_array(frame, target, tmp_path):
     X = frame[NUMBERS].drop(columns="variable").to_numpy(dtype=float)
     pipeline = make_pipeline(SimpleImputer(), StandardScaler(), classifier()).fit(X, target)
@@ -213,11 +220,31 @@ def test_array(frame, target, tmp_path):
     assert manifest.columns[1].maximum == X[:, 1].max()
 
 
+def test_reference_evaluator_agrees(frame, target, tmp_path):
+    names = ["a b.c", "größe", "label", "objects"]
+    steps = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), names[:2]),
+        (OneHotEncoder(handle_unknown="ignore"), names[2:]),
+    )
+    pipeline = make_pipeline(steps, classifier()).fit(frame[names], target)
+    export(pipeline, tmp_path / "bundle", X=frame[names])
+    model = bundle.read_file(tmp_path / "bundle", bundle.read(tmp_path / "bundle"), "model.onnx")
+    rows = frame[names][:20]
+    text = rows[names[2:]].astype(object).fillna("")
+    feeds = {
+        "a b.c": rows[["a b.c"]].to_numpy(dtype=np.float64),
+        "größe": rows[["größe"]].to_numpy(dtype=np.float64),
+        "label_input": text[["label"]].to_numpy(dtype=object),
+        "objects": text[["objects"]].to_numpy(dtype=object),
+    }
+    evaluator = ReferenceEvaluator(onnx.load_from_string(model))
+    answers = evaluator.run(["probabilities"], feeds)[0]
+    assert_allclose(answers, pipeline.predict_proba(rows), rtol=0, atol=1e-5)
+
+
 def test_polars(frame, target, tmp_path):
     X = pl.DataFrame({name: frame[name].to_list() for name in ("größe", "float32", "label")})
-    steps = make_column_transformer(
-        (StandardScaler(), ["größe", "float32"]), (OneHotEncoder(), ["label"])
-    )
+    steps = make_column_transformer((StandardScaler(), [0, 1]), (OneHotEncoder(), [2]))
     assert_serves(make_pipeline(steps, classifier()).fit(X, target), X, tmp_path / "bundle")
 
 
@@ -318,16 +345,36 @@ def test_unfitted(frame, tmp_path):
         export(search, tmp_path / "bundle")
 
 
-def test_answers_that_differ_are_refused(frame, target, tmp_path):
-    """As a wrong converter would give them: the pipeline has moved since it was read."""
+def test_answers_that_differ_are_refused(frame, target, tmp_path, monkeypatch):
+    """As a wrong converter would give them: the pipeline moves while it is exported."""
     pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
     export(pipeline, tmp_path / "bundle", X=frame)
-    model = bundle.read_file(tmp_path / "bundle", bundle.read(tmp_path / "bundle"), "model.onnx")
-    _, preprocessing = read_pipeline(pipeline, frame)
-    check_answers(model, pipeline, preprocessing, frame, routing="top_expert")
-    pipeline[0].transformers_[0][1][-1].mean_ += 1
-    with pytest.raises(ValueError, match="must answer as the pipeline within 1e-05, got a diff"):
-        check_answers(model, pipeline, preprocessing, frame, routing="top_expert")
+    before = (tmp_path / "bundle" / "model.onnx").read_bytes()
+    measure = _parity.measure_differences
+
+    def measure_moved(*args):
+        pipeline[0].transformers_[0][1][-1].mean_ += 1
+        return measure(*args)
+
+    monkeypatch.setattr("skmode.onnx._export.measure_differences", measure_moved)
+    with pytest.raises(ValueError, match=r"as the model does within 0.0001, got a diff.*Scaler"):
+        export(pipeline, tmp_path / "bundle", X=frame)
+    assert (tmp_path / "bundle" / "model.onnx").read_bytes() == before
+
+
+def test_wrong_labels_are_refused(frame, target, tmp_path):
+    pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
+    export(pipeline, tmp_path, X=frame)
+    manifest = bundle.read(tmp_path)
+    files = {name: bundle.read_file(tmp_path, manifest, name) for name in manifest.files}
+    other = onnx.load_from_string(files["model.onnx"])
+    (labels,) = (x for x in other.graph.initializer if x.name == "label/classes")
+    labels.string_data[:] = labels.string_data[::-1]
+    bundle.write(tmp_path, manifest, files | {"model.onnx": other.SerializeToString()})
+    differences = _parity.measure_differences(tmp_path, pipeline, frame, "top_expert")
+    assert differences.largest < 1e-4
+    with pytest.raises(ValueError, match=r"other labels in \d+.\d% of the rows"):
+        _parity.check_answers(differences, pipeline)
 
 
 def test_target_encoder(frame, target, tmp_path):
