@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import skmode_deploy
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -13,13 +15,16 @@ README = Path(__file__).parents[1] / "README.md"
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md, block {number}", "exec"), names)
     X_test, model, served = names["X_test"], names["model"], names["served"]
     np.testing.assert_array_equal(served.predict(X_test), model.predict(X_test))
     np.testing.assert_array_equal(served.route(X_test), model.route(X_test))
+    pipeline = names["pipeline"].set_params(modeclassifier__inference="top_expert")
+    served = skmode_deploy.load("churn-pipeline")
+    np.testing.assert_array_equal(served.predict(X_test), pipeline.predict(X_test))
 
 
 def test_links_within_the_checkout_exist():

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnxruntime
+import skl2onnx
 import sklearn
 import torch
 
@@ -241,6 +242,7 @@ def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manife
             "onnxruntime": onnxruntime.__version__,
             "python": platform.python_version(),
             "scikit-learn": sklearn.__version__,
+            "skl2onnx": skl2onnx.__version__,
             "skmode": __version__,
             "torch": torch.__version__,
         },

@@ -60,19 +60,40 @@ def emit_chosen_experts(
     """
     if experts.n_experts == 1:
         return finish(graph, experts.apply(graph, 0, hidden, "expert_0"), "expert_0")
-    rows = graph if experts.stacks is None or choices_per_row > 1 else graph.branch()
+    rows = graph if experts.stacks is None else graph.branch()
     visits = _Visits(experts, hidden, finish, width, choices_per_row)
     answers = visits.emit(rows, choice)
     if rows is graph:
         return answers
-    rows.add_output(answers, TensorProto.FLOAT, ["n", width])
+    rows.add_output(answers, TensorProto.FLOAT, [None, width])
     one_row = graph.branch()
-    index = one_row.add("Squeeze", [choice], "one_row/expert")
-    value = experts.apply_chosen(one_row, index, hidden, "one_row")
-    one_row.add_output(finish(one_row, value, "one_row"), TensorProto.FLOAT, ["n", width])
-    n_rows = graph.add("Size", [choice], "routing/n_rows")
-    single = graph.add("Equal", [n_rows, graph.constant(1, "routing/one")], "routing/is_one_row")
+    answers = _emit_one_row(one_row, experts, hidden, choice, finish, choices_per_row)
+    one_row.add_output(answers, TensorProto.FLOAT, [None, width])
+    n_choices = graph.add("Size", [choice], "routing/n_choices")
+    of_one_row = graph.constant(choices_per_row, "routing/of_one_row")
+    single = graph.add("Equal", [n_choices, of_one_row], "routing/is_one_row")
     return graph.add("If", [single], "routing/outputs", then_branch=one_row, else_branch=rows)
+
+
+def _emit_one_row(
+    graph: GraphBuilder,
+    experts: StoredExperts,
+    hidden: str,
+    choice: str,
+    finish: Finish,
+    choices_per_row: int,
+) -> str:
+    """Gather the weights of the chosen experts."""
+    names = ["one_row"]
+    chosen = [choice]
+    if choices_per_row > 1:
+        names = [f"one_row/choice_{i}" for i in range(choices_per_row)]
+        chosen = graph.add_many("Split", [choice], names, num_outputs=choices_per_row)
+    values = []
+    for one, name in zip(chosen, names, strict=True):
+        expert = graph.add("Squeeze", [one], f"{name}/expert")
+        values.append(finish(graph, experts.apply_chosen(graph, expert, hidden, name), name))
+    return values[0] if len(values) == 1 else graph.add("Concat", values, "one_row/values", axis=0)
 
 
 class _Visits:

@@ -1,10 +1,12 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import warnings
 from unittest import mock
 
+import joblib
 import numpy as np
 import onnx
 import onnxruntime
@@ -465,16 +467,27 @@ def test_weights_are_stored_once(array, fit_classifier, tmp_path):
 
 
 def test_export_is_reproducible(table, fit_classifier, tmp_path):
-    estimator = fit_classifier(table)
-    for name in ("one", "two"):
-        export(estimator, tmp_path / name)
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    """Another process, whose strings hash otherwise, writes the same bytes."""
+    joblib.dump(fit_classifier(table), tmp_path / "estimator.joblib")
+    command = "import joblib, sys; from skmode.onnx import export; "
+    command += "export(joblib.load(sys.argv[1]), sys.argv[2])"
+    for name, seed in (("one", "1"), ("two", "2")):
+        subprocess.run(
+            [sys.executable, "-c", command, tmp_path / "estimator.joblib", tmp_path / name],
+            env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000", "PYTHONHASHSEED": seed},
+            check=True,
+        )
+    names = {path.name for path in (tmp_path / "one").iterdir()}
+    assert names >= {"model.onnx", "gate.onnx", "expert_2.onnx", "manifest.json", "README.md"}
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    manifest = bundle.read(tmp_path / "one")
+    assert manifest.created == "2023-11-14T22:13:20Z"
 
 
 def test_manifest(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, n_experts=2, early_stopping=True)
-    export(estimator, tmp_path / "new" / "folder")
+    export(estimator, tmp_path / "new" / "folder", notes="For the trial of May.")
     document = json.loads((tmp_path / "new/folder/manifest.json").read_text())
     assert document["schema_version"] == bundle.SCHEMA_VERSION
     assert document["task"] == "classification"
@@ -483,7 +496,12 @@ def test_manifest(array, fit_classifier, tmp_path):
     assert_allclose(document["expert_usage"], estimator.expert_usage_)
     assert document["validation_scores"] == pytest.approx(estimator.validation_scores_)
     assert document["classes"]["values"] == ["bad", "fair", "good"]
+    assert document["notes"] == "For the trial of May."
+    assert document["versions"].keys() >= {"skmode", "onnx", "onnxruntime", "torch"}
     assert [column["name"] for column in document["columns"]] == [f"x{i}" for i in range(5)]
+    for name, limit in (("minimum", np.nanmin), ("maximum", np.nanmax)):
+        ranges = [column[name] for column in document["columns"]]
+        assert_allclose(ranges, limit(array, axis=0), rtol=1e-6)
     for name, entry in document["files"].items():
         data = (tmp_path / "new/folder" / name).read_bytes()
         assert entry == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
