@@ -52,7 +52,25 @@ def check_opset(container: Any, name: str) -> None:
     ValueError
         If the opset is too low.
     """
-    opset = main_opset(container.target_opset_all)
+    check_target_opset(container.target_opset_all, name)
+
+
+def check_target_opset(target: Any, name: str) -> None:
+    """Refuse a target opset that lacks what the graphs need.
+
+    Parameters
+    ----------
+    target : int, dict or None
+        As ``skl2onnx.to_onnx`` takes it.
+    name : str
+        What is to be converted.
+
+    Raises
+    ------
+    ValueError
+        If the opset is too low.
+    """
+    opset = main_opset(target)
     if opset < OPSET:
         raise ValueError(
             f"{name} needs opset {OPSET} or above, got target_opset={opset}: pass "
@@ -96,11 +114,28 @@ def insert(
         if any(attribute.HasField("g") for attribute in node.attribute):
             nodes += _delay(node, [*nodes, *graph.node])
         nodes.append(node)
-    container.nodes.extend(nodes)
+    for node in nodes:
+        _append(container, node)
     container.initializers.extend(graph.initializer)
     for opset in model.opset_import:
         container.node_domain_version_pair_sets.add((opset.domain, opset.version))
     return {output.name: f"{prefix}/{output.name}" for output in model.graph.output}
+
+
+def _append(container: Any, node: onnx.NodeProto) -> None:
+    """Add a node, unless `black_op` or `white_op` of skl2onnx forbids it."""
+    for operator in _operators(node):
+        container.check_white_black_list(operator)
+    container.nodes.append(node)
+
+
+def _operators(node: onnx.NodeProto) -> set[str]:
+    """Operators of a node and of its branches."""
+    names = {node.op_type}
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            names = names.union(*map(_operators, attribute.g.node))
+    return names
 
 
 def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
@@ -194,7 +229,7 @@ def add_node(
     """
     output: str = scope.get_unique_variable_name(operator.lower())
     name = scope.get_unique_operator_name(operator)
-    container.nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+    _append(container, helper.make_node(operator, inputs, [output], name=name, **attributes))
     container.node_domain_version_pair_sets.add(("", OPSET))
     return output
 
@@ -297,7 +332,7 @@ def give(container: Any, value: str, variable: Any) -> None:
     else:
         dtype = dtypes[type(variable.type)]
         node = helper.make_node("Cast", [value], [output], name=name, to=dtype)
-    container.nodes.append(node)
+    _append(container, node)
 
 
 def set_number_type(variable: Any, shape: list[Any]) -> None:

@@ -9,14 +9,7 @@ import numpy as np
 import skl2onnx
 from onnx import TensorProto
 from skl2onnx._parse import _apply_zipmap
-from skl2onnx.common.data_types import (
-    BooleanTensorType,
-    DoubleTensorType,
-    FloatTensorType,
-    Int32TensorType,
-    Int64TensorType,
-    StringTensorType,
-)
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
@@ -33,18 +26,13 @@ from skmode.onnx._containers import (
 )
 from skmode.onnx._ensembles import register_ensembles
 from skmode.onnx._models import build_model
+from skmode.onnx._numbers import NUMBERS, is_float32
+from skmode.onnx._registry import register_estimators
 from skmode.onnx._repairs import register_repairs
 from skmode.onnx._source import Source, on_array, read_estimator
 from skmode.onnx._trunk import ARRAY_INPUT, ELEMENT_TYPES
 
 ROUTINGS = ["top_expert", "mixture"]
-NUMBERS = (
-    BooleanTensorType,
-    DoubleTensorType,
-    FloatTensorType,
-    Int32TensorType,
-    Int64TensorType,
-)
 
 
 def register_converters() -> None:
@@ -62,16 +50,28 @@ def register_converters() -> None:
       says, so that the graph answers as the estimator does;
     - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
 
+    The options belong to the estimator, or its class, and not to what holds it; ``zipmap`` and
+    ``output_class_labels`` of a Pipeline, a search or a FrozenEstimator reach it.
+
     The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the
-    types of the inputs off the first row of X, so let that be one without missing strings. In the
-    graph a missing string is ``""``.
+    types of the inputs off the first row of X, so let that be one without missing strings, or
+    pass ``initial_types=[("age", FloatTensorType([None, 1])), ("city", StringTensorType([None,
+    1]))]``. In the graph a missing string is ``""``, be it None or NaN in Python; of a step that
+    tells these two apart, such as a SimpleImputer for NaN on a column with None, the graph answers
+    as for NaN.
 
     skl2onnx itself refuses, or answers otherwise than scikit-learn, where a table has missing
-    strings or columns of several number types, and where calibration is isotonic. The
-    registration therefore also replaces its converters of ColumnTransformer, StandardScaler,
+    strings or columns of several number types, and where calibration is isotonic. In a model that
+    holds one of the estimators, other converters of ColumnTransformer, StandardScaler,
     SimpleImputer, OneHotEncoder, OrdinalEncoder, CalibratedClassifierCV, VotingClassifier and
-    VotingRegressor, and adds one of FrozenEstimator. Below opset 18 its own remain in use. Where
-    an encoder has ``handle_unknown="error"``, the runtime stops at an unseen category.
+    VotingRegressor therefore stand in for its own. They compute numbers in float64, whatever
+    option ``div`` says. Everything else is converted as without this package, except that a
+    FrozenEstimator, which skl2onnx does not know, now has a converter. Where an encoder has
+    ``handle_unknown="error"``, the runtime stops at an unseen category.
+
+    Not converted are calibration with ``method="temperature"``, calibration by the decision
+    function of an estimator in a Pipeline or a search, FixedThresholdClassifier and
+    TunedThresholdClassifierCV.
     """
     options: dict[str, list[Any]] = {
         "zipmap": [True, False, "columns"],
@@ -95,6 +95,7 @@ def register_converters() -> None:
         parser=_parse_regressor,
         options={"routing": ROUTINGS},
     )
+    register_estimators(MoDEClassifier, MoDERegressor)
     register_repairs()
     register_ensembles()
 
@@ -202,12 +203,12 @@ def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str
 def _check_type(name: str, column: Any, variable: Any) -> None:
     strings = column.dtype == "string"
     if isinstance(variable.type, StringTensorType if strings else NUMBERS):
-        coarse = column.dtype == "float64" and isinstance(variable.type, FloatTensorType)
+        coarse = column.dtype == "float64" and is_float32(variable)
         if not coarse or np.array_equal(column.categories, np.float32(column.categories)):
             return
     raise TypeError(
         f"Column {column.name!r} of {name} must be of type {column.dtype}, as in training, got "
         f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx one input per "
-        "column (X as a DataFrame), and let no step before the estimator put strings and numbers "
-        "into one array."
+        "column (X as a DataFrame whose first row lacks no string, or their initial_types), and "
+        "let no step before the estimator put strings and numbers into one array."
     )

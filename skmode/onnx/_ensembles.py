@@ -1,11 +1,12 @@
 """Converters of models around an estimator, where skl2onnx refuses them or answers otherwise than
-scikit-learn: calibration, voting, FrozenEstimator.
+scikit-learn: calibration, voting, FrozenEstimator, and dicts of probabilities.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,22 @@ from skl2onnx.common.data_types import (
     Int64TensorType,
     StringTensorType,
 )
+from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
 
 from skmode.onnx._builder import GraphBuilder
 from skmode.onnx._containers import class_labels, give, insert, set_number_type
-from skmode.onnx._repairs import original_converter, replace_converter
+from skmode.onnx._registry import (
+    holds,
+    original_converter,
+    original_shapes,
+    refuse_routing,
+    replace_converter,
+)
 
 _registered: list[bool] = []
 
@@ -40,20 +50,51 @@ def register_ensembles() -> None:
         CalibratedClassifierCV,
         _infer_calibrated,
         _convert_calibrated,
+        # Their decision functions are out of skl2onnx's reach, which would go on without.
+        wanted=lambda model: holds(model.calibrated_classifiers_, FrozenEstimator),
     )
     for alias, model in (
         ("SklearnVotingClassifier", VotingClassifier),
         ("SklearnVotingRegressor", VotingRegressor),
     ):
         replace_converter(alias, model, get_shape_calculator(alias), _convert_voting)
-    skl2onnx.update_registered_converter(
-        FrozenEstimator,
-        "SkmodeFrozenEstimator",
-        _infer_frozen,
-        _convert_frozen,
-        parser=_parse_frozen,
-        options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
+    replace_converter("SklearnZipMap", type(None), _infer_zip_map, _convert_zip_map)
+    if FrozenEstimator not in sklearn_operator_name_map:
+        skl2onnx.update_registered_converter(
+            FrozenEstimator,
+            "SkmodeFrozenEstimator",
+            _infer_frozen,
+            _convert_frozen,
+            parser=_parse_frozen,
+            options={
+                "zipmap": [True, False, "columns"],
+                "nocl": [True, False],
+                "output_class_labels": [False, True],
+                "raw_scores": [True, False],
+            },
+        )
+
+
+def _infer_zip_map(operator: Any) -> None:
+    """As skl2onnx, but with float32 as the only type that values of a ZipMap can have."""
+    original_shapes(operator.type)(operator)
+    element = operator.outputs[-1].type.element_type
+    element.value_type = FloatTensorType([])
+
+
+def _convert_zip_map(scope: Any, operator: Any, container: Any) -> None:
+    """skl2onnx hands it the float64 probabilities of a float64 table, which ONNX forbids."""
+    probabilities = operator.inputs[-1].full_name
+    name = scope.get_unique_variable_name(f"{probabilities}_float32")
+    node_name = scope.get_unique_operator_name("Cast")
+    container.add_node("Cast", [probabilities], [name], name=node_name, to=TensorProto.FLOAT)
+    labels = ("classlabels_int64s", "classlabels_strings")
+    stand_in = SimpleNamespace(
+        inputs=[*operator.inputs[:-1], SimpleNamespace(full_name=name)],
+        outputs=operator.outputs,
+        **{key: getattr(operator, key) for key in labels if hasattr(operator, key)},
     )
+    original_converter(operator.type)(scope, stand_in, container)
 
 
 def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
@@ -61,6 +102,11 @@ def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
     the default of `flatten_transform`, which concerns `transform` alone."""
     model = copy.copy(operator.raw_operator)
     if isinstance(model, VotingClassifier):
+        if _has_nocl(operator):  # skl2onnx would not see it on the copy
+            raise NotImplementedError(
+                "Option nocl must be False for a VotingClassifier, got True: convert it without, "
+                "and look up the positions of the labels in classes_."
+            )
         model.flatten_transform = False
     if model.weights is not None:
         model.weights = np.asarray(model._weights_not_none)
@@ -69,8 +115,13 @@ def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
     original_converter(alias)(scope, patched, container)
 
 
+def _has_nocl(operator: Any) -> bool:
+    model = operator.raw_operator
+    return bool(operator.scope_inst.get_options(model, {"nocl": False})["nocl"])
+
+
 def _infer_calibrated(operator: Any) -> None:
-    labels = class_labels(operator.raw_operator)
+    labels = class_labels(operator.raw_operator, _has_nocl(operator))
     n_rows = operator.inputs[0].get_first_dimension()
     kind = StringTensorType if labels.dtype.kind == "O" else Int64TensorType
     operator.outputs[0].set_type(kind([n_rows]))
@@ -82,11 +133,8 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     model = operator.raw_operator
     fitted = model.calibrated_classifiers_
     if any(hasattr(part.estimator, "decision_function") for part in fitted):
-        if any(part.method != "sigmoid" for part in fitted):
-            raise NotImplementedError(
-                "Calibration of an estimator with a decision function must be sigmoid, got "
-                f"method={model.method!r}, of which skl2onnx has no right form."
-            )
+        for part in fitted:
+            _check_decision_function(part, container)
         original_converter(operator.type)(scope, operator, container)
         return
     graph = GraphBuilder()
@@ -101,15 +149,37 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     count = graph.constant(len(answers), "count", np.float64)
     mean = graph.add("Div", [total, count], "probabilities")
     index = graph.add("ArgMax", [mean], "index", axis=1, keepdims=0)
-    labels = graph.add_weight(class_labels(model), "classes")
-    label = graph.add("Gather", [labels, index], "label")
-    strings = class_labels(model).dtype.kind == "O"
+    classes = class_labels(model, _has_nocl(operator))
+    label = graph.add("Gather", [graph.add_weight(classes, "classes"), index], "label")
+    strings = classes.dtype.kind == "O"
     graph.add_output(label, TensorProto.STRING if strings else TensorProto.INT64, ["n"])
     graph.add_output(mean, TensorProto.DOUBLE, ["n", len(model.classes_)])
     proto = graph.to_model("CalibratedClassifierCV", {})
     results = insert(scope, container, proto, inputs, "CalibratedClassifierCV")
     for output, variable in zip((label, mean), operator.outputs, strict=True):
         give(container, results[output], variable)
+
+
+def _check_decision_function(part: Any, container: Any) -> None:
+    """Refuse what skl2onnx would calibrate in another way than scikit-learn."""
+    estimator = _unfreeze(part.estimator)
+    if part.method != "sigmoid":
+        raise NotImplementedError(
+            "Calibration of an estimator with a decision function must be sigmoid to be converted, "
+            f'got method={part.method!r}: fit with method="sigmoid".'
+        )
+    name = type(estimator).__name__
+    if isinstance(estimator, Pipeline | BaseSearchCV):
+        raise NotImplementedError(
+            f"Calibration in a {name} must be of probabilities, got an estimator with a decision "
+            "function: calibrate that estimator itself, the steps before it outside of the "
+            "calibration."
+        )
+    if not container.has_options(estimator, "raw_scores"):
+        raise NotImplementedError(
+            "Calibration needs an estimator whose decision function skl2onnx converts, got "
+            f"{name}: choose one with option raw_scores, or one without decision_function."
+        )
 
 
 def _declare_probabilities(scope: Any, operator: Any, estimator: Any) -> str:
@@ -137,15 +207,15 @@ def _alias(estimator: Any) -> str:
 def _emit_calibration(graph: GraphBuilder, part: Any, value: str) -> str:
     """What one fitted classifier and its calibrators answer, in float64."""
     n_classes = len(part.classes)
-    if not np.array_equal(part.estimator.classes_, part.classes):
-        raise NotImplementedError(
-            "Each fold must hold rows of all classes, got one with "
-            f"{np.asarray(part.estimator.classes_).tolist()}: use fewer folds."
-        )
     if part.method not in ("sigmoid", "isotonic"):
         raise NotImplementedError(
             f'method must be "sigmoid" or "isotonic" to be converted, got {part.method!r}: choose '
             "one of them."
+        )
+    if not np.array_equal(part.estimator.classes_, part.classes):
+        raise NotImplementedError(
+            "Each fold must hold rows of all classes, got one with "
+            f"{np.asarray(part.estimator.classes_).tolist()}: use fewer folds."
         )
     positions = [1] if n_classes == 2 else range(n_classes)
     emit = _emit_sigmoid if part.method == "sigmoid" else _emit_isotonic
@@ -204,6 +274,7 @@ def _emit_isotonic(graph: GraphBuilder, calibrator: Any, value: str) -> str:
 
 def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
     """A frozen estimator is the estimator itself."""
+    refuse_routing(scope, model)
     options = scope.get_options(model)
     if options:
         scope.add_options(id(model.estimator), options)
@@ -211,17 +282,52 @@ def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
 
 
 def _infer_frozen(operator: Any) -> None:
+    """Types of what another model reads; skl2onnx does not infer those of a Pipeline."""
     estimator = operator.raw_operator.estimator
-    alias = _alias(estimator)
-    get_shape_calculator(alias)(operator.new_raw_operator(estimator, alias))
+    n_rows = operator.inputs[0].get_first_dimension()
+    if not is_classifier(estimator):
+        set_number_type(operator.outputs[0], [n_rows, None])
+        return
+    labels = class_labels(estimator)
+    kind = StringTensorType if labels.dtype.kind == "O" else Int64TensorType
+    operator.outputs[0].set_type(kind([n_rows]))
+    set_number_type(operator.outputs[1], [n_rows, len(labels)])
 
 
 def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
-    estimator = operator.raw_operator.estimator
-    nested = scope.declare_local_operator(_alias(estimator), estimator)
+    model = operator.raw_operator
+    if is_classifier(model):
+        _pass_raw_scores(scope, container, model)
+    nested = scope.declare_local_operator(_alias(model.estimator), model.estimator)
     nested.inputs = operator.inputs
     for output in operator.outputs:
-        kind = type(output.type)()
-        variable = scope.declare_local_variable(output.raw_name, kind)
+        variable = scope.declare_local_variable(output.raw_name, type(output.type)())
         nested.outputs.append(variable)
         give(container, variable.full_name, output)
+
+
+def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
+    """Let the estimator give its decision function where another model wants that."""
+    estimator = _unfreeze(model)
+    name = type(estimator).__name__
+    if container.get_options(model, {"raw_scores": False})["raw_scores"]:
+        deaf = isinstance(estimator, Pipeline | BaseSearchCV)
+        if deaf or not container.has_options(estimator, "raw_scores"):
+            raise NotImplementedError(
+                "A decision function must be that of an estimator with option raw_scores of "
+                f"skl2onnx to be converted, got a FrozenEstimator of a {name}: freeze such an "
+                "estimator, or let the other model read predict_proba."
+            )
+        for options in (scope, container):
+            options.add_options(id(model.estimator), {"raw_scores": True})
+    elif not hasattr(estimator, "predict_proba"):
+        raise NotImplementedError(
+            "A FrozenEstimator in another model must have probabilities to be converted, got one "
+            f"of a {name}: use a classifier with predict_proba."
+        )
+
+
+def _unfreeze(model: Any) -> Any:
+    while isinstance(model, FrozenEstimator):
+        model = model.estimator
+    return model

@@ -107,8 +107,10 @@ def export(
     -----
     Inputs of ``model.onnx``: after training on a table, one input `(n, 1)` per column, called as
     the column (with ``_input`` appended if that is the name of an output): float32 numbers with
-    NaN for missing ones, strings with ``""`` for missing ones, or float64 where the categories
-    are numbers. After training on an array, one float32 input ``X``, or, if it had string
+    NaN for missing ones, strings with ``""`` for missing ones, be they None or NaN, or float64
+    where the categories are numbers. In front of the steps of a Pipeline all numbers are float64,
+    except for the float32 columns of a table. After training on an array, one float32 input ``X``,
+    or, if it had string
     categories, one input per column, ``x0``, ``x1`` and so on.
 
     Outputs: ``label`` `(n,)` and ``probabilities`` `(n, n_classes)` of a classifier, ``variable``
@@ -165,18 +167,31 @@ def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: A
         raise ValueError(
             f'quantize must be None or "dynamic", got {quantize!r}: choose one of them.'
         )
+    if X is not None:
+        _check_rows(X)
     if quantize is not None and X is None:
         raise ValueError(
             f"quantize={quantize!r} needs rows to compare answers on, got X=None: pass some "
             "hundred rows like those of training as X."
         )
-    if not isinstance(tolerance, int | float | np.number) or not tolerance >= 0:
+    is_number = isinstance(tolerance, int | float | np.number) and not isinstance(tolerance, bool)
+    if not is_number or not tolerance >= 0:
         raise ValueError(
             f"tolerance must be a number of at least 0, got {tolerance!r}: 0.02 lets 2 % of the "
             "labels change."
         )
     if not isinstance(notes, str):
         raise TypeError(f"notes must be a str, got {notes!r}: pass text.")
+
+
+def _check_rows(X: Any) -> None:
+    if isinstance(X, str | bytes | dict) or not (hasattr(X, "shape") or hasattr(X, "__len__")):
+        raise TypeError(
+            "X must be a table or an array of shape (n_samples, n_features), got "
+            f"{type(X).__name__}: pass the training table."
+        )
+    if (X.shape[0] if getattr(X, "shape", ()) else len(X)) == 0:
+        raise ValueError("X must have rows, got 0: pass the training table, or some rows of it.")
 
 
 def _files(source: Source, manifest: bundle.Manifest) -> dict[str, bytes]:

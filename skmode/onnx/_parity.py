@@ -42,6 +42,9 @@ class Differences:
         Largest absolute difference of a probability, or of a value in these standard deviations.
     worst : int
         The row in which it lies.
+    by_rounding : bool
+        Whether the model itself answers otherwise for rows that are rounded to float32, as the
+        bundle reads those of an array.
     """
 
     n_rows: int
@@ -50,6 +53,7 @@ class Differences:
     mean: float
     largest: float
     worst: int
+    by_rounding: bool = False
 
 
 def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
@@ -70,6 +74,11 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     -------
     Differences
         How far they are from each other. Rows between two experts are left out.
+
+    Raises
+    ------
+    ValueError
+        If the runtime stops.
     """
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
     X = _safe_indexing(X, rows)
@@ -78,14 +87,13 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     between = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
         between = _margin(last.gate_proba(features)) < TIE
-    answers = skmode_deploy.load(bundle).predict_full(X)
+    answers = _answer(bundle, X, steps)
     reference = copy.copy(last).set_params(inference=routing)
+    expected = _expect(reference, features)
     if answers.probabilities is None:
-        expected = np.asarray(reference.predict(features)).reshape(len(rows), -1)
         errors = np.abs(answers.value.reshape(expected.shape) - expected) / last.target_scale_
         other = clear = np.zeros(len(rows), dtype=bool)
     else:
-        expected = reference.predict_proba(features)
         errors = np.abs(answers.probabilities - expected)
         other = np.asarray(answers.value != last.classes_[expected.argmax(axis=1)])
         clear = other & ~between & (_margin(expected) > 2 * TOLERANCE)
@@ -99,7 +107,46 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
         mean=float(mean),
         largest=float(errors[worst].max()),
         worst=int(rows[worst]),
+        by_rounding=not errors[worst].max() <= TOLERANCE
+        and _depends_on_rounding(reference, steps, X, expected, ~between),
     )
+
+
+def _answer(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy.Prediction:
+    try:
+        return skmode_deploy.load(bundle).predict_full(X)
+    except (TypeError, ValueError):  # of skmode_deploy
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
+        names = f" ({name_steps(Pipeline(steps))})" if steps else ""
+        raise ValueError(
+            "The bundle must answer on the rows of X, got an error of onnxruntime: "
+            f"{reason}. Replace a step before the estimator{names}, or leave its work to the "
+            "estimator."
+        ) from error
+
+
+def _expect(estimator: Any, features: Any) -> NDArray[Any]:
+    if hasattr(estimator, "predict_proba"):
+        return np.asarray(estimator.predict_proba(features))
+    return np.asarray(estimator.predict(features)).reshape(len(features), -1)
+
+
+def _depends_on_rounding(
+    estimator: Any,
+    steps: list[tuple[str, Any]],
+    X: Any,
+    expected: NDArray[Any],
+    rows: NDArray[np.bool_],
+) -> bool:
+    """Whether answers on an array change by more than the tolerance if it is rounded."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
+        return False
+    rounded = X.astype(np.float32).astype(np.float64)
+    answers = _expect(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
+    differences = np.abs(answers - expected)[rows] / getattr(estimator, "target_scale_", 1)
+    return not differences.max(initial=0) <= TOLERANCE
 
 
 def _margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,12 +201,19 @@ def check_answers(differences: Differences, model: Any) -> None:
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
     steps, _ = split_model(model)
-    what = (
-        "a step before the estimator is converted otherwise than scikit-learn computes it "
-        f"({name_steps(Pipeline(steps))}); replace it, or leave its work to the estimator."
-        if steps
-        else "X has numbers that do not fit into float32; scale them before fit."
-    )
+    if differences.by_rounding:
+        what = (
+            "its input is float32, too coarse for the numbers of this array; subtract a constant "
+            "from them or scale them before fit, or fit on a DataFrame, whose numbers stay "
+            "float64 in front of a Pipeline."
+        )
+    elif steps:
+        what = (
+            "a step before the estimator is converted otherwise than scikit-learn computes it "
+            f"({name_steps(Pipeline(steps))}); replace it, or leave its work to the estimator."
+        )
+    else:
+        what = "X has numbers that do not fit into float32; scale them before fit."
     raise ValueError(
         f"The bundle must answer as the model does within {TOLERANCE:g}, got a difference of "
         f"{differences.largest:.3g} in row {differences.worst} of X and other labels in "

@@ -6,8 +6,8 @@
 - describes the raw columns for the manifest (`columns`, `one_input_per_column`, `from_table`),
 - declares the inputs of a graph and computes what the estimator reads (`emit`).
 
-:func:`attach` puts both together again, and :func:`check_answers` compares the finished model with
-the pipeline on rows of X.
+:func:`attach` puts both together again. :mod:`skmode.onnx._parity` compares the finished bundle
+with the pipeline.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from onnx import TensorProto
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection._search import BaseSearchCV
@@ -34,6 +35,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmode.onnx._builder import ML_OPSET, OPSET, GraphBuilder
+from skmode.onnx._registry import holds, holds_estimator, steps_of_a_bundle
 from skmode.onnx._source import OUTPUTS, Source, on_array
 from skmode.onnx._trunk import ARRAY_INPUT, emit_column_inputs
 from skmode_deploy import bundle
@@ -48,7 +50,7 @@ class Preprocessing:
     Attributes
     ----------
     graph : onnx.GraphProto
-        Their graph; its inputs are the columns in order, or the array.
+        Their graph; its inputs are the columns in order, or one array of all of them.
     dtype : int
         Element type of its numbers, of ``onnx.TensorProto``.
     columns : tuple of skmode_deploy.bundle.Column
@@ -89,6 +91,8 @@ class Preprocessing:
                 value = graph.add("Cast", [value], f"{PREFIX}/{value}", to=self.dtype)
             casted.append(value)
         names = [value.name for value in self.graph.input]
+        if len(names) < len(casted):
+            casted = [graph.add("Concat", casted, f"{PREFIX}/numbers", axis=1)]
         outputs = graph.inline(self.graph, dict(zip(names, casted, strict=True)), PREFIX)
         (value,) = outputs.values()
         return graph.add("Cast", [value], f"{PREFIX}/features", to=TensorProto.FLOAT)
@@ -122,8 +126,14 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
     NotImplementedError
         If a step has no ONNX form.
     """
+    if isinstance(estimator, type):
+        raise TypeError(
+            f"estimator must be a fitted object, got the class {estimator.__name__}: pass "
+            f"{estimator.__name__}(...).fit(X, y)."
+        )
     steps, last = split_model(estimator)
-    if hasattr(last, "estimators_") or hasattr(last, "calibrated_classifiers_"):
+    parts = hasattr(last, "estimators_") or hasattr(last, "calibrated_classifiers_")
+    if parts and holds_estimator(last):
         raise TypeError(
             "A bundle holds one MoDEClassifier or MoDERegressor, got a "
             f"{type(last).__name__}, which holds several: convert it with "
@@ -214,25 +224,17 @@ def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
 def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
     columns, from_table = _read_columns(X)
     _check_names(steps, columns, from_table)
-    apart = from_table
-    error: Exception | None = None
+    errors: list[Exception] = []
     # Some converters of skl2onnx know float32 only.
     for kind, dtype in (
         (DoubleTensorType, TensorProto.DOUBLE),
         (FloatTensorType, TensorProto.FLOAT),
     ):
-        types = (
-            [
-                (column.name, (StringTensorType if column.dtype == "string" else kind)([None, 1]))
-                for column in columns
-            ]
-            if apart
-            else [(ARRAY_INPUT, kind([None, len(columns)]))]
-        )
         try:
-            graph = _convert(steps, types)
-        except Exception as failure:
-            error = error or failure
+            with steps_of_a_bundle(float32_input=not from_table):
+                graph = _convert(steps, _input_types(steps, columns, from_table, kind))
+        except Exception as error:
+            errors.append(error)
             continue
         if graph.output[0].type.tensor_type.elem_type == TensorProto.STRING:
             raise TypeError(
@@ -240,13 +242,30 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
                 "columns that they pass on: encode these too, or leave the whole table to the "
                 "estimator, which takes raw numbers, strings and missing values."
             )
-        return Preprocessing(graph, dtype, columns, apart, from_table)
+        return Preprocessing(graph, dtype, columns, from_table, from_table)
+    reasons = dict.fromkeys(map(_shorten, errors))
     raise NotImplementedError(
         "Each step before the estimator must be one that skl2onnx converts, got "
-        f"{name_steps(steps)}: {_shorten(error)}. Replace it, register a converter with "
-        "skl2onnx.update_registered_converter, or leave the work to the estimator, which takes "
-        "raw numbers, strings and missing values."
-    ) from error
+        f"{name_steps(steps)}: {'; in float32: '.join(reasons)}. Replace it, register a converter "
+        "with skl2onnx.update_registered_converter, or leave the work to the estimator, which "
+        "takes raw numbers, strings and missing values."
+    ) from errors[0]
+
+
+def _input_types(
+    steps: Pipeline, columns: Sequence[bundle.Column], from_table: bool, kind: Any
+) -> list[tuple[str, Any]]:
+    """What the graph of the steps reads.
+
+    Most converters of skl2onnx want one array, but a ColumnTransformer may look for names.
+    """
+    strings = any(column.dtype == "string" for column in columns)
+    if from_table and (strings or holds(steps, ColumnTransformer)):
+        return [
+            (column.name, (StringTensorType if column.dtype == "string" else kind)([None, 1]))
+            for column in columns
+        ]
+    return [(ARRAY_INPUT, kind([None, len(columns)]))]
 
 
 def _convert(steps: Pipeline, types: list[tuple[str, Any]]) -> onnx.GraphProto:
@@ -333,6 +352,11 @@ def _read_columns(X: Any) -> tuple[tuple[bundle.Column, ...], bool]:
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         names = [str(name) for name in frame.columns]
+        if "" in names:
+            raise ValueError(
+                "Columns of a table for a Pipeline must have names, got '' for column "
+                f"{names.index('')}: rename it before fit."
+            )
         taken = {"", *OUTPUTS}
         columns = []
         for name, values in zip(names, frame.iter_columns(), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -14,10 +14,12 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
-from skmode.onnx._builder import GraphBuilder
 from skmode.onnx._experts import build_experts
 from skmode.onnx._trunk import ARRAY_INPUT
 from skmode_deploy import bundle
+
+if TYPE_CHECKING:
+    from skmode.onnx._pipeline import Preprocessing
 
 # Names that the outputs of model.onnx and gate.onnx have; no input may be called so.
 OUTPUTS = (
@@ -32,25 +34,6 @@ OUTPUTS = (
 
 # Largest step between float32 numbers near the mean target, in its standard deviations.
 COARSEST_TARGET_STEP = 1e-3
-
-
-class Preprocessing(Protocol):
-    """What comes before the estimator; see :class:`skmode.onnx._pipeline.PipelineSteps`."""
-
-    @property
-    def columns(self) -> tuple[bundle.Column, ...]:
-        """The raw columns."""
-
-    @property
-    def one_input_per_column(self) -> bool:
-        """Whether each of them is an input of its own."""
-
-    @property
-    def from_table(self) -> bool:
-        """Whether they are columns of a table."""
-
-    def emit(self, graph: GraphBuilder) -> str:
-        """Declare the inputs, and compute the columns of the estimator side by side."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +73,8 @@ def read_estimator(estimator: Any) -> Source:
                 "call fit before export."
             )
         raise TypeError(
-            f"estimator must be a MoDEClassifier or a MoDERegressor, got {name}: pass the "
-            "estimator itself, for a search its best_estimator_, for a Pipeline its last step."
+            f"estimator must be a MoDEClassifier or a MoDERegressor, got {name}: pass one, "
+            "a Pipeline that ends with one, or a search over one or the other."
         )
     mixture = estimator.net_.module_
     encoder = estimator.encoder_
@@ -166,8 +149,8 @@ def check_target(source: Source) -> None:
             "Answers are float32, whose steps near the mean target must be at most "
             f"{COARSEST_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
             f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
-            f"{source.target_scale[worst]:g}): subtract a constant from y before fit, for example "
-            "with TransformedTargetRegressor, and add it to the answers.",
+            f"{source.target_scale[worst]:g}): subtract a constant from y before fit, and add it "
+            "to the answers.",
             UserWarning,
             stacklevel=3,
         )

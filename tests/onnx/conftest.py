@@ -69,3 +69,34 @@ def fit_regressor():
         return perturb(MoDERegressor(**defaults | {"random_state": 0} | params).fit(X, y))
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def split_real():
+    """Split a real table so that serving meets what training did not see.
+
+    The rarest category of each text column with three or more goes to the test rows alone, and one
+    string in twenty of either part is missing.
+    """
+
+    def split(X, y, n_train=500, n_test=1500):
+        rng = np.random.default_rng(0)
+        text = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
+        counts = {name: X[name].value_counts() for name in text}
+        rare = np.zeros(len(X), dtype=bool)
+        for name, count in counts.items():
+            count = count[count > 0]
+            if len(count) > 2:
+                rare |= (X[name] == count.index[-1]).to_numpy()
+        X = X.copy()
+        for name in text:
+            X.loc[rng.random(len(X)) < 0.05, name] = np.nan
+        order = rng.permutation(np.flatnonzero(~rare))
+        train, test = order[:n_train], np.concatenate([np.flatnonzero(rare), order[n_train:]])
+        test = test[:n_test]
+        unseen = [~X[c].iloc[test].isin(X[c].iloc[train]) & X[c].iloc[test].notna() for c in text]
+        assert sum(column.sum() for column in unseen) > 0
+        y = np.asarray(y)
+        return X.iloc[train], X.iloc[test], y[train], y[test]
+
+    return split

@@ -1,5 +1,9 @@
 """Conversion by skl2onnx of whatever holds an estimator."""
 
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -20,13 +24,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.svm import LinearSVC
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_rdatasets
 from skmode.onnx import register_converters
+from skmode.onnx._registry import steps_of_a_bundle
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -109,15 +115,15 @@ REAL = {
 
 
 @pytest.fixture(scope="module", params=list(REAL))
-def real(request):
+def real(request, split_real):
     """Training and other rows of a real table with missing values; some categories are new."""
     X, y = REAL[request.param]()
     y = np.asarray(y, dtype=np.float64 if request.param == "ames" else object).astype(
         np.float64 if request.param == "ames" else str
     )
-    X, X_test, y, _ = train_test_split(X, y, train_size=500, random_state=0)
+    X, X_test, y, _ = split_real(X, y)
     estimator = MoDERegressor if request.param == "ames" else MoDEClassifier
-    return estimator(**PARAMS), X, y, X_test[:1500]
+    return estimator(**PARAMS), X, y, X_test
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +300,22 @@ def test_classifiers_that_hold_some(flowers, model, inference, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_without_any_option_probabilities_are_dicts(flowers, model, dtype):
+    X, y = flowers
+    if isinstance(model, FrozenEstimator):
+        model.estimator.fit(X, y)
+    model.fit(X, y)
+    X = X.astype(dtype)
+    converted = skl2onnx.to_onnx(model, X[:1], target_opset=18).SerializeToString()
+    session = onnxruntime.InferenceSession(converted, providers=["CPUExecutionProvider"])
+    labels, dicts = session.run(None, {session.get_inputs()[0].name: X})
+    assert_array_equal(labels, model.predict(X))
+    answers = [[row[label] for label in model.classes_] for row in dicts]
+    assert_allclose(answers, model.predict_proba(X), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("model", REGRESSORS.values(), ids=REGRESSORS)
 def test_regressors_that_hold_some(flowers, model, dtype):
     X, _ = flowers
@@ -309,11 +331,127 @@ def test_isotonic_calibration_of_a_frozen_estimator(flowers, n_classes):
     assert_parity(model, X, atol=1e-3)
 
 
-def test_calibration_that_has_no_form(flowers):
+def soft_vote(model):
+    """A model that holds an estimator beside another one."""
+    return VotingClassifier([("mode", MoDEClassifier(**PARAMS)), ("other", model)], voting="soft")
+
+
+DECISIONS = {
+    "isotonic": (
+        lambda X, y: CalibratedClassifierCV(LogisticRegression(), method="isotonic"),
+        "must be sigmoid to be converted, got method='isotonic': fit with",
+    ),
+    "pipeline": (
+        lambda X, y: CalibratedClassifierCV(make_pipeline(StandardScaler(), LogisticRegression())),
+        "Calibration in a Pipeline must be of probabilities, got an estimator with a decision",
+    ),
+    "search": (
+        lambda X, y: CalibratedClassifierCV(GridSearchCV(LogisticRegression(), {"C": [1]}), cv=2),
+        "Calibration in a GridSearchCV must be of probabilities",
+    ),
+    "frozen": (
+        lambda X, y: CalibratedClassifierCV(
+            FrozenEstimator(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y))
+        ),
+        "Calibration in a Pipeline must be of probabilities",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DECISIONS)
+def test_calibration_that_has_no_form(flowers, case):
+    """skl2onnx would calibrate probabilities where scikit-learn takes the decision function."""
     X, y = flowers
-    model = CalibratedClassifierCV(LogisticRegression(), method="isotonic").fit(X, y)
-    with pytest.raises(NotImplementedError, match="must be sigmoid, got method='isotonic'"):
+    make, message = DECISIONS[case]
+    with pytest.raises(NotImplementedError, match=message):
+        convert(soft_vote(make(X, y)).fit(X, y), X)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("model", [LogisticRegression(), LinearSVC()])
+def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes):
+    X, y = flowers
+    y = np.minimum(y, n_classes - 1)
+    frozen = FrozenEstimator(model.fit(X, y))
+    calibrated = CalibratedClassifierCV(frozen).fit(X, y)
+    assert_parity(calibrated, X)
+    assert_parity(soft_vote(calibrated).fit(X, y), X)
+    if n_classes == 2 and isinstance(model, LinearSVC):
+        return  # skl2onnx cannot stack the one column of its decision function, frozen or not
+    parts = [("frozen", frozen), ("mode", MoDEClassifier(**PARAMS))]
+    assert_parity(StackingClassifier(parts, cv=2).fit(X, y), X)
+
+
+def test_decision_function_that_is_out_of_reach(flowers):
+    X, y = flowers
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
+    model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
+    with pytest.raises(NotImplementedError, match="in a Pipeline must be of probabilities"):
         convert(model, X)
+    model = StackingClassifier(
+        [("a", FrozenEstimator(pipeline))], stack_method="decision_function", cv=2
+    ).fit(X, y)
+    with pytest.raises(NotImplementedError, match="got a FrozenEstimator of a Pipeline: freeze"):
+        convert(model, X)
+    model = soft_vote(FrozenEstimator(LinearSVC().fit(X, y))).set_params(voting="hard").fit(X, y)
+    with pytest.raises(NotImplementedError, match="must have probabilities .* one of a LinearSVC"):
+        convert(model, X)
+
+
+def test_calibration_by_a_decision_function(flowers):
+    X, y = flowers
+    assert_parity(soft_vote(CalibratedClassifierCV(LinearSVC(), cv=2)).fit(X, y), X)
+
+
+def test_calibration_by_temperature_has_no_form(flowers):
+    X, y = flowers
+    y = np.array(["few", "some", "many"])[y]
+    pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS))
+    if "temperature" not in CalibratedClassifierCV.__doc__:
+        pytest.skip("this scikit-learn knows no such method")
+    model = CalibratedClassifierCV(pipeline, method="temperature", cv=2).fit(X, y)
+    with pytest.raises(NotImplementedError, match="method must be .* got 'temperature': choose"):
+        convert(model, X)
+
+
+@pytest.mark.parametrize("names", [("few", "some", "many"), (3, 7, 9)])
+def test_frozen_pipeline_in_another_model(flowers, names):
+    X, y = flowers
+    y = np.array(names)[y]
+    pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS)).fit(X, y)
+    assert_parity(CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y), X)
+    assert_parity(soft_vote(FrozenEstimator(pipeline)).fit(X, y), X)
+
+
+def test_frozen_pipeline_of_a_regressor_in_another_model(flowers):
+    X, _ = flowers
+    pipeline = make_pipeline(StandardScaler(), MoDERegressor(**PARAMS)).fit(X, X[:, 0])
+    model = VotingRegressor([("a", FrozenEstimator(pipeline)), ("b", Ridge())]).fit(X, X[:, 0])
+    assert_parity(model, X)
+
+
+def test_positions_as_labels_of_ensembles(flowers):
+    X, y = flowers
+    y = np.array(["few", "some", "many"])[y]
+    model = CalibratedClassifierCV(MoDEClassifier(**PARAMS), cv=2).fit(X, y)
+    positions = run(convert(model, X, nocl=True), X)[0]
+    assert_array_equal(model.classes_[positions], model.predict(X))
+    with pytest.raises(NotImplementedError, match="nocl must be False for a VotingClassifier"):
+        convert(soft_vote(LogisticRegression()).fit(X, y), X, nocl=True)
+
+
+def test_routing_is_an_option_of_the_estimator(flowers):
+    X, y = flowers
+    pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS)).fit(X, y)
+    search = GridSearchCV(MoDEClassifier(**PARAMS), {"n_experts": [2]}, cv=2).fit(X, y)
+    for model in (pipeline, search, FrozenEstimator(pipeline)):
+        options = {id(model): {"zipmap": False, "routing": "mixture"}}
+        with pytest.raises(ValueError, match="routing must be given for the estimator itself, got"):
+            skl2onnx.to_onnx(model, X[:1], options=options, target_opset=18)
+    options = {MoDEClassifier: {"zipmap": False, "routing": "mixture"}}
+    answers = run(skl2onnx.to_onnx(pipeline, X[:1], options=options, target_opset=18), X)
+    expected = pipeline.set_params(modeclassifier__inference="mixture").predict_proba(X)
+    assert_allclose(answers[1], expected, rtol=0, atol=1e-5)
 
 
 @pytest.fixture
@@ -339,7 +477,13 @@ def transform(step, X):
         kinds = skl2onnx.common.data_types
         kind = kinds.StringTensorType if strings else kinds.DoubleTensorType
         types.append((name, kind([None, 1])))
-    return run(skl2onnx.to_onnx(step, initial_types=types), X)[0]
+    return run(convert_step(step, initial_types=types), X)[0]
+
+
+def convert_step(step, *args, **params):
+    """Convert a step as in front of an estimator."""
+    with steps_of_a_bundle(float32_input=False):
+        return skl2onnx.to_onnx(step, *args, target_opset=18, **params)
 
 
 @pytest.mark.parametrize(
@@ -383,6 +527,56 @@ def test_categories_that_cannot_be_told_apart():
         transform(OneHotEncoder().fit(X), X)
 
 
+ENCODERS = [
+    OneHotEncoder(handle_unknown="ignore"),
+    OneHotEncoder(),
+    OrdinalEncoder(),
+    OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=9),
+]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_none_as_a_category(encoder):
+    """scikit-learn tells None from NaN, and pandas 3 makes the one the other."""
+    X = np.array([["x"], [None], ["y"]], dtype=object)
+    encoder.fit(X)
+    expected = encoder.transform(X)
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    assert_array_equal(transform(encoder, pd.DataFrame(X, columns=["x"], dtype=object)), expected)
+
+
+@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()])
+def test_integer_categories_beyond_float64(encoder):
+    X = np.array([[2**53], [2**53 + 1], [7]])
+    with pytest.raises(
+        NotImplementedError, match=r"smaller than 2\*\*53, .* got 9007199254740993: "
+    ):
+        convert_step(encoder.fit(X), X[:1])
+    X = np.array([[2**53 - 1], [2**53 - 2], [7]])
+    expected = encoder.fit_transform(X)
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    assert_array_equal(run(convert_step(encoder, X[:1]), X)[0], expected)
+
+
+@pytest.mark.parametrize("encoder", [OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder()])
+def test_categories_finer_than_the_input(encoder):
+    kinds = skl2onnx.common.data_types
+    X = pd.DataFrame({"a": [0.1, 0.2, 0.3], "b": [1, 2, 3]})
+    float32 = [("a", kinds.FloatTensorType([None, 1]))]
+    with pytest.raises(TypeError, match="are of type float64 .* got FloatTensorType from 'a'"):
+        convert_step(encoder.fit(X[["a"]]), initial_types=float32)
+    # Columns of several number types are cast before the steps.
+    steps = ColumnTransformer([("a", encoder, ["a"]), ("b", StandardScaler(), ["b"])]).fit(X)
+    types = [*float32, ("b", kinds.Int64TensorType([None, 1]))]
+    with pytest.raises(TypeError, match="are of type float64 .* got DoubleTensorType from 'a'"):
+        convert_step(steps, initial_types=types)
+    halves = pd.DataFrame({"a": [0.5, 0.25, 3]})
+    converted = convert_step(encoder.fit(halves), initial_types=float32)
+    expected = encoder.transform(halves)
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    assert_array_equal(run(converted, halves)[0], expected)
+
+
 @pytest.mark.parametrize(
     "imputer",
     [
@@ -398,7 +592,7 @@ def test_imputers_of_numbers(imputer):
     if np.isnan(imputer.missing_values):
         X[::3, 0], X[::7, 1], X[:, 2] = np.nan, np.nan, np.nan
     expected = imputer.fit_transform(X)
-    assert_allclose(run(skl2onnx.to_onnx(imputer, X[:1]), X)[0], expected)
+    assert_allclose(run(convert_step(imputer, X[:1]), X)[0], expected)
 
 
 def test_imputer_of_strings(shapes):
@@ -415,17 +609,17 @@ def test_columns_of_several_number_types(shapes):
     steps = ColumnTransformer(
         [("scaled", StandardScaler(), ["count", "number"]), ("rest", "passthrough", ["flag"])]
     ).fit(X)
-    assert_allclose(run(skl2onnx.to_onnx(steps, X[:1]), X)[0], steps.transform(X), rtol=1e-6)
+    assert_allclose(run(convert_step(steps, X[:1]), X)[0], steps.transform(X), rtol=1e-6)
 
 
 def test_steps_want_the_types_of_training(shapes):
     kinds = skl2onnx.common.data_types
     encoder = OneHotEncoder().fit(shapes[["text"]])
     with pytest.raises(TypeError, match="of type string and so must its input be, got Double"):
-        skl2onnx.to_onnx(encoder, initial_types=[("text", kinds.DoubleTensorType([None, 1]))])
+        convert_step(encoder, initial_types=[("text", kinds.DoubleTensorType([None, 1]))])
     scaler = StandardScaler().fit(shapes[["count"]])
     with pytest.raises(TypeError, match="must get numbers, got StringTensorType from 'count'"):
-        skl2onnx.to_onnx(scaler, initial_types=[("count", kinds.StringTensorType([None, 1]))])
+        convert_step(scaler, initial_types=[("count", kinds.StringTensorType([None, 1]))])
 
 
 def test_below_opset_18_other_models_convert_as_before(shapes):
@@ -433,3 +627,85 @@ def test_below_opset_18_other_models_convert_as_before(shapes):
     model = make_pipeline(StandardScaler(), Ridge()).fit(X, X["count"])
     converted = skl2onnx.to_onnx(model, X[:1], target_opset=15)
     assert {entry.domain: entry.version for entry in converted.opset_import}[""] == 15
+
+
+UNTOUCHED = {
+    "integers": lambda table: (
+        ColumnTransformer([("count", "passthrough", ["count"])]).fit(table[["count", "number"]]),
+        table[["count", "number"]],
+    ),
+    "constant": lambda table: (
+        SimpleImputer(strategy="constant").fit(table[["count"]]),
+        table[["count"]],
+    ),
+    "isotonic": lambda table: (
+        CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(
+            table[["number"]], table["flag"]
+        ),
+        table[["number"]],
+    ),
+    "pipeline": lambda table: (
+        make_pipeline(StandardScaler(), LogisticRegression()).fit(table[["number"]], table["flag"]),
+        table[["number"]],
+    ),
+    "voting": lambda table: (
+        VotingRegressor([("a", Ridge())]).fit(table[["number"]], table["count"]),
+        table[["number"]],
+    ),
+}
+
+WITHOUT_US = """
+import pickle, sys
+import skl2onnx
+models = pickle.load(open(sys.argv[1], "rb"))
+converted = {
+    name: skl2onnx.to_onnx(model, X[:1], target_opset=18).SerializeToString()
+    for name, (model, X) in models.items()
+}
+assert "skmode" not in sys.modules
+pickle.dump(converted, open(sys.argv[1], "wb"))
+"""
+
+
+def test_what_holds_no_estimator_converts_as_without_us(shapes, tmp_path):
+    models = {name: make(shapes) for name, make in UNTOUCHED.items()}
+    path = tmp_path / "models"
+    path.write_bytes(pickle.dumps(models))
+    subprocess.run([sys.executable, "-c", WITHOUT_US, str(path)], check=True)
+    for name, expected in pickle.loads(path.read_bytes()).items():
+        model, X = models[name]
+        # The order of its opsets is that of a set.
+        expected = onnx.load_from_string(expected)
+        assert skl2onnx.to_onnx(model, X[:1], target_opset=18).graph == expected.graph
+
+
+def test_forbidden_operators(flowers):
+    X, y = flowers
+    pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS)).fit(X, y)
+    for operator in ("Sub", "Softmax"):
+        with pytest.raises(RuntimeError, match=f"'{operator}' is black listed"):
+            skl2onnx.to_onnx(pipeline, X[:1], target_opset=18, black_op={operator})
+
+
+def test_small_integers(flowers):
+    X, y = flowers
+    X = pd.DataFrame({kind: X[:, i] for i, kind in enumerate(("Int8", "UInt8", "Int16", "UInt16"))})
+    X = X.round().clip(0, 100).astype({name: name.lower() for name in X})
+    model = MoDEClassifier(**PARAMS).fit(X, y)
+    kinds = skl2onnx.common.data_types
+    types = [(name, getattr(kinds, f"{name}TensorType")([None, 1])) for name in X]
+    options = {MoDEClassifier: {"zipmap": False}}
+    converted = skl2onnx.to_onnx(model, initial_types=types, target_opset=18, options=options)
+    session = onnxruntime.InferenceSession(converted.SerializeToString())
+    answers = session.run(None, {name: X[[name]].to_numpy() for name in X})
+    assert_allclose(answers[1], model.predict_proba(X), rtol=0, atol=1e-5)
+
+
+def test_opset_that_is_too_low_for_a_mixed_table(shapes):
+    steps = ColumnTransformer(
+        [("a", SimpleImputer(), ["count", "number"]), ("b", OneHotEncoder(), ["text"])]
+    )
+    X = shapes[["text", "number", "count"]]
+    pipeline = make_pipeline(steps, MoDEClassifier(**PARAMS)).fit(X, shapes["flag"])
+    with pytest.raises(ValueError, match="needs opset 18 or above, got target_opset=17: pass"):
+        skl2onnx.to_onnx(pipeline, X[:1], target_opset=17)

@@ -130,3 +130,19 @@ def test_one_expert(make, array, tmp_path):
     export(estimator, tmp_path)
     served = skmode_deploy.load(tmp_path)
     assert_allclose(served.predict(array), estimator.predict(array), rtol=1e-5, atol=1e-5)
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, in_features):
+        super().__init__()
+        self.inner = torch.nn.MultiheadAttention(in_features, 1, batch_first=True)
+
+    def forward(self, x):
+        return self.inner(x[:, None], x[:, None], x[:, None])[0][:, 0]
+
+
+def test_conversion_is_quiet(caplog, capfd):
+    graph = convert_module(Attention(4), 4)
+    assert len(graph.node) > 0
+    assert not [record for record in caplog.records if record.name.startswith("onnxscript")]
+    assert "Skipping" not in capfd.readouterr().err

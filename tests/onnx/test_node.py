@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skmode.onnx
 import skmode_deploy
-from skmode import MoDEClassifier
+from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_rdatasets, get_data_home
 
 SNIPPET = Path(__file__).parents[2] / "deploy" / "node"
@@ -78,6 +81,15 @@ def write(X, path):
     return path
 
 
+def with_unseen(X):
+    """Some strings of each column are ones that training did not see."""
+    X = X.copy()
+    for name in X.select_dtypes(exclude="number"):
+        X[name] = X[name].astype(object)
+        X.loc[X.index[::7], name] = "never seen"
+    return X
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 @pytest.mark.parametrize(
     ("load", "n_missing"),
@@ -93,7 +105,8 @@ def write(X, path):
 def test_real_mixed_tables(load, n_missing, suffix, ask_node, tmp_path):
     X, y = load()
     X, y = X.sample(frac=1, random_state=0), np.asarray(y.sample(frac=1, random_state=0))
-    X_test = X.iloc[-N_ROWS:]
+    X_test = with_unseen(X.iloc[-N_ROWS:])
+    assert (X_test == "never seen").any(axis=None)
     assert X_test.isna().to_numpy().sum() >= n_missing
     estimator = MoDEClassifier(
         n_experts=4, hidden_layer_sizes=(32,), max_epochs=3, inference="top_expert", random_state=0
@@ -106,6 +119,40 @@ def test_real_mixed_tables(load, n_missing, suffix, ask_node, tmp_path):
     served = skmode_deploy.load(tmp_path / "bundle").predict_full(X_test)
     assert result["expert"] == served.expert.tolist()
     assert_allclose(result["gate_probability"], served.gate_probability, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_pipelines(suffix, ask_node, tmp_path):
+    """Their numbers are float64."""
+    X, y = fetch_churn(return_X_y=True)
+    prepare = make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="number")),
+        (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number")),
+    )
+    estimator = MoDEClassifier(
+        n_experts=4, hidden_layer_sizes=(32,), max_epochs=3, inference="top_expert", random_state=0
+    )
+    pipeline = make_pipeline(prepare, estimator).fit(X[:-N_ROWS], y[:-N_ROWS])
+    skmode.onnx.export(pipeline, tmp_path / "bundle", X=X[:-N_ROWS])
+    manifest = skmode_deploy.bundle.read(tmp_path / "bundle")
+    assert {column.dtype for column in manifest.columns} == {"float64", "string"}
+    X_test = with_unseen(X.iloc[-N_ROWS:])
+    result = answers(ask_node(tmp_path / "bundle", write(X_test, tmp_path / f"rows{suffix}")))
+    assert result["prediction"] == pipeline.predict(X_test).tolist()
+    assert_allclose(result["probabilities"], pipeline.predict_proba(X_test), rtol=0, atol=1e-5)
+
+
+def test_pipelines_of_an_array(ask_node, tmp_path):
+    X = np.random.default_rng(0).normal(size=(200, 4))
+    estimator = MoDERegressor(
+        n_experts=2, hidden_layer_sizes=(8,), max_epochs=20, balance=0.1, inference="top_expert",
+        random_state=0,
+    )  # fmt: skip
+    pipeline = make_pipeline(StandardScaler(), estimator)
+    skmode.onnx.export(pipeline.fit(X, X[:, 0]), tmp_path / "bundle", X=X)
+    (tmp_path / "rows.json").write_text(json.dumps(X.tolist()))
+    result = answers(ask_node(tmp_path / "bundle", tmp_path / "rows.json"))
+    assert_allclose(result["prediction"], pipeline.predict(X), rtol=1e-5, atol=1e-5)
 
 
 def test_arrays_and_several_outputs(array, fit_regressor, ask_node, tmp_path):

