@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import tomllib
@@ -12,7 +13,17 @@ import pytest
 from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import ERROR_MSGS, Validator, validate
 
-PACKAGES = ["skmode", "skmode.nn", "skmode.onnx", "skmode.datasets", "skmode_deploy"]
+PACKAGES = [
+    "skmode",
+    "skmode.nn",
+    "skmode.onnx",
+    "skmode.datasets",
+    "skmode_deploy",
+    "skmode_deploy.bundle",
+    "skmode_deploy.errors",
+    "skmode_deploy.manifest",
+    "skmode_deploy.signing",
+]
 
 with Path(__file__).parents[1].joinpath("pyproject.toml").open("rb") as pyproject:
     LEFT_OUT = set(tomllib.load(pyproject)["tool"]["numpydoc_validation"]["checks"]) - {"all"}
@@ -49,20 +60,27 @@ def ours(cls: type) -> list[type]:
 
 
 def documented_elsewhere(name: str) -> set[str]:
-    """Return the checks that the conventions of torch and of named tuples take the place of."""
+    """Return the checks that conventions of torch, named tuples, dataclasses take the place of."""
     parent, _, last = name.rpartition(".")
     owner = Validator._load_obj(parent)
     cls = getattr(owner, last)
     if last == "forward" and inspect.isclass(owner):
         # A module's inputs and outputs stand under "Shape:" in its class.
         return {"PR01", "RT01"} if "Shape:" in (inspect.getdoc(owner) or "") else set()
-    if inspect.isclass(cls) and hasattr(cls, "_fields"):
-        # The fields of a named tuple stand under "Attributes".
-        fields = NumpyDocString(inspect.getdoc(cls))["Attributes"]
-        return {"PR01"} if [field.name for field in fields] == list(cls._fields) else set()
+    if inspect.isclass(cls) and (hasattr(cls, "_fields") or dataclasses.is_dataclass(cls)):
+        # The fields of named tuples and dataclasses stand under "Attributes".
+        described = NumpyDocString(inspect.getdoc(cls))["Attributes"]
+        names = [name for field in described for name in field.name.split(", ")]
+        return {"PR01"} if names == field_names(cls) else set()
     if inspect.isclass(cls) and not any("__init__" in vars(base) for base in ours(cls)):
         return {"PR01"}  # no parameters of its own
     return set()
+
+
+def field_names(cls: type) -> list[str]:
+    if dataclasses.is_dataclass(cls):
+        return [field.name for field in dataclasses.fields(cls)]
+    return list(cls._fields)  # type: ignore[attr-defined]
 
 
 def test_left_out_checks_exist():

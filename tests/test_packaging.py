@@ -12,10 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skmode.onnx
-import skmode_deploy
+import skmode_deploy.signing
 from skmode import MoDEClassifier, MoDERegressor
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +127,11 @@ def make_table():
 
 SMALL = {"n_experts": 3, "hidden_layer_sizes": (16,), "max_epochs": 2, "random_state": 0}
 SPARSE = {"gate": "sparse", "top_k": 2}
-# Estimator, its input, its labels or number of outputs, routing.
+PREPARE = make_column_transformer(
+    (make_pipeline(SimpleImputer(), StandardScaler()), ["age"]),
+    (OneHotEncoder(handle_unknown="ignore"), ["city"]),
+)
+# Estimator, its input, its labels or number of outputs, routing, other options of the export.
 KINDS = {
     "binary": (MoDEClassifier(**SMALL), make_table, ("no", "yes"), "top_expert"),
     "bools": (MoDEClassifier(**SMALL), make_table, (False, True), "top_expert"),
@@ -133,23 +143,46 @@ KINDS = {
     "mixture": (MoDEClassifier(**SMALL), make_table, ("a", "b", "c"), "mixture"),
     "sparse_mixture": (MoDERegressor(**SMALL, **SPARSE), make_array, 1, "mixture"),
     "modules": (MoDEClassifier(**SMALL, expert_module=Gated), make_array, (0, 1), "top_expert"),
-}
+    "pipeline": (
+        make_pipeline(PREPARE, MoDEClassifier(**SMALL)), make_table, ("no", "yes"), "top_expert",
+    ),
+    "quantized": (
+        MoDEClassifier(**SMALL), make_table, ("no", "yes"), "top_expert",
+        {"quantize": "dynamic", "tolerance": 0.5},
+    ),
+    # The environment has no model-signing: who does not ask for a signature needs none.
+    "signed": (MoDEClassifier(**SMALL), make_table, ("no", "yes"), "top_expert"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
     """A folder with a bundle of each kind and, beside it, its rows as JSON."""
     folder = tmp_path_factory.mktemp("bundles")
-    for name, (estimator, make_input, target, routing) in KINDS.items():
+    for name, (estimator, make_input, target, routing, *options) in KINDS.items():
         X = make_input()
         if isinstance(target, tuple):
             y = np.array(target)[np.arange(len(X)) % len(target)]
         else:
             y = np.random.default_rng(2).normal(size=(len(X), target)).squeeze()
-        skmode.onnx.export(estimator.fit(X, y), folder / name, routing=routing)
+        options = dict(*options)
+        skmode.onnx.export(estimator.fit(X, y), folder / name, X=X, routing=routing, **options)
         rows = X.tolist() if isinstance(X, np.ndarray) else to_json(X)
         (folder / f"{name}.json").write_text(json.dumps(rows))
+    sign(folder / "signed", folder / "private.pem")
     return folder
+
+
+def sign(bundle, key):
+    key.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    skmode_deploy.signing.sign(bundle, key)
+    assert (bundle / "model.sig").is_file()
 
 
 def to_json(frame):
@@ -181,7 +214,7 @@ print(json.dumps(sorted(set(sys.modules) & set(MODULES))))
     ("name", "strategy"),
     [
         (name, strategy)
-        for name, (*_, routing) in KINDS.items()
+        for name, (_, _, _, routing, *_) in KINDS.items()
         for strategy in ("graph", "split")
         if (routing, strategy) != ("mixture", "split")  # a mixture needs all experts at once
     ],

@@ -59,9 +59,9 @@ function toFeeds({ columns, input }, rows) {
     rows.map((row) => toElement(column, Array.isArray(row) ? row[j] : row[column.name])),
   );
   if (input === "array") {
-    const matrix = Float32Array.from(rows.flatMap((_, i) => values.map((column) => column[i])));
-    const shape = [rows.length, columns.length];
-    return { [columns[0].input]: new ort.Tensor("float32", matrix, shape) };
+    const [{ input: name, dtype }] = columns;
+    const cells = rows.flatMap((_, i) => values.map((column) => column[i]));
+    return { [name]: new ort.Tensor(dtype, toData[dtype](cells), [rows.length, columns.length]) };
   }
   const tensors = columns.map(({ input: name, dtype }, j) => [
     name,
@@ -93,6 +93,9 @@ function toElement({ name, dtype }, value) {
   const stored = dtype === "float32" ? Math.fround(number) : number;
   if (!Number.isFinite(stored)) {
     throw new Error(`Column "${name}" must hold finite numbers, got ${JSON.stringify(value)}`);
+  }
+  if (dtype === "int64" && !Number.isInteger(stored)) {
+    throw new Error(`Column "${name}" must hold integers, got ${JSON.stringify(value)}`);
   }
   return stored;
 }

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from skmode_deploy.errors import LinkError, NotAFileError
 
@@ -48,6 +48,39 @@ def open_plain(path: Path) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def to_path(path: Any, name: str) -> Path:
+    """Take a path that somebody passed.
+
+    Parameters
+    ----------
+    path : path
+        What was passed.
+    name : str
+        Name of the parameter.
+
+    Returns
+    -------
+    Path
+        The path.
+
+    Raises
+    ------
+    TypeError
+        If it is not a path.
+    ValueError
+        If it is empty.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{name} must be a path (str or os.PathLike), got {path!r}: pass for example "
+            '"models/credit".'
+        )
+    if not text:
+        raise ValueError(f"{name} must be a path, got '': pass '.' for the current folder.")
+    return Path(text)
 
 
 def _check_mode(path: Path, mode: int) -> None:

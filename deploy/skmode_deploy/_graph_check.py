@@ -4,8 +4,10 @@ Reads the wire format of protocol buffers by itself, so that neither onnx nor pr
 Numbers of fields are those of onnx.proto; what this reader does not know, it refuses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
+from skmode_deploy._words import some
 from skmode_deploy.errors import (
     ExternalDataError,
     GraphFormatError,
@@ -33,13 +35,41 @@ _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _TENSOR_OTHER = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16))
 _SPARSE_TENSORS = (1, 2)
 _SPARSE_OTHER = frozenset((3,))
-_VALUE_NAME = 1
-_VALUE_OTHER = frozenset((2, 3, 4))
+_VALUE_NAME, _VALUE_TYPE = 1, 2
+_VALUE_OTHER = frozenset((3, 4))
+_TYPE_TENSOR, _TYPE_OTHER = 1, frozenset((6,))
+_KIND_ELEMENT, _KIND_SHAPE = 1, 2
+_SHAPE_DIMENSION = 1
+_DIMENSION_SIZE, _DIMENSION_NAME, _DIMENSION_OTHER = 1, 2, frozenset((3,))
+
+_ELEMENTS = {1: "float32", 7: "int64", 8: "string", 11: "float64"}
 
 _Field = tuple[int, int, memoryview]
+_Value = tuple[bytes, memoryview | None]  # name and type of an input or output
 
 
-def check_graph(data: bytes, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+class GraphValue(NamedTuple):
+    """What one input or output of a graph must be.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    dtype : {"float32", "float64", "int64", "string"}
+        Its element type.
+    shape : tuple of (int or str)
+        Its dimensions. The first one is "n", the rows, of any number. Another text, such as
+        "width", stands for one size, at least 1, wherever it occurs.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def check_graph(
+    data: bytes, name: str, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
+) -> dict[str, int]:
     """Check the bytes of a graph.
 
     Parameters
@@ -48,8 +78,13 @@ def check_graph(data: bytes, name: str, inputs: Sequence[str], outputs: Sequence
         A serialized ModelProto.
     name : str
         Name of the file, for messages.
-    inputs, outputs : sequence of str
-        Names that the graph must have, in this order.
+    inputs, outputs : sequence of GraphValue
+        What the graph must have, in this order.
+
+    Returns
+    -------
+    dict
+        The sizes that the texts in the shapes stand for, by text.
 
     Raises
     ------
@@ -58,7 +93,9 @@ def check_graph(data: bytes, name: str, inputs: Sequence[str], outputs: Sequence
         functions of its own, training information, data outside the file, or other inputs and
         outputs.
     """
-    _Check(name).model(memoryview(data), inputs, outputs)
+    check = _Check(name)
+    check.model(memoryview(data), inputs, outputs)
+    return check.sizes
 
 
 class _Check:
@@ -66,16 +103,17 @@ class _Check:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.sizes: dict[str, int] = {}
 
-    def model(self, data: memoryview, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        found: tuple[list[bytes], list[bytes]] = ([], [])
+    def model(
+        self, data: memoryview, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
+    ) -> None:
+        found: tuple[list[_Value], list[_Value]] = ([], [])
         graphs = 0
         for number, wire, value in self.fields(data):
             if number == _MODEL_GRAPH:
                 graphs += 1
-                names = self.graph(self.message(wire, value), 1)
-                found[0].extend(names[0])
-                found[1].extend(names[1])
+                found = self.graph(self.message(wire, value), 1)
             elif number == _MODEL_OPSETS:
                 self.opset(self.message(wire, value))
             elif number == _MODEL_FUNCTIONS:
@@ -95,13 +133,81 @@ class _Check:
         self.interface("inputs", found[0], inputs)
         self.interface("outputs", found[1], outputs)
 
-    def interface(self, what: str, found: Sequence[bytes], expected: Sequence[str]) -> None:
-        if list(found) != [name.encode("utf-8", "surrogatepass") for name in expected]:
-            names = [name.decode("utf-8", "replace") for name in found]
+    def interface(self, what: str, found: Sequence[_Value], expected: Sequence[GraphValue]) -> None:
+        names = [name for name, _ in found]
+        wanted = [value.name for value in expected]
+        if names != [name.encode("utf-8", "surrogatepass") for name in wanted]:
+            got = some([name.decode("utf-8", "replace") for name in names]) or "none"
             raise GraphInterfaceError(
                 f"{self.name} must have the {what} that follow from manifest.json, "
-                f"{_some(expected)}, got {_some(names)}: export the model again."
+                f"{some(wanted) or 'none'}, got {got}: export the model again."
             )
+        for value, (_, kind) in zip(expected, found, strict=True):
+            self.fits(value, kind)
+
+    def fits(self, expected: GraphValue, data: memoryview | None) -> None:
+        """Check element type and shape of an input or output."""
+        element, shape = ("nothing", None) if data is None else self.tensor_type(data)
+        fits = element == expected.dtype and shape is not None
+        fits = fits and len(shape or ()) == len(expected.shape)
+        for size, wanted in zip(shape or (), expected.shape, strict=False):
+            if wanted == "n":
+                fits = fits and size is None
+            elif isinstance(wanted, int):
+                fits = fits and size == wanted
+            else:
+                fits = fits and bool(size) and self.sizes.setdefault(wanted, size or 0) == size
+        if not fits:
+            sizes = [self.sizes.get(str(size), size) for size in expected.shape]
+            raise GraphInterfaceError(
+                f"{self.name} must have the types and shapes that follow from manifest.json, for "
+                f"{expected.name!r} {expected.dtype} {_shape(sizes)}, got {element} "
+                f"{'of any shape' if shape is None else _shape(shape)}: export the model again."
+            )
+
+    def tensor_type(self, data: memoryview) -> tuple[str, list[int | None] | None]:
+        """Read element type and shape; None is a size, or a shape, that is not fixed."""
+        kind = self.once(data, "type", {_TYPE_TENSOR, *_TYPE_OTHER}).get(_TYPE_TENSOR)
+        if kind is None:
+            return "nothing", None
+        parts = self.once(self.message(*kind), "tensor type", {_KIND_ELEMENT, _KIND_SHAPE})
+        number = self.number(*parts[_KIND_ELEMENT]) if _KIND_ELEMENT in parts else 0
+        element = _ELEMENTS.get(number, f"element type {number}")
+        if _KIND_SHAPE not in parts:
+            return element, None
+        sizes = []
+        for field, wire, value in self.fields(self.message(*parts[_KIND_SHAPE])):
+            if field != _SHAPE_DIMENSION:
+                raise self.unknown(field, "shape")
+            sizes.append(self.dimension(self.message(wire, value)))
+        return element, sizes
+
+    def dimension(self, data: memoryview) -> int | None:
+        known = {_DIMENSION_SIZE, _DIMENSION_NAME, *_DIMENSION_OTHER}
+        parts = self.once(data, "dimension", known)
+        if _DIMENSION_SIZE not in parts:
+            return None
+        if _DIMENSION_NAME in parts:
+            raise self.malformed("a dimension has a size and a name")
+        return self.number(*parts[_DIMENSION_SIZE])
+
+    def once(
+        self, data: memoryview, what: str, known: Collection[int]
+    ) -> dict[int, tuple[int, memoryview]]:
+        """Read a message of fields that must not be repeated: readers differ in what they take."""
+        parts: dict[int, tuple[int, memoryview]] = {}
+        for number, wire, value in self.fields(data):
+            if number not in known:
+                raise self.unknown(number, what)
+            if number in parts:
+                raise self.malformed(f"a {what} has its field {number} twice")
+            parts[number] = wire, value
+        return parts
+
+    def number(self, wire: int, value: memoryview) -> int:
+        if wire != _VARINT:
+            raise self.malformed("a number has the form of a message")
+        return self.varint(value, 0)[0]
 
     def opset(self, data: memoryview) -> None:
         for number, wire, value in self.fields(data):
@@ -110,33 +216,38 @@ class _Check:
             elif number not in _OPSET_OTHER:
                 raise self.unknown(number, "operator set")
 
-    def graph(self, data: memoryview, depth: int) -> tuple[list[bytes], list[bytes]]:
-        """Check a graph and give the names of its inputs and outputs."""
+    def graph(self, data: memoryview, depth: int) -> tuple[list[_Value], list[_Value]]:
+        """Check a graph and give its inputs and outputs."""
         self.limit(depth)
-        inputs, outputs = [], []
+        inputs: list[_Value] = []
+        outputs: list[_Value] = []
         for number, wire, value in self.fields(data):
             if number == _GRAPH_NODE:
                 self.node(self.message(wire, value), depth + 1)
             elif number == _GRAPH_TENSOR:
                 self.tensor(self.message(wire, value))
             elif number == _GRAPH_INPUT:
-                inputs.append(self.value_name(self.message(wire, value)))
+                inputs.append(self.value(self.message(wire, value)))
             elif number == _GRAPH_OUTPUT:
-                outputs.append(self.value_name(self.message(wire, value)))
+                outputs.append(self.value(self.message(wire, value)))
             elif number == _GRAPH_SPARSE:
                 self.sparse_tensor(self.message(wire, value))
             elif number not in _GRAPH_OTHER:
                 raise self.unknown(number, "graph")
         return inputs, outputs
 
-    def value_name(self, data: memoryview) -> bytes:
-        name = b""
+    def value(self, data: memoryview) -> _Value:
+        name, kind = b"", None
         for number, wire, value in self.fields(data):
             if number == _VALUE_NAME:
                 name = bytes(self.message(wire, value))
+            elif number == _VALUE_TYPE:
+                if kind is not None:
+                    raise self.malformed("an input or output has two types")
+                kind = self.message(wire, value)
             elif number not in _VALUE_OTHER:
                 raise self.unknown(number, "input or output")
-        return name
+        return name, kind
 
     def node(self, data: memoryview, depth: int) -> None:
         for number, wire, value in self.fields(data):
@@ -239,6 +350,7 @@ class _Check:
         raise self.malformed("a number is cut off or too long")
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:10])) or "none"
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+def _shape(sizes: Sequence[int | str | None]) -> str:
+    shown = ["n" if size is None else str(size) for size in sizes[:10]]
+    shown += ["..."] * (len(sizes) > 10)
+    return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from skmode_deploy._words import sentence, some
 from skmode_deploy.bundle import Column, Manifest
 
 Array: TypeAlias = NDArray[Any]
@@ -78,6 +79,24 @@ class InputReader:
         feeds = self._convert_plain(columns)
         return self._convert(columns) if feeds is None else feeds
 
+    def check_text(self, feeds: Mapping[str, Array]) -> None:
+        """Say which string has no UTF-8: onnxruntime only says that one has none.
+
+        Parameters
+        ----------
+        feeds : mapping from str to ndarray
+            Inputs by name.
+
+        Raises
+        ------
+        ValueError
+            If there is one.
+        """
+        for i, column in enumerate(self._columns):
+            if column.dtype == "string":
+                for text in feeds[column.input][:, i if self._is_array else 0]:
+                    _check_encodes(column, text)
+
     def _matrix(self, X: Any) -> Array:
         if type(X) is not np.ndarray or X.dtype != self._array_dtype:
             self._check_height(X)
@@ -125,7 +144,7 @@ class InputReader:
         return columns
 
     def _select_by_name(self, X: Any) -> list[Any]:
-        _refuse_lazy(X)
+        _refuse_unready(X)
         keys = _column_keys(X)
         if keys is None:
             return self._select_by_position(X)
@@ -144,20 +163,20 @@ class InputReader:
         missing = [name for name in self._names if name not in names]
         if missing:
             raise ValueError(
-                f"X must have the columns of training, got none called {_some(missing)}: add them, "
+                f"X must have the columns of training, got none called {some(missing)}: add them, "
                 "with missing values where nothing is known."
             )
         if len(names) > self._width:
             extra = [name for name in names if name not in self._known]
             raise ValueError(
-                f"X must have the columns of training only, got {_some(extra)} as well: "
-                f"select {_some(self._names)}."
+                f"X must have the columns of training only, got {some(extra)} as well: "
+                f"select {some(self._names)}."
             )
 
     def _select_by_position(self, X: Any) -> list[Any]:
         if self._from_table:
             raise ValueError(
-                f"X must be a table with the columns {_some(self._names)}, got "
+                f"X must be a table with the columns {some(self._names)}, got "
                 f"{type(X).__name__} without column names: pass a DataFrame, or a dict of "
                 "columns."
             )
@@ -165,6 +184,7 @@ class InputReader:
 
     def _split_matrix(self, X: Any) -> list[Any]:
         self._check_height(X)
+        _refuse_unready(X)
         _refuse_masked(X, "X")
         matrix = np.asarray(X, dtype=object)
         if matrix.ndim != 2 or matrix.shape[1] != self._width:
@@ -236,7 +256,10 @@ def _plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | N
     return block
 
 
-def _refuse_lazy(X: Any) -> None:
+def _refuse_unready(X: Any) -> None:
+    """What holds rows in a form that is not read: a query of polars, a sparse matrix."""
+    if hasattr(type(X), "toarray"):  # of its type, for a DataFrame takes its time to say no
+        raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
         raise ValueError(
             f"X must hold its rows, got a {type(X).__name__} that is not computed yet: pass "
@@ -248,7 +271,7 @@ def _column_keys(X: Any) -> list[Any] | None:
     """What gets the columns of a table. None where it has no columns."""
     if isinstance(X, Mapping):
         return list(X)
-    # Of an Arrow table; asked of its type, for a DataFrame takes its time to say no.
+    # Of an Arrow table.
     keys = X.column_names if hasattr(type(X), "column_names") else getattr(X, "columns", None)
     if keys is None:
         return None
@@ -261,40 +284,63 @@ def _distinct(keys: list[Any]) -> dict[str, Any]:
         texts = [str(key) for key in keys]
         repeated = [name for name in names if texts.count(name) > 1]
         raise ValueError(
-            f"Columns must have distinct names, got {_some(repeated)} more than once: rename or "
+            f"Columns must have distinct names, got {some(repeated)} more than once: rename or "
             "drop columns."
         )
     return names
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:10]))
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
-
-
 def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
-    _refuse_lazy(X)
-    _refuse_masked(X, "X")
+    plain = type(X) is np.ndarray and X.dtype.kind in "fiub"
+    if type(X) is not np.ndarray and type(X) is not list:
+        _refuse_unready(X)
+        _refuse_masked(X, "X")
+        _refuse_mapping(X)
+    try:
+        array = X if plain else _to_plain_matrix(X, dtype)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused later
+            return np.asarray(array, dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(
+            f"X must hold numbers only, and reading it gave: {sentence(error)} "
+            "Convert or drop what is no number; a missing value is NaN."
+        ) from None
+
+
+def _refuse_mapping(X: Any) -> None:
     if isinstance(X, Mapping):
         raise ValueError(
             f"X must be an array or a table, for the model knows its columns by position, got "
             f"{type(X).__name__}: pass np.column_stack of the columns in the order of training."
         )
-    if hasattr(X, "to_pylist") and hasattr(X, "columns"):  # an Arrow table
-        X = np.array([_arrow_to_numpy(values) for values in X.columns], dtype=object).T
-    try:
+
+
+def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
+    """Numbers of some type, which numpy converts."""
+    if type(X) is not list:
+        if hasattr(X, "to_pylist") and hasattr(X, "columns"):  # an Arrow table
+            X = np.array([_arrow_to_numpy(values) for values in X.columns], dtype=object).T
         for kind in X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]:
             _refuse_dates(kind)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused later
-            if type(X).__module__.partition(".")[0] == "pandas":
+        if type(X).__module__.partition(".")[0] == "pandas":
+            _refuse_text_of_pandas(X)
+            with np.errstate(over="ignore"):
                 matrix: Array = X.to_numpy(dtype=dtype, na_value=np.nan)
-                return matrix
-            return np.asarray(X, dtype=dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"X must hold numbers only, and reading it gave: {error}. "
-            "Convert or drop what is no number; a missing value is NaN."
-        ) from None
+            return matrix
+    # First as it is, for told to make numbers numpy would read text.
+    array = np.asarray(X)
+    if array.dtype.kind in "fiub":
+        return array
+    _refuse_dates(array.dtype)
+    cells = np.asarray(X, dtype=object)
+    return _floats(cells.ravel().tolist()).reshape(cells.shape)
+
+
+def _refuse_text_of_pandas(X: Any) -> None:
+    frame = X if X.ndim == 2 else X.to_frame()
+    for i, dtype in enumerate(frame.dtypes):
+        if getattr(dtype, "kind", "O") == "O":
+            _floats(frame.iloc[:, i].to_numpy(dtype=object).tolist())
 
 
 def _fail_width(matrix: Array, width: int) -> None:
@@ -316,6 +362,22 @@ def _refuse_dates(dtype: Any) -> None:
     of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
     if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
         raise TypeError(f"it has type {dtype}")
+
+
+def _floats(values: list[Any]) -> NDArray[np.float64]:
+    """Numbers of any kind, None and pandas.NA: no text, however much it looks like a number."""
+    if PLAIN_NUMBERS.issuperset(map(type, values)):
+        return np.array(values, dtype=np.float64)
+    return np.array([_to_float(value) for value in values], dtype=np.float64)
+
+
+def _to_float(value: Any) -> float:
+    if value is None or type(value).__name__ == "NAType":
+        return np.nan
+    _refuse_dates(getattr(value, "dtype", None))
+    if not hasattr(value, "__float__") or hasattr(value, "__len__"):
+        raise TypeError(f"{value!r} is of type {type(value).__name__}")
+    return float(value)
 
 
 def _refuse_masked(values: Any, what: str) -> None:
@@ -371,14 +433,13 @@ def _to_numbers(column: Column, values: Any) -> Array:
     try:
         _refuse_dates(array.dtype)
         if array.dtype.kind not in "fiub":
-            array = np.array([np.nan if _is_missing(value) else value for value in array])
-            _refuse_dates(array.dtype)
+            array = _floats(array.tolist())
         with np.errstate(over="ignore"):
             numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Column {column.name!r} must hold numbers, and reading it gave: {error}. "
-            "Convert or drop what is no number; a missing value is None or NaN."
+            f"Column {column.name!r} must hold numbers, and reading it gave: {sentence(error)} "
+            "Convert the column; a missing value is None or NaN."
         ) from None
     # A category is compared only, and an infinite one is one that training did not see.
     if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
@@ -390,8 +451,10 @@ def _to_integers(column: Column, values: Any) -> Array:
     array = _to_column(values, column)
     if array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8):
         return array.astype(np.int64, copy=False).reshape(-1, 1)
-    integers = [_to_integer(value) for value in array.tolist()]
-    for value, integer in zip(array.tolist(), integers, strict=True):
+    # Not tolist, by which dates become integers.
+    cells = list(array) if array.dtype.kind in "mM" else array.tolist()
+    integers = [_to_integer(value) for value in cells]
+    for value, integer in zip(cells, integers, strict=True):
         if integer is None:
             raise ValueError(
                 f"Column {column.name!r} must hold integers of 64 bits, without missing values, "
@@ -402,10 +465,13 @@ def _to_integers(column: Column, values: Any) -> Array:
 
 
 def _to_integer(value: Any) -> int | None:
-    """Also of a whole float and of text, as CSV files have it. None where it is no integer."""
+    """Also of a whole float. None where it is no integer."""
+    if not hasattr(value, "__int__") or hasattr(value, "__len__"):
+        return None
     try:
+        _refuse_dates(getattr(value, "dtype", None))
         integer = int(value)
-        if not isinstance(value, str) and integer != value:
+        if integer != value:
             return None
     except (TypeError, ValueError, OverflowError):
         return None
@@ -422,6 +488,16 @@ def _to_strings(column: Column, values: Any) -> Array:
                 f"{type(value).__name__}: convert the column to strings."
             )
     return np.array(strings, dtype=object).reshape(-1, 1)
+
+
+def _check_encodes(column: Column, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"Column {column.name!r} must hold strings that UTF-8 can write, got {text!r}, which "
+            "has half a surrogate pair: decode the data anew."
+        ) from None
 
 
 _CONVERSIONS: dict[str, Callable[[Column, Any], Array]] = {

@@ -18,6 +18,10 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
+# What labels take in memory: each has the length of the longest, with 4 bytes to a letter.
+MAX_LABEL_LETTERS = 10_000
+MAX_LABEL_BYTES = 64 * 2**20
+
 _Check = Callable[[Any, str], None]
 
 
@@ -317,18 +321,45 @@ def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) ->
         _fits(value, "int64") or isinstance(value, str) for value in values
     ):
         _refuse("classes.label", "'index' where labels are no strings or integers", "value")
+    if classes["label"] == "index" and _has_labels(classes["dtype"], values):
+        _refuse("classes.label", "'value' where labels are strings or 64-bit integers", "index")
     _check_class_type(classes["dtype"], values, kinds)
+
+
+def _has_labels(dtype: str, values: list[Any]) -> bool:
+    """Whether a graph of these classes gives the labels themselves."""
+    if "O" in dtype or "U" in dtype:
+        return all(isinstance(value, str) for value in values)
+    return dtype.lstrip("<>|=")[0] in "iu" and all(_fits(value, "int64") for value in values)
 
 
 def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
     rule = "a numpy type of the values"
+    if "U" in name:
+        if kinds != {str}:
+            _refuse("classes.dtype", rule, name)
+        _check_label_length(name, values)
     try:
         dtype = np.dtype(name)
         np.array(values, dtype=dtype)
     except (TypeError, ValueError, OverflowError, MemoryError):
         _refuse("classes.dtype", rule, name)
     allowed: dict[str, set[type]] = {
-        "b": {bool}, "i": {int}, "u": {int}, "f": {int, float}, "U": {str},
+        "b": {bool}, "i": {int}, "u": {int}, "f": {int, float},
     }  # fmt: skip
     if not kinds <= allowed.get(dtype.kind, kinds):
         _refuse("classes.dtype", rule, name)
+
+
+def _check_label_length(name: str, values: list[str]) -> None:
+    """A longer type would take memory for nothing, a shorter one would cut labels off."""
+    longest = max(1, *map(len, values))
+    if longest > MAX_LABEL_LETTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
+        _refuse(
+            "classes.values",
+            f"strings of at most {MAX_LABEL_LETTERS} letters that take {MAX_LABEL_BYTES} bytes "
+            "together, each with the length of the longest and 4 bytes to a letter",
+            f"{len(values)} with up to {longest} letters",
+        )
+    if name.partition("U")[2] != str(longest):
+        _refuse("classes.dtype", f"as long as the longest label, U{longest}", name)

@@ -1,5 +1,6 @@
 """The model card ``README.md`` of a bundle."""
 
+import re
 import string
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def model_card(manifest: Manifest) -> str:
         _versions(manifest),
     ]
     if manifest.notes:
-        sections += ["## Notes", manifest.notes.strip()]
+        sections += ["## Notes", _quote(manifest.notes.strip())]
     return "\n\n".join(sections) + "\n"
 
 
@@ -214,6 +215,19 @@ def _list(values: Sequence[Any]) -> str:
     shown = ", ".join(_escape(str(value)) for value in values[:MAX_VALUES])
     rest = len(values) - MAX_VALUES
     return shown if rest <= 0 else f"{shown} and {rest} more"
+
+
+def _quote(text: str) -> str:
+    """Set text apart as a quotation, in which nothing is a heading or HTML."""
+    lines = []
+    for line in text.splitlines():
+        line = "".join(letter if letter.isprintable() else " " for letter in line)
+        line = line.replace("<", "\\<")
+        line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
+        # A line of these signs makes a heading of the line above.
+        line = re.sub(r"^([\s>]*)(?=(=+|-+)\s*$)", r"\1\\", line)
+        lines.append(f"> {line}".rstrip())
+    return "\n".join(lines)
 
 
 def _escape(text: str) -> str:

@@ -2,10 +2,11 @@
 
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,62 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
         _sync_directory(target.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def check_replaceable(
+    target: Path, stated_names: Callable[[], set[str]], ignored: re.Pattern[str]
+) -> None:
+    """Refuse to replace what is more than a bundle.
+
+    Parameters
+    ----------
+    target : Path
+        What is to be replaced.
+    stated_names : callable
+        Gives the names of the files that the bundle there may have; none if it is no bundle.
+    ignored : pattern
+        Names of files that may go.
+
+    Raises
+    ------
+    FileExistsError
+        If it is a file, or a folder with anything else in it.
+    """
+    if not os.path.lexists(target):
+        return
+    stated, before = stated_names(), None
+    while stated != before:  # else another writer replaced the folder while it was looked at
+        found = _names_in(target, ignored)
+        stated, before = stated_names(), stated
+    foreign = sorted(found - stated)
+    if not foreign:
+        return
+    if not stated:
+        raise FileExistsError(
+            f"directory must be new, empty or a bundle, got {str(target)!r}, which is none of "
+            "these: choose another one, or remove it first."
+        )
+    raise FileExistsError(
+        "directory must hold nothing but the files of its bundle, for all of it is replaced, got "
+        f"{str(target)!r} with {', '.join(map(repr, foreign[:10]))}"
+        f"{f' and {len(foreign) - 10} more' if len(foreign) > 10 else ''}: move that elsewhere, or "
+        "choose another directory."
+    )
+
+
+def _names_in(target: Path, ignored: re.Pattern[str]) -> set[str]:
+    """Names in a folder; those of folders end in a slash, so that no manifest has them."""
+    try:
+        with os.scandir(target) as entries:
+            return {
+                entry.name + "/" * entry.is_dir(follow_symlinks=False)
+                for entry in entries
+                if not ignored.fullmatch(entry.name)
+            }
+    except FileNotFoundError:  # for the moment between two renames of another writer
+        return set()
+    except NotADirectoryError:
+        return {"."}
 
 
 def _write_file(path: Path, data: bytes) -> None:

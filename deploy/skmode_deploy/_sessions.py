@@ -26,6 +26,9 @@ Providers: TypeAlias = str | Sequence[Provider]
 # may be a signal handler that interrupted the opening itself.
 LONGEST_WAIT_BEFORE_FORK = 10.0
 
+# More end a process rather than speed it up.
+MOST_THREADS = 1024
+
 _said: set[int] = set()
 
 
@@ -42,13 +45,19 @@ class SessionMaker:
     Raises
     ------
     ValueError
-        If `providers` names one that onnxruntime does not have, or `threads` is below 1.
+        If `providers` names one that onnxruntime does not have, or `threads` is not from 1
+        to 1,024.
     """
 
     def __init__(self, providers: Providers, threads: int) -> None:
         self._auto = isinstance(providers, str) and providers == "auto"
         self._providers = [] if self._auto else _checked_providers(providers)
         self._threads = check_at_least_one(threads, "threads")
+        if self._threads > MOST_THREADS:
+            raise ValueError(
+                f"threads must be at most {MOST_THREADS:,}, got {threads}: pass no more than the "
+                "machine has cores."
+            )
         self._cuda_fails = False
 
     def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
@@ -116,6 +125,8 @@ class SessionMaker:
             return self._new_on_cpu(data, name, self._providers, keep_memory)
         try:
             session = self._new(data, self._providers, keep_memory)
+        except MemoryError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"{name} must open on providers {wanted}, and opening it gave "
@@ -136,6 +147,8 @@ class SessionMaker:
     ) -> Any:
         try:
             return self._new(data, providers, keep_memory)
+        except MemoryError:  # of which the model is innocent
+            raise
         except Exception as error:
             raise GraphFormatError(
                 f"{name} must be a model that onnxruntime {onnxruntime.__version__} can open, and "
@@ -204,6 +217,12 @@ def _checked_providers(providers: Any) -> list[Provider]:
             f"{available}: install the build that has them (onnxruntime-gpu for CUDA and "
             'TensorRT), or pass providers="auto".'
         )
+    for entry in checked:
+        if not isinstance(entry, str) and entry[0] == CPU and entry[1]:
+            raise ValueError(
+                f"{CPU} must have no options, for onnxruntime would pass over them, got "
+                f"{entry[1]!r}: leave them out."
+            )
     return checked
 
 

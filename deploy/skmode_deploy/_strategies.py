@@ -20,6 +20,7 @@ from skmode_deploy._sessions import (
     check_at_least_one,
 )
 from skmode_deploy.bundle import GATE, MODEL, Manifest, expert_name
+from skmode_deploy.errors import GraphInterfaceError
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], bytes]
@@ -119,6 +120,7 @@ class Split:
     ) -> None:
         _check_apart(manifest)
         self._n_outputs = manifest.n_outputs
+        self._n_experts = manifest.n_experts
         self._answer = "variable" if manifest.classes is None else "probabilities"
         self._labels = _labels(manifest)
         self._gate = OwnSession(maker, read(GATE), GATE)
@@ -172,6 +174,11 @@ class Split:
         return answers
 
     def _run_expert(self, i: int, hidden: Array) -> Array:
+        if not 0 <= i < self._n_experts:
+            raise GraphInterfaceError(
+                f"{GATE} must choose experts from 0 to {self._n_experts - 1}, got {i}: export the "
+                "model again."
+            )
         answer: Array = self.experts.get(i).run([self._answer], {"hidden": hidden})[0]
         return answer
 
@@ -193,8 +200,8 @@ def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
     """
     order = np.argsort(expert, kind="stable")
     ordered = expert[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    for rows in np.split(order, starts[1:]) if len(order) else ():
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for rows in np.split(order, starts) if len(order) else ():
         yield int(expert[rows[0]]), rows
 
 

@@ -17,20 +17,21 @@ Other files in the folder, such as the signature ``model.sig``, are not looked a
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from skmode_deploy._files import open_plain
-from skmode_deploy._graph_check import check_graph
+from skmode_deploy._files import open_plain, to_path
+from skmode_deploy._graph_check import GraphValue, check_graph
+from skmode_deploy._limits import MAX_BYTES, check_limits, check_max_bytes, check_size
 from skmode_deploy._model_card import model_card
-from skmode_deploy._replace import replace_directory
+from skmode_deploy._replace import check_replaceable, replace_directory
 from skmode_deploy.errors import (
     BundleError,
     FileHashError,
-    FileSizeError,
     GraphInterfaceError,
     LimitError,
     ManifestChangedError,
@@ -60,10 +61,12 @@ __all__ = [
     "Classes",
     "Column",
     "File",
+    "GraphValue",
     "Manifest",
     "creation_time",
     "expert_name",
     "graph_interface",
+    "graph_values",
     "model_card",
     "read",
     "read_file",
@@ -77,15 +80,15 @@ GATE = "gate.onnx"
 README = "README.md"
 SIGNATURE = "model.sig"
 
-MAX_BYTES = 8 * 2**30
-MAX_MANIFEST_BYTES = 64 * 2**20
-MAX_FILES = 10_000
+MAX_MANIFEST_BYTES = 16 * 2**20  # 100,000 columns or experts; more would take long to parse
 
 _BLOCK = 2**20
 # Plain on every system; see also _DEVICES.
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _RESERVED = (MANIFEST, SIGNATURE)
+# What a process leaves that was killed while it signed.
+_UNFINISHED = re.compile(rf"\.{re.escape(SIGNATURE)}-[0-9a-f]{{16}}")
 
 
 def expert_name(expert: int) -> str:
@@ -111,7 +114,7 @@ def expert_name(expert: int) -> str:
 
 
 def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say which inputs and outputs a graph of a bundle has.
+    """Say how the inputs and outputs of a graph of a bundle are called.
 
     Parameters
     ----------
@@ -129,21 +132,65 @@ def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tup
     ------
     GraphInterfaceError
         If a bundle has no graph of this name.
+
+    See Also
+    --------
+    graph_values : With types and shapes.
     """
-    inputs = tuple(dict.fromkeys(column.input for column in manifest.columns))
-    classify = manifest.task == "classification"
+    inputs, outputs = graph_values(manifest, name)
+    return tuple(value.name for value in inputs), tuple(value.name for value in outputs)
+
+
+def graph_values(
+    manifest: Manifest, name: str
+) -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
+    """Say which inputs and outputs a graph of a bundle has.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    name : str
+        Name of the graph's file.
+
+    Returns
+    -------
+    inputs, outputs : tuple of GraphValue
+        Names, element types and shapes, in the order of the graph. In the shapes "n" is the
+        number of rows, and "width" what the experts read, which is one number in the whole bundle.
+
+    Raises
+    ------
+    GraphInterfaceError
+        If a bundle has no graph of this name.
+    """
+    dtypes = {column.input: column.dtype for column in manifest.columns}
+    width = len(manifest.columns) if manifest.input == "array" else 1
+    inputs = tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
+    answer = "variable" if manifest.classes is None else "probabilities"
+    value = GraphValue(answer, "float32", ("n", manifest.n_outputs))
+    hidden = GraphValue("hidden", "float32", ("n", "width"))
+    expert = GraphValue("expert", "int64", ("n",))
     if name == MODEL:
-        answer = ("label", "probabilities") if classify else ("variable",)
-        return inputs, (*answer, "expert", "gate_probability")
+        certainty = GraphValue("gate_probability", "float32", ("n",))
+        return inputs, (*_label(manifest.classes), value, expert, certainty)
     if name == GATE:
-        return inputs, ("gate_probabilities", "expert", "hidden")
+        gate = GraphValue("gate_probabilities", "float32", ("n", manifest.n_experts))
+        return inputs, (gate, expert, hidden)
     number = re.fullmatch(r"expert_(0|[1-9][0-9]{0,17})\.onnx", name)
     if number and int(number[1]) < manifest.n_experts:
-        return ("hidden",), ("probabilities" if classify else "variable",)
+        return (hidden,), (value,)
     raise GraphInterfaceError(
         f"The graphs of a bundle must be {MODEL}, {GATE} and {expert_name(0)} to "
         f"{expert_name(manifest.n_experts - 1)}, got {name!r}: export the model again."
     )
+
+
+def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
+    if classes is None:
+        return ()
+    strings = classes.label == "value" and isinstance(classes.values[0], str)
+    return (GraphValue("label", "string" if strings else "int64", ("n",)),)
 
 
 def write(
@@ -161,7 +208,8 @@ def write(
     directory : path
         Folder of the bundle. It is made, with its parents, where it does not exist.
     manifest : Manifest
-        What to say about the model; `files`, and `created` where it is empty, are filled in here.
+        What to say about the model; `files`, and `created` where it is empty, are filled in here,
+        and a type of string labels is made as long as the longest label.
     files : mapping from str to bytes
         Content of each file by name. The model card ``README.md`` is added unless it is among
         them.
@@ -174,7 +222,8 @@ def write(
     Raises
     ------
     FileExistsError
-        If `directory` exists and is neither empty nor a bundle.
+        If `directory` exists and is neither empty nor a bundle, or if it holds anything that does
+        not belong to the bundle: what is not named in the manifest and no signature.
     BundleError
         If the manifest or a file name would be refused by :func:`read`.
     ValueError
@@ -203,10 +252,11 @@ def write(
     ...     bundle.read(folder + "/bundle") == written
     True
     """
-    target = Path(directory).resolve()
-    _check_replaceable(target)
+    target = to_path(directory, "directory").resolve()
+    check_replaceable(target, lambda: _stated_names(target), ignored=_UNFINISHED)
     created = manifest.created or creation_time()
     manifest = dataclasses.replace(manifest, created=created, files={})
+    manifest = _with_exact_label_length(manifest)
     _checked_text(manifest)
     files = {README: model_card(manifest).encode("utf-8", "backslashreplace"), **files}
     _check_names(files)
@@ -240,22 +290,14 @@ def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Man
     BundleError
         If there is no manifest, or not one of this schema version, or it was changed.
     """
-    path = Path(directory) / MANIFEST
+    path = to_path(directory, "directory") / MANIFEST
     try:
-        with open_plain(path) as stream:
-            # Not the limit itself, for as much memory as is asked for would be taken.
-            size = os.fstat(stream.fileno()).st_size
-            text = stream.read(min(size, MAX_MANIFEST_BYTES) + 1)
+        text = _read_manifest(path)
     except OSError as error:
         raise MissingFileError(
             f"A bundle must be a folder with a {MANIFEST}, and reading {str(path)!r} gave {error}: "
             "pass the folder that skmode.onnx.export wrote."
         ) from None
-    if len(text) > MAX_MANIFEST_BYTES:
-        raise LimitError(
-            f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
-            "of a bundle that skmode.onnx.export wrote."
-        )
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
         raise ManifestChangedError(
             f"{MANIFEST} must have the sha256 {sha256} that was signed, got "
@@ -295,7 +337,7 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
     with _open_stated(directory, name, expected) as stream:
         # One byte more shows that the file grew since its size was looked up.
         data = stream.read(expected.size + 1)
-    _check_size(name, len(data), expected)
+    check_size(name, len(data), expected)
     _check_hash(name, hashlib.sha256(data).hexdigest(), expected)
     return data
 
@@ -316,7 +358,7 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
     -------
     bytes
         The content: what :func:`read_file` returns, with the inputs and outputs that
-        :func:`graph_interface` states, without data outside the file and without operators that
+        :func:`graph_values` states, without data outside the file and without operators that
         are not ONNX's own.
 
     Raises
@@ -324,10 +366,16 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
     BundleError
         If the file is missing, a link, not what the manifest states, or not such a graph.
     """
-    inputs, outputs = graph_interface(manifest, name)
+    return _read_graph(directory, manifest, name)[0]
+
+
+def _read_graph(
+    directory: str | os.PathLike[str], manifest: Manifest, name: str
+) -> tuple[bytes, int | None]:
+    """Read a graph and check it; give also the width of `hidden`, where it has that."""
+    inputs, outputs = graph_values(manifest, name)
     data = read_file(directory, manifest, name)
-    check_graph(data, name, inputs, outputs)
-    return data
+    return data, check_graph(data, name, inputs, outputs).get("width")
 
 
 def verify(
@@ -337,8 +385,8 @@ def verify(
 
     In this order: the manifest's schema version, its checksum and fields; number, names and sizes
     of the files against limits; then for each file that it is no link, its size and its hash, and
-    for each graph its operators, its data and the names of its inputs and outputs. Memory holds
-    one graph at a time.
+    for each graph its operators, its data, and names, types and shapes of its inputs and outputs.
+    Memory holds one graph at a time.
 
     Parameters
     ----------
@@ -361,16 +409,23 @@ def verify(
     BundleError
         If the bundle is refused; each rule has its subclass in `skmode_deploy.errors`. A bundle
         that is replaced while it is read is refused too: read it again.
+    ValueError
+        If `max_bytes` is no integer, or below 1.
     """
+    check_max_bytes(max_bytes)
     manifest = read(directory, sha256=sha256)
-    _check_limits(manifest, max_bytes)
+    check_limits(manifest, max_bytes)
     _check_names(manifest.files)
     _check_complete(manifest)
+    widths: dict[str, int] = {}
     for name, expected in manifest.files.items():
         if name.endswith(".onnx"):
-            read_graph(directory, manifest, name)
+            width = _read_graph(directory, manifest, name)[1]
+            if width is not None:
+                widths[name] = width
         else:
             _check_content(directory, name, expected)
+    _check_widths(widths)
     return manifest
 
 
@@ -383,22 +438,37 @@ def _checked_text(manifest: Manifest) -> bytes:
             f"A manifest must hold strings, finite numbers and true or false only, and writing it "
             f"gave: {error}. Convert the values, for example with float()."
         ) from None
+    _check_manifest_size(len(text))
     Manifest.from_json(text)
     return text
 
 
-def _check_limits(manifest: Manifest, max_bytes: int) -> None:
-    if len(manifest.files) > MAX_FILES:
+def _read_manifest(path: Path) -> bytes:
+    with open_plain(path) as stream:
+        # Not the limit itself, for as much memory as is asked for would be taken.
+        size = os.fstat(stream.fileno()).st_size
+        text = stream.read(min(size, MAX_MANIFEST_BYTES) + 1)
+    _check_manifest_size(len(text))
+    return text
+
+
+def _check_manifest_size(size: int) -> None:
+    if size > MAX_MANIFEST_BYTES:
         raise LimitError(
-            f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
-            "model of fewer experts."
+            f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
+            "of a bundle that skmode.onnx.export wrote, or export a model of fewer columns, "
+            "categories, classes and experts."
         )
-    total = sum(file.size for file in manifest.files.values())
-    if total > max_bytes:
-        raise LimitError(
-            f"The files of a bundle must have at most {max_bytes} bytes together, got {total}: "
-            "pass a larger max_bytes if you trust the bundle."
-        )
+
+
+def _with_exact_label_length(manifest: Manifest) -> Manifest:
+    """Shorten the type of string labels to the longest: numpy keeps that of the training data."""
+    classes = manifest.classes
+    if classes is None or not re.fullmatch("[<>|=]?U[0-9]+", classes.dtype):
+        return manifest
+    letters = max((len(value) for value in classes.values if isinstance(value, str)), default=1)
+    dtype = f"{classes.dtype.partition('U')[0]}U{max(letters, 1)}"
+    return dataclasses.replace(manifest, classes=dataclasses.replace(classes, dtype=dtype))
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -434,39 +504,40 @@ def _check_complete(manifest: Manifest) -> None:
         )
 
 
+def _check_widths(widths: Mapping[str, int]) -> None:
+    for name, width in widths.items():
+        if width != widths[GATE]:
+            raise GraphInterfaceError(
+                f"{name} must read the {widths[GATE]} values of a row that {GATE} gives as "
+                f"'hidden', got {width}: export the model again."
+            )
+
+
 def _check_content(directory: str | os.PathLike[str], name: str, expected: File) -> None:
     digest, size = hashlib.sha256(), 0
     with _open_stated(directory, name, expected) as stream:
         while size <= expected.size and (block := stream.read(_BLOCK)):
             digest.update(block)
             size += len(block)
-    _check_size(name, size, expected)
+    check_size(name, size, expected)
     _check_hash(name, digest.hexdigest(), expected)
 
 
 def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -> BinaryIO:
     """Open a file that the manifest names and that has the stated size."""
     try:
-        stream = open_plain(Path(directory) / name)
+        stream = open_plain(to_path(directory, "directory") / name)
     except OSError as error:
         raise MissingFileError(
             f"The files of {MANIFEST} must lie beside it, and reading {name!r} gave {error}: "
             "copy the whole bundle again."
         ) from None
     try:
-        _check_size(name, os.fstat(stream.fileno()).st_size, expected)
+        check_size(name, os.fstat(stream.fileno()).st_size, expected)
     except BaseException:
         stream.close()
         raise
     return stream
-
-
-def _check_size(name: str, size: int, expected: File) -> None:
-    if size != expected.size:
-        raise FileSizeError(
-            f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {size}: "
-            "copy the whole bundle again."
-        )
 
 
 def _check_hash(name: str, digest: str, expected: File) -> None:
@@ -477,11 +548,17 @@ def _check_hash(name: str, digest: str, expected: File) -> None:
         )
 
 
-def _check_replaceable(target: Path) -> None:
-    if not target.exists() or (target / MANIFEST).is_file():
-        return
-    if not target.is_dir() or any(target.iterdir()):
-        raise FileExistsError(
-            f"directory must be new, empty or a bundle, got {str(target)!r}, which is none of "
-            "these: choose another one, or remove it first."
-        )
+def _stated_names(target: Path) -> set[str]:
+    """Names that may be in the folder of a bundle, as its manifest states; of others none."""
+    try:
+        document = json.loads(_read_manifest(target / MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    if not isinstance(document, dict) or type(document.get("schema_version")) is not int:
+        return set()
+    files = document.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and entry.keys() >= {"size", "sha256"} for entry in files.values()
+    ):
+        return set()
+    return {*files, MANIFEST, SIGNATURE}

@@ -2,30 +2,27 @@
 
 import argparse
 import contextlib
-import dataclasses
-import gzip
-import io
 import json
 import os
-import secrets
 import signal
 import sys
 import threading
-import time
-import zlib
+import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import skmode_deploy
-from skmode_deploy import _tables, bundle, signing
+from skmode_deploy import bundle, signing
+from skmode_deploy._batch import predict_file
 from skmode_deploy._benchmark import measure
-from skmode_deploy._tables import Block, InputError
-from skmode_deploy.bundle import BundleError, Column, Manifest
-from skmode_deploy.predictor import Prediction, Predictor
+from skmode_deploy._describe import describe
+from skmode_deploy._streams import UsageError, check_names
+from skmode_deploy._tables import InputError, Options
+from skmode_deploy.bundle import BundleError
+from skmode_deploy.predictor import Predictor, check_key
 
 PROGRAM = "skmode-deploy"
-PROGRESS_SECONDS = 2.0
+MOST = 2**31 - 1  # of whatever is counted
 
 EXIT_CODES = """\
 exit codes:
@@ -33,6 +30,8 @@ exit codes:
   1    the bundle is refused
   2    wrong usage, or a file that cannot be opened or written
   3    the input data are refused
+  70   out of memory, or a defect of this program
+  129  the terminal was closed
   130  interrupted
   141  the reader of the output went away
   143  terminated
@@ -52,10 +51,6 @@ CSV files:
 """
     + EXIT_CODES
 )
-
-
-class UsageError(ValueError):
-    """What was asked for makes no sense."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,30 +81,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             args.run(args)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BundleError as error:
         return _fail(1, error)
     except InputError as error:
         return _fail(3, error)
     except BrokenPipeError:
-        # Python flushes stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     except (UsageError, ImportError, OSError) as error:
+        _drop_output()
         return _fail(2, error)
     except KeyboardInterrupt:
         return _fail(130, "interrupted")
+    except MemoryError:
+        return _fail(70, "out of memory: pass smaller --chunk-rows, or fewer --rows")
+    except Exception:
+        return _fail(70, f"this should not happen, please report it:\n{traceback.format_exc()}")
     return 0
 
 
 def _fail(code: int, message: object) -> int:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    if sys.stderr is not None:  # or print would take stdout
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
     return code
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere, for Python flushes it once more at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (AttributeError, ValueError):  # it is closed
+        pass
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the program by an exception, so that nothing half-written is left."""
+    """Let signals end the program by an exception, so that nothing half-written is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -117,11 +128,16 @@ def _terminable() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays so: nohup.
+    before = {i: signal.getsignal(i) for i in numbers if signal.getsignal(i) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # Arguments.
@@ -226,8 +242,8 @@ def _add_key(command: Any) -> None:
 
 def _positive_int(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MOST:,}, got {text}")
     return number
 
 
@@ -267,112 +283,59 @@ def _load(args: argparse.Namespace) -> Predictor:
 def _inspect(args: argparse.Namespace) -> None:
     manifest = bundle.read(args.bundle)
     if args.json:
-        print(manifest.to_json(), end="")
+        _say(manifest.to_json(), end="")
         return
-    for line in _describe(manifest):
+    for line in describe(manifest):
         # Names and notes are whatever somebody wrote: no control of the terminal.
-        print("".join(c if c.isprintable() else "\ufffd" for c in line))
+        _say("".join(c if c.isprintable() else "\ufffd" for c in line))
 
 
-def _describe(manifest: Manifest) -> Iterator[str]:
-    yield f"task        {manifest.task}, {manifest.routing.replace('_', ' ')} routing"
-    if manifest.classes is not None:
-        yield f"classes     {_join(manifest.classes.values)}"
-    elif manifest.n_outputs > 1:
-        yield f"outputs     {manifest.n_outputs}"
-    yield f"experts     {manifest.n_experts}, alpha {manifest.alpha:g}"
-    yield f"usage       {_join(f'{share:.1%}' for share in manifest.expert_usage)}"
-    if manifest.validation_scores:
-        scores = manifest.validation_scores.items()
-        yield f"scores      {_join(f'{name} {score:.4f}' for name, score in scores)} (validation)"
-    if manifest.quantization:
-        yield f"quantized   {manifest.quantization}"
-    yield f"created     {manifest.created}"
-    yield f"versions    {_join(f'{name} {text}' for name, text in manifest.versions.items())}"
-    for i, line in enumerate(manifest.notes.splitlines()):
-        yield f"{'' if i else 'notes':<12}{line}"
-    by = "by name" if manifest.from_table else "by position"
-    yield ""
-    yield f"columns     {len(manifest.columns)}, {by}"
-    yield from _describe_columns(manifest.columns)
-    yield ""
-    yield f"files       {len(manifest.files)}"
-    width = max(map(len, manifest.files), default=0)
-    for name, file in manifest.files.items():
-        yield f"  {name:<{width}}  {file.size:>12,} bytes"
-
-
-def _describe_columns(columns: Sequence[Column]) -> Iterator[str]:
-    width = min(max(len(column.name) for column in columns), 40)
-    for column in columns:
-        if column.kind == "category":
-            what = f"{len(column.categories or ())} known: {_join(column.categories or ())}"
-        elif column.minimum is not None and column.maximum is not None:
-            what = f"{column.minimum:g} to {column.maximum:g}"
-        else:
-            what = ""
-        missing = "may be missing" if column.has_missing else ""
-        parts = filter(None, (what, missing))
-        yield f"  {column.name:<{width}}  {column.kind:<8}  {column.dtype:<7}  {'; '.join(parts)}"
-
-
-def _join(values: Any) -> str:
-    texts = list(map(str, values))
-    shown = ", ".join(texts[:20])
-    return shown if len(texts) <= 20 else f"{shown} and {len(texts) - 20} more"
+def _say(text: str, end: str = "\n") -> None:
+    """Print, whatever stdout can encode."""
+    if sys.stdout is None:
+        raise UsageError("Standard output must be open, and it is closed: redirect it.")
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
 
 
 def _verify(args: argparse.Namespace) -> None:
     sha256 = None
-    if args.public_key:
+    if args.public_key is not None:
         with _arguments():
+            check_key(args.public_key)
             sha256 = signing.verify_signature(args.bundle, args.public_key)
     manifest = bundle.verify(args.bundle, sha256=sha256)
     size = sum(file.size for file in manifest.files.values())
-    signed = " and signature" if args.public_key else ""
-    print(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes")
+    signed = " and signature" if sha256 is not None else ""
+    _say(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes")
 
 
 def _benchmark(args: argparse.Namespace) -> None:
     predictor = _load(args)
     speeds = [measure(predictor, n_rows, args.seconds) for n_rows in args.rows]
     if args.json:
-        print(json.dumps([speed._asdict() for speed in speeds], indent=2))
+        _say(json.dumps([speed._asdict() for speed in speeds], indent=2))
         return
-    print(f"{'rows':>10}  {'calls':>8}  {'median ms':>10}  {'rows/s':>12}")
+    _say(f"{'rows':>10}  {'calls':>8}  {'median ms':>10}  {'rows/s':>12}")
     for rows, calls, median, rate in speeds:
-        print(f"{rows:>10,}  {calls:>8,}  {median:>10.4f}  {rate:>12,.0f}")
+        _say(f"{rows:>10,}  {calls:>8,}  {median:>10.4f}  {rate:>12,.0f}")
 
 
 def _predict(args: argparse.Namespace) -> None:
     options = _options(args)
-    _check_suffixes(args)
-    predictor = _load(args)
-    names = [*options.keep, *_tables.output_names(predictor.manifest)]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            f"Columns of the output must have different names, got {names}: rename the column to "
-            "keep in the input."
-        )
-    progress = Progress(args.progress or sys.stderr.isatty())
-    with (
-        _open_reader(args, predictor.manifest, options) as reader,
-        _open_writer(args, names) as writer,
-    ):
-        for block in reader:
-            writer.write(block.kept, _tables.output_columns(_answer(predictor, block)))
-            progress.add(block.n_rows)
-    progress.end()
+    check_names(args.input, args.output, options)
+    show_progress = args.progress or (sys.stderr is not None and sys.stderr.isatty())
+    predict_file(_load(args), args.input, args.output, options, args.encoding, show_progress)
 
 
-def _options(args: argparse.Namespace) -> _tables.Options:
+def _options(args: argparse.Namespace) -> Options:
     delimiter = {"tab": "\t", "\\t": "\t"}.get(args.delimiter, args.delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
         raise UsageError(
             f"--delimiter must be one ASCII character and no quotation mark, got {delimiter!r}: "
             'pass for example ";" or "tab".'
         )
-    return _tables.Options(
+    return Options(
         chunk_rows=args.chunk_rows,
         keep=tuple(dict.fromkeys(args.keep)),
         ignore_extra=args.ignore_extra,
@@ -381,154 +344,3 @@ def _options(args: argparse.Namespace) -> _tables.Options:
         delimiter=delimiter,
         missing=frozenset(args.missing),
     )
-
-
-def _check_suffixes(args: argparse.Namespace) -> None:
-    for name in (args.input, args.output):
-        if name != "-" and not name.endswith((".csv", ".csv.gz", ".parquet")):
-            raise UsageError(
-                f"A file must be called .csv, .csv.gz or .parquet, got {name!r}: rename it, or "
-                "pass - and redirect."
-            )
-    if args.input.endswith(".parquet") and (args.no_header or args.missing):
-        raise UsageError(
-            "--no-header and --missing are for CSV files, got a Parquet file: leave them out."
-        )
-
-
-def _answer(predictor: Predictor, block: Block) -> Prediction:
-    try:
-        return predictor.predict_full(block.rows)
-    except BundleError:  # an expert that was changed before it was first needed
-        raise
-    except ValueError as error:
-        raise InputError(f"{_locate(predictor, block)}: {error}") from None
-
-
-def _locate(predictor: Predictor, block: Block) -> str:
-    """Say which row of a Parquet file is refused."""
-    if not hasattr(block.rows, "slice"):
-        return f"In the rows from line {block.first} on"
-    good, bad = 0, block.n_rows  # the first rows that pass, and that do not
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            predictor.predict_full(block.rows.slice(0, middle))
-            good = middle
-        except ValueError:
-            bad = middle
-    return f"Row {block.first + bad - 1}"
-
-
-@contextlib.contextmanager
-def _open_reader(
-    args: argparse.Namespace, manifest: Manifest, options: _tables.Options
-) -> Iterator[_tables.Reader]:
-    if args.input.endswith(".parquet"):
-        with open(args.input, "rb") as file:
-            yield _tables.ParquetReader(file, manifest, options)
-        return
-    with contextlib.ExitStack() as stack:
-        raw: Any = sys.stdin.buffer
-        if args.input != "-":
-            opener: Any = gzip.open if args.input.endswith(".gz") else open
-            raw = stack.enter_context(opener(args.input, "rb"))
-        stream = _decoded(raw, args.encoding)
-        try:
-            yield _tables.CsvReader(stream, manifest, options)
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"The input must be {args.encoding} text, and reading it gave: {error}. Pass its "
-                "--encoding."
-            ) from None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(
-                f"The input must be a gzip file, and reading it gave: {error}."
-            ) from None
-        finally:
-            if args.input == "-":
-                stream.detach()  # or stdin would be closed
-
-
-def _decoded(raw: Any, encoding: str) -> io.TextIOWrapper:
-    try:
-        return io.TextIOWrapper(raw, encoding=encoding, newline="")
-    except LookupError as error:
-        raise UsageError(f"--encoding must be one that Python knows, got {error}.") from None
-
-
-@contextlib.contextmanager
-def _open_writer(args: argparse.Namespace, names: Sequence[str]) -> Iterator[_tables.Writer]:
-    delimiter = _options(args).delimiter
-    if args.output == "-":
-        stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
-        try:
-            yield _tables.CsvWriter(stream, names, delimiter)
-            stream.flush()
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                stream.detach()
-        return
-    with _replacing(Path(args.output)) as path:
-        if args.output.endswith(".parquet"):
-            with contextlib.closing(_tables.ParquetWriter(path, names)) as writer:
-                yield writer
-            return
-        opener: Any = gzip.open if args.output.endswith(".gz") else open
-        with opener(path, "wt", encoding="utf-8", newline="") as stream:
-            yield _tables.CsvWriter(stream, names, delimiter)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes its place if all goes well."""
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        raise UsageError(f"OUTPUT must be a file, got {str(path)!r}: pass - and redirect.")
-    fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
-    try:
-        fresh.touch(exist_ok=False)
-        yield fresh
-        with fresh.open("r+b") as stream:
-            os.fsync(stream.fileno())
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-@dataclasses.dataclass
-class Progress:
-    """Lines on stderr that say how far a long file has come.
-
-    Parameters
-    ----------
-    shown : bool
-        Whether to print them.
-    """
-
-    shown: bool
-    rows: int = 0
-    start: float = dataclasses.field(default_factory=time.monotonic)
-    last: float = dataclasses.field(default_factory=time.monotonic)
-
-    def add(self, n_rows: int) -> None:
-        """Count rows.
-
-        Parameters
-        ----------
-        n_rows : int
-            Rows done.
-        """
-        self.rows += n_rows
-        now = time.monotonic()
-        if self.shown and now - self.last >= PROGRESS_SECONDS:
-            self.last = now
-            rate = self.rows / (now - self.start)
-            print(f"{self.rows:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Say how long it took."""
-        if self.shown:
-            seconds = max(time.monotonic() - self.start, 1e-9)
-            rate = self.rows / seconds
-            print(f"{self.rows:,} rows in {seconds:.1f} s, {rate:,.0f} rows/s", file=sys.stderr)

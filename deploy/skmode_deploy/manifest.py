@@ -79,7 +79,8 @@ class Classes:
     values : tuple
         Labels in the order of the probabilities.
     dtype : str
-        numpy's name of the type that `predict` had in training.
+        numpy's name of the type that `predict` had in training. Of strings, "U" with the length
+        of the longest label.
     label : {"value", "index"}
         Whether the graph's output `label` is the label itself or its position in `values`: ONNX
         has strings and integers, other types go by position.

@@ -159,8 +159,8 @@ class Predictor:
     or a mapping from column names to one-dimensional sequences; columns go by name, in any
     order. In a category column, None, NaN and the empty string are missing, and a category that
     training did not see is allowed: it has the code that stands for all such. In a number column
-    None and NaN are missing and infinite values are refused. A column of the type int64 holds
-    integers, none of them missing.
+    None and NaN are missing, and infinite values and text are refused, also text that looks like
+    a number. A column of the type int64 holds integers, none of them missing.
 
     The whole bundle is checked before any of it is used. With "split" an expert is read, and
     checked again, when it is first needed: its file must still be there. An expert that leaves
@@ -189,6 +189,9 @@ class Predictor:
     ) -> None:
         if max_rows is not None:
             max_rows = check_at_least_one(max_rows, "max_rows")
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"path must be a path, got {path!r}: pass the folder of a bundle.")
+        check_key(require_signature)
         maker = SessionMaker(providers, threads)
         folder = os.path.abspath(path)
         self._path = folder
@@ -236,7 +239,7 @@ class Predictor:
             If the rows are not as the model needs them; the message names the column.
         """
         output = "variable" if self._classes is None else "label"
-        return self._value(self._strategy.run([output], self._inputs(X))[0])
+        return self._value(self._run([output], X)[0])
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Predict the probability of each class.
@@ -263,7 +266,7 @@ class Predictor:
                 "Only a classifier has predict_proba, and this bundle holds a regressor: "
                 "use predict."
             )
-        return self._strategy.run(["probabilities"], self._inputs(X))[0]
+        return self._run(["probabilities"], X)[0]
 
     def route(self, X: Any) -> NDArray[np.int64]:
         """Say which expert the gate sends each row to.
@@ -283,7 +286,7 @@ class Predictor:
         ValueError
             If the rows are not as the model needs them; the message names the column.
         """
-        return self._strategy.run(["expert"], self._inputs(X))[0]
+        return self._run(["expert"], X)[0]
 
     def predict_full(self, X: Any) -> Prediction:
         """Predict, and say everything about each row, in one run.
@@ -305,14 +308,22 @@ class Predictor:
         """
         if self._classes is None:
             outputs = ["variable", "expert", "gate_probability"]
-            value, expert, certainty = self._strategy.run(outputs, self._inputs(X))
+            value, expert, certainty = self._run(outputs, X)
             return Prediction(self._value(value), None, expert, certainty)
         outputs = ["label", "probabilities", "expert", "gate_probability"]
-        label, probabilities, expert, certainty = self._strategy.run(outputs, self._inputs(X))
+        label, probabilities, expert, certainty = self._run(outputs, X)
         return Prediction(self._value(label), probabilities, expert, certainty)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._path, self._parameters)
+
+    def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
+        feeds = self._inputs(X)
+        try:
+            return self._strategy.run(outputs, feeds)
+        except UnicodeEncodeError:
+            self._inputs.check_text(feeds)
+            raise
 
     def _value(self, output: NDArray[Any]) -> NDArray[Any]:
         """Labels with their type of training; one regression output as one dimension."""
@@ -329,6 +340,28 @@ def _reopen(path: str, parameters: dict[str, Any]) -> Predictor:
     return Predictor(path, **parameters)
 
 
+def check_key(path: str | os.PathLike[str] | None) -> None:
+    """Check what is to be the file of a public key.
+
+    Parameters
+    ----------
+    path : path or None
+        The file. None asks for no signature.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, a folder or no path.
+    """
+    if path is None:
+        return
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or os.path.isdir(path):
+        raise ValueError(
+            f"The public key must be the path of a PEM file, got {path!r}: pass the file of "
+            "whoever signed the bundle, or leave it out to ask for no signature."
+        )
+
+
 def _verify(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
@@ -337,5 +370,5 @@ def _verify(
         return bundle.verify(folder, max_bytes=max_bytes)
     from skmode_deploy import signing
 
-    signed = signing.verify_signature(folder, require_signature)
+    signed = signing.verify_signature(folder, require_signature, max_bytes=max_bytes)
     return bundle.verify(folder, max_bytes=max_bytes, sha256=signed)

@@ -9,12 +9,15 @@ import importlib
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 from typing import Any
 
 from skmode_deploy import bundle
-from skmode_deploy._files import open_plain
-from skmode_deploy.bundle import MANIFEST, SIGNATURE
+from skmode_deploy._files import open_plain, to_path
+from skmode_deploy._limits import check_limits, check_max_bytes, check_size
+from skmode_deploy._words import some
+from skmode_deploy.bundle import MANIFEST, MAX_BYTES, SIGNATURE
 from skmode_deploy.errors import BundleError, LimitError, SignatureError
 
 __all__ = ["sign", "verify_signature"]
@@ -60,7 +63,7 @@ def sign(
     manifest = bundle.verify(directory)
     hashes = {name: file.sha256 for name, file in manifest.files.items()}
     hashes[MANIFEST] = manifest.file_hash()
-    folder = Path(directory).resolve()
+    folder = to_path(directory, "directory").resolve()
     fresh = folder / f".{SIGNATURE}-{secrets.token_hex(8)}"
     config.set_hashing_config(_Hasher(expected=hashes))
     try:
@@ -77,8 +80,16 @@ def sign(
         fresh.unlink(missing_ok=True)
 
 
-def verify_signature(directory: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> str:
-    """Check that a bundle was signed with a key, before anything in it is parsed.
+def verify_signature(
+    directory: str | os.PathLike[str],
+    public_key: str | os.PathLike[str],
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> str:
+    """Check that a bundle was signed with a key, before any graph in it is parsed.
+
+    In this order: the signature itself; the manifest, names and sizes of the files against it and
+    the limits; then the hash of each file.
 
     Parameters
     ----------
@@ -87,6 +98,8 @@ def verify_signature(directory: str | os.PathLike[str], public_key: str | os.Pat
     public_key : path
         PEM file of the public key that belongs to the signer's private key, as
         ``openssl ec -pubout`` writes it.
+    max_bytes : int, default=8 GiB
+        Largest sum of the files' sizes.
 
     Returns
     -------
@@ -97,8 +110,10 @@ def verify_signature(directory: str | os.PathLike[str], public_key: str | os.Pat
     ------
     SignatureError
         If there is no signature, or one by another key, or one of other files.
+    LimitError
+        If the files are larger, or more, than the limits allow.
     ValueError
-        If the key cannot be read.
+        If the key cannot be read, or `max_bytes` is no integer of at least 1.
     ImportError
         If model-signing is not installed.
 
@@ -115,14 +130,17 @@ def verify_signature(directory: str | os.PathLike[str], public_key: str | os.Pat
         "public_key",
         public_key,
     )
-    folder = Path(directory).resolve()
+    check_max_bytes(max_bytes)
+    folder = to_path(directory, "directory").resolve()
     signature = folder / SIGNATURE
     _check_signature_file(signature)
-    hasher = _Hasher()
+    hasher = _Hasher(max_bytes=max_bytes)
     config.set_hashing_config(hasher)
     try:
         config.verify(folder, signature)
         return hasher.hashes[MANIFEST]
+    except LimitError:
+        raise
     except Exception as error:
         # The library has many exceptions for files that are not what they should be, and
         # whatever keeps it from saying yes is a no.
@@ -139,9 +157,10 @@ class _Hasher:
     Remembers the outcome: after a successful comparison these are the hashes that were signed.
     """
 
-    def __init__(self, expected: dict[str, str] | None = None) -> None:
+    def __init__(self, expected: dict[str, str] | None = None, max_bytes: int = MAX_BYTES) -> None:
         self.hashes: dict[str, str] = {}
         self._expected = expected
+        self._max_bytes = max_bytes
         # All files but the signature; model-signing leaves those of git out unless told.
         self._config = (
             _import("hashing")
@@ -154,17 +173,45 @@ class _Hasher:
         """Leave nothing else out, whatever the signature says."""
 
     def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
+        # Before a file is hashed that somebody may have put there to waste hours.
+        if self._expected is None:
+            _check_files(Path(model_path), self._max_bytes)
+        else:
+            names = {entry.name for entry in os.scandir(model_path)} - {SIGNATURE}
+            self._refuse_others(names ^ self._expected.keys())
         hashed = self._config.hash(model_path, files_to_hash=files_to_hash)
         self.hashes = {
             item.identifier: item.digest.digest_hex for item in hashed.resource_descriptors()
         }
-        if self._expected is not None and self.hashes != self._expected:
-            other = sorted(dict(self.hashes.items() ^ self._expected.items()))
+        if self._expected is not None:
+            self._refuse_others({name for name, _ in self.hashes.items() ^ self._expected.items()})
+        return hashed
+
+    def _refuse_others(self, names: set[str]) -> None:
+        if names:
             raise SignatureError(
                 f"A bundle must have the files of its manifest and no others to be signed, got a "
-                f"difference in {', '.join(other[:10])}: remove what is not part of the bundle."
+                f"difference in {some(sorted(names))}: remove what is not part of the bundle."
             )
-        return hashed
+
+
+def _check_files(folder: Path, max_bytes: int) -> None:
+    """Compare the names and sizes of the files with a manifest that may not be the signed one."""
+    manifest = bundle.read(folder)
+    check_limits(manifest, max_bytes)
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    stated = {*manifest.files, MANIFEST}
+    for what, names in (
+        ("Extra", found.keys() - stated - {SIGNATURE}),
+        ("Missing", stated - found.keys()),
+    ):
+        if names:
+            raise SignatureError(f"{what} files beside {MANIFEST}: {some(sorted(names))}")
+    for name, file in manifest.files.items():
+        if not stat.S_ISREG(found[name].st_mode):
+            raise SignatureError(f"{name!r} is a symlink, a folder or a device")
+        check_size(name, found[name].st_size, file)
 
 
 def _problem(error: Exception) -> str:
@@ -191,16 +238,20 @@ def _check_signature_file(signature: Path) -> None:
 
 
 def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> Any:
+    to_path(path, parameter)
     try:
         return configure()
     except OSError:
         raise
+    except AttributeError:  # the library looks for the curve
+        problem = "a key of another kind, such as RSA"
     except Exception as error:
-        raise ValueError(
-            f"{parameter} must be a PEM file of a key on the elliptic curve P-256, P-384 or "
-            f"P-521, and reading {str(path)!r} gave {type(error).__name__}: {error}. Pass such a "
-            "key, with its password where it is encrypted."
-        ) from None
+        problem = f"{type(error).__name__}: {error}"
+    raise ValueError(
+        f"{parameter} must be a PEM file of a key on the elliptic curve P-256, P-384 or P-521, and "
+        f"reading {str(path)!r} gave {problem}. Pass such a key, with its password where it is "
+        "encrypted."
+    )
 
 
 def _import(module: str) -> Any:
@@ -209,5 +260,6 @@ def _import(module: str) -> Any:
     except ImportError as error:
         raise ImportError(
             "Signatures need the library model-signing, and importing it gave: "
-            f"{error}. Run `pip install skmode-deploy[signing]`."
+            f"{error}. Install the extra 'signing' of skmode-deploy (in a checkout: "
+            "pip install './deploy[signing]')."
         ) from error

@@ -8,10 +8,13 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
+import onnx
 import pytest
 
-from skmode_deploy import _replace, bundle, errors
+from skmode_deploy import _limits, _replace, bundle, errors, load
 from skmode_deploy.errors import BundleError
+
+DOUBLE, INT64, STRING = 11, 7, 8  # as onnx numbers element types
 
 
 @pytest.fixture
@@ -61,8 +64,8 @@ def test_the_same_manifest_and_files_give_the_same_bytes(table_bundle, manifest,
 
 
 def test_writing_replaces_a_bundle_as_a_whole(table_bundle, manifest):
-    (table_bundle / "stray").write_text("left by someone")
     (table_bundle / "model.sig").write_text("signature of the old files")
+    (table_bundle / f".model.sig-{16 * '0'}").write_text("left by a killed signer")
     bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
     assert sorted(contents(table_bundle)) == ["README.md", "manifest.json", "model.onnx"]
     assert [path.name for path in table_bundle.parent.iterdir()] == ["table"]
@@ -166,6 +169,63 @@ def test_other_folders_are_not_replaced(tmp_path, manifest):
     (tmp_path / "empty").mkdir()
     bundle.write(tmp_path / "empty", manifest, {"a": b"1"})
     assert bundle.read(tmp_path / "empty").files["a"].size == 1
+
+
+def test_the_manifest_of_something_else_makes_no_bundle(tmp_path, manifest):
+    """Browser extensions and others have a manifest.json too."""
+    (tmp_path / "thesis").write_text("years of work")
+    for number, document in enumerate(
+        (
+            {"name": "extension", "manifest_version": 3},
+            {"schema_version": 1},
+            {"schema_version": "1", "files": {"thesis": {"size": 1, "sha256": ""}}},
+            {"schema_version": 1, "files": ["thesis"]},
+            {"schema_version": 1, "files": {"thesis": "years of work"}},
+            [],
+        )
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps(document))
+        (folder / "thesis").write_text("years of work")
+        before = contents(folder)
+        with pytest.raises(FileExistsError, match="must be new, empty or a bundle"):
+            bundle.write(folder, manifest, {})
+        (folder / "thesis").unlink()
+        with pytest.raises(FileExistsError, match="must be new, empty or a bundle"):
+            bundle.write(folder, manifest, {})
+        assert contents(folder) == {"manifest.json": before["manifest.json"]}
+
+
+def test_files_that_are_not_of_the_bundle_are_not_removed(table_bundle, manifest):
+    (table_bundle / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"nothing but the files .* with 'notes\.txt': move"):
+        bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
+    (table_bundle / "notes.txt").unlink()
+    (table_bundle / "model.onnx").unlink()
+    (table_bundle / "model.onnx").mkdir()
+    (table_bundle / "model.onnx" / "thesis").write_text("years of work")
+    with pytest.raises(FileExistsError, match="with 'model.onnx/': move"):
+        bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
+    assert (table_bundle / "model.onnx" / "thesis").exists()
+
+
+def test_bundles_of_other_versions_and_damaged_ones_are_replaced(table_bundle, manifest):
+    path = table_bundle / "manifest.json"
+    for version in (1, 3):
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps(document | {"schema_version": version, "more": True}))
+        (table_bundle / "model.onnx").unlink()
+        bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
+        assert bundle.read(table_bundle).files.keys() == {"model.onnx", "README.md"}
+
+
+def test_string_labels_are_written_with_their_own_length(table_bundle, manifest):
+    """Those of a part of the training data may be shorter than the type of all of it."""
+    classes = bundle.Classes(("a", "bcd", "e", "f"), "<U20", "value")
+    written = bundle.write(table_bundle, dataclasses.replace(manifest, classes=classes), {})
+    assert written.classes.dtype == "<U3"
+    assert bundle.read(table_bundle) == written
 
 
 def test_manifests_that_would_be_refused_are_not_written(table_bundle, manifest, tmp_path):
@@ -331,12 +391,35 @@ def test_limits(table_bundle, manifest, monkeypatch):
     assert bundle.verify(table_bundle, max_bytes=total) == manifest
     with pytest.raises(errors.LimitError, match=f"at most {total - 1} bytes together, got {total}"):
         bundle.verify(table_bundle, max_bytes=total - 1)
-    monkeypatch.setattr(bundle, "MAX_FILES", 4)
+    monkeypatch.setattr(_limits, "MAX_FILES", 4)
     with pytest.raises(errors.LimitError, match="at most 4 files, got 5"):
         bundle.verify(table_bundle)
     monkeypatch.setattr(bundle, "MAX_MANIFEST_BYTES", 100)
     with pytest.raises(errors.LimitError, match="at most 100 bytes"):
         bundle.read(table_bundle)
+    with pytest.raises(errors.LimitError, match="at most 100 bytes"):
+        bundle.write(table_bundle.parent / "new", manifest, {"model.onnx": b""})
+    assert not (table_bundle.parent / "new").exists()
+
+
+@pytest.mark.parametrize("max_bytes", ["x", None, 0, -1, 1e9, True])
+def test_limits_are_whole_numbers(max_bytes, table_bundle):
+    with pytest.raises(ValueError, match="max_bytes must be an integer of at least 1, got"):
+        bundle.verify(table_bundle, max_bytes=max_bytes)
+
+
+def test_what_is_no_path_is_refused(manifest):
+    for call in (
+        bundle.read,
+        bundle.verify,
+        lambda path: bundle.read_file(path, manifest, "model.onnx"),
+        lambda path: bundle.write(path, manifest, {}),
+    ):
+        for path in (None, 1, b"folder"):
+            with pytest.raises(TypeError, match=f"directory must be a path .*, got {path!r}: pass"):
+                call(path)
+        with pytest.raises(ValueError, match="got '': pass '.' for the current folder"):
+            call("")
 
 
 def test_sizes_that_no_disk_has_take_no_memory(table_bundle, manifest):
@@ -390,6 +473,81 @@ def test_each_refusal_is_a_bundle_error():
     kinds = [getattr(errors, name) for name in errors.__all__]
     assert all(issubclass(kind, BundleError) and issubclass(kind, ValueError) for kind in kinds)
     assert bundle.BundleError is BundleError
+
+
+def with_value(data, where, name, **changes):
+    """A graph that declares another type for one of its inputs or outputs."""
+    model = onnx.load_from_string(data)
+    (value,) = (value for value in getattr(model.graph, where) if value.name == name)
+    tensor = value.type.tensor_type
+    old = [size.dim_value or size.dim_param for size in tensor.shape.dim]
+    changed = {"elem_type": tensor.elem_type, "shape": old} | changes
+    value.CopyFrom(onnx.helper.make_tensor_value_info(name, **changed))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("file", "where", "name", "changes", "message"),
+    [
+        ("model", "input", "age", {"elem_type": DOUBLE}, r"float32 \(n, 1\), got float64 \(n, 1\)"),
+        ("model", "input", "plan", {"elem_type": INT64}, r"float64 \(n, 1\), got int64 \(n, 1\)"),
+        ("gate", "input", "city", {"shape": ["n"]}, r"string \(n, 1\), got string \(n,\)"),
+        ("gate", "input", "city", {"shape": ["n", "m"]}, r"string \(n, 1\), got string \(n, n\)"),
+        ("gate", "input", "city", {"shape": [5, 1]}, r"string \(n, 1\), got string \(5, 1\)"),
+        ("model", "input", "age", {"shape": None}, "got float32 of any shape"),
+        ("model", "input", "age", {"shape": []}, r"got float32 \(\):"),
+        ("model", "input", "age", {"elem_type": 10}, "got element type 10"),
+        ("model", "output", "label", {"elem_type": STRING}, r"int64 \(n,\), got string \(n,\)"),
+        ("model", "output", "label", {"shape": ["n", 4]}, r"int64 \(n,\), got int64 \(n, 4\)"),
+        ("model", "output", "probabilities", {"shape": ["n", 2]}, r"\(n, 4\), got .* \(n, 2\)"),
+        ("model", "output", "probabilities", {"shape": ["n"]}, r"\(n, 4\), got float32 \(n,\)"),
+        ("model", "output", "gate_probability", {"shape": ["n", 1]}, r"\(n,\), got .* \(n, 1\)"),
+        ("gate", "output", "gate_probabilities", {"shape": ["n", 3]}, r"\(n, 2\), got .* \(n, 3\)"),
+        ("gate", "output", "expert", {"elem_type": DOUBLE}, r"int64 \(n,\), got float64 \(n,\)"),
+        ("gate", "output", "hidden", {"shape": ["n", "w"]}, r"\(n, width\), got float32 \(n, n\)"),
+        ("gate", "output", "hidden", {"shape": ["n", 5]}, "expert_0.onnx must read the 5 values"),
+        ("expert_1", "input", "hidden", {"shape": ["n", 5]}, "expert_1.onnx must read the 4 val"),
+        ("expert_1", "output", "probabilities", {"shape": ["n", 3]}, r"\(n, 4\), got .*\(n, 3\)"),
+    ],
+)  # fmt: skip
+def test_other_types_and_shapes_are_refused(
+    file, where, name, changes, message, table_bundle, manifest
+):
+    files = {name: (table_bundle / name).read_bytes() for name in manifest.files}
+    files[f"{file}.onnx"] = with_value(files[f"{file}.onnx"], where, name, **changes)
+    bundle.write(table_bundle, manifest, files)
+    for check in (bundle.verify, load):
+        with pytest.raises(errors.GraphInterfaceError, match=message):
+            check(table_bundle)
+
+
+def test_manifests_that_fit_other_types_and_shapes_are_refused(table_bundle, manifest):
+    classes = manifest.classes
+    for changes in (
+        {"columns": (dataclasses.replace(manifest.columns[0], dtype="float64"),
+                     *manifest.columns[1:])},
+        {"n_outputs": 3, "classes": dataclasses.replace(classes, values=(1, 2, 3))},
+        {"classes": bundle.Classes(("a", "b", "c", "d"), "<U1", "value")},
+        {"n_experts": 1, "expert_usage": (1.0,)},
+    ):  # fmt: skip
+        files = manifest.files.copy()
+        if "n_experts" in changes:
+            del files["expert_1.onnx"]
+        restate(table_bundle, files=files, **changes)
+        with pytest.raises(errors.GraphInterfaceError, match="must have the types and shapes that"):
+            bundle.verify(table_bundle)
+        restate(table_bundle, **{name: getattr(manifest, name) for name in changes})
+
+
+def test_the_values_of_graphs(manifest, make_regressor):
+    inputs, outputs = bundle.graph_values(manifest, "model.onnx")
+    assert inputs[1] == ("city", "string", ("n", 1))
+    assert outputs[:2] == (("label", "int64", ("n",)), ("probabilities", "float32", ("n", 4)))
+    regressor = bundle.read(make_regressor(2))
+    assert bundle.graph_values(regressor, "expert_2.onnx") == (
+        (("hidden", "float32", ("n", "width")),), (("variable", "float32", ("n", 2)),)
+    )  # fmt: skip
+    assert bundle.graph_values(regressor, "gate.onnx")[0] == (("X", "float32", ("n", 3)),)
 
 
 class TestModelCard:
@@ -448,5 +606,17 @@ class TestModelCard:
         card = bundle.model_card(
             dataclasses.replace(manifest, notes="For *Bern* only.\n", quantization="dynamic")
         )
-        assert card.endswith("## Notes\n\nFor *Bern* only.\n")
+        assert card.endswith("## Notes\n\n> For *Bern* only.\n")
         assert "8-bit numbers (dynamic)" in card
+
+    def test_notes_make_no_sections(self, manifest):
+        notes = (
+            "hello\n## Scores\n| evil |\n  # more\n- # in a list\n># quoted\nunderlined\n---\n"
+            "twice\n===\n\n<!-- <b>x\u202e#1 and C#\u2028# last"
+        )
+        card = bundle.model_card(dataclasses.replace(manifest, notes=notes))
+        assert card.partition("## Notes\n\n")[2].splitlines() == [
+            "> hello", r"> \## Scores", "> | evil |", r">   \# more", r"> - \# in a list",
+            r"> >\# quoted", "> underlined", r"> \---", "> twice", r"> \===", ">",
+            r"> \<!-- \<b>x \#1 and C#", r"> \# last",
+        ]  # fmt: skip

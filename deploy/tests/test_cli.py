@@ -3,6 +3,7 @@ import dataclasses
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,13 @@ def test_verify(table_bundle, run):
     code, out, err = run("verify", table_bundle)
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert "verified" in out
+
+
+def test_an_empty_key_is_not_no_key(table_bundle, run):
+    """As of a variable of the shell that is not set."""
+    code, out, err = run("verify", table_bundle, "--public-key", "")
+    assert (code, out) == (2, "")
+    assert "must be the path of a PEM file, got ''" in err
 
 
 @pytest.mark.parametrize(
@@ -266,6 +274,28 @@ def test_encodings_and_compression(table_bundle, run, tmp_path):
         assert "must be a gzip file" in err
 
 
+@pytest.mark.parametrize("options", [[], ["--no-header"]])
+def test_a_byte_order_mark(options, table_bundle, run, tmp_path):
+    # After a mark, city would be a column, or Bern a city, that nobody knows.
+    text = "\ufeff30,Bern,1\n" if options else '\ufeff"city",age,plan\nBern,30,1\n'
+    (tmp_path / "rows.csv").write_text(text, encoding="utf-8")
+    assert run("predict", table_bundle, tmp_path / "rows.csv", tmp_path / "out.csv", *options) == (
+        0, "", "",
+    )  # fmt: skip
+    assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith("30,")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("target", ["out.csv", "out.csv.gz", "out.parquet"])
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_the_output_keeps_its_mode(mode, target, table_bundle, rows, run, tmp_path):
+    (tmp_path / target).touch()
+    (tmp_path / target).chmod(mode)
+    assert run("predict", table_bundle, rows, tmp_path / target, "--keep", "id")[0] == 0
+    assert (tmp_path / target).stat().st_size > 0
+    assert (tmp_path / target).stat().st_mode & 0o777 == mode
+
+
 # Refusals.
 
 
@@ -295,6 +325,30 @@ def test_a_bad_row_of_a_parquet_file(bad, row, table_bundle, run, tmp_path):
     assert "'age'" in err
 
 
+@pytest.mark.parametrize("encoding", ["undefined", "idna", "utf-32"])
+def test_encodings_that_do_not_fit(encoding, table_bundle, rows, run, tmp_path):
+    arguments = (rows, tmp_path / "out.csv", "--encoding", encoding)
+    code, _, err = run("predict", table_bundle, *arguments)
+    assert code == 3
+    assert f"must be {encoding} text" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(MemoryError(), "out of memory"), (TypeError("odd"), "please report it:\nTraceback")],
+)
+def test_what_should_not_happen_has_a_code_of_its_own(
+    error, message, table_bundle, rows, run, tmp_path, monkeypatch
+):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(skmode_deploy, "load", fail)
+    code, _, err = run("predict", table_bundle, rows, tmp_path / "out.csv")
+    assert code == 70
+    assert message in err
+
+
 def test_what_is_no_parquet_file(table_bundle, rows, run, tmp_path):
     rows.rename(tmp_path / "rows.parquet")
     code, _, err = run("predict", table_bundle, tmp_path / "rows.parquet", tmp_path / "out.csv")
@@ -315,6 +369,9 @@ def test_what_is_no_parquet_file(table_bundle, rows, run, tmp_path):
         (["rows.csv", "out.csv", "--max-loaded-experts", "1"], "max_loaded_experts"),
         (["rows.csv", "out.csv", "--provider", "NoProvider"], "NoProvider"),
         (["twice.csv", "out.csv", "--keep", "expert"], "must have different names"),
+        (["rows.csv", "./rows.csv"], "must be another file than INPUT, got './rows.csv'"),
+        (["rows.csv", "out.csv", "--threads", "1025"], "threads must be at most 1,024"),
+        (["rows.csv", "out.csv", "--public-key", ""], "must be the path of a PEM file, got ''"),
     ],
 )
 def test_usage(arguments, message, table_bundle, rows, run, tmp_path, monkeypatch):
@@ -331,6 +388,7 @@ def test_usage(arguments, message, table_bundle, rows, run, tmp_path, monkeypatc
     "arguments",
     [
         [], ["explain", "b"], ["predict", "b"], ["benchmark", "b", "--rows", "0"],
+        ["predict", "b", "i", "o", "--chunk-rows", "100000000000000000000"],
         ["benchmark", "b", "--seconds", "nan"], ["predict", "b", "i", "o", "--strategy", "all"],
     ],
 )  # fmt: skip
@@ -357,7 +415,7 @@ def test_help_lists_the_exit_codes():
     for arguments in (["--help"], ["predict", "--help"]):
         result = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
         assert result.returncode == 0
-        for code in ("0", "1", "2", "3", "130", "141", "143"):
+        for code in ("0", "1", "2", "3", "70", "129", "130", "141", "143"):
             assert f"\n  {code:<3}  " in result.stdout
 
 
@@ -378,6 +436,51 @@ def test_standard_streams(table_bundle):
     assert result.stderr.endswith(b" rows/s\n")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_any_encoding_of_stdout(options, table_bundle):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [*PROGRAM, "inspect", str(table_bundle), *options]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("K\\u00f6ln" if options else "K\\xf6ln") in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("predict table rows.csv - >&-", "Standard output must be open"),
+        ("predict table - out.csv <&-", "Standard input must be open"),
+        ("predict table - - <&- >&-", "Standard input must be open"),
+        ("inspect table >&-", "Standard output must be open"),
+        ("verify table >&-", "Standard output must be open"),
+        ("predict table rows.csv out.txt 2>&-", ""),
+    ],
+)
+def test_closed_streams(arguments, message, table_bundle, tmp_path):
+    (tmp_path / "rows.csv").write_text("age,city,plan\n1,Bern,1\n")
+    command = f'"$0" -m skmode_deploy {arguments}'
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize("arguments", ["predict table rows.csv -", "inspect table"])
+def test_a_full_disk(arguments, table_bundle, tmp_path):
+    (tmp_path / "rows.csv").write_text("age,city,plan\n1,Bern,1\n")
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*PROGRAM, *arguments.split()], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith(b"skmode-deploy: [Errno 28] No space left")
+    assert result.stderr.count(b"\n") == 1
+
+
 def test_a_reader_that_goes_away(table_bundle, tmp_path):
     (tmp_path / "rows.csv").write_text("age,city,plan\n" + "1,Bern,1\n" * 50_000)
     command = [*PROGRAM, "predict", str(table_bundle), str(tmp_path / "rows.csv"), "-"]
@@ -389,8 +492,8 @@ def test_a_reader_that_goes_away(table_bundle, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupts_leave_nothing(number, code, table_bundle, tmp_path):
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
     command = [*PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -399,11 +502,28 @@ def test_interrupts_leave_nothing(number, code, table_bundle, tmp_path):
         process.stdin.flush()
         while not list(tmp_path.glob(".out.csv-*")) and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(number)
+        process.send_signal(getattr(signal, name))
         process.wait()
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == code
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
+
+
+@pytest.mark.skipif(not shutil.which("nohup"), reason="needs nohup")
+def test_nohup(table_bundle, tmp_path):
+    """A signal that is ignored stays so."""
+    command = ["nohup", *PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(b"age,city,plan\n" + b"1,Bern,1\n" * 20_000)
+        process.stdin.flush()
+        while not list(tmp_path.glob(".out.csv-*")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 20_001
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from skmode_deploy import _graph_check
-from skmode_deploy._graph_check import check_graph
+from skmode_deploy._graph_check import GraphValue, check_graph
 from skmode_deploy.errors import (
     BundleError,
     ExternalDataError,
@@ -67,7 +67,8 @@ def nest(graph, depth):
 
 def check(model, inputs=("x",), outputs=("y",)):
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    check_graph(data, "model.onnx", inputs, outputs)
+    values = [[GraphValue(name, "float32", ("n",)) for name in part] for part in (inputs, outputs)]
+    check_graph(data, "model.onnx", *values)
 
 
 def node_with(**attributes):
@@ -218,21 +219,130 @@ def test_names_are_compared_in_order_and_in_full():
         check(model, many)
 
 
+def message(number, content):
+    """A field that holds a message."""
+    assert len(content) < 16384
+    return tag(number, 2) + varint(len(content)) + content
+
+
+def tag(number, wire):
+    return varint(number << 3 | wire)
+
+
+def varint(value):
+    data = b""
+    while value > 127:
+        data += bytes([value & 127 | 128])
+        value >>= 7
+    return data + bytes([value])
+
+
+def with_input(info):
+    """A model whose input is described by these bytes."""
+    graph = make_graph()
+    del graph.input[:]
+    data = graph.SerializeToString() + message(11, info)
+    model = make_model(make_graph())
+    model.ClearField("graph")
+    return model.SerializeToString() + message(7, data)
+
+
+NAMED = message(1, b"x")
+FLOATS = tag(1, 0) + varint(1)
+ROWS = message(1, message(2, b"n"))
+
+
+def with_type(tensor):
+    return with_input(NAMED + message(2, message(1, tensor)))
+
+
 def test_the_last_of_several_names_counts():
     """As for protobuf's own readers."""
-    model = make_model(make_graph())
-    info = model.graph.input[0].SerializeToString()
-    renamed = info + onnx.ValueInfoProto(name="evil").SerializeToString()
-    data = model.SerializeToString().replace(
-        b"\x5a" + bytes([len(info)]) + info, b"\x5a" + bytes([len(renamed)]) + renamed
-    )
-    old = len(model.graph.SerializeToString())
-    tag = b"\x3a" + bytes([old])
-    assert data.count(tag) == 1
-    data = data.replace(tag, b"\x3a" + bytes([old + len(renamed) - len(info)]))
-    assert onnx.load_from_string(data).graph.input[0].name == "evil"
-    with pytest.raises(GraphInterfaceError, match="got 'evil'"):
+    data = with_input(NAMED + message(2, message(1, FLOATS + message(2, ROWS))) + message(1, b"e"))
+    assert onnx.load_from_string(data).graph.input[0].name == "e"
+    with pytest.raises(GraphInterfaceError, match="got 'e'"):
         check(data)
+
+
+@pytest.mark.parametrize(
+    "rows", [ROWS, message(1, b""), message(1, message(3, b"DATA_BATCH") + message(2, b"rows"))]
+)
+def test_any_number_of_rows_passes(rows):
+    data = with_type(FLOATS + message(2, rows))
+    onnx.checker.check_model(data)
+    check(data)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "got"),
+    [
+        (tag(1, 0) + varint(11) + message(2, ROWS), r"float64 \(n,\)"),
+        (message(2, ROWS), r"element type 0 \(n,\)"),
+        (FLOATS, "float32 of any shape"),
+        (FLOATS + message(2, b""), r"float32 \(\)"),
+        (FLOATS + message(2, ROWS + ROWS), r"float32 \(n, n\)"),
+        (FLOATS + message(2, ROWS * 30), r"float32 \(n, n, n, n, n, n, n, n, n, n, \.\.\.\)"),
+        (FLOATS + message(2, message(1, tag(1, 0) + varint(0))), r"float32 \(0,\)"),
+        (FLOATS + message(2, message(1, tag(1, 0) + varint(2**64 - 1))), r"float32 \(18446744"),
+    ],
+)
+def test_other_types_are_refused(tensor, got):
+    data = with_type(tensor)
+    onnx.load_from_string(data)
+    with pytest.raises(GraphInterfaceError, match=rf"for 'x' float32 \(n,\), got {got}"):
+        check(data)
+
+
+def test_what_is_no_tensor_is_refused():
+    for info in (NAMED, NAMED + message(2, b""), NAMED + message(2, message(6, b"IMAGE"))):
+        with pytest.raises(GraphInterfaceError, match="got nothing of any shape"):
+            check(with_input(info))
+    sequence = NAMED + message(2, message(4, message(1, message(1, FLOATS + message(2, ROWS)))))
+    assert onnx.load_from_string(with_input(sequence)).graph.input[0].type.HasField("sequence_type")
+    with pytest.raises(GraphFormatError, match="a type has a field 4"):
+        check(with_input(sequence))
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (NAMED + message(2, message(1, FLOATS)) + message(2, message(1, message(2, ROWS))), "two"),
+        (NAMED + message(2, message(1, FLOATS) + message(1, message(2, ROWS))), "field 1 twice"),
+        (NAMED + message(2, message(1, FLOATS * 2 + message(2, ROWS))), "field 1 twice"),
+        (NAMED + message(2, message(1, FLOATS + message(2, ROWS) * 2)), "field 2 twice"),
+        (NAMED + message(2, message(1, FLOATS + message(2, message(1, FLOATS + message(2, b"n"))))),
+         "a size and a name"),
+        (NAMED + message(2, message(1, message(1, b"x") + message(2, ROWS))), "form of a message"),
+        (NAMED + message(2, message(1, FLOATS + message(2, message(2, b"x")))), "a shape has"),
+        (NAMED + message(2, tag(1, 0) + b"\1"), "form of a number"),
+    ],
+)  # fmt: skip
+def test_types_that_readers_could_take_differently_are_refused(info, problem):
+    with pytest.raises(GraphFormatError, match=problem):
+        check(with_input(info))
+
+
+def test_one_text_in_shapes_is_one_size():
+    info = helper.make_tensor_value_info
+    graph = make_graph()
+    graph.input[0].CopyFrom(info("x", TensorProto.FLOAT, ["n", 3]))
+    values = (
+        [GraphValue("x", "float32", ("n", "width"))],
+        [GraphValue("y", "float32", ("n", "width"))],
+    )
+    for sizes, fits in (
+        (["n", 3], True),
+        (["n", 4], False),
+        (["n", "m"], False),
+        (["n", 0], False),
+    ):
+        graph.output[0].CopyFrom(info("y", TensorProto.FLOAT, sizes))
+        data = make_model(graph).SerializeToString()
+        if fits:
+            assert check_graph(data, "model.onnx", *values) == {"width": 3}
+        else:
+            with pytest.raises(GraphInterfaceError, match=r"for 'y' float32 \(n, 3\), got float32"):
+                check_graph(data, "model.onnx", *values)
 
 
 def test_a_second_graph_is_refused():
@@ -393,7 +503,8 @@ MESSAGES = {
     ),
     "TensorProto": ("_TENSOR_EXTERNAL _TENSOR_LOCATION", "_TENSOR_OTHER"),
     "SparseTensorProto": ("_SPARSE_TENSORS", "_SPARSE_OTHER"),
-    "ValueInfoProto": ("_VALUE_NAME", "_VALUE_OTHER"),
+    "ValueInfoProto": ("_VALUE_NAME _VALUE_TYPE", "_VALUE_OTHER"),
+    "TypeProto": ("_TYPE_TENSOR", "_TYPE_OTHER"),
 }  # fmt: skip
 # Parts that cannot hold operators or data and are passed over.
 HARMLESS = {

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import tracemalloc
 from importlib import resources
 
 import jsonschema
@@ -92,11 +93,14 @@ def test_what_is_written_is_read(manifest):
     ("values", "dtype"),
     [
         ((False, True), "|b1"), ((-1, 1), "<i8"), ((0, 2**63), "<u8"), ((0.5, 1.0), "<f8"),
-        (("a", "\ud800"), "|O"), ((1, 2), "|O"), ((True, False), "|O"),
+        (("a", "\ud800"), "|O"), ((1, 2), "|O"), ((True, False), "|O"), (("a", "bcd"), ">U3"),
+        ((0, 255), "|u1"), (("", "x"), "<U1"),
     ],
 )  # fmt: skip
 def test_class_labels_of_all_kinds(values, dtype):
-    manifest = dataclasses.replace(CLASSIFIER, classes=Classes(values, dtype, "index"))
+    value = isinstance(values[0], str) or dtype in ("<i8", "|u1")
+    label = "value" if value else "index"
+    manifest = dataclasses.replace(CLASSIFIER, classes=Classes(values, dtype, label))
     again = Manifest.from_json(manifest.to_json())
     assert again == manifest
     assert [type(value) for value in again.classes.values] == [type(value) for value in values]
@@ -189,6 +193,40 @@ def test_labels_that_do_not_fit_their_type():
     for classes in (Classes((0, 300), "|u1", "value"), Classes((-1, 1), "<u8", "value")):
         with pytest.raises(ManifestError, match="a numpy type of the values"):
             Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
+
+
+@pytest.mark.parametrize("dtype", ["<U1", "<U6", "<U8", "<U999999", "U", "<U0"])
+def test_types_of_strings_are_as_long_as_the_longest_label(dtype):
+    """A shorter one would cut labels off, a longer one would take memory for nothing."""
+    values = ("apple", "avocado")
+    changes = {"classes": Classes(values, "<U7", "value")}
+    text = dataclasses.replace(CLASSIFIER, **changes).to_json()
+    assert Manifest.from_json(text).classes.values == values
+    changes = {"classes": Classes(values, dtype, "value")}
+    with pytest.raises(ManifestError, match=f"as long as the longest label, U7, got '{dtype}'"):
+        Manifest.from_json(dataclasses.replace(CLASSIFIER, **changes).to_json())
+
+
+@pytest.mark.parametrize(("number", "letters"), [(2, 10_001), (1700, 10_000)])
+def test_labels_that_take_much_memory_are_refused(number, letters):
+    values = ("x" * letters, *map(str, range(number - 1)))
+    classes = Classes(values, f"<U{letters}", "value")
+    manifest = dataclasses.replace(CLASSIFIER, n_outputs=number, classes=classes)
+    tracemalloc.start()
+    with pytest.raises(ManifestError, match=f"got '{number} with up to {letters} letters'"):
+        Manifest.from_json(manifest.to_json())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"), [((10, 20), "<i4"), (("a", "b"), "|O"), (("a", "b"), "<U1")]
+)
+def test_labels_that_graphs_give_do_not_go_by_position(values, dtype):
+    classes = Classes(values, dtype, "index")
+    with pytest.raises(ManifestError, match="'value' where labels are strings or 64-bit integers"):
+        Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
 
 
 @pytest.mark.parametrize(

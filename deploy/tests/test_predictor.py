@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmode_deploy import BundleError, load, signing
+from skmode_deploy import BundleError, bundle, load, signing
 
 TABLE = {
     "age": [30.0, 41.5, None, 3.0],
@@ -64,12 +64,6 @@ def test_missing_strings(missing, classifier):
     ]  # fmt: skip
 
 
-def test_numbers_as_a_csv_file_gives_them(classifier):
-    """As in training: a number column reads strings that are numbers."""
-    table = TABLE | {"age": ["30", "", "1e3", None], "plan": ["1", "2.0", "", "1"]}
-    assert classifier.route(table).tolist() == [0, 1, 1, 1]
-
-
 def test_wrong_tables(classifier):
     with pytest.raises(ValueError, match=r"Column 'age' must hold numbers.*'old'"):
         classifier.predict(TABLE | {"age": ["old", 1, 2, 3]})
@@ -99,6 +93,31 @@ def test_parameters(table_bundle):
         load(table_bundle, "CPUExecutionProvider")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"max_bytes": "x"}, "max_bytes must be an integer of at least 1, got 'x'"),
+        ({"max_bytes": 0}, "max_bytes must be an integer of at least 1, got 0"),
+        ({"path": None}, "path must be a path, got None"),
+        ({"path": b"table"}, "path must be a path, got b'table'"),
+        ({"require_signature": ""}, "must be the path of a PEM file, got ''"),
+        ({"require_signature": "."}, "must be the path of a PEM file, got '.'"),
+        ({"require_signature": True}, "must be the path of a PEM file, got True"),
+    ],
+)
+def test_wrong_parameters(parameters, message, table_bundle):
+    with pytest.raises(ValueError, match=message) as error:
+        load(**{"path": table_bundle} | parameters)
+    assert not isinstance(error.value, BundleError)
+
+
+@pytest.mark.parametrize("strategy", ["graph", "split"])
+def test_strings_without_utf_8(strategy, table_bundle):
+    rows = TABLE | {"city": ["Bern", None, "a\ud800", "x"]}
+    with pytest.raises(ValueError, match=r"'city' must hold strings.*got 'a\\ud800'"):
+        load(table_bundle, strategy=strategy).predict(rows)
+
+
 def test_nothing_opens_before_the_whole_bundle_is_checked(table_bundle, monkeypatch):
     def fail(*arguments, **keywords):
         raise AssertionError("a session was opened")
@@ -114,7 +133,8 @@ def test_a_signature_is_checked_before_anything_is_read(table_bundle, tmp_path, 
     manifest = (table_bundle / "manifest.json").read_bytes()
     asked = []
 
-    def verify_signature(directory, public_key):
+    def verify_signature(directory, public_key, *, max_bytes):
+        assert max_bytes == bundle.MAX_BYTES
         asked.append((directory, public_key))
         return hashlib.sha256(manifest).hexdigest()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skmode_deploy import errors
-from skmode_deploy.cli import main
+from skmode_deploy.cli import EXIT_CODES, main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -34,7 +34,8 @@ def test_python_blocks_run(table_bundle, tmp_path, monkeypatch):
     table_bundle.rename(tmp_path / "bundle")
     make_keys(tmp_path)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    for_serving, _ = README.split("## On the command line")  # what follows trains a model
+    blocks = re.findall(r"^```python\n(.*?)^```$", for_serving, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 3
     names = {}
     for number, block in enumerate(blocks):
@@ -63,6 +64,13 @@ def test_options_exist(capsys):
         texts.append(capsys.readouterr().out)
     assert {"--keep", "--public-key"} <= options
     assert [option for option in options if option not in "".join(texts)] == []
+
+
+def test_every_exit_code_is_listed():
+    codes = re.findall(r"^  (\d+) +(.*)$", EXIT_CODES, re.MULTILINE)
+    assert len(codes) >= 9
+    for code, meaning in codes:
+        assert f"| {code} | {meaning}" in README
 
 
 def test_the_lock_of_the_node_example_belongs_to_it():

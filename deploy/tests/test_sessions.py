@@ -7,10 +7,11 @@ import weakref
 import numpy as np
 import onnxruntime
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skmode_deploy import _sessions, load
 from skmode_deploy._sessions import CPU, CUDA, OwnSession, SessionMaker
-from skmode_deploy.errors import GraphFormatError
+from skmode_deploy.errors import BundleError, GraphFormatError
 
 TENSORRT = "TensorrtExecutionProvider"
 X = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]], np.float32)
@@ -135,6 +136,50 @@ def test_wrong_providers(providers):
 def test_wrong_threads(threads, make_regressor):
     with pytest.raises(ValueError, match="threads must be an integer of at least 1, got"):
         load(make_regressor(), threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1025, 10**10])
+def test_too_many_threads(threads, make_regressor):
+    with pytest.raises(ValueError, match="threads must be at most 1,024, got") as error:
+        load(make_regressor(), threads=threads)
+    assert not isinstance(error.value, BundleError)
+
+
+@pytest.mark.parametrize("providers", ["auto", CPU, (CUDA, CPU)])
+def test_bundles_are_not_blamed_for_a_lack_of_memory(providers, monkeypatch):
+    def fail(*arguments, **keywords):
+        raise MemoryError
+
+    available = [CPU] if providers == "auto" else [CUDA, CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(MemoryError):
+        SessionMaker(providers, 1).open(b"", "model.onnx")
+
+
+def test_the_cpu_has_no_options():
+    with pytest.raises(ValueError, match=r"CPUExecutionProvider must have no options.*'bogus'"):
+        SessionMaker(((CPU, {"bogus": 1}),), 1)
+    SessionMaker(((CPU, {}),), 1)
+
+
+@pytest.mark.skipif(
+    CUDA not in onnxruntime.get_available_providers(), reason="onnxruntime has no CUDA"
+)
+@pytest.mark.parametrize("strategy", ["graph", "split"])
+def test_cuda_gives_the_answers_of_the_cpu(strategy, table_bundle):
+    rng = np.random.default_rng(0)
+    rows = {
+        "age": np.where(rng.random(500) < 0.1, np.nan, rng.normal(50, 20, 500)),
+        "city": rng.choice(np.array(["Bern", "Köln", "Paris", None], object), 500),
+        "plan": rng.choice([1.0, 2.0, np.nan], 500),
+    }
+    expected = load(table_bundle, providers=CPU, strategy=strategy).predict_full(rows)
+    answer = load(table_bundle, providers=(CUDA,), strategy=strategy).predict_full(rows)
+    assert_array_equal(answer.value, expected.value)
+    assert_array_equal(answer.expert, expected.expert)
+    assert_allclose(answer.probabilities, expected.probabilities, rtol=0, atol=1e-5)
+    assert_allclose(answer.gate_probability, expected.gate_probability, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2, np.int64(3)])

@@ -93,15 +93,22 @@ def files(folder):
 
 def test_changed_files_are_refused(signed, keys):
     for path in files(signed):
+        manifest = path.name == "manifest.json"
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-        with pytest.raises(errors.SignatureError, match=f"Hash mismatch for '{path.name}'"):
+        mismatch = "ManifestError" if manifest else f"Hash mismatch for '{path.name}'"
+        with pytest.raises(errors.SignatureError, match=mismatch):
+            verify_signature(signed, keys[1])
+        path.write_bytes(data + b"x")
+        mismatch = "ManifestError" if manifest else f"FileSizeError: {path.name} must have the"
+        with pytest.raises(errors.SignatureError, match=mismatch):
             verify_signature(signed, keys[1])
         path.unlink()
-        with pytest.raises(errors.SignatureError, match=f"Missing files .*{path.name}"):
+        missing = "a folder with a manifest" if manifest else f"Missing files .*{path.name}"
+        with pytest.raises(errors.SignatureError, match=missing):
             verify_signature(signed, keys[1])
         path.symlink_to(os.devnull)
-        with pytest.raises(errors.SignatureError, match="symlink"):
+        with pytest.raises(errors.SignatureError, match="link"):
             verify_signature(signed, keys[1])
         path.unlink()
         path.write_bytes(data)
@@ -111,6 +118,41 @@ def test_changed_files_are_refused(signed, keys):
         with pytest.raises(errors.SignatureError, match=f"Extra files .*{name}"):
             verify_signature(signed, keys[1])
         (signed / name).unlink()
+
+
+def refuse_to_hash(monkeypatch):
+    def fail(*arguments, **parameters):
+        raise AssertionError("a file was hashed")
+
+    monkeypatch.setattr("model_signing.hashing.Config.hash", fail)
+
+
+def test_limits_come_before_hashes(signed, keys, monkeypatch):
+    """Huge files that somebody puts there do not waste time."""
+    manifest = bundle.read(signed)
+    total = sum(file.size for file in manifest.files.values())
+    verify_signature(signed, keys[1], max_bytes=total)
+    refuse_to_hash(monkeypatch)
+    with pytest.raises(errors.LimitError, match=f"at most {total - 1} bytes together, got {total}"):
+        verify_signature(signed, keys[1], max_bytes=total - 1)
+    with pytest.raises(ValueError, match="max_bytes must be an integer of at least 1, got 'x'"):
+        verify_signature(signed, keys[1], max_bytes="x")
+    (signed / "extra").touch()
+    os.truncate(signed / "extra", 2**33)
+    with pytest.raises(errors.SignatureError, match=r"Extra files beside manifest\.json: 'extra'"):
+        verify_signature(signed, keys[1])
+    (signed / "extra").unlink()
+    os.truncate(signed / "model.onnx", 2**33)
+    with pytest.raises(errors.SignatureError, match=f"FileSizeError.* got {2**33}"):
+        verify_signature(signed, keys[1])
+
+
+def test_other_files_are_not_hashed_to_be_signed(table_bundle, keys, monkeypatch):
+    refuse_to_hash(monkeypatch)
+    (table_bundle / "extra").touch()
+    os.truncate(table_bundle / "extra", 2**33)
+    with pytest.raises(errors.SignatureError, match="a difference in 'extra': remove"):
+        sign(table_bundle, keys[0])
 
 
 def test_a_manifest_that_fits_changed_files_is_refused(signed, keys):
@@ -210,7 +252,7 @@ def test_changed_bytes_of_the_signature_never_change_what_was_signed(signed, key
 
 def test_only_sound_bundles_are_signed(table_bundle, keys):
     (table_bundle / "stray").write_text("left by someone")
-    with pytest.raises(errors.SignatureError, match="a difference in stray: remove"):
+    with pytest.raises(errors.SignatureError, match="a difference in 'stray': remove"):
         sign(table_bundle, keys[0])
     (table_bundle / "stray").unlink()
     (table_bundle / "README.md").write_text("changed")
@@ -225,7 +267,7 @@ def test_only_sound_bundles_are_signed(table_bundle, keys):
 
 def test_links_are_not_signed(table_bundle, keys):
     (table_bundle / "link").symlink_to(os.devnull)
-    with pytest.raises(errors.SignatureError, match="must hold plain files only to be signed"):
+    with pytest.raises(errors.SignatureError, match="a difference in 'link': remove"):
         sign(table_bundle, keys[0])
 
 
@@ -242,6 +284,21 @@ def test_keys_that_do_not_fit_are_refused(signed, keys, tmp_path):
         sign(signed, locked, password="wrong")
     with pytest.raises(FileNotFoundError):
         verify_signature(signed, tmp_path / "nowhere.pub")
+    for call in (lambda: sign(signed, rsa_keys[0]), lambda: verify_signature(signed, rsa_keys[1])):
+        with pytest.raises(ValueError, match="gave a key of another kind, such as RSA. Pass such"):
+            call()
+
+
+def test_what_is_no_path_is_refused(signed, keys):
+    for path, error in ((None, TypeError), ("", ValueError)):
+        with pytest.raises(error, match=f"public_key must be a path.*got {path!r}: pass"):
+            verify_signature(signed, path)
+        with pytest.raises(error, match=f"private_key must be a path.*got {path!r}: pass"):
+            sign(signed, path)
+        with pytest.raises(error, match=f"directory must be a path.*got {path!r}: pass"):
+            verify_signature(path, keys[1])
+        with pytest.raises(error, match=f"directory must be a path.*got {path!r}: pass"):
+            sign(path, keys[0])
 
 
 def test_the_message_without_the_library(signed, keys, monkeypatch):
@@ -249,5 +306,5 @@ def test_the_message_without_the_library(signed, keys, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "model_signing", None)
     for call in (lambda: sign(signed, keys[0]), lambda: verify_signature(signed, keys[1])):
-        with pytest.raises(ImportError, match=r"pip install skmode-deploy\[signing\]"):
+        with pytest.raises(ImportError, match=r"pip install '\./deploy\[signing\]'"):
             call()

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skmode_deploy import BundleError, bundle, load
 from skmode_deploy._strategies import ExpertCache, group_rows
+from skmode_deploy.errors import GraphInterfaceError
 
 TABLE = {"age": [30.0, None, 3.0], "city": ["Bern", "Köln", None], "plan": [1.0, 1.0, 2.0]}
 
@@ -176,6 +177,20 @@ def test_rows_by_expert():
     groups = [(i, list(rows)) for i, rows in group_rows(np.array([2, 0, 2, 7, 0]))]
     assert groups == [(0, [1, 4]), (2, [0, 2]), (7, [3])]
     assert list(group_rows(np.empty(0, np.int64))) == []
+
+
+@pytest.mark.parametrize("expert", [-1, 0, 5])
+def test_no_row_is_left_out(expert):
+    ((found, rows),) = group_rows(np.full(3, expert))
+    assert (found, rows.tolist()) == (expert, [0, 1, 2])
+
+
+@pytest.mark.parametrize("experts", [(-1,), (3,), (0, -1), (0, 1, 3)])
+def test_a_gate_that_chooses_an_expert_that_is_not_there(experts, tmp_path):
+    predictor = load(write_bundle(tmp_path / "bundle", 3), strategy="split")
+    message = f"gate.onnx must choose experts from 0 to 2, got {experts[-1]}"
+    with pytest.raises(GraphInterfaceError, match=message):
+        predictor.predict(rows(*experts))
 
 
 def test_threads_wait_only_for_the_expert_that_they_need():

@@ -1,186 +1,42 @@
-import csv
-import io
+import dataclasses
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 
-from skmode_deploy import _tables
-from skmode_deploy._tables import CsvReader, CsvWriter, InputError, Options
-from skmode_deploy.bundle import Column, Manifest
-
-AGE = Column("age", "age", "number", "float32")
-CITY = Column("city", "city", "category", "string", ("Bern", "Köln"), True)
-PLAN = Column("plan", "plan", "category", "float64", (1.0, 2.0))
-COUNT = Column("count", "count", "number", "int64")
-
-
-def make_manifest(*columns, **changes):
-    fields = {
-        "task": "regression", "routing": "top_expert", "input": "columns", "from_table": True,
-        "n_outputs": 1, "classes": None, "n_experts": 1, "alpha": 0.0, "expert_usage": (1.0,),
-        "validation_scores": None, "versions": {},
-    }  # fmt: skip
-    return Manifest(columns=columns, **fields | changes)
-
-
-def make_array_manifest(n_columns):
-    columns = [Column(f"x{i}", "X", "number", "float32") for i in range(n_columns)]
-    return make_manifest(*columns, input="array", from_table=False)
-
-
-TABLE = make_manifest(AGE, CITY, PLAN)
-
-
-def read(text, manifest=TABLE, **options):
-    """Read all blocks and put them together."""
-    blocks = list(CsvReader(io.StringIO(text, newline=""), manifest, Options(**options)))
-    n_kept = len(blocks[0].kept)
-    kept = [[x for block in blocks for x in block.kept[i]] for i in range(n_kept)]
-    if manifest.input == "array":
-        return np.concatenate([block.rows for block in blocks]), kept
-    names = [column.name for column in manifest.columns]
-    return {name: [x for block in blocks for x in block.rows[name]] for name in names}, kept
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 100])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("last_end", [True, False])
-def test_fields(chunk_rows, line_end, last_end):
-    lines = [
-        "\ufeffplan,city,age",
-        '1,"Köln",30',
-        '2.0,"a ""b"", c",-1.5e3',
-        ',"",',
-        f'nan,"two{line_end}{line_end}lines",NaN',
-        "TRUE, x ,false",
-    ]
-    text = line_end.join(lines) + line_end * last_end
-    rows, _ = read(text, chunk_rows=chunk_rows)
-    assert_array_equal(rows["plan"], [1, 2, np.nan, np.nan, 1])
-    assert rows["city"] == ["Köln", 'a "b", c', "", f"two{line_end}{line_end}lines", " x "]
-    assert_array_equal(rows["age"], [30, -1500, np.nan, np.nan, 0])
-
-
-def test_texts_that_are_missing():
-    text = "age,city,plan\nNA,NA,-9\n3,Bern,1\n-9,,x\n"
-    rows, _ = read(text, missing=frozenset({"NA", "-9", "x"}))
-    assert_array_equal(rows["age"], [np.nan, 3, np.nan])
-    assert rows["city"] == ["", "Bern", ""]
-    assert_array_equal(rows["plan"], [np.nan, 1, np.nan])
-
-
-def test_a_word_for_missing_is_a_string_like_any_other_unless_told():
-    assert read("age,city,plan\n1,NA,1\n")[0]["city"] == ["NA"]
-
-
-def test_integers():
-    manifest = make_manifest(COUNT)
-    rows, _ = read(f"count\n{2**63 - 1}\n-7\nTrue\n", manifest)
-    assert rows["count"] == [2**63 - 1, -7, 1]
-    for field in ("1.5", '""', str(2**63)):
-        with pytest.raises(InputError, match="'count' must hold 64-bit integers.* in line 3: "):
-            read(f"count\n1\n{field}\n", manifest)
-
-
-def test_columns_to_keep_and_to_leave_out():
-    text = "id,age,city,note,plan\n007,1,Bern,x,2\n008,2,Köln,,1\n"
-    rows, kept = read(text, keep=("id", "city"), ignore_extra=True, chunk_rows=1)
-    assert kept == [["007", "008"], ["Bern", "Köln"]]
-    assert rows["city"] == ["Bern", "Köln"]
-    with pytest.raises(InputError, match="got 'note' as well: pass --ignore-extra"):
-        read(text, keep=("id",))
-    with pytest.raises(InputError, match="column to keep must be one of the file's, got 'ID'"):
-        read(text, keep=("ID",))
-
-
-def test_columns_of_an_array():
-    manifest = make_array_manifest(2)
-    assert_array_equal(read("x1,x0\n1,2\n", manifest)[0], [[2, 1]])
-    assert_array_equal(read("1,2\n3,4\n", manifest, header=False, by_position=True)[0],
-                       [[1, 2], [3, 4]])  # fmt: skip
-    with pytest.raises(InputError, match="none called 'x0', 'x1': pass --by-position"):
-        read("a,b\n1,2\n", manifest)
-    rows, kept = read("id,b,a\n9,1,2\n", manifest, by_position=True, keep=("id",))
-    assert_array_equal(rows, [[1, 2]])
-    assert kept == [["9"]]
-    with pytest.raises(InputError, match="the 2 columns of the model in their order, got 1"):
-        read("a\n1\n", manifest, by_position=True)
+from skmode_deploy import bundle
+from skmode_deploy._tables import InputError, Options, output_columns, output_names, select
+from skmode_deploy.predictor import Prediction
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("names", "options", "model", "kept"),
     [
-        ("", "must start with the names of its columns"),
-        ("\n1,2,3\n", "must start with the names of its columns"),
-        ('"age', "header must be CSV.*unexpected end of data"),
-        ("age,city\n", "must have the columns of the model, got none called 'plan'"),
-        ("age,city,plan,age\n", "different names, got 'age' more than once"),
-        ("age,city,plan\n1,Bern,2\n1,Bern\n", "must have 3 fields.* got 2 in line 3: "),
-        ("age,city,plan\n1,Bern,2,\n", "must have 3 fields.* got 4 in line 2: "),
-        ("age,city,plan\n\n1,Bern,2\n", "must have 3 fields.* got 0 in line 2: "),
-        ('age,city,plan\n1,"a\nb",2\nold,Bern,2\n', "'age' must hold numbers, got 'old' in line 4"),
-        ("age,city,plan\n1,Bern,NA\n", "'plan' must hold numbers, got 'NA' in line 2: .*--missing"),
-        ("age,city,plan\n{x},Bern,2\n", r"got '\{x\}' in line 2"),
-        ("age,city,plan\n1,B,2\n-inf,B,2\n", "'age' must hold .*finite.*got '-inf' in line 3"),
-        ("age,city,plan\n1,B,2\n1e39,B,2\n", "'age' must hold .*finite.*got '1e39' in line 3"),
-        ('age,city,plan\n1,"B"x,2\n', "Line 2 must be CSV.*expected after"),
-        ('age,city,plan\n1,B,2\n1,"B,2\n3,B,2\n', "Line 4 must be CSV.*unexpected end of data"),
+        (["age", "city", "plan"], {}, (0, 1, 2), ()),
+        (["plan", "age", "city"], {"keep": ("age",)}, (1, 2, 0), (1,)),
+        (["id", "plan", "age", "city"], {"keep": ("id",)}, (2, 3, 1), (0,)),
+        (["x", "plan", "age", "city"], {"ignore_extra": True}, (2, 3, 1), ()),
+        (["id", "a", "b", "c"], {"by_position": True, "keep": ("id",)}, (1, 2, 3), (0,)),
     ],
 )
-@pytest.mark.parametrize("chunk_rows", [1, 2, 8192])
-def test_refusals(text, message, chunk_rows):
-    with pytest.raises(InputError, match=message):
-        read(text, chunk_rows=chunk_rows)
+def test_columns_are_found(names, options, model, kept, table_bundle):
+    selection = select(names, bundle.read(table_bundle), Options(**options))
+    assert (selection.model, selection.kept) == (model, kept)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 100])
-def test_blank_lines_are_allowed_at_the_end_only(chunk_rows):
-    text = "age,city,plan\n1,Bern,2\n1,Bern,1\n\n\r\n\n"
-    assert len(read(text, chunk_rows=chunk_rows)[0]["age"]) == 2
-    with pytest.raises(InputError, match="got 0 in line 4"):
-        read(text + "1,Bern,2\n", chunk_rows=chunk_rows)
+def test_columns_beyond_those_that_count_by_position(table_bundle):
+    options = Options(by_position=True)
+    with pytest.raises(InputError, match="got 'd' as well: pass --ignore-extra"):
+        select(["a", "b", "c", "d"], bundle.read(table_bundle), options)
 
 
-@pytest.mark.parametrize("text", ["age,city,plan", "age,city,plan\n", "age,city,plan\n\n"])
-def test_no_rows(text):
-    assert read(text)[0] == {"age": [], "city": [], "plan": []}
-
-
-@pytest.mark.parametrize("bad", ["", "x", "inf", "1e40", '"5"', "1_0", " 5 ", "True", "1,2", "nan"])
-def test_plain_numbers_are_read_as_all_others(bad, monkeypatch):
-    """Numbers alone take a faster way, with the same answers and the same refusals."""
-    manifest = make_array_manifest(2)
-    rng = np.random.default_rng(0)
-    lines = [f"{a!r},{b:.3e}" for a, b in rng.normal(size=(20, 2)).tolist()]
-    lines[13] = lines[13].split(",")[0] + f",{bad}"
-    text = "x1,x0\n" + "\n".join(lines) + "\n"
-
-    def outcome():
-        try:
-            return read(text, manifest, chunk_rows=6)[0].tolist()
-        except InputError as error:
-            return str(error)
-
-    fast = outcome()
-    monkeypatch.setattr(CsvReader, "_read_matrix", lambda self, lines: None)
-    np.testing.assert_equal(fast, outcome())
-
-
-def test_written_numbers_are_read_back_exactly():
-    stream = io.StringIO()
-    writer = CsvWriter(stream, ["id", "prediction", "probability_a"], ";")
-    values = np.random.default_rng(0).lognormal(0, 20, 500).astype(np.float32)
-    labels = np.array(['a;"', "b\n", "ä", "", "5"] * 100)
-    writer.write([["007"] * 500], [labels, values])
-    header, *rows = csv.reader(io.StringIO(stream.getvalue(), newline=""), delimiter=";")
-    assert header == ["id", "prediction", "probability_a"]
-    assert [row[0] for row in rows] == ["007"] * 500
-    assert [row[1] for row in rows] == labels.tolist()
-    assert_array_equal(np.array([row[2] for row in rows]).astype(np.float32), values)
-
-
-def test_without_pyarrow(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"pip install 'skmode-deploy\[parquet\]'"):
-        _tables.import_parquet()
+def test_answers_as_columns(table_bundle, make_regressor):
+    manifest = bundle.read(table_bundle)
+    probabilities = [f"probability_{label}" for label in (10, 20, 30, 40)]
+    assert output_names(manifest) == ["prediction", *probabilities, "expert", "gate_probability"]
+    manifest = bundle.read(make_regressor())
+    assert output_names(manifest) == ["prediction", "expert", "gate_probability"]
+    manifest = dataclasses.replace(manifest, n_outputs=2)
+    assert output_names(manifest)[:2] == ["prediction_0", "prediction_1"]
+    answer = Prediction(np.array([[1, 2], [3, 4]]), None, np.array([0, 1]), np.array([0.5, 1]))
+    columns = [column.tolist() for column in output_columns(answer)]
+    assert columns == [[1, 3], [2, 4], [0, 1], [0.5, 1]]

@@ -12,10 +12,12 @@ import shutil
 import warnings
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from skmode_deploy import bundle, load
 from skmode_deploy.errors import BundleError, GraphFormatError
+from skmode_deploy.predictor import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +178,34 @@ def test_what_is_not_the_file_is_refused(replace, folder, tmp_path):
     bundle.verify(folder)
 
 
+def rows(manifest):
+    """Rows that a model takes."""
+    if manifest.input == "array":
+        return np.zeros((3, len(manifest.columns)))
+    return {
+        column.name: ["Bern", "Rom", ""] if column.dtype == "string" else [1.0, 2.0, np.nan]
+        for column in manifest.columns
+    }
+
+
+def outcome(folder, strategy):
+    """What becomes of a bundle: the type of a refusal, or that of an answer."""
+    try:
+        manifest = bundle.verify(folder)
+        predictor = load(folder, strategy=strategy)
+        answer = predictor.predict_full(rows(manifest))
+    except BundleError as error:
+        return type(error)
+    return type(answer)
+
+
 @pytest.mark.parametrize("damage", [change_bytes, insert, delete, truncate])
 def test_damaged_graphs_with_a_manifest_that_fits_raise_nothing_but_refusals(damage, folder):
     """The graph check meets bytes that no hash protects."""
     generator = random.Random(damage.__name__)
     manifest = bundle.read(folder)
     graphs = [folder / name for name in manifest.files if name.endswith(".onnx")]
+    strategies = ("graph", "split") if manifest.routing == "top_expert" else ("graph",)
     outcomes = set()
     for path in graphs * 15:
         data = path.read_bytes()
@@ -190,9 +214,8 @@ def test_damaged_graphs_with_a_manifest_that_fits_raise_nothing_but_refusals(dam
         entry = bundle.File(len(damaged), hashlib.sha256(damaged).hexdigest())
         fitting = dataclasses.replace(manifest, files=manifest.files | {path.name: entry})
         (folder / "manifest.json").write_text(fitting.to_json())
-        try:
-            outcomes.add(type(bundle.verify(folder)))
-        except BundleError as error:
-            outcomes.add(type(error))
+        for strategy in strategies:
+            outcomes.add(outcome(folder, strategy))
         path.write_bytes(data)
     assert GraphFormatError in outcomes
+    assert Prediction in outcomes or damage is not change_bytes  # of other weights, say

@@ -1,0 +1,66 @@
+"""What a bundle holds, in lines of text."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from skmode_deploy.bundle import Column, Manifest
+
+
+def describe(manifest: Manifest) -> Iterator[str]:
+    """Describe a bundle.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What the bundle says about itself.
+
+    Yields
+    ------
+    str
+        A line. Names and notes are as somebody wrote them, control characters included.
+    """
+    yield f"task        {manifest.task}, {manifest.routing.replace('_', ' ')} routing"
+    if manifest.classes is not None:
+        yield f"classes     {_join(manifest.classes.values)}"
+    elif manifest.n_outputs > 1:
+        yield f"outputs     {manifest.n_outputs}"
+    yield f"experts     {manifest.n_experts}, alpha {manifest.alpha:g}"
+    yield f"usage       {_join(f'{share:.1%}' for share in manifest.expert_usage)}"
+    if manifest.validation_scores:
+        scores = manifest.validation_scores.items()
+        yield f"scores      {_join(f'{name} {score:.4f}' for name, score in scores)} (validation)"
+    if manifest.quantization:
+        yield f"quantized   {manifest.quantization}"
+    yield f"created     {manifest.created}"
+    yield f"versions    {_join(f'{name} {text}' for name, text in manifest.versions.items())}"
+    for i, line in enumerate(manifest.notes.splitlines()):
+        yield f"{'' if i else 'notes':<12}{line}"
+    by = "by name" if manifest.from_table else "by position"
+    yield ""
+    yield f"columns     {len(manifest.columns)}, {by}"
+    yield from _describe_columns(manifest.columns)
+    yield ""
+    yield f"files       {len(manifest.files)}"
+    width = max(map(len, manifest.files), default=0)
+    for name, file in manifest.files.items():
+        yield f"  {name:<{width}}  {file.size:>12,} bytes"
+
+
+def _describe_columns(columns: Sequence[Column]) -> Iterator[str]:
+    width = min(max(len(column.name) for column in columns), 40)
+    for column in columns:
+        if column.kind == "category":
+            what = f"{len(column.categories or ())} known: {_join(column.categories or ())}"
+        elif column.minimum is not None and column.maximum is not None:
+            what = f"{column.minimum:g} to {column.maximum:g}"
+        else:
+            what = ""
+        missing = "may be missing" if column.has_missing else ""
+        parts = filter(None, (what, missing))
+        yield f"  {column.name:<{width}}  {column.kind:<8}  {column.dtype:<7}  {'; '.join(parts)}"
+
+
+def _join(values: Any) -> str:
+    texts = list(map(str, values))
+    shown = ", ".join(texts[:20])
+    return shown if len(texts) <= 20 else f"{shown} and {len(texts) - 20} more"
