@@ -11,6 +11,7 @@ from skmode_deploy._inputs import InputReader
 from skmode_deploy._sessions import Providers, SessionMaker, check_at_least_one
 from skmode_deploy._strategies import open_strategy
 from skmode_deploy.bundle import MAX_BYTES, Manifest
+from skmode_deploy.errors import GraphInterfaceError
 
 
 class Prediction(NamedTuple):
@@ -215,6 +216,8 @@ class Predictor:
             max_loaded_experts,
         )
         self._inputs = InputReader(manifest, max_rows)
+        outputs = bundle.graph_values(manifest, bundle.MODEL)[1]
+        self._shapes = {value.name: tuple(value.shape[1:]) for value in outputs}
         classes = manifest.classes
         self._classes: NDArray[Any] | None = None
         if classes is not None:
@@ -320,10 +323,18 @@ class Predictor:
     def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
         feeds = self._inputs(X)
         try:
-            return self._strategy.run(outputs, feeds)
+            answers = self._strategy.run(outputs, feeds)
         except UnicodeEncodeError:
             self._inputs.check_text(feeds)
             raise
+        for name, answer in zip(outputs, answers, strict=True):
+            if answer.shape[1:] != self._shapes[name]:
+                # onnxruntime only warns where a graph computes another shape than it states.
+                raise GraphInterfaceError(
+                    f"Output {name!r} must have {('n', *self._shapes[name])} as its shape, got "
+                    f"{answer.shape}: export the model again."
+                )
+        return answers
 
     def _value(self, output: NDArray[Any]) -> NDArray[Any]:
         """Labels with their type of training; one regression output as one dimension."""
@@ -331,6 +342,11 @@ class Predictor:
             return output[:, 0] if self.manifest.n_outputs == 1 else output
         assert self.manifest.classes is not None
         if self.manifest.classes.label == "index":
+            if output.size and not 0 <= output.min() <= output.max() < len(self._classes):
+                raise GraphInterfaceError(
+                    f"Output 'label' must lie between 0 and {len(self._classes) - 1}, got "
+                    f"{output.min()} to {output.max()}: export the model again."
+                )
             labels: NDArray[Any] = self._classes[output]
             return labels
         return output.astype(self._classes.dtype, copy=False)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skmode_deploy import BundleError, bundle, load, signing
+from skmode_deploy.errors import GraphInterfaceError
 
 TABLE = {
     "age": [30.0, 41.5, None, 3.0],
@@ -206,3 +208,26 @@ def test_serving_imports_neither_torch_nor_scikit_learn(table_bundle):
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
     assert output.split("\n")[:2] == ["[30]", "set()"]
+
+
+def replace_model(folder, change):
+    """Change model.onnx, with hashes that fit: as somebody could who writes bundles by hand."""
+    manifest = bundle.read(folder)
+    files = {name: bundle.read_file(folder, manifest, name) for name in manifest.files}
+    model = onnx.load_from_string(files["model.onnx"])
+    change(model.graph)
+    bundle.write(folder, manifest, files | {"model.onnx": model.SerializeToString()})
+
+
+def test_an_answer_of_another_shape_than_stated_is_refused(table_bundle):
+    def rename(graph):
+        for node in graph.node:
+            node.output[:] = ["old" if name == "probabilities" else name for name in node.output]
+        graph.node.append(
+            onnx.helper.make_node("Identity", ["gate_probability"], ["probabilities"])
+        )
+
+    replace_model(table_bundle, rename)
+    served = load(table_bundle)
+    with pytest.raises(GraphInterfaceError, match=r"'probabilities' must have .*4.* got \(4,\)"):
+        served.predict_proba(TABLE)
