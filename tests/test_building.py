@@ -98,6 +98,7 @@ def fit(expert_module, **parameters):
     return MoDEClassifier(**QUICK | parameters, expert_module=expert_module).fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expert_module", [GatedUnit, Residual])
 def test_own_experts_learn_a_real_set(expert_module):
     train_X, test_X, train_y, test_y = train_test_split(
@@ -110,6 +111,7 @@ def test_own_experts_learn_a_real_set(expert_module):
         assert classifier.set_params(inference=inference).score(test_X, test_y) > 0.94
 
 
+@pytest.mark.slow
 def test_own_experts_learn_a_real_target():
     train_X, test_X, train_y, test_y = train_test_split(
         *load_diabetes(return_X_y=True), random_state=0

@@ -48,6 +48,7 @@ X, y = make_classification(200, 4, n_informative=4, n_redundant=0, n_classes=3, 
 # Accuracy.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer, load_digits])
 def test_classifier_is_level_with_logistic_regression(load):
     train_X, test_X, train_y, test_y = train_test_split(
@@ -180,6 +181,7 @@ def fit_loss(loss, X, y, **parameters):
     ).fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
 def test_quantile_loss_covers_its_share(quantile):
     rng = np.random.default_rng(0)
@@ -189,6 +191,7 @@ def test_quantile_loss_covers_its_share(quantile):
     assert np.mean(y[800:] <= estimator.predict(X[800:])) == pytest.approx(quantile, abs=0.05)
 
 
+@pytest.mark.slow
 def test_absolute_error_finds_the_median_and_squared_error_the_mean():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(800, 1)), rng.exponential(size=800)
@@ -196,6 +199,7 @@ def test_absolute_error_finds_the_median_and_squared_error_the_mean():
     assert fit_loss("squared_error", X, y).predict(X).mean() == pytest.approx(1, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["huber", "absolute_error"])
 def test_robust_losses_resist_outliers(loss):
     rng = np.random.default_rng(0)
@@ -279,6 +283,7 @@ def test_negative_weights_are_an_error(Estimator):
         Estimator(**QUICK).fit(X, y, sample_weight=-np.ones(200))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 1, 1: 20}], ids=str)
 def test_class_weight_favours_the_rare_class(class_weight):
     rng = np.random.default_rng(0)

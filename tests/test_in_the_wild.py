@@ -85,6 +85,7 @@ def test_pipeline_hands_a_table_through():
     assert pipeline.score(frame, label) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "target"),
     [(classifier, label), (regressor, spent)],

@@ -99,6 +99,7 @@ def write_for_ever(folder, manifest, first):
         bundle.write(folder, dataclasses.replace(manifest, notes=notes), files)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges folders")
 def test_a_killed_writer_leaves_the_old_bundle_or_the_new_one(table_bundle, manifest):
     generator = random.Random(0)

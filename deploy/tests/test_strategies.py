@@ -250,6 +250,7 @@ print(json.dumps(sizes))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_memory_is_flat_with_a_limit(tmp_path):
     """256 experts of 0.4 MB each, 8 of them at once; with all of them memory grows."""

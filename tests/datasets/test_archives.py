@@ -58,6 +58,7 @@ def test_a_damaged_file_is_downloaded_again(data_home, tmp_path):
     assert BIKESHARE.matches((tmp_path / BIKESHARE.filename).read_bytes())
 
 
+@pytest.mark.slow
 def test_two_processes_may_fetch_at_once(tmp_path):
     fetch = (
         f"from skmode.datasets import fetch_bikeshare;fetch_bikeshare(data_home={str(tmp_path)!r})"

@@ -231,6 +231,7 @@ def test_estimator_on_a_real_table(real):
     assert_parity(estimator.fit(X, y), X_test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pipeline_on_a_real_table(real, dtype):
     estimator, X, y, X_test = real
@@ -239,6 +240,7 @@ def test_pipeline_on_a_real_table(real, dtype):
     assert_parity(pipeline, X_test.astype(numbers))
 
 
+@pytest.mark.slow
 def test_search_over_a_pipeline(real):
     estimator, X, y, X_test = real
     pipeline = make_pipeline(preprocess(X), estimator)
@@ -247,6 +249,7 @@ def test_search_over_a_pipeline(real):
     assert_parity(search.best_estimator_, X_test)
 
 
+@pytest.mark.slow
 def test_calibration_of_a_pipeline(real):
     estimator, X, y, X_test = real
     if not is_classifier(estimator):
@@ -667,6 +670,7 @@ pickle.dump(converted, open(sys.argv[1], "wb"))
 """
 
 
+@pytest.mark.slow
 def test_what_holds_no_estimator_converts_as_without_us(shapes, tmp_path):
     models = {name: make(shapes) for name, make in UNTOUCHED.items()}
     path = tmp_path / "models"

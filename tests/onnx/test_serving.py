@@ -82,6 +82,7 @@ def with_unseen(frame):
     return frame
 
 
+@pytest.mark.slow
 @given(
     columns=st.lists(
         st.tuples(st.sampled_from(sorted(COLUMNS)), st.sampled_from([0.0, 0.3])),
@@ -127,6 +128,7 @@ def test_parity_on_any_table(
         assert_array_equal(served.route(X), expert)
 
 
+@pytest.mark.slow
 @given(
     n_columns=st.integers(1, 6),
     n_outputs=st.integers(1, 3),
