@@ -527,6 +527,9 @@ def test_nohup(table_bundle, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(
+    onnxruntime.__version__.startswith("1.20."), reason="onnxruntime 1.20 keeps every string"
+)
 def test_memory_does_not_grow_with_the_file(table_bundle, tmp_path):
     """Most memory of a run on ten times as many rows."""
     # Not getrusage, whose peak begins with that of the process that started this one.
