@@ -110,8 +110,7 @@ def export(
     NaN for missing ones, strings with ``""`` for missing ones, be they None or NaN, or float64
     where the categories are numbers. In front of the steps of a Pipeline all numbers are float64,
     except for the float32 columns of a table. After training on an array, one float32 input ``X``,
-    or, if it had string
-    categories, one input per column, ``x0``, ``x1`` and so on.
+    or, if it had string categories, one input per column, ``x0``, ``x1`` and so on.
 
     Outputs: ``label`` `(n,)` and ``probabilities`` `(n, n_classes)` of a classifier, ``variable``
     `(n, n_outputs)` of a regressor, ``expert`` `(n,)`, the top expert of each row, and
