@@ -35,6 +35,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmode.onnx._builder import ML_OPSET, OPSET, GraphBuilder
+from skmode.onnx._categories import known_categories
 from skmode.onnx._registry import holds, holds_estimator, steps_of_a_bundle
 from skmode.onnx._source import OUTPUTS, Source, on_array
 from skmode.onnx._trunk import ARRAY_INPUT, emit_column_inputs
@@ -224,6 +225,8 @@ def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
 def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
     columns, from_table = _read_columns(X)
     _check_names(steps, columns, from_table)
+    known = known_categories(steps) if from_table else {}
+    columns = tuple(_with_known(column, known.get(column.name, set())) for column in columns)
     errors: list[Exception] = []
     # Some converters of skl2onnx know float32 only.
     for kind, dtype in (
@@ -387,6 +390,13 @@ def _read_column(name: str, input_name: str, values: Any) -> bundle.Column:
     if values.dtype == nw.Float32:
         dtype = "float32"
     return _number_column(name, input_name, converted, dtype)
+
+
+def _with_known(column: bundle.Column, known: set[str]) -> bundle.Column:
+    """Add what encoders know: X may hold a part of the training rows only."""
+    if column.dtype != "string" or column.categories is None:
+        return column
+    return replace(column, categories=tuple(sorted({*column.categories, *known})))
 
 
 def _number_column(

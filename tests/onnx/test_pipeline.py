@@ -491,3 +491,16 @@ def test_target_encoder(frame, target, tmp_path):
     )
     pipeline = make_pipeline(steps, classifier()).fit(frame, target)
     assert_serves(pipeline, frame, tmp_path / "bundle")
+
+
+def test_categories_of_training_are_known_although_x_is_a_sample(frame, target, tmp_path):
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    by_mode = make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder())
+    steps = make_column_transformer((StandardScaler(), NUMBERS[:1]), (encoder, TEXT[:1]))
+    for step in (steps, make_column_transformer((by_mode, TEXT[:1]), (StandardScaler(), ["x"]))):
+        data = frame.assign(x=1.0)[[*NUMBERS[:1], *TEXT[:1], "x"]].dropna()
+        pipeline = make_pipeline(step, classifier()).fit(data, target[data.index])
+        export(pipeline, tmp_path / "bundle", X=data[:2])
+        (column,) = (c for c in bundle.read(tmp_path / "bundle").columns if c.name == TEXT[0])
+        assert column.categories == tuple(sorted(data[TEXT[0]].unique()))
+        assert len(column.categories) > 2

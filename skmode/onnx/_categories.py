@@ -1,0 +1,65 @@
+"""Categories that the fitted encoders of a Pipeline know, by raw column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+
+
+def known_categories(steps: Pipeline) -> dict[str, set[str]]:
+    """Look the categories of training up where encoders read raw columns of a table.
+
+    Parameters
+    ----------
+    steps : Pipeline
+        Fitted steps before an estimator.
+
+    Returns
+    -------
+    dict from str to set of str
+        Categories that are strings. Columns that no encoder reads directly are left out.
+    """
+    known: dict[str, set[str]] = {}
+    for encoder, names in _encoders(steps.steps[0][1]):
+        for name, categories in zip(names, encoder.categories_, strict=True):
+            strings = {value for value in categories if isinstance(value, str) and value}
+            known.setdefault(name, set()).update(strings)
+    return known
+
+
+def _encoders(first: Any) -> Iterator[tuple[Any, list[str]]]:
+    names = [str(name) for name in getattr(first, "feature_names_in_", ())]
+    parts = [(first, names)]
+    if isinstance(first, ColumnTransformer):
+        parts = [(part, _names(columns, names)) for _, part, columns in first.transformers_]
+    for part, columns in parts:
+        encoder = _behind_imputers(part)
+        known = isinstance(encoder, OneHotEncoder | OrdinalEncoder)
+        if known and len(encoder.categories_) == len(columns):
+            yield encoder, columns
+
+
+def _names(columns: Any, names: list[str]) -> list[str]:
+    """Names of columns that a ColumnTransformer gives by name or position; else none."""
+    if isinstance(columns, str):
+        return [columns]
+    try:
+        return [one if isinstance(one, str) else names[one] for one in columns]
+    except (IndexError, TypeError):
+        return []
+
+
+def _behind_imputers(part: Any) -> Any:
+    """The last step, if those before it keep the columns and add no category of their own."""
+    if not isinstance(part, Pipeline):
+        return part
+    for _, step in part.steps[:-1]:
+        plain = isinstance(step, SimpleImputer) and not step.add_indicator
+        if not plain or step.strategy == "constant":
+            return None
+    return part.steps[-1][1]
