@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
@@ -48,6 +49,8 @@ def _names(columns: Any, names: list[str]) -> list[str]:
     """Names of columns that a ColumnTransformer gives by name or position; else none."""
     if isinstance(columns, str):
         return [columns]
+    if any(isinstance(one, bool | np.bool_) for one in np.atleast_1d(columns)):  # a mask
+        return [name for name, chosen in zip(names, columns, strict=True) if chosen]
     try:
         return [one if isinstance(one, str) else names[one] for one in columns]
     except (IndexError, TypeError):
