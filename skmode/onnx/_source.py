@@ -65,6 +65,27 @@ class Source:
 
 
 def read_estimator(estimator: Any) -> Source:
+    """Take what the graphs need from a fitted estimator.
+
+    Parameters
+    ----------
+    estimator : MoDEClassifier or MoDERegressor
+        A fitted estimator.
+
+    Returns
+    -------
+    Source
+        Its network, columns, labels and target scale.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    TypeError
+        If it is something else, or a part of it or its labels have no ONNX form.
+    ValueError
+        If categories of an array differ by less than float32 tells.
+    """
     name = type(estimator).__name__
     if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
         if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
@@ -139,6 +160,18 @@ def on_array(source: Source) -> Source:
 
 
 def check_target(source: Source) -> None:
+    """Warn of regression targets that float32 answers are too coarse for.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+
+    Warns
+    -----
+    UserWarning
+        If the mean of a target is that far from zero.
+    """
     if source.target_mean is None:
         return
     assert source.target_scale is not None
