@@ -3,16 +3,16 @@
 Only training parts of the league's sets are read (split 0), so that no test part chooses a
 default: of up to 4,000 of their rows, a quarter judges, in three different splits. Run with
 
-    python -m benchmarks.defaults [NAME ...]
+    python -m benchmarks.defaults [NAME ...] [--tasks TASK ...]
 
 which appends one line per set, split and candidate to results/defaults.jsonl, and prints the
 table that ablations.md shows. Lines of candidates whose parameters have changed since are measured
 anew, those of the defaults included.
 """
 
+import argparse
 import json
 import math
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -34,6 +34,7 @@ from skmode.nn import trunks
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 ROWS = 4_000
 REPEATS = range(3)
+TASKS = ["binary", "multiclass", "regression"]
 # They take long, or every model is nearly perfect there.
 LEFT_OUT = {"census", "letter", "optdigits", "penbased", "texture", "splice", "chess", "ring"}
 ESTIMATORS = {"classification": MoDEClassifier, "regression": MoDERegressor}
@@ -61,6 +62,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "no balance": {"balance": 0.0},
     "balance 0.1": {"balance": 0.1},
     "8 experts": {"n_experts": 8},
+    "8 experts, balance 0.1": {"n_experts": 8, "balance": 0.1},
+    "8 experts, balance 0.1, rate 0.01": {
+        "n_experts": 8,
+        "balance": 0.1,
+        "learning_rate": 0.01,
+    },
     "1 layer of 128": {"hidden_layer_sizes": (128,)},
     "2 layers of 128": {"hidden_layer_sizes": (128, 128)},
     "3 layers of 64": {"hidden_layer_sizes": (64, 64, 64)},
@@ -164,8 +171,7 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 def summarize() -> None:
     """Print the table: ratios to the defaults, geometric means over sets and splits."""
     found = read()
-    tasks = ("binary", "multiclass", "regression")
-    print("| candidate | " + " | ".join(tasks) + " | top expert: " + " | ".join(tasks), end="")
+    print("| candidate | " + " | ".join(TASKS) + " | top expert: " + " | ".join(TASKS), end="")
     print(" | fit time | worse than the defaults on |")
     print("| --- " * 9 + "|")
     for candidate in CANDIDATES:
@@ -179,7 +185,7 @@ def summarize() -> None:
         cells = [
             geometric_mean(a[key] / b["mixture"] for a, b in pairs if SETS[a["set"]].task == task)
             for key in ("mixture", "top_expert")
-            for task in tasks
+            for task in TASKS
         ]
         cells.append(geometric_mean(a["seconds"] / b["seconds"] for a, b in pairs))
         worse = sum(a["mixture"] > b["mixture"] for a, b in pairs)
@@ -190,7 +196,7 @@ def summarize() -> None:
         )
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], tasks: list[str]) -> None:
     """Measure the named candidates (all by default) that have no current result."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -198,7 +204,8 @@ def main(names: list[str]) -> None:
     version, found = settings_hash(), read()
     for candidate in names or CANDIDATES:
         for name, table in SETS.items():
-            for repeat in REPEATS if name not in LEFT_OUT else ():
+            wanted = name not in LEFT_OUT and table.task in tasks
+            for repeat in REPEATS if wanted else ():
                 before = found.get((candidate, name, repeat), {})
                 if before.get("version") == version:
                     continue
@@ -210,4 +217,8 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Question the defaults by inner validation.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="candidates (default: all)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
+    arguments = parser.parse_args()
+    main(arguments.names, arguments.tasks)

@@ -3,6 +3,7 @@
 from skmode.nn.activations import make_activation
 from skmode.nn.balance import load_balance_loss
 from skmode.nn.distillation import distillation_loss
+from skmode.nn.dropout import Dropout
 from skmode.nn.embeddings import PeriodicBiasEmbeddings
 from skmode.nn.experts import MLPExperts, ModuleExperts, StackedLinear
 from skmode.nn.gates import DenseGate, GateOutput, SparseGate
@@ -14,6 +15,7 @@ __all__ = [
     "CategoricalEmbeddings",
     "CrossEntropy",
     "DenseGate",
+    "Dropout",
     "GateOutput",
     "IdentityTrunk",
     "MLPExperts",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from skmode.nn.activations import make_activation
+from skmode.nn.dropout import Dropout
 
 
 class StackedLinear(nn.Module):
@@ -102,7 +103,7 @@ class MLPExperts(nn.Module):
         self.activation = make_activation(activation)
         if isinstance(self.activation, nn.ReLU):
             self.activation.inplace = True  # nothing else reads what the products wrote
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.n_experts = n_experts
         self.width = hidden_layer_sizes[-1]
         layers = []
