@@ -120,6 +120,8 @@ class BaseMoDE(BaseEstimator):
         self.net_, self.alpha_ = outcome.net, outcome.alpha
         self.validation_scores_ = outcome.validation_scores
         self.refit_n_iter_ = outcome.refit_n_iter
+        if outcome.temperature is not None:
+            self.temperature_ = outcome.temperature
         if outcome.interrupted:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
         self._summarize(rows)

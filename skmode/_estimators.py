@@ -108,6 +108,10 @@ default="from_dtype"
         included, for this share of the epochs that led there (at least two), while the learning
         rate falls to zero from what it was, a fifth of its peak at least. From 0, which leaves it
         out, to 1. It is left out by `partial_fit`, and after an interrupt by the user.
+    calibration : {"temperature"} or None, default="temperature"
+        Where rows were held out, divide the logits by the temperature that suits them best
+        (temperature scaling, arXiv 1706.04599), held towards one where they are few. It is that
+        of the best weights, before the refit. None leaves them as they were trained.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; ``"balanced"`` makes them inversely proportional to how often a
         class occurs.
@@ -163,6 +167,9 @@ default="from_dtype"
         Number of epochs before the refit.
     refit_n_iter_ : int
         Number of epochs of the last call's refit, 0 where there was none.
+    temperature_ : float
+        What the last call divided the logits by; the weights of ``net_.module_.head`` have it in
+        them. 1.0 where it held out no rows or `calibration` is None.
 
     See Also
     --------
@@ -202,6 +209,7 @@ default="from_dtype"
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMoDE._parameter_constraints,
+        "calibration": [StrOptions({"temperature"}), None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
@@ -237,6 +245,7 @@ default="from_dtype"
         validation_fraction=0.1,
         n_iter_no_change=15,
         refit_fraction=0.3,
+        calibration="temperature",
         class_weight=None,
         callbacks=None,
         device="auto",
@@ -272,6 +281,7 @@ default="from_dtype"
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.refit_fraction = refit_fraction
+        self.calibration = calibration
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.device = device
@@ -519,7 +529,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         decides, later calls keep `alpha_`.
     distillation : {"mean", "pairwise"}, default="mean"
         Form of the distillation loss, see :func:`skmode.nn.distillation_loss`.
-    mixing : {"representation", "likelihood", "expected"}, default="likelihood"
+    mixing : {"representation", "likelihood", "expected"}, default="expected"
         How the experts make one prediction, see :class:`skmode.nn.MixtureOfExperts`.
         ``"representation"`` is the paper's.
     gate : {"dense", "sparse"}, default="dense"
@@ -682,7 +692,7 @@ default="from_dtype"
         *,
         alpha=1.0,
         distillation="mean",
-        mixing="likelihood",
+        mixing="expected",
         gate="dense",
         top_k=2,
         gate_hidden_layer_sizes=(),

@@ -9,11 +9,13 @@ from skorch.callbacks import Callback
 
 from skmode._averaging import AveragedWeights
 from skmode._building import build_module
+from skmode._calibration import apply_temperature, fit_temperature
 from skmode._parameters import ALPHAS, resolve_batch_size, resolve_dropout, resolve_precision
 from skmode._refit import refit, refit_epochs
 from skmode._training import (
     EpochProgress,
     MixtureNet,
+    NotFiniteError,
     Rows,
     Watch,
     make_early_stopping,
@@ -22,6 +24,7 @@ from skmode._training import (
     schedule_factor,
     seeded,
 )
+from skmode.nn import CrossEntropy
 
 # Rows of the training part on which the gate is watched where nothing is held out.
 WATCHED_ROWS = 512
@@ -57,6 +60,8 @@ class Outcome(NamedTuple):
     alpha: float
     validation_scores: dict[str, float] | None
     refit_n_iter: int
+    # None where there are no probabilities.
+    temperature: float | None
     interrupted: bool
 
 
@@ -75,29 +80,49 @@ class _Trained(NamedTuple):
 def fit_net(estimator: Any, run: Run) -> Outcome:
     """Train as an estimator's parameters say; the estimator is only read."""
     kept, interrupted = _train_best(estimator, run)
+    classifies = isinstance(kept.net.module_.task_loss, CrossEntropy)
+    temperature = 1.0 if classifies else None
     if run.valid is None:
-        return Outcome(kept.net, kept.alpha, None, 0, interrupted)
+        return Outcome(kept.net, kept.alpha, None, 0, temperature, interrupted)
     measured = kept.watch.measure(kept.net.module_)
+    if classifies and estimator.calibration == "temperature":
+        temperature = fit_temperature(
+            kept.net.module_,
+            kept.watch.evaluate(kept.net.module_),
+            kept.watch.rows,
+            top_expert=kept.watch.monitor_top_expert,
+        )
     kept.net.module_.eval()
     scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
     refit_n_iter = 0
     if not interrupted:
         refit_n_iter, interrupted = _refit(estimator, run, kept)
-    return Outcome(kept.net, kept.alpha, scores, refit_n_iter, interrupted)
+    if temperature is not None:  # only now, for the refit goes on from weights as they were trained
+        apply_temperature(kept.net.module_, temperature)
+    return Outcome(kept.net, kept.alpha, scores, refit_n_iter, temperature, interrupted)
 
 
 def _train_best(estimator: Any, run: Run) -> tuple[_Trained, bool]:
-    """Train with each alpha in question, and keep the net of the lowest validation loss."""
-    kept, interrupted = None, False
+    """Train with each alpha in question, and keep the net of the lowest validation loss.
+
+    One that leads nowhere is none to choose, unless there is no other.
+    """
+    kept, interrupted, failure = None, False, None
     for alpha in _alphas(estimator, run):
-        with seeded(run.seed, run.device):
-            trained = _train(estimator, run, run.net or _build_net(estimator, run), alpha)
+        try:
+            with seeded(run.seed, run.device):
+                trained = _train(estimator, run, run.net or _build_net(estimator, run), alpha)
+        except NotFiniteError as error:
+            failure = error
+            continue
         if kept is None or trained.loss < kept.loss:
             kept = trained
         interrupted = trained.interrupted
         if interrupted:
             break
-    assert kept is not None
+    if kept is None:
+        assert failure is not None
+        raise failure
     return kept, interrupted
 
 

@@ -24,6 +24,10 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
 
 
+class NotFiniteError(ValueError):
+    """Training left the finite numbers."""
+
+
 class Rows(NamedTuple):
     """Encoded rows in memory, on the device that trains.
 
@@ -191,9 +195,9 @@ class MixtureNet(NeuralNet):
             self.history.record(f"{name}_loss", value)
         self.history.record("train_batch_count", len(iterator))
 
-    def not_finite(self, what: str, value: float) -> ValueError:
+    def not_finite(self, what: str, value: float) -> "NotFiniteError":
         """The error to raise where training went astray."""
-        return ValueError(
+        return NotFiniteError(
             f"The {what} must stay finite, and in epoch {len(self.history)} it became {value}: "
             f"lower learning_rate (now {self.lr:g}), lower alpha, or look for extreme values in "
             "X and y."
@@ -256,6 +260,24 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
+class Evaluated(NamedTuple):
+    """What a mixture makes of some rows.
+
+    Attributes
+    ----------
+    gate : torch.Tensor of shape (n_samples, n_experts)
+        Weight of each expert.
+    outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs)
+        Prediction of each expert alone.
+    prediction : torch.Tensor of shape (n_samples, n_outputs)
+        Prediction of the mixture.
+    """
+
+    gate: Tensor
+    outputs: Tensor
+    prediction: Tensor
+
+
 class Watch(Callback):
     """Record after each epoch how mixture and gate do on the validation rows.
 
@@ -288,6 +310,16 @@ class Watch(Callback):
 
     def measure(self, module: MixtureOfExperts) -> dict[str, Any]:
         """Gate statistics and, on held-out rows, losses and scores of mixture and top expert."""
+        with torch.inference_mode():
+            evaluated = self.evaluate(module)
+            record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
+            if self.held_out:
+                record |= self._scores(module, *evaluated)
+        module.train()
+        return record
+
+    def evaluate(self, module: MixtureOfExperts) -> Evaluated:
+        """What gate and experts make of the rows; leaves the module in evaluation mode."""
         module.eval()
         with torch.inference_mode():
             blocks = [
@@ -296,14 +328,11 @@ class Watch(Callback):
                     self.rows, BLOCK_ROWS[self.rows.numbers.device.type], shuffle=False
                 )
             ]
-            gate = torch.cat([block.gate_probabilities for block in blocks])
-            outputs = torch.cat([block.expert_outputs for block in blocks])
-            prediction = torch.cat([block.prediction for block in blocks])
-            record = self._gate_statistics(module, gate, outputs)
-            if self.held_out:
-                record |= self._scores(module, gate, outputs, prediction)
-        module.train()
-        return record
+            return Evaluated(
+                torch.cat([block.gate_probabilities for block in blocks]),
+                torch.cat([block.expert_outputs for block in blocks]),
+                torch.cat([block.prediction for block in blocks]),
+            )
 
     def _gate_statistics(
         self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor

@@ -43,6 +43,20 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
+class Poison(Callback):
+    """Spoil the weights of some of the trainings."""
+
+    def __init__(self, *trainings):
+        self.trainings, self.begun = trainings, 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.begun += 1
+
+    def on_epoch_begin(self, net, **kwargs):
+        if self.begun in self.trainings:
+            net.module_.head.weight.data.fill_(np.nan)
+
+
 def lowest(estimator):
     return min(epoch["valid_loss"] for epoch in estimator.history_)
 
@@ -124,6 +138,19 @@ def test_interrupt_keeps_the_better_one_so_far(training, epochs, kept):
     assert estimator.net_.module_.alpha == estimator.alpha_
     assert estimator.refit_n_iter_ == 0
     assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(("spoilt", "kept"), [(1, 10), (2, 1)])
+def test_one_that_leaves_the_finite_numbers_is_none_to_choose(spoilt, kept):
+    estimator = MoDEClassifier(**QUICK, alpha="auto", callbacks=[Poison(spoilt)]).fit(X, y)
+    assert estimator.alpha_ == kept
+    alone = MoDEClassifier(**QUICK, alpha=float(kept)).fit(X, y)
+    assert_array_equal(estimator.predict_proba(X), alone.predict_proba(X))
+
+
+def test_error_where_none_stays_finite():
+    with pytest.raises(ValueError, match="must stay finite, and in epoch 1 it became nan"):
+        MoDEClassifier(**QUICK, alpha="auto", callbacks=[Poison(1, 2)]).fit(X, y)
 
 
 def test_failed_choice_leaves_an_unfitted_estimator():

@@ -98,7 +98,8 @@ def test_training_goes_on_from_the_raw_weights(Estimator):
 
 
 def test_validation_sees_the_averages():
-    estimator = MoDEClassifier(**QUICK | {"early_stopping": True}, weight_averaging=0.95)
+    options = QUICK | {"early_stopping": True, "calibration": None}
+    estimator = MoDEClassifier(**options, weight_averaging=0.95)
     record = Record()
     estimator.set_params(callbacks=[record]).fit(X, y)
     best = int(np.argmin([epoch["valid_loss"] for epoch in estimator.history_]))

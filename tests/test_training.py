@@ -146,7 +146,11 @@ def test_early_stopping_restores_the_best_weights(inference, n_iter_no_change):
     seen = []
     spy = Spy(lambda net, epoch: seen.append(copy.deepcopy(net.module_.state_dict())))
     estimator = overfitting(
-        inference=inference, n_iter_no_change=n_iter_no_change, max_epochs=15, callbacks=[spy]
+        inference=inference,
+        n_iter_no_change=n_iter_no_change,
+        max_epochs=15,
+        callbacks=[spy],
+        calibration=None,
     ).fit(X, y)
     losses = [epoch["valid_loss"] for epoch in estimator.history_]
     assert np.argmin(losses) < len(losses) - 1

@@ -61,5 +61,11 @@ class Dropout(nn.Module):
         return kept.mul_(2**16 / (2**16 - dropped))
 
     def extra_repr(self) -> str:
-        """Show the probability."""
+        """Show the probability.
+
+        Returns
+        -------
+        str
+            What stands between the parentheses of the module's representation.
+        """
         return f"p={self.p}"
