@@ -6,8 +6,8 @@ default: of up to 4,000 of their rows, a quarter judges, in three different spli
     python -m benchmarks.defaults [NAME ...] [--tasks TASK ...]
 
 which appends one line per set, split and candidate to results/defaults.jsonl, and prints the
-table that ablations.md shows. Lines of candidates whose parameters have changed since are measured
-anew, those of the defaults included.
+table that ablations.md shows. What was measured with other code is measured anew; each line is
+compared with that of the defaults which the same code gave.
 """
 
 import argparse
@@ -87,6 +87,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 0.002": {"learning_rate": 0.002},
     "rate 0.01": {"learning_rate": 0.01},
     "30 epochs": {"max_epochs": 30},
+    "30 epochs, rate 0.01": {"max_epochs": 30, "learning_rate": 0.01},
+    "weight decay 0.1": {"weight_decay": 0.1},
+    "expected mixing, alpha 10": {"mixing": "expected", "alpha": 10.0},
+    "expected mixing, dropout 0.1": {"mixing": "expected", "dropout": 0.1},
+    "no calibration": {"calibration": None},
     "former defaults": FORMER,
 }
 
@@ -97,7 +102,7 @@ def former(kind: str, n_rows: int) -> dict[str, Any]:
     if kind == "regression":
         own: dict[str, Any] = {"mixing": "likelihood", "alpha": 1.0, "_frequency_scale": 1 / 3}
     else:
-        own = {"mixing": "representation", "alpha": 10.0}
+        own = {"mixing": "representation", "alpha": 10.0, "calibration": None}
     return FORMER | own | {"batch_size": batch_size}
 
 
@@ -105,7 +110,9 @@ def former(kind: str, n_rows: int) -> dict[str, Any]:
 def estimator_with(kind: str, options: dict[str, Any]) -> Iterator[Any]:
     """An estimator with some parameters, or with what is no parameter changed for the moment."""
     Estimator, rate = ESTIMATORS[kind], trunks.SCALE_RATE
-    public = {name: value for name, value in options.items() if not name.startswith("_")}
+    # A regressor has nothing to calibrate.
+    known = Estimator().get_params()
+    public = {name: value for name, value in options.items() if name in known}
     estimator = Estimator(random_state=0, device="cpu", **public)
     if "_frequency_scale" in options:
         estimator._frequency_scale = Estimator._frequency_scale * options["_frequency_scale"]
@@ -154,12 +161,16 @@ def measure(table: TabularSet, repeat: int, options: dict[str, Any]) -> dict[str
     }
 
 
-def read() -> dict[tuple[str, str, int], dict[str, Any]]:
-    """The newest line of each candidate, set and split."""
+def read() -> list[dict[str, Any]]:
+    """All lines, the newest last."""
     if not RESULTS.exists():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {(line["candidate"], line["set"], line["repeat"]): line for line in lines}
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+def place(line: dict[str, Any]) -> tuple[str, str, int]:
+    """What a line is of."""
+    return line["candidate"], line["set"], line["repeat"]
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
@@ -170,16 +181,23 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 def summarize() -> None:
     """Print the table: ratios to the defaults, geometric means over sets and splits."""
-    found = read()
+    lines = read()
+    newest = {place(line): line for line in lines}
+    defaults = {
+        (line["set"], line["repeat"], line["version"]): line
+        for line in lines
+        if line["candidate"] == "defaults"
+    }
     print("| candidate | " + " | ".join(TASKS) + " | top expert: " + " | ".join(TASKS), end="")
     print(" | fit time | worse than the defaults on |")
     print("| --- " * 9 + "|")
     for candidate in CANDIDATES:
-        pairs = [
-            (line, found["defaults", name, repeat])
-            for (who, name, repeat), line in found.items()
-            if who == candidate and ("defaults", name, repeat) in found
+        matches = [
+            (line, defaults.get((name, repeat, line["version"])))
+            for (who, name, repeat), line in newest.items()
+            if who == candidate
         ]
+        pairs = [(line, reference) for line, reference in matches if reference]
         if not pairs:
             continue
         cells = [
@@ -191,7 +209,7 @@ def summarize() -> None:
         worse = sum(a["mixture"] > b["mixture"] for a, b in pairs)
         print(
             f"| {candidate} | "
-            + " | ".join(f"{cell:.3f}" for cell in cells)
+            + " | ".join("-" if math.isnan(cell) else f"{cell:.3f}" for cell in cells)
             + f" | {worse} of {len(pairs)} |"
         )
 
@@ -201,13 +219,12 @@ def main(names: list[str], tasks: list[str]) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     RESULTS.parent.mkdir(exist_ok=True)
-    version, found = settings_hash(), read()
+    version, done = settings_hash(), {(*place(line), line["version"]) for line in read()}
     for candidate in names or CANDIDATES:
         for name, table in SETS.items():
             wanted = name not in LEFT_OUT and table.task in tasks
             for repeat in REPEATS if wanted else ():
-                before = found.get((candidate, name, repeat), {})
-                if before.get("version") == version:
+                if (candidate, name, repeat, version) in done:
                     continue
                 record = {"candidate": candidate, "set": name, "repeat": repeat}
                 record |= measure(table, repeat, CANDIDATES[candidate]) | {"version": version}
