@@ -226,7 +226,16 @@ class BaseMoDE(BaseEstimator):
             stratify=stratify,
         )[1]
         kept = np.setdiff1d(np.arange(len(rows)), held_out)
-        return rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
+        parts = rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
+        for name, part in zip(("training", "validation"), parts, strict=True):
+            # In the precision of training.
+            if part.sample_weight is not None and part.sample_weight.float().sum() == 0:
+                raise ValueError(
+                    f"The {name} rows need a weight above zero, and none of the {len(part)} has "
+                    "one by sample_weight and class_weight: give more rows a weight, or train on "
+                    "all rows with early_stopping=False."
+                )
+        return parts
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from skmode._training import Evaluated, Rows
+from skmode._callbacks import Evaluated
+from skmode._training import Rows
 from skmode.nn import MixtureOfExperts
 
 # Standard deviation that the temperature's logarithm has before any row is seen, around zero.

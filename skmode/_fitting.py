@@ -3,26 +3,23 @@
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from skorch.callbacks import Callback
 
 from skmode._averaging import AveragedWeights
 from skmode._building import build_module
 from skmode._calibration import apply_temperature, fit_temperature
+from skmode._callbacks import BestWeights, EpochProgress, Watch, make_early_stopping, make_schedule
 from skmode._parameters import ALPHAS, resolve_batch_size, resolve_dropout, resolve_precision
 from skmode._refit import refit, refit_epochs
 from skmode._training import (
-    EpochProgress,
     MixtureNet,
     NotFiniteError,
     Rows,
-    Watch,
-    make_early_stopping,
-    make_schedule,
+    n_batches,
     optimizer_options,
-    schedule_factor,
     seeded,
+    watches_gradients,
 )
 from skmode.nn import CrossEntropy
 
@@ -72,9 +69,12 @@ class _Trained(NamedTuple):
     alpha: float
     interrupted: bool
     watch: Watch
-    # The lowest loss on the validation rows, and which epoch of this call reached it.
-    loss: float
-    best_epoch: int
+    best: BestWeights | None
+
+    @property
+    def loss(self) -> float:
+        """The lowest on the validation rows."""
+        return math.inf if self.best is None else self.best.loss
 
 
 def fit_net(estimator: Any, run: Run) -> Outcome:
@@ -115,6 +115,11 @@ def _train_best(estimator: Any, run: Run) -> tuple[_Trained, bool]:
         except NotFiniteError as error:
             failure = error
             continue
+        except KeyboardInterrupt:  # between two trainings
+            if kept is None:
+                raise
+            interrupted = True
+            break
         if kept is None or trained.loss < kept.loss:
             kept = trained
         interrupted = trained.interrupted
@@ -131,7 +136,9 @@ def _alphas(estimator: Any, run: Run) -> tuple[float, ...]:
         return (float(estimator.alpha),)
     if run.net is not None:
         return (estimator.alpha_,)
-    return ALPHAS[:1] if run.valid is None else ALPHAS
+    n_active = estimator.top_k if estimator.gate == "sparse" else estimator.n_experts
+    nothing_to_choose = run.valid is None or min(n_active, estimator.n_experts) == 1
+    return ALPHAS[:1] if nothing_to_choose else ALPHAS
 
 
 def _build_net(estimator: Any, run: Run) -> MixtureNet:
@@ -166,16 +173,12 @@ def _train(estimator: Any, run: Run, net: MixtureNet, alpha: float) -> _Trained:
     else:
         watched = run.valid.to(run.device, dtype)
     watch = Watch(watched, run.valid is not None, estimator.inference == "top_expert")
-    begun = len(net.history)
-    steps = run.epochs * math.ceil(len(train) / net.batch_size)
-    callbacks = _callbacks(estimator, run, watch, steps)
-    interrupted = net.train_epochs(train, run.epochs, callbacks)
-    loss, best_epoch = math.inf, 0
-    if run.valid is not None and len(net.history) > begun:
-        losses = [epoch["valid_loss"] for epoch in list(net.history)[begun:]]
-        best_epoch = 1 + int(np.argmin(losses))
-        loss = min(losses)
-    return _Trained(net, alpha, interrupted, watch, loss, best_epoch)
+    best = None if run.valid is None else BestWeights()
+    steps = run.epochs * n_batches(len(train), net.batch_size)
+    interrupted = net.train_epochs(
+        train, run.epochs, _callbacks(estimator, run, watch, best, steps)
+    )
+    return _Trained(net, alpha, interrupted, watch, best)
 
 
 def _set_options(estimator: Any, run: Run, net: MixtureNet, alpha: float) -> None:
@@ -191,12 +194,16 @@ def _set_options(estimator: Any, run: Run, net: MixtureNet, alpha: float) -> Non
             group["weight_decay"] = estimator.weight_decay
 
 
-def _callbacks(estimator: Any, run: Run, watch: Watch, steps: int) -> list[Any]:
+def _callbacks(
+    estimator: Any, run: Run, watch: Watch, best: BestWeights | None, steps: int
+) -> list[Any]:
     callbacks: list[Any] = []
     if estimator.weight_averaging and not run.partial:
         # First, so that all others see the averages.
         callbacks.append(("weight_averaging", AveragedWeights(estimator.weight_averaging)))
     callbacks.append(("watch", watch))
+    if best is not None:
+        callbacks.append(("best_weights", best))
     if not run.partial:
         callbacks += make_schedule(estimator.learning_rate_schedule, steps)
     if estimator.verbose:
@@ -207,7 +214,9 @@ def _callbacks(estimator: Any, run: Run, watch: Watch, steps: int) -> list[Any]:
     return callbacks
 
 
-def _user_callbacks(estimator: Any) -> list[Callback]:
+def _user_callbacks(estimator: Any, *, gradients_only: bool = False) -> list[Any]:
+    """The user's callbacks, or those that training may need to stay finite: by clipping, say."""
+    found = []
     for named in estimator.callbacks or []:
         callback = named[-1] if isinstance(named, tuple) else named
         if not isinstance(callback, Callback):
@@ -215,22 +224,23 @@ def _user_callbacks(estimator: Any) -> list[Callback]:
                 f"callbacks must hold instances of skorch.callbacks.Callback, got {callback!r}"
                 ": pass an instance of a skorch callback."
             )
-    return list(estimator.callbacks or [])
+        if watches_gradients(callback) or not gradients_only:
+            found.append(named)
+    return found
 
 
 def _refit(estimator: Any, run: Run, kept: _Trained) -> tuple[int, bool]:
     """Go on with all rows; return for how many epochs, and whether the user interrupted."""
-    net = kept.net
-    per_epoch = math.ceil(len(run.train) / net.batch_size)
-    factor = schedule_factor(
-        estimator.learning_rate_schedule, kept.best_epoch * per_epoch, run.epochs * per_epoch
-    )
-    # Where training reached its end the rate is zero, and the new rows are still to be learned.
-    factor = max(factor, LOWEST_REFIT_RATE)
-    epochs = refit_epochs(estimator.refit_fraction, kept.best_epoch)
+    net, best = kept.net, kept.best
+    assert best is not None
+    epochs = refit_epochs(estimator.refit_fraction, best.epoch)
     if not epochs:
         return 0, False
+    # Where training reached its end the rate is zero, and the new rows are still to be learned.
+    rate = max(best.rate, LOWEST_REFIT_RATE * estimator.learning_rate)
+    callbacks = _user_callbacks(estimator, gradients_only=True)
+    if estimator.verbose:
+        callbacks.append(("progress", EpochProgress(epochs, "refit")))
     with seeded(run.seed, run.device):
         rows = run.rows.to(run.device, net.module_.head.weight.dtype)
-        done = refit(net, rows, epochs, factor, kept.watch, verbose=bool(estimator.verbose))
-    return (epochs, False) if done else (0, True)
+        return refit(net, rows, epochs, rate, kept.watch, callbacks)

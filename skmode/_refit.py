@@ -2,11 +2,14 @@
 
 import copy
 import math
+import warnings
 from typing import Any
 
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
-from skmode._training import EpochProgress, MixtureNet, Rows, Watch, make_rate
+from skmode._callbacks import Watch, make_rate
+from skmode._training import MixtureNet, NotFiniteError, Rows, n_batches
 
 
 def refit_epochs(fraction: float, best_epoch: int) -> int:
@@ -15,9 +18,14 @@ def refit_epochs(fraction: float, best_epoch: int) -> int:
 
 
 def refit(
-    net: MixtureNet, rows: Rows, epochs: int, factor: float, watch: Watch, *, verbose: bool
-) -> bool:
-    """Train on all rows while the learning rate falls from `factor` times it to zero.
+    net: MixtureNet,
+    rows: Rows,
+    epochs: int,
+    rate: float,
+    watch: Watch,
+    callbacks: list[Any],
+) -> tuple[int, bool]:
+    """Train on all rows while the learning rate falls to zero.
 
     Parameters
     ----------
@@ -27,31 +35,44 @@ def refit(
         All rows, on the device that trains.
     epochs : int
         Passes over them.
-    factor : float
-        Share of the learning rate to start from.
+    rate : float
+        Learning rate to start from.
     watch : Watch
         Sees in the end that the weights are of use; its rows are known to be ordinary ones.
-    verbose : bool
-        Whether to show the progress.
+    callbacks : list
+        Further callbacks of skorch.
 
     Returns
     -------
-    bool
-        Whether the end was reached. Where the user interrupted, the net has the best weights again.
+    n_iter : int
+        The epochs, or 0 where the net has the best weights again: after an interrupt by the
+        user, or after training has left the finite numbers, of which a warning tells.
+    interrupted : bool
+        Whether it was the user.
     """
     best = copy.deepcopy(net.module_.state_dict())
-    steps = epochs * math.ceil(len(rows) / net.batch_size)
+    steps = epochs * n_batches(len(rows), net.batch_size)
     for group in net.optimizer_.param_groups:
-        group["lr"] = group["initial_lr"]
+        group["lr"] = group["initial_lr"] = rate
     end = _End(epochs, watch)
-    callbacks: list[Any] = [make_rate(lambda step: factor * (1 - step / steps))]
-    if verbose:
-        callbacks.append(("progress", EpochProgress(epochs, "refit")))
     # Without `Watch` among the callbacks the history forgets these epochs.
-    net.train_epochs(rows, epochs, [*callbacks, ("end", end)])
-    if not end.reached:
-        net.module_.load_state_dict(best)
-    return end.reached
+    callbacks = [make_rate(lambda step: 1 - step / steps), *callbacks, ("end", end)]
+    failed = False
+    try:
+        net.train_epochs(rows, epochs, callbacks)
+    except NotFiniteError as error:
+        failed = True
+        warnings.warn(
+            f"The refit left the finite numbers, so the best weights before it are kept. {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        net.initialize_optimizer()  # its averages are of no use either
+    if end.reached:
+        return epochs, False
+    net.module_.load_state_dict(best)
+    net.module_.eval()
+    return 0, not failed
 
 
 class _End(Callback):
@@ -60,14 +81,12 @@ class _End(Callback):
     def __init__(self, epochs: int, watch: Watch) -> None:
         self.epochs = epochs
         self.watch = watch
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.passed = 0
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         if self.passed + 1 == self.epochs:
             self.watch.check(net)
-        self.passed += 1
+        self.passed += 1  # only now: weights that are of no use raise
 
     @property
     def reached(self) -> bool:

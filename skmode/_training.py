@@ -1,4 +1,4 @@
-"""Training: the skorch net, in-memory batches, what is recorded per epoch."""
+"""Training: the skorch net, its batches from memory, its optimizer and seed."""
 
 import contextlib
 import copy
@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from skmode.nn import CrossEntropy, MixtureOfExperts
+from skmode.nn import MixtureOfExperts
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -77,7 +75,8 @@ class Batches:
     """Iterate over rows that are in memory already, shuffled anew at each epoch.
 
     One gather per epoch and column block, then slices: a DataLoader that collates row by row
-    takes longer than the training step itself.
+    takes longer than the training step itself. A single row that is left over joins the last
+    batch, for what normalises over a batch needs two.
     """
 
     def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
@@ -86,14 +85,22 @@ class Batches:
         self.shuffle = shuffle and len(rows) > batch_size
 
     def __len__(self) -> int:
-        return math.ceil(len(self.rows) / self.batch_size)
+        return n_batches(len(self.rows), self.batch_size)
 
     def __iter__(self) -> Iterator[Rows]:
         rows = self.rows
         if self.shuffle:
             rows = rows.select(torch.randperm(len(rows)).to(rows.numbers.device))
-        for start in range(0, len(rows), self.batch_size):
-            yield rows.select(slice(start, start + self.batch_size))
+        starts = [i * self.batch_size for i in range(len(self))]
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
+            yield rows.select(slice(start, end))
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """How many batches the rows make."""
+    full, left = divmod(n_rows, batch_size)
+    # One row joins a batch before it, if there is one.
+    return full + (left > 1 or (left == 1 and full == 0))
 
 
 class MixtureNet(NeuralNet):
@@ -140,8 +147,7 @@ class MixtureNet(NeuralNet):
         self.callbacks = callbacks
         self.initialize_callbacks()
         self._gradients_are_watched = any(
-            type(callback).on_grad_computed is not Callback.on_grad_computed
-            for _, callback in self.callbacks_
+            watches_gradients(callback) for _, callback in self.callbacks_
         )
         begun = len(self.history)
         keep_freed_memory()
@@ -149,15 +155,15 @@ class MixtureNet(NeuralNet):
             self.partial_fit(train, epochs=epochs)
         finally:  # an interrupted epoch is left out; `Watch` records last
             self.history[:] = [row for row in self.history if "consistency" in row]
+            stopped = any(
+                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+                for _, callback in self.callbacks_
+            )
+            self.callbacks.clear()  # they hold validation rows
+            self.callbacks_.clear()
         for row in self.history:
             row.pop("batches", None)
         self.module_.eval()
-        stopped = any(
-            isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
-            for _, callback in self.callbacks_
-        )
-        self.callbacks.clear()  # they hold validation rows
-        self.callbacks_.clear()
         return len(self.history) - begun < epochs and not stopped
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
@@ -260,165 +266,9 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
-class Evaluated(NamedTuple):
-    """What a mixture makes of some rows.
-
-    Attributes
-    ----------
-    gate : torch.Tensor of shape (n_samples, n_experts)
-        Weight of each expert.
-    outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs)
-        Prediction of each expert alone.
-    prediction : torch.Tensor of shape (n_samples, n_outputs)
-        Prediction of the mixture.
-    """
-
-    gate: Tensor
-    outputs: Tensor
-    prediction: Tensor
-
-
-class Watch(Callback):
-    """Record after each epoch how mixture and gate do on the validation rows.
-
-    Parameters
-    ----------
-    rows : Rows
-        Validation rows, or a part of the training rows where nothing is held out.
-    held_out : bool
-        Whether `rows` are validation rows; only then are losses and scores recorded.
-    monitor_top_expert : bool
-        Whether `valid_loss` is that of the top expert instead of the mixture.
-    """
-
-    def __init__(self, rows: Rows, held_out: bool, monitor_top_expert: bool) -> None:
-        self.rows = rows
-        self.held_out = held_out
-        self.monitor_top_expert = monitor_top_expert
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        for name, value in self.check(net).items():
-            net.history.record(name, value)
-
-    def check(self, net: Any) -> dict[str, Any]:
-        """Measure; the last step of an epoch has no training loss that would tell of it."""
-        measured = self.measure(net.module_)
-        for name, value in measured.items():
-            if not np.all(np.isfinite(value)):
-                raise net.not_finite(name, value)
-        return measured
-
-    def measure(self, module: MixtureOfExperts) -> dict[str, Any]:
-        """Gate statistics and, on held-out rows, losses and scores of mixture and top expert."""
-        with torch.inference_mode():
-            evaluated = self.evaluate(module)
-            record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
-            if self.held_out:
-                record |= self._scores(module, *evaluated)
-        module.train()
-        return record
-
-    def evaluate(self, module: MixtureOfExperts) -> Evaluated:
-        """What gate and experts make of the rows; leaves the module in evaluation mode."""
-        module.eval()
-        with torch.inference_mode():
-            blocks = [
-                module(batch.numbers, batch.codes, all_experts=True)
-                for batch in Batches(
-                    self.rows, BLOCK_ROWS[self.rows.numbers.device.type], shuffle=False
-                )
-            ]
-            return Evaluated(
-                torch.cat([block.gate_probabilities for block in blocks]),
-                torch.cat([block.expert_outputs for block in blocks]),
-                torch.cat([block.prediction for block in blocks]),
-            )
-
-    def _gate_statistics(
-        self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor
-    ) -> dict[str, Any]:
-        weight = self._weight(gate)
-        top = nn.functional.one_hot(gate.argmax(dim=1), module.n_experts).to(gate.dtype)
-        entropy = -(weight @ torch.special.xlogy(gate, gate)).sum()
-        return {
-            "gate_entropy": entropy.item(),
-            "expert_usage": (weight @ top).tolist(),
-            "consistency": float(weight @ _consistency(outputs, module.task_loss)),
-        }
-
-    def _scores(
-        self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor, prediction: Tensor
-    ) -> dict[str, Any]:
-        weight = self._weight(gate)
-        target = self.rows.target
-        top = outputs[torch.arange(len(gate), device=gate.device), gate.argmax(dim=1)]
-        losses = [weight @ module.task_loss(each, target) for each in (prediction, top)]
-        scores = [_score(each, target, weight) for each in (prediction, top)]
-        return {
-            "valid_loss": losses[self.monitor_top_expert].item(),
-            "valid_loss_mixture": losses[0].item(),
-            "valid_loss_top_expert": losses[1].item(),
-            "valid_score_mixture": scores[0].item(),
-            "valid_score_top_expert": scores[1].item(),
-        }
-
-    def _weight(self, like: Tensor) -> Tensor:
-        weight = self.rows.sample_weight
-        if weight is None:
-            weight = like.new_ones(len(self.rows))
-        return weight / weight.sum()
-
-
-class EpochProgress(Callback):
-    """A progress bar over the epochs."""
-
-    def __init__(self, epochs: int, what: str = "fit") -> None:
-        self.epochs = epochs
-        self.what = what
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar = tqdm(total=self.epochs, desc=self.what, unit="epoch")
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        last = net.history[-1]
-        shown = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
-        self.bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
-        self.bar.update()
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        self.bar.close()
-
-
-def schedule_factor(name: str, step: int, steps: int) -> float:
-    """What a schedule makes of the learning rate at one of `steps` steps, counted from zero."""
-    if name == "constant":
-        return 1.0
-    warm_up = max(1, min(steps // 20, 100))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(steps - warm_up, 1))))
-
-
-def make_rate(factor: Callable[[int], float]) -> tuple[str, Callback]:
-    """Have the learning rate follow a function of the step."""
-    scheduler = LRScheduler(
-        LambdaLR, lr_lambda=factor, last_epoch=-1, step_every="batch", event_name=None
-    )
-    return "learning_rate_schedule", scheduler
-
-
-def make_schedule(name: str, steps: int) -> list[tuple[str, Callback]]:
-    """Learning-rate schedule over the steps of one call; none for a constant rate."""
-    if name == "constant":
-        return []
-    return [make_rate(lambda step: schedule_factor(name, step, steps))]
-
-
-def make_early_stopping(patience: int) -> EarlyStopping:
-    """Stop when `valid_loss` has not fallen for `patience` epochs and go back to the best."""
-    return EarlyStopping(
-        "valid_loss", patience=patience, threshold=0.0, sink=lambda text: None, load_best=True
-    )
+def watches_gradients(callback: Callback) -> bool:
+    """Whether a callback looks at gradients, or changes them."""
+    return type(callback).on_grad_computed is not Callback.on_grad_computed
 
 
 def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) -> dict[str, Any]:
@@ -445,30 +295,3 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     with torch.random.fork_rng(devices=[torch.device(device)] if device != "cpu" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:
-    """Per row: agreement over the pairs of experts, 1 where all of them predict the same.
-
-    Classes: the share of pairs that predict the same class. Values (in units of the target's
-    standard deviation): 1 minus the mean squared difference over twice the target's variance.
-    """
-    n_experts = outputs.shape[1]
-    if n_experts == 1:
-        return outputs.new_ones(len(outputs))
-    if isinstance(task_loss, CrossEntropy):
-        votes = nn.functional.one_hot(outputs.argmax(dim=2), outputs.shape[2]).sum(dim=1)
-        agreeing = (votes * (votes - 1)).sum(dim=1).to(outputs.dtype)
-        return agreeing / (n_experts * (n_experts - 1))
-    # Half the mean squared difference over the pairs is the sample variance.
-    return 1 - outputs.var(dim=1, correction=1).mean(dim=1)
-
-
-def _score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Accuracy, or the coefficient of determination averaged over the outputs."""
-    if not target.is_floating_point():
-        return weight @ (prediction.argmax(dim=1) == target).to(weight.dtype)
-    residual = weight @ (target - prediction).square()
-    spread = weight @ (target - weight @ target).square()
-    perfect = torch.where(residual == 0, 1.0, 0.0)
-    return torch.where(spread > 0, 1 - residual / spread, perfect).mean()

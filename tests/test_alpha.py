@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 
-from skmode import MoDEClassifier, MoDERegressor
+from skmode import MoDEClassifier, MoDERegressor, _fitting
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -138,6 +138,33 @@ def test_interrupt_keeps_the_better_one_so_far(training, epochs, kept):
     assert estimator.net_.module_.alpha == estimator.alpha_
     assert estimator.refit_n_iter_ == 0
     assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"n_experts": 1}, {"gate": "sparse", "top_k": 1}], ids=["one expert", "top 1"]
+)
+def test_nothing_is_chosen_where_nothing_is_distilled(options):
+    count = Interrupt(training=0, epochs=0)
+    estimator = MoDEClassifier(**QUICK | options, alpha="auto", callbacks=[count]).fit(X, y)
+    assert estimator.alpha_ == 1
+    assert count.begun == 1
+
+
+def test_interrupt_between_the_trainings_keeps_the_first(monkeypatch):
+    build, count = _fitting.build_module, 0
+
+    def interrupt(*args):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        return build(*args)
+
+    monkeypatch.setattr(_fitting, "build_module", interrupt)
+    with pytest.warns(ConvergenceWarning, match="interrupted by user"):
+        estimator = MoDEClassifier(**QUICK, alpha="auto").fit(X, y)
+    assert estimator.alpha_ == 1
+    assert estimator.n_iter_ == QUICK["max_epochs"]
 
 
 @pytest.mark.parametrize(("spoilt", "kept"), [(1, 10), (2, 1)])

@@ -10,6 +10,9 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier, MoDERegressor
+from skmode._calibration import fit_temperature
+from skmode._callbacks import Watch
+from skmode._training import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -120,12 +123,34 @@ def test_predicted_classes_of_a_single_expert_stay():
 
 
 def test_rows_count_by_their_weight():
-    weights = np.where(y == 0, 0.01, 1.0)
-    estimator = MoDEClassifier(**QUICK).fit(X, y, sample_weight=weights)
-    # Only relative weights matter, to the temperature too.
-    scaled = MoDEClassifier(**QUICK).fit(X, y, sample_weight=8 * weights)
-    assert estimator.temperature_ == scaled.temperature_
-    assert estimator.temperature_ != MoDEClassifier(**QUICK).fit(X, y).temperature_
+    estimator, rows = fit(calibration=None)
+    module = estimator.net_.module_
+    half = rows.select(slice(0, len(rows) // 2))
+    watch = Watch(half, held_out=True, monitor_top_expert=False)
+    count = torch.arange(len(half)) % 3 + 1
+    repeated = half.select(torch.arange(len(half)).repeat_interleave(count))
+    weighted = Rows(half.numbers, half.codes, half.target, count.float())
+    temperatures = [
+        fit_temperature(
+            module, Watch(part, True, False).evaluate(module), part, top_expert=top_expert
+        )
+        for top_expert in (False, True)
+        for part in (weighted, repeated)
+    ]
+    plain = fit_temperature(module, watch.evaluate(module), half, top_expert=False)
+    assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-3)
+    assert temperatures[2] == pytest.approx(temperatures[3], rel=1e-3)
+    assert abs(temperatures[0] - plain) > 1e-3
+
+
+def test_the_refit_goes_on_from_weights_as_they_were_trained():
+    plain, _ = fit(calibration=None, refit_fraction=0.5)
+    calibrated, _ = fit(refit_fraction=0.5)
+    assert plain.refit_n_iter_ == calibrated.refit_n_iter_ > 0
+    expected = dict(plain.net_.module_.named_parameters())
+    for name, parameter in calibrated.net_.module_.named_parameters():
+        divisor = calibrated.temperature_ if name.startswith("head.") else 1
+        assert torch.equal(parameter, expected[name] / divisor)
 
 
 def test_is_left_out_without_validation_rows():
@@ -141,7 +166,7 @@ def test_a_warm_start_goes_on_from_calibrated_weights_and_calibrates_anew():
     first = estimator.temperature_
     losses = [log_loss(y, estimator.predict_proba(X))]
     losses.append(log_loss(y, estimator.fit(X, y).predict_proba(X)))
-    assert estimator.temperature_ != first
+    assert estimator.temperature_ not in (first, 1)
     assert losses[1] < losses[0]
 
 

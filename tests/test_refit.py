@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from skorch.callbacks import Callback
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback, LRScheduler
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._training import MixtureNet
@@ -212,40 +212,61 @@ def test_interrupt_of_the_refit_keeps_the_best_weights(Estimator, steps, after_s
     assert not estimator.net_.module_.training
 
 
+@BOTH
 @pytest.mark.parametrize("steps", [1, 12])  # 12: the last one, after which no loss follows
-def test_failed_refit_is_a_failed_fit(steps, after_step):
-    options = QUICK | {"n_iter_no_change": 10, "refit_fraction": 0.01}
-    before = steps_before_the_refit(MoDEClassifier(**options).fit(X, y))
+def test_refit_that_leaves_the_finite_numbers_keeps_the_best_weights(Estimator, steps, after_step):
+    options = QUICK | {"n_iter_no_change": 10}
+    plain = Estimator(**options, refit_fraction=0).fit(X, y)
 
     def spoil(net, count):
-        if count == before + steps:
+        if count == steps_before_the_refit(plain) + steps:
             with torch.no_grad():
                 net.module_.head.weight.fill_(torch.nan)
 
     after_step(spoil)
-    estimator = MoDEClassifier(**options)
-    with pytest.raises(ValueError, match=r"must stay finite, and in epoch \d+ it became nan: low"):
-        estimator.fit(X, y)
-    with pytest.raises(NotFittedError):
-        estimator.predict(X)
+    with pytest.warns(
+        ConvergenceWarning, match=r"The refit left the finite .* are kept\. The .* lo"
+    ):
+        estimator = Estimator(**options, refit_fraction=0.01, warm_start=True).fit(X, y)
+    assert estimator.refit_n_iter_ == 0
+    assert estimator.n_iter_ == plain.n_iter_
+    assert_array_equal(weights(estimator), weights(plain))
+    assert_array_equal(estimator.predict(X), plain.predict(X))
+    # What the optimizer remembers is not left as it was either.
+    assert np.isfinite(weights(estimator.fit(X, y))).all()
 
 
-def test_failed_refit_of_a_warm_start_keeps_the_model(after_step):
-    estimator = MoDEClassifier(**QUICK, refit_fraction=0.5, warm_start=True).fit(X, y)
-    before, n_iter, scores = weights(estimator), estimator.n_iter_, estimator.validation_scores_
+class Clip(Callback):
+    """Clip gradients, and count how often."""
 
-    def spoil(net, count):
-        if len(net.history) == 2 * QUICK["max_epochs"] + 1:
-            with torch.no_grad():
-                net.module_.head.weight.fill_(torch.nan)
+    def __init__(self, limit):
+        self.limit, self.count = limit, 0
 
-    assert n_iter == QUICK["max_epochs"]
-    after_step(spoil)
-    with pytest.raises(ValueError, match="must stay finite"):
-        estimator.fit(X, y)
-    assert_array_equal(weights(estimator), before)
-    assert estimator.n_iter_ == len(estimator.net_.history) == n_iter
-    assert estimator.validation_scores_ == scores
+    def on_grad_computed(self, net, **kwargs):
+        torch.nn.utils.clip_grad_norm_(net.module_.parameters(), self.limit)
+        self.count += 1
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_refit_clips_gradients_as_the_training_before_it():
+    clip = Clip(0.05)
+    options = QUICK | {"optimizer": "sgd", "learning_rate": 0.5, "callbacks": [clip, Spy()]}
+    estimator = MoDERegressor(**options, refit_fraction=0.5).fit(X, X[:, 0])
+    refit = 6 * estimator.refit_n_iter_
+    assert refit > 0
+    assert clip.count == steps_before_the_refit(estimator) + refit
+    assert options["callbacks"][1].epochs == estimator.n_iter_
+
+
+def test_refit_starts_from_the_rate_that_a_callback_has_set(after_step):
+    rates = []
+    after_step(lambda net, count: rates.append(net.optimizer_.param_groups[0]["lr"]))
+    halve = LRScheduler("ExponentialLR", gamma=0.8, step_every="epoch")
+    estimator = MoDEClassifier(**QUICK, callbacks=[halve], refit_fraction=0.5).fit(X, y)
+    best = best_epoch(estimator)
+    assert best > 1
+    expected = max(0.8 ** (best - 1), 0.2) * estimator.learning_rate
+    assert_allclose(rates[steps_before_the_refit(estimator)], expected)
 
 
 def test_verbose_shows_the_refit(capsys):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
 from skmode import MoDEClassifier, MoDERegressor, RoutingCollapseWarning
+from skmode._callbacks import make_schedule, schedule_factor
 from skmode._parameters import DROPOUT, resolve_batch_size
-from skmode._training import Batches, Rows, make_schedule, schedule_factor
+from skmode._training import Batches, Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -160,6 +161,59 @@ def test_early_stopping_restores_the_best_weights(inference, n_iter_no_change):
     assert best["valid_loss"] == best[f"valid_loss_{inference}"]
     state = estimator.net_.module_.state_dict()
     assert all(torch.equal(state[name], value) for name, value in seen[np.argmin(losses)].items())
+
+
+def test_best_weights_are_those_of_the_epoch_in_which_a_callback_stops():
+    stop = EarlyStopping("train_loss", patience=2, threshold=0.9, sink=lambda text: None)
+    options = HELD_OUT | {"max_epochs": 10, "callbacks": [stop]}
+    estimator = MoDEClassifier(**options).fit(X, y)
+    losses = [epoch["valid_loss"] for epoch in estimator.history_]
+    assert 1 < len(losses) < 10
+    assert np.argmin(losses) == len(losses) - 1
+    best = estimator.history_[-1]
+    assert estimator.validation_scores_["mixture"] == best["valid_score_mixture"]
+    assert estimator.validation_scores_["top_expert"] == best["valid_score_top_expert"]
+
+
+class Normalised(torch.nn.Sequential):
+    """An expert that cannot train on a single row."""
+
+    def __init__(self, in_features):
+        super().__init__(torch.nn.Linear(in_features, 8), torch.nn.BatchNorm1d(8))
+
+
+@pytest.mark.parametrize("rows", [257, 286])  # one row is left over: of all of them, of 90 %
+def test_no_batch_has_a_single_row(rows):
+    options = QUICK | {"expert_module": Normalised, "max_epochs": 2, "batch_size": 256}
+    options |= {"early_stopping": True, "refit_fraction": 0.3}
+    estimator = MoDEClassifier(**options).fit(X[:rows], y[:rows])
+    assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 60))
+def test_batches_hold_every_row_once(n_rows, batch_size):
+    numbers = torch.arange(n_rows, dtype=torch.float32).reshape(-1, 1)
+    rows = Rows(numbers, torch.zeros(n_rows, 0, dtype=torch.int64), numbers, None)
+    batches = list(Batches(rows, batch_size, shuffle=True))
+    assert len(batches) == len(Batches(rows, batch_size, shuffle=True))
+    found = torch.cat([batch.numbers for batch in batches]).flatten().sort().values
+    assert torch.equal(found, numbers.flatten())
+    sizes = [len(batch) for batch in batches]
+    assert set(sizes[:-1]) <= {batch_size}
+    assert sizes[-1] <= batch_size + 1
+    assert batch_size == 1 or n_rows == 1 or min(sizes) > 1
+
+
+@pytest.mark.parametrize("weights", ["sample_weight", "class_weight"])
+def test_validation_rows_without_weight_are_an_error(weights):
+    y = np.array([0, 0] + [1] * 298)
+    if weights == "class_weight":
+        estimator, sample_weight = MoDEClassifier(**HELD_OUT, class_weight={0: 1, 1: 0}), None
+    else:
+        estimator, sample_weight = MoDEClassifier(**HELD_OUT), np.where(y == 0, 1, 1e-60)
+    with pytest.raises(ValueError, match="The validation rows need a weight above zero, and none"):
+        estimator.fit(X, y, sample_weight=sample_weight)
+    estimator.set_params(early_stopping=False).fit(X, y, sample_weight=sample_weight)
 
 
 def test_early_stopping_auto_depends_on_the_number_of_rows():
@@ -658,6 +712,7 @@ def test_failed_warm_start_keeps_the_model():
     with pytest.raises(ValueError, match="must stay finite"):
         estimator.set_params(learning_rate=1e30).fit(X, y)
     assert_array_equal(estimator.predict_proba(X), before)
+    assert not estimator.net_.callbacks_  # nor the rows that they hold
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         estimator.set_params(learning_rate=0.001).fit(X, y)

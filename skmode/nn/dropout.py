@@ -8,7 +8,8 @@ class Dropout(nn.Module):
     """Zero entries at random in training and scale up the others, as :class:`torch.nn.Dropout`.
 
     On a CPU torch draws one number at a time, which took a fifth of the training of a mixture;
-    here each 64-bit draw decides on four entries. Elsewhere this is torch's own.
+    here each 64-bit draw decides on four entries. On other devices this is torch's own.
+    Transforms of `torch.func` have no rule for it: take :class:`torch.nn.Dropout` there.
 
     Parameters
     ----------

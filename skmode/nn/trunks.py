@@ -173,8 +173,9 @@ class TabularTrunk(nn.Module):
     """Scaled numbers, their embeddings, indicators of missing values and embedded categories.
 
     Each feature that comes out has a scale of its own, which starts at one and learns
-    `SCALE_RATE` times as fast as a weight does (the scaling layer of RealMLP, arXiv 2407.04491):
-    what does not help is soon turned down.
+    `SCALE_RATE` times as fast as a weight does under Adam, under plain gradient descent as many
+    times squared (the scaling layer of RealMLP, arXiv 2407.04491): what does not help is soon
+    turned down.
 
     Parameters
     ----------
