@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 1 if time did not suffice for all of its work."""
+    """Run a command; 1 if something is left to the next run."""
     options = parse(arguments)
     stem = "tabular_quick" if options.quick else "tabular"
     results = options.results or RESULTS / f"{stem}.jsonl"

@@ -113,7 +113,9 @@ def draw_latency(improvability: pd.Series, microseconds: pd.Series, path: Path) 
             edgecolor=OUR_COLOUR if ours else PEER_COLOUR,
             linewidth=1.5,
             zorder=3,
-            label="skmode, exported to ONNX" if ours else "others, through Python",
+            label="skmode, exported to ONNX, from arrays"
+            if ours
+            else "others, through Python, from a DataFrame",
         )
     axes.set_xscale("log")
     axes.set_xlabel("time to answer one row (microseconds, one thread, median over sets)")

@@ -14,6 +14,8 @@ from benchmarks.tabular._sets import Task
 from benchmarks.tabular._statistics import common_mean
 
 Record = dict[str, Any]
+# Fields of which a model that failed has the worst value.
+LOSSES = ("log_loss", "rmse")
 
 
 class League:
@@ -28,6 +30,8 @@ class League:
     ----------
     records : list of dict
         The newest line of each set, split and model that there still is a contender for.
+    left_out : int
+        How many there are of former code of ours, which would be compared with the present one.
     errors : DataFrame
         Less is better: 1 - ROC AUC, log loss or RMSE. Infinite where a model failed.
     tasks : dict
@@ -38,7 +42,9 @@ class League:
 
     def __init__(self, records: Sequence[Record]) -> None:
         found = _results.newest(records).values()
-        self.records = [r for r in found if _results.contender_of(r["model"])]
+        known = [r for r in found if _results.contender_of(r["model"])]
+        self.records = [r for r in known if _is_of_one_code(r, records)]
+        self.left_out = len(known) - len(self.records)
         rows = {r["set"]: r["n_train"] + r["n_test"] for r in self.records if "value" in r}
         tasks = {r["set"]: r["task"] for r in self.records}
         order = {"binary": 0, "multiclass": 1, "regression": 2}
@@ -49,7 +55,15 @@ class League:
 
     def field(self, name: str) -> pd.DataFrame:
         """A field of the lines, in the shape of `errors`; missing where a line lacks it."""
-        return self._table(self.records, lambda record: record.get(name))
+
+        def value(record: Record) -> Any:
+            return math.inf if "error" in record and name in LOSSES else record.get(name)
+
+        return self._table(self.records, value)
+
+    def first_split(self) -> pd.DataFrame:
+        """Errors on the first split alone."""
+        return self.errors[self.errors.index.get_level_values("split") == 0]
 
     def _table(self, records: Iterable[Record], value: Any) -> pd.DataFrame:
         cells = {_results.key(record): value(record) for record in records}
@@ -85,6 +99,12 @@ class League:
     def stale(self) -> list[Record]:
         """Results of other versions than those that are installed here."""
         return [r for r in self.records if "skipped" not in r and not _results.is_current(r)]
+
+
+def _is_of_one_code(record: Record, records: Sequence[Record]) -> bool:
+    """Whether a line is of a peer, or of the code that our last line is of."""
+    last = next((r["settings"] for r in reversed(records) if "settings" in r), None)
+    return record.get("settings", last) == last
 
 
 def error(record: Record) -> float | None:

@@ -94,7 +94,8 @@ def describe(contender: Contender, name: str, table: TabularSet, split: int) -> 
     versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
     record = {"set": table.name, "task": table.task, "split": split, "model": name}
     settings = {"settings": settings_hash()} if contender.module == OURS else {}
-    return record | settings | {"processor": processor(), "versions": versions}
+    where = {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    return record | settings | where | {"processor": processor(), "versions": versions}
 
 
 def _examine(

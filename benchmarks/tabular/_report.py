@@ -13,6 +13,7 @@ from benchmarks.tabular._bars import bars
 from benchmarks.tabular._figures import draw_latency, draw_ranks
 from benchmarks.tabular._league import League
 from benchmarks.tabular._models import REFERENCE, labels
+from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS
 from benchmarks.tabular._statistics import (
     TIE,
     Interval,
@@ -107,7 +108,15 @@ def _introduction(league: League, means: pd.DataFrame, source: str) -> Iterator[
         "the set is better (0 % is the best everywhere). Brackets hold 95 % bootstrap intervals "
         f"over sets. A tie is a difference of at most {TIE:.1%} of the error. Times, sizes and "
         "ratios are medians over sets. skmode answers through its exported ONNX file, whose size "
-        "is given; the others through Python, with the size of their pickle."
+        "is given, from arrays as that reads them; the others through Python from a DataFrame, "
+        "with the size of their pickle. Rows per second are of the test part in one call."
+    )
+    yield ""
+    apart = [name for name in league.tasks if name in CHOSE_NO_DEFAULTS]
+    yield (
+        "The defaults of skmode were chosen by inner validation on the training part of the first "
+        "split (`benchmarks/ablations.md`), with which the test parts of the other splits overlap; "
+        f"{', '.join(apart) or 'none of these sets'} had no part in that."
     )
     yield ""
 
@@ -189,8 +198,7 @@ def _slow_standings(league: League, everyone: Sequence[str]) -> Iterator[str]:
     """The first split, and of the sets those that all slow models have finished."""
     if everyone == league.models(slow=False):
         return
-    first = league.errors[league.errors.index.get_level_values("split") == 0]
-    means = first[list(everyone)].dropna().groupby(level=0, sort=False).mean()
+    means = league.first_split()[list(everyone)].dropna().groupby(level=0, sort=False).mean()
     yield "## With the slow ones"
     yield ""
     yield (
@@ -254,13 +262,17 @@ def _notes(league: League, means: pd.DataFrame) -> Iterator[str]:
     """Whatever the figures above do not show by themselves."""
     yield "## Notes"
     yield ""
-    yield (
-        "- Log loss asks for more than the right class: RandomForest's probabilities of exactly 0 "
-        "cost it dearly, and so does the smoothing of labels that belongs to RealMLP's defaults."
-    )
+    if league.sets_of("multiclass"):
+        yield (
+            "- Log loss asks for more than the right class: probabilities of exactly 0, as "
+            "RandomForest's may be, cost dearly, and so do labels smoothed in training, as "
+            "RealMLP's are by default."
+        )
     yield f"- Versions: {_versions(league)}."
     processors = dict.fromkeys(record.get("processor", "") for record in league.records)
     yield f"- Processor: {' and '.join(filter(None, processors)) or 'unknown'}."
+    if league.left_out:
+        yield f"- {league.left_out} results of former code of skmode are left out."
     if stale := league.stale():
         models = ", ".join(dict.fromkeys(_name(record["model"]) for record in stale))
         yield f"- {len(stale)} results are of other versions than those installed now: {models}."

@@ -122,11 +122,11 @@ def run(jobs: Iterable[Job], path: Path, n_workers: int = 1, hours: float | None
     Returns
     -------
     n_left : int
-        Jobs that time did not suffice for.
+        Jobs that are left to the next run: for want of time, a set or a process that survived.
     """
     _results.repair(path)
     pending = deque(open_jobs(jobs, path))
-    total, done = len(pending), 0
+    total, done, left = len(pending), 0, 0
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     print(f"{total} fits to do.", flush=True)
     workers = [Worker(i) for i in range(min(n_workers, total))]
@@ -141,11 +141,12 @@ def run(jobs: Iterable[Job], path: Path, n_workers: int = 1, hours: float | None
                 if worker.connection in finished:
                     job, records = worker.collect()
                     done += 1
+                    left += "skipped" in records[0]
                     _results.append(path, records)
                     print(f"{done}/{total} {job}: {_summary(records)}", flush=True)
             if deadline is not None and time.monotonic() >= deadline:
-                return _stop(workers, pending, path)
-        return 0
+                return left + _stop(workers, pending, path)
+        return left
     finally:
         for worker in workers:
             worker.kill()
@@ -175,6 +176,8 @@ def _without_result(job: Job, why: Record) -> list[Record]:
 
 def _summary(records: Sequence[Record]) -> str:
     first = records[0]
+    if "skipped" in first:
+        return f"SKIPPED: {first['skipped']}"
     if "error" in first:
         return f"FAILED: {first['error']}"
     values = " and ".join(f"{record['value']:.4g}" for record in records)
@@ -219,15 +222,15 @@ class Worker:
         self.connection.send(job)
 
     def collect(self) -> tuple[Job, list[Record]]:
-        """Return the job and its lines, which say so if it took the process down with it."""
+        """Return the job and its lines; if the process died, they have it tried again."""
         job, self.job = self.job, None
         try:
             return job, self.connection.recv()
         except EOFError:
             self.process.join()
-            error = f"the process ended with code {self.process.exitcode}"
+            reason = f"the process ended with code {self.process.exitcode}"
             self._spawn()
-            return job, _without_result(job, {"error": error})
+            return job, _without_result(job, {"skipped": reason})
 
     def kill(self) -> None:
         """End the process, whatever it is at."""
@@ -276,9 +279,13 @@ def _end_with_parent() -> None:
 
 
 def _do(job: Job, tables: dict[str, Part]) -> list[Record]:
-    try:
-        if job.table.name not in tables:
+    if job.table.name not in tables:
+        try:
             tables[job.table.name] = load(job.table)
+        except Exception as error:  # no model is to blame, and the next run tries again
+            reason = f"the set could not be loaded: {type(error).__name__}: {error}"
+            return _without_result(job, {"skipped": reason[:500]})
+    try:
         train, test = split(tables[job.table.name], job.table.task, job.split)
         return list(measure(contenders()[job.contender], job.table, job.split, train, test))
     except Exception as error:  # whatever a library raises is its result

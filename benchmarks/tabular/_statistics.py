@@ -41,9 +41,11 @@ def common_mean(errors: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     means : DataFrame
-        A row per set that has such a split, in the order of `errors`.
+        A row per set that has such a split, in the order of `errors`. A set on which all of them
+        failed is left out: it says nothing about the models.
     """
-    return errors[list(models)].dropna().groupby(level=0, sort=False).mean()
+    means = errors[list(models)].dropna().groupby(level=0, sort=False).mean()
+    return means[~np.isinf(means).all(axis=1)]
 
 
 def rank(errors: pd.DataFrame) -> pd.DataFrame:

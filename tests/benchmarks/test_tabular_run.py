@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
@@ -205,12 +206,29 @@ def children_of(pid):
     return path.read_text().split() if path.exists() else []
 
 
+def one_class():
+    return pd.DataFrame({"x": np.arange(40.0)}), pd.Series(["a"] * 40)
+
+
 def test_failures_and_lack_of_time_are_noted(tmp_path):
     path = tmp_path / "results.jsonl"
     broken = TabularSet("broken", "binary", 3, partial(int, "no number"))
-    assert run([Job(broken, 0, "linear")], path) == 0
+    assert run([Job(broken, 0, "linear")], path) == 1
     (record,) = _results.read(path)
-    assert record["error"].startswith("ValueError: invalid literal")
+    # No model is to blame: the next run tries again.
+    assert record["skipped"].startswith("the set could not be loaded: ValueError: invalid literal")
+    assert open_jobs([Job(broken, 0, "linear")], path)
+
+    bare = TabularSet("bare", "binary", 40, one_class)
+    assert run([Job(bare, 0, "linear")], path) == 0
+    *_, record = _results.read(path)
+    assert record["error"].startswith("ValueError: This solver needs samples of at least 2 classes")
+    assert not open_jobs([Job(bare, 0, "linear")], path)
+
+    killing = TabularSet("killing", "binary", 40, partial(os._exit, 9))
+    assert run([Job(killing, 0, "linear")], path) == 1
+    *_, record = _results.read(path)
+    assert record["skipped"] == "the process ended with code 9"
 
     assert run([Job(IRIS, 0, "mode")], path, hours=0) == 1
     *_, alone, together = _results.read(path)
