@@ -180,26 +180,30 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 
 def summarize() -> None:
-    """Print the table: ratios to the defaults, geometric means over sets and splits."""
-    lines = read()
-    newest = {place(line): line for line in lines}
+    """Print ratios to the defaults: of the present code, then of the last before it."""
+    lines, version = read(), settings_hash()
+    print("With the present code:\n")
+    present = [line for line in lines if line["version"] == version]
+    shown = print_table(present)
+    print("\nWith earlier code, each against the defaults of that code:\n")
+    print_table([line for line in lines if line["version"] != version], without=shown)
+
+
+def print_table(lines: list[dict[str, Any]], without: Iterable[str] = ()) -> list[str]:
+    """Print a row per candidate, each task by the newest code that measured it; return which."""
+    print("| candidate | " + " | ".join(TASKS) + " | top expert: " + " | ".join(TASKS), end="")
+    print(" | fit time | worse than the defaults on |")
+    print("| --- " * 9 + "|")
     defaults = {
         (line["set"], line["repeat"], line["version"]): line
         for line in lines
         if line["candidate"] == "defaults"
     }
-    print("| candidate | " + " | ".join(TASKS) + " | top expert: " + " | ".join(TASKS), end="")
-    print(" | fit time | worse than the defaults on |")
-    print("| --- " * 9 + "|")
-    for candidate in CANDIDATES:
-        matches = [
-            (line, defaults.get((name, repeat, line["version"])))
-            for (who, name, repeat), line in newest.items()
-            if who == candidate
-        ]
-        pairs = [(line, reference) for line, reference in matches if reference]
-        if not pairs:
-            continue
+    shown = [name for name in CANDIDATES if name not in without]
+    found = {name: list(pairs_of(name, lines, defaults)) for name in shown}
+    shown = [name for name in shown if found[name]]
+    for candidate in shown:
+        pairs = found[candidate]
         cells = [
             geometric_mean(a[key] / b["mixture"] for a, b in pairs if SETS[a["set"]].task == task)
             for key in ("mixture", "top_expert")
@@ -212,6 +216,24 @@ def summarize() -> None:
             + " | ".join("-" if math.isnan(cell) else f"{cell:.3f}" for cell in cells)
             + f" | {worse} of {len(pairs)} |"
         )
+    return shown
+
+
+def pairs_of(
+    candidate: str, lines: list[dict[str, Any]], defaults: dict[Any, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """A candidate's lines and those of the defaults, for each task of one code."""
+    for task in TASKS:
+        own = [
+            line
+            for line in lines
+            if line["candidate"] == candidate
+            and SETS[line["set"]].task == task
+            and (line["set"], line["repeat"], line["version"]) in defaults
+        ]
+        newest = {place(line): line for line in own if line["version"] == own[-1]["version"]}
+        for line in newest.values():
+            yield line, defaults[line["set"], line["repeat"], line["version"]]
 
 
 def main(names: list[str], tasks: list[str]) -> None:
