@@ -3,7 +3,7 @@
 Only training parts of the league's sets are read (split 0), so that no test part chooses a
 default: of up to 4,000 of their rows, a quarter judges, in three different splits. Run with
 
-    python -m benchmarks.defaults [NAME ...] [--tasks TASK ...]
+    python -m benchmarks.defaults [NAME ...] [--tasks TASK ...] [--sets SET ...] [--rows N]
 
 which appends one line per set, split and candidate to results/defaults.jsonl, and prints the
 table that ablations.md shows. What was measured with other code is measured anew; each line is
@@ -11,6 +11,7 @@ compared with that of the defaults which the same code gave.
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -31,7 +32,7 @@ from benchmarks.tabular._sets import SETS, Part, TabularSet, load, split
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.nn import trunks
 
-RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
+RESULTS = Path(__file__).parent / "results"
 ROWS = 4_000
 REPEATS = range(3)
 TASKS = ["binary", "multiclass", "regression"]
@@ -54,6 +55,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "alpha 0": {"alpha": 0.0},
     "alpha 10": {"alpha": 10.0},
+    "alpha 100": {"alpha": 100.0},
     'alpha "auto"': {"alpha": "auto"},
     "representation mixing": {"mixing": "representation"},
     "representation mixing, alpha 10": {"mixing": "representation", "alpha": 10.0},
@@ -88,6 +90,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 0.01": {"learning_rate": 0.01},
     "30 epochs": {"max_epochs": 30},
     "30 epochs, rate 0.01": {"max_epochs": 30, "learning_rate": 0.01},
+    "30 epochs, rate 0.002": {"max_epochs": 30, "learning_rate": 0.002},
+    "1 expert": {"n_experts": 1},
+    "dropout 0.3": {"dropout": 0.3},
+    "weight decay 0.5": {"weight_decay": 0.5},
+    "weight decay 2": {"weight_decay": 2.0},
     "weight decay 0.1": {"weight_decay": 0.1},
     "expected mixing, alpha 10": {"mixing": "expected", "alpha": 10.0},
     "expected mixing, dropout 0.1": {"mixing": "expected", "dropout": 0.1},
@@ -124,10 +131,10 @@ def estimator_with(kind: str, options: dict[str, Any]) -> Iterator[Any]:
 
 
 @cache
-def inner_split(table: TabularSet, repeat: int) -> tuple[Part, Part]:
+def inner_split(table: TabularSet, repeat: int, rows: int = ROWS) -> tuple[Part, Part]:
     """Divide the training part of the league's first split once more."""
     train, _ = split(load(table), table.task, 0)
-    kept = np.random.default_rng(repeat).permutation(len(train.y))[:ROWS]
+    kept = np.random.default_rng(repeat).permutation(len(train.y))[:rows]
     stratify = None if table.task == "regression" else train.y[kept]
     fitted, judging = train_test_split(kept, test_size=0.25, random_state=repeat, stratify=stratify)
     return tuple(Part(train.X.iloc[rows], train.y[rows]) for rows in (fitted, judging))
@@ -138,9 +145,11 @@ def error(metrics: dict[str, Any]) -> float:
     return 1 - metrics["value"] if metrics["metric"] == "roc_auc" else metrics["value"]
 
 
-def measure(table: TabularSet, repeat: int, options: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    table: TabularSet, repeat: int, options: dict[str, Any], rows: int = ROWS
+) -> dict[str, Any]:
     """Errors of mixture and top expert on the rows that judge."""
-    train, judging = inner_split(table, repeat)
+    train, judging = inner_split(table, repeat, rows)
     kind = "regression" if table.task == "regression" else "classification"
     if options is FORMER:
         options = former(kind, len(train.y))
@@ -161,11 +170,16 @@ def measure(table: TabularSet, repeat: int, options: dict[str, Any]) -> dict[str
     }
 
 
-def read() -> list[dict[str, Any]]:
+def results_of(rows: int) -> Path:
+    """The file that belongs to a number of rows."""
+    return RESULTS / ("defaults.jsonl" if rows == ROWS else f"defaults_{rows}.jsonl")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
     """All lines, the newest last."""
-    if not RESULTS.exists():
+    if not path.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def place(line: dict[str, Any]) -> tuple[str, str, int]:
@@ -179,9 +193,9 @@ def geometric_mean(ratios: Iterable[float]) -> float:
     return float(np.exp(logs.mean())) if len(logs) else float("nan")
 
 
-def summarize() -> None:
+def summarize(path: Path) -> None:
     """Print ratios to the defaults: of the present code, then of the last before it."""
-    lines, version = read(), settings_hash()
+    lines, version = read(path), settings_hash()
     print("With the present code:\n")
     present = [line for line in lines if line["version"] == version]
     shown = print_table(present)
@@ -236,28 +250,35 @@ def pairs_of(
             yield line, defaults[line["set"], line["repeat"], line["version"]]
 
 
-def main(names: list[str], tasks: list[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Measure the named candidates (all by default) that have no current result."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    RESULTS.parent.mkdir(exist_ok=True)
-    version, done = settings_hash(), {(*place(line), line["version"]) for line in read()}
-    for candidate in names or CANDIDATES:
-        for name, table in SETS.items():
-            wanted = name not in LEFT_OUT and table.task in tasks
-            for repeat in REPEATS if wanted else ():
-                if (candidate, name, repeat, version) in done:
-                    continue
-                record = {"candidate": candidate, "set": name, "repeat": repeat}
-                record |= measure(table, repeat, CANDIDATES[candidate]) | {"version": version}
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-    summarize()
+    path = results_of(options.rows)
+    path.parent.mkdir(exist_ok=True)
+    version, done = settings_hash(), {(*place(line), line["version"]) for line in read(path)}
+    tables = [table for table in SETS.values() if table.task in options.tasks]
+    wanted = options.sets or [name for name in SETS if name not in LEFT_OUT]
+    for candidate in options.names or CANDIDATES:
+        for table, repeat in itertools.product(tables, REPEATS):
+            if table.name not in wanted or (candidate, table.name, repeat, version) in done:
+                continue
+            record = {"candidate": candidate, "set": table.name, "repeat": repeat}
+            record |= measure(table, repeat, CANDIDATES[candidate], options.rows)
+            with path.open("a") as file:
+                file.write(json.dumps(record | {"version": version}) + "\n")
+    summarize(path)
 
 
-if __name__ == "__main__":
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Question the defaults by inner validation.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="candidates (default: all)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
-    arguments = parser.parse_args()
-    main(arguments.names, arguments.tasks)
+    parser.add_argument("--sets", nargs="+", choices=SETS, metavar="SET")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS:,})")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(parse())
