@@ -1,12 +1,13 @@
 """Question every default by inner validation, one change at a time.
 
-Only training parts of the league's sets are read (split 0), so that no test part chooses a
-default: of up to 4,000 of their rows, a quarter judges, in three different splits. Run with
+Only training parts of the league's first split are read, so that no test part of that split
+chooses a default: of up to 4,000 of their rows, a quarter judges, in three different splits. Run
+with
 
     python -m benchmarks.defaults [NAME ...] [--tasks TASK ...] [--sets SET ...] [--rows N]
 
-which appends one line per set, split and candidate to results/defaults.jsonl, and prints the
-table that ablations.md shows. What was measured with other code is measured anew; each line is
+which appends one line per set, split and candidate to results/defaults.jsonl (or defaults_N.jsonl
+for other numbers of rows), and prints the table that ablations.md shows. What was measured with other code is measured anew; each line is
 compared with that of the defaults which the same code gave.
 """
 
@@ -131,10 +132,10 @@ def estimator_with(kind: str, options: dict[str, Any]) -> Iterator[Any]:
 
 
 @cache
-def inner_split(table: TabularSet, repeat: int, rows: int = ROWS) -> tuple[Part, Part]:
+def inner_split(table: TabularSet, repeat: int, most: int = ROWS) -> tuple[Part, Part]:
     """Divide the training part of the league's first split once more."""
     train, _ = split(load(table), table.task, 0)
-    kept = np.random.default_rng(repeat).permutation(len(train.y))[:rows]
+    kept = np.random.default_rng(repeat).permutation(len(train.y))[:most]
     stratify = None if table.task == "regression" else train.y[kept]
     fitted, judging = train_test_split(kept, test_size=0.25, random_state=repeat, stratify=stratify)
     return tuple(Part(train.X.iloc[rows], train.y[rows]) for rows in (fitted, judging))

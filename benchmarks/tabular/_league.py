@@ -43,7 +43,9 @@ class League:
     def __init__(self, records: Sequence[Record]) -> None:
         found = _results.newest(records).values()
         known = [r for r in found if _results.contender_of(r["model"])]
-        self.records = [r for r in known if _is_of_one_code(r, records)]
+        # Of ours those of the code that the last line is of, and all of the peers'.
+        code = next((r["settings"] for r in reversed(records) if "settings" in r), None)
+        self.records = [r for r in known if r.get("settings", code) == code]
         self.left_out = len(known) - len(self.records)
         rows = {r["set"]: r["n_train"] + r["n_test"] for r in self.records if "value" in r}
         tasks = {r["set"]: r["task"] for r in self.records}
@@ -99,12 +101,6 @@ class League:
     def stale(self) -> list[Record]:
         """Results of other versions than those that are installed here."""
         return [r for r in self.records if "skipped" not in r and not _results.is_current(r)]
-
-
-def _is_of_one_code(record: Record, records: Sequence[Record]) -> bool:
-    """Whether a line is of a peer, or of the code that our last line is of."""
-    last = next((r["settings"] for r in reversed(records) if "settings" in r), None)
-    return record.get("settings", last) == last
 
 
 def error(record: Record) -> float | None:
