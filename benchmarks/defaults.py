@@ -7,8 +7,9 @@ with
     python -m benchmarks.defaults [NAME ...] [--tasks TASK ...] [--sets SET ...] [--rows N]
 
 which appends one line per set, split and candidate to results/defaults.jsonl (or defaults_N.jsonl
-for other numbers of rows), and prints the table that ablations.md shows. What was measured with other code is measured anew; each line is
-compared with that of the defaults which the same code gave.
+for other numbers of rows), and prints the tables that ablations.md shows. What was measured with
+other code is measured anew; each line is compared with that of the defaults which the same code
+gave.
 """
 
 import argparse
