@@ -12,7 +12,14 @@ import torch
 from sklearn.utils.parallel import Parallel, delayed
 
 DEMO = Path(__file__).parents[1] / "demo" / "churn.py"
-ROUTED = {"README.md", "estimator.joblib", "gate.onnx", "manifest.json", "model.onnx"}
+ROUTED = {
+    "README.md",
+    "estimator.joblib",
+    "gate.onnx",
+    "manifest.json",
+    "model.onnx",
+    "samples.json",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """How fast a predictor answers, on rows made up from what its manifest says."""
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy._rows import draw_rows
 from skmode_deploy.predictor import Predictor
 
 
@@ -29,42 +28,6 @@ class Speed(NamedTuple):
     calls: int
     median_ms: float
     rows_per_second: float
-
-
-def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
-    """Make rows up: numbers even over the range of training, categories as likely as each other.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        What the model needs.
-    n_rows : int
-        Number of rows.
-    seed : int, default=0
-        Seed of the random numbers.
-
-    Returns
-    -------
-    dict of ndarray, or ndarray of shape (n_rows, n_columns)
-        What :meth:`skmode_deploy.Predictor.predict` takes.
-    """
-    rng = np.random.default_rng(seed)
-    values = [_draw_column(column, n_rows, rng) for column in manifest.columns]
-    if manifest.input == "array":
-        return np.column_stack(values)
-    return dict(zip((column.name for column in manifest.columns), values, strict=True))
-
-
-def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArray[Any]:
-    if column.kind == "category":
-        known = list(column.categories or ()) or ["" if column.dtype == "string" else 0]
-        dtype = object if column.dtype == "string" else np.dtype(column.dtype)
-        return np.array(known, dtype=dtype)[rng.integers(len(known), size=n_rows)]
-    low = 0.0 if column.minimum is None else column.minimum
-    high = 1.0 if column.maximum is None else column.maximum
-    share = rng.random(n_rows)
-    # Not low + share * (high - low), for that difference may be infinite.
-    return (low * (1 - share) + high * share).astype(column.dtype)
 
 
 def measure(predictor: Predictor, n_rows: int, seconds: float) -> Speed:

@@ -158,7 +158,8 @@ model.predict(X)
 ```
 
 To check the files only: `skmode-deploy verify "this folder"`, or in Python
-`skmode_deploy.bundle.verify("this folder")`.
+`skmode_deploy.bundle.verify("this folder")`. The command also compares the answers on the made-up
+rows of `samples.json`, where there is one, with those that the model gave at the export.
 
 With onnxruntime alone, in any language:
 

@@ -9,7 +9,9 @@ A bundle holds ``manifest.json`` and, side by side with it, the files that the m
 - ``model.onnx``: columns in, answer out;
 - ``gate.onnx``: columns in; gate probabilities, top expert and what the experts read out;
 - ``expert_<i>.onnx``: what the experts read in, the answer of expert i alone out;
-- ``README.md``: the model card.
+- ``README.md``: the model card;
+- ``samples.json``, where there is one: made-up rows with the model's own answers, see
+  :mod:`skmode_deploy.samples`.
 
 A folder is replaced as a whole, and every file is checked against its size and hash before use.
 Other files in the folder, such as the signature ``model.sig``, are not looked at.
@@ -55,6 +57,7 @@ __all__ = [
     "MAX_BYTES",
     "MODEL",
     "README",
+    "SAMPLES",
     "SCHEMA_VERSION",
     "SIGNATURE",
     "BundleError",
@@ -78,6 +81,7 @@ __all__ = [
 MODEL = "model.onnx"
 GATE = "gate.onnx"
 README = "README.md"
+SAMPLES = "samples.json"
 SIGNATURE = "model.sig"
 
 MAX_MANIFEST_BYTES = 16 * 2**20  # 100,000 columns or experts; more would take long to parse

@@ -14,6 +14,8 @@ __all__ = [
     "MissingFileError",
     "NotAFileError",
     "OperatorDomainError",
+    "SampleFormatError",
+    "SampleMismatchError",
     "SchemaVersionError",
     "SignatureError",
     "UnsafeNameError",
@@ -81,6 +83,14 @@ class OperatorDomainError(BundleError):
 
 class GraphInterfaceError(BundleError):
     """A graph does not have the inputs and outputs that follow from the manifest."""
+
+
+class SampleFormatError(BundleError):
+    """The sample rows are not written as the format says, or do not fit the manifest."""
+
+
+class SampleMismatchError(BundleError):
+    """The bundle answers its sample rows otherwise than the model that it was made from."""
 
 
 class SignatureError(BundleError):

@@ -28,6 +28,7 @@ from skmode.onnx._parity import (
 )
 from skmode.onnx._pipeline import attach, read_pipeline
 from skmode.onnx._quantization import quantize_experts
+from skmode.onnx._samples import make_samples
 from skmode.onnx._source import Source, check_target, label_kind, read_estimator
 from skmode_deploy import bundle
 
@@ -46,10 +47,12 @@ def export(
 
     The bundle holds ``model.onnx`` (columns in, answer out), ``gate.onnx`` and one
     ``expert_<i>.onnx`` per expert (the parts, to be served apart), ``manifest.json`` (what the
-    model is, size and hash of each file) and ``README.md`` (the same for people).
+    model is, size and hash of each file), ``README.md`` (the same for people) and
+    ``samples.json`` (32 made-up rows, none of the training data, with the estimator's answers).
     `skmode_deploy.load` serves it; so does any onnxruntime. All files use the operators of
     ``ai.onnx`` and ``ai.onnx.ml`` only. The same estimator gives the same bytes, if the
-    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states.
+    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states (another
+    machine may round the answers in ``samples.json`` otherwise).
 
     Parameters
     ----------
@@ -117,6 +120,13 @@ def export(
     ``gate_probability`` `(n,)`, the weight that the gate gives it. Labels are integers or strings;
     bools and floats appear as their position.
 
+    The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with
+    some missing values where training saw them and a category that it did not see; rows between
+    two experts or two classes are left out. `skmode_deploy.samples.check_samples` and
+    ``skmode-deploy verify`` compare the answers on the machine that serves. With `quantize` the
+    answers are those of ``model.onnx``. Where the steps of a Pipeline refuse such rows, the log
+    (logger ``skmode``) says so, and there is no such file.
+
     Examples
     --------
     >>> import tempfile
@@ -146,6 +156,9 @@ def export(
         manifest = replace(manifest, quantization=quantize)
         files = _files(source, manifest)
         check_quantization(_differences(manifest, files, estimator, X), tolerance)
+    samples = make_samples(manifest, files, estimator, X)
+    if samples is not None:
+        files[bundle.SAMPLES] = samples
     bundle.write(directory, manifest, files)
 
 

@@ -86,17 +86,17 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     features = Pipeline(steps).transform(X) if steps else X
     between = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
-        between = _margin(last.gate_proba(features)) < TIE
+        between = margin(last.gate_proba(features)) < TIE
     answers = _answer(bundle, X, steps)
     reference = copy.copy(last).set_params(inference=routing)
-    expected = _expect(reference, features)
+    expected = expect(reference, features)
     if answers.probabilities is None:
         errors = np.abs(answers.value.reshape(expected.shape) - expected) / last.target_scale_
         other = clear = np.zeros(len(rows), dtype=bool)
     else:
         errors = np.abs(answers.probabilities - expected)
         other = np.asarray(answers.value != last.classes_[expected.argmax(axis=1)])
-        clear = other & ~between & (_margin(expected) > 2 * TOLERANCE)
+        clear = other & ~between & (margin(expected) > 2 * TOLERANCE)
     errors[between] = 0
     worst = int(np.argmax(errors.max(axis=1)))
     mean = errors.mean() if answers.probabilities is not None else np.sqrt(np.mean(errors**2))
@@ -127,7 +127,21 @@ def _answer(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy
         ) from error
 
 
-def _expect(estimator: Any, features: Any) -> NDArray[Any]:
+def expect(estimator: Any, features: Any) -> NDArray[Any]:
+    """Ask an estimator for what a bundle answers.
+
+    Parameters
+    ----------
+    estimator : MoDEClassifier or MoDERegressor
+        A fitted estimator.
+    features : array-like or table of shape (n_samples, n_features)
+        What it reads.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_outputs)
+        Probabilities of the classes, or values.
+    """
     if hasattr(estimator, "predict_proba"):
         return np.asarray(estimator.predict_proba(features))
     return np.asarray(estimator.predict(features)).reshape(len(features), -1)
@@ -144,13 +158,24 @@ def _depends_on_rounding(
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
         return False
     rounded = X.astype(np.float32).astype(np.float64)
-    answers = _expect(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
+    answers = expect(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
     differences = np.abs(answers - expected)[rows] / getattr(estimator, "target_scale_", 1)
     return not differences.max(initial=0) <= TOLERANCE
 
 
-def _margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the largest is above the second largest."""
+def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Say how far the largest probability of each row is above the second largest.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n)
+        Probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The difference. 1 where there is no second one.
+    """
     if probabilities.shape[1] == 1:
         return np.ones(len(probabilities))
     ordered = np.sort(probabilities, axis=1)

@@ -1,0 +1,372 @@
+"""Sample rows of a bundle with the model's own answers, and whether a predictor gives the same.
+
+A bundle may hold ``samples.json``: rows made up from the ranges and categories of the manifest,
+none of the training data, and the answers of the model that was exported. So whoever is to serve
+the bundle can see, before the first request, that this machine computes what the model computes.
+
+The file is JSON in the words of the Open Inference Protocol (V2)::
+
+    {"inputs": [{"name": "age", "datatype": "FP32", "shape": [32, 1], "data": [30.5, null, ...]}],
+     "outputs": [{"name": "label", "datatype": "BYTES", "shape": [32], "data": ["yes", ...]}],
+     "source": "estimator",
+     "tolerance": {"probabilities": [0.0001], "gate_probability": [0.0001]}}
+
+Inputs and outputs are those of ``model.onnx``, with flat data; a missing number is null, a missing
+string is ``""``. `source` says whose answers they are: the estimator's, or, where 8-bit weights
+change answers on purpose, those of ``model.onnx`` at the export ("graph"). `tolerance` is how far
+numbers may differ, one for all columns of an output or one for each. The rows are one call: 8-bit
+answers depend a little on the other rows of a call.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy import bundle
+from skmode_deploy._manifest_check import short, shorten
+from skmode_deploy._rows import draw_columns, draw_rows
+from skmode_deploy._words import sentence
+from skmode_deploy.bundle import MODEL, SAMPLES, GraphValue, Manifest
+from skmode_deploy.errors import (
+    BundleError,
+    LimitError,
+    SampleFormatError,
+    SampleMismatchError,
+)
+from skmode_deploy.predictor import Predictor
+
+__all__ = [
+    "MAX_BYTES",
+    "Samples",
+    "check_samples",
+    "draw_columns",
+    "draw_rows",
+    "read_samples",
+]
+
+MAX_BYTES = 64 * 2**20  # of the file; some thousand columns need one of them
+MAX_ROWS = 10_000
+
+_DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
+_APPROXIMATE = ("probabilities", "variable", "gate_probability")
+_FIELDS = {"inputs", "outputs", "source", "tolerance"}
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows, and the answers to them.
+
+    Attributes
+    ----------
+    inputs : dict of ndarray of shape (n_samples, n_columns)
+        Inputs of ``model.onnx``, by name.
+    outputs : dict of ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Its outputs, by name.
+    tolerance : dict of tuple of float
+        How far each output of floats may differ: one number, or one for each of its columns.
+    source : {"estimator", "graph"}
+        Whose answers they are.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    outputs: Mapping[str, NDArray[Any]]
+    tolerance: Mapping[str, tuple[float, ...]]
+    source: Literal["estimator", "graph"]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.outputs["expert"])
+
+    def to_json(self) -> bytes:
+        """Write as the file of a bundle.
+
+        Returns
+        -------
+        bytes
+            JSON text in ASCII, with a line feed at the end.
+
+        Raises
+        ------
+        ValueError
+            If an answer is no finite number.
+        """
+        document = {
+            "inputs": [_to_tensor(name, values) for name, values in self.inputs.items()],
+            "outputs": [_to_tensor(name, values) for name, values in self.outputs.items()],
+            "source": self.source,
+            "tolerance": {name: list(values) for name, values in self.tolerance.items()},
+        }
+        return (json.dumps(document, allow_nan=False) + "\n").encode()
+
+
+def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Samples | None:
+    """Read the sample rows of a bundle.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    manifest : Manifest
+        Its manifest.
+
+    Returns
+    -------
+    Samples or None
+        Rows and answers. None if the bundle has none.
+
+    Raises
+    ------
+    BundleError
+        If the file is not the one that was exported, too large, or does not fit the manifest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> import skmode_deploy
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.onnx import export
+    >>> from skmode_deploy.samples import check_samples, read_samples
+    >>> X, y = load_iris(return_X_y=True)
+    >>> estimator = MoDEClassifier(n_experts=2, max_epochs=20, random_state=0).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export(estimator, folder)
+    ...     predictor = skmode_deploy.load(folder)
+    ...     check_samples(predictor)
+    ...     samples = read_samples(folder, predictor.manifest)
+    >>> samples.n_rows, samples.source
+    (32, 'estimator')
+    """
+    if SAMPLES not in manifest.files:
+        return None
+    if manifest.files[SAMPLES].size > MAX_BYTES:
+        raise LimitError(
+            f"{SAMPLES} must have at most {MAX_BYTES} bytes, got {manifest.files[SAMPLES].size}: "
+            "export the model again."
+        )
+    text = bundle.read_file(directory, manifest, SAMPLES)
+    try:
+        document = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise SampleFormatError(
+            f"{SAMPLES} must be JSON in ASCII, and reading it gave {type(error).__name__}: "
+            f"{shorten(str(error))}. Export the model again."
+        ) from None
+    return _from_document(document, manifest)
+
+
+def check_samples(predictor: Predictor) -> None:
+    """Check that a predictor answers the sample rows of its bundle as the model did.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        What answers. Its `max_rows` does not count here. Nothing is checked where its bundle has
+        no sample rows.
+
+    Raises
+    ------
+    SampleMismatchError
+        If an answer is another one: another label or expert, or a number that differs by more
+        than the tolerance of the samples (1e-4 of a probability, or of the standard deviation of
+        the target; 1e-2 with 8-bit weights), or if the runtime stops.
+    BundleError
+        If the sample rows cannot be read.
+
+    See Also
+    --------
+    read_samples : With an example.
+    """
+    samples = read_samples(predictor._path, predictor.manifest)
+    if samples is None:
+        return
+    names = list(samples.outputs)
+    try:
+        # Not through predict: max_rows may be below the number of rows, which must be one call.
+        answers = predictor._strategy.run(names, samples.inputs)
+    except (BundleError, MemoryError):
+        raise
+    except Exception as error:  # of onnxruntime, which has its own types
+        raise SampleMismatchError(
+            f"The rows of {SAMPLES} must be answered as at the export, got "
+            f"{type(error).__name__}: {shorten(sentence(error))} Upgrade onnxruntime, or export "
+            "the model again."
+        ) from error
+    for name, answer in zip(names, answers, strict=True):
+        _compare(name, answer, samples)
+
+
+def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
+    expected = samples.outputs[name]
+    if answer.shape != expected.shape:
+        _fail(name, f"of shape {expected.shape}", f"shape {answer.shape}")
+    if name not in samples.tolerance:
+        other = np.flatnonzero(answer != expected)
+        if len(other):
+            i = other[0]
+            _fail(
+                f"{name} of row {i}",
+                short(expected[i : i + 1].tolist()[0]),
+                f"{short(answer[i : i + 1].tolist()[0])}, and {len(other)} of {len(answer)} rows "
+                "with another one",
+            )
+        return
+    tolerance = np.asarray(samples.tolerance[name])
+    errors = np.abs(answer.astype(np.float64) - expected)
+    bad = ~(errors <= tolerance)  # also where it is NaN
+    if bad.any():
+        i = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
+        column = int(np.argmax(bad[i])) if bad.ndim == 2 else ()
+        largest = float(np.broadcast_to(tolerance, errors.shape)[i][column])
+        _fail(
+            f"{name} of row {i}",
+            f"{float(expected[i][column]):.6g} within {largest:.3g}",
+            f"{float(answer[i][column]):.6g}",
+        )
+
+
+def _fail(what: str, rule: str, found: str) -> NoReturn:
+    raise SampleMismatchError(
+        f"The rows of {SAMPLES} must be answered as at the export, {what} must be {rule}, got "
+        f"{found}: export the model again, or serve it with the onnxruntime release that the "
+        'manifest states, on the CPU (providers=("CPUExecutionProvider",)).'
+    )
+
+
+# Writing.
+
+
+def _to_tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    flat = values.ravel()
+    data: list[Any]
+    if flat.dtype == object:
+        datatype, data = "BYTES", flat.tolist()
+    elif flat.dtype == np.int64:
+        datatype, data = "INT64", flat.tolist()
+    elif flat.dtype == np.float32:
+        # The fewest digits that give the same float32 again.
+        datatype, data = "FP32", [None if x != x else float(str(x)) for x in flat]
+    else:
+        datatype, data = "FP64", [None if x != x else x for x in flat.tolist()]
+    return {"name": name, "datatype": datatype, "shape": list(values.shape), "data": data}
+
+
+# Reading: nothing in the file is believed.
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _refuse(where: str, rule: str, value: object) -> NoReturn:
+    what = f"{where} in {SAMPLES}" if where else SAMPLES
+    raise SampleFormatError(f"{what} must be {rule}, got {short(value)}: export the model again.")
+
+
+def _from_document(document: Any, manifest: Manifest) -> Samples:
+    if not isinstance(document, dict) or document.keys() != _FIELDS:
+        found = sorted(document) if isinstance(document, dict) else document
+        _refuse("", f"an object with the fields {', '.join(sorted(_FIELDS))}", found)
+    if document["source"] not in ("estimator", "graph"):
+        _refuse("source", "'estimator' or 'graph'", document["source"])
+    n_rows = _count_rows(document["inputs"])
+    inputs, outputs = bundle.graph_values(manifest, MODEL)
+    return Samples(
+        _read_tensors(document["inputs"], inputs, n_rows, "inputs"),
+        _read_tensors(document["outputs"], outputs, n_rows, "outputs"),
+        _read_tolerance(document["tolerance"], outputs),
+        document["source"],
+    )
+
+
+def _count_rows(tensors: Any) -> int:
+    try:
+        n_rows = tensors[0]["shape"][0]
+    except (TypeError, LookupError):
+        n_rows = None
+    if type(n_rows) is not int or not 1 <= n_rows <= MAX_ROWS:
+        _refuse("inputs", f"tensors of 1 to {MAX_ROWS} rows", n_rows)
+    return n_rows
+
+
+def _read_tensors(tensors: Any, values: tuple[GraphValue, ...], n_rows: int, where: str) -> _Arrays:
+    expected = [value.name for value in values]
+    if not isinstance(tensors, list) or not all(isinstance(tensor, dict) for tensor in tensors):
+        _refuse(where, "an array of objects", tensors)
+    names = [tensor.get("name") for tensor in tensors]
+    if names != expected:
+        _refuse(where, f"those of {MODEL}, {short(expected)}", names)
+    return {
+        value.name: _read_tensor(tensor, value, n_rows, f"{where}[{i}]", where == "inputs")
+        for i, (tensor, value) in enumerate(zip(tensors, values, strict=True))
+    }
+
+
+def _read_tensor(
+    tensor: dict[str, Any], value: GraphValue, n_rows: int, where: str, may_miss: bool
+) -> NDArray[Any]:
+    if tensor.keys() != {"name", "datatype", "shape", "data"}:
+        _refuse(where, "an object with name, datatype, shape and data", sorted(tensor))
+    if tensor["datatype"] != _DATATYPES[value.dtype]:
+        _refuse(f"{where}.datatype", repr(_DATATYPES[value.dtype]), tensor["datatype"])
+    shape = [n_rows, *(int(size) for size in value.shape[1:])]
+    if tensor["shape"] != shape:
+        _refuse(f"{where}.shape", str(shape), tensor["shape"])
+    data = tensor["data"]
+    if not isinstance(data, list) or len(data) != math.prod(shape):
+        found = len(data) if isinstance(data, list) else data
+        _refuse(f"{where}.data", f"a flat array of {math.prod(shape)} values", found)
+    check, rule = _CELLS[value.dtype]
+    for cell in data:
+        if not check(cell) and not (cell is None and may_miss and "float" in value.dtype):
+            _refuse(f"{where}.data", rule, cell)
+    dtype = object if value.dtype == "string" else np.dtype(value.dtype)
+    with np.errstate(over="ignore"):  # what is too large is infinite, and differs from any answer
+        return np.array([np.nan if x is None else x for x in data], dtype=dtype).reshape(shape)
+
+
+def _is_text(cell: Any) -> bool:
+    return isinstance(cell, str)
+
+
+def _is_integer(cell: Any) -> bool:
+    return type(cell) is int and -(2**63) <= cell < 2**63
+
+
+def _is_float(cell: Any) -> bool:
+    # An integer beyond all floats compares as greater.
+    return type(cell) in (int, float) and abs(cell) <= 1.7976931348623157e308
+
+
+_CELLS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "string": (_is_text, "strings"),
+    "int64": (_is_integer, "whole numbers of 64 bits"),
+    "float32": (_is_float, "numbers"),
+    "float64": (_is_float, "numbers"),
+}
+
+
+def _read_tolerance(
+    tolerance: Any, outputs: tuple[GraphValue, ...]
+) -> dict[str, tuple[float, ...]]:
+    allowed = {
+        value.name: {1, *(int(size) for size in value.shape[1:])}
+        for value in outputs
+        if value.name in _APPROXIMATE
+    }
+    if not isinstance(tolerance, dict) or tolerance.keys() != allowed.keys():
+        _refuse("tolerance", f"an object with the fields {', '.join(allowed)}", tolerance)
+    for name, numbers in tolerance.items():
+        fits = isinstance(numbers, list) and len(numbers) in allowed[name]
+        if not fits or not all(_is_float(number) and number > 0 for number in numbers):
+            _refuse(f"tolerance.{name}", "positive numbers, one or one for each column", numbers)
+    return {name: tuple(map(float, numbers)) for name, numbers in tolerance.items()}
