@@ -3,18 +3,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+SERVE := .venv-serve/bin
+MLSERVER := .venv-mlserver/bin
+SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/distributed \
+	deploy/tests/operations deploy/tests/test_triton.py
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-floor lint bench league league-quick clean
+.PHONY: demo test test-fast test-serve test-floor lint bench bench-serving league \
+	league-quick clean
 
 demo: .venv/installed
 	$(BIN)/python demo/churn.py
 
-test: .venv/installed
+# Three environments: the server's packages exclude newer ones of the others. Only what needs them
+# runs in theirs.
+test: .venv/installed .venv-serve/installed .venv-mlserver/installed
+	$(MLSERVER)/python -m pytest deploy/tests/mlserver
+	$(SERVE)/python -m pytest $(SERVE_TESTS)
 	$(BIN)/python -m pytest
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -m "not slow"
+
+test-serve: .venv-serve/installed
+	$(SERVE)/python -m pytest $(SERVE_TESTS)
 
 # The oldest releases that pyproject.toml admits.
 test-floor: .venv-floor/installed
@@ -29,6 +41,10 @@ lint: .venv/installed
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks
 
+# Needs wrk and hey as well: `apt-get install wrk hey`.
+bench-serving: .venv-serve/installed
+	$(SERVE)/python -m benchmarks.serving
+
 # Four hours at most, then from there at the next call. `make league-quick` takes minutes.
 league: .venv/installed-league
 	-$(BIN)/python -m benchmarks.tabular run --hours 4
@@ -39,7 +55,7 @@ league-quick: .venv/installed-league
 	$(BIN)/python -m benchmarks.tabular report --quick
 
 clean:
-	rm -rf .venv .venv-floor build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
+	rm -rf .venv .venv-floor .venv-serve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
 
 # "installed" is touched last: an interrupted installation starts over.
@@ -54,6 +70,18 @@ clean:
 
 .venv/installed-league: .venv/installed-bench
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[league]'
+	touch $@
+
+.venv-serve/installed: $(SOURCES) constraints-serve.txt
+	$(PYTHON) -m venv .venv-serve
+	$(SERVE)/python -m pip install --quiet -c constraints-serve.txt \
+		-e './deploy[dask,parquet,ray,serve,signing,spark]' -e '.[serve-test]'
+	touch $@
+
+.venv-mlserver/installed: deploy/pyproject.toml constraints-mlserver.txt
+	$(PYTHON) -m venv .venv-mlserver
+	$(MLSERVER)/python -m pip install --quiet -c constraints-mlserver.txt \
+		-e './deploy[mlserver]' onnx pytest 'tritonclient[grpc,http]'
 	touch $@
 
 .venv-floor/installed: $(SOURCES) constraints-floor.txt

@@ -19,7 +19,11 @@ from skmode_deploy._describe import describe
 from skmode_deploy._streams import UsageError, check_names
 from skmode_deploy._tables import InputError, Options
 from skmode_deploy.bundle import BundleError
+from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.predictor import Predictor, check_key
+from skmode_deploy.samples import check_samples, read_samples
+from skmode_deploy.serving.cli import add_rollback, add_serve
+from skmode_deploy.triton import add_triton
 
 PROGRAM = "skmode-deploy"
 MOST = 2**31 - 1  # of whatever is counted
@@ -154,7 +158,15 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"{PROGRAM} {skmode_deploy.__version__}"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_inspect, _add_verify, _add_predict, _add_benchmark):
+    for add in (
+        _add_inspect,
+        _add_verify,
+        _add_predict,
+        _add_benchmark,
+        add_serve,
+        add_rollback,
+        add_triton,
+    ):
         add(commands)
     return parser
 
@@ -179,7 +191,10 @@ def _add_inspect(commands: Any) -> None:
 
 def _add_verify(commands: Any) -> None:
     command = _add_command(
-        commands, "verify", _verify, "check every file of a bundle, and its signature"
+        commands,
+        "verify",
+        _verify,
+        "check every file of a bundle, its signature, and its answers on its sample rows",
     )
     _add_key(command)
 
@@ -307,7 +322,24 @@ def _verify(args: argparse.Namespace) -> None:
     manifest = bundle.verify(args.bundle, sha256=sha256)
     size = sum(file.size for file in manifest.files.values())
     signed = " and signature" if sha256 is not None else ""
-    _say(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes")
+    answered = _verify_samples(args.bundle, manifest)
+    _say(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes{answered}")
+
+
+def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
+    """Compare answers on the sample rows, where there are any, and say so."""
+    samples = read_samples(folder, manifest)
+    if samples is None:
+        return ""
+    predictor = skmode_deploy.load(folder)
+    if predictor.manifest != manifest:
+        raise ManifestChangedError(
+            f"A bundle must stay as it is while it is verified, and {folder!r} was replaced: "
+            "verify it again."
+        )
+    check_samples(predictor)
+    whom = "by the model" if samples.source == "estimator" else "at the export"
+    return f", {samples.n_rows} sample rows answered as {whom}"
 
 
 def _benchmark(args: argparse.Namespace) -> None:

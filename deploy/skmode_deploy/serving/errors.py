@@ -1,0 +1,30 @@
+"""What a client is told when its request is not answered."""
+
+
+class RequestError(Exception):
+    """A request that is not answered, with the reason to tell the client.
+
+    Parameters
+    ----------
+    reason : str
+        What to tell the client: the rule, the value and the fix. It is sent as it stands.
+    status : int, default=400
+        Status code of HTTP.
+    retry_after : int or None, default=None
+        After how many seconds the same request may well be answered.
+
+    Attributes
+    ----------
+    reason : str
+        What to tell the client.
+    status : int
+        Status code of HTTP.
+    retry_after : int or None
+        Seconds to wait.
+    """
+
+    def __init__(self, reason: str, status: int = 400, retry_after: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.retry_after = retry_after

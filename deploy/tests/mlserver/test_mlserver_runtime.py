@@ -1,0 +1,171 @@
+"""The runtime in a real MLServer, asked by a real client."""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skmode_deploy
+
+# Not imported here: in one process its gRPC messages and those of tritonclient exclude each other.
+if importlib.util.find_spec("mlserver") is None:
+    pytest.skip("MLServer has an environment of its own", allow_module_level=True)
+
+import tritonclient.grpc
+import tritonclient.http
+
+RUNTIME = "skmode_deploy.serving.mlserver_runtime.SkmodeRuntime"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(table_bundle, make_regressor, tmp_path):
+    """Both hand-made bundles behind one MLServer."""
+    names = ("http", "grpc", "metrics")
+    ports = {name: free_port() for name in names}
+    settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
+    settings |= {f"{name}_port": port for name, port in ports.items()}
+    root = tmp_path / "repository"
+    for name, bundle in {"table": table_bundle, "array": make_regressor()}.items():
+        (root / name).mkdir(parents=True)
+        parameters = {"uri": str(bundle), "version": "3", "extra": {"max_rows": 100}}
+        model = {"name": name, "implementation": RUNTIME, "parameters": parameters}
+        (root / name / "model-settings.json").write_text(json.dumps(model))
+    (root / "settings.json").write_text(json.dumps(settings))
+    log = (root / "log").open("w")
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("mlserver"), "start", str(root)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=root,
+    )
+    try:
+        wait_until_ready(ports["http"], process, root / "log")
+        yield ports
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def wait_until_ready(port, process, log):
+    for _ in range(240):
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            for name in ("table", "array"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/{name}/ready")
+            return
+        except OSError:
+            time.sleep(0.25)
+    raise AssertionError("MLServer was not ready in a minute")
+
+
+def ask(port, model, document):
+    """Status and answer of a request in JSON."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/models/{model}/infer",
+        json.dumps(document).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def tensor(name, datatype, data, shape=None):
+    shape = [len(data), 1] if shape is None else shape
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+AGE = tensor("age", "FP32", [7.0, None])
+CITY = tensor("city", "BYTES", ["Köln", None])
+PLAN = tensor("plan", "FP64", [1.0, 2.0])
+
+
+def test_answers_equal_the_predictors_and_bad_requests_are_refused(server, table_bundle, tmp_path):
+    port = server["http"]
+    status, answer = ask(port, "table", {"inputs": [AGE, CITY, PLAN], "id": "7"})
+    assert status == 200, answer
+    rows = {"age": [7.0, None], "city": ["Köln", None], "plan": [1.0, 2.0]}
+    expected = skmode_deploy.load(table_bundle).predict_full(rows)
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert answer["id"] == "7"
+    assert answer["model_version"] == "3"
+    assert outputs["label"]["data"] == expected.value.tolist()
+    assert outputs["label"]["shape"] == [2]
+    assert outputs["expert"]["data"] == expected.expert.tolist()
+    assert outputs["probabilities"]["shape"] == [2, 4]
+    np.testing.assert_allclose(
+        np.reshape(outputs["probabilities"]["data"], (2, 4)), expected.probabilities
+    )
+
+    status, answer = ask(
+        port, "table", {"inputs": [AGE, CITY, PLAN], "outputs": [{"name": "expert"}]}
+    )
+    assert [output["name"] for output in answer["outputs"]] == ["expert"]
+
+    for inputs, reason in [
+        ([AGE, CITY], 'none called "plan"'),
+        ([AGE, CITY, {**PLAN, "shape": [3, 1]}], "as many values as its shape"),
+        ([AGE, tensor("city", "FP32", [1.0, 2.0]), PLAN], "must be of BYTES, got FP32"),
+        ([tensor("age", "FP32", [1e39, 1]), CITY, PLAN], "infinite or too large"),
+        ([tensor("age", "FP32", [[1], [2, 3]]), CITY, PLAN], "nested data of its shape"),
+        ([{**AGE, "shape": [-1, 1]}, CITY, PLAN], "shape of one or two whole numbers"),
+        ([{**AGE, "shape": [10**12, 20]}, CITY, PLAN], "shape of one or two whole numbers"),
+    ]:
+        status, answer = ask(port, "table", {"inputs": inputs})
+        assert status == 400, answer
+        assert reason in answer["error"]
+
+    many = tensor("X", "FP32", [0.0] * 303, [101, 3])
+    status, answer = ask(port, "array", {"inputs": [many]})
+    assert status == 400
+    assert "from 1 to 100 rows, got 101" in answer["error"]
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{server['metrics']}/metrics") as response:
+        metrics = response.read().decode()
+    assert 'skmode_rows_total{model="table",version="3"} 4.0' in metrics
+    assert 'skmode_missing_values_total{column="city",model="table",version="3"} 2.0' in metrics
+
+
+def test_tritonclient_by_grpc_and_the_metadata(server):
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server['grpc']}")
+    inputs = []
+    for name, datatype, values in [
+        ("age", "FP32", np.array([[7.0], [np.nan]], np.float32)),
+        ("city", "BYTES", np.array([["Bern"], ["Paris"]], object)),
+        ("plan", "FP64", np.array([[1.0], [2.0]])),
+    ]:
+        inputs.append(tritonclient.grpc.InferInput(name, values.shape, datatype))
+        inputs[-1].set_data_from_numpy(values)
+    answer = client.infer("table", inputs)
+    assert answer.as_numpy("label").tolist() == [30, 20]
+    assert answer.as_numpy("expert").tolist() == [0, 1]
+
+    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{server['http']}")
+    metadata = client.get_model_metadata("table")
+    assert [item["name"] for item in metadata["inputs"]] == ["age", "city", "plan"]
+    label = metadata["outputs"][0]
+    assert (label["name"], label["datatype"], label["shape"]) == ("label", "INT32", [-1])
