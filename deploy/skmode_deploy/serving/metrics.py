@@ -231,7 +231,10 @@ class ModelMetrics:
         experts = range(manifest.n_experts)
         self._experts = [get("skmode_expert_rows_total", *labels, str(i)) for i in experts]
         self._missing = [self._column("skmode_missing_values_total", c) for c in manifest.columns]
-        self._unseen = [self._column("skmode_unseen_categories_total", c) for c in manifest.columns]
+        self._unseen = [
+            self._column("skmode_unseen_categories_total", c) if c.kind == "category" else None
+            for c in manifest.columns
+        ]
         self._known = [
             frozenset(c.categories or ()) if c.kind == "category" else None
             for c in manifest.columns
