@@ -23,6 +23,7 @@ from skmode_deploy.serving.errors import RequestError
 from skmode_deploy.serving.front import JSON_LENGTH
 from skmode_deploy.serving.model import Answered
 from skmode_deploy.serving.openapi import describe
+from skmode_deploy.serving.repository import ModelState
 from skmode_deploy.serving.service import Loaded, Service
 from skmode_deploy.serving.tensors import read_request, write_answer
 
@@ -442,13 +443,27 @@ def make_engine(
         encode, kind = exposition.choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": kind})
 
+    async def index(request: Request) -> Response:
+        return JSONResponse([_describe_state(state) for state in service.repository.state()])
+
     app.add_route("/", live, include_in_schema=False)
+    # Of the protocol's repository extension, which KServe has only in part.
+    app.add_route("/v2/repository/index", index, methods=["POST"], include_in_schema=False)
     app.add_route("/metrics", metrics, include_in_schema=False)
     register_v2_endpoints(app, plane, Management(service))
     for error, status in _STATUS.items():
         app.add_exception_handler(error, _handler(status))
     app.openapi = lambda: describe(app, service)
     return app
+
+
+def _describe_state(state: ModelState) -> dict[str, str]:
+    return {
+        "name": state.name,
+        "version": "" if state.version is None else str(state.version),
+        "state": state.state,
+        "reason": state.reason,
+    }
 
 
 _STATUS: dict[Any, int | None] = {

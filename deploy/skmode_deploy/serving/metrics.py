@@ -313,8 +313,9 @@ class ModelMetrics:
                 unseen = sum(cell not in known for cell in values[~lost].tolist())
         if missing:
             self._missing[i].inc(missing)
-        if unseen:
-            self._unseen[i].inc(unseen)
+        counter = self._unseen[i]
+        if counter is not None and unseen:
+            counter.inc(unseen)
 
     def _count_matrix(self, rows: NDArray[Any]) -> None:
         if rows.dtype.kind == "O" or any(known is not None for known in self._known):

@@ -113,6 +113,12 @@ class Settings:
             file = getattr(self, option)
             if file is not None and not os.path.isfile(file):
                 raise ValueError(f"{option} must be a file, got {file!r}: pass the path of one.")
+        if self.management and self.workers > 1:
+            raise ValueError(
+                "management must not be open with several workers, for a request reaches only one "
+                f"of them, got workers={self.workers}: use one, or change the folder of the models "
+                "and let the server watch it."
+            )
         if self.max_pending_bytes < self.max_body_bytes:
             raise ValueError(
                 "max_pending_bytes must be at least max_body_bytes, got "
