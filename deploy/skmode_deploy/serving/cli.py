@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from typing import Any
 
 from skmode_deploy._streams import UsageError
@@ -98,8 +99,11 @@ def _serve(args: argparse.Namespace) -> None:
         settings = Settings(**values)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    # grpc's own lines in the log are no JSON, and any client can bring them about. It looks when
+    # it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from skmode_deploy.serving.server import NoModelError, serve
+        from skmode_deploy.serving.server import StartError, serve
     except ImportError as error:
         raise UsageError(
             f"The command needs the packages of its extra, got: {error}. Install "
@@ -107,7 +111,7 @@ def _serve(args: argparse.Namespace) -> None:
         ) from None
     try:
         serve(settings)
-    except (NoModelError, OSError) as error:
+    except (StartError, OSError) as error:
         raise UsageError(str(error)) from None
 
 

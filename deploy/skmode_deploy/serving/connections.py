@@ -219,3 +219,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.pipeline or not self.cycle.response_complete:
             self._guard.enter(self, "request", self.loop.time())
+        if self.pipeline:
+            # uvicorn reads on after each answer. A client that sends requests faster than they are
+            # answered would fill the memory.
+            self.flow.pause_reading()

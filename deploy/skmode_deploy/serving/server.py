@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import socket
+import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -21,26 +23,38 @@ from prometheus_client import (
     multiprocess,
     start_http_server,
 )
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from skmode_deploy.serving import metric_files
 from skmode_deploy.serving.connections import KEY, Connections, GuardedProtocol
 from skmode_deploy.serving.front import Application, Front
 from skmode_deploy.serving.grpc_server import make_grpc_server
 from skmode_deploy.serving.kserve_engine import Plane, make_engine
 from skmode_deploy.serving.logs import configure_logs
 from skmode_deploy.serving.metrics import Metrics
+from skmode_deploy.serving.repository import Repository
 from skmode_deploy.serving.service import Service
 from skmode_deploy.serving.settings import Settings
+from skmode_deploy.serving.tokens import Tokens
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 BACKLOG = 2048
 # Beside the connections: models, logs, the listening sockets.
 SPARE_FILES = 256
+# Exit codes out of sysexits.h.
+NO_INPUT = 66
+NO_ROOM = 74
+SECONDS_TO_MEND = 1.0
 FLUSH_SECONDS = 0.5
 
 
-class NoModelError(ValueError):
+class StartError(ValueError):
+    """A server cannot start as it is told to."""
+
+
+class NoModelError(StartError):
     """There is nothing to serve."""
 
 
@@ -65,6 +79,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class Processes(Multiprocess):
+    """Processes that answer at one port."""
+
+    def terminate_all(self) -> None:
+        """Tell all of them to end."""
+        super().terminate_all()
+        # They listen until they are drained; from then on nobody must wait for an answer.
+        for listener in self.sockets:
+            listener.close()
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -75,20 +100,24 @@ def serve(settings: Settings) -> None:
 
     Raises
     ------
-    NoModelError
-        If no model can be loaded.
+    StartError
+        If no model can be loaded, or a file that `settings` names is of no use.
     OSError
         If a port is taken.
     """
     configure_logs(settings.log_level)
     disable_created_metrics()
+    _check_files(settings)
     _allow_files(settings.max_connections + SPARE_FILES)
     listener = _listen(settings.host, settings.http_port)
+    for port in (settings.grpc_port, settings.metrics_port):
+        if port:  # looked at before, to tell it well
+            _listen(settings.host, port).close()
     with contextlib.closing(listener), contextlib.ExitStack() as stack:
         if settings.workers > 1:
-            os.environ[MULTIPROCESS] = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="skmode-metrics-")
-            )
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="skmode-metrics-"))
+            metric_files.reserve(folder, os.getpid())  # rather now than in every worker
+            os.environ[MULTIPROCESS] = folder
         if settings.metrics_port is not None:
             registry = _registry(None) if settings.workers > 1 else CollectorRegistry()
             server, _ = start_http_server(settings.metrics_port, settings.host, registry)
@@ -97,12 +126,42 @@ def serve(settings: Settings) -> None:
             registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         if settings.workers > 1:
-            Multiprocess(_config(settings, functools.partial(make_app, settings)), [listener]).run()
+            _run_processes(settings, listener)
             return
         service = Service(settings, Metrics(registry))
         _load(service)
         app = functools.partial(_build, service)
         Server(_config(settings, app)).run([listener])
+
+
+def _run_processes(settings: Settings, listener: socket.socket) -> None:
+    config = _config(settings, functools.partial(make_app, settings))
+    processes = Processes(config, [listener])
+    processes.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in processes.processes):
+        raise StartError("Each process must start, and one did not: see the log above for why.")
+
+
+def _check_files(settings: Settings) -> None:
+    """Fail here, and in words, rather than in each process."""
+    try:
+        Repository(settings.path, lambda name, version, folder: None, name=settings.name)
+        if settings.token_file is not None:
+            Tokens(settings.token_file)
+    except (OSError, ValueError) as error:
+        raise StartError(str(error)) from None
+    if settings.tls_cert is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_cert, settings.tls_key, lambda: ""
+        )
+    except ssl.SSLError as error:
+        raise StartError(
+            "tls_cert must be a certificate chain and tls_key its private key, both PEM and "
+            f"without a password, got {settings.tls_cert!r} and {settings.tls_key!r}, and to load "
+            f"them gave {error}: pass a pair that belongs together."
+        ) from None
 
 
 def make_app(settings: Settings) -> Application:
@@ -120,8 +179,19 @@ def make_app(settings: Settings) -> Application:
     """
     configure_logs(settings.log_level)
     disable_created_metrics()
-    _mark_dead()
-    return _build(Service(settings, Metrics()))
+    folder = os.environ[MULTIPROCESS]
+    metric_files.forget_dead(folder)
+    try:
+        metric_files.reserve(folder, os.getpid())
+    except OSError as error:
+        LOGGER.error("no room for metrics", extra={"folder": folder, "reason": str(error)})
+        os._exit(NO_ROOM)  # what runs goes on, and the next one is started in a moment
+    try:
+        return _build(Service(settings, Metrics()))
+    except (OSError, ValueError) as error:  # all was well when the first process started
+        LOGGER.error("process not started", extra={"reason": str(error)})
+        time.sleep(SECONDS_TO_MEND)
+        os._exit(NO_INPUT)
 
 
 def _build(service: Service) -> Application:
@@ -139,14 +209,6 @@ def _registry(own: CollectorRegistry | None) -> CollectorRegistry:
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)
     return registry
-
-
-def _mark_dead() -> None:
-    """Forget gauges of processes that ended without a word."""
-    folder = Path(os.environ[MULTIPROCESS])
-    for process in {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}:
-        if process.isdigit() and not Path("/proc", process).exists():
-            multiprocess.mark_process_dead(int(process))
 
 
 def _config(settings: Settings, app: Any) -> uvicorn.Config:
@@ -175,9 +237,13 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(
+            error.errno,
+            f"The port must be free and the address one of this machine, got {port} of {host}, "
+            f"and to listen there gave: {error.strerror}. Pass another one, or end what has it.",
+        ) from None
     listener.set_inheritable(True)
     return listener
 
@@ -202,11 +268,37 @@ def _load(service: Service) -> None:
         )
 
 
+async def _load_in_process(service: Service) -> None:
+    """Load in one of several processes. Where others serve already, what is on disk is damaged."""
+    served = os.path.join(os.environ[MULTIPROCESS], "served")
+    try:
+        await asyncio.to_thread(_load, service)
+    except NoModelError as error:
+        LOGGER.error("nothing to serve", extra={"reason": str(error)})
+        if not os.path.exists(served):
+            os._exit(STARTUP_FAILURE)  # and uvicorn ends all of them
+        await asyncio.sleep(SECONDS_TO_MEND)
+        # As if killed: of a process that does not start uvicorn thinks that none would.
+        os._exit(NO_INPUT)
+    with open(served, "ab"):
+        pass
+
+
+async def _follow_parent() -> None:
+    """End as by SIGTERM when the first process is gone: nobody else would end this one."""
+    parent = multiprocessing.parent_process()
+    while parent is not None:
+        await asyncio.sleep(SECONDS_TO_MEND)
+        if not parent.is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]:
     settings = service.settings
     if not service.repository.names():
-        await asyncio.to_thread(_load, service)
+        await _load_in_process(service)
     connections = Connections(
         settings.max_connections,
         settings.max_header_bytes,
@@ -215,6 +307,8 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         3 * settings.deadline,  # to arrive, to be answered, to be taken
     )
     tasks = [asyncio.create_task(connections.sweep()), asyncio.create_task(_flush(service))]
+    if settings.workers > 1:
+        tasks.append(asyncio.create_task(_follow_parent()))
     if settings.watch:
         tasks.append(asyncio.create_task(_watch(service)))
     grpc_server = None

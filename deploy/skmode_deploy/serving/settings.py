@@ -104,6 +104,12 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check(field.name, getattr(self, field.name))
+        ports = [self.http_port, self.grpc_port, self.metrics_port]
+        if len({port for port in ports if port}) < sum(map(bool, ports)):
+            raise ValueError(
+                "http_port, grpc_port and metrics_port must differ, got "
+                f"{', '.join(map(str, ports))}: pass different ones."
+            )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(
                 "tls_cert and tls_key must be given together, got one of them: pass the "
