@@ -53,7 +53,7 @@ class ExpertAttention:
         return f"<ExpertAttention by {self.method}. Most important feature of {most}>"
 
     def shares(self) -> pd.DataFrame:
-        """Importances as shares of their column's sum.
+        """Divide importances by their column's sum.
 
         Returns
         -------
@@ -324,19 +324,21 @@ def integrated_gradients(estimator: Any, X: Any, n_steps: int = 32) -> Attributi
     attributions : Attributions
         With several regression outputs those of their mean in standard deviations.
     """
-    module = getattr(getattr(estimator, "net_", None), "module_", None)
+    module: Any = getattr(getattr(estimator, "net_", None), "module_", None)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
             'method="integrated_gradients" needs the network in net_.module_, got '
             f'{type(estimator).__name__} without one: use method="permutation".'
         )
     read: list[torch.Tensor] = []
-    with _outputs.hooked(module.trunk, read.append):
+    trunk: Any = module.trunk
+    gate: Any = module.gate
+    with _outputs.hooked(trunk, read.append):
         estimator.gate_proba(X)
     features = torch.cat(read).clone()  # inference tensors cannot be differentiated
     with torch.no_grad():
         baseline = _baseline(estimator, module)
-        route = module.gate.logits(features).argmax(dim=1)
+        route = gate.logits(features).argmax(dim=1)
     column_of = _column_of_feature(estimator, module)
     n_columns = len(estimator.encoder_.columns_)
     parts: list[list[Array]] = [[], []]
@@ -367,7 +369,7 @@ def _integrate(
 
 def _scalars(estimator: Any, module: Any, rows: torch.Tensor, route: torch.Tensor) -> Iterator[Any]:
     """Functions of features to one number a row: the top expert's output, the gate's weight."""
-    groups = [(k, (route == k).nonzero().squeeze(1)) for k in route.unique().tolist()]
+    groups = [(k, (route == k).nonzero().squeeze(1)) for k in sorted(set(route.tolist()))]
 
     def outputs(features: torch.Tensor) -> torch.Tensor:
         parts = [

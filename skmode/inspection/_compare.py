@@ -321,7 +321,7 @@ def holm(pvalues: Any) -> Array:
     pvalues = np.asarray(pvalues, dtype=float)
     order = np.argsort(pvalues)
     stepped = np.maximum.accumulate(pvalues[order] * np.arange(len(pvalues), 0, -1))
-    corrected = np.empty_like(pvalues)
+    corrected: Array = np.empty_like(pvalues)
     corrected[order] = stepped.clip(max=1.0)
     return corrected
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import is_classifier
 from skorch.callbacks import Callback
 
 from skmode.inspection import _measures, _outputs
@@ -36,11 +37,14 @@ class GateHistory:
         One row an epoch, one column an expert: share of the rows that the gate sends to it.
     held_out : bool
         Whether all of it was measured on validation rows; otherwise on training rows.
+    metric : {"accuracy", "r2"}
+        What the scores are.
     """
 
     measures: pd.DataFrame
     usage: pd.DataFrame
     held_out: bool
+    metric: str
 
     def __repr__(self) -> str:
         rows = "validation" if self.held_out else "training"
@@ -110,7 +114,8 @@ def gate_history(estimator: Any) -> GateHistory:
         index=epochs,
     )
     measures.insert(1, "usage_entropy", usage.apply(_measures.entropy, axis=1))
-    return GateHistory(measures, usage, "mixture_score" in measures)
+    metric = "accuracy" if is_classifier(mixture) else "r2"
+    return GateHistory(measures, usage, "mixture_score" in measures, metric)
 
 
 class GateRecognition(Callback):

@@ -354,6 +354,6 @@ def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) ->
 def _match(confusion: Array) -> Array:
     """The domain of each expert, such that they share as many rows as possible."""
     domain, expert = linear_sum_assignment(confusion, maximize=True)
-    own = np.full(confusion.shape[1], -1)
+    own: Array = np.full(confusion.shape[1], -1)
     own[expert] = domain
     return own

@@ -129,7 +129,7 @@ class ExpertAttentionDisplay:
         size = (2.8 + 0.62 * values.shape[1], 1.6 + 0.3 * values.shape[0])
         ax = _style.single_axes(ax, size=size)
         image = ax.imshow(values, cmap="Greys", aspect="auto", vmin=0, vmax=np.nanmax(values))
-        middle = np.nanmax(values) * 0.55
+        middle = np.nanmax(values) * 0.62
         for row, column in np.ndindex(values.shape):
             value = values[row, column]
             text = "-" if np.isnan(value) else f"{100 * value:.0f}"

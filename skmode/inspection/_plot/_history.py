@@ -13,8 +13,8 @@ ENTROPIES = {"gate_entropy": "of the gate's weights, mean of the rows", "usage_e
 SHARES = {
     "consistency": "consistency of the experts",
     "gate_recognition": "gate recognition accuracy",
-    "mixture_score": "score of the mixture",
-    "top_expert_score": "score of the top expert",
+    "mixture_score": "{} of the mixture",
+    "top_expert_score": "{} of the top expert",
 }
 
 
@@ -47,7 +47,7 @@ class GateHistoryDisplay:
     >>> classifier = MoDEClassifier(n_experts=2, max_epochs=9, random_state=0).fit(X, y)
     >>> display = GateHistoryDisplay.from_estimator(classifier)
     >>> [ax.get_ylabel() for ax in display.ax_]
-    ['share of rows', 'entropy (nats)', 'share, or score']
+    ['share of rows', 'entropy (nats)', 'share']
     """
 
     def __init__(self, history: GateHistory) -> None:
@@ -115,7 +115,7 @@ class GateHistoryDisplay:
             ax.plot([1.02], [place], transform=beside, clip_on=False, ls="", **_style.style(expert))
             ax.annotate(
                 f"expert {expert}",
-                (1.04, place),
+                (1.05, place),
                 xycoords=beside,
                 va="center",
                 fontsize="small",
@@ -138,10 +138,13 @@ class GateHistoryDisplay:
 
     def _plot_shares(self, ax: Any) -> None:
         measures = self.history.measures
+        accurate = self.history.metric == "accuracy"
         for index, (name, label) in enumerate(SHARES.items()):
             if name in measures:
+                label = label.format("accuracy" if accurate else "R²")
                 self._line(ax, measures[name], index, label)
-        ax.set_ylabel("share, or score")
+        held_out = self.history.held_out
+        ax.set_ylabel("share" if accurate or not held_out else "share, or R²")
         ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     def _line(self, ax: Any, values: Any, index: int, label: str | None = None) -> None:
