@@ -123,14 +123,14 @@ def make_target(
     target : Target
         In the form that all instruments read.
     """
-    weight = _check_sample_weight(
-        sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
-    )
-    if not weight.sum() > 0:
+    if sample_weight is not None and not np.any(sample_weight):
         raise ValueError(
             "At least one row needs a positive sample_weight, got zeros only: pass weights above "
             "zero for the rows to judge by."
         )
+    weight = _check_sample_weight(
+        sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
+    )
     if classes is not None:
         return Target(_positions(column_or_1d(y), classes), weight, None)
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")

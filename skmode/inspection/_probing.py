@@ -337,7 +337,7 @@ class _Sums:
 
 def _route(estimator: Any, X: Any) -> Array:
     mixture, rows = _outputs.unwrap(estimator, X)
-    return np.asarray(mixture.gate_proba(rows)).argmax(axis=1)
+    return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
 
 
 def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) -> pd.DataFrame:
