@@ -118,9 +118,9 @@ class ExpertAttentionDisplay:
         display : ExpertAttentionDisplay
             Itself.
         """
+        shares = self.attention.shares()
         # Without rows there is no importance to tell of.
-        known = self.attention.importances.notna().any()
-        shares = self.attention.shares().where(known, axis=1)
+        shares.loc[:, self.attention.importances.isna().all()] = np.nan
         strength = shares.max(axis=1).sort_values(ascending=False, kind="stable")
         kept = set(strength.index[:max_features])
         mask = [name in kept for name in shares.index]
