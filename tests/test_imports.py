@@ -11,6 +11,7 @@ import pytest
     ("package", "strangers"),
     [
         ("skmode", {"matplotlib", "onnx", "onnxruntime", "transformers"}),
+        ("skmode.inspection", {"matplotlib", "onnx", "onnxruntime", "transformers"}),
         (
             "skmode_deploy",
             {"matplotlib", "onnx", "pandas", "scipy", "skmode", "skorch", "sklearn", "torch"},

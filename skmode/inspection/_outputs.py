@@ -1,0 +1,339 @@
+"""What a fitted mixture makes of some rows: gate, each expert alone and all together, in one pass.
+
+Only public attributes and methods of the estimator are used. Anything serves that has
+`gate_proba`, `expert_predict` and `predict`; where there is a network beside these, in
+``net_.module_``, one forward pass of it yields all three.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from skmode.inspection import _measures
+
+Array = NDArray[Any]
+
+METHODS = ("gate_proba", "expert_predict", "predict")
+
+
+class Outputs(NamedTuple):
+    """What a mixture makes of some rows.
+
+    Attributes
+    ----------
+    gate : ndarray of float64 of shape (n_samples, n_experts)
+        Weight of each expert.
+    route : ndarray of int64 of shape (n_samples,)
+        Expert with the largest weight.
+    experts : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
+        Each expert alone: positions of classes, or values.
+    mixture : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        All together.
+    expert_log_proba : ndarray of shape (n_samples, n_experts, n_classes), or None
+        Log-probabilities of each expert alone, where they were asked for.
+    mixture_log_proba : ndarray of shape (n_samples, n_classes), or None
+        The same of all together.
+    """
+
+    gate: Array
+    route: Array
+    experts: Array
+    mixture: Array
+    expert_log_proba: Array | None = None
+    mixture_log_proba: Array | None = None
+
+
+class Target(NamedTuple):
+    """True values beside their weights.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Positions of classes, -1 for one that training did not see; or values.
+    weight : ndarray of float64 of shape (n_samples,)
+        Weights of the rows.
+    scale : ndarray of shape (n_outputs,), or None
+        Regression: standard deviation of each output.
+    """
+
+    values: Array
+    weight: Array
+    scale: Array | None
+
+
+def unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Find the mixture in a Pipeline or a search, and what it reads of the rows, if there are."""
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if X is not None and len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        else:
+            break
+    missing = [name for name in METHODS if not hasattr(estimator, name)]
+    if missing:
+        raise TypeError(
+            "estimator must be a fitted MoDEClassifier or MoDERegressor, or a Pipeline or search "
+            f"that ends with one, got {type(estimator).__name__} without {', '.join(missing)}: "
+            "pass the mixture itself, on the rows that it reads."
+        )
+    check_is_fitted(estimator)
+    return estimator, X
+
+
+def check_target(estimator: Any, y: Any, sample_weight: Any) -> Target:
+    """Read targets as the estimator does, and check the weights."""
+    if is_classifier(estimator):
+        return make_target(y, sample_weight, classes=estimator.classes_)
+    return make_target(y, sample_weight, scale=getattr(estimator, "target_scale_", None))
+
+
+def make_target(
+    y: Any, sample_weight: Any, *, classes: Array | None = None, scale: Any = None
+) -> Target:
+    """Check targets and weights.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Classes or values.
+    sample_weight : array-like of shape (n_samples,), or None
+        Weights of the rows.
+    classes : ndarray, default=None
+        Sorted classes; None where `y` holds values.
+    scale : array-like of shape (n_outputs,), default=None
+        Standard deviations of values; None takes those of `y`.
+
+    Returns
+    -------
+    target : Target
+        In the form that all instruments read.
+    """
+    if sample_weight is not None and not np.any(sample_weight):
+        raise ValueError(
+            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
+            "zero for the rows to judge by."
+        )
+    weight = _check_sample_weight(
+        sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
+    )
+    if classes is not None:
+        return Target(_positions(column_or_1d(y), classes), weight, None)
+    values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    values = values.reshape(len(values), -1)
+    if scale is None:
+        mean = np.average(values, axis=0, weights=weight)
+        scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
+        scale = np.where(scale > 0, scale, 1.0)
+    return Target(values, weight, np.asarray(scale))
+
+
+def look(estimator: Any, X: Any, *, log_proba: bool = False) -> Outputs:
+    """Evaluate gate, experts and mixture on rows.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted mixture, see :func:`unwrap`.
+    X : {array-like, DataFrame} of shape (n_samples, n_features)
+        Rows that it reads.
+    log_proba : bool, default=False
+        Whether to keep the log-probabilities of a classifier, which take much memory.
+
+    Returns
+    -------
+    outputs : Outputs
+        What they make of the rows.
+    """
+    module = getattr(getattr(estimator, "net_", None), "module_", None)
+    if isinstance(module, torch.nn.Module):
+        return _one_pass(estimator, module, X, log_proba)
+    return _by_methods(estimator, X, log_proba)
+
+
+def judge(outputs: Outputs, target: Target, tolerance: float | None = None) -> _measures.Judgement:
+    """Tell which predictions are right."""
+    if target.scale is None:
+        if tolerance is not None:
+            raise ValueError(
+                "tolerance is for regression, where no prediction is exact, got "
+                f"{tolerance!r} for a classifier: leave it out."
+            )
+        return _measures.judge_classes(outputs.experts, outputs.mixture, target.values)
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(
+            f"tolerance must be a distance, zero or more, got {tolerance!r}: pass one in units of "
+            "the target."
+        )
+    return _measures.judge_values(
+        outputs.experts,
+        outputs.mixture,
+        target.values,
+        scale=target.scale,
+        weight=target.weight,
+        tolerance=tolerance,
+    )
+
+
+def consistency(outputs: Outputs, target: Target) -> Array:
+    """Agreement of each pair of experts."""
+    if target.scale is None:
+        return _measures.consistency_of_classes(outputs.experts, target.weight)
+    return _measures.consistency_of_values(outputs.experts, target.scale, target.weight)
+
+
+@contextlib.contextmanager
+def hooked(module: torch.nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Call ``hook(output)`` after each forward pass of this thread, and then no more."""
+    thread = threading.get_ident()  # others may predict with the same module meanwhile
+
+    def after(_: torch.nn.Module, inputs: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            hook(output)
+
+    handle = module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def _all_experts(module: torch.nn.Module) -> Iterator[None]:
+    """Have a sparse mixture compute all of its experts, in this thread."""
+    thread = threading.get_ident()
+
+    def before(_: torch.nn.Module, arguments: Any, options: dict[str, Any]) -> Any:
+        if threading.get_ident() != thread:
+            return None
+        return arguments, {**options, "all_experts": True}
+
+    handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def as_mixture(estimator: Any) -> Any:
+    """A copy whose `predict` runs the whole mixture; it shares the network."""
+    estimator = copy.copy(estimator)
+    estimator.inference = "mixture"
+    return estimator
+
+
+def _one_pass(estimator: Any, module: Any, X: Any, log_proba: bool) -> Outputs:
+    classifies = is_classifier(estimator)
+    gates: list[Array] = []
+    blocks: list[tuple[Array, ...]] = []
+
+    def of_mixture(output: Any) -> None:
+        parts = output.expert_outputs, output.prediction
+        if not classifies or log_proba:
+            blocks.append(tuple(part.double().cpu().numpy() for part in parts))
+        else:
+            # Of the log-probabilities of many rows, experts and classes only the largest is kept.
+            blocks.append(tuple(part.argmax(dim=-1).cpu().numpy() for part in parts))
+
+    with (
+        _all_experts(module),
+        hooked(module, of_mixture),
+        hooked(module.gate, lambda output: gates.append(output.log_probabilities.double().cpu())),
+    ):
+        as_mixture(estimator).predict(X)
+    log_gate = np.concatenate(gates)
+    experts, mixture = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    gate = np.exp(log_gate)
+    gate /= gate.sum(axis=1, keepdims=True)
+    route = log_gate.argmax(axis=1)
+    if not classifies:
+        scale, mean = estimator.target_scale_, estimator.target_mean_
+        return Outputs(gate, route, experts * scale + mean, mixture * scale + mean)
+    if not log_proba:
+        return Outputs(gate, route, experts, mixture)
+    experts, mixture = _normalize(experts), _normalize(mixture)
+    return Outputs(gate, route, experts.argmax(axis=2), mixture.argmax(axis=1), experts, mixture)
+
+
+def _by_methods(estimator: Any, X: Any, log_proba: bool) -> Outputs:
+    outputs = make_outputs(
+        estimator.gate_proba(X),
+        estimator.expert_predict(X),
+        estimator.predict(X),
+        classes=estimator.classes_ if is_classifier(estimator) else None,
+    )
+    if not (log_proba and is_classifier(estimator)):
+        return outputs
+    with np.errstate(divide="ignore"):
+        return outputs._replace(
+            expert_log_proba=np.log(estimator.expert_predict_proba(X)),
+            mixture_log_proba=np.log(estimator.predict_proba(X)),
+        )
+
+
+def make_outputs(gate: Any, experts: Any, mixture: Any, *, classes: Array | None = None) -> Outputs:
+    """Bring predictions into the form that all instruments read.
+
+    Parameters
+    ----------
+    gate : array-like of shape (n_samples, n_experts)
+        Weight of each expert.
+    experts : array-like of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
+        Labels or values predicted by each expert alone.
+    mixture : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        The same by all together.
+    classes : ndarray, default=None
+        Sorted classes; None for values.
+
+    Returns
+    -------
+    outputs : Outputs
+        Without log-probabilities.
+    """
+    gate = np.asarray(gate, dtype=np.float64)
+    experts, mixture = np.asarray(experts), np.asarray(mixture)
+    if experts.shape[:2] != gate.shape:
+        raise ValueError(
+            "There must be one prediction of each expert for each row, got shape "
+            f"{experts.shape} beside {gate.shape} of the gate: pass those of the same rows."
+        )
+    route = gate.argmax(axis=1)
+    if classes is not None:
+        of_experts = _positions(experts.ravel(), classes).reshape(experts.shape)
+        return Outputs(gate, route, of_experts, _positions(mixture, classes))
+    return Outputs(
+        gate,
+        route,
+        experts.reshape(*gate.shape, -1).astype(np.float64),
+        mixture.reshape(len(gate), -1).astype(np.float64),
+    )
+
+
+def _normalize(log_proba: Array) -> Array:
+    """Sums of one in double precision, as the estimators' own probabilities have."""
+    return np.asarray(log_proba - np.logaddexp.reduce(log_proba, axis=-1, keepdims=True))
+
+
+def _positions(labels: Array, classes: Array) -> Array:
+    """Position of each label among the sorted classes, -1 where it is none of them."""
+    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[found] == labels, found, -1)
+
+
+def check_rows(X: Any, y: Any) -> None:
+    """Rows and targets are as many, and there are some."""
+    check_consistent_length(X, y)

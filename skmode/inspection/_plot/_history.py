@@ -1,0 +1,161 @@
+"""Picture of the gate in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skmode.inspection._history import GateHistory, gate_history
+from skmode.inspection._plot import _style
+
+ENTROPIES = {"gate_entropy": "of the gate's weights, mean of the rows", "usage_entropy": "of usage"}
+SHARES = {
+    "consistency": "consistency of the experts",
+    "gate_recognition": "gate recognition accuracy",
+    "mixture_score": "{} of the mixture",
+    "top_expert_score": "{} of the top expert",
+}
+
+
+class GateHistoryDisplay:
+    """Usage of the experts, entropies, and scores, epoch by epoch.
+
+    Parameters
+    ----------
+    history : GateHistory
+        What to draw, from :func:`skmode.inspection.gate_history`.
+
+    Attributes
+    ----------
+    ax_ : ndarray of matplotlib Axes of shape (n_axes,)
+        What it is drawn on, from above: share of the rows of each expert, entropies in nats,
+        scores. One alone has the shares.
+    figure_ : matplotlib Figure
+        What they belong to.
+
+    See Also
+    --------
+    skmode.inspection.gate_history : The figures.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.inspection import GateHistoryDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = MoDEClassifier(n_experts=2, max_epochs=9, random_state=0).fit(X, y)
+    >>> display = GateHistoryDisplay.from_estimator(classifier)
+    >>> [ax.get_ylabel() for ax in display.ax_]
+    ['share of rows', 'entropy (nats)', 'share']
+    """
+
+    def __init__(self, history: GateHistory) -> None:
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> GateHistoryDisplay:
+        """Draw what a fitted estimator recorded.
+
+        Parameters
+        ----------
+        estimator : object
+            A fitted mixture, or a Pipeline or search that ends with one.
+        ax : matplotlib Axes or three of them, default=None
+            What to draw on. One gets the shares alone. None: a new figure with three.
+
+        Returns
+        -------
+        display : GateHistoryDisplay
+            The picture.
+        """
+        return cls(gate_history(estimator)).plot(ax)
+
+    def plot(self, ax: Any = None) -> GateHistoryDisplay:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or three of them, default=None
+            What to draw on. One gets the shares alone. None: a new figure with three.
+
+        Returns
+        -------
+        display : GateHistoryDisplay
+            Itself.
+        """
+        axes = _style.make_axes(ax, 3, size=(6.8, 7.6))
+        self._plot_usage(axes[0])
+        if len(axes) > 1:
+            self._plot_entropies(axes[1])
+            self._plot_shares(axes[2])
+        for each in axes:
+            _style.tidy(each)
+        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        axes[-1].set_xlabel("epoch")
+        rows = "validation rows" if self.history.held_out else "training rows"
+        axes[0].set_title(f"measured on {rows}", fontsize="medium", loc="left")
+        self.ax_, self.figure_ = axes, axes[0].figure
+        return self
+
+    def _plot_usage(self, ax: Any) -> None:
+        usage = self.history.usage
+        for expert in usage:
+            self._line(ax, usage[expert], expert)
+        ax.set_ylim(bottom=0)
+        top = ax.get_ylim()[1]
+        # The space of all labels at once, where they are many.
+        distance = min(0.08, 1 / max(usage.shape[1], 1)) * top
+        labels = _style.spread(usage.iloc[-1], distance)
+        labels = labels - max(0.0, labels.max() - top) + max(0.0, -labels.min())
+        ax.set_ylim(0, top)
+        for expert, place in zip(usage, labels, strict=True):
+            # Beside the end of the line, where a legend would have to be searched.
+            beside = ax.get_yaxis_transform()
+            ax.plot([1.02], [place], transform=beside, clip_on=False, ls="", **_style.style(expert))
+            ax.annotate(
+                f"expert {expert}",
+                (1.05, place),
+                xycoords=beside,
+                va="center",
+                fontsize="small",
+                annotation_clip=False,
+            )
+        ax.set_ylabel("share of rows")
+
+    def _plot_entropies(self, ax: Any) -> None:
+        measures = self.history.measures
+        for index, (name, label) in enumerate(ENTROPIES.items()):
+            self._line(ax, measures[name], index, label)
+        most = np.log(self.history.usage.shape[1])
+        if most:
+            ax.axhline(
+                most, color="0.5", linewidth=1, linestyle=":", label="most: all experts alike"
+            )
+        ax.set_ylim(bottom=0)
+        ax.set_ylabel("entropy (nats)")
+        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    def _plot_shares(self, ax: Any) -> None:
+        measures = self.history.measures
+        accurate = self.history.metric == "accuracy"
+        for index, (name, label) in enumerate(SHARES.items()):
+            if name in measures:
+                label = label.format("accuracy" if accurate else "R²")
+                self._line(ax, measures[name], index, label)
+        held_out = self.history.held_out
+        ax.set_ylabel("share" if accurate or not held_out else "share, or R²")
+        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    def _line(self, ax: Any, values: Any, index: int, label: str | None = None) -> None:
+        ax.plot(
+            values.index,
+            values,
+            linestyle=_style.DASHES[index % len(_style.DASHES)],
+            linewidth=1.4,
+            markersize=5,
+            # A few markers, at other epochs in each line, so that they do not hide one another.
+            markevery=(index % 5, max(1, len(values) // 6)),
+            label=label,
+            **_style.style(index),
+        )

@@ -1,0 +1,117 @@
+"""What the pictures share: colours, markers, labels, and where matplotlib comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Okabe and Ito's palette, which colour-blind readers tell apart, without its yellow, which is too
+# pale for points. Markers and dashes say the same again for readers without colour.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#8C8C8C")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+METRIC_LABELS = {
+    "accuracy": "accuracy (share of rows)",
+    "log_loss": "log loss (nats)",
+    "rmse": "root mean squared error (units of y)",
+}
+
+
+def pyplot() -> Any:
+    """Matplotlib's pyplot.
+
+    Returns
+    -------
+    pyplot : module
+        Imported now.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
+            " or install skmode with its extra `plot`."
+        ) from error
+    return plt
+
+
+def make_axes(ax: Any, n_axes: int, *, size: tuple[float, float]) -> Any:
+    """Axes to draw on: those given, or new ones below one another.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, array-like of Axes, or None
+        What the user gave.
+    n_axes : int
+        How many a full picture has.
+    size : tuple of float
+        Width and height of a new figure, in inches.
+
+    Returns
+    -------
+    axes : ndarray of Axes
+        One where one was given, `n_axes` otherwise.
+    """
+    if ax is None:
+        _, axes = pyplot().subplots(
+            n_axes, 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
+        )
+        return axes[:, 0]
+    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    if len(axes) not in {1, n_axes}:
+        raise ValueError(
+            f"ax must be one Axes or {n_axes} of them, got {len(axes)}: pass as many, or None."
+        )
+    return axes
+
+
+def single_axes(ax: Any, *, size: tuple[float, float]) -> Any:
+    """One Axes to draw on: that given, or a new one."""
+    if ax is None:
+        _, ax = pyplot().subplots(figsize=size, layout="constrained")
+    return ax
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour and marker of a thing; two do not look the same before there are 88 of them."""
+    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def tidy(ax: Any) -> None:
+    """Take away what carries no information."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def spread(values: Any, distance: float) -> Any:
+    """Move labels apart that would overlap, in order, as little as needed and around their middle.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_labels,)
+        Where they belong.
+    distance : float
+        Least distance of two of them.
+
+    Returns
+    -------
+    places : ndarray of shape (n_labels,)
+        Where to put them.
+    """
+    values = np.asarray(values, dtype=float)
+    order = np.argsort(values, kind="stable")
+    # Each cluster is a list of labels and the place of its first one.
+    clusters: list[tuple[float, list[float]]] = []
+    for value in values[order]:
+        members = [value]
+        start = value
+        while clusters and clusters[-1][0] + len(clusters[-1][1]) * distance > start:
+            members = clusters.pop()[1] + members
+            start = float(np.mean(members)) - (len(members) - 1) * distance / 2
+        clusters.append((start, members))
+    places = np.empty_like(values)
+    places[order] = np.concatenate(
+        [start + distance * np.arange(len(members)) for start, members in clusters]
+    )
+    return places

@@ -1,0 +1,359 @@
+"""Expert probing: who does what, and is the gate right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from sklearn.utils.validation import _check_sample_weight
+
+from skmode.inspection import _measures, _outputs
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ExpertProbing:
+    """What :func:`expert_probing` found.
+
+    Attributes
+    ----------
+    experts : DataFrame
+        One row an expert: `domain`, the domain that is called its own (missing where there are
+        fewer domains than experts); `n_samples` and `share`, the size of that domain in rows and
+        as a share of the weight; `score` of the expert alone on the domain and `score_rest` on
+        the other rows; `mixture_score` and `mixture_score_rest`, the mixture's on the same rows.
+    score_matrix : DataFrame
+        Score of each expert alone (rows) on each domain (columns).
+    metric : {"accuracy", "rmse"}
+        What the scores are: accuracy, or the root mean squared error in units of the target.
+    mixture_score : float
+        Score of the mixture on all rows.
+    top_expert_score : float
+        Score on all rows where each is answered by its top expert alone.
+    gate_recognition_accuracy : float
+        Among rows that at least one expert gets right alone, the share that the gate sends to
+        such an expert.
+    error_types : DataFrame
+        Rows that the mixture gets wrong, by reason; columns `n_samples`, `share` of all rows and
+        `share_of_errors`.
+    consistency : DataFrame
+        Agreement of each pair of experts.
+    mean_consistency : float
+        Mean of `consistency` over the pairs.
+    route_confusion : DataFrame or None
+        Share of the rows by the reference's route (rows) and the estimator's (columns). None
+        without a reference.
+    tolerance : float or None
+        Regression: the largest distance of a prediction that counts as right.
+    """
+
+    experts: pd.DataFrame
+    score_matrix: pd.DataFrame
+    metric: str
+    mixture_score: float
+    top_expert_score: float
+    gate_recognition_accuracy: float
+    error_types: pd.DataFrame
+    consistency: pd.DataFrame
+    mean_consistency: float
+    route_confusion: pd.DataFrame | None
+    tolerance: float | None
+
+    def __repr__(self) -> str:
+        return (
+            f"<ExpertProbing of {len(self.experts)} experts: {self.metric} of the mixture "
+            f"{self.mixture_score:.4g}, of the top expert {self.top_expert_score:.4g}, "
+            f"gate recognition accuracy {self.gate_recognition_accuracy:.4g}, "
+            f"consistency {self.mean_consistency:.4g}>"
+        )
+
+
+def expert_probing(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    domains: Any = "own",
+    sample_weight: Any = None,
+    tolerance: float | None = None,
+) -> ExpertProbing:
+    r"""Look at each expert alone, on the rows that the gate sends to it and on the others.
+
+    The *domain* of an expert are the rows on which its gate weight is the largest. A row that the
+    mixture gets wrong is *misrouted* where another expert is right alone and the top expert is
+    not, an error of the *expert* where no expert is right, and one of *mixing* where the top
+    expert is right alone. The *consistency* of two experts is the share of the rows on which
+    they predict the same class; for regression 1 minus their mean squared difference over twice
+    the variance of the target. All experts are computed in one pass over the rows.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
+        search that ends with one. Its `inference` does not matter.
+    X : {array-like, DataFrame} of shape (n_samples, n_features)
+        Rows, best such that training did not see.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True classes or values.
+    domains : "own" or fitted estimator, default="own"
+        Whose gate divides the rows into domains. To compare a mixture with and without
+        distillation, look at each with its own domains and at both with those of one. Experts of
+        two models have no common order: each expert gets the domain with which its own
+        shares most rows, no two of them the same.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    tolerance : float, default=None
+        Regression: largest distance from the target of a prediction that counts as right, in
+        units of the target; of several outputs the root mean square over them, in standard
+        deviations of each. None: the mixture's root mean squared error, so that an expert
+        is right where it is as good as the mixture usually is.
+
+    Returns
+    -------
+    probing : ExpertProbing
+        Tables and figures.
+
+    Raises
+    ------
+    TypeError
+        If there is no mixture in `estimator` or `domains`.
+    ValueError
+        If the input is malformed.
+
+    See Also
+    --------
+    skmode.inspection.ExpertProbingDisplay : A picture of it.
+    skmode.inspection.layer_probing : Which layer of an expert solves its task.
+
+    References
+    ----------
+    Xie et al., "MoDE: A Mixture-of-Experts Model with Mutual Distillation among the Experts",
+    arXiv 2402.00893, where expert probing is introduced.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.inspection import expert_probing
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = MoDEClassifier(n_experts=2, random_state=0).fit(X, y)
+    >>> probing = expert_probing(classifier, X, y)
+    >>> list(probing.experts.columns)
+    ['domain', 'n_samples', 'share', 'score', 'score_rest', 'mixture_score', 'mixture_score_rest']
+    >>> print(f"{probing.experts['share'].sum():.1f}")
+    1.0
+    """
+    _outputs.check_rows(X, y)
+    mixture, rows = _outputs.unwrap(estimator, X)
+    outputs = _outputs.look(mixture, rows)
+    target = _outputs.check_target(mixture, y, sample_weight)
+    reference = None if isinstance(domains, str) else _route(domains, X)
+    if isinstance(domains, str) and domains != "own":
+        raise ValueError(
+            f'domains must be "own" or a fitted estimator, got {domains!r}: choose one of these.'
+        )
+    return probe(outputs, target, reference=reference, tolerance=tolerance)
+
+
+def probe(
+    outputs: _outputs.Outputs,
+    target: _outputs.Target,
+    *,
+    reference: Array | None = None,
+    tolerance: float | None = None,
+) -> ExpertProbing:
+    """Find what :func:`expert_probing` tells, from what the experts make of the rows.
+
+    Parameters
+    ----------
+    outputs : Outputs
+        What they make of the rows.
+    target : Target
+        True classes or values.
+    reference : ndarray of int of shape (n_samples,), default=None
+        Domain of each row. None: that of its own route.
+    tolerance : float, default=None
+        See :func:`expert_probing`.
+
+    Returns
+    -------
+    probing : ExpertProbing
+        Tables and figures.
+    """
+    n_experts = outputs.gate.shape[1]
+    weight, route = target.weight, outputs.route
+    judgement = _outputs.judge(outputs, target, tolerance)
+    by_domain = _Sums.over_domains(outputs, target, route if reference is None else reference)
+    confusion = None if reference is None else _confusion(reference, route, weight, n_experts)
+    own = np.arange(n_experts) if confusion is None else _match(confusion.to_numpy())
+    agreement = _outputs.consistency(outputs, target)
+    expert_index = pd.RangeIndex(n_experts, name="expert")
+    return ExpertProbing(
+        experts=by_domain.table(own, expert_index),
+        score_matrix=pd.DataFrame(
+            by_domain.score(by_domain.experts, by_domain.weight),
+            index=expert_index,
+            columns=pd.RangeIndex(len(by_domain.weight), name="domain"),
+        ),
+        metric="accuracy" if target.scale is None else "rmse",
+        mixture_score=by_domain.overall(by_domain.mixture),
+        top_expert_score=by_domain.overall(by_domain.top_expert),
+        gate_recognition_accuracy=_measures.gate_recognition(judgement.experts, route, weight),
+        error_types=_measures.error_types(judgement, route, weight),
+        consistency=pd.DataFrame(
+            agreement, index=expert_index, columns=expert_index.rename("other")
+        ),
+        mean_consistency=_measures.mean_over_pairs(agreement),
+        route_confusion=confusion,
+        tolerance=judgement.tolerance,
+    )
+
+
+def route_confusion(
+    estimator: Any, reference: Any, X: Any, *, sample_weight: Any = None
+) -> pd.DataFrame:
+    """Cross the routes of two mixtures: which of their experts share rows.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted mixture, or a Pipeline or search that ends with one.
+    reference : object
+        Another.
+    X : {array-like, DataFrame} of shape (n_samples, n_features)
+        Rows.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+
+    Returns
+    -------
+    confusion : DataFrame
+        Share of the rows by the reference's route (rows) and the estimator's (columns); all of it
+        sums to one.
+
+    Raises
+    ------
+    TypeError
+        If there is no mixture in one of the two.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.inspection import route_confusion
+    >>> X, y = load_iris(return_X_y=True)
+    >>> plain = MoDEClassifier(n_experts=2, alpha=0, random_state=0).fit(X, y)
+    >>> distilled = MoDEClassifier(n_experts=2, alpha=1, random_state=0).fit(X, y)
+    >>> route_confusion(distilled, plain, X).shape
+    (2, 2)
+    """
+    mixture, rows = _outputs.unwrap(estimator, X)
+    gate = np.asarray(mixture.gate_proba(rows))
+    weight = _check_sample_weight(sample_weight, gate, ensure_non_negative=True)
+    other = _route(reference, X)
+    return _confusion(other, gate.argmax(axis=1), weight, gate.shape[1])
+
+
+@dataclass
+class _Sums:
+    """Per domain the weights and the weighted sums of what scores are made of.
+
+    The sums are of right answers, or of squared errors by output, so the last axis of all but
+    `weight` is one output or more; for experts the first axis is the expert.
+    """
+
+    n_samples: Array
+    weight: Array
+    experts: Array
+    mixture: Array
+    top_expert: Array
+    is_error: bool
+
+    @classmethod
+    def over_domains(
+        cls, outputs: _outputs.Outputs, target: _outputs.Target, domain: Array
+    ) -> _Sums:
+        """Add up the rows of each domain; none is left out that has an expert of its own."""
+        n_experts = outputs.gate.shape[1]
+        n_domains = max(n_experts, int(domain.max()) + 1)
+        member = np.zeros((len(domain), n_domains))
+        member[np.arange(len(domain)), domain] = target.weight
+        if target.scale is None:
+            experts = (outputs.experts == target.values[:, None])[:, :, None].astype(float)
+            mixture = (outputs.mixture == target.values)[:, None].astype(float)
+        else:
+            experts = (outputs.experts - target.values[:, None]) ** 2
+            mixture = (outputs.mixture - target.values) ** 2
+        top = experts[np.arange(len(domain)), outputs.route]
+        n_outputs = mixture.shape[1]
+        by_expert = (member.T @ experts.reshape(len(domain), -1)).reshape(
+            n_domains, n_experts, n_outputs
+        )
+        return cls(
+            np.bincount(domain, minlength=n_domains),
+            member.sum(axis=0),
+            by_expert.transpose(1, 0, 2),
+            member.T @ mixture,
+            member.T @ top,
+            target.scale is not None,
+        )
+
+    def score(self, sums: Array, weight: Array) -> Array:
+        """Accuracy or root mean squared error; NaN where there are no rows."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums / weight[:, None]
+        return np.asarray((np.sqrt(means) if self.is_error else means).mean(axis=-1))
+
+    def overall(self, sums: Array) -> float:
+        """Score over all domains."""
+        return float(self.score(sums.sum(axis=0)[None], self.weight.sum()[None])[0])
+
+    def table(self, own: Array, index: pd.Index) -> pd.DataFrame:
+        """One row an expert; `own` is the domain of each, -1 for none."""
+        # Sums over the other domains, not differences: small errors would drown in large ones.
+        others = 1 - np.eye(len(self.weight))
+        rest = others @ self.weight
+        of_rest = np.einsum("de,keo->kdo", others, self.experts)
+        expert, missing = np.arange(len(own)), own < 0
+        columns = {
+            "n_samples": self.n_samples[own].astype(float),
+            "share": self.weight[own] / self.weight.sum(),
+            "score": self.score(self.experts, self.weight)[expert, own],
+            "score_rest": self.score(of_rest, rest)[expert, own],
+            "mixture_score": self.score(self.mixture, self.weight)[own],
+            "mixture_score_rest": self.score(others @ self.mixture, rest)[own],
+        }
+        table = pd.DataFrame(columns, index=index)
+        table.insert(0, "domain", pd.array(own, dtype="Int64"))
+        table.loc[missing, "domain"] = pd.NA
+        table.loc[missing, list(columns)] = np.nan
+        return table.astype({"n_samples": "Int64"})
+
+
+def _route(estimator: Any, X: Any) -> Array:
+    mixture, rows = _outputs.unwrap(estimator, X)
+    return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
+
+
+def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) -> pd.DataFrame:
+    n_domains = max(n_experts, int(reference.max()) + 1)
+    counted = np.zeros((n_domains, n_experts))
+    np.add.at(counted, (reference, route), weight)
+    return pd.DataFrame(
+        counted / counted.sum(),
+        index=pd.RangeIndex(n_domains, name="reference"),
+        columns=pd.RangeIndex(n_experts, name="expert"),
+    )
+
+
+def _match(confusion: Array) -> Array:
+    """The domain of each expert, such that they share as many rows as possible."""
+    domain, expert = linear_sum_assignment(confusion, maximize=True)
+    own: Array = np.full(confusion.shape[1], -1)
+    own[expert] = domain
+    return own

@@ -1,0 +1,289 @@
+"""Importance of features, by permutation and by integrated gradients."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import make_column_transformer
+from sklearn.inspection import permutation_importance
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode.inspection import _attention, expert_attention
+
+QUICK = {"n_experts": 3, "max_epochs": 8, "random_state": 0, "balance": 0.1}
+
+
+class Alone(ClassifierMixin, BaseEstimator):
+    """One expert of a mixture, or the gate, as a classifier for scikit-learn to look at."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.classes_ = None
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return self.answer(X)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Numbers, one of them with missing values, and a category."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "color": rng.choice(["red", "green", "blue"], 240),
+            "size": rng.normal(5, 2, 240),
+            "weight": rng.normal(size=240),
+            "noise": rng.normal(size=240),
+        }
+    )
+    y = (X["size"] > 5).astype(int) + (X["color"] == "red")
+    X.loc[::7, "weight"] = np.nan
+    return X, y
+
+
+def test_permutation_agrees_with_scikit_learns(wine, wine_mixture):
+    X, y = wine
+    found = expert_attention(wine_mixture, X, y, n_repeats=8, random_state=0)
+    route = wine_mixture.route(X)
+    for expert in range(3):
+        own = route == expert
+        alone = Alone(lambda X, expert=expert: wine_mixture.expert_predict(X)[:, expert])
+        expected = permutation_importance(alone, X[own], y[own], n_repeats=8, random_state=1)
+        error = np.hypot(expected.importances_std, found.deviations[expert]) / np.sqrt(8)
+        assert np.all(
+            np.abs(found.importances[expert] - expected.importances_mean) <= 5 * error + 1e-9
+        )
+    gate = permutation_importance(Alone(wine_mixture.route), X, route, n_repeats=8, random_state=1)
+    error = np.hypot(gate.importances_std, found.deviations["gate"]) / np.sqrt(8)
+    assert np.all(np.abs(found.importances["gate"] - gate.importances_mean) <= 5 * error + 1e-9)
+    assert found.n_samples.to_dict() == {
+        **dict(enumerate(np.bincount(route, minlength=3))),
+        "gate": 178,
+    }
+
+
+def test_permutation_by_hand(told_classifier, monkeypatch):
+    """The first column is read alone; rows are turned round within their domains."""
+    gate = [[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 4
+    experts = [["a", "b"], ["b", "b"], ["a", "a"], ["a", "b"], ["a", "b"], ["a", "b"]]
+    mixture = told_classifier(gate, experts, ["a"] * 6, ["a", "b"])
+    X = np.column_stack([np.arange(6.0), np.zeros(6)])
+    y = np.array(["a", "b", "a", "b", "b", "a"])
+
+    def turned(domain, random_state):
+        return np.concatenate([np.flatnonzero(domain == one)[::-1] for one in np.unique(domain)])
+
+    class Reversing(np.random.RandomState):
+        def permutation(self, n):
+            return np.arange(n)[::-1]
+
+    monkeypatch.setattr(_attention, "_permute_within", turned)
+    found = expert_attention(mixture, X, y, n_repeats=1, random_state=Reversing())
+    # Expert 0 is right on rows 0 and 1, turned round on none. Expert 1 says a b b b on rows 2 to 5:
+    # three right of a b b a, turned round b b b a has three right again.
+    assert_allclose(found.importances.loc["x0"], [1.0, 0.0, 4 / 6])
+    assert_allclose(found.importances.loc["x1"], 0.0)
+    assert found.unit == "drop in accuracy"
+
+
+def test_shuffling_stays_inside_the_domains():
+    domain = np.array([0, 1, 0, 1, 1, 2])
+    index = _attention._permute_within(domain, np.random.RandomState(0))
+    assert sorted(index) == list(range(6))
+    assert (domain[index] == domain).all()
+
+
+def test_a_feature_that_nothing_reads_has_no_importance(diabetes):
+    X, y = diabetes
+    X = np.column_stack([X, np.zeros(len(X))])
+    regressor = MoDERegressor(**QUICK).fit(X, y)
+    for method in ("permutation", "integrated_gradients"):
+        found = expert_attention(regressor, X, y, method, random_state=0)
+        assert_allclose(found.importances.iloc[-1], 0, atol=1e-9)
+        assert (found.importances.iloc[:-1].max() > 0).all()
+
+
+def test_regression_rises_in_units_of_the_target(diabetes):
+    X, y = diabetes
+    regressor = MoDERegressor(**QUICK).fit(X, y)
+    one = expert_attention(regressor, X, y, random_state=0)
+    thousands = MoDERegressor(**QUICK).fit(X, 1000 * y)
+    other = expert_attention(thousands, X, 1000 * y, random_state=0)
+    assert one.unit == "rise of the RMSE, in units of the target"
+    assert_allclose(other.importances[0], 1000 * one.importances[0], rtol=0.02, atol=20)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_tables_keep_their_types(mixed, kind):
+    X, y = mixed
+    table = X.astype({"color": "category"}) if kind == "pandas" else pl.from_pandas(X)
+    classifier = MoDEClassifier(**QUICK).fit(table, y)
+    found = expert_attention(classifier, table, y, random_state=0, n_repeats=3)
+    assert found.importances.index.tolist() == ["color", "size", "weight", "noise"]
+    assert (found.importances.loc[["color", "size"], 0] > 0.05).any()
+    shuffled = _attention._Table(table).shuffled(0, np.arange(240)[::-1])
+    assert list(shuffled["color"]) == list(X["color"][::-1])
+    assert shuffled["color"].dtype == table["color"].dtype
+    assert list(table["color"]) == list(X["color"])
+
+
+def test_another_index_does_not_put_values_back(mixed):
+    X, _ = mixed
+    other = X.set_axis(np.arange(len(X))[::-1])
+    shuffled = _attention._Table(other).shuffled(1, np.roll(np.arange(len(X)), 1))
+    assert_allclose(shuffled["size"], np.roll(X["size"], 1))
+
+
+def top_output(estimator, X):
+    """Probability of the class that the top expert predicts, or its value."""
+    rows = np.arange(len(X))
+    route = estimator.route(X)
+    if isinstance(estimator, MoDERegressor):
+        return estimator.expert_predict(X)[rows, route]
+    probabilities = estimator.expert_predict_proba(X)[rows, route]
+    return probabilities.max(axis=1)
+
+
+def output_of_baseline(estimator, X, route):
+    """The same for a row of medians and unknown categories, of the class predicted for X."""
+    columns = estimator.encoder_.columns_
+    base = pd.DataFrame(
+        {c.name: [c.center if c.kind == "number" else "never seen"] for c in columns}
+    )
+    base = base if isinstance(X, pd.DataFrame) else base.to_numpy(dtype=float)
+    if isinstance(estimator, MoDERegressor):
+        return estimator.expert_predict(base)[0, route]
+    predicted = estimator.expert_predict_proba(X)[np.arange(len(X)), route].argmax(axis=1)
+    return estimator.expert_predict_proba(base)[0, route, predicted]
+
+
+@pytest.mark.parametrize("embedding", ["periodic_bias", "piecewise_linear", None])
+@pytest.mark.parametrize("gate", ["dense", "sparse"])
+def test_attributions_sum_to_what_the_row_changes(mixed, embedding, gate):
+    X, y = mixed
+    classifier = MoDEClassifier(
+        numeric_embedding=embedding, gate=gate, activation="tanh", **QUICK
+    ).fit(X, y)
+    found = _attention.integrated_gradients(classifier, X, n_steps=64)
+    route = classifier.route(X)
+    assert (found.route == route).all()
+    expected = top_output(classifier, X) - output_of_baseline(classifier, X, route)
+    assert_allclose(found.experts.sum(axis=1), expected, atol=2e-4)
+    if gate == "dense":
+        base = pd.DataFrame(
+            {"color": ["never seen"]}
+            | {c.name: [c.center] for c in classifier.encoder_.numeric_columns}
+        )
+        at_base = classifier.gate_proba(base)[0, route]
+        at_rows = classifier.gate_proba(X)[np.arange(len(X)), route]
+        assert_allclose(found.gate.sum(axis=1), at_rows - at_base, atol=2e-4)
+
+
+def test_attributions_of_regression_sum_up_in_units_of_the_target(diabetes):
+    X, y = diabetes
+    regressor = MoDERegressor(activation="tanh", **QUICK).fit(X, y)
+    found = _attention.integrated_gradients(regressor, X, n_steps=64)
+    expected = top_output(regressor, X) - output_of_baseline(regressor, X, regressor.route(X))
+    assert_allclose(found.experts.sum(axis=1), expected, atol=0.05)
+
+
+def test_of_linear_experts_attributions_are_weights_times_distances(diabetes):
+    X, y = diabetes
+
+    class Linear(torch.nn.Linear):
+        def __init__(self, in_features):
+            super().__init__(in_features, 4)
+
+    regressor = MoDERegressor(expert_module=Linear, numeric_embedding=None, **QUICK).fit(X, y)
+    found = _attention.integrated_gradients(regressor, X, n_steps=2)
+    module = regressor.net_.module_
+    numbers = torch.as_tensor(X, dtype=torch.float32)
+    with torch.no_grad():
+        read = module.trunk(numbers, torch.empty(len(X), 0, dtype=torch.int64)).numpy()
+    row = 5
+    expert = module.experts.expert(int(found.route[row]))
+    slope = (module.head.weight @ expert.weight).detach().numpy()[0] * regressor.target_scale_
+    assert_allclose(found.experts[row], slope * read[row], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("column", ["color", "size", "weight"])
+def test_what_one_column_changes_is_attributed_to_it(mixed, column):
+    X, y = mixed
+    classifier = MoDEClassifier(**QUICK).fit(X, y)
+    row = {c.name: c.center if c.kind == "number" else "?" for c in classifier.encoder_.columns_}
+    row[column] = {"color": "red", "size": 9.0, "weight": np.nan}[column]
+    found = _attention.integrated_gradients(classifier, pd.DataFrame([row]))
+    others = [i for i, name in enumerate(X) if name != column]
+    assert_allclose(found.experts[0, others], 0, atol=1e-7)
+    assert abs(found.experts[0, list(X).index(column)]) > 1e-6
+
+
+def test_importances_are_means_over_the_rows_of_each_expert(wine, wine_mixture):
+    X, y = wine
+    weight = np.random.default_rng(0).random(len(y))
+    found = expert_attention(wine_mixture, X, y, "integrated_gradients", sample_weight=weight)
+    by_row = _attention.integrated_gradients(wine_mixture, X)
+    own = by_row.route == 1
+    expected = np.average(np.abs(by_row.experts[own]), axis=0, weights=weight[own])
+    assert_allclose(found.importances[1], expected, rtol=1e-6)
+    expected = np.average(np.abs(by_row.gate), axis=0, weights=weight)
+    assert_allclose(found.importances["gate"], expected, rtol=1e-6)
+
+
+def test_shares_sum_to_one(wine, wine_mixture):
+    found = expert_attention(wine_mixture, *wine, random_state=0)
+    sums = found.shares().sum()
+    assert_allclose(sums[sums > 0], 1)
+    assert (found.shares() >= 0).all(axis=None)
+    assert repr(found).startswith("<ExpertAttention by permutation. Most important feature of 0: ")
+
+
+def test_an_expert_without_rows_is_unknown(wine):
+    X, y = wine
+    classifier = MoDEClassifier(n_experts=2, max_epochs=2, random_state=0).fit(X, y)
+    with torch.no_grad():
+        classifier.net_.module_.gate.layers[-1].bias += torch.tensor([0.0, 99.0])
+    for method in ("permutation", "integrated_gradients"):
+        found = expert_attention(classifier, X, y, method, n_repeats=1)
+        assert found.importances[0].isna().all()
+        assert found.importances[1].notna().all()
+        assert repr(found)
+
+
+def test_pipelines_shuffle_what_comes_in_and_differentiate_what_is_read(mixed):
+    X, y = mixed
+    X = X.fillna(0.0)
+    columns = make_column_transformer(
+        (OneHotEncoder(), ["color"]), (StandardScaler(), ["size", "weight", "noise"])
+    )
+    pipeline = make_pipeline(columns, MoDEClassifier(**QUICK)).fit(X, y)
+    found = expert_attention(pipeline, X, y, random_state=0, n_repeats=2)
+    assert found.importances.index.tolist() == ["color", "size", "weight", "noise"]
+    read = expert_attention(pipeline, X, y, "integrated_gradients").importances.index
+    assert read.tolist()[0] == "onehotencoder__color_blue"
+    assert len(read) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("shap",), ValueError, '"permutation" or "integrated_gradients", got \'shap\''),
+        (("integrated_gradients",), TypeError, 'got ToldClassifier without one: use method="perm'),
+    ],
+)
+def test_what_is_wrong_is_said(six_rows, arguments, error, message):
+    with pytest.raises(error, match=message):
+        expert_attention(*six_rows, *arguments)
+
+
+def test_counts_must_be_positive(six_rows):
+    with pytest.raises(ValueError, match="n_repeats and n_steps must be at least 1, got 0 and 32"):
+        expert_attention(*six_rows, n_repeats=0)
