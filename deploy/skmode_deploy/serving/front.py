@@ -167,6 +167,11 @@ class Front:
                 f"{size}: leave out what is not needed.",
                 431,
             )
+        if b"model_version=" in scope["query_string"]:
+            raise RequestError(
+                "The version must stand in the path, got it as a query: ask for "
+                "/v2/models/NAME/versions/VERSION, and what is behind it."
+            )
         path = scope["path"]
         if path == "/metrics" and self._settings.metrics_port is not None:
             raise RequestError("The metrics have a port of their own: ask there.", 404)

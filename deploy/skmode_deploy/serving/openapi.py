@@ -53,6 +53,7 @@ def describe(app: FastAPI, service: Service) -> dict[str, Any]:
     for path in list(paths):
         for operation in paths[path].values():
             operation["responses"].pop("422", None)
+            _drop_queries(operation)
             operation["responses"] |= _errors()
         if path.endswith("/infer"):
             _take_bytes(paths[path]["post"])
@@ -64,6 +65,13 @@ def describe(app: FastAPI, service: Service) -> dict[str, Any]:
 def _errors() -> dict[str, Any]:
     content = {"application/json": {"schema": ERROR}}
     return {code: {"description": text, "content": content} for code, text in REASONS.items()}
+
+
+def _drop_queries(operation: dict[str, Any]) -> None:
+    """KServe's routes know of a version as a query, which it does not answer."""
+    if "parameters" in operation:
+        kept = [item for item in operation["parameters"] if item["in"] != "query"]
+        operation["parameters"] = kept
 
 
 def _take_bytes(operation: dict[str, Any]) -> None:
