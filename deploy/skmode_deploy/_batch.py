@@ -57,12 +57,31 @@ def predict_file(
         open_writer(target, names, options.delimiter) as writer,
     ):
         for block in reader:
-            writer.write(block.kept, _tables.output_columns(_answer(predictor, block)))
+            writer.write(block.kept, _tables.output_columns(answer_block(predictor, block)))
             progress.add(block.n_rows)
     progress.end()
 
 
-def _answer(predictor: Predictor, block: Block) -> Prediction:
+def answer_block(predictor: Predictor, block: Block) -> Prediction:
+    """Answer for a block of rows.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        What answers.
+    block : Block
+        Rows.
+
+    Returns
+    -------
+    Prediction
+        The answers.
+
+    Raises
+    ------
+    InputError
+        If the rows are refused; the message says which of them.
+    """
     try:
         return predictor.predict_full(block.rows)
     except BundleError:  # an expert that was changed before it was first needed

@@ -424,8 +424,10 @@ def _is_missing(value: Any) -> bool:
         return True
     try:
         return bool(value != value)
-    except (TypeError, ValueError):  # pandas.NA compares to neither true nor false
+    except TypeError:  # pandas.NA compares to neither true nor false
         return True
+    except ValueError:  # an array: a cell of lists
+        return False
 
 
 def _to_numbers(column: Column, values: Any) -> Array:

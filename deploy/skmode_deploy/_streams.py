@@ -162,7 +162,7 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
             with contextlib.suppress(OSError):  # it is raised already
                 stream.detach()
         return
-    with _replacing(Path(target)) as path:
+    with replacing(Path(target)) as path:
         if target.endswith(".parquet"):
             with contextlib.closing(ParquetWriter(path, names)) as writer:
                 yield writer
@@ -173,7 +173,7 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes its place if all goes well."""
     target = path.resolve()
     if target.exists() and not target.is_file():

@@ -149,6 +149,13 @@ def test_missing_strings(missing, read):
     assert feeds["city"][:, 0].tolist() == ["", "Bern", "Bern", "Bern"]
 
 
+def test_lists_are_no_missing_strings(read):
+    pa = pytest.importorskip("pyarrow")
+    lists = pa.array([["Bern", "x"], ["a", "b"], [], ["c"]])
+    with pytest.raises(ValueError, match="'city' must hold strings"):
+        read(TABLE | {"city": lists})
+
+
 def test_numbers_of_other_kinds(read):
     numbers = [Decimal("1.5"), Fraction(1, 2), np.float16(2), np.True_]
     assert_array_equal(read(TABLE | {"age": numbers})["age"][:, 0], [1.5, 0.5, 2, 1])

@@ -30,7 +30,7 @@ JSON_LENGTH = b"inference-header-content-length"
 REQUEST_ID = b"x-request-id"
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
-_MODEL = re.compile(r"/v2/models/([^/]{1,200})(?:/versions/([^/]{1,20}))?(/infer|/ready)?")
+_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 _OPEN = re.compile(r"/|/v2/health/(live|ready)|/v2/models/[^/]{1,200}(/versions/[^/]{1,20})?/ready")
 
 

@@ -36,8 +36,8 @@ def reserve(folder: str | os.PathLike[str], process: int) -> None:
                 raise OSError(
                     error.errno,
                     f"Each process must have {len(_kinds()) * FILE_BYTES} bytes for metrics in "
-                    f"{folder}, and to reserve them gave: {error.strerror}. Make room there, or set "
-                    "TMPDIR to another folder",
+                    f"{folder}, and to reserve them gave: {error.strerror}. Make room there, or "
+                    "set TMPDIR to another folder",
                 ) from None
 
 
