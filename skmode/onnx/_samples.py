@@ -242,8 +242,10 @@ def _as_in(old: Any, new: NDArray[Any]) -> Any:
         values = old.to_native()
         missing = next((value for value in old.to_list() if _is_missing(value)), None)
         filled = np.array([missing if value == "" else value for value in new], dtype=object)
-        if old.implementation.is_pandas() and old.dtype == nw.String:
-            return pd.array(filled, dtype=values.dtype)
+        if old.implementation.is_pandas():
+            # A series, for pandas makes strings of an array of objects, and NaN of None in it.
+            kind = values.dtype if old.dtype == nw.String else object
+            return pd.Series(filled, dtype=kind)
         return filled
     if np.isnan(new).any():
         return new

@@ -219,6 +219,16 @@ def test_pipeline(mixed, tmp_path):
     assert_array_equal(children, np.round(children))  # as the column of integers that it is
 
 
+def test_pipeline_whose_encoder_knows_missing_categories(mixed, tmp_path, caplog):
+    X, y = mixed
+    city = X["city"].astype(object).where(np.arange(len(X)) % 9 > 0, None)
+    pipeline = make("ignore", SimpleImputer(), StandardScaler())
+    pipeline.fit(X.assign(city=city), y)
+    samples, _ = exported(tmp_path, pipeline, X=X.assign(city=city))
+    assert {"", "Bern", "Köln", "unseen"} == set(samples.inputs["city"][:, 0])
+    assert not caplog.records
+
+
 def test_pipeline_that_refuses_unseen_categories(mixed, tmp_path, caplog):
     X, y = mixed
     pipeline = make("error", SimpleImputer(), StandardScaler()).fit(X, y)
