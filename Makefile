@@ -6,7 +6,7 @@ FLOOR := .venv-floor/bin
 SERVE := .venv-serve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/distributed \
-	deploy/tests/operations deploy/tests/test_triton.py
+	deploy/tests/operations
 SOURCES := pyproject.toml deploy/pyproject.toml
 
 .PHONY: demo test test-fast test-serve test-floor lint bench bench-serving league \
@@ -18,7 +18,7 @@ demo: .venv/installed
 # Three environments: the server's packages exclude newer ones of the others. Only what needs them
 # runs in theirs.
 test: .venv/installed .venv-serve/installed .venv-mlserver/installed
-	$(MLSERVER)/python -m pytest deploy/tests/mlserver
+	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/test_triton.py
 	$(SERVE)/python -m pytest $(SERVE_TESTS)
 	$(BIN)/python -m pytest
 
