@@ -80,15 +80,21 @@ class Pictures(NamedTuple):
     no_map: str
 
 
-def all_pictures(facts: Facts) -> Pictures:
-    """Draw them; matplotlib is imported now, and its state left as it is."""
+def require_matplotlib() -> None:
+    """Complain at once, not after the work, where there is none."""
     try:
-        from matplotlib import rc_context, rcdefaults
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
             " or install skmode with its extra `report`."
         ) from error
+
+
+def all_pictures(facts: Facts) -> Pictures:
+    """Draw them; matplotlib is imported now, and its state left as it is."""
+    from matplotlib import rc_context, rcdefaults
+
     with rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's fonts lack
         rcdefaults()  # the report looks the same whatever the user has set

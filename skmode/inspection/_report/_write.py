@@ -139,7 +139,8 @@ def report(
         )
     path = Path(path)
     _check_target(path)
-    template = _template()  # complains at once where Jinja2 is missing
+    template = _template()
+    _pictures.require_matplotlib()
     facts = measure(
         estimator,
         X,
@@ -205,6 +206,7 @@ def _attention_rows(facts: Facts) -> str:
 
 
 def _template() -> Any:
+    """Read before the work, for Jinja2 may be missing."""
     try:
         import jinja2
     except ImportError as error:
