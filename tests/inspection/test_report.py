@@ -653,6 +653,14 @@ def test_pictures_stand_whatever_the_names(hostile):
         assert not list(picture.iter("{http://www.w3.org/2000/svg}script"))
 
 
+def test_pictures_have_their_own_proportions(wine_page):
+    for image, picture in zip(wine_page.all("img"), pictures(wine_page), strict=True):
+        for side in ("width", "height"):
+            points = float(picture.get(side).removesuffix("pt"))
+            assert int(image[side]) == pytest.approx(points * 96 / 72, abs=1)
+        assert 300 < int(image["width"]) < 560
+
+
 def test_dollars_make_no_formulas(tmp_path):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["$\\frac{$", "price in $, per $"])

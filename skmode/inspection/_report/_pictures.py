@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -24,6 +25,8 @@ MAP_GRID = 120
 # Rows and different values that a column needs to be an axis of the map.
 MAP_ROWS = 10
 MAP_VALUES = 5
+
+SIDES = ("width", "height")
 
 STYLE: dict[Any, Any] = {
     # Text stays text, which the browser draws in a script of its own; names are no formulas.
@@ -106,7 +109,13 @@ def all_pictures(facts: Facts) -> Pictures:
 def _probing(facts: Facts) -> Picture:
     width = max(4.6, 2.0 + 0.5 * facts.n_experts)
     name = "accuracy" if facts.classifies else "RMSE"
-    source, size = _draw(ExpertProbingDisplay(facts.probing).plot, size=(width, 4.0))
+    display = ExpertProbingDisplay(facts.probing)
+
+    def plot(ax: Any) -> None:
+        display.plot(ax)
+        _legend_on_top(ax)
+
+    source, size = _draw(plot, size=(width, 4.4))
     return Picture(
         source,
         *size,
@@ -126,17 +135,7 @@ def _history(facts: Facts) -> Picture | None:
         display.plot(axes)
         for ax in axes[1:]:
             # Above, for beside it would take half of a narrow page.
-            handles, labels = ax.get_legend_handles_labels()
-            ax.get_legend().remove()
-            ax.legend(
-                handles,
-                labels,
-                frameon=False,
-                fontsize="small",
-                ncols=1 if len(labels) < 4 else 2,
-                loc="lower left",
-                bbox_to_anchor=(0.0, 1.0),
-            )
+            ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
 
     source, size = _draw(plot, size=(4.6, 7.6), n_axes=3)
     return Picture(
@@ -174,6 +173,7 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
             random_state=0,
             ax=ax,
         )
+        _legend_on_top(ax, markerscale=1.5)
         ax.set_xlabel(_words.name(names[0], 50))
         ax.set_ylabel(_words.name(names[1], 40))
 
@@ -222,17 +222,40 @@ def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
     return None
 
 
+def _legend_on_top(ax: Any, **options: Any) -> None:
+    """Put the legend above the whole picture, where it does not take width from the chart."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    ax.figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize="small",
+        ncols=2,
+        columnspacing=1.0,
+        loc="outside upper left",
+        **options,
+    )
+
+
 def _draw(
     plot: Callable[[Any], Any], *, size: tuple[float, float], n_axes: int = 1
 ) -> tuple[str, tuple[int, int]]:
-    """Draw on a figure that belongs to nobody else, and encode it."""
+    """Draw on a figure that belongs to nobody else; return a data URL, and its size in pixels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(n_axes, 1, sharex=True, squeeze=False)[:, 0]
     plot(axes if n_axes > 1 else axes[0])
     file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        file,
+        format="svg",
+        bbox_inches="tight",  # a legend may be wider than the figure
+        pad_inches=0.05,
+        metadata={"Date": None, "Creator": None},
+    )
     encoded = base64.b64encode(file.getvalue()).decode("ascii")
-    width, height = (round(96 * inches) for inches in size)
+    root = ElementTree.fromstring(file.getvalue())
+    width, height = (round(float(root.get(side, "").removesuffix("pt")) * 4 / 3) for side in SIDES)
     return f"data:image/svg+xml;base64,{encoded}", (width, height)
