@@ -20,6 +20,7 @@ from skmode.inspection._plot._paths import AlphaPathDisplay
 from skmode.inspection._plot._probing import ExpertProbingDisplay
 from skmode.inspection._plot._routing import RoutingMapDisplay
 from skmode.inspection._probing import ExpertProbing, expert_probing, route_confusion
+from skmode.inspection._report._write import report
 
 __all__ = [
     "AlphaPathDisplay",
@@ -43,5 +44,6 @@ __all__ = [
     "experts_path",
     "gate_history",
     "layer_probing",
+    "report",
     "route_confusion",
 ]

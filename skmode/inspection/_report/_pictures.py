@@ -1,0 +1,261 @@
+"""The pictures of a report: drawings by the displays, embedded as they are."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from skmode.inspection._plot._history import GateHistoryDisplay
+from skmode.inspection._plot._probing import ExpertProbingDisplay
+from skmode.inspection._plot._routing import RoutingMapDisplay
+from skmode.inspection._report import _words
+from skmode.inspection._report._facts import Columns, Facts, describe
+
+# Points of the map, and of the grid behind it: what a page can bear.
+MAP_SAMPLES = 800
+MAP_GRID = 120
+
+# Rows and different values that a column needs to be an axis of the map.
+MAP_ROWS = 10
+MAP_VALUES = 5
+
+SIDES = ("width", "height")
+
+STYLE: dict[Any, Any] = {
+    # Text stays text, which the browser draws in a script of its own; names are no formulas.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "skmode",
+    "text.parse_math": False,
+    "text.usetex": False,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 11.0,
+}
+
+
+class Picture(NamedTuple):
+    """One picture.
+
+    Attributes
+    ----------
+    source : str
+        A data URL.
+    width, height : int
+        In CSS pixels.
+    alternative : str
+        What stands in for it where it cannot be seen.
+    caption : str
+        What it shows.
+    """
+
+    source: str
+    width: int
+    height: int
+    alternative: str
+    caption: str
+
+
+class Pictures(NamedTuple):
+    """All pictures of a report.
+
+    Attributes
+    ----------
+    probing : Picture
+        Scores of the experts.
+    history : Picture or None
+        The training, where it is known.
+    map : Picture or None
+        Who answers where.
+    no_map : str
+        Why there is no map, if there is none.
+    """
+
+    probing: Picture
+    history: Picture | None
+    map: Picture | None
+    no_map: str
+
+
+def require_matplotlib() -> None:
+    """Complain at once, not after the work, where there is none."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
+            " or install skmode with its extra `report`."
+        ) from error
+
+
+def all_pictures(facts: Facts) -> Pictures:
+    """Draw them; matplotlib is imported now, and its state left as it is."""
+    from matplotlib import rc_context, rcdefaults
+
+    with rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that matplotlib's fonts lack
+        rcdefaults()  # the report looks the same whatever the user has set
+        with rc_context(STYLE):
+            drawn, reason = _map(facts)
+            return Pictures(_probing(facts), _history(facts), drawn, reason)
+
+
+def _probing(facts: Facts) -> Picture:
+    width = max(4.6, 2.0 + 0.5 * facts.n_experts)
+    name = "accuracy" if facts.classifies else "RMSE"
+    display = ExpertProbingDisplay(facts.probing)
+
+    def plot(ax: Any) -> None:
+        display.plot(ax)
+        _legend_on_top(ax)
+
+    source, size = _draw(plot, size=(width, 4.4))
+    return Picture(
+        source,
+        *size,
+        f"For each expert its {name} alone on its own rows and elsewhere, and the mixture's; the "
+        "table of the experts has the figures.",
+        f"{name[0].upper()}{name[1:]} of each expert alone, on its own rows and on the others, "
+        "beside that of the mixture.",
+    )
+
+
+def _history(facts: Facts) -> Picture | None:
+    if facts.history is None:
+        return None
+    display = GateHistoryDisplay(facts.history)
+
+    def plot(axes: Any) -> None:
+        display.plot(axes)
+        for ax in axes[1:]:
+            # Above, for beside it would take half of a narrow page.
+            ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
+
+    source, size = _draw(plot, size=(4.6, 7.6), n_axes=3)
+    return Picture(
+        source,
+        *size,
+        "Three charts over the epochs of the training: the share of the rows of each expert, "
+        "entropies, and scores; the table beside them has the first, a middle and the last epoch.",
+        "The training, epoch by epoch: who gets how many rows, how undecided the gate is, and what "
+        "comes of it.",
+    )
+
+
+def _map(facts: Facts) -> tuple[Picture | None, str]:
+    """A map of two columns that matter to the gate, or why there is none."""
+    columns = describe(facts.X)
+    axes = map_axes(columns, facts.attention.importances["gate"].to_numpy())
+    if axes is None:
+        return None, (
+            f"There is no map: it needs two columns of numbers with {MAP_VALUES} different values "
+            f"or more and {MAP_ROWS} rows where both are known."
+        )
+    missing = columns.missing[:, list(axes)].any(axis=1)
+    rows = facts.X
+    if missing.any():
+        rows = _safe_indexing(rows, np.flatnonzero(~missing))
+    names = [columns.names[i] for i in axes]
+
+    def plot(ax: Any) -> None:
+        RoutingMapDisplay.from_estimator(
+            facts.estimator,
+            rows,
+            features=names if columns.is_table else list(axes),
+            grid_resolution=MAP_GRID,
+            max_samples=MAP_SAMPLES,
+            random_state=0,
+            ax=ax,
+        )
+        _legend_on_top(ax, markerscale=1.5)
+        ax.set_xlabel(_words.name(names[0], 50))
+        ax.set_ylabel(_words.name(names[1], 40))
+
+    try:
+        source, size = _draw(plot, size=(4.6, 4.4 + 0.12 * facts.n_experts))
+    except (TypeError, ValueError) as error:
+        return None, f"There is no map: {_words.name(error, 300)}"
+    one, other = (_words.quoted(name) for name in names)
+    shown = min(MAP_SAMPLES, int((~missing).sum()))
+    left_out = int(missing.sum())
+    caption = (
+        f"{_words.count(shown, 'row')} by {one} and {other}, the two columns of numbers that "
+        "matter most to the gate, each marked by its top expert. Shades and lines: the gate's "
+        "choice where all other columns have their median or most frequent value, so that rows "
+        "may stand on another expert's ground."
+    )
+    if left_out:
+        caption += f" {_words.count(left_out, 'row')} without one of the two are not shown."
+    return Picture(
+        source, *size, f"Scatter plot of rows by {one} and {other}, marked by expert.", caption
+    ), ""
+
+
+def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
+    """The two columns of numbers that matter most to the gate.
+
+    Parameters
+    ----------
+    columns : Columns
+        What is known of the columns.
+    importance : ndarray of shape (n_features,)
+        To the gate.
+
+    Returns
+    -------
+    axes : tuple of int or None
+        Positions, the more important one first.
+    """
+    usable = np.flatnonzero(columns.numeric & (columns.distinct >= MAP_VALUES))
+    order = usable[np.argsort(-importance[usable], kind="stable")]
+    for n_first, first in enumerate(order):
+        for second in order[n_first + 1 :]:
+            known = ~columns.missing[:, [first, second]].any(axis=1)
+            if known.sum() >= MAP_ROWS:
+                return int(first), int(second)
+    return None
+
+
+def _legend_on_top(ax: Any, **options: Any) -> None:
+    """Put the legend above the whole picture, where it does not take width from the chart."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    ax.figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize="small",
+        ncols=2,
+        columnspacing=1.0,
+        loc="outside upper left",
+        **options,
+    )
+
+
+def _draw(
+    plot: Callable[[Any], Any], *, size: tuple[float, float], n_axes: int = 1
+) -> tuple[str, tuple[int, int]]:
+    """Draw on a figure that belongs to nobody else; return a data URL, and its size in pixels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(n_axes, 1, sharex=True, squeeze=False)[:, 0]
+    plot(axes if n_axes > 1 else axes[0])
+    file = io.BytesIO()
+    figure.savefig(
+        file,
+        format="svg",
+        bbox_inches="tight",  # a legend may be wider than the figure
+        pad_inches=0.05,
+        metadata={"Date": None, "Creator": None},
+    )
+    encoded = base64.b64encode(file.getvalue()).decode("ascii")
+    root = ElementTree.fromstring(file.getvalue())
+    width, height = (round(float(root.get(side, "").removesuffix("pt")) * 4 / 3) for side in SIDES)
+    return f"data:image/svg+xml;base64,{encoded}", (width, height)
