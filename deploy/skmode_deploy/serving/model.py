@@ -229,7 +229,8 @@ class ServedModel:
                 f"{_some(expected)}."
             )
         if len(tensors) > len(expected):
-            extra = [name for name in tensors if name not in set(expected)]
+            known = set(expected)
+            extra = [name for name in tensors if name not in known]
             raise RequestError(
                 f"The inputs must be those of the model, got {_some(extra)} as well: send "
                 f"{_some(expected)}."
