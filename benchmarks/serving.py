@@ -82,8 +82,7 @@ class Load:
     def latencies(self, port: int, rate: float, connections: int, seconds: int) -> np.ndarray:
         """Seconds of each request at some rate."""
         command = ["hey", "-z", f"{seconds}s", "-c", str(connections), "-m", "POST", "-o", "csv"]
-        if rate:
-            command += ["-q", f"{rate / connections:.3f}"]
+        command += ["-q", f"{rate / connections:.3f}"]
         command += ["-T", "application/octet-stream", "-D", str(self.body)]
         command += ["-H", f"Inference-Header-Content-Length: {self.length}", _url(port)]
         rows = list(csv.DictReader(io.StringIO(_on_core(CLIENT_CORE, command))))
@@ -179,7 +178,7 @@ def measure() -> dict[str, Any]:
         alone: dict[str, list[float]] = {"served": [], "experts_64": []}
         for _ in range(ROUNDS):
             for kind, times in alone.items():
-                times.append(float(np.median(load.latencies(servers[kind], 0, 1, SECONDS))))
+                times.append(1 / load.rate(servers[kind], SECONDS, 1))
     p50, p99 = np.quantile(at_half, [0.5, 0.99])
     latency = {kind: 1e6 * statistics.median(times) for kind, times in alone.items()}
     return {
