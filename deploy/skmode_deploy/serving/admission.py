@@ -1,9 +1,9 @@
 """Who is let in: a bounded number of requests at a time, a bounded queue, bounded memory."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from skmode_deploy.serving.errors import RequestError
 
@@ -28,6 +28,9 @@ class Admission:
     ----------
     n_running, n_waiting : int
         How many there are.
+    count_requests : callable
+        Says how many have arrived and are not answered. Small requests are computed as soon as
+        they are looked at, and wait before that.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Admission:
         self._max_queue = max_queue
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
+        self._max_requests = max_concurrency + max_queue
         self.n_waiting = 0
         self.n_running = 0
+        self.count_requests: Callable[[], int] = lambda: 0
         self._running = running
         self._waiting = waiting
 
@@ -68,6 +73,17 @@ class Admission:
         """
         return not self._free.locked()
 
+    def check_queue(self) -> None:
+        """Refuse a request where as many wait as may.
+
+        Raises
+        ------
+        RequestError
+            With status 503 if they do.
+        """
+        if self.count_requests() > self._max_requests:
+            self._refuse()
+
     async def __aenter__(self) -> None:
         if self._free.locked():
             await self._wait()
@@ -76,27 +92,35 @@ class Admission:
         self.n_running += 1
 
     async def __aexit__(self, *error: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """End one's turn."""
         self.n_running -= 1
         self._free.release()
 
     def show(self) -> None:
         """Say how many compute and wait."""
         self._running.set(self.n_running)
-        self._waiting.set(self.n_waiting)
+        self._waiting.set(max(self.n_waiting, self.count_requests() - self.n_running))
 
     async def _wait(self) -> None:
         if self.n_waiting >= self._max_queue:
-            raise RequestError(
-                f"At most {self._max_queue} requests may wait for an answer, and as many do: try "
-                f"again in {RETRY_AFTER} second, or ask for more rows in one request.",
-                503,
-                RETRY_AFTER,
-            )
+            self._refuse()
         self.n_waiting += 1
         try:
             await self._free.acquire()
         finally:
             self.n_waiting -= 1
+
+    def _refuse(self) -> NoReturn:
+        raise RequestError(
+            f"At most {self._max_queue} requests may wait for an answer, and as many do: try "
+            f"again in {RETRY_AFTER} second, or ask for more rows in one request.",
+            503,
+            RETRY_AFTER,
+            "queue_full",
+        )
 
     def take_bytes(self, n_bytes: int) -> None:
         """Count bytes of a body before they are kept.
@@ -117,6 +141,7 @@ class Admission:
                 f"they do: try again in {RETRY_AFTER} second.",
                 503,
                 RETRY_AFTER,
+                "memory",
             )
         self._pending_bytes += n_bytes
 

@@ -22,6 +22,7 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
     "shadow": (float, "SHARE", "share of the requests, from 0 to 1, that the whole mixture "
                "answers as well, to count disagreements"),
     "max_body_bytes": (int, "N", "largest body of a request"),
+    "max_grpc_message_bytes": (int, "N", "largest message of gRPC, and at most that of a body"),
     "max_pending_bytes": (int, "N", "largest sum of all bodies in memory"),
     "max_rows": (int, "N", "rows of a request"),
     "max_concurrency": (int, "N", "requests that compute at a time"),

@@ -12,6 +12,9 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from skmode_deploy.serving.front import ARRIVED
+from skmode_deploy.serving.service import now
+
 SWEEP_SECONDS = 0.5
 KEY = "connections"  # in the state of the application
 
@@ -46,12 +49,23 @@ class Connections:
         self._timeouts = {
             "idle": idle_timeout,
             "header": header_timeout,
+            "body": request_timeout,
             "request": request_timeout,
         }
         # By state, in the order of their entry: the first one has been there for longest.
         self._states: dict[str, OrderedDict[Any, float]] = {
             state: OrderedDict() for state in self._timeouts
         }
+
+    def n_requests(self) -> int:
+        """Count the requests that have arrived as a whole and are not answered.
+
+        Returns
+        -------
+        int
+            Their number.
+        """
+        return len(self._states["request"])
 
     def __len__(self) -> int:
         return sum(map(len, self._states.values()))
@@ -81,7 +95,7 @@ class Connections:
         ----------
         connection : GuardedProtocol
             The connection.
-        state : {"idle", "header", "request"}
+        state : {"idle", "header", "body", "request"}
             What it does.
         time : float
             Time of the event loop.
@@ -193,7 +207,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin a request."""
         self._head_bytes = 0
-        self._guard.enter(self, "request", self.loop.time())
+        self._guard.enter(self, "body", self.loop.time())
+        self.scope["state"][ARRIVED] = now()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -210,6 +225,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the reading of a request."""
         self._head_bytes = 0
+        # Only these wait for a model: whoever reads the metrics is not in its own count.
+        if not self.cycle.response_complete and self.scope["method"] == "POST":
+            self._guard.enter(self, "request", self.loop.time())
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

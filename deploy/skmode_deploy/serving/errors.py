@@ -12,6 +12,8 @@ class RequestError(Exception):
         Status code of HTTP.
     retry_after : int or None, default=None
         After how many seconds the same request may well be answered.
+    limit : str, default=""
+        Which limit turned it away, for the metrics. Empty if none did.
 
     Attributes
     ----------
@@ -21,10 +23,15 @@ class RequestError(Exception):
         Status code of HTTP.
     retry_after : int or None
         Seconds to wait.
+    limit : str
+        Which limit turned it away.
     """
 
-    def __init__(self, reason: str, status: int = 400, retry_after: int | None = None) -> None:
+    def __init__(
+        self, reason: str, status: int = 400, retry_after: int | None = None, limit: str = ""
+    ) -> None:
         super().__init__(reason)
+        self.limit = limit
         self.reason = reason
         self.status = status
         self.retry_after = retry_after

@@ -5,6 +5,7 @@ waits for a slow client.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -12,10 +13,12 @@ import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from skmode_deploy.serving.errors import RequestError
+from skmode_deploy.serving.model import ServedModel
 from skmode_deploy.serving.service import Service, now
 from skmode_deploy.serving.tokens import Tokens
 
@@ -31,7 +34,9 @@ REQUEST_ID = b"x-request-id"
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
-_OPEN = re.compile(r"/|/v2/health/(live|ready)|/v2/models/[^/]{1,200}(/versions/[^/]{1,20})?/ready")
+ARRIVED = "arrived"  # in the state of a request
+# Asked for without a token; not whether a model is ready, for that tells which there are.
+_OPEN = re.compile(r"/|/v2/health/(live|ready)")
 
 
 class Target(NamedTuple):
@@ -102,15 +107,18 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = now()
+        # When its header was complete: what waits behind others has not come to this line yet.
+        start = scope.get("state", {}).get(ARRIVED) or now()
         headers = dict(scope["headers"])
         answer = _Answer(send, _request_id(headers))
         target = _target(scope["path"])
         try:
-            await self._answer(scope, headers, target, receive, answer)
+            await self._answer(scope, headers, target, receive, answer, start)
         except Disconnected:
             answer.status = 499  # as nginx logs it; nobody hears it
         except RequestError as error:
+            if error.limit:
+                self._service.metrics.rejected(error.limit)
             await answer.refuse(error)
         except Exception as error:
             log_defect(error, answer.request_id)
@@ -124,20 +132,21 @@ class Front:
         target: Target,
         receive: Receive,
         answer: "_Answer",
+        start: float,
     ) -> None:
         self._check_head(scope, headers)
-        if target.version:
-            scope = {**scope, "path": target.path}
+        # No route has a query.
+        scope = {**scope, "path": target.path, "query_string": b""}
         if not _has_body(scope["method"], headers):
             await self._app(scope, receive, answer)
             return
         taken = [0]
         try:
-            async with asyncio.timeout(self._settings.deadline):
+            async with asyncio.timeout(max(0.0, start + self._settings.deadline - now())):
                 body = await self._read_body(headers, receive, taken)
             answer.has_body = False
             if target.infer and scope["method"] == "POST":
-                await answer.send(*await self._infer(target, headers, body))
+                await answer.send(*await self._infer(target, headers, body, answer, start))
             else:
                 await self._app(scope, _replay(body, receive), answer)
         except TimeoutError:
@@ -145,18 +154,26 @@ class Front:
                 f"A request must arrive within {self._settings.deadline:g} seconds, and this one "
                 "did not: send it faster, or in parts.",
                 408,
+                limit="slow",
             ) from None
         finally:
             self._service.admission.give_bytes(taken[0])
 
     async def _infer(
-        self, target: Target, headers: dict[bytes, bytes], body: bytes
+        self,
+        target: Target,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        answer: "_Answer",
+        start: float,
     ) -> tuple[bytes, int | None]:
         request, _ = self._plane.decode(body, headers)
-        name = f"{target.model}@{target.version}" if target.version else target.model
-        answer: tuple[bytes, int | None]
-        answer, _ = await self._plane.infer(name, request)
-        return answer
+        request.loaded = self._service.get(target.model, target.version)
+        request.start = start
+        answer.served = request.loaded.served
+        written: tuple[bytes, int | None]
+        written, _ = await self._plane.infer(target.model, request)
+        return written
 
     def _check_head(self, scope: Any, headers: dict[bytes, bytes]) -> None:
         # Each has a colon, a space and the end of its line as well.
@@ -166,13 +183,16 @@ class Front:
                 f"The header must have at most {self._settings.max_header_bytes} bytes, got "
                 f"{size}: leave out what is not needed.",
                 431,
+                limit="header",
             )
-        if b"model_version=" in scope["query_string"]:
+        path = scope["path"]
+        if not path.isprintable():
+            raise RequestError("The path must have no control characters, got one: remove it.")
+        if b"model_version" in unquote_to_bytes(scope["query_string"]):
             raise RequestError(
                 "The version must stand in the path, got it as a query: ask for "
                 "/v2/models/NAME/versions/VERSION, and what is behind it."
             )
-        path = scope["path"]
         if path == "/metrics" and self._settings.metrics_port is not None:
             raise RequestError("The metrics have a port of their own: ask there.", 404)
         if self._tokens is not None and not _OPEN.fullmatch(path):
@@ -186,11 +206,11 @@ class Front:
 
     def _check_token(self, tokens: Tokens, authorization: str) -> None:
         if not tokens.allow(authorization):
-            self._service.metrics.rejected("unauthorized")
             raise RequestError(
                 "The header Authorization must hold a token of this server, got none or another: "
                 "send `Authorization: Bearer TOKEN`.",
                 401,
+                limit="unauthorized",
             )
 
     async def _read_body(
@@ -221,20 +241,20 @@ class Front:
                 return b"".join(parts)
 
     def _refuse_size(self, most: int) -> None:
-        self._service.metrics.rejected("body_size")
         raise RequestError(
             f"The body must have at most {most} bytes, got more: send the rows in parts.",
             413,
+            limit="body_size",
         )
 
     def _count(self, scope: Any, target: Target, answer: "_Answer", seconds: float) -> None:
-        model, version = "", ""
-        if target.model:
-            try:
+        model, version = "", ""  # whatever a client wrote must not become a label
+        served = answer.served
+        if served is None and target.model:
+            with contextlib.suppress(RequestError):
                 served = self._service.get(target.model, target.version).served
-                model, version = served.name, str(served.version)
-            except RequestError:
-                pass  # whatever a client wrote must not become a label
+        if served is not None:
+            model, version = served.name, str(served.version)
         if target.infer:
             code = str(answer.status)
             self._service.metrics.requested(model, version, "rest", code, seconds)
@@ -262,6 +282,7 @@ class _Answer:
         self.request_id = request_id
         self.status = 0
         self.has_body = True  # which may not have been read
+        self.served: ServedModel | None = None  # what answered
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,10 +1,11 @@
 """gRPC: KServe's service around our models, with the same limits as REST."""
 
+import asyncio
 import contextvars
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ CODES = {
 }
 MOST_PARTS = 100_000
 _INFER = "ModelInfer"
-_OPEN = ("ServerLive", "ServerReady", "ModelReady")
+_OPEN = ("ServerLive", "ServerReady")
 _MANAGEMENT = ("RepositoryModelLoad", "RepositoryModelUnload")
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CONTENTS = {
@@ -155,8 +156,13 @@ class Guard(aio.ServerInterceptor):
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        file = service.settings.token_file
+        settings = service.settings
+        file = settings.token_file
         self._tokens = None if file is None else Tokens(file)
+        # A message is in memory before anything is known of it: so many may be at a time.
+        self._room = asyncio.Semaphore(
+            max(1, settings.max_pending_bytes // _largest_message(settings))
+        )
 
     async def intercept_service(
         self,
@@ -183,19 +189,34 @@ class Guard(aio.ServerInterceptor):
         name = handler_call_details.method.rpartition("/")[2]
         metadata = dict(handler_call_details.invocation_metadata or ())
 
-        async def answer(request: bytes, context: Any) -> Any:
-            message = request
-            if name != _INFER:
-                message = _parse(handler.request_deserializer, request)
-            return await handler.unary_unary(message, context)
+        async def answer(requests: AsyncIterator[bytes], context: Any) -> Any:
+            if name == _INFER:
+                async with self._room:
+                    return await handler.unary_unary(await self._receive(requests), context)
+            message = await self._receive(requests)
+            return await handler.unary_unary(_parse(handler.request_deserializer, message), context)
 
-        async def call(request: bytes, context: Any) -> Any:
-            return await self._call(name, metadata, answer, request, context)
+        async def call(requests: AsyncIterator[bytes], context: Any) -> Any:
+            return await self._call(name, metadata, answer, requests, context)
 
-        return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
+        # As a stream of requests, of which there is one: so we are asked before it is received.
+        return grpc.stream_unary_rpc_method_handler(call, None, handler.response_serializer)
+
+    async def _receive(self, requests: AsyncIterator[bytes]) -> bytes:
+        try:
+            return await anext(requests)
+        except StopAsyncIteration:
+            raise RequestError(
+                "The call must hold a message, got none: make it with a client of the protocol."
+            ) from None
 
     async def _call(
-        self, name: str, metadata: dict[str, Any], method: Any, request: Any, context: Any
+        self,
+        name: str,
+        metadata: dict[str, Any],
+        method: Any,
+        requests: AsyncIterator[bytes],
+        context: Any,
     ) -> Any:
         start = now()
         asked = ["", ""]
@@ -207,8 +228,22 @@ class Guard(aio.ServerInterceptor):
         answer = None
         try:
             self._check(name, metadata)
-            answer = await method(request, context)
+            # To arrive and to be answered; of the latter the service has the deadline as well.
+            async with asyncio.timeout(2 * self._service.settings.deadline):
+                answer = await method(aiter(requests), context)
+        except asyncio.CancelledError:  # the client does not wait any more
+            self._count(name, asked, grpc.StatusCode.CANCELLED.name, request_id, now() - start)
+            raise
+        except TimeoutError:
+            self._service.metrics.rejected("slow")
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            refusal = (
+                f"A request must arrive within {2 * self._service.settings.deadline:g} seconds, "
+                "and this one did not: send it faster, or in parts."
+            )
         except RequestError as error:
+            if error.limit:
+                self._service.metrics.rejected(error.limit)
             code, refusal = CODES.get(error.status, grpc.StatusCode.UNKNOWN), error.reason
         except Exception as error:
             log_defect(error, request_id)
@@ -221,11 +256,11 @@ class Guard(aio.ServerInterceptor):
     def _check(self, name: str, metadata: dict[str, Any]) -> None:
         closed = self._tokens is not None and name not in _OPEN
         if closed and not self._tokens.allow(str(metadata.get("authorization", ""))):  # type: ignore[union-attr]
-            self._service.metrics.rejected("unauthorized")
             raise RequestError(
                 "The metadata must hold a token of this server as authorization, got none or "
                 "another: send `Bearer TOKEN`.",
                 401,
+                limit="unauthorized",
             )
         if name in _MANAGEMENT and not self._service.settings.management:
             raise RequestError(
@@ -411,7 +446,7 @@ def make_grpc_server(service: Service) -> Any:
     server = aio.server(
         interceptors=(Guard(service),),
         options=[
-            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            ("grpc.max_receive_message_length", _largest_message(settings)),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", settings.max_header_bytes),
             ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
@@ -427,6 +462,10 @@ def make_grpc_server(service: Service) -> Any:
     stubs.add_GRPCInferenceServiceServicer_to_server(Servicer(service), server)
     _bind(server, settings)
     return server
+
+
+def _largest_message(settings: Settings) -> int:
+    return min(settings.max_body_bytes, settings.max_grpc_message_bytes)
 
 
 def _bind(server: Any, settings: Settings) -> None:

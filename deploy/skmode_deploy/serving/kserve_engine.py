@@ -15,12 +15,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, exposition
+from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 
 import skmode_deploy
 from skmode_deploy.serving.errors import RequestError
 from skmode_deploy.serving.front import JSON_LENGTH
+from skmode_deploy.serving.metrics_server import write_metrics
 from skmode_deploy.serving.model import Answered
 from skmode_deploy.serving.openapi import describe
 from skmode_deploy.serving.repository import ModelState
@@ -52,11 +53,20 @@ class Body:
         The body.
     json_length : int or None
         Number of bytes of its JSON. None is all.
+
+    Attributes
+    ----------
+    loaded : Loaded or None
+        What is to answer. None is the model of the name.
+    start : float or None
+        When the request arrived.
     """
 
     def __init__(self, data: bytes, json_length: int | None) -> None:
         self.data = data
         self.json_length = json_length
+        self.loaded: Loaded | None = None
+        self.start: float | None = None
 
 
 class KServeModel(InferenceModel):
@@ -107,6 +117,7 @@ class KServeModel(InferenceModel):
             len(body.data),
             lambda: read_request(body.data, body.json_length, depth),
             write,
+            body.start,
         )
         return answer, {}
 
@@ -340,7 +351,8 @@ class Plane(DataPlane):
         headers : dict
             Header of the answer.
         """
-        return await KServeModel(self._service.get(model_name), self._service)(request, headers)
+        loaded = request.loaded or self._service.get(model_name)
+        return await KServeModel(loaded, self._service)(request, headers)
 
     def decode(
         self, body: Any, headers: Any, protocol_version: str = "", model_name: str | None = None
@@ -432,6 +444,7 @@ def make_engine(
         version=skmode_deploy.__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # they would lead to whatever host the client names
         lifespan=lifespan,
     )
 
@@ -440,8 +453,7 @@ def make_engine(
 
     async def metrics(request: Request) -> Response:
         service.flush()
-        encode, kind = exposition.choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"content-type": kind})
+        return write_metrics(registry, request.headers.get("accept", ""))
 
     async def index(request: Request) -> Response:
         return JSONResponse([_describe_state(state) for state in service.repository.state()])

@@ -1,5 +1,6 @@
 """Logs as JSON, a line each: what happened to which request, never what was in it."""
 
+import json
 import logging
 import sys
 import time
@@ -45,7 +46,10 @@ class JsonFormatter(logging.Formatter):
         line |= {key: fields[key] for key in fields if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        text: str = orjson.dumps(line, default=str).decode()
+        try:
+            text: str = orjson.dumps(line, default=str).decode()
+        except TypeError:  # names of files need not be UTF-8
+            text = json.dumps(line, default=str)
         return text
 
 

@@ -3,6 +3,7 @@
 Counts of values are kept for columns by name, never the values themselves.
 """
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,10 +52,10 @@ _DESCRIPTIONS: dict[str, tuple[type, str, tuple[str, ...], dict[str, Any]]] = {
         Counter, "Categories that training did not see, by column.", (*_VERSION, "column"), {}),
     "skmode_routing_drift": (
         Gauge, "Population stability index of the experts' usage against training.", _VERSION,
-        {"multiprocess_mode": "max"}),
+        {"multiprocess_mode": "livemax"}),
     "skmode_expert_training_share": (
         Gauge, "Share of the training rows of each expert.", (*_VERSION, "expert"),
-        {"multiprocess_mode": "max"}),
+        {"multiprocess_mode": "livemax"}),
     "skmode_model_info": (
         Gauge, "1 for each version that is loaded.", (*_VERSION, "task", "bundle"),
         {"multiprocess_mode": "livemax"}),
@@ -192,6 +193,24 @@ class Metrics:
         for result in ("loaded", "failed"):
             amount = int((result == "loaded") == succeeded)
             self.get("skmode_model_loads_total", model, result).inc(amount)
+
+    def forget(self, *labels: str) -> None:
+        """Drop the series of a model, or of a version of it, that is served no more.
+
+        Several processes share files, from which nothing can be taken.
+
+        Parameters
+        ----------
+        *labels : str
+            Name of the model, and possibly its version.
+        """
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            return
+        self.flush()
+        for key in list(self._children):
+            if key[1 : 1 + len(labels)] == labels and _DESCRIPTIONS[key[0]][2][:1] == _MODEL:
+                del self._children[key]
+                self._metrics[key[0]].remove(*key[1:])
 
     def current(self, model: str, version: int) -> None:
         """Say which version is served under the plain name.

@@ -43,6 +43,17 @@ def describe(app: FastAPI, service: Service) -> dict[str, Any]:
     dict
         An OpenAPI document.
     """
+    # By what serves: every reader would pay for it anew.
+    key = tuple((name, id(service.get(name))) for name in service.repository.names())
+    cached: tuple[Any, dict[str, Any]] | None = getattr(app.state, "openapi", None)
+    if cached is not None and cached[0] == key:
+        return cached[1]
+    document = _describe(app, service)
+    app.state.openapi = (key, document)
+    return document
+
+
+def _describe(app: FastAPI, service: Service) -> dict[str, Any]:
     document: dict[str, Any] = get_openapi(
         title=app.title,
         version=app.version,

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import uvicorn
@@ -21,7 +21,6 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     multiprocess,
-    start_http_server,
 )
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -33,6 +32,7 @@ from skmode_deploy.serving.grpc_server import make_grpc_server
 from skmode_deploy.serving.kserve_engine import Plane, make_engine
 from skmode_deploy.serving.logs import configure_logs
 from skmode_deploy.serving.metrics import Metrics
+from skmode_deploy.serving.metrics_server import serve_metrics
 from skmode_deploy.serving.repository import Repository
 from skmode_deploy.serving.service import Service
 from skmode_deploy.serving.settings import Settings
@@ -110,28 +110,35 @@ def serve(settings: Settings) -> None:
     _check_files(settings)
     _allow_files(settings.max_connections + SPARE_FILES)
     listener = _listen(settings.host, settings.http_port)
-    for port in (settings.grpc_port, settings.metrics_port):
-        if port:  # looked at before, to tell it well
-            _listen(settings.host, port).close()
+    if settings.grpc_port:  # looked at before, to tell it well
+        _listen(settings.host, settings.grpc_port).close()
     with contextlib.closing(listener), contextlib.ExitStack() as stack:
         if settings.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="skmode-metrics-"))
             metric_files.reserve(folder, os.getpid())  # rather now than in every worker
             os.environ[MULTIPROCESS] = folder
-        if settings.metrics_port is not None:
-            registry = _registry(None) if settings.workers > 1 else CollectorRegistry()
-            server, _ = start_http_server(settings.metrics_port, settings.host, registry)
-            stack.callback(server.shutdown)
-        else:
-            registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        if settings.workers > 1:
+            registry = _registry(None)
+            ProcessCollector(registry=registry)
+            _open_metrics(stack, settings, registry, lambda: None)
             _run_processes(settings, listener)
             return
-        service = Service(settings, Metrics(registry))
+        service = Service(settings, Metrics())
+        ProcessCollector(registry=service.metrics.registry)
         _load(service)
+        _open_metrics(stack, settings, service.metrics.registry, service.flush)
         app = functools.partial(_build, service)
         Server(_config(settings, app)).run([listener])
+
+
+def _open_metrics(
+    stack: contextlib.ExitStack,
+    settings: Settings,
+    registry: CollectorRegistry,
+    flush: Callable[[], None],
+) -> None:
+    if settings.metrics_port is not None:
+        listener = stack.enter_context(_listen(settings.host, settings.metrics_port))
+        stack.enter_context(serve_metrics(settings, listener, registry, flush))
 
 
 def _run_processes(settings: Settings, listener: socket.socket) -> None:
@@ -306,6 +313,7 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         settings.deadline,
         3 * settings.deadline,  # to arrive, to be answered, to be taken
     )
+    service.admission.count_requests = connections.n_requests
     tasks = [asyncio.create_task(connections.sweep()), asyncio.create_task(_flush(service))]
     if settings.workers > 1:
         tasks.append(asyncio.create_task(_follow_parent()))

@@ -159,6 +159,7 @@ class Service:
         n_bytes: int,
         read: Callable[[], Request],
         write: Callable[[Answered], T],
+        start: float | None = None,
     ) -> T:
         """Answer a request.
 
@@ -172,6 +173,8 @@ class Service:
             Gives the request.
         write : callable
             Writes the answer.
+        start : float or None, default=None
+            When it arrived, by the clock of :func:`now`. None is now.
 
         Returns
         -------
@@ -184,7 +187,7 @@ class Service:
             If it is not answered.
         """
 
-        end = now() + self.settings.deadline
+        end = (now() if start is None else start) + self.settings.deadline
 
         def work() -> tuple[Answered, T]:
             rows, request = self._read(loaded, n_bytes, read, end)
@@ -192,31 +195,36 @@ class Service:
             self.metrics.answered(loaded.metrics, rows, answered.prediction)
             return answered, write(answered)
 
+        self.admission.check_queue()
         try:
+            if now() > end:
+                raise TimeoutError
             if n_bytes <= INLINE_BYTES and self.admission.has_room():
                 answered, written = work()
             else:
-                async with asyncio.timeout(self.settings.deadline), self.admission.turn():
-                    if n_bytes <= INLINE_BYTES:
-                        answered, written = work()
-                    else:
-                        # Shielded: whoever gives up waiting frees no thread.
-                        loop = asyncio.get_running_loop()
-                        answered, written = await loop.run_in_executor(self._threads, work)
+                async with asyncio.timeout(end - now()):
+                    answered, written = await self._take_turn(n_bytes, work)
         except TimeoutError:
-            self.metrics.rejected("deadline")
             raise RequestError(
                 f"An answer must be ready in {self.settings.deadline:g} seconds, and this one was "
                 "not: send fewer rows, or try again later.",
                 504,
+                limit="deadline",
             ) from None
-        except RequestError as error:
-            if error.status == 503:
-                self.metrics.rejected("queue_full")
-            raise
         if loaded.shadow is not None and loaded.shadow.wants():
             self._shadow(loaded, loaded.shadow, answered)
         return written
+
+    async def _take_turn(self, n_bytes: int, work: Callable[[], T]) -> T:
+        """Wait for a turn, which a thread keeps to its end, whoever gives up waiting for it."""
+        if n_bytes <= INLINE_BYTES:
+            async with self.admission.turn():
+                return work()
+        await self.admission.turn().__aenter__()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, work)
+        future.add_done_callback(lambda _: self.admission.leave())
+        return await asyncio.shield(future)
 
     def flush(self) -> None:
         """Bring the metrics up to date."""
@@ -271,8 +279,8 @@ class Service:
         shadow = None
         if settings.shadow > 0:
             shadow = Shadow(folder, predictor.manifest, settings.shadow, settings.threads)
+        self._retire(name, version)  # a bundle that is replaced in its place
         counts = ModelMetrics(self.metrics, name, str(version), predictor.manifest)
-        self._retire(name, version)  # a bundle that was replaced in its place
         self._counts[name, version] = counts
         served = ServedModel(name, version, predictor, max_rows=settings.max_rows)
         return Loaded(served, counts, shadow)
@@ -293,6 +301,9 @@ class Service:
             self.metrics.loaded(event.model, event.kind == "loaded")
         if event.kind == "retired" and event.version is not None:
             self._retire(event.model, event.version)
+            self.metrics.forget(event.model, str(event.version))
+            if event.model not in self.repository.names():
+                self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
             self.metrics.current(event.model, event.version)
 

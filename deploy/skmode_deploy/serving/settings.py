@@ -35,6 +35,8 @@ class Settings:
         Share of the requests, from 0 to 1, that the whole mixture answers as well.
     max_body_bytes : int
         Largest body of a request.
+    max_grpc_message_bytes : int
+        Largest message of gRPC, which is in memory before it can be looked at.
     max_pending_bytes : int
         Largest sum of the bodies in memory.
     max_rows : int
@@ -84,6 +86,7 @@ class Settings:
     watch_interval: float = 2.0
     shadow: float = 0.0
     max_body_bytes: int = 16 * MEBIBYTE
+    max_grpc_message_bytes: int = 4 * MEBIBYTE
     max_pending_bytes: int = 128 * MEBIBYTE
     max_rows: int = 10_000
     max_concurrency: int = 8
@@ -141,6 +144,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "watch_interval": (0.05, 86400),
     "shadow": (0, 1),
     "max_body_bytes": (1024, 2**31 - 1),
+    "max_grpc_message_bytes": (1024, 2**31 - 1),
     "max_pending_bytes": (1024, 2**40),
     "max_rows": (1, 10_000_000),
     "max_concurrency": (1, 10_000),

@@ -93,6 +93,8 @@ def test_anything_else_does_not(closed, iris_body, authorization):
         ("GET", "//v2/models/iris"),
         ("GET", "/v2/models/iris%2finfer"),
         ("GET", "/v2/models/none"),
+        ("GET", "/v2/models/iris/ready"),
+        ("GET", "/v2/models/iris/versions/1/ready"),
         ("GET", "/elsewhere"),
     ],
 )
@@ -100,15 +102,12 @@ def test_what_is_closed(closed, method, path):
     assert httpx.request(method, closed.url + path).status_code == 401
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/iris/ready",
-             "/v2/models/iris/versions/1/ready"],
-)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
 def test_health_is_open(closed, path):
     assert httpx.get(closed.url + path).status_code == 200
 
 
-@pytest.mark.parametrize("method", ["ServerMetadata", "ModelMetadata", "ModelInfer",
+@pytest.mark.parametrize("method", ["ServerMetadata", "ModelMetadata", "ModelReady", "ModelInfer",
                                     "RepositoryModelLoad", "RepositoryModelUnload"])  # fmt: skip
 def test_what_is_closed_in_grpc(closed, method):
     code, reason = call(closed, method, field(1, "iris"))
@@ -117,7 +116,7 @@ def test_what_is_closed_in_grpc(closed, method):
     assert call(closed, method, field(1, "iris"), token="wrong")[0] == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ModelReady"])
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady"])
 def test_health_is_open_in_grpc(closed, method):
     assert call(closed, method, field(1, "iris"))[0] == "OK"
 
