@@ -40,6 +40,8 @@ def texts(output):
 def test_short_form_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("SKMODE_NOTEBOOKS", "short")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # tqdm says so where ipywidgets are missing, which no notebook needs.
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")
     monkeypatch.delenv("SKMODE_NOTEBOOKS_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)  # nothing may be read from, or left in, the checkout
     notebook = nbformat.read(path, as_version=4)
