@@ -1,0 +1,97 @@
+"""The notebooks run from top to bottom, and what is committed of their full form is fit to read."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+# Where people and build machines keep their files, and where kernels keep cells.
+MACHINE_PATHS = re.compile(
+    r"(?<![\w.:/])/(?:home|Users|root|tmp|var|work|opt|mnt)/|ipykernel_\d|\b[A-Z]:\\"
+)
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def texts(output):
+    """Everything in an output that a reader sees as text, or may copy."""
+    if output.output_type == "stream":
+        return [output.text]
+    if output.output_type == "error":
+        return [output.ename, output.evalue, *output.traceback]
+    return [
+        value if isinstance(value, str) else json.dumps(value)
+        for kind, value in output.data.items()
+        if not kind.startswith("image/") or kind == "image/svg+xml"
+    ]
+
+
+@pytest.mark.slow
+@each_notebook
+def test_short_form_runs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKMODE_NOTEBOOKS", "short")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # tqdm says so where ipywidgets are missing, which no notebook needs.
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")
+    monkeypatch.delenv("SKMODE_NOTEBOOKS_CACHE", raising=False)
+    monkeypatch.chdir(tmp_path)  # nothing may be read from, or left in, the checkout
+    notebook = nbformat.read(path, as_version=4)
+    for cell in code_cells(notebook):
+        cell.update(outputs=[], execution_count=None)
+    client = NotebookClient(
+        notebook,
+        timeout=600,  # seconds a cell
+        kernel_name="python3",
+        resources={"metadata": {"path": os.fspath(tmp_path)}},
+    )
+    client.execute()
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    warnings = [output.text for output in outputs if output.get("name") == "stderr"]
+    assert warnings == []
+
+
+@each_notebook
+def test_committed_outputs_are_of_one_whole_run(path):
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert [output for output in outputs if output.output_type == "error"] == []
+    assert [output for output in outputs if output.get("name") == "stderr"] == []
+
+
+@each_notebook
+def test_nothing_of_the_machine_is_committed(path):
+    notebook = nbformat.read(path, as_version=4)
+    shown = [
+        text for cell in code_cells(notebook) for output in cell.outputs for text in texts(output)
+    ]
+    sources = [cell.source for cell in notebook.cells]
+    assert [text for text in [*shown, *sources] if MACHINE_PATHS.search(text)] == []
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert [cell.metadata for cell in notebook.cells if "execution" in cell.metadata] == []
+    assert path.stat().st_size < 1_000_000
+
+
+@each_notebook
+def test_short_form_and_title(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert any('"SKMODE_NOTEBOOKS"' in cell.source for cell in code_cells(notebook))
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
