@@ -5,11 +5,10 @@ BIN := .venv/bin
 FLOOR := .venv-floor/bin
 SERVE := .venv-serve/bin
 MLSERVER := .venv-mlserver/bin
-SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/distributed \
-	deploy/tests/operations
+SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-floor lint bench bench-serving league \
+.PHONY: demo test test-fast test-serve test-distributed test-floor lint bench bench-serving league \
 	league-quick clean
 
 demo: .venv/installed
@@ -27,6 +26,11 @@ test-fast: .venv/installed
 
 test-serve: .venv-serve/installed
 	$(SERVE)/python -m pytest $(SERVE_TESTS)
+
+# Dask, Ray and Spark (which needs Java 17 on the path): they start servers of their own, and change
+# logging for whoever imports them.
+test-distributed: .venv-serve/installed
+	$(SERVE)/python -m pytest deploy/tests/distributed
 
 # The oldest releases that pyproject.toml admits.
 test-floor: .venv-floor/installed

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -19,6 +21,7 @@ from skmode_deploy.serving.settings import Settings
 
 MOST_CONNECTIONS = 100
 TIMEOUT = 10.0  # seconds
+TRIES, SECONDS_BETWEEN_TRIES = 5, 0.01
 
 
 def write_metrics(registry: CollectorRegistry, accept: str) -> Response:
@@ -37,7 +40,12 @@ def write_metrics(registry: CollectorRegistry, accept: str) -> Response:
         The answer.
     """
     encode, kind = exposition.choose_encoder(accept)
-    return Response(encode(registry), headers={"content-type": kind})
+    for _ in range(TRIES):
+        # Files of several processes are read while these write: what is half written is whole soon.
+        with contextlib.suppress(OSError, ValueError, KeyError, struct.error):
+            return Response(encode(registry), headers={"content-type": kind})
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    return Response("The metrics cannot be read: try again.", 503, {"retry-after": "1"})
 
 
 @contextlib.contextmanager

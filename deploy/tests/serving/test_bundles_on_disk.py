@@ -371,8 +371,12 @@ def test_metrics_of_workers_on_a_disk_that_fills_up(models, question, truth, por
             for _ in range(10):  # series that there were not before
                 httpx.post(f"{server.url}/v2/models/iris/infer", content=b"{}")
             asking.go_on()
-        text = httpx.get(f"{server.url}/metrics").text
-        assert 'skmode_requests_total{code="400",model="iris"' in text
+        # Counts are written with a delay, and files are read while processes write them.
+        wanted = 'skmode_requests_total{code="400",model="iris"'
+        end = time.monotonic() + 20
+        while wanted not in (text := httpx.get(f"{server.url}/metrics").text):
+            assert time.monotonic() < end, text[:500]
+            time.sleep(0.2)
 
 
 def wait_for_files(folder, n_workers):
