@@ -121,26 +121,6 @@ class KServeModel(InferenceModel):
         )
         return answer, {}
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """List the inputs.
-
-        Returns
-        -------
-        list of dict
-            Names, datatypes and shapes.
-        """
-        return self.loaded.served.inputs
-
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """List the outputs.
-
-        Returns
-        -------
-        list of dict
-            Names, datatypes and shapes.
-        """
-        return self.loaded.served.outputs
-
 
 class Registry(ModelRepository):
     """Our repository as KServe asks it.
@@ -389,30 +369,6 @@ class Plane(DataPlane):
                 "text: state the length of the JSON in bytes."
             )
         return Body(body, None if length is None else int(length)), {}
-
-    def encode(
-        self, model_name: str, response: Any, headers: Any, req_attributes: Any
-    ) -> tuple[bytes, dict[str, str]]:
-        """Pass an answer on, which is written already.
-
-        Parameters
-        ----------
-        model_name : str
-            Name of the model.
-        response : tuple of bytes and int or None
-            Body, and the length of its JSON.
-        headers, req_attributes : dict
-            Of no meaning here.
-
-        Returns
-        -------
-        body : bytes
-            The body.
-        headers : dict
-            Header of the answer.
-        """
-        body, length = response
-        return body, {} if length is None else {JSON_LENGTH.decode(): str(length)}
 
 
 def make_engine(
