@@ -2,8 +2,9 @@
 
 Run ``make bench-serving``, with wrk and hey on the path (Debian: ``apt-get install wrk hey``).
 Servers run on one core and the clients on another, one after another in turns; medians are
-compared. All requests have one row, as binary tensors by REST. Networks train for few epochs, which
-changes their answers and not their cost.
+compared. For two processes behind one port everything runs on any of the two cores, so that the
+client takes some of what the second process could have. All requests have one row, as binary
+tensors by REST. Networks train for few epochs, which changes their answers and not their cost.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from skmode.datasets import fetch_keel
 from skmode.onnx import export
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
-SERVER_CORE, CLIENT_CORE = 0, 1
+SERVER_CORE, CLIENT_CORE, BOTH = "0", "1", "0,1"
 CONNECTIONS, ROUNDS, SECONDS, LATENCY_SECONDS = 16, 5, 4, 10
 LEAST_RATE, MOST_TAIL, MOST_EXPERTS, MOST_COST = 0.9, 5.0, 1.1, 0.1
 PACKAGES = ("skmode", "skmode-deploy", "kserve", "fastapi", "uvicorn", "onnxruntime", "numpy")
@@ -71,10 +72,12 @@ class Load:
         self.script = folder / "request.lua"
         self.script.write_text(LUA.format(body=self.body, length=self.length))
 
-    def rate(self, port: int, seconds: int, connections: int = CONNECTIONS) -> float:
+    def rate(
+        self, port: int, seconds: int, connections: int = CONNECTIONS, cores: str = CLIENT_CORE
+    ) -> float:
         """Requests per second that are answered, as many as there can be."""
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(self.script)]
-        said = _on_core(CLIENT_CORE, [*command, _url(port)])
+        said = _on_cores(cores, [*command, _url(port)])
         if "Non-2xx" in said or "Socket errors" in said:
             raise RuntimeError(f"Every request must be answered, and wrk said:\n{said}")
         return float(re.search(r"Requests/sec:\s+([0-9.]+)", said)[1])  # type: ignore[index]
@@ -85,7 +88,7 @@ class Load:
         command += ["-q", f"{rate / connections:.3f}"]
         command += ["-T", "application/octet-stream", "-D", str(self.body)]
         command += ["-H", f"Inference-Header-Content-Length: {self.length}", _url(port)]
-        rows = list(csv.DictReader(io.StringIO(_on_core(CLIENT_CORE, command))))
+        rows = list(csv.DictReader(io.StringIO(_on_cores(CLIENT_CORE, command))))
         codes = {row["status-code"] for row in rows}
         if codes != {"200"}:
             raise RuntimeError(f"Every request must be answered with 200, got {codes}.")
@@ -96,16 +99,16 @@ def _url(port: int) -> str:
     return f"http://127.0.0.1:{port}/v2/models/model/infer"
 
 
-def _on_core(core: int, command: Sequence[str]) -> str:
+def _on_cores(cores: str, command: Sequence[str]) -> str:
     outcome = subprocess.run(
-        ["taskset", "-c", str(core), *command], capture_output=True, text=True, check=True
+        ["taskset", "-c", cores, *command], capture_output=True, text=True, check=True
     )
     return outcome.stdout
 
 
 @contextlib.contextmanager
-def serve(kind: str, bundle: Path) -> Iterator[int]:
-    """Run a server on its core; gives its port."""
+def serve(kind: str, bundle: Path, cores: str = SERVER_CORE, n_processes: int = 1) -> Iterator[int]:
+    """Run a server on its cores; gives its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -115,8 +118,9 @@ def serve(kind: str, bundle: Path) -> Iterator[int]:
         command = ["-m", "skmode_deploy", "serve", str(bundle), "--name", "model"]
         command += ["--http-port", str(port), "--grpc-port", "0", "--drain-seconds", "0"]
         command += ["--log-level", "warning"] if kind == "quiet" else []
+        command += ["--workers", str(n_processes)]
     process = subprocess.Popen(
-        ["taskset", "-c", str(SERVER_CORE), sys.executable, *command],
+        ["taskset", "-c", cores, sys.executable, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -162,6 +166,20 @@ def compare_rates(load: Load, servers: dict[str, int]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
+def compare_processes(load: Load, bundle: Path) -> dict[str, float]:
+    """Median rate of one process and of two behind one port, on the same two cores, in turns."""
+    rates: dict[str, list[float]] = {"1": [], "2": []}
+    with contextlib.ExitStack() as stack:
+        ports = {
+            number: stack.enter_context(serve("served", bundle, BOTH, int(number)))
+            for number in rates
+        }
+        for _ in range(ROUNDS):
+            for number, port in ports.items():
+                rates[number].append(load.rate(port, SECONDS, cores=BOTH))
+    return {number: statistics.median(values) for number, values in rates.items()}
+
+
 def measure() -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -179,6 +197,7 @@ def measure() -> dict[str, Any]:
         for _ in range(ROUNDS):
             for kind, times in alone.items():
                 times.append(1 / load.rate(servers[kind], SECONDS, 1))
+        processes = compare_processes(load, few)
     p50, p99 = np.quantile(at_half, [0.5, 0.99])
     latency = {kind: 1e6 * statistics.median(times) for kind, times in alone.items()}
     return {
@@ -186,11 +205,13 @@ def measure() -> dict[str, Any]:
         "p50_microseconds_at_half": float(1e6 * p50),
         "p99_microseconds_at_half": float(1e6 * p99),
         "one_connection_microseconds": latency,
+        "requests_per_second_by_processes": processes,
         "rate_over_constant": rates["served"] / rates["constant"],
         "p99_over_p50": float(p99 / p50),
         "experts_64_over_4": latency["experts_64"] / latency["served"],
         "cost_of_limits_checks_metrics": 1 - rates["quiet"] / rates["bare"],
         "cost_with_logs": 1 - rates["served"] / rates["bare"],
+        "two_processes_over_one": processes["2"] / processes["1"],
     }
 
 

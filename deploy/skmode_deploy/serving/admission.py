@@ -42,6 +42,7 @@ class Admission:
         waiting: Any,
     ) -> None:
         self._free = asyncio.Semaphore(max_concurrency)
+        self._max_concurrency = max_concurrency
         self._max_queue = max_queue
         self._max_pending_bytes = max_pending_bytes
         self._pending_bytes = 0
@@ -71,7 +72,7 @@ class Admission:
         bool
             Whether one more may compute at once.
         """
-        return not self._free.locked()
+        return self.n_running < self._max_concurrency and not self.n_waiting
 
     def check_queue(self) -> None:
         """Refuse a request where as many wait as may.

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from skmode_deploy.serving.front import ARRIVED
+from skmode_deploy.serving.front import ARRIVED, COMPLETE
 from skmode_deploy.serving.service import now
 
 SWEEP_SECONDS = 0.5
@@ -56,6 +56,7 @@ class Connections:
         self._states: dict[str, OrderedDict[Any, float]] = {
             state: OrderedDict() for state in self._timeouts
         }
+        self._state_of: dict[Any, str] = {}
 
     def n_requests(self) -> int:
         """Count the requests that have arrived as a whole and are not answered.
@@ -68,7 +69,7 @@ class Connections:
         return len(self._states["request"])
 
     def __len__(self) -> int:
-        return sum(map(len, self._states.values()))
+        return len(self._state_of)
 
     def admit(self) -> bool:
         """Make room for one more.
@@ -101,6 +102,7 @@ class Connections:
             Time of the event loop.
         """
         self.forget(connection)
+        self._state_of[connection] = state
         self._states[state][connection] = time
 
     def forget(self, connection: Any) -> None:
@@ -111,8 +113,9 @@ class Connections:
         connection : GuardedProtocol
             The connection.
         """
-        for connections in self._states.values():
-            connections.pop(connection, None)
+        state = self._state_of.pop(connection, None)
+        if state is not None:
+            del self._states[state][connection]
 
     async def sweep(self) -> None:
         """Close what has stayed too long in one state, again and again."""
@@ -225,6 +228,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End the reading of a request."""
         self._head_bytes = 0
+        self.scope["state"][COMPLETE] = True
         # Only these wait for a model: whoever reads the metrics is not in its own count.
         if not self.cycle.response_complete and self.scope["method"] == "POST":
             self._guard.enter(self, "request", self.loop.time())

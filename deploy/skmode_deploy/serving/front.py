@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
+import random
 import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -34,7 +34,8 @@ REQUEST_ID = b"x-request-id"
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
-ARRIVED = "arrived"  # in the state of a request
+# In the state of a request: when its header was complete, and whether its body is.
+ARRIVED, COMPLETE = "arrived", "complete"
 # Asked for without a token; not whether a model is ready, for that tells which there are.
 _OPEN = re.compile(r"/|/v2/health/(live|ready)")
 
@@ -136,19 +137,22 @@ class Front:
     ) -> None:
         self._check_head(scope, headers)
         # No route has a query.
-        scope = {**scope, "path": target.path, "query_string": b""}
+        known = {"path": target.path, "query_string": b""}
         if not _has_body(scope["method"], headers):
-            await self._app(scope, receive, answer)
+            await self._app({**scope, **known}, receive, answer)
             return
         taken = [0]
         try:
-            async with asyncio.timeout(max(0.0, start + self._settings.deadline - now())):
+            if scope.get("state", {}).get(COMPLETE):  # nothing to wait for
                 body = await self._read_body(headers, receive, taken)
+            else:
+                async with asyncio.timeout(max(0.0, start + self._settings.deadline - now())):
+                    body = await self._read_body(headers, receive, taken)
             answer.has_body = False
             if target.infer and scope["method"] == "POST":
                 await answer.send(*await self._infer(target, headers, body, answer, start))
             else:
-                await self._app(scope, _replay(body, receive), answer)
+                await self._app({**scope, **known}, _replay(body, receive), answer)
         except TimeoutError:
             raise RequestError(
                 f"A request must arrive within {self._settings.deadline:g} seconds, and this one "
@@ -188,7 +192,8 @@ class Front:
         path = scope["path"]
         if not path.isprintable():
             raise RequestError("The path must have no control characters, got one: remove it.")
-        if b"model_version" in unquote_to_bytes(scope["query_string"]):
+        query = scope["query_string"]
+        if query and b"model_version" in unquote_to_bytes(query):
             raise RequestError(
                 "The version must stand in the path, got it as a query: ask for "
                 "/v2/models/NAME/versions/VERSION, and what is behind it."
@@ -293,13 +298,14 @@ class _Answer:
 
     async def send(self, body: bytes, json_length: int | None) -> None:
         """Send the answer of a model."""
-        headers = [(b"content-length", b"%d" % len(body))]
+        self.status = 200
+        headers = [(b"content-length", b"%d" % len(body)), (REQUEST_ID, self.request_id.encode())]
         if json_length is None:
             headers.append((b"content-type", b"application/json"))
         else:
             headers.append((b"content-type", b"application/octet-stream"))
             headers.append((JSON_LENGTH, b"%d" % json_length))
-        await self({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def refuse(self, error: RequestError) -> None:
@@ -320,7 +326,9 @@ class _Answer:
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(REQUEST_ID, b"")
-    return given.decode() if _PLAIN_ID.fullmatch(given) else os.urandom(16).hex()
+    if given and _PLAIN_ID.fullmatch(given):
+        return given.decode()
+    return f"{random.getrandbits(128):032x}"
 
 
 def _has_body(method: str, headers: dict[bytes, bytes]) -> bool:

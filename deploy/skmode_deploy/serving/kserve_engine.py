@@ -107,19 +107,21 @@ class KServeModel(InferenceModel):
         headers : dict
             Header of the answer.
         """
-        depth = self._service.settings.max_json_depth
+        return await _answer(self._service, self.loaded, body), {}
 
-        def write(answered: Answered) -> tuple[bytes, int | None]:
-            return write_answer(answered.answer)
 
-        answer = await self._service.infer(
-            self.loaded,
-            len(body.data),
-            lambda: read_request(body.data, body.json_length, depth),
-            write,
-            body.start,
-        )
-        return answer, {}
+async def _answer(service: Service, loaded: Loaded, body: Body) -> tuple[bytes, int | None]:
+    return await service.infer(
+        loaded,
+        len(body.data),
+        lambda: read_request(body.data, body.json_length, service.settings.max_json_depth),
+        _write,
+        body.start,
+    )
+
+
+def _write(answered: Answered) -> tuple[bytes, int | None]:
+    return write_answer(answered.answer)
 
 
 class Registry(ModelRepository):
@@ -332,7 +334,7 @@ class Plane(DataPlane):
             Header of the answer.
         """
         loaded = request.loaded or self._service.get(model_name)
-        return await KServeModel(loaded, self._service)(request, headers)
+        return await _answer(self._service, loaded, request), {}
 
     def decode(
         self, body: Any, headers: Any, protocol_version: str = "", model_name: str | None = None

@@ -1,8 +1,7 @@
 """A bundle that answers requests of the Open Inference Protocol."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +13,17 @@ from skmode_deploy.serving.tensors import DTYPES, Answer, Array, Request, Tensor
 
 PLATFORM = "onnxruntime_onnx"
 DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
-NUMBERS = frozenset(DTYPES) - {"BYTES"}
-INTEGERS = frozenset(
-    name for name, dtype in DTYPES.items() if dtype.kind in "iub" and name != "UINT64"
-)
+_NUMBERS = frozenset(DTYPES) - {"BYTES"}
+_ALLOWED = {
+    "float32": _NUMBERS,
+    "float64": _NUMBERS,
+    "int64": frozenset(name for name in _NUMBERS if DTYPES[name].kind in "iub") - {"UINT64"},
+    "string": frozenset({"BYTES"}),
+}
 MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """An answer, and what the model said in full, for the metrics.
 
     Attributes
@@ -155,12 +156,10 @@ class ServedModel:
             raise RequestError(str(error)) from None
         values = self._values(prediction)
         wanted = request.outputs
-        names = values.keys() if wanted is None else wanted.keys()
-        outputs = [Tensor(name, self._datatypes[name], values[name]) for name in names]
         if wanted is None:
-            binary = frozenset(names) if request.binary else frozenset()
-        else:
-            binary = frozenset(name for name, as_bytes in wanted.items() if as_bytes)
+            wanted = dict.fromkeys(values, request.binary)
+        outputs = [Tensor(name, self._datatypes[name], values[name]) for name in wanted]
+        binary = frozenset([name for name in wanted if wanted[name]])
         answer = Answer(self.name, str(self.version), outputs, binary, request.id)
         return Answered(answer, prediction, rows)
 
@@ -191,7 +190,7 @@ class ServedModel:
 
     def _read_array(self, tensors: Mapping[str, Tensor]) -> Array:
         name = self.manifest.columns[0].input
-        if tensors.keys() != {name} and tensors.keys() == self._array_names.keys():
+        if name not in tensors and tensors.keys() == self._array_names.keys():
             return self._stack(tensors)
         self._check_names(tensors, [name])
         values = tensors[name].values
@@ -222,6 +221,8 @@ class ServedModel:
         return np.column_stack(columns)
 
     def _check_names(self, tensors: Mapping[str, Tensor], expected: list[str]) -> None:
+        if len(tensors) == 1 and expected == [*tensors]:
+            return
         missing = [name for name in expected if name not in tensors]
         if missing:
             raise RequestError(
@@ -258,13 +259,9 @@ def _read_column(tensor: Tensor, column: Column) -> Array:
 
 
 def _check_datatype(tensor: Tensor, column: Column) -> None:
-    if column.dtype == "string":
-        allowed, words = {"BYTES"}, "BYTES"
-    elif column.dtype == "int64":
-        allowed, words = set(INTEGERS), "INT64 or another type of whole numbers"
-    else:
-        allowed, words = set(NUMBERS), f"{DATATYPES[column.dtype]} or another type of numbers"
-    if tensor.datatype not in allowed:
+    if tensor.datatype not in _ALLOWED[column.dtype]:
+        others = {"string": "", "int64": " or another type of whole numbers"}
+        words = DATATYPES[column.dtype] + others.get(column.dtype, " or another type of numbers")
         raise RequestError(
             f"Input {tensor.name!r} must be of {words}, got {tensor.datatype}: see the metadata of "
             "the model."

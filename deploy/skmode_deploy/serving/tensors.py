@@ -7,7 +7,6 @@ what is really there before an array of it is made.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -67,8 +66,7 @@ class Tensor(NamedTuple):
     values: Array
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What a client asks.
 
     Attributes
@@ -89,8 +87,7 @@ class Request:
     binary: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a model answers.
 
     Attributes
@@ -176,7 +173,7 @@ def read_request(body: bytes, json_length: int | None, max_depth: int = 16) -> R
             'The body must have a list "inputs" of at least one tensor, got '
             f"{shorten(inputs)}: add the inputs of the model."
         )
-    parameters = _parameters(document, "The body")
+    parameters = _parameters(document, "The body", "")
     rest = memoryview(body)[len(body) if json_length is None else json_length :]
     tensors, end = [], 0
     for item in inputs:
@@ -414,14 +411,14 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _parameters(item: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _parameters(item: Mapping[str, Any], what: str, name: str) -> dict[str, Any]:
     parameters = item.get("parameters")
     if parameters is None:
         return {}
     if type(parameters) is not dict:
         raise RequestError(
-            f'{what} must have an object as its "parameters", got {shorten(parameters)}: send '
-            "names and values, or leave them out."
+            f'{what}{name and " " + shorten(name)} must have an object as its "parameters", got '
+            f"{shorten(parameters)}: send names and values, or leave them out."
         )
     return parameters
 
@@ -434,7 +431,7 @@ def _read_tensor(item: Any, rest: memoryview, start: int) -> tuple[Tensor, int]:
         )
     name = _text(item.get("name"), "The name of an input")
     datatype, shape = item.get("datatype"), item.get("shape")
-    parameters = _parameters(item, f"Input {shorten(name)}")
+    parameters = _parameters(item, "Input", name)
     if "binary_data_size" not in parameters:
         return from_list(name, datatype, shape, item.get("data")), start  # type: ignore[arg-type]
     size = parameters["binary_data_size"]
@@ -465,7 +462,7 @@ def _read_outputs(items: Any, parameters: Mapping[str, Any]) -> dict[str, bool] 
     outputs = {}
     for item in items:
         name = _text(item.get("name"), "The name of an output")
-        wanted = _parameters(item, f"Output {shorten(name)}").get("binary_data", binary)
+        wanted = _parameters(item, "Output", name).get("binary_data", binary)
         outputs[name] = wanted is True
     return outputs
 
@@ -482,7 +479,8 @@ def _check_header(name: str, datatype: Any, shape: Any) -> tuple[Any, int]:
     if (
         not plain
         or not 1 <= len(shape) <= MOST_DIMENSIONS
-        or any(type(size) is not int or not 0 <= size < MOST_SIZE for size in shape)
+        or set(map(type, shape)) != {int}
+        or not 0 <= min(shape) <= max(shape) < MOST_SIZE
     ):
         raise RequestError(
             f"Input {shorten(name)} must have a shape of one or two whole numbers from 0 to "

@@ -45,6 +45,10 @@ def ask(server, question, client=httpx):
     return int(document["model_version"]), probabilities
 
 
+def versions(server):
+    return httpx.get(f"{server.url}/v2/models/credit", timeout=30).json()["versions"]
+
+
 class Asking:
     """Ask without a pause, and compare each answer with the truth of its version."""
 
@@ -134,6 +138,8 @@ def watching(long_running, models, question):
     current = folder / "credit" / "current"  # else one that is gone from disk goes on serving
     current.write_text("2")
     server.wait_for(lambda: ask(server, question)[0] == 2, 20)
+    # A version of another test, back with the same manifest, would be served from memory.
+    server.wait_for(lambda: versions(server) == ["1", "2"], 20)
     current.unlink()
     return server
 
