@@ -398,6 +398,20 @@ def test_a_given_axes_is_drawn_on(wine, wine_mixture, moons):
         assert display.figure_ is figure
 
 
+def test_names_of_columns_are_drawn_as_they_are(moons):
+    X = moons[1]
+    names = ["a $price^$", r"$\frac$"]  # the second is no formula that can be drawn
+    table = pd.DataFrame(X, columns=names)
+    y = np.arange(len(X)) % 2
+    mixture = MoDEClassifier(n_experts=2, **QUICK).fit(table, y)
+    attention = ExpertAttentionDisplay.from_estimator(mixture, table, y, random_state=0)
+    routes = RoutingMapDisplay.from_estimator(mixture, table, grid_resolution=9)
+    assert {tick.get_text() for tick in attention.ax_.get_yticklabels()} == set(names)
+    assert routes.ax_.get_xlabel() == names[0]
+    assert render(attention)
+    assert render(routes)
+
+
 def test_colours_differ_in_lightness_or_marker():
     """Whoever sees no colour tells two experts apart by the marker, for up to 88 experts."""
     looks = [tuple(_style.style(i).values()) for i in range(88)]

@@ -144,7 +144,8 @@ class ExpertAttentionDisplay:
             )
         ax.axvline(values.shape[1] - 1.5, color="black", linewidth=1)  # the gate stands apart
         ax.set_xticks(range(values.shape[1]), [str(name) for name in table.columns])
-        ax.set_yticks(range(values.shape[0]), [str(name) for name in table.index])
+        names = [str(name) for name in table.index]
+        ax.set_yticks(range(values.shape[0]), names, parse_math=False)
         ax.set_xlabel("expert, alone on its own rows; gate, on all")
         ax.set_ylabel("feature")
         ax.tick_params(length=0)
