@@ -53,17 +53,6 @@ class Admission:
         self._running = running
         self._waiting = waiting
 
-    def turn(self) -> "Admission":
-        """Wait for one's turn, and take it: ``async with admission.turn(): ...``.
-
-        Returns
-        -------
-        Admission
-            What waits when it is entered, and raises `RequestError` with status 503 if the queue
-            is full.
-        """
-        return self
-
     def has_room(self) -> bool:
         """Say whether nobody has to wait.
 
@@ -85,15 +74,19 @@ class Admission:
         if self.count_requests() > self._max_requests:
             self._refuse()
 
-    async def __aenter__(self) -> None:
+    async def enter(self) -> None:
+        """Wait for one's turn, and take it; :meth:`leave` ends it.
+
+        Raises
+        ------
+        RequestError
+            With status 503 if the queue is full.
+        """
         if self._free.locked():
             await self._wait()
         else:
             await self._free.acquire()
         self.n_running += 1
-
-    async def __aexit__(self, *error: object) -> None:
-        self.leave()
 
     def leave(self) -> None:
         """End one's turn."""

@@ -103,6 +103,10 @@ def _serve(args: argparse.Namespace) -> None:
     # grpc's own lines in the log are no JSON, and any client can bring them about. It looks when
     # it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # So does prometheus_client, which would count in files of another program's folder. Several
+    # processes are given one of their own later.
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ.pop(name, None)
     try:
         from skmode_deploy.serving.server import StartError, serve
     except ImportError as error:

@@ -7,13 +7,8 @@ never reads its answer.
 
 import asyncio
 from collections import OrderedDict
+from ssl import SSLContext
 from typing import Any
-
-import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from skmode_deploy.serving.front import ARRIVED, COMPLETE
-from skmode_deploy.serving.service import now
 
 SWEEP_SECONDS = 0.5
 KEY = "connections"  # in the state of the application
@@ -34,6 +29,15 @@ class Connections:
         Seconds within which a header must arrive.
     request_timeout : float
         Seconds within which a request must be read and its answer be taken.
+    tls : SSLContext or None, default=None
+        What connections are encrypted with. None where they are not.
+
+    Attributes
+    ----------
+    max_header_bytes : int
+        Largest header.
+    tls : SSLContext or None
+        What connections are encrypted with.
     """
 
     def __init__(
@@ -43,10 +47,13 @@ class Connections:
         idle_timeout: float,
         header_timeout: float,
         request_timeout: float,
+        tls: SSLContext | None = None,
     ) -> None:
         self._most = most
         self.max_header_bytes = max_header_bytes
+        self.tls = tls
         self._timeouts = {
+            "handshake": header_timeout,
             "idle": idle_timeout,
             "header": header_timeout,
             "body": request_timeout,
@@ -81,7 +88,7 @@ class Connections:
         """
         if len(self) < self._most:
             return True
-        for state in ("idle", "header"):
+        for state in ("handshake", "idle", "header"):
             if self._states[state]:
                 oldest = next(iter(self._states[state]))
                 self.forget(oldest)
@@ -96,7 +103,7 @@ class Connections:
         ----------
         connection : GuardedProtocol
             The connection.
-        state : {"idle", "header", "body", "request"}
+        state : {"handshake", "idle", "header", "body", "request"}
             What it does.
         time : float
             Time of the event loop.
@@ -132,116 +139,3 @@ class Connections:
                 for connection in late:
                     self.forget(connection)
                     connection.transport.abort()
-
-
-class GuardedProtocol(HttpToolsProtocol):
-    """A connection that says what it does."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin.
-
-        Parameters
-        ----------
-        transport : Transport
-            The connection.
-        """
-        super().connection_made(transport)
-        self._head_bytes = 0  # received without a header, a part of a body or an end in between
-        self._guard: Connections = self.app_state[KEY]
-        if self._guard.admit():
-            self._guard.enter(self, "idle", self.loop.time())
-            return
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n"
-            b"content-length: 0\r\n\r\n"
-        )
-        transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End.
-
-        Parameters
-        ----------
-        exc : Exception or None
-            Why.
-        """
-        self._guard.forget(self)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Read.
-
-        Parameters
-        ----------
-        data : bytes
-            What arrived.
-        """
-        if not self._head_bytes and (self.cycle is None or self.cycle.response_complete):
-            self._guard.enter(self, "header", self.loop.time())
-        self._head_bytes += len(data)
-        super().data_received(data)
-        if self._head_bytes > self._guard.max_header_bytes and not self.transport.is_closing():
-            self._refuse(
-                "431 Request Header Fields Too Large",
-                f"The header must have at most {self._guard.max_header_bytes} bytes, got more: "
-                "leave out what is not needed.",
-            )
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, as everything else is refused.
-
-        Parameters
-        ----------
-        msg : str
-            uvicorn's words for it.
-        """
-        reason = "The request must be HTTP/1.1, got other bytes: use a client of that protocol."
-        self._refuse("400 Bad Request", reason)
-
-    def _refuse(self, status: str, reason: str) -> None:
-        body = orjson.dumps({"error": reason})
-        head = (
-            f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """Begin a request."""
-        self._head_bytes = 0
-        self._guard.enter(self, "body", self.loop.time())
-        self.scope["state"][ARRIVED] = now()
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of a body.
-
-        Parameters
-        ----------
-        body : bytes
-            The part.
-        """
-        self._head_bytes = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """End the reading of a request."""
-        self._head_bytes = 0
-        self.scope["state"][COMPLETE] = True
-        # Only these wait for a model: whoever reads the metrics is not in its own count.
-        if not self.cycle.response_complete and self.scope["method"] == "POST":
-            self._guard.enter(self, "request", self.loop.time())
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """End a request."""
-        # Of the next one there may be a part already.
-        self._guard.enter(self, "header" if self._head_bytes else "idle", self.loop.time())
-        super().on_response_complete()
-        if self.pipeline or not self.cycle.response_complete:
-            self._guard.enter(self, "request", self.loop.time())
-        if self.pipeline:
-            # uvicorn reads on after each answer. A client that sends requests faster than they are
-            # answered would fill the memory.
-            self.flow.pause_reading()

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import random
 import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -19,6 +18,7 @@ import orjson
 
 from skmode_deploy.serving.errors import RequestError
 from skmode_deploy.serving.model import ServedModel
+from skmode_deploy.serving.request_ids import HEADER, choose_request_id
 from skmode_deploy.serving.service import Service, now
 from skmode_deploy.serving.tokens import Tokens
 
@@ -30,8 +30,8 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 JSON_LENGTH = b"inference-header-content-length"
-REQUEST_ID = b"x-request-id"
-_PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+REQUEST_ID = HEADER.encode()
+CLOSE = (b"connection", b"close")
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 # In the state of a request: when its header was complete, and whether its body is.
@@ -111,7 +111,8 @@ class Front:
         # When its header was complete: what waits behind others has not come to this line yet.
         start = scope.get("state", {}).get(ARRIVED) or now()
         headers = dict(scope["headers"])
-        answer = _Answer(send, _request_id(headers))
+        given = headers.get(REQUEST_ID, b"").decode("latin-1")
+        answer = _Answer(send, choose_request_id(given), self._service)
         target = _target(scope["path"])
         try:
             await self._answer(scope, headers, target, receive, answer, start)
@@ -227,6 +228,11 @@ class Front:
                 "The body must not be compressed, got another Content-Encoding: send it as it is.",
                 415,
             )
+        if headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            raise RequestError(
+                "The Transfer-Encoding must be chunked, got another one: send the body as it is.",
+                415,
+            )
         most = self._settings.max_body_bytes
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and (len(declared) > 18 or int(declared) > most):
@@ -280,10 +286,14 @@ class Front:
 
 
 class _Answer:
-    """Send an answer on, with the id of its request, and remember its status."""
+    """Send an answer on, with the id of its request, and remember its status.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    Where the server is about to stop it says so, and clients ask on a new connection, elsewhere.
+    """
+
+    def __init__(self, send: Send, request_id: str, service: Service) -> None:
         self._send = send
+        self._service = service
         self.request_id = request_id
         self.status = 0
         self.has_body = True  # which may not have been read
@@ -293,6 +303,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), (REQUEST_ID, self.request_id.encode())]
+            if self._service.stopping:
+                headers.append(CLOSE)
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -305,6 +317,8 @@ class _Answer:
         else:
             headers.append((b"content-type", b"application/octet-stream"))
             headers.append((JSON_LENGTH, b"%d" % json_length))
+        if self._service.stopping:
+            headers.append(CLOSE)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -319,16 +333,9 @@ class _Answer:
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         if self.has_body:
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         await self({"type": "http.response.start", "status": error.status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
-
-
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(REQUEST_ID, b"")
-    if given and _PLAIN_ID.fullmatch(given):
-        return given.decode()
-    return f"{random.getrandbits(128):032x}"
 
 
 def _has_body(method: str, headers: dict[bytes, bytes]) -> bool:

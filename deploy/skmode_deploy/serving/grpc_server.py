@@ -3,8 +3,6 @@
 import asyncio
 import contextvars
 import logging
-import re
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from skmode_deploy.serving.errors import RequestError
 from skmode_deploy.serving.front import log_defect
 from skmode_deploy.serving.kserve_engine import Management, Plane
 from skmode_deploy.serving.model import Answered
+from skmode_deploy.serving.request_ids import HEADER, choose_request_id
 from skmode_deploy.serving.service import Service, now
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.tensors import (
@@ -24,6 +23,7 @@ from skmode_deploy.serving.tensors import (
     Tensor,
     from_bytes,
     from_list,
+    read_id,
     shorten,
     to_bytes,
 )
@@ -49,7 +49,6 @@ MOST_PARTS = 100_000
 _INFER = "ModelInfer"
 _OPEN = ("ServerLive", "ServerReady")
 _MANAGEMENT = ("RepositoryModelLoad", "RepositoryModelUnload")
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CONTENTS = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -221,9 +220,8 @@ class Guard(aio.ServerInterceptor):
         start = now()
         asked = ["", ""]
         _asked.set(asked)
-        given = metadata.get("x-request-id", "")
-        request_id = given if _PLAIN_ID.fullmatch(str(given)) else uuid.uuid4().hex
-        context.set_trailing_metadata((("x-request-id", request_id),))
+        request_id = choose_request_id(str(metadata.get(HEADER, "")))
+        context.set_trailing_metadata(((HEADER, request_id),))
         code, refusal = grpc.StatusCode.OK, ""
         answer = None
         try:
@@ -361,7 +359,7 @@ def read_message(request: Any) -> Request:
         _read_tensor(tensor, raw[i] if raw else None) for i, tensor in enumerate(request.inputs)
     ]
     outputs = {output.name: bool(raw) for output in request.outputs} or None
-    return Request(tensors, outputs, request.id, bool(raw))
+    return Request(tensors, outputs, read_id(request.id), bool(raw))
 
 
 def write_message(answered: Answered) -> Any:

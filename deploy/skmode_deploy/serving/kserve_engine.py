@@ -1,9 +1,9 @@
 """KServe's implementation of the Open Inference Protocol around our models.
 
 Used of it are the routes and documents of REST (`register_v2_endpoints`), and what stands between
-them and a model: `DataPlane`, `ModelRepository`, `ModelRepositoryExtension` and `InferenceModel`,
-each through its public methods. Reading and writing of tensors is ours: KServe's own answers 500
-where a client sends what is no tensor.
+them and a model: `DataPlane`, `ModelRepository` and `ModelRepositoryExtension`, each through its
+public methods. Reading and writing of tensors is ours: KServe's own answers 500 where a client
+sends what is no tensor.
 """
 
 import asyncio
@@ -31,7 +31,6 @@ from skmode_deploy.serving.tensors import read_request, write_answer
 _arguments, sys.argv = sys.argv, sys.argv[:1]  # which KServe parses when it is imported
 try:
     from kserve.errors import ModelNotFound, ModelNotReady, ServerNotReady
-    from kserve.model import InferenceModel
     from kserve.model_repository import ModelRepository
     from kserve.protocol.dataplane import DataPlane
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
@@ -69,47 +68,6 @@ class Body:
         self.start: float | None = None
 
 
-class KServeModel(InferenceModel):
-    """A loaded model as KServe calls it.
-
-    Parameters
-    ----------
-    loaded : Loaded
-        The model.
-    service : Service
-        What answers.
-    """
-
-    def __init__(self, loaded: Loaded, service: Service) -> None:
-        super().__init__(loaded.served.name)
-        self.ready = True
-        self.loaded = loaded
-        self._service = service
-
-    async def __call__(
-        self, body: Any, headers: dict[str, str] | None = None, verb: Any = None
-    ) -> tuple[tuple[bytes, int | None], dict[str, str]]:
-        """Answer a request.
-
-        Parameters
-        ----------
-        body : Body
-            What the client sent.
-        headers : dict, default=None
-            Header of the request.
-        verb : InferenceVerb, default=None
-            Whether to predict.
-
-        Returns
-        -------
-        answer : tuple of bytes and int or None
-            Body of the answer, and the length of its JSON.
-        headers : dict
-            Header of the answer.
-        """
-        return await _answer(self._service, self.loaded, body), {}
-
-
 async def _answer(service: Service, loaded: Loaded, body: Body) -> tuple[bytes, int | None]:
     return await service.infer(
         loaded,
@@ -137,35 +95,15 @@ class Registry(ModelRepository):
         super().__init__()
         self._service = service
 
-    def get_model(self, name: str) -> KServeModel:
-        """Find a model.
-
-        Parameters
-        ----------
-        name : str
-            Its name, possibly with its version.
-
-        Returns
-        -------
-        KServeModel
-            The model.
-
-        Raises
-        ------
-        RequestError
-            With status 404 if there is none.
-        """
-        return KServeModel(self._service.get(name), self._service)
-
-    def get_models(self) -> dict[str, KServeModel]:
+    def get_models(self) -> dict[str, None]:
         """List the models.
 
         Returns
         -------
-        dict of KServeModel
-            Models by name.
+        dict of None
+            Models by name; of more than the names KServe's routes make no use.
         """
-        return {name: self.get_model(name) for name in self._service.repository.names()}
+        return dict.fromkeys(self._service.repository.names())
 
 
 class Management(ModelRepositoryExtension):
@@ -409,7 +347,7 @@ def make_engine(
     async def live(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
-    async def metrics(request: Request) -> Response:
+    def metrics(request: Request) -> Response:  # in a thread, for it may have to wait
         service.flush()
         return write_metrics(registry, request.headers.get("accept", ""))
 

@@ -1,6 +1,11 @@
 """The files in which several processes count, so that one of them can say the sum of all."""
 
+import contextlib
+import fcntl
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram, multiprocess
@@ -8,6 +13,39 @@ from prometheus_client import Counter, Gauge, Histogram, multiprocess
 from skmode_deploy.serving.metrics import _DESCRIPTIONS
 
 FILE_BYTES = 2**20  # as many as prometheus_client begins with
+PREFIX = "skmode-metrics-"
+LOCK = "lock"
+
+
+@contextlib.contextmanager
+def make_folder() -> Iterator[str]:
+    """Make a folder for the files of a server, and remove those of servers that were killed.
+
+    Yields
+    ------
+    str
+        The folder, which goes at the end.
+    """
+    _remove_left()
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        new = Path(folder, "new")
+        with open(new, "wb") as file:
+            # Where there are no locks the folder stays if we are killed, as there is none to find.
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+                new.rename(Path(folder, LOCK))  # only now, so that it is never found unlocked
+            yield folder
+
+
+def _remove_left() -> None:
+    """Remove folders whose server is gone: the system frees a lock with the process that has it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # it goes just now, or its server runs
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            with open(folder / LOCK, "rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def reserve(folder: str | os.PathLike[str], process: int) -> None:

@@ -204,13 +204,30 @@ class Metrics:
         *labels : str
             Name of the model, and possibly its version.
         """
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _in_files():
             return
         self.flush()
         for key in list(self._children):
             if key[1 : 1 + len(labels)] == labels and _DESCRIPTIONS[key[0]][2][:1] == _MODEL:
-                del self._children[key]
-                self._metrics[key[0]].remove(*key[1:])
+                self.drop(*key)
+
+    def drop(self, name: str, *labels: str) -> None:
+        """Drop one series.
+
+        Several processes share files, from which nothing can be taken: there it is 0.
+
+        Parameters
+        ----------
+        name : str
+            Name of a gauge, or of any metric where there is one process.
+        *labels : str
+            Values of its labels.
+        """
+        if _in_files():
+            self.get(name, *labels).set(0)
+            return
+        self._children.pop((name, *labels), None)
+        self._metrics[name].remove(*labels)
 
     def current(self, model: str, version: int) -> None:
         """Say which version is served under the plain name.
@@ -260,10 +277,16 @@ class ModelMetrics:
         ]
         self._drift = RoutingDrift(manifest.expert_usage)
         self._since_drift = 0
+        # What is said of this bundle, and not true any more when it is gone.
+        self._gauges: set[tuple[str, ...]] = set()
         for i, share in enumerate(manifest.expert_usage):
-            get("skmode_expert_training_share", *labels, str(i)).set(share)
-        self._info = get("skmode_model_info", *labels, manifest.task, manifest.file_hash()[:12])
-        self._info.set(1)
+            self._say(share, "skmode_expert_training_share", str(i))
+        self._say(1, "skmode_model_info", manifest.task, manifest.file_hash()[:12])
+
+    def _say(self, value: float, name: str, *labels: str) -> None:
+        key = (name, *self._labels, *labels)
+        self._gauges.add(key)
+        self._metrics.get(*key).set(value)
 
     def _column(self, name: str, column: Column) -> Any:
         return self._metrics.get(name, *self._labels, column.name)
@@ -296,8 +319,7 @@ class ModelMetrics:
         if self._since_drift >= DRIFT_EVERY:
             self._since_drift = 0
             # Made only now: without enough rows there is no such series.
-            gauge = self._metrics.get("skmode_routing_drift", *self._labels)
-            gauge.set(self._drift.value())
+            self._say(self._drift.value(), "skmode_routing_drift")
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
         """Count rows that the whole mixture answered as well.
@@ -314,7 +336,8 @@ class ModelMetrics:
 
     def retired(self) -> None:
         """Say that the version is not loaded any more."""
-        self._info.set(0)
+        for gauge in list(self._gauges):
+            self._metrics.drop(*gauge)
 
     def _count_column(self, i: int, values: NDArray[Any]) -> None:
         known = self._known[i]
@@ -348,6 +371,11 @@ class ModelMetrics:
             for counter, count in zip(self._missing, missing.sum(axis=0).tolist(), strict=True):
                 if count:
                     counter.inc(count)
+
+
+def _in_files() -> bool:
+    """Whether several processes count together."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 def observe_many(histogram: Any, values: NDArray[Any]) -> None:

@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from skmode_deploy.serving.connections import KEY, Connections, GuardedProtocol
+from skmode_deploy.serving.connections import KEY, Connections
+from skmode_deploy.serving.protocol import GuardedProtocol
 from skmode_deploy.serving.settings import Settings
+from skmode_deploy.serving.tls import make_context
 
 MOST_CONNECTIONS = 100
 TIMEOUT = 10.0  # seconds
@@ -86,8 +88,6 @@ def serve_metrics(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=1,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="metrics", daemon=True)
@@ -102,7 +102,12 @@ def serve_metrics(
 @contextlib.asynccontextmanager
 async def _lifespan(settings: Settings) -> AsyncIterator[dict[str, Any]]:
     connections = Connections(
-        MOST_CONNECTIONS, settings.max_header_bytes, settings.idle_timeout, TIMEOUT, TIMEOUT
+        MOST_CONNECTIONS,
+        settings.max_header_bytes,
+        settings.idle_timeout,
+        TIMEOUT,
+        TIMEOUT,
+        make_context(settings),
     )
     task = asyncio.create_task(connections.sweep())
     yield {KEY: connections}

@@ -9,8 +9,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -26,16 +24,18 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from skmode_deploy.serving import metric_files
-from skmode_deploy.serving.connections import KEY, Connections, GuardedProtocol
+from skmode_deploy.serving.connections import KEY, Connections
 from skmode_deploy.serving.front import Application, Front
 from skmode_deploy.serving.grpc_server import make_grpc_server
 from skmode_deploy.serving.kserve_engine import Plane, make_engine
 from skmode_deploy.serving.logs import configure_logs
 from skmode_deploy.serving.metrics import Metrics
 from skmode_deploy.serving.metrics_server import serve_metrics
+from skmode_deploy.serving.protocol import GuardedProtocol
 from skmode_deploy.serving.repository import Repository
 from skmode_deploy.serving.service import Service
 from skmode_deploy.serving.settings import Settings
+from skmode_deploy.serving.tls import make_context
 from skmode_deploy.serving.tokens import Tokens
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
@@ -114,7 +114,7 @@ def serve(settings: Settings) -> None:
         _listen(settings.host, settings.grpc_port).close()
     with contextlib.closing(listener), contextlib.ExitStack() as stack:
         if settings.workers > 1:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="skmode-metrics-"))
+            folder = stack.enter_context(metric_files.make_folder())
             metric_files.reserve(folder, os.getpid())  # rather now than in every worker
             os.environ[MULTIPROCESS] = folder
             registry = _registry(None)
@@ -155,20 +155,9 @@ def _check_files(settings: Settings) -> None:
         Repository(settings.path, lambda name, version, folder: None, name=settings.name)
         if settings.token_file is not None:
             Tokens(settings.token_file)
+        make_context(settings)
     except (OSError, ValueError) as error:
         raise StartError(str(error)) from None
-    if settings.tls_cert is None:
-        return
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            settings.tls_cert, settings.tls_key, lambda: ""
-        )
-    except ssl.SSLError as error:
-        raise StartError(
-            "tls_cert must be a certificate chain and tls_key its private key, both PEM and "
-            f"without a password, got {settings.tls_cert!r} and {settings.tls_key!r}, and to load "
-            f"them gave {error}: pass a pair that belongs together."
-        ) from None
 
 
 def make_app(settings: Settings) -> Application:
@@ -233,8 +222,6 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=int(settings.idle_timeout) + 1,  # ours is sooner
         timeout_graceful_shutdown=int(2 * settings.deadline) + 5,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
     )
 
 
@@ -312,6 +299,7 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         settings.idle_timeout,
         settings.deadline,
         3 * settings.deadline,  # to arrive, to be answered, to be taken
+        make_context(settings),
     )
     service.admission.count_requests = connections.n_requests
     tasks = [asyncio.create_task(connections.sweep()), asyncio.create_task(_flush(service))]
@@ -339,7 +327,7 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         task.cancel()
     if grpc_server is not None:
         await grpc_server.stop(settings.deadline)
-    service.close()
+    await asyncio.to_thread(service.close)
     LOGGER.info("stopped")
 
 

@@ -217,14 +217,21 @@ class Service:
 
     async def _take_turn(self, n_bytes: int, work: Callable[[], T]) -> T:
         """Wait for a turn, which a thread keeps to its end, whoever gives up waiting for it."""
+        await self.admission.enter()
         if n_bytes <= INLINE_BYTES:
-            async with self.admission.turn():
+            try:
                 return work()
-        await self.admission.turn().__aenter__()
+            finally:
+                self.admission.leave()
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._threads, work)
         future.add_done_callback(lambda _: self.admission.leave())
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        finally:
+            # Its error refers to this frame, and to all that was read: in a cycle it would stay
+            # in memory until Python looks for such, which for a few large lists is hardly ever.
+            del future
 
     def flush(self) -> None:
         """Bring the metrics up to date."""
@@ -232,9 +239,10 @@ class Service:
         self.metrics.flush()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and count what they did."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._shadows.shutdown(wait=False, cancel_futures=True)
+        self._shadows.shutdown(wait=True, cancel_futures=True)
+        self.flush()
 
     def _read(
         self, loaded: Loaded, n_bytes: int, read: Callable[[], Request], end: float

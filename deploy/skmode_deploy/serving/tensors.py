@@ -187,9 +187,30 @@ def read_request(body: bytes, json_length: int | None, max_depth: int = 16) -> R
     return Request(
         inputs=tensors,
         outputs=_read_outputs(document.get("outputs"), parameters),
-        id=_text(document.get("id", ""), 'The "id" of a request'),
+        id=read_id(document.get("id")),
         binary=parameters.get("binary_data_output") is True,
     )
+
+
+def read_id(value: Any) -> str:
+    """Read what a client calls its request.
+
+    Parameters
+    ----------
+    value : object
+        What it sent. None is no id.
+
+    Returns
+    -------
+    str
+        The id. Empty if there is none.
+
+    Raises
+    ------
+    RequestError
+        If it is no string, or a long one.
+    """
+    return "" if value is None else _text(value, 'The "id" of a request')
 
 
 def write_answer(answer: Answer) -> tuple[bytes, int | None]:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 
@@ -22,7 +23,7 @@ def cluster(load_example, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))  # where Ray writes to
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    ray.init(
+    start(
         num_cpus=3,
         object_store_memory=300 * 2**20,
         include_dashboard=False,
@@ -31,6 +32,15 @@ def cluster(load_example, monkeypatch, tmp_path):
     )
     yield
     ray.shutdown()
+
+
+def start(**options):
+    """Start Ray, which waits half a minute for its own servers: on busy processors too short."""
+    for _ in range(2):
+        with contextlib.suppress(RuntimeError):
+            return ray.init(**options)
+        ray.shutdown()
+    return ray.init(**options)
 
 
 def actors():

@@ -1,6 +1,7 @@
 """Who is let in, and who waits."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -20,8 +21,17 @@ def make_admission(concurrency=2, queue=1, pending=1000):
     return Admission(concurrency, queue, pending, Gauge(), Gauge())
 
 
+@contextlib.asynccontextmanager
+async def turn(admission):
+    await admission.enter()
+    try:
+        yield
+    finally:
+        admission.leave()
+
+
 async def hold(admission, event, entered):
-    async with admission.turn():
+    async with turn(admission):
         entered.append(len(entered))
         await event.wait()
 
@@ -38,13 +48,12 @@ def test_so_many_run_one_waits_and_the_next_is_refused():
         await settle()
         assert len(entered) == 2
         with pytest.raises(RequestError, match="At most 1 requests may wait") as error:
-            async with admission.turn():
-                pass
+            await admission.enter()
         assert (error.value.status, error.value.retry_after) == (503, 1)
         event.set()
         await asyncio.gather(*tasks)
         assert len(entered) == 3
-        async with admission.turn():  # there is room again
+        async with turn(admission):  # there is room again
             assert admission.n_running == 1
         assert admission.n_running == 0
 
@@ -58,8 +67,8 @@ def test_who_gives_up_waiting_leaves_its_place():
         await settle()
         for _ in range(5):
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01), admission.turn():
-                    pass
+                async with asyncio.timeout(0.01):
+                    await admission.enter()
         waiting = asyncio.create_task(hold(admission, event, entered))
         await settle()
         event.set()
@@ -74,7 +83,7 @@ def test_an_error_inside_frees_the_turn():
         admission = make_admission(1, 0)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                async with admission.turn():
+                async with turn(admission):
                     raise ZeroDivisionError
 
     asyncio.run(scenario())

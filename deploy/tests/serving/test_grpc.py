@@ -153,6 +153,7 @@ def test_metadata_and_health(stub, credit_rows):
         ({"version": "7"}, "NOT_FOUND", "The version of 'iris' must be one of '1', got '7'"),
         ({"outputs": ["variable"]}, "INVALID_ARGUMENT", "An output must be one of label"),
         ({"tensors": []}, "INVALID_ARGUMENT", "A request must have inputs, got none"),
+        ({"id": "a" * 1001}, "INVALID_ARGUMENT", "must be a string of at most 1000 characters"),
     ],
 )
 def test_a_bad_request_is_refused(stub, iris_body, change, code, message):
@@ -170,10 +171,13 @@ def test_raw_contents_must_fit_the_shape(stub, iris_body):
         stub.ModelInfer(request)
 
 
-def test_the_request_id_comes_back(stub, iris_body):
+@pytest.mark.parametrize(("given", "kept"), [("case-18", True), ("a b{}", False)])
+def test_the_request_id_comes_back(stub, iris_body, given, kept):
     request = make_request("iris", iris_body["inputs"])
-    _, call = stub.ModelInfer.with_call(request, metadata=(("x-request-id", "case-18"),))
-    assert ("x-request-id", "case-18") in [tuple(pair) for pair in call.trailing_metadata()]
+    _, call = stub.ModelInfer.with_call(request, metadata=(("x-request-id", given),))
+    (found,) = [value for key, value in call.trailing_metadata() if key == "x-request-id"]
+    assert (found == given) is kept
+    assert kept or len(found) == 32
 
 
 def test_the_streams_of_the_protocol_are_not_there(channel):

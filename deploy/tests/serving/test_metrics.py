@@ -276,6 +276,16 @@ def test_shadowing_a_share_counts_that_share(start_server, models, iris_body):
     assert 0 < rows.one("skmode_shadow_rows_total", **labels) < 225  # of 300
 
 
+def test_a_folder_of_another_program_is_left_alone(start_server, models, tmp_path):
+    """Who starts the server may count in files; one process does not."""
+    folder = str(tmp_path / "none")
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    server = start_server(
+        models / "iris" / "1", "--name", "iris", environment=dict.fromkeys(names, folder)
+    )
+    assert read(server).one("skmode_model_current_version", model="iris") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("own_port", [True, False])
 def test_two_processes_are_summed(start_server, models, trained, credit_rows, to_inputs, own_port):

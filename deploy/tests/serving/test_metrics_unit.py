@@ -1,5 +1,7 @@
 """Counting without a server."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -118,15 +120,32 @@ def test_drift_is_not_told_before_500_rows(metrics, model, predictor):
     assert value(metrics, "skmode_expert_training_share", **VERSION, expert="0") == 0.25
 
 
-def test_a_version_is_shown_until_it_is_retired(metrics, model, predictor):
-    labels = {
-        **VERSION,
-        "task": "classification",
-        "bundle": predictor.manifest.file_hash()[:12],
-    }
-    assert value(metrics, "skmode_model_info", **labels) == 1
+def info(metrics, manifest):
+    labels = {**VERSION, "task": "classification", "bundle": manifest.file_hash()[:12]}
+    return value(metrics, "skmode_model_info", **labels)
+
+
+def test_what_is_said_of_a_bundle_goes_with_it(metrics, model, predictor):
+    """One that takes its place in the same version has another share for each expert."""
+    many = table([1.0] * 1000, ["Bern"] * 1000, [1.0] * 1000)
+    answer(metrics, model, predictor, many)
+    assert info(metrics, predictor.manifest) == 1
+    assert value(metrics, "skmode_routing_drift", **VERSION) > 0.25
     model.retired()
-    assert value(metrics, "skmode_model_info", **labels) == 0
+    assert info(metrics, predictor.manifest) is None
+    assert value(metrics, "skmode_routing_drift", **VERSION) is None
+    manifest = dataclasses.replace(predictor.manifest, expert_usage=(1.0,))
+    ModelMetrics(metrics, "churn", "3", manifest)
+    assert value(metrics, "skmode_expert_training_share", **VERSION, expert="0") == 1
+    assert value(metrics, "skmode_expert_training_share", **VERSION, expert="1") is None
+    assert info(metrics, manifest) == 1
+    assert value(metrics, "skmode_rows_total", **VERSION) == 1000  # counters never go back
+
+
+def test_several_processes_cannot_forget(metrics, model, predictor, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "folder")
+    model.retired()
+    assert info(metrics, predictor.manifest) == 0
 
 
 def test_loads_and_the_current_version(metrics):

@@ -199,6 +199,15 @@ def test_a_request_with_bytes():
     assert request.outputs == {"label": True, "expert": False}
 
 
+def test_null_is_what_a_client_leaves_out():
+    plain = read_request(body(tensor()), None)
+    request = read_request(
+        body(tensor(parameters=None), id=None, parameters=None, outputs=None), None
+    )
+    assert request._replace(inputs=[]) == plain._replace(inputs=[])
+    assert request.id == ""
+
+
 @pytest.mark.parametrize("outputs", [None, []])
 def test_no_outputs_are_all(outputs):
     assert read_request(body(tensor(), outputs=outputs), None).outputs is None
@@ -223,6 +232,10 @@ def test_no_outputs_are_all(outputs):
         (body(tensor(parameters=[])), None, 'must have an object as its "parameters"'),
         (body(tensor(), parameters=1), None, 'The body must have an object as its "parameters"'),
         (body(tensor(), id=1), None, 'The "id" of a request must be a string'),
+        (body(tensor(), id=0), None, 'The "id" of a request must be a string'),
+        (body(tensor(), id=False), None, 'The "id" of a request must be a string'),
+        (body(tensor(), id=[]), None, 'The "id" of a request must be a string'),
+        (body(tensor(), id="a" * 1001), None, "must be a string of at most 1000 characters"),
         (body(tensor(), outputs={"name": "a"}), None, '"outputs" of a request must be a list'),
         (body(tensor(), outputs=["label"]), None, '"outputs" of a request must be a list'),
         (body(tensor(), outputs=[{}]), None, "The name of an output must be a string"),

@@ -119,6 +119,25 @@ def check_grpc(server):
 
 
 @pytest.mark.slow
+def test_what_a_process_counted_stays_when_it_ends(pair):
+    """Some of it is written half a second later, or when it ends."""
+    assert [answers(pair) for _ in range(40)] == [200] * 40
+    for pid in workers(pair):
+        os.kill(pid, signal.SIGTERM)
+    pair.wait_for(lambda: len(pair.logs("serving")) >= 4, 2 * SECONDS_TO_RECOVER)
+    text = httpx.get(f"{pair.url}/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    version = 'model="iris",version="1"'
+    for name in (
+        'skmode_requests_total{code="200",model="iris",protocol="rest",version="1"}',
+        f"skmode_rows_total{{{version}}}",
+        f"skmode_gate_confidence_count{{{version}}}",
+        'skmode_request_rows_count{model="iris"}',
+    ):
+        assert float(values[name]) == 40, name
+
+
+@pytest.mark.slow
 def test_all_killed(pair):
     """Connections wait in the queue of the port until others are there."""
     for pid in workers(pair):

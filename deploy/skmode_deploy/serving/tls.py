@@ -1,0 +1,37 @@
+"""The certificate."""
+
+import ssl
+
+from skmode_deploy.serving.settings import Settings
+
+
+def make_context(settings: Settings) -> ssl.SSLContext | None:
+    """Load the certificate.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where it lies.
+
+    Returns
+    -------
+    SSLContext or None
+        What connections are encrypted with. None where they are not.
+
+    Raises
+    ------
+    ValueError
+        If the files are no certificate and its key.
+    """
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: "")
+    except ssl.SSLError as error:
+        raise ValueError(
+            "tls_cert must be a certificate chain and tls_key its private key, both PEM and "
+            f"without a password, got {settings.tls_cert!r} and {settings.tls_key!r}, and to load "
+            f"them gave {error}: pass a pair that belongs together."
+        ) from None
+    return context
