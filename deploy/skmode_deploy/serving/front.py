@@ -34,8 +34,9 @@ REQUEST_ID = HEADER.encode()
 CLOSE = (b"connection", b"close")
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
-# In the state of a request: when its header was complete, and whether its body is.
-ARRIVED, COMPLETE = "arrived", "complete"
+# In the state of a request: when its header was complete, whether its body is, and whether the
+# header is known to keep its limit.
+ARRIVED, COMPLETE, SHORT = "arrived", "complete", "short"
 # Asked for without a token; not whether a model is ready, for that tells which there are.
 _OPEN = re.compile(r"/|/v2/health/(live|ready)")
 
@@ -181,15 +182,8 @@ class Front:
         return written
 
     def _check_head(self, scope: Any, headers: dict[bytes, bytes]) -> None:
-        # Each has a colon, a space and the end of its line as well.
-        size = sum([len(name) + len(value) + 4 for name, value in scope["headers"]])
-        if size > self._settings.max_header_bytes:
-            raise RequestError(
-                f"The header must have at most {self._settings.max_header_bytes} bytes, got "
-                f"{size}: leave out what is not needed.",
-                431,
-                limit="header",
-            )
+        if not scope.get("state", {}).get(SHORT):
+            self._check_header_bytes(scope["headers"])
         path = scope["path"]
         if not path.isprintable():
             raise RequestError("The path must have no control characters, got one: remove it.")
@@ -208,6 +202,17 @@ class Front:
                 "The repository may not be managed by requests: start the server with "
                 "--management, or change the folder of the models.",
                 403,
+            )
+
+    def _check_header_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
+        # Each has a colon, a space and the end of its line as well.
+        size = sum([len(name) + len(value) + 4 for name, value in headers])
+        if size > self._settings.max_header_bytes:
+            raise RequestError(
+                f"The header must have at most {self._settings.max_header_bytes} bytes, got "
+                f"{size}: leave out what is not needed.",
+                431,
+                limit="header",
             )
 
     def _check_token(self, tokens: Tokens, authorization: str) -> None:

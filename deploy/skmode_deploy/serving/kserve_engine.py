@@ -68,16 +68,6 @@ class Body:
         self.start: float | None = None
 
 
-async def _answer(service: Service, loaded: Loaded, body: Body) -> tuple[bytes, int | None]:
-    return await service.infer(
-        loaded,
-        len(body.data),
-        lambda: read_request(body.data, body.json_length, service.settings.max_json_depth),
-        _write,
-        body.start,
-    )
-
-
 def _write(answered: Answered) -> tuple[bytes, int | None]:
     return write_answer(answered.answer)
 
@@ -182,6 +172,7 @@ class Plane(DataPlane):
     def __init__(self, service: Service) -> None:
         super().__init__(Registry(service))
         self._service = service
+        self._max_depth = service.settings.max_json_depth
 
     def metadata(self) -> dict[str, Any]:
         """Describe the server.
@@ -272,7 +263,14 @@ class Plane(DataPlane):
             Header of the answer.
         """
         loaded = request.loaded or self._service.get(model_name)
-        return await _answer(self._service, loaded, request), {}
+        answer = await self._service.infer(
+            loaded,
+            len(request.data),
+            lambda: read_request(request.data, request.json_length, self._max_depth),
+            _write,
+            request.start,
+        )
+        return answer, {}
 
     def decode(
         self, body: Any, headers: Any, protocol_version: str = "", model_name: str | None = None

@@ -153,6 +153,8 @@ class ServedModel:
         try:
             prediction = self.predictor.predict_full(rows)
         except ValueError as error:
+            if self._array:  # which the predictor looks through, and once is enough
+                _check_finite(self.manifest.columns[0].input, self.manifest.columns[0], rows)
             raise RequestError(str(error)) from None
         values = self._values(prediction)
         wanted = request.outputs
@@ -205,7 +207,7 @@ class ServedModel:
                 f"[1, {width}]."
             )
         self._check_height(len(values))
-        return _check_finite(tensors[name], self.manifest.columns[0], values)
+        return _convert(self.manifest.columns[0], values)
 
     def _stack(self, tensors: Mapping[str, Tensor]) -> Array:
         """One tensor per column, as tables are sent, for a model of arrays."""
@@ -255,7 +257,7 @@ def _read_column(tensor: Tensor, column: Column) -> Array:
                 f"{list(values.shape)}: send one value for each row."
             )
         values = values[:, 0]
-    return values if column.dtype == "string" else _check_finite(tensor, column, values)
+    return values if column.dtype == "string" else _check_finite(tensor.name, column, values)
 
 
 def _check_datatype(tensor: Tensor, column: Column) -> None:
@@ -268,18 +270,22 @@ def _check_datatype(tensor: Tensor, column: Column) -> None:
         )
 
 
-def _check_finite(tensor: Tensor, column: Column, values: Array) -> Array:
-    """Numbers of the column's own type, none of them infinite."""
-    if values.dtype.kind == "O":
+def _convert(column: Column, values: Array) -> Array:
+    """Values of the column's own type; a number too large for it becomes infinite."""
+    if values.dtype.kind == "O" or values.dtype == column.dtype:
         return values
-    if values.dtype != column.dtype:
-        with np.errstate(over="ignore"):
-            values = values.astype(column.dtype)
+    with np.errstate(over="ignore"):
+        return values.astype(column.dtype)
+
+
+def _check_finite(name: str, column: Column, values: Array) -> Array:
+    """Numbers of the column's own type, none of them infinite."""
+    values = _convert(column, values)
     # A category is compared only, and an infinite one is one that training did not see.
     number = column.kind == "number" or column.dtype == "float32"
     if number and values.dtype.kind == "f" and np.count_nonzero(np.isinf(values)):
         raise RequestError(
-            f"Input {tensor.name!r} must hold numbers that are finite as {column.dtype}, or "
+            f"Input {name!r} must hold numbers that are finite as {column.dtype}, or "
             "missing (NaN, in JSON null), got an infinite or too large one: correct it, or send it "
             "as missing."
         )

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from skmode_deploy.serving.connections import KEY, Connections
-from skmode_deploy.serving.front import ARRIVED, COMPLETE
+from skmode_deploy.serving.front import ARRIVED, COMPLETE, SHORT
 from skmode_deploy.serving.service import now
 
 # Parts of a body: to read each costs as much, were it a byte or a hundred thousand.
@@ -102,6 +102,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._handshake = None
         super().connection_made(transport)
         self._head_bytes = 0  # received without a header, a part of a body or an end in between
+        self._most_head_bytes = 0  # that a header can have which ends in what arrived last
         self._n_parts = 0  # of a body
         self._upgrading = False  # whether the request that is read asks for another protocol
         self._refusal = b""  # what is to be said after the answers that are on their way
@@ -140,6 +141,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._head_bytes and (self.cycle is None or self.cycle.response_complete):
             self._guard.enter(self, "header", self.loop.time())
         self._head_bytes += len(data)
+        self._most_head_bytes = self._head_bytes
         self._unset_keepalive_if_required()
         self._read(data)
         n_bytes = max(self._head_bytes, self._trailer_bytes())
@@ -205,7 +207,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._upgrading = True
             return
         self._guard.enter(self, "body", self.loop.time())
-        self.scope["state"][ARRIVED] = now()
+        state = self.scope["state"]
+        state[ARRIVED] = now()
+        state[SHORT] = self._most_head_bytes <= self._guard.max_header_bytes
         super().on_headers_complete()
         # What follows a body in chunks is no header: no token, no length, no id.
         self.headers: list[tuple[bytes, bytes]] = []

@@ -26,6 +26,6 @@ def choose_request_id(given: str) -> str:
     >>> choose_request_id("case-17.a")
     'case-17.a'
     """
-    if _PLAIN.fullmatch(given):
+    if given and _PLAIN.fullmatch(given):
         return given
     return f"{random.getrandbits(128):032x}"
