@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from skmode.inspection import _measures, _outputs
@@ -20,6 +22,10 @@ Array = NDArray[Any]
 
 # Rows that are differentiated at once.
 BLOCK_ROWS = 1024
+
+# Attributions that miss more of an output say too little of it: of a probability or weight, or of
+# a standard deviation of the target.
+COMPLETE = 0.05
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -39,6 +45,12 @@ class ExpertAttention:
         What the importances are.
     unit : str
         Their unit, for experts.
+    completeness_error : float or None
+        Integrated gradients: by how much the attributions of a row miss what the expert's output
+        there is above that of the baseline, in `unit`; the largest of all rows. None for
+        permutation.
+    gate_completeness_error : float or None
+        The same for the gate, in its weight.
     """
 
     importances: pd.DataFrame
@@ -46,10 +58,15 @@ class ExpertAttention:
     n_samples: pd.Series
     method: str
     unit: str
+    completeness_error: float | None = None
+    gate_completeness_error: float | None = None
 
     def __repr__(self) -> str:
-        strongest = self.importances.dropna(axis=1, how="all").idxmax()
-        most = ", ".join(f"{who}: {feature}" for who, feature in strongest.items())
+        known = self.importances.dropna(axis=1, how="all")
+        most = ", ".join(
+            f"{who}: {importance.idxmax() if importance.max() > 0 else 'none'}"
+            for who, importance in known.items()
+        )
         return f"<ExpertAttention by {self.method}. Most important feature of {most}>"
 
     def shares(self) -> pd.DataFrame:
@@ -89,7 +106,9 @@ def expert_attention(
     probability of the class that the expert predicts, the value that it predicts, or the gate's
     weight of the expert that it chooses (for a sparse gate that in the softmax over all). The
     baseline has the medians of training in the number columns and an unknown category elsewhere.
-    Per row the attributions sum to the output less that of the baseline.
+    Per row the attributions sum to the output less that of the baseline, but for the error of a
+    finite number of steps, which is measured (`completeness_error`). It is largest where an output
+    turns steeply between baseline and row, or has kinks, as with ReLU.
 
     Parameters
     ----------
@@ -108,7 +127,8 @@ def expert_attention(
     n_repeats : int, default=5
         Shufflings of each feature; each is a forward pass.
     n_steps : int, default=32
-        Points on the line from the baseline, by Gauss and Legendre.
+        Points on the line from the baseline, by Gauss and Legendre. More of them lessen
+        `completeness_error`.
     random_state : int, RandomState instance or None, default=None
         Seed of the shuffling.
 
@@ -123,6 +143,12 @@ def expert_attention(
         If there is no mixture in `estimator`, or none of torch modules where one is needed.
     ValueError
         If the input is malformed.
+
+    Warns
+    -----
+    UserWarning
+        If integrated gradients miss more than 0.05 of a probability, of a gate's weight or of a
+        standard deviation of the target.
 
     See Also
     --------
@@ -150,9 +176,12 @@ def expert_attention(
             'method must be "permutation" or "integrated_gradients", got '
             f"{method!r}: choose one of these."
         )
-    if n_repeats < 1 or n_steps < 1:
+    if not all(
+        isinstance(count, int | np.integer) and count >= 1 for count in (n_repeats, n_steps)
+    ):
         raise ValueError(
-            f"n_repeats and n_steps must be at least 1, got {n_repeats} and {n_steps}: raise them."
+            "n_repeats and n_steps must be whole numbers of at least 1, got "
+            f"{n_repeats!r} and {n_steps!r}: change them."
         )
     mixture, rows = _outputs.unwrap(estimator, X)
     target = _outputs.check_target(mixture, y, sample_weight)
@@ -278,13 +307,39 @@ def _by_gradients(
             )
     if names is None or len(names) != n_features:
         names = [column.name for column in estimator.encoder_.columns_]
+    unit, scale = _unit_and_scale(estimator)
+    errors = float(attributions.experts_error.max()), float(attributions.gate_error.max())
+    _warn_of_errors(errors[0], errors[1], unit, scale, n_steps)
     return _attention(
         mean,
         deviation,
         names,
         np.bincount(domain, minlength=n_experts),
         "integrated_gradients",
-        "probability" if target.scale is None else "units of the target",
+        unit,
+        *errors,
+    )
+
+
+def _unit_and_scale(estimator: Any) -> tuple[str, float]:
+    """Unit of what is attributed, and how much of it is one standard deviation or all."""
+    if is_classifier(estimator):
+        return "probability", 1.0
+    if len(estimator.target_scale_) == 1:
+        return "units of the target", float(estimator.target_scale_[0])
+    return "standard deviations of the target", 1.0
+
+
+def _warn_of_errors(
+    of_experts: float, of_gate: float, unit: str, scale: float, n_steps: int
+) -> None:
+    if of_experts <= COMPLETE * scale and of_gate <= COMPLETE:
+        return
+    warnings.warn(
+        "The attributions of a row should sum to what its output is above the baseline's, but miss "
+        f"it by up to {of_experts:.2g} ({unit}) for an expert and by up to {of_gate:.2g} for the "
+        f"gate's weight, with n_steps={n_steps}: raise n_steps.",
+        stacklevel=4,
     )
 
 
@@ -300,11 +355,17 @@ class Attributions:
         To the gate's weight of that expert.
     route : ndarray of int64 of shape (n_samples,)
         That expert.
+    experts_error : ndarray of shape (n_samples,)
+        By how much the sum of `experts` misses that output less the baseline's.
+    gate_error : ndarray of shape (n_samples,)
+        By how much the sum of `gate` misses that weight less the baseline's.
     """
 
     experts: Array
     gate: Array
     route: Array
+    experts_error: Array
+    gate_error: Array
 
 
 def integrated_gradients(estimator: Any, X: Any, n_steps: int = 32) -> Attributions:
@@ -342,15 +403,30 @@ def integrated_gradients(estimator: Any, X: Any, n_steps: int = 32) -> Attributi
     column_of = _column_of_feature(estimator, module)
     n_columns = len(estimator.encoder_.columns_)
     parts: list[list[Array]] = [[], []]
+    errors: list[list[Array]] = [[], []]
     for start in range(0, len(features), BLOCK_ROWS):
         rows = features[start : start + BLOCK_ROWS]
         chosen = route[start : start + BLOCK_ROWS]
-        for part, function in zip(parts, _scalars(estimator, module, rows, chosen), strict=True):
+        functions = _scalars(estimator, module, rows, chosen)
+        for part, error, function in zip(parts, errors, functions, strict=True):
             by_feature = _integrate(function, rows, baseline, n_steps)
             by_column = rows.new_zeros(len(rows), n_columns)
             by_column.index_add_(1, column_of.to(rows.device), by_feature)
             part.append(by_column.double().cpu().numpy())
-    return Attributions(np.concatenate(parts[0]), np.concatenate(parts[1]), route.cpu().numpy())
+            error.append(_miss(function, rows, baseline, by_feature))
+    experts, gate_weight = (np.concatenate(part) for part in parts)
+    experts_error, gate_error = (np.concatenate(error) for error in errors)
+    return Attributions(experts, gate_weight, route.cpu().numpy(), experts_error, gate_error)
+
+
+def _miss(
+    function: Any, rows: torch.Tensor, baseline: torch.Tensor, attributions: torch.Tensor
+) -> Array:
+    """How far each row's attributions are from summing to what they should."""
+    with torch.no_grad():
+        change = function(rows) - function(baseline.expand_as(rows))
+    missing = change.double().flatten() - attributions.double().sum(dim=1)
+    return np.asarray(missing.abs().cpu().numpy())
 
 
 def _integrate(
@@ -429,16 +505,31 @@ def _column_of_feature(estimator: Any, module: Any) -> torch.Tensor:
 
 
 def _names_behind(estimator: Any) -> list[str] | None:
-    """Names of the columns that the last step of a Pipeline reads, if the steps tell."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    try:
-        return list(estimator[:-1].get_feature_names_out())
-    except (AttributeError, TypeError, ValueError):
-        return None
+    """Names of the columns that the mixture reads, if all steps before it tell."""
+    names: list[str] | None = None
+    while True:
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif isinstance(estimator, Pipeline):
+            if len(estimator) > 1:
+                try:
+                    names = list(estimator[:-1].get_feature_names_out(names))
+                except (AttributeError, TypeError, ValueError):
+                    return None
+            estimator = estimator[-1]
+        else:
+            return names
 
 
 def _attention(
-    mean: Array, deviation: Array, names: list[str], counts: Array, method: str, unit: str
+    mean: Array,
+    deviation: Array,
+    names: list[str],
+    counts: Array,
+    method: str,
+    unit: str,
+    completeness_error: float | None = None,
+    gate_completeness_error: float | None = None,
 ) -> ExpertAttention:
     columns = pd.Index([*range(len(counts)), "gate"], name="expert", dtype=object)
     index = pd.Index(names, name="feature")
@@ -448,4 +539,6 @@ def _attention(
         pd.Series([*counts.tolist(), int(counts.sum())], index=columns, name="n_samples"),
         method,
         unit,
+        completeness_error,
+        gate_completeness_error,
     )

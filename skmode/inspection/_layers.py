@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,13 +40,14 @@ class LayerProbing:
         `expert`, `depth` (0 is what gate and experts read), `layer` (its name), `width`
         and `score`, the linear probe's on the rows of the expert's domain.
     experts : DataFrame
-        One row an expert of a model: `model`, `expert`, `n_samples` of its domain, its own
-        `score` there, and `first_layer` and `first_depth`, the first layer whose probe does as
-        well (missing where none does).
+        One row an expert of a model: `model`, `expert`, its `domain` and `n_samples` there, its
+        own `score`, the score to reach (`bar`: its own, or on common domains the better one of
+        the two models' experts), and `first_layer` and `first_depth`, the first layer
+        whose probe does as well as that (missing where none does).
     metric : {"accuracy", "rmse"}
         What the scores are: accuracy, or the root mean squared error in units of the target.
     tolerance : float
-        How much worse than the expert is as well.
+        How much worse than `bar` is as well.
     """
 
     layers: pd.DataFrame
@@ -55,11 +56,14 @@ class LayerProbing:
     tolerance: float
 
     def __repr__(self) -> str:
-        depths = {
-            model: f"{part['first_depth'].astype(float).mean():.2g}"
-            for model, part in self.experts.groupby("model", sort=False)
-        }
-        return f"<LayerProbing, mean depth of the first layer that solves the task: {depths}>"
+        # A mean depth alone would flatter a model whose experts rarely get there.
+        parts = []
+        for model, part in self.experts.groupby("model", sort=False):
+            depths = part["first_depth"].dropna().astype(float)
+            mean = f" at depth {depths.mean():.2g} on average" if len(depths) else ""
+            n_tasks = part["bar"].notna().sum()  # who has no rows has no task
+            parts.append(f"{model}: {len(depths)} of {n_tasks} tasks solved{mean}")
+        return f"<LayerProbing, {'; '.join(parts)}>"
 
 
 def layer_probing(
@@ -72,6 +76,8 @@ def layer_probing(
     domains: Any = "own",
     reference: Any = None,
     probe: Any = None,
+    sample_weight: Any = None,
+    sample_weight_train: Any = None,
     tolerance: float = 0.01,
     max_train_samples: int | None = 2000,
     random_state: Any = None,
@@ -82,6 +88,12 @@ def layer_probing(
     An expert's task is solved at the first layer whose probe does as well on the rows of the
     expert's domain as the expert itself. Layer 0 is what all experts read: where its
     probe does as well, the domain is a linear task.
+
+    To compare two models, give `reference` and, as `domains`, the fitted estimator whose gate
+    divides the rows for both. On each domain both then have to reach the same score: the better
+    one of the two experts that it belongs to. With domains of their own each expert is measured
+    by its own score alone, and a worse expert, which is easier to match, seems to have solved its
+    task earlier.
 
     Parameters
     ----------
@@ -97,17 +109,23 @@ def layer_probing(
     y_train : array-like of shape (n_train_samples,) or (n_train_samples, n_outputs)
         Their classes or values.
     domains : "own" or fitted estimator, default="own"
-        Whose gate divides the rows into domains, see :func:`expert_probing`.
+        Whose gate divides the rows into domains, see :func:`expert_probing`. A fitted estimator
+        makes domains and scores to reach common to both models.
     reference : fitted estimator, default=None
-        A model to probe beside it, such as the same without distillation (``alpha=0``).
+        A model to probe beside it, such as the same without distillation (``alpha=0``); best
+        with ``domains=reference``.
     probe : estimator, default=None
         What to train on the hidden units. None: a logistic regression, or a ridge regression
         whose penalty is chosen by its leave-one-out error, on standardised units.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows to score on, in the scores of probes and experts.
+    sample_weight_train : array-like of shape (n_train_samples,), default=None
+        Weights of the rows to train the probes on; of a Pipeline they come to the last step.
     tolerance : float, default=0.01
-        A probe does as well as the expert with an accuracy that is less by this much, or with
+        A probe does as well as it has to with an accuracy that is less by this much, or with
         an error that is larger by this share.
     max_train_samples : int or None, default=2000
-        Train on this many random rows at most; None takes all.
+        Train on this many random rows at most; None takes all. Rows without weight are left out.
     random_state : int, RandomState instance or None, default=None
         Seed of the choice of these rows.
     n_jobs : int or None, default=None
@@ -122,6 +140,8 @@ def layer_probing(
     ------
     TypeError
         If there is no mixture of torch modules in one of the estimators.
+    ValueError
+        If the input is malformed, or the probes' training rows hold a single class.
 
     Examples
     --------
@@ -136,57 +156,101 @@ def layer_probing(
     >>> probing.layers["layer"].unique().tolist()
     ['input', 'hidden 1', 'hidden 2']
     """
-    for rows, targets in ((X, y), (X_train, y_train)):
-        _outputs.check_rows(rows, targets)
-    if isinstance(domains, str):
-        if domains != "own":
-            raise ValueError(
-                f'domains must be "own" or a fitted estimator, got {domains!r}: choose one.'
-            )
-        given = None
-    else:
-        mixture, rows = _outputs.unwrap(domains, X)
-        given = mixture.gate_proba(rows).argmax(axis=1)
-    n_train = len(y_train)
-    if max_train_samples is not None and n_train > max_train_samples:
-        chosen = check_random_state(random_state).permutation(n_train)[:max_train_samples]
-        X_train, y_train = _safe_indexing(X_train, chosen), _safe_indexing(y_train, chosen)
+    _check_options(tolerance, max_train_samples)
+    test = _Rows.check(X, y, sample_weight)
+    train = _Rows.check(X_train, y_train, sample_weight_train)
     models = {"estimator": estimator} | ({} if reference is None else {"reference": reference})
+    for name, model in models.items():
+        mixture, _ = _outputs.unwrap(model, None, name=name)
+        for rows in (test, train):
+            _outputs.check_target(mixture, rows.y, rows.weight)
+    given = _outputs.domains_of(domains, X)
+    train = _some_rows(train, max_train_samples, random_state)
+    if is_classifier(mixture):
+        _check_classes(train.y)
     parts = [
-        _probe_model(name, model, (X_train, y_train), (X, y), given, probe, tolerance, n_jobs)
+        _probe_model(name, model, train, test, given, probe, n_jobs)
         for name, model in models.items()
     ]
     layers, experts = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    metric = "accuracy" if is_classifier(_outputs.unwrap(estimator, None)[0]) else "rmse"
+    metric = "accuracy" if is_classifier(mixture) else "rmse"
+    experts["bar"] = experts["score"] if given is None else _common_bars(experts, metric)
+    experts = _add_first_layers(experts, layers, metric, tolerance)
     return LayerProbing(layers, experts, metric, tolerance)
+
+
+class _Rows(NamedTuple):
+    """Rows, true classes or values, and weights if there are."""
+
+    X: Any
+    y: Array
+    weight: Array | None
+
+    @classmethod
+    def check(cls, X: Any, y: Any, sample_weight: Any) -> _Rows:
+        _outputs.check_rows(X, y)
+        return cls(X, np.asarray(y), _outputs.check_weight(sample_weight, len(y)))
+
+
+def _check_options(tolerance: Any, max_train_samples: Any) -> None:
+    if not (isinstance(tolerance, int | float | np.number) and 0 <= tolerance < np.inf):
+        raise ValueError(
+            f"tolerance must be zero or more, got {tolerance!r}: pass how much worse a probe may "
+            "be, such as 0.01."
+        )
+    whole = isinstance(max_train_samples, int | np.integer) and max_train_samples >= 1
+    if max_train_samples is not None and not whole:
+        raise ValueError(
+            f"max_train_samples must be a whole number of at least 1, or None for all rows, got "
+            f"{max_train_samples!r}: change it."
+        )
+
+
+def _check_classes(y_train: Array) -> None:
+    found = np.unique(y_train)
+    if len(found) < 2:
+        raise ValueError(
+            "The probes' training rows must hold two classes or more, got "
+            f"{found.tolist()} in {len(y_train)} rows: pass other rows, or more of them by "
+            "max_train_samples."
+        )
+
+
+def _some_rows(rows: _Rows, max_samples: int | None, random_state: Any) -> _Rows:
+    """Those with a weight, and not too many."""
+    n_samples = len(rows.y)
+    chosen = np.arange(n_samples) if rows.weight is None else np.flatnonzero(rows.weight)
+    if max_samples is not None and len(chosen) > max_samples:
+        chosen = chosen[check_random_state(random_state).permutation(len(chosen))[:max_samples]]
+    if len(chosen) == n_samples:
+        return rows
+    weight = None if rows.weight is None else rows.weight[chosen]
+    return _Rows(_safe_indexing(rows.X, chosen), rows.y[chosen], weight)
 
 
 def _probe_model(
     name: str,
     estimator: Any,
-    train: tuple[Any, Any],
-    test: tuple[Any, Any],
+    train: _Rows,
+    test: _Rows,
     reference: Array | None,
     probe: Any,
-    tolerance: float,
     n_jobs: int | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The two tables of one model."""
-    mixture, X = _outputs.unwrap(estimator, test[0])
-    X_train = _outputs.unwrap(estimator, train[0])[1]
-    y, y_train = np.asarray(test[1]), np.asarray(train[1])
+    """What probes and experts of one model score."""
+    mixture, X = _outputs.unwrap(estimator, test.X)
+    X_train = _outputs.unwrap(estimator, train.X)[1]
     classifies = is_classifier(mixture)
     outputs = _outputs.look(mixture, X)
-    probed = probe_experts(
-        outputs, _outputs.check_target(mixture, y, None), reference=reference
-    ).experts
+    target = _outputs.check_target(mixture, test.y, test.weight)
+    probed = probe_experts(outputs, target, reference=reference).experts
     domain = outputs.route if reference is None else reference
     rows_of = [
         np.flatnonzero(domain == own) if not pd.isna(own) else np.empty(0, dtype=np.int64)
         for own in probed["domain"]
     ]
     probe = _default_probe(classifies) if probe is None else probe
-    of_train = hidden_layers(mixture, X_train, [np.arange(len(y_train))] * len(rows_of))
+    of_train = hidden_layers(mixture, X_train, [np.arange(len(train.y))] * len(rows_of))
     of_test = hidden_layers(mixture, X, rows_of)
     jobs = [
         (expert, depth, layer)
@@ -196,10 +260,12 @@ def _probe_model(
     scores = Parallel(n_jobs=n_jobs)(
         delayed(_score_probe)(
             probe,
-            of_train[expert][layer],
-            y_train,
-            of_test[expert][layer],
-            y[rows_of[expert]],
+            train._replace(X=of_train[expert][layer]),
+            _Rows(
+                of_test[expert][layer],
+                test.y[rows_of[expert]],
+                None if test.weight is None else test.weight[rows_of[expert]],
+            ),
             classifies,
         )
         for expert, _, layer in jobs
@@ -208,15 +274,29 @@ def _probe_model(
     table.insert(0, "model", name)
     table["width"] = [of_train[expert][layer].shape[1] for expert, _, layer in jobs]
     table["score"] = scores
-    experts = probed[["n_samples", "score"]].reset_index()
+    experts = probed[["domain", "n_samples", "score"]].reset_index()
     experts.insert(0, "model", name)
-    first = [
-        _first_layer(table[table["expert"] == expert], score, classifies, tolerance)
-        for expert, score in enumerate(experts["score"])
-    ]
-    experts["first_layer"] = [layer for layer, _ in first]
-    experts["first_depth"] = pd.array([depth for _, depth in first], dtype="Int64")
     return table, experts
+
+
+def _common_bars(experts: pd.DataFrame, metric: str) -> pd.Series:
+    """The best score of the experts that a domain belongs to, for each of them."""
+    of_domain = experts.groupby("domain")["score"]  # leaves out who has no domain
+    return of_domain.transform("max" if metric == "accuracy" else "min")
+
+
+def _add_first_layers(
+    experts: pd.DataFrame, layers: pd.DataFrame, metric: str, tolerance: float
+) -> pd.DataFrame:
+    of_expert = dict(list(layers.groupby(["model", "expert"])))
+    first = [
+        _first_layer(of_expert[row.model, row.expert], row.bar, metric == "accuracy", tolerance)
+        for row in experts.itertuples()
+    ]
+    return experts.assign(
+        first_layer=[layer for layer, _ in first],
+        first_depth=pd.array([depth for _, depth in first], dtype="Int64"),
+    )
 
 
 def _default_probe(classifies: bool) -> Any:
@@ -225,23 +305,23 @@ def _default_probe(classifies: bool) -> Any:
     return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 3, 7)))
 
 
-def _score_probe(
-    probe: Any, train: Array, y_train: Array, test: Array, y: Array, classifies: bool
-) -> float:
-    if not len(y):
+def _score_probe(probe: Any, train: _Rows, test: _Rows, classifies: bool) -> float:
+    if not len(test.y) or (test.weight is not None and not test.weight.any()):
         return float("nan")
-    predicted = clone(probe).fit(train, y_train).predict(test)
-    return float((accuracy_score if classifies else root_mean_squared_error)(y, predicted))
+    options = {} if train.weight is None else _outputs.weight_arguments(probe, train.weight)
+    predicted = clone(probe).fit(train.X, train.y, **options).predict(test.X)
+    score = accuracy_score if classifies else root_mean_squared_error
+    return float(score(test.y, predicted, sample_weight=test.weight))
 
 
 def _first_layer(
-    layers: pd.DataFrame, score: float, classifies: bool, tolerance: float
+    layers: pd.DataFrame, bar: float, classifies: bool, tolerance: float
 ) -> tuple[Any, Any]:
-    """Name and depth of the first layer whose probe does as well as the expert."""
+    """Name and depth of the first layer whose probe does well enough."""
     if classifies:
-        enough = layers["score"] >= score - tolerance - 1e-12
+        enough = layers["score"] >= bar - tolerance - 1e-12
     else:
-        enough = layers["score"] <= score * (1 + tolerance)
+        enough = layers["score"] <= bar * (1 + tolerance)
     if not enough.any():
         return None, pd.NA
     first = layers[enough].iloc[0]

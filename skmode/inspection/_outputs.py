@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -73,8 +76,25 @@ class Target(NamedTuple):
     scale: Array | None
 
 
-def unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Find the mixture in a Pipeline or a search, and what it reads of the rows, if there are."""
+def unwrap(estimator: Any, X: Any, *, name: str = "estimator") -> tuple[Any, Any]:
+    """Find the mixture in a Pipeline or a search, and what it reads of the rows, if there are.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted mixture, or a Pipeline or search that ends with one.
+    X : {array-like, DataFrame} of shape (n_samples, n_features), or None
+        Rows.
+    name : str, default="estimator"
+        What errors call it.
+
+    Returns
+    -------
+    mixture : object
+        The mixture.
+    rows : {array-like, DataFrame} of shape (n_samples, n_features_in), or None
+        What it reads.
+    """
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
@@ -84,15 +104,103 @@ def unwrap(estimator: Any, X: Any) -> tuple[Any, Any]:
             estimator = estimator[-1]
         else:
             break
-    missing = [name for name in METHODS if not hasattr(estimator, name)]
+    if is_search(estimator):
+        raise NotFittedError(_why_without_best(estimator, name))
+    check_methods(estimator, name)
+    check_is_fitted(estimator)
+    return estimator, X
+
+
+def is_search(estimator: Any) -> bool:
+    """Whether it tries parameters of another estimator, as GridSearchCV does."""
+    return all(hasattr(estimator, name) for name in ("estimator", "refit", "error_score"))
+
+
+def _why_without_best(search: Any, name: str) -> str:
+    kind = type(search).__name__
+    if hasattr(search, "cv_results_"):
+        return (
+            f"{name} must keep its best estimator, got {kind} with refit={search.refit!r}: fit it "
+            "with refit=True, or pass a mixture fitted with the best parameters."
+        )
+    return f"{name} must be fitted, got {kind} that is not fitted: call its fit first."
+
+
+def check_methods(estimator: Any, name: str = "estimator") -> None:
+    """It is a mixture, by what it can do."""
+    missing = [method for method in METHODS if not hasattr(estimator, method)]
     if missing:
         raise TypeError(
-            "estimator must be a fitted MoDEClassifier or MoDERegressor, or a Pipeline or search "
+            f"{name} must be a fitted MoDEClassifier or MoDERegressor, or a Pipeline or search "
             f"that ends with one, got {type(estimator).__name__} without {', '.join(missing)}: "
             "pass the mixture itself, on the rows that it reads."
         )
-    check_is_fitted(estimator)
-    return estimator, X
+
+
+def domains_of(domains: Any, X: Any) -> Array | None:
+    """Which expert of another model each row belongs to; None for ``"own"``."""
+    if isinstance(domains, str) or domains is None:
+        if domains != "own":
+            raise ValueError(
+                f'domains must be "own" or a fitted estimator, got {domains!r}: choose one of '
+                "these."
+            )
+        return None
+    mixture, rows = unwrap(domains, X, name="domains")
+    return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
+
+
+def check_weight(sample_weight: Any, n_samples: int) -> Array | None:
+    """Weights as an array, at least one of them positive, or None where there are none."""
+    if sample_weight is None:
+        return None
+    if not np.any(sample_weight):
+        raise ValueError(
+            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
+            "zero for the rows to judge by."
+        )
+    weight: Array = _check_sample_weight(
+        sample_weight, np.empty((n_samples, 1)), dtype=np.float64, ensure_non_negative=True
+    )
+    return weight
+
+
+def takes_weight(function: Callable[..., Any], *, by_name: bool = False) -> bool:
+    """Whether a function has an argument `sample_weight`, or any that it passes on."""
+    parameters = inspect.signature(function).parameters
+    passes_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return "sample_weight" in parameters or (passes_on and not by_name)
+
+
+def weight_arguments(estimator: Any, weight: Array) -> dict[str, Array]:
+    """What to give to `fit` so that the weights come to the last step.
+
+    Parameters
+    ----------
+    estimator : object
+        Any estimator, Pipeline or search.
+    weight : ndarray of float64 of shape (n_samples,)
+        Weights of the rows.
+
+    Returns
+    -------
+    arguments : dict
+        One, under the name that `fit` knows it by.
+    """
+    prefix = ""
+    while isinstance(estimator, Pipeline) or is_search(estimator):
+        if isinstance(estimator, Pipeline):
+            step, estimator = estimator.steps[-1]
+            prefix += f"{step}__"
+        else:
+            estimator = estimator.estimator
+    if not takes_weight(estimator.fit):
+        raise TypeError(
+            "fit must take sample_weight where there are weights, that of "
+            f"{type(estimator).__name__} takes none: choose another estimator, or leave the "
+            "weights out."
+        )
+    return {f"{prefix}sample_weight": weight}
 
 
 def check_target(estimator: Any, y: Any, sample_weight: Any) -> Target:
@@ -123,16 +231,16 @@ def make_target(
     target : Target
         In the form that all instruments read.
     """
-    if sample_weight is not None and not np.any(sample_weight):
-        raise ValueError(
-            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
-            "zero for the rows to judge by."
-        )
-    weight = _check_sample_weight(
-        sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
-    )
+    weight = check_weight(sample_weight, len(y))
+    weight = np.ones(len(y)) if weight is None else weight
     if classes is not None:
-        return Target(_positions(column_or_1d(y), classes), weight, None)
+        positions = _positions(column_or_1d(y), classes, "y")
+        if len(positions) and (positions < 0).all():
+            raise ValueError(
+                f"y must hold one of the classes {_some(classes)} at least, got {_some(y)}: pass "
+                "the labels that the estimator was fitted to."
+            )
+        return Target(positions, weight, None)
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     values = values.reshape(len(values), -1)
     if scale is None:
@@ -313,8 +421,8 @@ def make_outputs(gate: Any, experts: Any, mixture: Any, *, classes: Array | None
         )
     route = gate.argmax(axis=1)
     if classes is not None:
-        of_experts = _positions(experts.ravel(), classes).reshape(experts.shape)
-        return Outputs(gate, route, of_experts, _positions(mixture, classes))
+        of_experts = _positions(experts.ravel(), classes, "experts").reshape(experts.shape)
+        return Outputs(gate, route, of_experts, _positions(mixture, classes, "mixture"))
     return Outputs(
         gate,
         route,
@@ -328,10 +436,27 @@ def _normalize(log_proba: Array) -> Array:
     return np.asarray(log_proba - np.logaddexp.reduce(log_proba, axis=-1, keepdims=True))
 
 
-def _positions(labels: Array, classes: Array) -> Array:
+def _positions(labels: Any, classes: Array, name: str) -> Array:
     """Position of each label among the sorted classes, -1 where it is none of them."""
-    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    return np.where(classes[found] == labels, found, -1)
+    codes, found = pd.factorize(np.asarray(labels))
+    if (codes < 0).any():
+        raise ValueError(
+            f"{name} must hold a label for each row, got {(codes < 0).sum()} missing: leave out "
+            "these rows."
+        )
+    if len({isinstance(label, str) for label in (*found, *classes)}) > 1:
+        raise ValueError(
+            f"{name} must hold labels of one kind, that of the classes {_some(classes)}, got "
+            f"{_some(found)}: convert them."
+        )
+    places = np.searchsorted(classes, found).clip(max=len(classes) - 1)
+    return np.asarray(np.where(classes[places] == found, places, -1)[codes])
+
+
+def _some(labels: Any) -> str:
+    """A few of them, in the order in which they come."""
+    different = pd.unique(np.asarray(labels)).tolist()
+    return f"{different[:4]}"[:-1] + (", ...]" if len(different) > 4 else "]")
 
 
 def check_rows(X: Any, y: Any) -> None:

@@ -14,7 +14,6 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_sample_weight
 
 from skmode.inspection import _measures, _outputs
 
@@ -109,7 +108,8 @@ def alpha_path(
     TypeError
         If `estimator` is none of the above.
     ValueError
-        If `scoring` does not suit it, or there are fewer than two folds.
+        If `scoring` does not suit it, there are fewer than two folds, or `alphas` are no sequence
+        of different numbers.
 
     See Also
     --------
@@ -176,7 +176,8 @@ def experts_path(
     TypeError
         If `estimator` is none of the above.
     ValueError
-        If `scoring` does not suit it, or there are fewer than two folds.
+        If `scoring` does not suit it, there are fewer than two folds, or `n_experts` is no
+        sequence of different numbers.
 
     See Also
     --------
@@ -207,25 +208,10 @@ def _path(
     sample_weight: Any,
 ) -> ParameterPath:
     _outputs.check_rows(X, y)
-    values = list(values)
-    if not values or len(set(values)) < len(values):
-        raise ValueError(
-            f"The values of {parameter} must be one or more, each once, got {values}: correct them."
-        )
-    prefix = _last_step(estimator)
-    if parameter not in estimator.get_params() and f"{prefix}{parameter}" not in (
-        estimator.get_params()
-    ):
-        raise TypeError(
-            f"estimator must have the parameter {parameter}, got {type(estimator).__name__}: pass "
-            "MoDEClassifier, MoDERegressor or a Pipeline that ends with one."
-        )
+    values = _check_values(parameter, values)
+    prefix = _check_mixture(parameter, estimator)
     metric = check_metric(scoring, is_classifier(estimator))
-    weight = None
-    if sample_weight is not None:
-        weight = _check_sample_weight(
-            sample_weight, np.empty((len(y), 1)), dtype=np.float64, ensure_non_negative=True
-        )
+    weight = _outputs.check_weight(sample_weight, len(y))
     splits = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     if len(splits) < 2:
         raise ValueError(
@@ -252,12 +238,32 @@ def _path(
     return ParameterPath(parameter, metric, folds, summary, best, recommended, reason)
 
 
-def _last_step(estimator: Any) -> str:
+def _check_values(parameter: str, values: Any) -> list[Any]:
+    found = list(values) if np.iterable(values) and not isinstance(values, str) else None
+    numbers = found is not None and all(
+        isinstance(value, int | float | np.number) for value in found
+    )
+    if not found or not numbers or len(set(found)) < len(found):
+        raise ValueError(
+            f"The values of {parameter} must be a sequence of numbers, one or more, each once, got "
+            f"{values!r}: correct them."
+        )
+    return found
+
+
+def _check_mixture(parameter: str, estimator: Any) -> str:
     """What stands before the names of the last step's parameters."""
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        name, estimator = estimator.steps[-1]
+    prefix, last = "", estimator
+    while isinstance(last, Pipeline):
+        name, last = last.steps[-1]
         prefix += f"{name}__"
+    able = all(hasattr(last, method) for method in _outputs.METHODS)
+    if not able or f"{prefix}{parameter}" not in estimator.get_params():
+        raise TypeError(
+            f"estimator must be a mixture of experts with the parameter {parameter}, got "
+            f"{type(last).__name__}: pass MoDEClassifier, MoDERegressor or a Pipeline that ends "
+            "with one."
+        )
     return prefix
 
 

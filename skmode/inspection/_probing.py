@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.utils.validation import _check_sample_weight
 
 from skmode.inspection import _measures, _outputs
 
@@ -150,14 +149,9 @@ def expert_probing(
     """
     _outputs.check_rows(X, y)
     mixture, rows = _outputs.unwrap(estimator, X)
-    outputs = _outputs.look(mixture, rows)
     target = _outputs.check_target(mixture, y, sample_weight)
-    reference = None if isinstance(domains, str) else _route(domains, X)
-    if isinstance(domains, str) and domains != "own":
-        raise ValueError(
-            f'domains must be "own" or a fitted estimator, got {domains!r}: choose one of these.'
-        )
-    return probe(outputs, target, reference=reference, tolerance=tolerance)
+    reference = _outputs.domains_of(domains, X)
+    return probe(_outputs.look(mixture, rows), target, reference=reference, tolerance=tolerance)
 
 
 def probe(
@@ -254,9 +248,11 @@ def route_confusion(
     """
     mixture, rows = _outputs.unwrap(estimator, X)
     gate = np.asarray(mixture.gate_proba(rows))
-    weight = _check_sample_weight(sample_weight, gate, ensure_non_negative=True)
-    other = _route(reference, X)
-    return _confusion(other, gate.argmax(axis=1), weight, gate.shape[1])
+    weight = _outputs.check_weight(sample_weight, len(gate))
+    weight = np.ones(len(gate)) if weight is None else weight
+    other, rows = _outputs.unwrap(reference, X, name="reference")
+    route = np.asarray(other.gate_proba(rows)).argmax(axis=1)
+    return _confusion(route, gate.argmax(axis=1), weight, gate.shape[1])
 
 
 @dataclass
@@ -333,11 +329,6 @@ class _Sums:
         table.loc[missing, "domain"] = pd.NA
         table.loc[missing, list(columns)] = np.nan
         return table.astype({"n_samples": "Int64"})
-
-
-def _route(estimator: Any, X: Any) -> Array:
-    mixture, rows = _outputs.unwrap(estimator, X)
-    return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
 
 
 def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) -> pd.DataFrame:

@@ -8,9 +8,16 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
 from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    StandardScaler,
+)
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.inspection import _attention, expert_attention
@@ -285,5 +292,106 @@ def test_what_is_wrong_is_said(six_rows, arguments, error, message):
 
 
 def test_counts_must_be_positive(six_rows):
-    with pytest.raises(ValueError, match="n_repeats and n_steps must be at least 1, got 0 and 32"):
+    with pytest.raises(
+        ValueError, match="must be whole numbers of at least 1, got 0 and 32: change"
+    ):
         expert_attention(*six_rows, n_repeats=0)
+    with pytest.raises(ValueError, match="must be whole numbers of at least 1, got 1.5 and 32"):
+        expert_attention(*six_rows, n_repeats=1.5)
+
+
+def test_the_error_of_the_sum_is_measured(wine, wine_mixture):
+    X, _ = wine
+    found = _attention.integrated_gradients(wine_mixture, X, n_steps=1)
+    route = wine_mixture.route(X)
+    change = top_output(wine_mixture, X) - output_of_baseline(wine_mixture, X, route)
+    expected = np.abs(found.experts.sum(axis=1) - change)
+    assert expected.max() > 1e-4
+    assert_allclose(found.experts_error, expected, atol=1e-5)
+    base = pd.DataFrame({c.name: [c.center] for c in wine_mixture.encoder_.columns_})
+    at_base = wine_mixture.gate_proba(base)[0, route]
+    change = wine_mixture.gate_proba(X)[np.arange(len(X)), route] - at_base
+    assert_allclose(found.gate_error, np.abs(found.gate.sum(axis=1) - change), atol=1e-5)
+    attention = expert_attention(wine_mixture, X, wine[1], "integrated_gradients", n_steps=1)
+    assert attention.completeness_error == found.experts_error.max()
+    assert attention.gate_completeness_error == found.gate_error.max()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_sum_is_right_with_defaults(wine, diabetes):
+    X, y = wine
+    classifier = MoDEClassifier(n_experts=3, random_state=0, max_epochs=30).fit(X, y)
+    found = expert_attention(classifier, X, y, "integrated_gradients")
+    assert found.completeness_error < 0.01
+    assert found.gate_completeness_error < 0.01
+    X, y = diabetes
+    regressor = MoDERegressor(n_experts=3, random_state=0, max_epochs=30).fit(X, y)
+    found = expert_attention(regressor, X, y, "integrated_gradients")
+    assert 0 < found.completeness_error < 0.05 * y.std()
+
+
+def test_too_few_steps_are_told(wine):
+    X, y = wine
+    classifier = MoDEClassifier(n_experts=2, random_state=0, max_epochs=60, alpha=0).fit(X, y)
+    with pytest.warns(
+        UserWarning, match=r"miss it by up to \d+\.\d+ \(prob.*n_steps=1: raise n_steps"
+    ):
+        found = expert_attention(classifier, X, y, "integrated_gradients", n_steps=1)
+    assert found.completeness_error > 0.05
+
+
+def test_permutation_has_no_sum(six_rows):
+    found = expert_attention(*six_rows, n_repeats=1, random_state=0)
+    assert found.completeness_error is None
+    assert found.gate_completeness_error is None
+
+
+def test_the_unit_of_several_outputs(diabetes):
+    X, y = diabetes
+    y = np.column_stack([y, y**2])
+    regressor = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(X, y)
+    found = expert_attention(regressor, X, y, "integrated_gradients")
+    assert found.unit == "standard deviations of the target"
+
+
+def names_read(estimator, X, y):
+    estimator.fit(X, y)
+    found = expert_attention(estimator, X, y, "integrated_gradients", n_steps=1)
+    return found.importances.index.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:The attributions of a row")
+def test_names_behind_nested_pipelines(wine):
+    X, y = wine
+    mixture = MoDEClassifier(n_experts=2, max_epochs=1, random_state=0)
+    inner = make_pipeline(PCA(3), mixture)
+    components = ["pca0", "pca1", "pca2"]
+    assert names_read(make_pipeline(StandardScaler(), inner), X, y) == components
+    search = GridSearchCV(inner, {"modeclassifier__alpha": [0.0]}, cv=2)
+    assert names_read(make_pipeline(StandardScaler(), search), X, y) == components
+    kept = make_pipeline(StandardScaler(), make_pipeline(MinMaxScaler(), mixture))
+    assert names_read(kept, X, y) == list(X)
+    alone = make_pipeline(make_pipeline(mixture))
+    assert names_read(alone, X, y) == list(X)
+
+
+@pytest.mark.filterwarnings("ignore:The attributions of a row")
+def test_names_are_general_where_a_step_cannot_tell(wine):
+    X, y = wine
+    mixture = MoDEClassifier(n_experts=2, max_epochs=1, random_state=0)
+    turn = FunctionTransformer(lambda X: np.asarray(X)[:, ::-1])  # tells no names
+    general = [f"x{i}" for i in range(13)]
+    assert (
+        names_read(make_pipeline(StandardScaler(), make_pipeline(turn, mixture)), X, y) == general
+    )
+    assert (
+        names_read(make_pipeline(turn, make_pipeline(StandardScaler(), mixture)), X, y) == general
+    )
+
+
+def test_no_feature_is_the_most_important_where_none_matters(told_classifier):
+    mixture = told_classifier([[0.9, 0.1]] * 3, [["a", "b"]] * 3, ["a"] * 3, ["a", "b"])
+    X = np.arange(3.0)[:, None]
+    found = expert_attention(mixture, X, ["a", "b", "a"], n_repeats=2, random_state=0)
+    assert (found.importances[[0, "gate"]] == 0).all(axis=None)
+    assert repr(found).endswith("Most important feature of 0: none, gate: none>")

@@ -1,6 +1,7 @@
 """Comparisons: the corrected t-test, Wilcoxon's test, effect sizes, and that splits are paired."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -10,18 +11,26 @@ from scipy import stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.linear_model import Ridge
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
     RepeatedKFold,
     RepeatedStratifiedKFold,
     ShuffleSplit,
+    StratifiedKFold,
     cross_val_score,
 )
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier
 from skmode.inspection import compare, corrected_resampled_ttest
 from skmode.inspection._compare import holm, summarize
 
+PAIR = [GaussianNB(), DummyClassifier()]
 DIFFERENCES = np.array([0.02, 0.05, -0.01, 0.04, 0.03, 0.0, 0.06, 0.01, 0.02, 0.03])
 
 
@@ -91,9 +100,9 @@ def test_pairs_hold_both_tests_and_effect_sizes():
     difference = (scores["one"] - scores["two"]).to_numpy()
     expected = corrected_resampled_ttest(difference, 0.25)
     assert pair["difference"] == pytest.approx(DIFFERENCES.mean())
-    assert (pair["t"], pair["t_pvalue"]) == (expected.statistic, expected.pvalue)
-    assert (pair["low"], pair["high"]) == (expected.low, expected.high)
-    wilcoxon = stats.wilcoxon(scores["one"], scores["two"])
+    assert_allclose((pair["t"], pair["t_pvalue"]), (expected.statistic, expected.pvalue))
+    assert_allclose((pair["low"], pair["high"]), (expected.low, expected.high))
+    wilcoxon = stats.wilcoxon(np.round(100 * DIFFERENCES).astype(int))
     assert (pair["wilcoxon"], pair["wilcoxon_pvalue"]) == (wilcoxon.statistic, wilcoxon.pvalue)
     assert pair["cohens_d"] == pytest.approx(difference.mean() / difference.std(ddof=1))
     assert (pair["wins"], pair["ties"], pair["losses"]) == (8, 1, 1)
@@ -106,6 +115,57 @@ def test_rank_biserial_correlation_by_hand():
     pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
     assert pair["rank_biserial"] == pytest.approx((3 + 1 - 2) / 6)
     assert (pair["wins"], pair["ties"], pair["losses"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("n_rows", [30, 49, 1000])
+def test_accuracies_are_ranked_as_the_counts_that_they_are(n_rows):
+    """Counts of right answers have ties; shares of them have not quite."""
+    rng = np.random.default_rng(n_rows)
+    for _ in range(5):
+        second = rng.integers(n_rows // 2, n_rows - 5, 8)
+        counts = rng.integers(-3, 4, 8)
+        first = second + counts
+        scores = pd.DataFrame({"first": first / n_rows, "second": second / n_rows})
+        pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
+        expected = stats.wilcoxon(counts)
+        assert pair["wilcoxon"] == expected.statistic
+        assert pair["wilcoxon_pvalue"] == pytest.approx(expected.pvalue)
+        ranks = stats.rankdata(np.abs(counts[counts != 0]))
+        assert pair["rank_biserial"] == (ranks @ np.sign(counts[counts != 0])) / ranks.sum()
+        of_counts = [(counts > 0).sum(), (counts == 0).sum(), (counts < 0).sum()]
+        assert pair[["wins", "ties", "losses"]].tolist() == of_counts
+
+
+def test_ties_of_a_case_in_which_rounding_broke_them():
+    second = np.array([23, 22, 25, 27, 20, 21, 26, 22, 24, 28])
+    counts = np.array([-2, 0, 1, 2, -2, -2, 2, -2, -2, 2])
+    first = second + counts
+    scores = pd.DataFrame({"first": first / 30, "second": second / 30})
+    pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
+    # Eight twos share the ranks 2 to 9, so 5.5 each; of the first: the one, and three of them.
+    assert pair["wilcoxon"] == 1 + 3 * 5.5
+    assert pair["rank_biserial"] == (1 + 3 * 5.5 - 5 * 5.5) / 45
+    assert pair["wilcoxon_pvalue"] == pytest.approx(stats.wilcoxon(counts).pvalue)
+
+
+def test_a_tie_may_be_a_rounding_away_from_zero():
+    scores = pd.DataFrame({"one": [0.1 + 0.2, 0.7, 0.9], "two": [0.3, 0.6, 0.7]})
+    pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
+    assert (pair["wins"], pair["ties"], pair["losses"]) == (2, 1, 0)
+
+
+def test_the_same_difference_on_every_split_has_no_spread():
+    second = np.array([0.1, 0.3, 0.5, 0.7])
+    pair = summarize(pd.DataFrame({"one": second + 0.2, "two": second}), 0.25, 0.95).pairs.iloc[0]
+    assert pair["cohens_d"] == pair["t"] == math.inf
+
+
+def test_small_differences_of_large_scores_are_kept():
+    second = np.array([1e6, 2e6, 3e6, 4e6])
+    first = second + np.array([0.01, -0.02, 0.03, 0.04])
+    scores = pd.DataFrame({"one": first, "two": second})
+    pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
+    assert (pair["wins"], pair["losses"], pair["wilcoxon"]) == (3, 1, 2)
 
 
 def test_equal_scores_are_no_evidence():
@@ -162,14 +222,139 @@ def test_mixtures_with_and_without_distillation(wine):
     assert not hasattr(mixture, "net_")
 
 
+class Weighed(GaussianNB):
+    """Keeps the weights that it was given."""
+
+    seen: ClassVar[list] = []
+
+    def fit(self, X, y, sample_weight=None):
+        self.seen.append(sample_weight)
+        return super().fit(X, y, sample_weight)
+
+
+def test_weights_reach_training_and_scores(wine):
+    X, y = wine
+    weight = np.random.default_rng(0).random(len(y))
+    cv = KFold(3, shuffle=True, random_state=0)
+    Weighed.seen.clear()
+    models = {"alone": Weighed(), "behind": make_pipeline(StandardScaler(), Weighed())}
+    found = compare(models, X, y, cv=cv, sample_weight=weight)
+    for i, (train, test) in enumerate(cv.split(X)):
+        for weights in Weighed.seen[2 * i : 2 * i + 2]:
+            assert_allclose(weights, weight[train])
+        model = GaussianNB().fit(X.iloc[train], y.iloc[train], weight[train])
+        predicted = model.predict(X.iloc[test])
+        expected = accuracy_score(y.iloc[test], predicted, sample_weight=weight[test])
+        assert found.scores["alone"].iloc[i] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scoring", [None, "neg_log_loss", make_scorer(accuracy_score)])
+def test_a_weight_of_two_is_as_good_as_two_rows(wine, scoring):
+    X, y = (each.to_numpy() for each in wine)
+    weight = np.random.default_rng(0).integers(1, 3, len(y))
+    twice = np.repeat(np.arange(len(y)), weight)
+    splits = list(StratifiedKFold(3).split(X, y))
+    of_twice = [tuple(np.flatnonzero(np.isin(twice, part)) for part in split) for split in splits]
+    models = {"bayes": GaussianNB(var_smoothing=0), "none": DummyClassifier()}
+    options = {"scoring": scoring}
+    found = compare(models, X, y, cv=splits, sample_weight=weight, **options)
+    expected = compare(models, X[twice], y[twice], cv=of_twice, **options)
+    assert_allclose(found.scores, expected.scores)
+    assert not np.allclose(found.scores, compare(models, X, y, cv=splits, **options).scores)
+
+
+@pytest.mark.parametrize(
+    ("estimators", "scoring", "message"),
+    [
+        ([GaussianNB(), KNeighborsClassifier()], None, "that of KNeighborsClassifier takes none"),
+        (
+            [GaussianNB(), DummyClassifier()],
+            lambda estimator, X, y: 0.0,
+            "scoring must take sample_weight .*: make it with sklearn.metrics.make_scorer",
+        ),
+        (
+            [GaussianNB(), GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]})],
+            None,
+            "that of GridSearchCV takes none: pass scoring",
+        ),
+    ],
+)
+def test_who_takes_no_weights_is_named(wine, estimators, scoring, message):
+    with pytest.raises(TypeError, match=message):
+        compare(estimators, *wine, scoring=scoring, sample_weight=np.ones(178))
+
+
+def test_searches_take_weights_with_a_scoring(wine):
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]}, cv=2)
+    options = {"cv": 2, "repeats": 1, "scoring": "accuracy", "sample_weight": np.ones(178)}
+    found = compare({"search": search, "alone": GaussianNB()}, *wine, **options)
+    assert_allclose(found.scores["search"], found.scores["alone"])
+
+
+def test_masks_are_splits_too(wine):
+    X, y = wine
+    masks = [np.arange(178) % 3 == k for k in range(3)]
+    positions = [np.flatnonzero(mask) for mask in masks]
+    everything = np.arange(178)
+    models = {"bayes": GaussianNB(), "none": DummyClassifier()}
+    by_mask = compare(models, X, y, cv=[(~mask, mask) for mask in masks])
+    by_position = compare(
+        models, X, y, cv=[(np.setdiff1d(everything, part), part) for part in positions]
+    )
+    assert by_mask.test_ratio == by_position.test_ratio == pytest.approx(0.5, abs=0.01)
+    pd.testing.assert_frame_equal(by_mask.scores, by_position.scores)
+
+
+def test_no_number_of_folds_means_five(wine):
+    models = {"bayes": GaussianNB(), "none": DummyClassifier()}
+    found, expected = (compare(models, *wine, cv=cv, repeats=1) for cv in (None, 5))
+    pd.testing.assert_frame_equal(found.scores, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("differences", "test_ratio", "confidence", "message"),
+    [
+        ([0.1, np.nan, 0.2], 0.2, 0.95, r"differences must be finite numbers, got \[0.1, nan"),
+        ([0.1, np.inf], 0.2, 0.95, "differences must be finite numbers"),
+        ([[0.1, 0.2], [0.2, 0.3]], 0.2, 0.95, r"one number per split, got .* shape \(2, 2\)"),
+        ([0.1, 0.2], -1, 0.95, "test_ratio must be a number, zero or more, got -1: pass"),
+        ([0.1, 0.2], np.nan, 0.95, "test_ratio must be a number, zero or more, got nan"),
+        ([0.1, 0.2], 0.2, 95, "confidence must be between 0 and 1, got 95: pass 0.95 for 95"),
+        ([0.1, 0.2], 0.2, 0, "confidence must be between 0 and 1, got 0"),
+    ],
+)
+def test_what_is_wrong_with_differences_is_said(differences, test_ratio, confidence, message):
+    with pytest.raises(ValueError, match=message):
+        corrected_resampled_ttest(differences, test_ratio, confidence=confidence)
+
+
 @pytest.mark.parametrize(
     ("estimators", "options", "message"),
     [
         ({"one": GaussianNB()}, {}, "estimators must be two or more, got 1"),
         ([GaussianNB(), GaussianNB()], {}, "need names to tell them apart, got .*: pass a dict"),
-        ([GaussianNB(), DummyClassifier()], {"cv": 1}, "at least 2 and repeats at least 1, got 1"),
         (
-            [GaussianNB(), DummyClassifier()],
+            {1: GaussianNB(), "1": GaussianNB(), "two": GaussianNB()},
+            {},
+            r"must differ as text, got \[1, '1', 'two'\]: rename one",
+        ),
+        (PAIR, {"cv": 1}, "at least 2 and repeats at least 1, both whole numbers, got 1 and 5"),
+        (PAIR, {"repeats": 1.5}, "both whole numbers, got 5 and 1.5"),
+        (PAIR, {"cv": "five"}, "Expected `cv` as an integer"),
+        (PAIR, {"cv": [([], [1]), ([1], [2])]}, "training and test rows, got 0 and 1: leave out"),
+        (PAIR, {"confidence": 95}, "confidence must be between 0 and 1, got 95"),
+        (
+            PAIR,
+            {"scoring": lambda *arguments: math.nan},
+            r"Scores must be finite numbers, got \[nan, .* of GaussianNB: choose a scoring",
+        ),
+        (
+            PAIR,
+            {"sample_weight": (np.arange(178) < 3).astype(float), "cv": KFold(2)},
+            "training and test rows with a positive sample_weight, got split 0 without",
+        ),
+        (
+            PAIR,
             {"cv": ShuffleSplit(1)},
             "cv must make two splits or more, got 1",
         ),

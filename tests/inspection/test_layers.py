@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
+from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
@@ -168,6 +169,65 @@ def test_a_model_beside_it_on_common_domains(wine, wine_mixture):
     assert "reference" in repr(probing)
 
 
+@pytest.fixture(scope="module")
+def moons():
+    """Half moons: a mixture that divides them well, and one that hardly trained."""
+    X, y = make_moons(800, noise=0.15, random_state=0)
+    options = {"n_experts": 2, "numeric_embedding": None, "balance": 0.1, "random_state": 0}
+    good = MoDEClassifier(max_epochs=40, **options).fit(X[:400], y[:400])
+    weak = MoDEClassifier(max_epochs=1, early_stopping=False, **options).fit(X[:400], y[:400])
+    return (X[400:], y[400:]), {"X_train": X[:400], "y_train": y[:400]}, good, weak
+
+
+def test_a_weak_reference_has_not_solved_the_task_earlier(moons):
+    rows, options, good, weak = moons
+    found = layer_probing(good, *rows, reference=weak, domains=good, **options)
+    of_good, of_weak = (
+        found.experts.query("model == @name") for name in ("estimator", "reference")
+    )
+    assert (of_weak["score"] < 0.9).all()
+    assert of_good["bar"].tolist() == of_good["score"].tolist()
+    bars = dict(zip(of_good["domain"], of_good["score"], strict=True))
+    assert of_weak["bar"].tolist() == [bars[domain] for domain in of_weak["domain"]]
+    assert of_good["first_depth"].notna().all()
+    assert of_weak["first_depth"].isna().all()
+    assert "estimator: 2 of 2 tasks solved at depth" in repr(found)
+    assert repr(found).endswith("; reference: 0 of 2 tasks solved>")
+    # The other way round the same scores are to be reached.
+    turned = layer_probing(weak, *rows, reference=good, domains=good, **options)
+    assert turned.experts["bar"].tolist() == [*of_weak["bar"], *of_good["bar"]]
+
+
+def test_on_domains_of_their_own_experts_are_measured_by_themselves(moons):
+    rows, options, good, weak = moons
+    found = layer_probing(good, *rows, reference=weak, **options).experts
+    assert found["bar"].equals(found["score"])
+
+
+def test_bars_are_the_better_score_on_each_domain():
+    experts = pd.DataFrame(
+        {
+            "domain": pd.array([0, 1, 2, 1, 0, pd.NA], dtype="Int64"),
+            "score": [0.9, 0.6, np.nan, 0.8, 0.7, np.nan],
+        }
+    )
+    nan = np.nan
+    assert_allclose(_layers._common_bars(experts, "accuracy"), [0.9, 0.8, nan, 0.8, 0.9, nan])
+    assert_allclose(_layers._common_bars(experts, "rmse"), [0.7, 0.6, nan, 0.6, 0.7, nan])
+
+
+def test_a_reference_of_fewer_experts(wine, wine_mixture):
+    X, y = wine
+    fewer = MoDEClassifier(n_experts=2, max_epochs=3, balance=0.1, random_state=1).fit(X, y)
+    found = layer_probing(wine_mixture, X, y, X_train=X, y_train=y, reference=fewer, domains=fewer)
+    without = found.experts[found.experts["n_samples"].fillna(0) == 0]
+    assert without["model"].tolist() == ["estimator"]
+    assert without[["bar", "first_depth"]].isna().all(axis=None)
+    assert repr(found).startswith("<LayerProbing, estimator: ")
+    assert " of 2 tasks solved" in repr(found)
+    assert " of 3 " not in repr(found)
+
+
 def test_an_expert_without_rows_has_no_layer(wine):
     X, y = wine
     classifier = MoDEClassifier(n_experts=2, max_epochs=2, random_state=0).fit(X, y)
@@ -214,3 +274,97 @@ def test_looking_leaves_no_hooks(wine, wine_mixture):
     everything(wine_mixture, wine[0])
     assert not any(part._forward_hooks for part in wine_mixture.net_.module_.modules())
     assert_array_equal(wine_mixture.predict(wine[0]), before)
+
+
+def repeated(X, y, weight):
+    """Each row as many times as its weight says."""
+    index = np.repeat(np.arange(len(y)), weight)
+    return X.iloc[index], y.iloc[index]
+
+
+def test_a_weight_of_two_is_as_good_as_two_rows(wine, wine_mixture):
+    X, y = wine
+    rng = np.random.default_rng(0)
+    weight, train_weight = rng.integers(0, 3, 89), rng.integers(0, 3, 89)
+    options = {"probe": LogisticRegression(C=0.01, max_iter=2000)}
+    weighed = layer_probing(
+        wine_mixture,
+        X[1::2],
+        y[1::2],
+        X_train=X[::2],
+        y_train=y[::2],
+        sample_weight=weight,
+        sample_weight_train=train_weight,
+        **options,
+    )
+    X_train, y_train = repeated(X[::2], y[::2], train_weight)
+    test = repeated(X[1::2], y[1::2], weight)
+    expected = layer_probing(wine_mixture, *test, X_train=X_train, y_train=y_train, **options)
+    assert_allclose(weighed.layers["score"], expected.layers["score"])
+    assert_allclose(weighed.experts["score"], expected.experts["score"])
+    assert_array_equal(weighed.experts["first_layer"], expected.experts["first_layer"])
+    plain = layer_probing(wine_mixture, X[1::2], y[1::2], X_train=X[::2], y_train=y[::2], **options)
+    assert not np.allclose(weighed.layers["score"], plain.layers["score"])
+
+
+def test_weights_of_regression(diabetes, diabetes_mixture):
+    X, y = diabetes
+    weight = np.random.default_rng(0).integers(1, 3, 221)
+    index = np.repeat(np.arange(221), weight)
+    options = {"X_train": X[::2], "y_train": y[::2]}
+    test_X, test_y = X[1::2], y[1::2]
+    found = layer_probing(diabetes_mixture, test_X, test_y, sample_weight=weight, **options)
+    expected = layer_probing(diabetes_mixture, test_X[index], test_y[index], **options)
+    assert_allclose(found.layers["score"], expected.layers["score"])
+    assert_allclose(found.experts["score"], expected.experts["score"])
+
+
+def test_the_probe_of_all_takes_weights_and_leaves_out_rows_without(wine, wine_mixture):
+    X, y = wine
+    some = np.arange(178) % 3 > 0
+    options = {"max_train_samples": 50, "random_state": 0}
+    weighed = layer_probing(
+        wine_mixture, X, y, X_train=X, y_train=y, sample_weight_train=some, **options
+    )
+    without = layer_probing(wine_mixture, X, y, X_train=X[some], y_train=y[some], **options)
+    assert_allclose(weighed.layers["score"], without.layers["score"])
+
+
+def test_rows_of_a_domain_without_weight_have_no_score(wine, wine_mixture):
+    X, y = wine
+    weight = (wine_mixture.route(X) != 1).astype(float)
+    found = layer_probing(wine_mixture, X, y, X_train=X, y_train=y, sample_weight=weight)
+    assert found.layers.query("expert == 1")["score"].isna().all()
+    assert found.layers.query("expert != 1")["score"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tolerance": -5}, "tolerance must be zero or more, got -5: pass how much worse"),
+        ({"tolerance": np.nan}, "tolerance must be zero or more, got nan"),
+        ({"max_train_samples": 0}, "must be a whole number of at least 1, or None .*, got 0"),
+        ({"max_train_samples": 2.5}, "must be a whole number of at least 1, or None .*, got 2.5"),
+        (
+            {"max_train_samples": 1},
+            r"must hold two classes or more, got \[.\] in 1 rows: pass other",
+        ),
+        ({"y_train": np.zeros(178, dtype=int)}, r"two classes or more, got \[0\] in 178 rows"),
+        ({"sample_weight_train": np.arange(178) < 30}, r"two classes .*, got \[0\] in 30 rows"),
+        ({"y_train": np.full(178, "a")}, "y must hold labels of one kind"),
+        ({"domains": None}, 'domains must be "own" or a fitted estimator, got None'),
+        ({"sample_weight": np.zeros(178)}, "At least one row needs a positive sample_weight"),
+    ],
+)
+def test_what_is_wrong_is_said(wine, wine_mixture, options, message):
+    X, y = wine
+    with pytest.raises(ValueError, match=message):
+        layer_probing(
+            wine_mixture, X, y, **{"X_train": X, "y_train": y, "random_state": 0} | options
+        )
+
+
+def test_a_reference_that_is_no_mixture_is_called_by_its_name(wine, wine_mixture):
+    X, y = wine
+    with pytest.raises(TypeError, match="reference must be .* got LogisticRegression without gate"):
+        layer_probing(wine_mixture, X, y, X_train=X, y_train=y, reference=LogisticRegression())

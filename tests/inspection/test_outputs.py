@@ -3,12 +3,15 @@
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -141,3 +144,73 @@ def test_values_are_scaled_as_in_training_or_by_the_rows(told_regressor):
     told = told_regressor(np.ones((5, 1)), X[:5, :1], X[:5, 0])
     weight = np.array([0, 0, 1, 0, 1])
     assert_allclose(_outputs.check_target(told, X[:5, 0], weight).scale, X[[2, 4], 0].std())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [0, 1, 2],
+            r"y must hold labels of one kind, that of the classes \['a', 'b', 'c'\], got \[",
+        ),
+        (["a", 1, "b"], r"labels of one kind, .*, got \['a', 1, 'b'\]: convert them"),
+        (["a", None, "b"], "y must hold a label for each row, got 1 missing: leave out"),
+        (["a", np.nan, pd.NA], "y must hold a label for each row, got 2 missing"),
+        (
+            list("defgh"),
+            r"one of the classes \['a', 'b', 'c'\] .*, got \['d', 'e', 'f', 'g', ...\]",
+        ),
+    ],
+)
+def test_labels_are_checked(labels, message):
+    with pytest.raises(ValueError, match=message):
+        _outputs.make_target(np.array(labels, dtype=object), None, classes=np.array(list("abc")))
+
+
+def test_numbers_are_labels_of_any_type_but_not_missing():
+    classes = np.array([0, 1, 2])
+    found = _outputs.make_target([0.0, 2.0, 7.0], None, classes=classes)
+    assert_array_equal(found.values, [0, 2, -1])
+    with pytest.raises(ValueError, match="y must hold a label for each row, got 1 missing"):
+        _outputs.make_target([0.0, np.nan], None, classes=classes)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(list("acb"), dtype="string"),
+        pd.Series(pd.Categorical(list("acb"))),
+        np.array(list("acb"), dtype=object),
+        list("acb"),
+    ],
+)
+def test_texts_are_labels_of_any_type(labels):
+    found = _outputs.make_target(labels, None, classes=np.array(list("abc")))
+    assert_array_equal(found.values, [0, 2, 1])
+
+
+def test_predictions_of_another_kind_are_refused():
+    gate, experts = np.ones((2, 1)), np.array([["a"], ["b"]])
+    with pytest.raises(ValueError, match="mixture must hold labels of one kind"):
+        _outputs.make_outputs(gate, experts, [0, 1], classes=np.array(["a", "b"]))
+
+
+def test_a_search_must_keep_its_best():
+    search = GridSearchCV(MoDEClassifier(**QUICK), {"alpha": [0.0]}, cv=2, refit=False)
+    for given in (search, make_pipeline(StandardScaler().fit(X), search)):
+        with pytest.raises(NotFittedError, match="must be fitted, got GridSearchCV that is not"):
+            _outputs.unwrap(given, None)
+    with pytest.raises(NotFittedError, match="refit=False: fit it with refit=True, or pass"):
+        _outputs.unwrap(search.fit(X, y), X)
+
+
+def test_weights_go_to_the_last_step():
+    weight = np.ones(3)
+    pipeline = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), MoDEClassifier()))
+    name = "pipeline__modeclassifier__sample_weight"
+    assert list(_outputs.weight_arguments(pipeline, weight)) == [name]
+    assert list(_outputs.weight_arguments(GridSearchCV(pipeline, {}), weight)) == [name]
+    target = TransformedTargetRegressor(MoDERegressor())
+    assert list(_outputs.weight_arguments(target, weight)) == ["sample_weight"]
+    with pytest.raises(TypeError, match="that of KNeighborsClassifier takes none: choose another"):
+        _outputs.weight_arguments(make_pipeline(KNeighborsClassifier()), weight)

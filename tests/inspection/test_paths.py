@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -183,8 +184,11 @@ def test_an_impossible_class_costs_what_it_costs_in_scikit_learn(told_classifier
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alphas": []}, r"values of alpha must be one or more, each once, got \[\]"),
+        ({"alphas": []}, r"values of alpha must be a sequence of numbers, .* each once, got \[\]"),
         ({"alphas": [1, 1.0]}, "each once"),
+        ({"alphas": 1.0}, "values of alpha must be a sequence of numbers, .*, got 1.0: correct"),
+        ({"alphas": ["auto", 1]}, r"a sequence of numbers, .*, got \['auto', 1\]"),
+        ({"sample_weight": np.zeros(178)}, "At least one row needs a positive sample_weight"),
         ({"scoring": "rmse"}, r"one of \['accuracy', 'log_loss'\] for classif.*, got 'rmse'"),
         ({"cv": [([0, 1], [2, 3])]}, "cv must make two folds or more, got 1"),
     ],
@@ -197,3 +201,13 @@ def test_what_is_wrong_is_said(wine, options, message):
 def test_other_estimators_are_refused(wine):
     with pytest.raises(TypeError, match="the parameter alpha, got LogisticRegression: pass MoDE"):
         alpha_path(LogisticRegression(), *wine)
+
+
+def test_an_alpha_of_another_meaning_is_refused_before_it_is_fitted(wine):
+    class Untouched(MLPClassifier):
+        def fit(self, X, y):
+            pytest.fail("it was fitted")
+
+    for estimator in (Untouched(), make_pipeline(StandardScaler(), Untouched())):
+        with pytest.raises(TypeError, match="must be a mixture of experts .*, got Untouched: pass"):
+            alpha_path(estimator, *wine, alphas=[0.1, 1])

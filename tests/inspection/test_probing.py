@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode.inspection import expert_probing, route_confusion
+from skmode.inspection import _outputs, expert_probing, route_confusion
 
 
 def test_six_rows_by_hand(six_rows):
@@ -262,6 +263,7 @@ def test_it_tells_the_most_important(six_rows):
     ("options", "message"),
     [
         ({"domains": "mine"}, "domains must be \"own\" or a fitted estimator, got 'mine'"),
+        ({"domains": None}, 'domains must be "own" or a fitted estimator, got None: choose'),
         ({"tolerance": 1.0}, "tolerance is for regression, .* got 1.0 for a classifier"),
         ({"sample_weight": [-1, 1, 1, 1, 1, 1]}, "[Nn]egative values in"),
     ],
@@ -284,5 +286,30 @@ def test_rows_and_targets_must_be_as_many(six_rows):
 
 def test_unseen_labels_are_errors_of_the_experts(six_rows):
     mixture, X, _ = six_rows
-    errors = expert_probing(mixture, X, ["d"] * 6).error_types
-    assert_array_equal(errors["n_samples"], [0, 6, 0])
+    errors = expert_probing(mixture, X, ["a"] + ["d"] * 5).error_types
+    assert_array_equal(errors["n_samples"], [0, 5, 0])
+
+
+def test_labels_of_another_kind_are_refused(wine):
+    X, y = wine
+    names = np.array(["low", "middle", "high"])[y]
+    classifier = MoDEClassifier(n_experts=2, max_epochs=1, random_state=0).fit(X, names)
+    with pytest.raises(ValueError, match=r"y must hold labels of one kind, .*, got \[0, 1, 2\]"):
+        expert_probing(classifier, X, y)
+
+
+def test_what_is_wrong_is_said_before_the_rows_are_computed(six_rows, monkeypatch):
+    mixture, X, y = six_rows
+    monkeypatch.setattr(_outputs, "look", lambda *arguments: pytest.fail("the rows were computed"))
+    with pytest.raises(ValueError, match="domains must be .*, got 'mine'"):
+        expert_probing(mixture, X, y, domains="mine")
+    with pytest.raises(TypeError, match="domains must be .* got LogisticRegression without gate"):
+        expert_probing(mixture, X, y, domains=LogisticRegression())
+    with pytest.raises(ValueError, match=r"classes \['a', 'b', 'c'\] at least, got \['d'\]: pass"):
+        expert_probing(mixture, X, ["d"] * 6)
+
+
+def test_a_reference_that_is_no_mixture_is_called_by_its_name(six_rows):
+    mixture, X, _ = six_rows
+    with pytest.raises(TypeError, match="reference must be .* got LogisticRegression without"):
+        route_confusion(mixture, LogisticRegression(), X)

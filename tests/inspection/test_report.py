@@ -286,11 +286,15 @@ def test_a_perfect_model_has_an_interval():
 
 
 def told(told_classifier, n, route, experts, mixture, n_experts=2):
-    """Rows of class "a", and answers that are right with "a"."""
+    """Rows of two classes in turns, and answers that are right with "a"."""
     gate = np.full((n, n_experts), 0.1)
     gate[np.arange(n), route] = 0.9
-    classifier = told_classifier(gate, np.asarray(experts), np.asarray(mixture), ["a", "b"])
-    return classifier, np.arange(float(n))[:, None], np.full(n, "a")
+    y = np.where(np.arange(n) // 2 % 2, "no", "yes")
+    other = np.where(y == "no", "yes", "no")
+    experts = np.where(np.asarray(experts) == "a", y[:, None], other[:, None])
+    mixture = np.where(np.asarray(mixture) == "a", y, other)
+    classifier = told_classifier(gate, experts, mixture, ["no", "yes"])
+    return classifier, np.arange(float(n))[:, None], y
 
 
 def answers(n, wrong):
@@ -334,13 +338,87 @@ def test_the_margin_is_the_users(told_classifier):
 def test_of_values_the_margin_is_a_share_of_the_error(told_regressor):
     rng = np.random.default_rng(0)
     y = rng.normal(size=400)
-    noise = rng.normal(size=400)
+    noise = 0.5 * rng.normal(size=400)
     gate = np.tile([0.8, 0.2], (400, 1))
     experts = (y + 1.1 * noise)[:, None].repeat(2, axis=1)
     mixture = told_regressor(gate, experts, y + noise)
     X = np.arange(400.0)[:, None]
     assert "The top expert alone may answer" in findings(mixture, X, y, margin=0.2)
     assert "The top expert alone loses too much" in findings(mixture, X, y, margin=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "title"),
+    [
+        (300, "good", "The mixture is better than the same answer for every row"),
+        (490, "act", "The mixture is not clearly better than the same answer for every row"),
+        (600, "act", "The mixture is worse than the same answer for every row"),
+    ],
+)
+@pytest.mark.parametrize("n_experts", [1, 2])
+def test_is_it_better_than_no_model(told_classifier, wrong, kind, title, n_experts):
+    """Of 1,000 rows of two classes in equal shares, one answer is right on half."""
+    route = np.arange(1000) % n_experts
+    experts = np.tile(answers(1000, wrong)[:, None], (1, n_experts))
+    mixture = told(told_classifier, 1000, route, experts, answers(1000, wrong), n_experts)
+    found = findings(*mixture)
+    finding = found[title]
+    assert finding.kind == kind
+    evidence = finding.evidence.replace("\u00a0", " ")
+    assert f"of the mixture {100 - wrong / 10:.1f} %" in evidence
+    assert "the most frequent class for every row, 50.0 %" in evidence
+    assert f"{'ahead' if wrong < 500 else 'behind'} by {abs(500 - wrong) / 10:.2f} " in evidence
+    constant = mixture[2] == "no"
+    right = np.arange(1000) >= wrong
+    loss = _intervals.of_shares(right, constant, np.ones(1000))
+    assert f"{100 * loss.low:.2f} to {100 * loss.high:.2f}".replace("-", "\u2212") in evidence
+    advices = " ".join(each.advice for each in found.values())
+    if kind == "act":
+        assert next(iter(found)) == title
+        assert "Serve it" not in advices
+        assert "Serve the mixture" not in advices
+    elif n_experts == 2:
+        assert next(iter(found)) == "The top expert alone may answer"
+        assert "Serve it" in advices
+
+
+def test_a_mixture_worse_than_nothing_is_not_served_either(told_classifier):
+    halves = np.arange(1000) % 2
+    experts = np.tile(answers(1000, 900)[:, None], (1, 2))
+    found = findings(*told(told_classifier, 1000, halves, experts, answers(1000, 600)))
+    assert list(found)[:2] == [
+        "The mixture is worse than the same answer for every row",
+        "The top expert alone loses much against the mixture",
+    ]
+    assert not any("Serve the mixture" in each.advice for each in found.values())
+
+
+def test_values_worse_than_the_mean(told_regressor, tmp_path):
+    rng = np.random.default_rng(0)
+    y, guess = rng.normal(size=(2, 400))
+    gate = np.tile([0.8, 0.2], (400, 1))
+    mixture = told_regressor(gate, guess[:, None].repeat(2, axis=1), guess)
+    X = np.arange(400.0)[:, None]
+    facts = look(mixture, X, y)
+    assert facts.baseline == pytest.approx(y.std())
+    error = np.sqrt(np.mean((y - guess) ** 2))
+    assert facts.constant_loss.estimate == pytest.approx(y.std() - error)
+    first = _findings.all_findings(facts, 0.01)[0]
+    assert (first.kind, first.section) == ("act", "rows")
+    assert "with the mean for every row, " in first.evidence
+    page = read(report(mixture, X, y, tmp_path / "a.html"))
+    assert page.words("costs")[-1] == "the mean for every row, against the mixture"
+    assert page.numbers("costs", 1)[-1] == pytest.approx(y.std() - error)
+
+
+def test_no_answer_is_of_a_class_that_training_did_not_see(wine, wine_mixture):
+    X, y = wine
+    facts = look(wine_mixture, X, y.replace({1: 9}))  # the most frequent one
+    assert facts.baseline == pytest.approx((y == 0).mean())
+    who = [row[0].text for row in _tables.scores(facts).rows][-1]
+    assert who == (
+        "without a model: the most frequent class of those that training saw for every row"
+    )
 
 
 def test_does_choosing_pay(told_classifier):
@@ -450,12 +528,34 @@ def test_the_first_finding_is_about_serving_and_then_the_grave_ones(wine, wine_m
 
 
 def test_features_that_stand_clear(wine, wine_mixture):
-    facts = look(wine_mixture, *wine)
+    facts = look(wine_mixture, *wine, n_repeats=3)
     items = {f.title: f for f in _findings.all_findings(facts, 0.01)}[
         "What matters most to each, by shuffling one feature at a time"
     ].items
     gate = facts.attention.importances["gate"]
     assert items[-1].startswith(f"The gate: “{gate.idxmax()}” (moves {100 * gate.max():.1f}")
+
+
+@pytest.mark.parametrize(("n_repeats", "told"), [(1, "once"), (2, "twice")])
+def test_one_shuffling_tells_nothing_of_chance(wine, wine_mixture, n_repeats, told):
+    found = findings(wine_mixture, *wine, n_repeats=n_repeats)
+    finding = found["What matters most to each, by shuffling one feature at a time"]
+    assert finding.items == ()
+    assert f"was shuffled {told}, which does not tell" in finding.evidence
+    assert finding.advice == "Call the report with n_repeats=3 or more."
+
+
+def test_the_chance_of_the_shuffling_is_that_of_a_sample(wine, wine_mixture):
+    """Twice the deviation of three draws, by n - 1: 2.45 times that by n."""
+    facts = look(wine_mixture, *wine, n_repeats=3)
+    attention = facts.attention
+    name = attention.importances.index[0]
+    attention.importances.loc[:, "gate"] = 0.0
+    for factor, named in ((2.4, False), (2.5, True)):
+        attention.importances.loc[name, "gate"] = factor * 0.1
+        attention.deviations.loc[name, "gate"] = 0.1
+        last = _findings.looks(facts).items[-1]
+        assert last.startswith(f"The gate: “{name}”" if named else "The gate: none clearly")
 
 
 def test_experts_that_lost_their_rows(wine):
@@ -538,6 +638,9 @@ def test_every_kind(kind, wine, diabetes, six_rows, tmp_path):
     if kind == "weights":
         probing = expert_probing(estimator, X, y, sample_weight=options["sample_weight"])
         assert_allclose(page.numbers("experts", 2), probing.experts["share"], rtol=1e-8)
+        assert "Shares count rows by their weights." in page.text
+        written = {"".join(node.itertext()).strip() for node in pictures(page)[1].iter()}
+        assert f"0: {100 * probing.experts.loc[0, 'share']:.0f} %" in written
 
 
 def test_classes_that_training_did_not_see(wine, wine_mixture, tmp_path):
@@ -553,6 +656,16 @@ def test_of_many_rows_some_are_drawn(wine, wine_mixture, tmp_path):
     assert "Measured on 60 rows, drawn at random." in page.text
     assert "looked at on 178 rows" in page.text
     assert sum(page.numbers("experts", 1)) == 178
+
+
+def test_rows_without_weight_are_not_drawn(wine, wine_mixture, tmp_path):
+    weight = np.zeros(178)
+    weight[[3, 90, 170]] = 1.0
+    options = {"sample_weight": weight, "n_repeats": 1}
+    page = read(report(wine_mixture, *wine, tmp_path / "a.html", max_samples=20, **options))
+    assert "Measured on 3 rows, all that have a weight." in page.text
+    page = read(report(wine_mixture, *wine, tmp_path / "b.html", max_samples=2, **options))
+    assert "Measured on 2 rows, drawn at random." in page.text
 
 
 def test_many_features_and_classes_are_cut(tmp_path):
@@ -744,7 +857,9 @@ def test_it_is_accessible(wine_page):
     assert len(set(wine_page.ids)) == len(wine_page.ids)
     tags = [tag for tag, _ in wine_page.tags]
     assert tags.count("h1") == tags.count("main") == 1
-    assert tags.count("caption") == tags.count("table") == len(wine_page.tables) >= 11
+    assert tags.count("table") == len(wine_page.tables) >= 11
+    for table in wine_page.all("table"):
+        assert table["aria-labelledby"] in wine_page.ids
     assert all(each.get("scope") in ("col", "row") for each in wine_page.all("th"))
     assert all(each["alt"] and each["width"] and each["height"] for each in wine_page.all("img"))
     for region in (each for each in wine_page.all("div") if each.get("role") == "region"):
@@ -811,7 +926,7 @@ def test_others_may_read_it_as_any_new_file(wine, wine_mixture, tmp_path):
         ("a.html", {"margin": -1}, ValueError, "margin must be zero or more, got -1"),
         ("a.html", {"max_samples": 0}, ValueError, "max_samples must be at least 1, got 0"),
         ("a.html", {"tolerance": 1.0}, ValueError, "tolerance is for regression"),
-        ("a.html", {"n_repeats": 0}, ValueError, "n_repeats and n_steps must be at least 1"),
+        ("a.html", {"n_repeats": 0}, ValueError, "n_repeats .*at least 1, got 0"),
     ],
 )
 def test_errors_say_what_to_do(place, options, error, message, wine, wine_mixture, tmp_path):

@@ -33,6 +33,10 @@ pytestmark = [
     pytest.mark.skipif(find() is None, reason=f"none of {', '.join(NAMES)} is installed"),
 ]
 
+needs_pdftotext = pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="pdftotext is not installed"
+)
+
 # Contrast of each piece of text with what is behind it, and what it is.
 CONTRASTS = """
 (() => {
@@ -68,6 +72,20 @@ TOO_WIDE = """
   .filter((node) => !node.closest(".scroll table, .skip"))
   .filter((node) => node.getBoundingClientRect().right > innerWidth + 0.5)
   .map((node) => node.outerHTML.slice(0, 80))
+"""
+
+# How many tables have a heading, and whose does not stand in sight as a whole.
+CUT_HEADINGS = """
+(() => {
+  const headings = [...document.querySelectorAll("table")]
+    .map((table) => document.getElementById(table.getAttribute("aria-labelledby")));
+  const cut = headings.filter((node) => {
+    const box = node.getBoundingClientRect();
+    return box.left < 0 || box.right > innerWidth || node.closest(".scroll")
+      || node.scrollWidth > node.clientWidth;
+  });
+  return [headings.length, cut.map((node) => node.textContent)];
+})()
 """
 
 
@@ -259,6 +277,7 @@ def test_it_renders_without_a_complaint(width, browser, path):
     assert {url.partition(",")[0] for url in browser.urls[1:]} == {"data:image/svg+xml;base64"}
     assert browser.run("document.documentElement.scrollWidth") == width
     assert browser.run(TOO_WIDE) == []
+    assert browser.run(CUT_HEADINGS) == [13, []]
     assert browser.run("[...document.images].every((one) => one.naturalWidth > 300)")
     assert browser.run("[...document.images].every((one) => one.width <= innerWidth)")
     assert browser.run("document.scripts.length") == 1
@@ -337,7 +356,23 @@ def test_a_finger_scrolls_wide_tables_alone(browser, path):
     assert 0 <= browser.run(left) < 30  # the names stay in sight
 
 
-@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
+@needs_pdftotext
+def test_headings_of_columns_are_printed_on_every_page(browser, path, tmp_path):
+    browser.open(path, DESKTOP)
+    browser.run(
+        "(() => { const body = document.querySelector('#attention-table').tBodies[0];"
+        " const rows = [...body.rows];"
+        " for (let i = 0; i < 15; i++) body.append(...rows.map((row) => row.cloneNode(true))); })()"
+    )
+    file = tmp_path / "report.pdf"
+    file.write_bytes(browser.pdf())
+    text = subprocess.check_output(["pdftotext", "-layout", file, "-"], text=True)
+    pages = [page for page in text.split("\f") if re.search(r"^ *x[012] .*", page, re.MULTILINE)]
+    assert len(pages) >= 2
+    assert all(re.search(r"^ *feature .* gate$", page, re.MULTILINE) for page in pages)
+
+
+@needs_pdftotext
 def test_it_prints_all_there_is(browser, path, tmp_path):
     browser.open(path, DESKTOP)
     file = tmp_path / "report.pdf"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skmode.inspection._attention import ExpertAttention, expert_attention
-from skmode.inspection._plot import _style
+from skmode.inspection._plot import _names, _style
 
 
 class ExpertAttentionDisplay:
@@ -111,22 +111,34 @@ class ExpertAttentionDisplay:
         ax : matplotlib Axes, default=None
             What to draw on. None: a new figure.
         max_features : int or None, default=15
-            Draw those alone that are the most important to some column; None draws all.
+            Draw those alone that are the most important to some column; None draws all. Long
+            names are shortened.
 
         Returns
         -------
         display : ExpertAttentionDisplay
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If `max_features` is neither None nor a positive whole number.
         """
         shares = self.attention.shares()
         # Without rows there is no importance to tell of.
         shares.loc[:, self.attention.importances.isna().all()] = np.nan
+        _style.check_number("max_features", max_features, 1)
         strength = shares.max(axis=1).sort_values(ascending=False, kind="stable")
         kept = set(strength.index[:max_features])
         mask = [name in kept for name in shares.index]
         table = shares[mask].loc[strength.index[strength.index.isin(kept)]]
         values = table.to_numpy(dtype=float)
-        size = (2.8 + 0.62 * values.shape[1], 1.6 + 0.3 * values.shape[0])
+        names = _names.names(table.index, _style.NAME_LENGTH)
+        longest = max(map(len, names))
+        size = (
+            2.0 + 0.08 * longest + max(2.4, 0.62 * values.shape[1]),
+            1.6 + 0.3 * values.shape[0],
+        )
         ax = _style.single_axes(ax, size=size)
         image = ax.imshow(values, cmap="Greys", aspect="auto", vmin=0, vmax=np.nanmax(values))
         middle = np.nanmax(values) * 0.62
@@ -144,7 +156,6 @@ class ExpertAttentionDisplay:
             )
         ax.axvline(values.shape[1] - 1.5, color="black", linewidth=1)  # the gate stands apart
         ax.set_xticks(range(values.shape[1]), [str(name) for name in table.columns])
-        names = [str(name) for name in table.index]
         ax.set_yticks(range(values.shape[0]), names, parse_math=False)
         ax.set_xlabel("expert, alone on its own rows; gate, on all")
         ax.set_ylabel("feature")

@@ -18,8 +18,14 @@ SHARES = {
 }
 
 
+# Experts above which lines cannot be told apart.
+MOST_LINES = 8
+
+
 class GateHistoryDisplay:
     """Usage of the experts, entropies, and scores, epoch by epoch.
+
+    The usage of more than eight experts is drawn as a table in shades, one row an expert.
 
     Parameters
     ----------
@@ -47,7 +53,7 @@ class GateHistoryDisplay:
     >>> classifier = MoDEClassifier(n_experts=2, max_epochs=9, random_state=0).fit(X, y)
     >>> display = GateHistoryDisplay.from_estimator(classifier)
     >>> [ax.get_ylabel() for ax in display.ax_]
-    ['share of rows', 'entropy (nats)', 'share']
+    ['share of rows', 'entropy (nats)', 'share of rows']
     """
 
     def __init__(self, history: GateHistory) -> None:
@@ -78,6 +84,8 @@ class GateHistoryDisplay:
         ----------
         ax : matplotlib Axes or three of them, default=None
             What to draw on. One gets the shares alone. None: a new figure with three.
+            On axes of a figure that makes room (``plt.subplots(..., layout="constrained")``) the
+            legends stand outside of them, on others inside.
 
         Returns
         -------
@@ -85,24 +93,55 @@ class GateHistoryDisplay:
             Itself.
         """
         axes = _style.make_axes(ax, 3, size=(6.8, 7.6))
-        self._plot_usage(axes[0])
+        from matplotlib.ticker import MaxNLocator
+
+        if self.history.usage.shape[1] > MOST_LINES:
+            self._plot_many(axes[0])
+        else:
+            self._plot_usage(axes[0])
         if len(axes) > 1:
             self._plot_entropies(axes[1])
             self._plot_shares(axes[2])
         for each in axes:
             _style.tidy(each)
-        axes[-1].xaxis.get_major_locator().set_params(integer=True)
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[-1].set_xlabel("epoch")
         rows = "validation rows" if self.history.held_out else "training rows"
         axes[0].set_title(f"measured on {rows}", fontsize="medium", loc="left")
         self.ax_, self.figure_ = axes, axes[0].figure
         return self
 
+    def _plot_many(self, ax: Any) -> None:
+        """Usage in shades, for so many lines could not be told apart."""
+        usage = self.history.usage
+        first, last, n_experts = usage.index[0], usage.index[-1], usage.shape[1]
+        image = ax.imshow(
+            usage.to_numpy().T,
+            cmap="Greys",
+            vmin=0,
+            aspect="auto",
+            interpolation="nearest",
+            extent=(first - 0.5, last + 0.5, n_experts - 0.5, -0.5),
+        )
+        labelled = max(1, int(72 * ax.bbox.height / ax.figure.dpi / 9))  # 9 points for each
+        ax.set_yticks(range(0, n_experts, -(-n_experts // labelled)))
+        ax.tick_params(axis="y", labelsize="small", length=0)
+        ax.set_ylabel("expert")
+        # At the edge of the axes, though the legends of the others take more room beside them.
+        place = {"cax": ax.inset_axes((1.03, 0, 0.035, 1))} if _style.makes_room(ax) else {"ax": ax}
+        bar = ax.figure.colorbar(image, format=lambda value, _: f"{100 * value:.0f}", **place)
+        bar.set_label("share of rows (%)")
+        bar.outline.set_visible(False)
+
     def _plot_usage(self, ax: Any) -> None:
         usage = self.history.usage
         for expert in usage:
-            self._line(ax, usage[expert], expert)
+            self._line(ax, usage[expert], expert, f"expert {expert}")
         ax.set_ylim(bottom=0)
+        ax.set_ylabel("share of rows")
+        if not _style.makes_room(ax):
+            _style.legend(ax)
+            return
         top = ax.get_ylim()[1]
         # The space of all labels at once, where they are many.
         distance = min(0.08, 1 / max(usage.shape[1], 1)) * top
@@ -121,7 +160,6 @@ class GateHistoryDisplay:
                 fontsize="small",
                 annotation_clip=False,
             )
-        ax.set_ylabel("share of rows")
 
     def _plot_entropies(self, ax: Any) -> None:
         measures = self.history.measures
@@ -134,7 +172,7 @@ class GateHistoryDisplay:
             )
         ax.set_ylim(bottom=0)
         ax.set_ylabel("entropy (nats)")
-        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _style.legend(ax, beside=True)
 
     def _plot_shares(self, ax: Any) -> None:
         measures = self.history.measures
@@ -143,9 +181,14 @@ class GateHistoryDisplay:
             if name in measures:
                 label = label.format("accuracy" if accurate else "R²")
                 self._line(ax, measures[name], index, label)
-        held_out = self.history.held_out
-        ax.set_ylabel("share" if accurate or not held_out else "share, or R²")
-        ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        # Where values are predicted, the agreement of two experts is no share of the rows.
+        parts = ["share of rows"] if accurate else ["consistency"]
+        if not accurate and "gate_recognition" in measures:
+            parts.append("share of rows")
+        if not accurate and self.history.held_out:
+            parts.append("R²")
+        ax.set_ylabel(", ".join(parts))
+        _style.legend(ax, beside=True)
 
     def _line(self, ax: Any, values: Any, index: int, label: str | None = None) -> None:
         ax.plot(

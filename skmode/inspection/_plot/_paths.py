@@ -107,7 +107,9 @@ class AlphaPathDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or two of them, default=None
-            What to draw on. One gets the scores alone. None: a new figure with two.
+            What to draw on. One gets the scores alone. None: a new figure with two. On
+            axes of a figure that makes room (``plt.subplots(..., layout="constrained")``) the
+            legends stand outside of them, on others inside.
 
         Returns
         -------
@@ -162,15 +164,8 @@ class AlphaPathDisplay:
             label="one standard error from the best top expert",
         )
         ax.set_ylabel(_style.METRIC_LABELS[path.metric])
-        ax.legend(
-            title=f"mean over {path.folds['fold'].nunique()} folds and its standard error",
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=2,
-            frameon=False,
-            fontsize="small",
-            title_fontsize="small",
-        )
+        n_folds = path.folds["fold"].nunique()
+        _style.legend(ax, title=f"mean over {n_folds} folds and its standard error")
 
     def _plot_gate(self, ax: Any, places: Any) -> None:
         summary = self.path.summary
@@ -188,7 +183,9 @@ class AlphaPathDisplay:
                 color=_style.COLORS[(3, 2)[index]],
                 label=label,
             )
-        ax.set_ylabel("share (of pairs, of rows)")
+        # The agreement of two experts is a share of the rows only where they predict classes.
+        values = self.path.metric == "rmse"
+        ax.set_ylabel("consistency, share of rows" if values else "share of rows")
         # What an entropy in nats comes to: as many experts that are used evenly.
         for place, value in zip(places, usage, strict=True):
             ax.annotate(
@@ -208,6 +205,4 @@ class AlphaPathDisplay:
         )
         low, high = ax.get_ylim()
         ax.set_ylim(low - 0.25 * (high - low), high)
-        ax.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small"
-        )
+        _style.legend(ax)

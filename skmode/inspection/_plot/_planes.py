@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -13,21 +14,35 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 
+from skmode.inspection._plot import _names, _style
+
 Array = NDArray[Any]
 
 
 class Plane:
-    """Two dimensions of a table: places of its rows, and rows for places."""
+    """Two dimensions of a table: places of its rows, and rows for places.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_samples, 2)
+        Places of the rows.
+    labels : tuple of str
+        What the dimensions are.
+    has_others : bool
+        Whether a place leaves open what the other columns of a row hold.
+    """
 
     points: Array
     labels: tuple[str, str]
+    has_others: bool
 
-    def rows(self, places: Array) -> Any:
+    def rows(self, places: Array, row: int) -> Any:
+        """Rows at these places, which are in all else like a row of the table."""
         raise NotImplementedError
 
 
 class _TwoColumns(Plane):
-    """Two columns; the others have their median or most frequent value."""
+    """Two columns, beside which there may be others."""
 
     def __init__(self, X: Any, first: int, second: int) -> None:
         self.frame = _frame(X)
@@ -35,18 +50,19 @@ class _TwoColumns(Plane):
         names = list(self.frame.columns) if self.is_table else None
         self.X = X if self.is_table else np.asarray(X)
         self.pair = (first, second)
-        self.labels = tuple(f"x{i}" if names is None else names[i] for i in self.pair)  # type: ignore[assignment]
+        self.has_others = (self.X.shape[1] if names is None else len(names)) > 2
+        titles = [f"x{i}" if names is None else names[i] for i in self.pair]
+        self.labels = tuple(_names.names(titles, _style.NAME_LENGTH))  # type: ignore[assignment]
         try:
             self.points = np.column_stack([self._column(i) for i in self.pair]).astype(float)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"features must be two number columns, got {list(self.labels)} ({error}): choose "
-                "others."
+                f"features must be two number columns, got {titles} ({error}): choose others."
             ) from None
         if not np.isfinite(self.points).all():
             raise ValueError(
                 f"The columns to draw must have no missing values, got some in "
-                f"{list(self.labels)}: choose other features, or rows without."
+                f"{titles}: choose other features, or rows without."
             )
 
     def _column(self, i: int) -> Any:
@@ -54,41 +70,31 @@ class _TwoColumns(Plane):
             return self.X[:, i]
         return self.frame[:, i].to_numpy()
 
-    def rows(self, places: Array) -> Any:
-        """A table of the kind that was given."""
+    def rows(self, places: Array, row: int) -> Any:
+        """A table of the kind that was given: this row, with other values in the two columns."""
+        index = np.full(len(places), row)
         if not self.is_table:
-            middle = pd.DataFrame(self.X)
-            filled = np.tile([_typical(middle[i]) for i in middle], (len(places), 1))
-            filled = filled.astype(self.X.dtype) if self.X.dtype == object else filled
-            filled[:, list(self.pair)] = places
-            return filled
-        native = self.frame.to_native()
-        typical = native if isinstance(native, pd.DataFrame) else self.frame.to_pandas()
-        columns = {}
-        for i, name in enumerate(typical.columns):
-            column = typical.iloc[:, i]
-            if i in self.pair:
-                columns[name] = pd.Series(places[:, self.pair.index(i)])
-            else:
-                columns[name] = pd.Series([_typical(column)] * len(places), dtype=column.dtype)
-        table = pd.DataFrame(columns)
-        if isinstance(native, pd.DataFrame):
+            table = self.X[index]
+            table = table if table.dtype == object else table.astype(float)
+            table[:, list(self.pair)] = places
             return table
-        schema = {
-            name: kind
-            for i, (name, kind) in enumerate(self.frame.schema.items())
-            if i not in self.pair
-        }
-        made = nw.from_dict(
-            {name: table[name].tolist() for name in table}, backend=self.frame.implementation
-        )
-        return made.with_columns(
-            nw.col(name).cast(kind) for name, kind in schema.items()
-        ).to_native()
+        native = self.frame.to_native()
+        if isinstance(native, pd.DataFrame):
+            table = native.iloc[index].reset_index(drop=True)
+            for position, values in zip(self.pair, places.T, strict=True):
+                table.isetitem(position, values)
+            return table
+        made = [
+            nw.new_series(self.frame.columns[i], values, backend=self.frame.implementation)
+            for i, values in zip(self.pair, places.T, strict=True)
+        ]
+        return self.frame[index.tolist()].with_columns(*made).to_native()
 
 
 class _Components(Plane):
-    """The plane of the first two principal components."""
+    """The plane of the first two principal components, in which all columns have a value."""
+
+    has_others = False
 
     def __init__(self, X: Any) -> None:
         frame = _frame(X)
@@ -102,16 +108,22 @@ class _Components(Plane):
                 "Principal components need numbers without missing values in all columns, and X "
                 f"has others ({error}): name two number columns in features."
             ) from None
+        if len(numbers) < 2:
+            raise ValueError(
+                "X must have two rows or more for principal components, got one: pass more, or "
+                "name two number columns in features."
+            )
         self.map = make_pipeline(StandardScaler(), PCA(2, random_state=0))
         self.points = self.map.fit_transform(numbers)
         first, second = self.map[-1].explained_variance_ratio_
+        # Spaces that no line is broken at stand between number and unit.
         self.labels = (
-            f"first principal component ({100 * first:.0f} % of the variance)",
-            f"second principal component ({100 * second:.0f} % of the variance)",
+            f"first principal component ({100 * first:.0f}\u00a0% of the variance)",
+            f"second principal component ({100 * second:.0f}\u00a0% of the variance)",
         )
 
-    def rows(self, places: Array) -> Any:
-        """A table of the kind that was given."""
+    def rows(self, places: Array, row: int) -> Any:
+        """A table of the kind that was given, in the plane itself."""
         numbers = self.map.inverse_transform(places)
         if self.columns is None:
             return numbers
@@ -126,6 +138,7 @@ class _Components(Plane):
 
 
 def find_plane(X: Any, features: Any) -> Plane:
+    """Two named columns, the only two that there are, or two principal components."""
     frame = _frame(X)
     names = list(frame.columns) if frame is not None else None
     n_columns = len(names) if names is not None else np.asarray(X).shape[1]
@@ -135,6 +148,11 @@ def find_plane(X: Any, features: Any) -> Plane:
         if n_columns < 2:
             raise ValueError(f"X must have two columns or more, got {n_columns}: there is no map.")
         return _Components(X)
+    wanted = f"choose from {names if names is not None else f'0 to {n_columns - 1}'}."
+    if isinstance(features, str) or not isinstance(features, Iterable):
+        raise ValueError(
+            f"features must be two of the columns, by position or name, got {features!r}: {wanted}"
+        )
     features = list(features)
     positions = [
         names.index(feature) if names is not None and feature in names else feature
@@ -144,10 +162,9 @@ def find_plane(X: Any, features: Any) -> Plane:
         isinstance(position, int | np.integer) and 0 <= position < n_columns
         for position in positions
     ]
-    if len(set(positions)) != 2 or not all(valid):
+    if not (len(positions) == 2 and all(valid) and positions[0] != positions[1]):
         raise ValueError(
-            f"features must be two of the columns, by position or name, got {features!r}: choose "
-            f"from {names if names is not None else f'0 to {n_columns - 1}'}."
+            f"features must be two of the columns, by position or name, got {features!r}: {wanted}"
         )
     return _TwoColumns(X, int(positions[0]), int(positions[1]))
 
@@ -155,13 +172,3 @@ def find_plane(X: Any, features: Any) -> Plane:
 def _frame(X: Any) -> Any:
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     return frame if isinstance(frame, nw.DataFrame) else None
-
-
-def _typical(column: pd.Series) -> Any:
-    """Median of numbers, most frequent value of what else there is."""
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        middle = column.median()
-        whole = pd.api.types.is_integer_dtype(column)
-        return round(middle) if whole and not pd.isna(middle) else middle
-    common = column.mode()
-    return common.iloc[0] if len(common) else None

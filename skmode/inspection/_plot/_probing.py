@@ -146,7 +146,9 @@ class ExpertProbingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            What to draw on. None: a new figure.
+            What to draw on. None: a new figure. On axes of a figure
+            that makes room (``plt.subplots(..., layout="constrained")``) the legend stands outside
+            of them, on others inside.
 
         Returns
         -------
@@ -156,6 +158,7 @@ class ExpertProbingDisplay:
         probing, experts = self.probing, self.probing.experts
         ax = _style.single_axes(ax, size=(max(6.4, 1.8 + 0.62 * len(experts)), 4.2))
         places = np.arange(len(experts))
+        room = 72 * ax.bbox.width / ax.figure.dpi / len(experts)  # points for each
         blue, orange = _style.COLORS[0], _style.COLORS[3]
         ax.vlines(
             places, experts["score"], experts["score_rest"], color="0.75", linewidth=1.2, zorder=1
@@ -177,7 +180,7 @@ class ExpertProbingDisplay:
             places,
             experts["mixture_score"],
             "_",
-            markersize=22,
+            markersize=min(22.0, 0.7 * room),
             markeredgewidth=2,
             color="black",
             label="mixture, own rows of that expert",
@@ -193,16 +196,26 @@ class ExpertProbingDisplay:
             zorder=0,
             label="top expert alone, all rows",
         )
-        shares = experts["share"].fillna(0)
-        ax.set_xticks(
-            places, [f"{i}\n{100 * share:.0f} %" for i, share in zip(places, shares, strict=True)]
-        )
+        self._name_experts(ax, room)
         ax.set_xlim(-0.6, len(experts) - 0.4)
-        ax.set_xlabel("expert and share of the rows in its domain")
         ax.set_ylabel(_style.METRIC_LABELS[probing.metric])
         _style.tidy(ax)
-        ax.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False, fontsize="small"
-        )
+        _style.legend(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _name_experts(self, ax: Any, room: float) -> None:
+        """Numbers and shares below the axes, as far as there are points for them."""
+        shares = [_style.percent(share) for share in self.probing.experts["share"].fillna(0)]
+        places = range(len(shares))
+        ax.set_xlabel("expert and share of the rows in its domain")
+        if _style.makes_room(ax):
+            turned = room < 30  # neighbours would run into one another
+            between = ": " if turned else "\n"
+            ticks = [f"{i}{between}{share}" for i, share in enumerate(shares)]
+            ax.set_xticks(places, ticks, rotation=90 if turned else 0)
+        elif room >= 48:
+            ax.set_xticks(places, [f"{i}: {share}" for i, share in enumerate(shares)])
+        else:
+            ax.set_xticks(places)
+            ax.set_xlabel("expert")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,16 @@ from skmode.inspection._plot import _planes, _style
 
 Array = NDArray[Any]
 
+# Rows whose other columns the grid takes, so that a point of it is not one made-up row.
+BACKGROUND = 30
+
+# Points of the grid in either direction: where a point costs one row, and where it costs many.
+FINE, COARSE = 150, 50
+
 # Share of the map below which a part of a region gets no number.
 SMALLEST_PART = 0.01
+
+LEGEND = "expert: its share of the rows shown"
 
 
 class RoutingMapDisplay:
@@ -34,6 +43,8 @@ class RoutingMapDisplay:
         no boundary.
     labels : tuple of str, default=("first dimension", "second dimension")
         What the axes are, with units.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows, for the experts' shares in the legend.
 
     Attributes
     ----------
@@ -66,11 +77,13 @@ class RoutingMapDisplay:
         route: Array,
         grid: tuple[Array, Array, Array] | None = None,
         labels: tuple[str, str] = ("first dimension", "second dimension"),
+        sample_weight: Any = None,
     ) -> None:
         self.points = points
         self.route = route
         self.grid = grid
         self.labels = labels
+        self.sample_weight = sample_weight
 
     @classmethod
     def from_estimator(
@@ -79,7 +92,8 @@ class RoutingMapDisplay:
         X: Any,
         *,
         features: Any = None,
-        grid_resolution: int = 150,
+        sample_weight: Any = None,
+        grid_resolution: int | None = None,
         max_samples: int | None = 2000,
         random_state: Any = 0,
         ax: Any = None,
@@ -93,17 +107,18 @@ class RoutingMapDisplay:
         X : {array-like, DataFrame} of shape (n_samples, n_features)
             Rows.
         features : pair of int or str, default=None
-            Two number columns to draw; on the grid the others have their median or most frequent
-            value. None: the two columns, if there are no more, otherwise the plane of the
-            first two principal components of standardised numbers, in which the grid is
-            drawn. Where there are more than two columns, rows lie off the plane of the grid, so
-            that some of them stand on another expert's side.
-        grid_resolution : int, default=150
-            Points of the grid in either direction.
+            Two number columns to draw. None: the two columns, if there are no more, otherwise
+            the plane of the first two principal components of standardised numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the experts' shares in the legend and the gate's mean on the
+            grid. Rows without weight are not drawn.
+        grid_resolution : int or None, default=None
+            Points of the grid in either direction, at least 2. None: 150, or 50 where there are
+            columns besides the two of `features`.
         max_samples : int or None, default=2000
             Draw this many random rows at most; None draws all.
         random_state : int, RandomState instance or None, default=0
-            Seed of the choice of these rows.
+            Seed of the choice of these rows, and of those that the grid takes.
         ax : matplotlib Axes, default=None
             What to draw on. None: a new figure.
 
@@ -115,23 +130,41 @@ class RoutingMapDisplay:
         Raises
         ------
         ValueError
-            If `features` are no two number columns, or principal components are to be found of
-            columns that are no numbers.
+            If `features` are no two number columns, principal components are to be found of
+            columns that are no numbers or of a single row, or a number is out of its range.
+
+        Notes
+        -----
+        The boundary is exact where there are two columns only. Where there are others, the shades
+        show whom the gate prefers on average: a point of the grid is put into the two columns of
+        30 of the drawn rows, which keep what they have in the others, and the gate's weights of
+        these are averaged (partial dependence, see
+        :class:`sklearn.inspection.PartialDependenceDisplay`). A row may thus stand on another
+        expert's ground, for what it has in the other columns. In the plane of principal
+        components the grid is that plane itself, off which rows lie.
         """
+        _style.check_number("grid_resolution", grid_resolution, 2)
+        _style.check_number("max_samples", max_samples, 1)
         plane = _planes.find_plane(X, features)
         mixture, rows = _outputs.unwrap(estimator, X)
-        n_samples = len(plane.points)
-        chosen = np.arange(n_samples)
-        if max_samples is not None and n_samples > max_samples:
-            chosen = check_random_state(random_state).permutation(n_samples)[:max_samples]
-            rows = _safe_indexing(rows, chosen)
+        weight = _check_weight(sample_weight, len(plane.points))
+        random_state = check_random_state(random_state)
+        chosen = np.flatnonzero(weight > 0)
+        if max_samples is not None and len(chosen) > max_samples:
+            chosen = random_state.permutation(chosen)[:max_samples]
         points = plane.points[chosen]
-        route = mixture.gate_proba(rows).argmax(axis=1)
-        x, y = (_steps(values, grid_resolution) for values in points.T)
+        route = mixture.gate_proba(_safe_indexing(rows, chosen)).argmax(axis=1)
+        n_steps = grid_resolution or (COARSE if plane.has_others else FINE)
+        x, y = (_steps(values, n_steps) for values in points.T)
         places = np.column_stack([part.ravel() for part in np.meshgrid(x, y)])
-        on_grid = _outputs.unwrap(estimator, plane.rows(places))[1]
-        at_grid = mixture.gate_proba(on_grid).reshape(len(y), len(x), -1)
-        return cls(points, route, (x, y, at_grid), plane.labels).plot(ax)
+        like = random_state.permutation(chosen)[:BACKGROUND] if plane.has_others else chosen[:1]
+        gate = np.average(
+            [_gate(estimator, mixture, plane.rows(places, row)) for row in like],
+            axis=0,
+            weights=weight[like],
+        )
+        grid = x, y, gate.reshape(len(y), len(x), -1)
+        return cls(points, route, grid, plane.labels, weight[chosen]).plot(ax)
 
     @classmethod
     def from_predictions(
@@ -140,6 +173,7 @@ class RoutingMapDisplay:
         gate_proba: Any,
         *,
         labels: tuple[str, str] = ("first dimension", "second dimension"),
+        sample_weight: Any = None,
         ax: Any = None,
     ) -> RoutingMapDisplay:
         """Draw rows whose places and gate weights are there already, without a boundary.
@@ -152,6 +186,8 @@ class RoutingMapDisplay:
             Weight of each expert.
         labels : tuple of str, default=("first dimension", "second dimension")
             What the axes are, with units.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, for the experts' shares in the legend.
         ax : matplotlib Axes, default=None
             What to draw on. None: a new figure.
 
@@ -167,7 +203,8 @@ class RoutingMapDisplay:
             raise ValueError(
                 f"points must have two columns, got {places.shape[1]}: choose or compute two."
             )
-        return cls(places, gate.argmax(axis=1), None, labels).plot(ax)
+        weight = _check_weight(sample_weight, len(places))
+        return cls(places, gate.argmax(axis=1), None, labels, weight).plot(ax)
 
     def plot(self, ax: Any = None) -> RoutingMapDisplay:
         """Draw it.
@@ -175,7 +212,9 @@ class RoutingMapDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            What to draw on. None: a new figure.
+            What to draw on. None: a new figure. On axes of a figure
+            that makes room (``plt.subplots(..., layout="constrained")``) the legend stands outside
+            of them, on others inside.
 
         Returns
         -------
@@ -185,29 +224,23 @@ class RoutingMapDisplay:
         ax = _style.single_axes(ax, size=(6.4, 4.8))
         if self.grid is not None:
             self._plot_regions(ax, *self.grid)
-        total = len(self.route)
+        weight = _check_weight(self.sample_weight, len(self.route))
         for expert in np.unique(self.route):
-            members = self.points[self.route == expert]
+            members = self.route == expert
+            share = weight[members].sum() / weight.sum()
             ax.scatter(
-                *members.T,
+                *self.points[members].T,
                 s=18,
                 linewidths=0.4,
                 edgecolors="white",
-                label=f"expert {expert} ({100 * len(members) / total:.0f} % of the rows)",
+                label=f"{expert}: {_style.percent(share)}",
                 zorder=2,
                 **_style.style(int(expert)),
             )
-        ax.set_xlabel(self.labels[0], parse_math=False)
-        ax.set_ylabel(self.labels[1], parse_math=False)
+        ax.set_xlabel(textwrap.fill(self.labels[0], 60), parse_math=False)
+        ax.set_ylabel(textwrap.fill(self.labels[1], 30), parse_math=False)
         _style.tidy(ax)
-        ax.legend(
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            ncols=2,
-            frameon=False,
-            fontsize="small",
-            markerscale=1.5,
-        )
+        _style.legend(ax, title=LEGEND, markerscale=1.5, columnspacing=1.0)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -222,16 +255,17 @@ class RoutingMapDisplay:
             ax.contourf(x, y, ahead, levels=[0.0, top], colors=[color], alpha=0.15, zorder=0)
             if ahead.min() < 0:
                 ax.contour(x, y, ahead, levels=[0.0], colors="black", linewidths=0.9, zorder=1)
-            for row, column in _middles(winner == one):
+            for row, column in _middles(winner == one, self._taken(x, y)):
                 ax.text(
                     x[column],
                     y[row],
                     str(one),
                     ha="center",
                     va="center",
+                    fontsize="small",
                     fontweight="bold",
                     bbox={
-                        "boxstyle": "circle,pad=0.2",
+                        "boxstyle": "circle,pad=0.15",
                         "facecolor": "white",
                         "edgecolor": "black",
                     },
@@ -240,6 +274,16 @@ class RoutingMapDisplay:
         ax.set_xlim(x[0], x[-1])
         ax.set_ylim(y[0], y[-1])
 
+    def _taken(self, x: Array, y: Array) -> Array:
+        """Points of the grid that rows stand on."""
+        taken = np.zeros((len(y), len(x)), dtype=bool)
+        columns, rows = (
+            np.abs(steps[:, None] - values).argmin(axis=0)
+            for steps, values in zip((x, y), self.points.T, strict=True)
+        )
+        taken[rows, columns] = True
+        return taken
+
 
 def _steps(values: Array, count: int) -> Array:
     low, high = values.min(), values.max()
@@ -247,14 +291,26 @@ def _steps(values: Array, count: int) -> Array:
     return np.linspace(low - margin, high + margin, count)
 
 
-def _middles(inside: Array) -> list[tuple[int, int]]:
-    """In each connected part of a region that is not tiny, the place farthest from its edge."""
+def _gate(estimator: Any, mixture: Any, X: Any) -> Array:
+    return np.asarray(mixture.gate_proba(_outputs.unwrap(estimator, X)[1]))
+
+
+def _check_weight(sample_weight: Any, n_samples: int) -> Array:
+    weight = _outputs.check_weight(sample_weight, n_samples)
+    return np.ones(n_samples) if weight is None else weight
+
+
+def _middles(inside: Array, taken: Array) -> list[tuple[int, int]]:
+    """In each part of a region that is not tiny, the place farthest from its edge and from rows."""
     parts, count = ndimage.label(inside)
     found = []
     for part in range(1, count + 1):
         if (parts == part).sum() < SMALLEST_PART * inside.size:
             continue
-        distance = ndimage.distance_transform_edt(np.pad(parts == part, 1))[1:-1, 1:-1]
+        free = (parts == part) & ~taken
+        if not free.any():
+            free = parts == part
+        distance = ndimage.distance_transform_edt(np.pad(free, 1))[1:-1, 1:-1]
         row, column = np.unravel_index(distance.argmax(), distance.shape)
         found.append((int(row), int(column)))
     return found

@@ -12,6 +12,9 @@ COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
+# Longest name of a column in a picture, in letters.
+NAME_LENGTH = 40
+
 METRIC_LABELS = {
     "accuracy": "accuracy (share of rows)",
     "log_loss": "log loss (nats)",
@@ -77,6 +80,72 @@ def single_axes(ax: Any, *, size: tuple[float, float]) -> Any:
 def style(index: int) -> dict[str, Any]:
     """Colour and marker of a thing; two do not look the same before there are 88 of them."""
     return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def check_number(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError unless a parameter is None or a whole number that is large enough."""
+    if value is not None and not (isinstance(value, int | np.integer) and value >= least):
+        raise ValueError(
+            f"{name} must be a whole number of at least {least}, got {value!r}: raise it, or pass "
+            "None."
+        )
+
+
+def percent(share: float) -> str:
+    """A share as whole per cent, in which few rows are not none."""
+    if share == 0:
+        return "none"
+    return "<1 %" if share < 0.005 else f"{100 * share:.0f} %"
+
+
+def makes_room(ax: Any) -> bool:
+    """Whether the figure is laid out so that what stands beside the axes is not cut off."""
+    return ax.figure.get_layout_engine() is not None
+
+
+def legend(ax: Any, *, beside: bool = False, **options: Any) -> None:
+    """Say what is drawn: outside of the axes where the figure makes room there, inside otherwise.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        With labelled artists.
+    beside : bool, default=False
+        Outside is on the right, not above.
+    **options : dict
+        For the legend.
+    """
+    options |= {"frameon": False}
+    if not makes_room(ax):
+        _legend_inside(ax, options)
+    elif beside:
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+        ax.legend(fontsize="small", **place, **options)
+    else:
+        # What the axes are given is a part of the room, the rest of which labels take.
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        _legend_as_wide_as(1.2 * ax.bbox.width, ax, "small", **place, **options)
+
+
+def _legend_inside(ax: Any, options: dict[str, Any]) -> None:
+    """At the top of the axes, which get higher by as much, so that nothing lies behind it."""
+    place = {"loc": "upper center", "borderaxespad": 0.2}
+    made = _legend_as_wide_as(ax.bbox.width, ax, "x-small", **place, **options)
+    share = min(made.get_window_extent().height / ax.bbox.height + 0.03, 0.7)
+    low, high = ax.get_ylim()
+    ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
+    ax.set_ylim(low, low + (high - low) / (1 - share))
+    ax.set_yticks(ticks)
+
+
+def _legend_as_wide_as(width: float, ax: Any, size: str, **options: Any) -> Any:
+    """A legend of as few rows as a width in pixels allows."""
+    count = len(ax.get_legend_handles_labels()[1])
+    for rows in range(1, count + 1):
+        made = ax.legend(ncols=-(-count // rows), fontsize=size, title_fontsize=size, **options)
+        if made.get_window_extent().width <= width:
+            break
+    return made
 
 
 def tidy(ax: Any) -> None:

@@ -79,6 +79,8 @@ class Facts:
         Classes of the estimator and what it holds, down to the mixture.
     X : object
         The rows that attention and map were measured on.
+    part_weight : ndarray
+        Weights of these.
     columns : Columns
         Of all rows.
     outputs, target, judgement : tuple
@@ -88,7 +90,10 @@ class Facts:
     alone : ndarray of shape (n_experts,)
         Score of each expert alone on all rows.
     baseline : float
-        Score of one constant answer, the most frequent class or the mean, on all rows.
+        Score of one constant answer, the most frequent class that training saw or the mean, on all
+        rows.
+    constant_loss : Interval
+        What that answer loses against the mixture.
     top_loss : Interval
         What the top expert alone loses against the mixture.
     single_loss : Interval
@@ -101,6 +106,8 @@ class Facts:
         Experts that are beaten on their own rows.
     attention : ExpertAttention
         By permutation.
+    n_repeats : int
+        Shufflings of each feature that it rests on.
     history : GateHistory or None
         Of the training, where it is known.
     """
@@ -109,6 +116,7 @@ class Facts:
     mixture: Any
     steps: list[str]
     X: Any
+    part_weight: Array
     columns: Columns
     outputs: _outputs.Outputs
     target: _outputs.Target
@@ -116,12 +124,14 @@ class Facts:
     probing: ExpertProbing
     alone: Array
     baseline: float
+    constant_loss: Interval
     top_loss: Interval
     single_loss: Interval
     lots: float
     gate_gain: Interval | None
     better: list[Better]
     attention: ExpertAttention
+    n_repeats: int
     history: GateHistory | None
 
     @property
@@ -157,6 +167,16 @@ class Facts:
         return bool(np.ptp(self.target.weight) > 0)
 
     @property
+    def all_classes_known(self) -> bool:
+        """Whether training saw every class of these rows; true of values."""
+        return not self.classifies or bool((self.target.values >= 0).all())
+
+    @property
+    def beats_constant(self) -> bool:
+        """Whether the mixture is clearly better than the same answer for every row."""
+        return self.constant_loss.low > 0
+
+    @property
     def top_right(self) -> Array:
         """Whether the top expert of each row is right alone."""
         rows = np.arange(self.n_samples)
@@ -183,7 +203,7 @@ def measure(
     gains = _Answers(outputs, target, judgement)
     alone = gains.scores()
     single = int(alone.argmax() if target.scale is None else alone.argmin())
-    part, attention = _attend(
+    part, part_weight, attention = _attend(
         estimator, X, y, target, n_repeats=n_repeats, max_samples=max_samples, seed=random_state
     )
     lots, gate_gain = _against_lots(judgement.experts, outputs.route, target.weight)
@@ -192,25 +212,28 @@ def measure(
         mixture=mixture,
         steps=_steps(estimator),
         X=part,
+        part_weight=part_weight,
         columns=describe(X),
         outputs=outputs,
         target=target,
         judgement=judgement,
         probing=probe(outputs, target, tolerance=tolerance),
         alone=alone,
-        baseline=_baseline(target),
+        baseline=gains.score("constant"),
+        constant_loss=gains.loss("constant", "mixture"),
         top_loss=gains.loss("top", "mixture"),
         single_loss=gains.loss(single, "top"),
         lots=lots,
         gate_gain=gate_gain,
         better=gains.better(),
         attention=attention,
+        n_repeats=n_repeats,
         history=gate_history(mixture) if getattr(mixture, "history_", None) else None,
     )
 
 
 class _Answers:
-    """Right answers, or squared errors, of each expert, the top expert and the mixture."""
+    """Right answers, or squared errors: of each expert, the top expert, the mixture, no model."""
 
     def __init__(
         self, outputs: _outputs.Outputs, target: _outputs.Target, judgement: _measures.Judgement
@@ -225,16 +248,18 @@ class _Answers:
         self.of: dict[Any, Array] = {k: experts[:, k] for k in range(experts.shape[1])}
         self.of["mixture"] = mixture
         self.of["top"] = experts[np.arange(len(self.route)), self.route]
+        self.of["constant"] = _same_for_every_row(target)
         self.n_experts = experts.shape[1]
+
+    def score(self, who: Any) -> float:
+        """Of one of them on all rows."""
+        if self.classifies:
+            return float(np.average(self.of[who], weights=self.weight))
+        return float(_measures.root_mean_squared_error(self.of[who], self.weight))
 
     def scores(self) -> Array:
         """Of each expert alone on all rows."""
-        experts = [self.of[k] for k in range(self.n_experts)]
-        if self.classifies:
-            return np.array([np.average(right, weights=self.weight) for right in experts])
-        return np.array(
-            [_measures.root_mean_squared_error(squares, self.weight) for squares in experts]
-        )
+        return np.array([self.score(k) for k in range(self.n_experts)])
 
     def loss(
         self, first: Any, second: Any, rows: Any = slice(None), confidence: float | None = None
@@ -282,14 +307,15 @@ def _against_lots(right: Array, route: Array, weight: Array) -> tuple[float, Int
     return float(np.average(chance, weights=weight)), _intervals.of_means(chosen - chance, weight)
 
 
-def _baseline(target: _outputs.Target) -> float:
-    """Score of the one answer that is best for all rows."""
+def _same_for_every_row(target: _outputs.Target) -> Array:
+    """Where the one answer that is best for all rows is right, or its squared errors."""
     if target.scale is None:
+        # A class that training did not see is no answer that anybody could have given.
         known = target.values >= 0
         sums = np.bincount(target.values[known], weights=target.weight[known], minlength=1)
-        return float(sums.max() / target.weight.sum())
+        return np.asarray(target.values == sums.argmax())
     mean = np.average(target.values, axis=0, weights=target.weight)
-    return float(_measures.root_mean_squared_error((target.values - mean) ** 2, target.weight))
+    return np.asarray((target.values - mean) ** 2)
 
 
 def _attend(
@@ -301,16 +327,18 @@ def _attend(
     n_repeats: int,
     max_samples: int | None,
     seed: Any,
-) -> tuple[Any, ExpertAttention]:
+) -> tuple[Any, Array, ExpertAttention]:
     random_state = check_random_state(seed)
     weight = target.weight
     if max_samples is not None and len(weight) > max_samples:
-        chosen = np.sort(random_state.permutation(len(weight))[:max_samples])
+        # Rows without weight tell nothing, and a part of them alone could not be measured.
+        counted = np.flatnonzero(weight > 0)
+        chosen = np.sort(random_state.permutation(counted)[:max_samples])
         X, y, weight = _safe_indexing(X, chosen), _safe_indexing(y, chosen), weight[chosen]
     attention = expert_attention(
         estimator, X, y, sample_weight=weight, n_repeats=n_repeats, random_state=random_state
     )
-    return X, attention
+    return X, weight, attention
 
 
 def _steps(estimator: Any) -> list[str]:
@@ -357,10 +385,6 @@ def describe(X: Any) -> Columns:
         np.column_stack([_missing(column) for column in columns]),
         is_table,
     )
-
-
-def _distinct(column: Any) -> int:
-    return int(column.drop_nulls().n_unique()) if column.dtype.is_numeric() else 0
 
 
 def _missing(column: Any) -> Array:

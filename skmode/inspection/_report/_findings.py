@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmode.inspection._report import _words
+from skmode.inspection._report import _tables, _words
 from skmode.inspection._report._facts import FEW_ROWS, Facts
 from skmode.inspection._report._intervals import Interval
 
@@ -17,8 +17,10 @@ ALMOST_ALL = 0.9
 # Consistency above which experts are called copies of one another.
 COPIES = 0.99
 
-# Deviations of the repetitions above which an importance is more than chance.
+# Deviations of the shufflings above which an importance is more than chance, and how many
+# shufflings it takes to know that deviation.
 CLEAR = 2
+FEW_REPEATS = 3
 
 
 class Finding(NamedTuple):
@@ -52,7 +54,9 @@ SEVERITY = ("act", "watch", "note", "good")
 
 
 def all_findings(facts: Facts, margin: float) -> list[Finding]:
-    """Every finding: serving first, then what is to be done, then the rest.
+    """Every finding: may it be served, then what is to be done, then the rest.
+
+    Before all of them stands that the mixture is no better than a constant answer, if it is not.
 
     Parameters
     ----------
@@ -72,8 +76,51 @@ def all_findings(facts: Facts, margin: float) -> list[Finding]:
         found += [make(facts) for make in (usage, beaten, gate, alike)]
     found += [reasons(facts), looks(facts)]
     found += [finding for make in (few_rows, lost) if (finding := make(facts)) is not None]
+    if facts.beats_constant:
+        found.append(worth(facts))
     found.sort(key=lambda finding: SEVERITY.index(finding.kind))
-    return [serving(facts, margin), *found]
+    first = [] if facts.beats_constant else [worth(facts)]
+    return [*first, serving(facts, margin), *found]
+
+
+def worth(facts: Facts) -> Finding:
+    """Is the mixture better than the same answer for every row?"""
+    loss, answer = facts.constant_loss, _tables.constant(facts)
+    evidence = (
+        f"{_name(facts)} of the mixture {_score(facts, facts.probing.mixture_score)}; without a "
+        f"model, with {answer} for every row, {_score(facts, facts.baseline)}. The mixture is "
+        f"{_lead(facts, loss)} on {_words.count(facts.n_samples, 'row')}. That answer was picked "
+        "on these rows, which flatters it."
+    )
+    if facts.beats_constant:
+        return Finding(
+            "good",
+            "The mixture is better than the same answer for every row",
+            evidence,
+            "Nothing to do.",
+            "rows",
+        )
+    advice = (
+        "Serve neither mixture nor expert yet. Check that these rows and this target are those "
+        "that the estimator was trained for, then train with fewer epochs, more rows or better "
+        "features"
+    )
+    if loss.high >= 0:
+        advice += ", or look at more rows"
+    if facts.classifies:
+        advice += (
+            ". Where nearly all rows are of one class accuracy says little: compare the log loss "
+            "of the probabilities"
+        )
+    return Finding(
+        "act",
+        "The mixture is worse than the same answer for every row"
+        if loss.high < 0
+        else "The mixture is not clearly better than the same answer for every row",
+        evidence,
+        f"{advice}.",
+        "rows",
+    )
 
 
 def serving(facts: Facts, margin: float) -> Finding:
@@ -92,6 +139,16 @@ def serving(facts: Facts, margin: float) -> Finding:
             evidence,
             "Train with n_experts above 1 for a mixture; skmode.inspection.experts_path compares "
             "several.",
+            "serving",
+        )
+    if not facts.beats_constant and (loss.high <= limit or loss.low > limit):
+        much = "little" if loss.high <= limit else "much"
+        return Finding(
+            "note",
+            f"The top expert alone loses {much} against the mixture",
+            evidence,
+            "Nothing, while the mixture itself is not clearly better than the same answer for "
+            "every row.",
             "serving",
         )
     if loss.high <= limit:
@@ -285,7 +342,7 @@ REASONS = {
     ),
     "mixing": (
         "Most errors come from mixing",
-        'On these rows the top expert is right alone: inference="top_expert" serves it, and '
+        'On these rows the top expert is right alone: inference="top_expert" asks it only, and '
         'mixing="expected" trains the experts to answer alone.',
     ),
 }
@@ -351,7 +408,25 @@ def alike(facts: Facts) -> Finding:
 
 def looks(facts: Facts) -> Finding:
     """What matters to gate and experts?"""
-    importances, deviations = facts.attention.importances, facts.attention.deviations
+    title = "What matters most to each, by shuffling one feature at a time"
+    advice = (
+        "Check that these are features that may decide, and that they are known when the model "
+        "answers. Shuffling underrates features that repeat one another."
+    )
+    n_repeats = facts.n_repeats
+    if n_repeats < FEW_REPEATS:
+        return Finding(
+            "note",
+            title,
+            f"Every feature was shuffled {'once' if n_repeats == 1 else 'twice'}, which does not "
+            "tell an importance from the chance of the shuffling: none is named.",
+            f"Call the report with n_repeats={FEW_REPEATS} or more.",
+            "attention",
+        )
+    # The standard deviation of a sample: that of the instrument divides by the number.
+    correction = np.sqrt(n_repeats / (n_repeats - 1))
+    importances = facts.attention.importances
+    deviations = facts.attention.deviations * correction
     clear = importances.where(importances > CLEAR * deviations)
     parts = []
     for who in importances.columns:
@@ -367,10 +442,10 @@ def looks(facts: Facts) -> Finding:
     shown = parts if len(parts) <= 9 else [*parts[:8], parts[-1]]
     return Finding(
         "note",
-        "What matters most to each, by shuffling one feature at a time",
-        "Named is what stands clear of the chance of the shuffling, three features at most.",
-        "Check that these are features that may decide, and that they are known when the model "
-        "answers. Shuffling underrates features that repeat one another.",
+        title,
+        f"Named is what exceeds {CLEAR} standard deviations of {n_repeats} shufflings, three "
+        "features at most.",
+        advice,
         "attention",
         tuple(shown),
     )
@@ -439,6 +514,16 @@ def _loss(facts: Facts, loss: Interval) -> str:
         return f"{called} of {amount} ({_words.INTERVAL} of the loss {_points_range(loss)})"
     low, high = (_words.fixed(value, facts.decimals) for value in loss[1:])
     return f"{called} of {amount} ({_words.INTERVAL} of the loss {low} to {high})"
+
+
+def _lead(facts: Facts, lead: Interval) -> str:
+    """What one answer loses is by how much the other one is ahead."""
+    where = "behind" if lead.estimate < 0 else "ahead"
+    low, high = (_words.fixed(value, facts.decimals) for value in lead[1:])
+    between = _points_range(lead) if facts.classifies else f"{low} to {high}"
+    return (
+        f"{where} by {_amount(facts, abs(lead.estimate))} ({_words.INTERVAL} of the lead {between})"
+    )
 
 
 def _points(share: float) -> str:

@@ -18,9 +18,8 @@ from skmode.inspection._plot._routing import RoutingMapDisplay
 from skmode.inspection._report import _words
 from skmode.inspection._report._facts import Columns, Facts, describe
 
-# Points of the map, and of the grid behind it: what a page can bear.
+# Points of the map: what a page can bear.
 MAP_SAMPLES = 800
-MAP_GRID = 120
 
 # Rows and different values that a column needs to be an axis of the map.
 MAP_ROWS = 10
@@ -158,7 +157,7 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
             f"or more and {MAP_ROWS} rows where both are known."
         )
     missing = columns.missing[:, list(axes)].any(axis=1)
-    rows = facts.X
+    rows, weight = facts.X, facts.part_weight[~missing]
     if missing.any():
         rows = _safe_indexing(rows, np.flatnonzero(~missing))
     names = [columns.names[i] for i in axes]
@@ -168,28 +167,33 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
             facts.estimator,
             rows,
             features=names if columns.is_table else list(axes),
-            grid_resolution=MAP_GRID,
+            sample_weight=weight,
             max_samples=MAP_SAMPLES,
             random_state=0,
             ax=ax,
         )
-        _legend_on_top(ax, markerscale=1.5)
-        ax.set_xlabel(_words.name(names[0], 50))
-        ax.set_ylabel(_words.name(names[1], 40))
+        _legend_on_top(ax, markerscale=1.5, ncols=5, title=ax.get_legend().get_title().get_text())
 
     try:
-        source, size = _draw(plot, size=(4.6, 4.4 + 0.12 * facts.n_experts))
+        source, size = _draw(plot, size=(4.6, 4.4 + 0.2 * (facts.n_experts // 5)))
     except (TypeError, ValueError) as error:
         return None, f"There is no map: {_words.name(error, 300)}"
     one, other = (_words.quoted(name) for name in names)
-    shown = min(MAP_SAMPLES, int((~missing).sum()))
-    left_out = int(missing.sum())
+    shown = min(MAP_SAMPLES, int((weight > 0).sum()))
+    left_out = int((facts.part_weight[missing] > 0).sum())
+    others = len(columns.names) > 2
+    ground = (
+        "the gate's choice by its mean weights over rows that differ in the other columns, so that "
+        "a row may stand on another expert's ground"
+        if others
+        else "the gate's choice"
+    )
     caption = (
         f"{_words.count(shown, 'row')} by {one} and {other}, the two columns of numbers that "
-        "matter most to the gate, each marked by its top expert. Shades and lines: the gate's "
-        "choice where all other columns have their median or most frequent value, so that rows "
-        "may stand on another expert's ground."
+        f"matter most to the gate, each marked by its top expert. Shades and lines: {ground}."
     )
+    if facts.weighted:
+        caption += " Shares count rows by their weights."
     if left_out:
         caption += f" {_words.count(left_out, 'row')} without one of the two are not shown."
     return Picture(
@@ -222,7 +226,7 @@ def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
     return None
 
 
-def _legend_on_top(ax: Any, **options: Any) -> None:
+def _legend_on_top(ax: Any, *, ncols: int = 2, **options: Any) -> None:
     """Put the legend above the whole picture, where it does not take width from the chart."""
     handles, labels = ax.get_legend_handles_labels()
     ax.get_legend().remove()
@@ -231,7 +235,9 @@ def _legend_on_top(ax: Any, **options: Any) -> None:
         labels,
         frameon=False,
         fontsize="small",
-        ncols=2,
+        title_fontsize="small",
+        alignment="left",
+        ncols=ncols,
         columnspacing=1.0,
         loc="outside upper left",
         **options,

@@ -54,12 +54,11 @@ def all_tables(facts: Facts) -> dict[str, Table | None]:
 def scores(facts: Facts) -> Table:
     """What the figures are to be compared with."""
     single = facts.single
-    constant = "the most frequent class for every row" if facts.classifies else "the mean"
     rows = [
         ("the whole mixture", facts.probing.mixture_score),
         ("the top expert of each row, alone", facts.probing.top_expert_score),
         (f"expert {single} for every row, the best single one", facts.alone[single]),
-        (f"without a model: {constant}", facts.baseline),
+        (f"without a model: {constant(facts)} for every row", facts.baseline),
     ]
     return Table(
         "scores",
@@ -70,6 +69,14 @@ def scores(facts: Facts) -> Table:
         if not facts.classifies
         else "",
     )
+
+
+def constant(facts: Facts) -> str:
+    """The same answer for every row."""
+    if not facts.classifies:
+        return "the mean"
+    seen = "" if facts.all_classes_known else " of those that training saw"
+    return f"the most frequent class{seen}"
 
 
 def parameters(facts: Facts) -> Table | None:
@@ -313,6 +320,7 @@ def costs(facts: Facts) -> Table:
     if facts.n_experts > 1:
         best = f"expert {facts.single} for every row, against the top experts"
         rows.append((best, facts.single_loss))
+    rows.append((f"{constant(facts)} for every row, against the mixture", facts.constant_loss))
     unit = "percentage points of accuracy" if facts.classifies else "RMSE, in units of the target"
     return Table(
         "costs",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from skmode.inspection._plot._names import name as name
+
 # Non-breaking, so that a figure does not part from its unit.
 SPACE = "\u00a0"
 MINUS = "\u2212"
@@ -14,38 +16,6 @@ MINUS = "\u2212"
 MISSING = "\u2013"
 
 INTERVAL = f"95{SPACE}% interval"
-
-# Characters that join letters or emoji, the only invisible ones that stay.
-JOINERS = "\u200c\u200d"
-
-
-def name(value: Any, length: int | None = None) -> str:
-    """Make a name harmless to look at; the template escapes it besides.
-
-    Names of columns and classes come from anywhere. What is invisible, reverses the direction of
-    writing or cannot be written as UTF-8 becomes a replacement character.
-
-    Parameters
-    ----------
-    value : object
-        Name of a column, class or parameter.
-    length : int or None, default=None
-        Cut what is longer.
-
-    Returns
-    -------
-    text : str
-        On one line.
-    """
-    # Not by split and join alone: a name may be spaces.
-    text = "".join(
-        " " if char.isspace() else char if char.isprintable() or char in JOINERS else "\ufffd"
-        for char in str(value)
-    )
-    text = " ".join(text.split()) or "(empty)"
-    if length is not None and len(text) > length:
-        text = text[: length - 1].rstrip() + "…"
-    return text
 
 
 def percent(share: float, digits: int = 1) -> str:

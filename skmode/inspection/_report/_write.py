@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skmode.inspection._report import _findings, _pictures, _tables, _words
 from skmode.inspection._report._facts import Facts, measure
 
@@ -83,9 +85,11 @@ def report(
         Regression: largest distance of a prediction that counts as right, see
         :func:`skmode.inspection.expert_probing`.
     n_repeats : int, default=5
-        Shufflings of each feature, see :func:`skmode.inspection.expert_attention`.
+        Shufflings of each feature, see :func:`skmode.inspection.expert_attention`. Fewer than
+        three tell nothing of chance, and the findings name no feature then.
     max_samples : int or None, default=5000
         Rows, drawn at random, that attention and map are measured on at most; None takes all.
+        Rows without weight are left out before any other.
     random_state : int, RandomState instance or None, default=0
         Seed of these rows and of the shuffling.
 
@@ -202,7 +206,11 @@ def _inside(steps: list[str]) -> str:
 def _attention_rows(facts: Facts) -> str:
     measured = int(facts.attention.n_samples.drop("gate", errors="ignore").sum())
     text = f"Measured on {_words.count(measured, 'row')}"
-    return f"{text}, drawn at random." if measured < facts.n_samples else f"{text}."
+    if measured == facts.n_samples:
+        return f"{text}."
+    if measured == np.count_nonzero(facts.target.weight):
+        return f"{text}, all that have a weight."
+    return f"{text}, drawn at random."
 
 
 def _template() -> Any:
