@@ -1,6 +1,6 @@
-import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +10,7 @@ psutil = pytest.importorskip("psutil")
 
 pytestmark = pytest.mark.slow  # to start Ray takes its time
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 KEEP = ("id", "code")
 
 
@@ -18,29 +19,23 @@ def example(load_example):
     return load_example("batch_ray")
 
 
-@pytest.fixture
-def cluster(load_example, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))  # where Ray writes to
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    start(
-        num_cpus=3,
-        object_store_memory=300 * 2**20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
-
-
-def start(**options):
-    """Start Ray, which waits half a minute for its own servers: on busy processors too short."""
-    for _ in range(2):
-        with contextlib.suppress(RuntimeError):
-            return ray.init(**options)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """One for all tests: Ray does not always start twice in a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where Ray writes to
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(EXAMPLES), prepend=os.pathsep)
+        ray.init(
+            num_cpus=3,
+            object_store_memory=300 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield
         ray.shutdown()
-    return ray.init(**options)
 
 
 def actors():
@@ -50,19 +45,6 @@ def actors():
         for process in psutil.Process().children(recursive=True)
         if process.is_running() and "::MapWorker" in "".join(process.cmdline())
     ]
-
-
-@pytest.mark.usefixtures("cluster")
-def test_empty_files_and_other_columns(example, table_bundle, make_rows, check_answers, tmp_path):
-    source, target = make_rows(3, 5), tmp_path / "answers"  # two files have no rows
-    path, source, target = map(str, (table_bundle, source, target))
-    example.score_parquet(path, source, target, KEEP, ignore_extra=True)
-    check_answers(source, target)
-    with pytest.raises(SystemExit, match="TARGET must not exist"):
-        example.score_parquet(path, source, target, KEEP)
-    # At the end, for as long as pytest keeps the exception, its actors keep their cores.
-    with pytest.raises(Exception, match="got 'code' as well: pass ignore_extra=True"):
-        example.score_parquet(path, source, target + "-1", ["id"])
 
 
 def test_a_million_rows(table_bundle, make_rows, check_answers, run_example, tmp_path):
@@ -86,3 +68,16 @@ def test_an_actor_is_killed(example, table_bundle, make_rows, check_answers, wat
     assert killed == [2]
     assert 5 <= killer.seen < 90  # of 100 files: it was in the middle
     check_answers(source, target)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_empty_files_and_other_columns(example, table_bundle, make_rows, check_answers, tmp_path):
+    source, target = make_rows(3, 5), tmp_path / "answers"  # two files have no rows
+    path, source, target = map(str, (table_bundle, source, target))
+    example.score_parquet(path, source, target, KEEP, ignore_extra=True)
+    check_answers(source, target)
+    with pytest.raises(SystemExit, match="TARGET must not exist"):
+        example.score_parquet(path, source, target, KEEP)
+    # In the last test: for as long as pytest keeps the exception, its actors keep their cores.
+    with pytest.raises(Exception, match="got 'code' as well: pass ignore_extra=True"):
+        example.score_parquet(path, source, target + "-1", ["id"])
