@@ -17,7 +17,7 @@ demo: .venv/installed
 # Three environments: the server's packages exclude newer ones of the others. Only what needs them
 # runs in theirs.
 test: .venv/installed .venv-serve/installed .venv-mlserver/installed
-	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/test_triton.py
+	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/cli/test_triton.py
 	$(SERVE)/python -m pytest $(SERVE_TESTS)
 	$(BIN)/python -m pytest
 
@@ -34,7 +34,7 @@ test-distributed: .venv-serve/installed
 
 # The oldest releases that pyproject.toml admits.
 test-floor: .venv-floor/installed
-	$(FLOOR)/python -m pytest tests/test_estimator_contract.py tests/onnx deploy/tests
+	$(FLOOR)/python -m pytest tests/estimators/test_estimator_contract.py tests/onnx deploy/tests
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -22,7 +22,7 @@ PACKAGES = [
     "skmode_deploy",
     "skmode_deploy.bundle",
     "skmode_deploy.errors",
-    "skmode_deploy.manifest",
+    "skmode_deploy.bundle.manifest",
     "skmode_deploy.signing",
 ]
 

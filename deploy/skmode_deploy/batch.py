@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode_deploy import _batch, _tables
 from skmode_deploy import bundle as bundles
-from skmode_deploy._open_predictors import OpenPredictors, manifest_sha256
-from skmode_deploy._parquet_folders import Job, ScoredFolder
-from skmode_deploy._sessions import check_at_least_one
-from skmode_deploy._tables import Block, InputError, Options, Selection
-from skmode_deploy._words import sentence, some
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.predictor import Predictor
+from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.running.open_predictors import OpenPredictors, manifest_sha256
+from skmode_deploy.running.predictor import Predictor
+from skmode_deploy.running.sessions import check_at_least_one
+from skmode_deploy.tables import answers as _batch
+from skmode_deploy.tables import blocks as _tables
+from skmode_deploy.tables.blocks import Block, InputError, Options, Selection
+from skmode_deploy.tables.parquet_folders import Job, ScoredFolder
 
 try:
     import pyarrow as pa

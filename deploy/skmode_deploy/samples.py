@@ -29,17 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy import bundle
-from skmode_deploy._manifest_check import short, shorten
-from skmode_deploy._rows import draw_columns, draw_rows
-from skmode_deploy._words import sentence
 from skmode_deploy.bundle import MODEL, SAMPLES, GraphValue, Manifest
+from skmode_deploy.bundle.manifest_check import short, shorten
+from skmode_deploy.bundle.wording import sentence
 from skmode_deploy.errors import (
     BundleError,
     LimitError,
     SampleFormatError,
     SampleMismatchError,
 )
-from skmode_deploy.predictor import Predictor
+from skmode_deploy.running.predictor import Predictor
+from skmode_deploy.running.rows import draw_columns, draw_rows
 
 __all__ = [
     "MAX_BYTES",

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from skmode_deploy import bundle
-from skmode_deploy._files import open_plain, to_path
-from skmode_deploy._limits import check_limits, check_max_bytes, check_size
-from skmode_deploy._words import some
 from skmode_deploy.bundle import MANIFEST, MAX_BYTES, SIGNATURE
+from skmode_deploy.bundle.files import open_plain, to_path
+from skmode_deploy.bundle.limits import check_limits, check_max_bytes, check_size
+from skmode_deploy.bundle.wording import some
 from skmode_deploy.errors import BundleError, LimitError, SignatureError
 
 __all__ = ["sign", "verify_signature"]

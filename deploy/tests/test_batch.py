@@ -16,8 +16,9 @@ import pytest
 from pyarrow import parquet
 
 import skmode_deploy
-from skmode_deploy import _open_predictors, batch, bundle
+from skmode_deploy import batch, bundle
 from skmode_deploy.cli import main
+from skmode_deploy.running import open_predictors as _open_predictors
 
 PROBABILITIES = [f"probability_{label}" for label in (10, 20, 30, 40)]
 CITIES = ["Bern", "Köln", "Paris", "", None]
@@ -515,7 +516,8 @@ def test_folder_with_a_bad_file(damage, table_bundle, make_folder, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from skmode_deploy import batch, predictor
+from skmode_deploy import batch
+from skmode_deploy.running import predictor
 calls = 0
 original = predictor.Predictor.predict_full
 def predict_full(self, rows):

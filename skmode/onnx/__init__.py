@@ -8,8 +8,8 @@ except ImportError as error:
         "run `pip install ./deploy` in a checkout of skmode."
     ) from error
 
-from skmode.onnx._converters import register_converters
-from skmode.onnx._export import export
+from skmode.onnx._bundles.export import export
+from skmode.onnx._skl2onnx.converters import register_converters
 
 __all__ = ["export", "register_converters"]
 

@@ -5,8 +5,8 @@ import dataclasses
 import os
 from typing import Any
 
-from skmode_deploy._streams import UsageError
 from skmode_deploy.serving.settings import Settings
+from skmode_deploy.tables.streams import UsageError
 
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
     # name: (type, placeholder, text)
@@ -121,7 +121,7 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _rollback(args: argparse.Namespace) -> None:
-    from skmode_deploy.serving.rollback import rollback
+    from skmode_deploy.serving.models.rollback import rollback
 
     try:
         old, new = rollback(args.path, args.name, to=args.to, latest=args.latest)

@@ -16,10 +16,10 @@ from prometheus_client import REGISTRY
 
 import skmode_deploy
 from skmode_deploy.samples import check_samples
-from skmode_deploy.serving.errors import RequestError
-from skmode_deploy.serving.metrics import Metrics, ModelMetrics
-from skmode_deploy.serving.model import ServedModel
-from skmode_deploy.serving.tensors import Array, Request, Tensor, from_list
+from skmode_deploy.serving.models.model import ServedModel
+from skmode_deploy.serving.observe.metrics import Metrics, ModelMetrics
+from skmode_deploy.serving.protocol.errors import RequestError
+from skmode_deploy.serving.protocol.tensors import Array, Request, Tensor, from_list
 
 FEW_VALUES = 8192  # up to here a thread would cost more than the answer
 MAX_ROWS = 10_000

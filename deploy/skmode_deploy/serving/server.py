@@ -23,20 +23,20 @@ from prometheus_client import (
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from skmode_deploy.serving import metric_files
-from skmode_deploy.serving.connections import KEY, Connections
-from skmode_deploy.serving.front import Application, Front
-from skmode_deploy.serving.grpc_server import make_grpc_server
-from skmode_deploy.serving.kserve_engine import Plane, make_engine
-from skmode_deploy.serving.logs import configure_logs
-from skmode_deploy.serving.metrics import Metrics
-from skmode_deploy.serving.metrics_server import serve_metrics
-from skmode_deploy.serving.protocol import GuardedProtocol
-from skmode_deploy.serving.repository import Repository
-from skmode_deploy.serving.service import Service
+from skmode_deploy.serving.engine.front import Application, Front
+from skmode_deploy.serving.engine.grpc_server import make_grpc_server
+from skmode_deploy.serving.engine.kserve_engine import Plane, make_engine
+from skmode_deploy.serving.engine.metrics_server import serve_metrics
+from skmode_deploy.serving.engine.service import Service
+from skmode_deploy.serving.models.repository import Repository
+from skmode_deploy.serving.observe import metric_files
+from skmode_deploy.serving.observe.logs import configure_logs
+from skmode_deploy.serving.observe.metrics import Metrics
 from skmode_deploy.serving.settings import Settings
-from skmode_deploy.serving.tls import make_context
-from skmode_deploy.serving.tokens import Tokens
+from skmode_deploy.serving.transport.connections import KEY, Connections
+from skmode_deploy.serving.transport.http import GuardedProtocol
+from skmode_deploy.serving.transport.tls import make_context
+from skmode_deploy.serving.transport.tokens import Tokens
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"

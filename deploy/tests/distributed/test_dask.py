@@ -63,7 +63,7 @@ def test_a_million_rows(table_bundle, make_rows, check_answers, run_example, tmp
 @pytest.mark.slow
 def test_each_worker_opens_the_bundle_once(example, client, table_bundle, make_rows, tmp_path):
     def count():
-        from skmode_deploy import _open_predictors
+        from skmode_deploy.running import open_predictors as _open_predictors
 
         class Counted(_open_predictors.Predictor):
             opened = 0
@@ -75,7 +75,7 @@ def test_each_worker_opens_the_bundle_once(example, client, table_bundle, make_r
         _open_predictors.Predictor = Counted
 
     def opened():
-        from skmode_deploy import _open_predictors
+        from skmode_deploy.running import open_predictors as _open_predictors
 
         return _open_predictors.Predictor.opened
 

@@ -71,7 +71,8 @@ def test_each_process_opens_the_bundle_once(spark, table_bundle, make_rows):
 
         import pyarrow
 
-        from skmode_deploy import _open_predictors, batch
+        from skmode_deploy import batch
+        from skmode_deploy.running import open_predictors as _open_predictors
 
         if not hasattr(_open_predictors.Predictor, "opened"):
 

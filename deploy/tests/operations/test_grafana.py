@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 yaml = pytest.importorskip("yaml")
-metrics = pytest.importorskip("skmode_deploy.serving.metrics")
+metrics = pytest.importorskip("skmode_deploy.serving.observe.metrics")
 
 FOLDER = Path(__file__).parents[2] / "grafana"
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())

@@ -1,0 +1,245 @@
+"""The model card ``README.md`` of a bundle."""
+
+import re
+import string
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from skmode_deploy.bundle.manifest import Column, Manifest
+
+MAX_COLUMNS = 200  # in a table; the others are in the manifest
+MAX_INPUTS = 20  # in the example
+MAX_VALUES = 10  # categories or classes in a line
+MAX_LETTERS = 60  # of a name or value
+
+_SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
+
+
+def model_card(manifest: Manifest) -> str:
+    """Describe a model to people.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What the bundle says about its model.
+
+    Returns
+    -------
+    str
+        Markdown text; the same manifest gives the same text.
+    """
+    experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
+    sections = [
+        f"# {manifest.task.capitalize()} by a mixture of {experts}",
+        _summary(manifest),
+        "## Inputs",
+        _inputs(manifest),
+        "## Answers",
+        _answers(manifest),
+        "## Experts",
+        _experts(manifest),
+        "## Scores",
+        _scores(manifest),
+        "## Use",
+        _use(manifest),
+        "## Versions",
+        _versions(manifest),
+    ]
+    if manifest.notes:
+        sections += ["## Notes", _quote(manifest.notes.strip())]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(manifest: Manifest) -> str:
+    routing = {
+        "top_expert": "the one expert that the gate chooses for it",
+        "mixture": "all experts, weighted by the gate",
+    }[manifest.routing]
+    weights = ""
+    if manifest.quantization is not None:
+        weights = f" The experts' weights are 8-bit numbers ({manifest.quantization})."
+    return (
+        f"Exported on {manifest.created} by skmode. Each row is answered by {routing}.{weights} "
+        f"The weight of the distillation loss in training, alpha, was {manifest.alpha:g}.\n\n"
+        "The same facts, and the hash of each file, are in `manifest.json`."
+    )
+
+
+def _inputs(manifest: Manifest) -> str:
+    by = (
+        "Training saw a table: columns go by name."
+        if manifest.from_table
+        else "Training saw an array: columns go by position, in this order."
+    )
+    rows = [
+        (
+            _escape(column.name),
+            _escape(column.input),
+            column.kind,
+            column.dtype,
+            _known(column),
+            "yes" if column.has_missing else "no",
+        )
+        for column in manifest.columns[:MAX_COLUMNS]
+    ]
+    heads = ("Column", "Graph input", "Kind", "Type", "Known in training", "Missing in training")
+    text = f"{by}\n\n{_table(heads, rows)}"
+    rest = len(manifest.columns) - MAX_COLUMNS
+    if rest > 0:
+        text += f"\n\nand {rest} more columns, which `manifest.json` lists."
+    return (
+        f"{text}\n\nA missing number is NaN, a missing string is the empty one. A category that is "
+        "not known is allowed."
+    )
+
+
+def _known(column: Column) -> str:
+    if column.categories is not None:
+        return _list(column.categories)
+    if column.minimum is not None and column.maximum is not None:
+        return f"{column.minimum:g} to {column.maximum:g}"
+    return ""
+
+
+def _answers(manifest: Manifest) -> str:
+    if manifest.classes is not None:
+        label = (
+            "the class"
+            if manifest.classes.label == "value"
+            else "the position of the class in the list below, from 0"
+        )
+        rows = [
+            ("label", f"{label}, (n,)"),
+            ("probabilities", f"of each class, float32 (n, {manifest.n_outputs})"),
+        ]
+    else:
+        rows = [("variable", f"the value, float32 (n, {manifest.n_outputs})")]
+    rows += [
+        ("expert", "the top expert of the row, int64 (n,)"),
+        ("gate\\_probability", "the gate's probability of that expert, float32 (n,)"),
+    ]
+    text = _table(("Output", "What it is"), rows)
+    if manifest.classes is not None:
+        text += f"\n\n{manifest.n_outputs} classes: {_list(manifest.classes.values)}"
+    return text
+
+
+def _experts(manifest: Manifest) -> str:
+    rows = [
+        (str(i), f"{100 * share:.1f} %")
+        for i, share in enumerate(manifest.expert_usage[:MAX_COLUMNS])
+    ]
+    text = _table(("Expert", "Share of the training rows"), rows)
+    rest = manifest.n_experts - MAX_COLUMNS
+    return text + (f"\n\nand {rest} more experts." if rest > 0 else "")
+
+
+def _scores(manifest: Manifest) -> str:
+    if not manifest.validation_scores:
+        return "There were no rows for validation."
+    rows = [
+        (_escape(name.replace("_", " ")), f"{score:.4g}")
+        for name, score in sorted(manifest.validation_scores.items())
+    ]
+    return (
+        "On the rows that training kept for validation, as the estimator's `score` measures it:"
+        f"\n\n{_table(('Inference', 'Score'), rows)}"
+    )
+
+
+def _use(manifest: Manifest) -> str:
+    return f"""With numpy and onnxruntime, through skmode-deploy, which checks every file first:
+
+```python
+import skmode_deploy
+
+model = skmode_deploy.load("this folder")
+model.predict(X)
+```
+
+To check the files only: `skmode-deploy verify "this folder"`, or in Python
+`skmode_deploy.bundle.verify("this folder")`. The command also compares the answers on the made-up
+rows of `samples.json`, where there is one, with those that the model gave at the export.
+
+With onnxruntime alone, in any language:
+
+```python
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+inputs = {{
+{_example(manifest)}
+}}
+answers = session.run(None, inputs)
+```"""
+
+
+def _example(manifest: Manifest) -> str:
+    """Lines of a dict that `model.onnx` takes."""
+    inputs = {column.input: column for column in manifest.columns}
+    width = len(manifest.columns) if manifest.input == "array" else 1
+    lines = []
+    for name, column in list(inputs.items())[:MAX_INPUTS]:
+        dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
+        lines.append(f"    {name!r}: np.full((1, {width}), {_value(column)!r}, dtype={dtype}),")
+    if len(inputs) > MAX_INPUTS:
+        lines.append(f"    # and so on for the other {len(inputs) - MAX_INPUTS} inputs")
+    return "\n".join(lines)
+
+
+def _value(column: Column) -> Any:
+    if column.categories:
+        return column.categories[0]
+    if column.dtype == "string":
+        return ""
+    if column.dtype == "int64":
+        return int(column.minimum or 0)
+    return float(column.minimum or 0)
+
+
+def _versions(manifest: Manifest) -> str:
+    if not manifest.versions:
+        return "Not known."
+    return _table(
+        ("Library", "Version"),
+        [(_escape(name), _escape(version)) for name, version in sorted(manifest.versions.items())],
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _list(values: Sequence[Any]) -> str:
+    shown = ", ".join(_escape(str(value)) for value in values[:MAX_VALUES])
+    rest = len(values) - MAX_VALUES
+    return shown if rest <= 0 else f"{shown} and {rest} more"
+
+
+def _quote(text: str) -> str:
+    """Set text apart as a quotation, in which nothing is a heading or HTML."""
+    lines = []
+    for line in text.splitlines():
+        line = "".join(letter if letter.isprintable() else " " for letter in line)
+        line = line.replace("<", "\\<")
+        line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
+        # A line of these signs makes a heading of the line above.
+        line = re.sub(r"^([\s>]*)(?=(=+|-+)\s*$)", r"\1\\", line)
+        lines.append(f"> {line}".rstrip())
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    """Show text as it is, within one line: no character of it means anything in Markdown."""
+    if len(text) > MAX_LETTERS:
+        text = text[:MAX_LETTERS] + "..."
+    visible = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+    return (
+        "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in "".join(visible))
+        or "(empty)"
+    )

@@ -1,0 +1,356 @@
+"""What a graph may hold, checked on its bytes before onnxruntime parses them.
+
+Reads the wire format of protocol buffers by itself, so that neither onnx nor protobuf is needed.
+Numbers of fields are those of onnx.proto; what this reader does not know, it refuses.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from skmode_deploy.bundle.wording import some
+from skmode_deploy.errors import (
+    ExternalDataError,
+    GraphFormatError,
+    GraphInterfaceError,
+    OperatorDomainError,
+)
+
+DOMAINS = frozenset((b"", b"ai.onnx", b"ai.onnx.ml"))
+MAX_DEPTH = 100  # messages within messages, as protobuf's own readers allow
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+# Fields that are looked into, by message, and fields that are passed over.
+_MODEL_GRAPH, _MODEL_OPSETS, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
+_MODEL_OTHER = frozenset((1, 2, 3, 4, 5, 6, 14, 26))
+_OPSET_DOMAIN = 1
+_OPSET_OTHER = frozenset((2,))
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 15, 11, 12
+_GRAPH_OTHER = frozenset((2, 10, 13, 14, 16))
+_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
+_NODE_OTHER = frozenset((1, 2, 3, 4, 6, 8, 9, 10))
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_ATTRIBUTE_OTHER = frozenset((1, 2, 3, 4, 7, 8, 9, 13, 14, 15, 20, 21))
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_TENSOR_OTHER = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16))
+_SPARSE_TENSORS = (1, 2)
+_SPARSE_OTHER = frozenset((3,))
+_VALUE_NAME, _VALUE_TYPE = 1, 2
+_VALUE_OTHER = frozenset((3, 4))
+_TYPE_TENSOR, _TYPE_OTHER = 1, frozenset((6,))
+_KIND_ELEMENT, _KIND_SHAPE = 1, 2
+_SHAPE_DIMENSION = 1
+_DIMENSION_SIZE, _DIMENSION_NAME, _DIMENSION_OTHER = 1, 2, frozenset((3,))
+
+_ELEMENTS = {1: "float32", 7: "int64", 8: "string", 11: "float64"}
+
+_Field = tuple[int, int, memoryview]
+_Value = tuple[bytes, memoryview | None]  # name and type of an input or output
+
+
+class GraphValue(NamedTuple):
+    """What one input or output of a graph must be.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    dtype : {"float32", "float64", "int64", "string"}
+        Its element type.
+    shape : tuple of (int or str)
+        Its dimensions. The first one is "n", the rows, of any number. Another text, such as
+        "width", stands for one size, at least 1, wherever it occurs.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def check_graph(
+    data: bytes, name: str, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
+) -> dict[str, int]:
+    """Check the bytes of a graph.
+
+    Parameters
+    ----------
+    data : bytes
+        A serialized ModelProto.
+    name : str
+        Name of the file, for messages.
+    inputs, outputs : sequence of GraphValue
+        What the graph must have, in this order.
+
+    Returns
+    -------
+    dict
+        The sizes that the texts in the shapes stand for, by text.
+
+    Raises
+    ------
+    BundleError
+        If the bytes are not a model, or if the model has operators outside the domains of ONNX,
+        functions of its own, training information, data outside the file, or other inputs and
+        outputs.
+    """
+    check = _Check(name)
+    check.model(memoryview(data), inputs, outputs)
+    return check.sizes
+
+
+class _Check:
+    """One method for each kind of message; `depth` counts the messages around it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sizes: dict[str, int] = {}
+
+    def model(
+        self, data: memoryview, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
+    ) -> None:
+        found: tuple[list[_Value], list[_Value]] = ([], [])
+        graphs = 0
+        for number, wire, value in self.fields(data):
+            if number == _MODEL_GRAPH:
+                graphs += 1
+                found = self.graph(self.message(wire, value), 1)
+            elif number == _MODEL_OPSETS:
+                self.opset(self.message(wire, value))
+            elif number == _MODEL_FUNCTIONS:
+                raise OperatorDomainError(
+                    f"{self.name} must be made of ONNX's own operators, got a model with functions "
+                    "of its own: inline them (onnx.inliner) before the export."
+                )
+            elif number == _MODEL_TRAINING:
+                raise GraphFormatError(
+                    f"{self.name} must be a model for inference, got one with training "
+                    "information: export the model again."
+                )
+            elif number not in _MODEL_OTHER:
+                raise self.unknown(number, "model")
+        if graphs != 1:
+            raise self.malformed(f"it has {graphs} graphs in place of 1")
+        self.interface("inputs", found[0], inputs)
+        self.interface("outputs", found[1], outputs)
+
+    def interface(self, what: str, found: Sequence[_Value], expected: Sequence[GraphValue]) -> None:
+        names = [name for name, _ in found]
+        wanted = [value.name for value in expected]
+        if names != [name.encode("utf-8", "surrogatepass") for name in wanted]:
+            got = some([name.decode("utf-8", "replace") for name in names]) or "none"
+            raise GraphInterfaceError(
+                f"{self.name} must have the {what} that follow from manifest.json, "
+                f"{some(wanted) or 'none'}, got {got}: export the model again."
+            )
+        for value, (_, kind) in zip(expected, found, strict=True):
+            self.fits(value, kind)
+
+    def fits(self, expected: GraphValue, data: memoryview | None) -> None:
+        """Check element type and shape of an input or output."""
+        element, shape = ("nothing", None) if data is None else self.tensor_type(data)
+        fits = element == expected.dtype and shape is not None
+        fits = fits and len(shape or ()) == len(expected.shape)
+        for size, wanted in zip(shape or (), expected.shape, strict=False):
+            if wanted == "n":
+                fits = fits and size is None
+            elif isinstance(wanted, int):
+                fits = fits and size == wanted
+            else:
+                fits = fits and bool(size) and self.sizes.setdefault(wanted, size or 0) == size
+        if not fits:
+            sizes = [self.sizes.get(str(size), size) for size in expected.shape]
+            raise GraphInterfaceError(
+                f"{self.name} must have the types and shapes that follow from manifest.json, for "
+                f"{expected.name!r} {expected.dtype} {_shape(sizes)}, got {element} "
+                f"{'of any shape' if shape is None else _shape(shape)}: export the model again."
+            )
+
+    def tensor_type(self, data: memoryview) -> tuple[str, list[int | None] | None]:
+        """Read element type and shape; None is a size, or a shape, that is not fixed."""
+        kind = self.once(data, "type", {_TYPE_TENSOR, *_TYPE_OTHER}).get(_TYPE_TENSOR)
+        if kind is None:
+            return "nothing", None
+        parts = self.once(self.message(*kind), "tensor type", {_KIND_ELEMENT, _KIND_SHAPE})
+        number = self.number(*parts[_KIND_ELEMENT]) if _KIND_ELEMENT in parts else 0
+        element = _ELEMENTS.get(number, f"element type {number}")
+        if _KIND_SHAPE not in parts:
+            return element, None
+        sizes = []
+        for field, wire, value in self.fields(self.message(*parts[_KIND_SHAPE])):
+            if field != _SHAPE_DIMENSION:
+                raise self.unknown(field, "shape")
+            sizes.append(self.dimension(self.message(wire, value)))
+        return element, sizes
+
+    def dimension(self, data: memoryview) -> int | None:
+        known = {_DIMENSION_SIZE, _DIMENSION_NAME, *_DIMENSION_OTHER}
+        parts = self.once(data, "dimension", known)
+        if _DIMENSION_SIZE not in parts:
+            return None
+        if _DIMENSION_NAME in parts:
+            raise self.malformed("a dimension has a size and a name")
+        return self.number(*parts[_DIMENSION_SIZE])
+
+    def once(
+        self, data: memoryview, what: str, known: Collection[int]
+    ) -> dict[int, tuple[int, memoryview]]:
+        """Read a message of fields that must not be repeated: readers differ in what they take."""
+        parts: dict[int, tuple[int, memoryview]] = {}
+        for number, wire, value in self.fields(data):
+            if number not in known:
+                raise self.unknown(number, what)
+            if number in parts:
+                raise self.malformed(f"a {what} has its field {number} twice")
+            parts[number] = wire, value
+        return parts
+
+    def number(self, wire: int, value: memoryview) -> int:
+        if wire != _VARINT:
+            raise self.malformed("a number has the form of a message")
+        return self.varint(value, 0)[0]
+
+    def opset(self, data: memoryview) -> None:
+        for number, wire, value in self.fields(data):
+            if number == _OPSET_DOMAIN:
+                self.domain(self.message(wire, value), "an operator set")
+            elif number not in _OPSET_OTHER:
+                raise self.unknown(number, "operator set")
+
+    def graph(self, data: memoryview, depth: int) -> tuple[list[_Value], list[_Value]]:
+        """Check a graph and give its inputs and outputs."""
+        self.limit(depth)
+        inputs: list[_Value] = []
+        outputs: list[_Value] = []
+        for number, wire, value in self.fields(data):
+            if number == _GRAPH_NODE:
+                self.node(self.message(wire, value), depth + 1)
+            elif number == _GRAPH_TENSOR:
+                self.tensor(self.message(wire, value))
+            elif number == _GRAPH_INPUT:
+                inputs.append(self.value(self.message(wire, value)))
+            elif number == _GRAPH_OUTPUT:
+                outputs.append(self.value(self.message(wire, value)))
+            elif number == _GRAPH_SPARSE:
+                self.sparse_tensor(self.message(wire, value))
+            elif number not in _GRAPH_OTHER:
+                raise self.unknown(number, "graph")
+        return inputs, outputs
+
+    def value(self, data: memoryview) -> _Value:
+        name, kind = b"", None
+        for number, wire, value in self.fields(data):
+            if number == _VALUE_NAME:
+                name = bytes(self.message(wire, value))
+            elif number == _VALUE_TYPE:
+                if kind is not None:
+                    raise self.malformed("an input or output has two types")
+                kind = self.message(wire, value)
+            elif number not in _VALUE_OTHER:
+                raise self.unknown(number, "input or output")
+        return name, kind
+
+    def node(self, data: memoryview, depth: int) -> None:
+        for number, wire, value in self.fields(data):
+            if number == _NODE_DOMAIN:
+                self.domain(self.message(wire, value), "an operator")
+            elif number == _NODE_ATTRIBUTE:
+                self.attribute(self.message(wire, value), depth + 1)
+            elif number not in _NODE_OTHER:
+                raise self.unknown(number, "node")
+
+    def attribute(self, data: memoryview, depth: int) -> None:
+        for number, wire, value in self.fields(data):
+            if number in _ATTRIBUTE_GRAPHS:
+                self.graph(self.message(wire, value), depth + 1)
+            elif number in _ATTRIBUTE_TENSORS:
+                self.tensor(self.message(wire, value))
+            elif number in _ATTRIBUTE_SPARSE:
+                self.sparse_tensor(self.message(wire, value))
+            elif number not in _ATTRIBUTE_OTHER:
+                raise self.unknown(number, "attribute")
+
+    def tensor(self, data: memoryview) -> None:
+        for number, _, value in self.fields(data):
+            # A location of 0, in the file, is a default that writers may state.
+            if number == _TENSOR_EXTERNAL or (
+                number == _TENSOR_LOCATION and bytes(value).strip(b"\x00\x80")
+            ):
+                raise ExternalDataError(
+                    f"{self.name} must hold its weights itself, got a tensor with external data: "
+                    "save the model in one file (onnx.save with save_as_external_data=False)."
+                )
+            if number not in _TENSOR_OTHER and number != _TENSOR_LOCATION:
+                raise self.unknown(number, "tensor")
+
+    def sparse_tensor(self, data: memoryview) -> None:
+        for number, wire, value in self.fields(data):
+            if number in _SPARSE_TENSORS:
+                self.tensor(self.message(wire, value))
+            elif number not in _SPARSE_OTHER:
+                raise self.unknown(number, "sparse tensor")
+
+    def domain(self, data: memoryview, what: str) -> None:
+        if bytes(data) not in DOMAINS:
+            raise OperatorDomainError(
+                f"{self.name} must use the operator domains ai.onnx and ai.onnx.ml only, got "
+                f"{what} of {bytes(data[:100]).decode('utf-8', 'replace')!r}: export the model "
+                "without operators of other libraries."
+            )
+
+    def limit(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise self.malformed(f"its graphs are nested more than {MAX_DEPTH} messages deep")
+
+    def message(self, wire: int, value: memoryview) -> memoryview:
+        if wire != _BYTES:
+            raise self.malformed("a message has the form of a number")
+        return value
+
+    def unknown(self, number: int, what: str) -> GraphFormatError:
+        return self.malformed(f"a {what} has a field {number}, which this release does not know")
+
+    def malformed(self, problem: str) -> GraphFormatError:
+        return GraphFormatError(
+            f"{self.name} must be a serialized ONNX model, and reading it gave: {problem}. "
+            "Export the model again."
+        )
+
+    def fields(self, data: memoryview) -> Iterator[_Field]:
+        """Split a message into numbers, wire types and raw values of its fields."""
+        position, end = 0, len(data)
+        while position < end:
+            tag, position = self.varint(data, position)
+            number, wire = tag >> 3, tag & 7
+            start = position
+            if wire == _BYTES:
+                length, start = self.varint(data, position)
+                position = start + length
+            elif wire == _VARINT:
+                _, position = self.varint(data, position)
+            elif wire == _FIXED32:
+                position += 4
+            elif wire == _FIXED64:
+                position += 8
+            else:
+                raise self.malformed(f"a field has the unknown wire type {wire}")
+            if number == 0 or position > end:
+                raise self.malformed("a field has no number or ends behind its message")
+            yield number, wire, data[start:position]
+
+    def varint(self, data: memoryview, position: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            if position >= len(data):
+                break
+            byte = data[position]
+            position += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value, position
+        raise self.malformed("a number is cut off or too long")
+
+
+def _shape(sizes: Sequence[int | str | None]) -> str:
+    shown = ["n" if size is None else str(size) for size in sizes[:10]]
+    shown += ["..."] * (len(sizes) > 10)
+    return f"({shown[0]},)" if len(shown) == 1 else f"({', '.join(shown)})"

@@ -1,0 +1,318 @@
+"""The manifest of a bundle: what its file ``manifest.json`` says, and how it is read and written.
+
+The text is canonical: one manifest has exactly one text, with a checksum of the rest in it.
+``manifest.schema.json`` beside this module describes it for other languages.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from skmode_deploy.bundle.manifest_check import (
+    AGAIN,
+    MANIFEST,
+    SCHEMA_VERSION,
+    check_document,
+    short,
+    shorten,
+)
+from skmode_deploy.errors import ManifestChangedError, ManifestError, SchemaVersionError
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Classes",
+    "Column",
+    "File",
+    "Manifest",
+    "creation_time",
+]
+
+LAST_SECOND = 253402300799  # of the year 9999
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input column.
+
+    Attributes
+    ----------
+    name : str
+        Name of the column in tables.
+    input : str
+        Name of its graph input. Differs from `name` only where that is empty or is also the name
+        of an output. Models of arrays have one input for all columns.
+    kind : {"number", "category"}
+        How the model reads the column.
+    dtype : {"float32", "float64", "int64", "string"}
+        Element type of the graph input.
+    categories : tuple or None
+        Known categories: strings, floats or integers, as `dtype` says. None for numbers.
+    has_missing : bool
+        Whether training saw missing values in the column.
+    minimum, maximum : float or None
+        Range of a number that training saw. None for categories, or where it is not known.
+    """
+
+    name: str
+    input: str
+    kind: Literal["number", "category"]
+    dtype: Literal["float32", "float64", "int64", "string"]
+    categories: tuple[Any, ...] | None = None
+    has_missing: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Class labels of a classifier.
+
+    Attributes
+    ----------
+    values : tuple
+        Labels in the order of the probabilities.
+    dtype : str
+        numpy's name of the type that `predict` had in training. Of strings, "U" with the length
+        of the longest label.
+    label : {"value", "index"}
+        Whether the graph's output `label` is the label itself or its position in `values`: ONNX
+        has strings and integers, other types go by position.
+    """
+
+    values: tuple[Any, ...]
+    dtype: str
+    label: Literal["value", "index"]
+
+
+@dataclass(frozen=True)
+class File:
+    """Size in bytes and SHA-256 of one file.
+
+    Attributes
+    ----------
+    size : int
+        Number of bytes.
+    sha256 : str
+        Hash in hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about its model.
+
+    Attributes
+    ----------
+    task : {"classification", "regression"}
+        What `model.onnx` answers.
+    routing : {"top_expert", "mixture"}
+        Whether `model.onnx` runs the top expert of each row or mixes the experts.
+    input : {"columns", "array"}
+        One graph input per column, or one float32 input ``X`` for all of them.
+    from_table : bool
+        Whether training saw a table, so that columns go by name; else they go by position.
+    columns : tuple of Column
+        Columns in the order of training.
+    n_outputs : int
+        Number of classes, or of values per row.
+    classes : Classes or None
+        Labels of a classifier. None for regression.
+    n_experts : int
+        Number of experts.
+    alpha : float
+        Weight of the distillation loss in training.
+    expert_usage : tuple of float
+        Share of the training rows that each expert got.
+    validation_scores : dict or None
+        Scores on the validation part by kind of inference. None if there was no such part.
+    versions : dict
+        Versions of the libraries that wrote the bundle.
+    files : dict
+        Size and hash of each file, by name. :func:`skmode_deploy.bundle.write` fills it in.
+    created : str
+        Time of writing in UTC, as ``2026-11-22T05:00:00Z``. If empty,
+        :func:`skmode_deploy.bundle.write` fills it in.
+    notes : str
+        Free text of whoever exported the model.
+    quantization : {"dynamic"} or None
+        How the weights of the experts were reduced to 8 bits. None if they were not.
+    schema_version : int
+        Version of this format.
+    """
+
+    task: Literal["classification", "regression"]
+    routing: Literal["top_expert", "mixture"]
+    input: Literal["columns", "array"]
+    from_table: bool
+    columns: tuple[Column, ...]
+    n_outputs: int
+    classes: Classes | None
+    n_experts: int
+    alpha: float
+    expert_usage: tuple[float, ...]
+    validation_scores: dict[str, float] | None
+    versions: dict[str, str]
+    files: dict[str, File] = field(default_factory=dict)
+    created: str = ""
+    notes: str = ""
+    quantization: Literal["dynamic"] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Write as JSON text.
+
+        Returns
+        -------
+        str
+            The canonical text: sorted keys, two spaces of indentation, ASCII, a line feed at the
+            end, and a field ``sha256`` with the hash of the text that lacks this field.
+        """
+        document = dataclasses.asdict(self)
+        return _to_text(document | {"sha256": _checksum(document)})
+
+    def file_hash(self) -> str:
+        """Hash the file that the manifest is written to.
+
+        Returns
+        -------
+        str
+            SHA-256 of the bytes of ``manifest.json``, in hexadecimal digits.
+        """
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Read JSON text.
+
+        Parameters
+        ----------
+        text : str or bytes
+            What :meth:`to_json` wrote.
+
+        Returns
+        -------
+        Manifest
+            The manifest.
+
+        Raises
+        ------
+        BundleError
+            If the text is not, byte for byte, what :meth:`to_json` writes of a manifest of this
+            schema version, or if the checksum in it is not its own.
+        """
+        document = _parse(text)
+        version = document.get("schema_version")
+        if type(version) is not int or version != SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"{MANIFEST} must have schema_version {SCHEMA_VERSION}, got {short(version)}: "
+                f"install the skmode-deploy release that belongs to it, or {AGAIN}."
+            )
+        check_document(document)
+        stated = document.pop("sha256")
+        actual = _checksum(document)
+        if stated != actual:
+            raise ManifestChangedError(
+                f"{MANIFEST} must have the sha256 that it states, {short(stated)}, got {actual}: "
+                "it was changed after the export; copy the whole bundle again."
+            )
+        manifest = _from_document(document)
+        canonical = manifest.to_json()
+        if canonical != (text if isinstance(text, str) else text.decode()):
+            raise ManifestError(
+                f"{MANIFEST} must be written as skmode.onnx.export writes it (sorted keys, two "
+                "spaces, ASCII, each key once), got other text with the same content: copy the "
+                "whole bundle again, in binary mode."
+            )
+        return manifest
+
+
+def creation_time() -> str:
+    """Give the time to write into a manifest.
+
+    Returns
+    -------
+    str
+        Now in UTC, as ``2026-11-22T05:00:00Z``; or, for builds that shall be the same byte for
+        byte, the time that the environment variable ``SOURCE_DATE_EPOCH`` fixes, in seconds
+        since 1970.
+
+    Raises
+    ------
+    ValueError
+        If ``SOURCE_DATE_EPOCH`` is not a number of seconds.
+
+    Examples
+    --------
+    >>> from skmode_deploy.bundle.manifest import creation_time
+    >>> len(creation_time())
+    20
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = time.time()
+    if epoch:
+        if not re.fullmatch("[0-9]{1,12}", epoch) or int(epoch) > LAST_SECOND:
+            raise ValueError(
+                "SOURCE_DATE_EPOCH must be a whole number of seconds since 1970, from 0 to "
+                f"{LAST_SECOND}, got {short(epoch)}: set it to such a number, for example with "
+                "$(git log -1 --format=%ct), or unset it."
+            )
+        seconds = int(epoch)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _to_text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(_to_text(document).encode()).hexdigest()
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    try:
+        # Decoded here, for json would guess among encodings.
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+        document = json.loads(decoded, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(
+            f"{MANIFEST} must be a JSON object with a schema_version, and reading it gave "
+            f"{type(error).__name__}: {shorten(str(error))}. Copy the whole bundle again."
+        ) from None
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise ManifestError(
+            f"{MANIFEST} must be a JSON object with a schema_version, got {short(document)}: "
+            "pass the folder of a bundle that skmode.onnx.export wrote."
+        )
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _from_document(document: dict[str, Any]) -> Manifest:
+    """Build the manifest of a document whose types were checked."""
+    columns = tuple(
+        Column(
+            **item
+            | {"categories": None if item["categories"] is None else tuple(item["categories"])}
+        )
+        for item in document["columns"]
+    )
+    classes = document["classes"]
+    if classes is not None:
+        classes = Classes(**classes | {"values": tuple(classes["values"])})
+    files = {name: File(**item) for name, item in document["files"].items()}
+    usage = tuple(document["expert_usage"])
+    rest = {"columns": columns, "classes": classes, "files": files, "expert_usage": usage}
+    return Manifest(**document | rest)

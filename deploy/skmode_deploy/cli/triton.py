@@ -1,0 +1,444 @@
+"""Write the model of a bundle into a model repository of the Triton Inference Server.
+
+A repository holds a folder for each model with ``config.pbtxt``, and in it a folder for each
+version with the model's file::
+
+    repository/
+      credit/
+        config.pbtxt    inputs, outputs, batching: for all versions
+        labels.txt      the classes, in the order of the probabilities
+        1/model.onnx    as it is in the bundle
+        2/model.onnx
+
+Triton runs ``model.onnx`` by its onnxruntime backend: nothing of this package is needed there.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skmode_deploy.bundle import MODEL, BundleError, GraphValue, Manifest, graph_values, read_graph
+from skmode_deploy.bundle.files import to_path
+from skmode_deploy.bundle.replace import replace_directory
+from skmode_deploy.running.predictor import load
+from skmode_deploy.samples import check_samples
+from skmode_deploy.tables.streams import UsageError
+
+__all__ = ["CONFIG", "LABELS", "add_triton", "model_config", "write_repository"]
+
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+
+MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+
+_TYPES = {
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+    "int64": "TYPE_INT64",
+    "string": "TYPE_STRING",
+}
+# It is a folder, and a part of URLs.
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_INTERFACE = re.compile(
+    r'parameters\s*\{\s*key:\s*"skmode_interface"\s+value\s*\{\s*string_value:\s*"([0-9a-f]{64})"'
+)
+_HEADER = """\
+# Written by skmode-deploy, for all versions of the model. Batching, instances and the version
+# policy may be changed. The inputs, outputs and classes are those of the exported model, and
+# skmode_interface is their hash: a version with others is another model, or needs another config.
+"""
+
+
+def write_repository(
+    bundle: str | os.PathLike[str],
+    repository: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    version: int = 1,
+    max_batch_size: int = 1024,
+    max_queue_delay_microseconds: int = 0,
+    instances: int = 2,
+    overwrite_config: bool = False,
+    require_signature: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Write the model of a bundle into a model repository of Triton.
+
+    The bundle is checked first, with the answers on its sample rows. What is written takes its
+    name when it is complete. Other models, and other versions of this one, stay as they are.
+
+    Parameters
+    ----------
+    bundle : path
+        Folder of the bundle.
+    repository : path
+        The model repository. It is made, with its parents, where it does not exist.
+    name : str or None, default=None
+        Name of the model. None is the name of the bundle's folder.
+    version : int, default=1
+        Version of the model. By default Triton serves the highest one that is there.
+    max_batch_size : int, default=1024
+        How many rows one run may have: those of one request, or of several that Triton puts
+        together. Triton refuses requests with more.
+    max_queue_delay_microseconds : int, default=0
+        How long a request may wait for others to be put together with. 0 takes those that wait
+        already.
+    instances : int, default=2
+        How many requests, or batches of them, may run at the same time, on the CPU by one thread
+        each. At best as many as there are cores for this model.
+    overwrite_config : bool, default=False
+        Whether to replace a ``config.pbtxt`` that is there. By default one that fits is kept, with
+        what was changed in it by hand, and the parameters above do not count.
+    require_signature : path or None, default=None
+        PEM file of the public key of whoever must have signed the bundle. None asks for no
+        signature.
+
+    Returns
+    -------
+    Path
+        Folder of the version.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is refused, or answers its sample rows otherwise than the model did.
+    FileExistsError
+        If the version is there with another model; or if there is a folder of that name without
+        ``config.pbtxt``, or with one that does not fit the inputs, outputs and classes, unless
+        `overwrite_config`.
+    ValueError
+        If another parameter is not as described.
+
+    Notes
+    -----
+    Labels, experts and their probabilities are of shape `(n,)` in ``model.onnx`` and of shape
+    `(n, 1)` in requests to Triton, which has no tensors without dimensions beside the rows. The
+    classification extension of the protocol, asked for `probabilities`, names the classes.
+
+    Missing numbers are NaN, which JSON lacks: send numbers as binary data or by gRPC.
+
+    Triton looks at a repository without locks if it is started with
+    ``--model-control-mode=poll``. What is not complete has a hidden name until then; a process
+    that is killed may leave such a folder, ``.<name>-<digits>``, that may be removed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.onnx import export
+    >>> from skmode_deploy.cli.triton import write_repository
+    >>> X, y = load_iris(return_X_y=True)
+    >>> estimator = MoDEClassifier(n_experts=2, max_epochs=20, random_state=0).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export(estimator, folder + "/iris")
+    ...     written = write_repository(folder + "/iris", folder + "/models")
+    ...     sorted(path.name for path in written.parent.iterdir())
+    ['1', 'config.pbtxt', 'labels.txt']
+    """
+    folder, root = to_path(bundle, "bundle"), to_path(repository, "repository")
+    name = _checked_name(folder.resolve().name if name is None else name)
+    version = _checked_count(version, "version", 1, MAX_INT64)
+    options = {
+        "max_batch_size": _checked_count(max_batch_size, "max_batch_size", 1, MAX_INT32),
+        "max_queue_delay_microseconds": _checked_count(
+            max_queue_delay_microseconds, "max_queue_delay_microseconds", 0, MAX_INT64
+        ),
+        "instances": _checked_count(instances, "instances", 1, MAX_INT32),
+    }
+    predictor = load(
+        folder, providers=("CPUExecutionProvider",), require_signature=require_signature
+    )
+    check_samples(predictor)
+    manifest = predictor.manifest
+    model = read_graph(folder, manifest, MODEL)
+    texts = {CONFIG: model_config(manifest, name, **options)}
+    if manifest.classes is not None:
+        texts[LABELS] = _labels(manifest.classes.values)
+    root.mkdir(parents=True, exist_ok=True)
+    target = root / name
+    if os.path.lexists(target):
+        _add_version(target, version, model, texts, overwrite_config)
+    else:
+        _add_model(target, version, model, texts)
+    return target / str(version)
+
+
+def model_config(
+    manifest: Manifest,
+    name: str,
+    *,
+    max_batch_size: int = 1024,
+    max_queue_delay_microseconds: int = 0,
+    instances: int = 2,
+) -> str:
+    """Give the configuration of a model, ``config.pbtxt``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of a bundle.
+    name : str
+        Name of the model.
+    max_batch_size : int, default=1024
+        How many rows one run may have.
+    max_queue_delay_microseconds : int, default=0
+        How long a request may wait for others to be put together with.
+    instances : int, default=2
+        How many runs there may be at the same time, on the CPU by one thread each.
+
+    Returns
+    -------
+    str
+        A message ModelConfig of Triton's ``model_config.proto`` in the text format of protocol
+        buffers.
+    """
+    inputs, outputs = graph_values(manifest, MODEL)
+    lines = [
+        f"name: {_quote(name)}",
+        'platform: "onnxruntime_onnx"',
+        f"max_batch_size: {max_batch_size}",
+        *(line for value in inputs for line in _tensor("input", value)),
+        *(line for value in outputs for line in _tensor("output", value)),
+        f"dynamic_batching {{ max_queue_delay_microseconds: {max_queue_delay_microseconds} }}",
+        f"instance_group {{ count: {instances} kind: KIND_CPU }}",
+        "version_policy { latest { num_versions: 1 } }",
+        # These models answer sooner by one thread; instances use the other cores.
+        _parameter("intra_op_thread_count", "1"),
+    ]
+    facts = _facts(manifest)
+    lines += [_parameter(key, value) for key, value in facts.items()]
+    interface = json.dumps([facts, inputs, outputs], sort_keys=True)
+    lines.append(_parameter("skmode_interface", hashlib.sha256(interface.encode()).hexdigest()))
+    return _HEADER + "\n".join(lines) + "\n"
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    """What all versions of a model have in common, for whoever reads the configuration."""
+    facts = {
+        "task": manifest.task,
+        "routing": manifest.routing,
+        "n_experts": str(manifest.n_experts),
+    }
+    if manifest.classes is not None:
+        facts["classes"] = json.dumps(manifest.classes.values)
+        facts["label"] = manifest.classes.label  # the class, or its position among them
+    return facts
+
+
+def _tensor(field: str, value: GraphValue) -> list[str]:
+    """Describe an input or output; the rows are no dimension of it."""
+    dims = value.shape[1:]
+    lines = [
+        f"{field} {{",
+        f"  name: {_quote(value.name)}",
+        f"  data_type: {_TYPES[value.dtype]}",
+        f"  dims: [ {', '.join(map(str, dims or (1,)))} ]",
+    ]
+    if not dims:  # Triton wants a dimension; the model has none.
+        lines.append("  reshape { shape: [ ] }")
+    if value.name == "probabilities":
+        lines.append(f"  label_filename: {_quote(LABELS)}")
+    return [*lines, "}"]
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(value)} }} }}"
+
+
+def _quote(text: str) -> str:
+    """Write a string of the text format; what is not printable as bytes in octal digits."""
+    parts = []
+    for letter in text:
+        if letter in '"\\':
+            parts.append(f"\\{letter}")
+        elif letter.isprintable():
+            parts.append(letter)
+        else:
+            octets = letter.encode("utf-8", "backslashreplace")
+            parts += [f"\\{octet:03o}" for octet in octets]
+    return f'"{"".join(parts)}"'
+
+
+def _labels(values: tuple[Any, ...]) -> str:
+    """One class in a line; Triton reads lines up to the line feed."""
+    lines = []
+    for value in values:
+        text = "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+            for letter in str(value)
+        )
+        lines.append(f"{text}\n")
+    return "".join(lines)
+
+
+# Files.
+
+
+def _add_model(target: Path, version: int, model: bytes, texts: dict[str, str]) -> None:
+    """Write a model that is not there yet."""
+    fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
+    fresh.mkdir()
+    try:
+        # First the configuration: it has another name, so that no server takes this for a model.
+        for file, text in texts.items():
+            _write(fresh / file, text)
+        replace_directory(fresh / str(version), {MODEL: model})
+        fresh.rename(target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _add_version(
+    target: Path, version: int, model: bytes, texts: dict[str, str], overwrite_config: bool
+) -> None:
+    """Write a version of a model that is there."""
+    there = _read(target / CONFIG)
+    if there is None:
+        raise FileExistsError(
+            f"The folder of the model must be new or have a {CONFIG}, got {str(target)!r} without "
+            "one: choose another name, or remove it first."
+        )
+    fits = _interface(there) == _interface(texts[CONFIG])
+    if not fits and not overwrite_config:
+        raise FileExistsError(
+            f"All versions of a model must have the inputs, outputs, classes and experts of its "
+            f"{CONFIG}, got a bundle with others than {str(target / CONFIG)!r}: choose another "
+            "name, or overwrite the configuration if no other version is to be served."
+        )
+    folder = target / str(version)
+    exists = os.path.lexists(folder)
+    if exists and not _holds(folder, model):
+        raise FileExistsError(
+            f"A version must be new, got {version}, and {str(folder)!r} has another model: choose "
+            f"a higher version, such as {_highest(target) + 1}, or remove it first."
+        )
+    if overwrite_config and there != texts[CONFIG]:
+        for file in reversed(texts):  # the labels before the configuration that names them
+            _write(target / file, texts[file])
+    if not exists:
+        replace_directory(folder, {MODEL: model})
+
+
+def _interface(config: str) -> str | None:
+    found = _INTERFACE.search(config)
+    return found and found[1]
+
+
+def _holds(folder: Path, model: bytes) -> bool:
+    path = folder / MODEL
+    return path.is_file() and path.stat().st_size == len(model) and path.read_bytes() == model
+
+
+def _highest(target: Path) -> int:
+    return max(
+        int(path.name) for path in target.iterdir() if re.fullmatch("[1-9][0-9]*", path.name)
+    )
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that has its name when it is complete."""
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    try:
+        with fresh.open("xb") as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+# Parameters and the command line.
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            "The name of a model must be letters, digits, '_', '-' and '.', at most 200 and no "
+            f'leading sign or dot, got {name!r}: pass a name such as "credit".'
+        )
+    return name
+
+
+def _checked_count(value: Any, name: str, least: int, most: int) -> int:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value <= most:
+        raise ValueError(
+            f"{name} must be an integer from {least} to {most}, got {value!r}: pass such a number."
+        )
+    return int(value)
+
+
+def add_triton(commands: Any) -> None:
+    """Add the command ``triton`` to the command line.
+
+    Parameters
+    ----------
+    commands : object
+        What `argparse.ArgumentParser.add_subparsers` returned.
+    """
+    text = "write a bundle's model into a model repository of the Triton Inference Server"
+    command = commands.add_parser(
+        "triton", help=text, description=f"{text[0].upper()}{text[1:]}, with its configuration."
+    )
+    command.set_defaults(run=_run)
+    add = command.add_argument
+    add("bundle", metavar="BUNDLE", help="folder of the bundle")
+    add("repository", metavar="REPOSITORY", help="folder of the model repository")
+    add("--name", metavar="NAME", help="name of the model, default that of the bundle's folder")
+    add("--version", metavar="N", type=int, default=1, help="version of the model, default 1")
+    add("--max-batch-size", metavar="N", type=int, default=1024,
+        help="rows of a run, default 1024")  # fmt: skip
+    add("--max-queue-delay", metavar="US", type=int, default=0,
+        help="microseconds that a request may wait for others, default 0")  # fmt: skip
+    add("--instances", metavar="N", type=int, default=2,
+        help="runs at the same time, one thread each, default 2")  # fmt: skip
+    add("--overwrite-config", action="store_true",
+        help=f"replace a {CONFIG} that is there; else one that fits is kept")  # fmt: skip
+    add("--public-key", metavar="KEY",
+        help="PEM file of the key that must have signed the bundle")  # fmt: skip
+
+
+def _run(args: argparse.Namespace) -> None:
+    with _blaming_the_command_line():
+        folder = write_repository(
+            args.bundle,
+            args.repository,
+            name=args.name,
+            version=args.version,
+            max_batch_size=args.max_batch_size,
+            max_queue_delay_microseconds=args.max_queue_delay,
+            instances=args.instances,
+            overwrite_config=args.overwrite_config,
+            require_signature=args.public_key,
+        )
+    print(f"{folder}: {(folder / MODEL).stat().st_size:,} bytes of {MODEL}, {CONFIG} beside it")
+
+
+@contextlib.contextmanager
+def _blaming_the_command_line() -> Iterator[None]:
+    try:
+        yield
+    except BundleError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None

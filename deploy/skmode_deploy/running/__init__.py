@@ -1,0 +1,1 @@
+"""From rows to answers: inputs, sessions of onnxruntime, routing."""

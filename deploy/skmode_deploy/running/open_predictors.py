@@ -1,0 +1,127 @@
+"""Predictors that a process has open, so that each bundle is opened once in it."""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skmode_deploy import bundle
+from skmode_deploy.bundle.files import open_plain, to_path
+from skmode_deploy.errors import ManifestChangedError
+from skmode_deploy.running.predictor import Predictor
+from skmode_deploy.running.sessions import after_fork_in_child
+
+MOST_OPEN = 8  # workers live long, and may see the bundles of many jobs
+
+
+class OpenPredictors:
+    """Open bundles and keep them; those that were used least recently leave.
+
+    Threads may share it. A forked child goes on with the bundles of its parent, whose sessions it
+    opens anew when it needs them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[tuple[str, str], tuple[str, Predictor]] = OrderedDict()
+        after_fork_in_child(self)
+
+    def get(
+        self, path: str | os.PathLike[str], sha256: str | None, options: Mapping[str, Any]
+    ) -> Predictor:
+        """Open a bundle, or take it as it was opened before.
+
+        Parameters
+        ----------
+        path : path
+            Folder of the bundle.
+        sha256 : str or None
+            What :func:`manifest_sha256` must say about it. None for any.
+        options : mapping from str to object
+            Keyword arguments of `Predictor`.
+
+        Returns
+        -------
+        Predictor
+            The same one as long as bundle and options are the same.
+
+        Raises
+        ------
+        BundleError
+            If the bundle is refused.
+        ValueError
+            If an option is refused.
+        """
+        key = (os.path.abspath(to_path(path, "bundle")), repr(sorted(options.items())))
+        # One thread opens, the others wait: they would only open the same once more.
+        with self._lock:
+            found = manifest_sha256(path)
+            if sha256 is not None and sha256 != found:
+                raise ManifestChangedError(
+                    f"The bundle must be the one whose manifest has the sha256 {sha256}, got "
+                    f"{found} in {os.fspath(path)!r}: it was replaced, or is another copy. Put "
+                    "the former one there, or score all rows anew with this one."
+                )
+            opened, predictor = self._open.get(key, ("", None))
+            if predictor is None or opened != found:
+                predictor = _open(path, found, options)
+                self._open[key] = (found, predictor)
+            self._open.move_to_end(key)
+            while len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)
+            return predictor
+
+    def forget(self) -> None:
+        """Leave a lock behind that a thread of the parent may have held."""
+        self._lock = threading.Lock()
+
+
+def _open(path: str | os.PathLike[str], sha256: str, options: Mapping[str, Any]) -> Predictor:
+    predictor = Predictor(path, **options)
+    if manifest_sha256(path) != sha256:
+        raise ManifestChangedError(
+            f"A bundle must stay as it is while it is opened, got another {bundle.MANIFEST} in "
+            f"{os.fspath(path)!r} at the end than at the beginning: try again."
+        )
+    return predictor
+
+
+def manifest_sha256(path: str | os.PathLike[str]) -> str:
+    """Hash the manifest of a bundle, which states the hashes of all its other files.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the bundle.
+
+    Returns
+    -------
+    str
+        SHA-256 of ``manifest.json`` in hexadecimal digits: of two bundles with the same one, all
+        answers are the same.
+
+    Raises
+    ------
+    BundleError
+        If there is no manifest.
+
+    Examples
+    --------
+    >>> from skmode_deploy import batch
+    >>> batch.manifest_sha256("no-such-folder")
+    Traceback (most recent call last):
+    skmode_deploy.errors.MissingFileError: A bundle must be a folder with a manifest.json, ...
+    """
+    manifest = Path(to_path(path, "bundle")) / bundle.MANIFEST
+    try:
+        with open_plain(manifest) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(2**20):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError:
+        bundle.read(path)  # says what is wrong
+        raise

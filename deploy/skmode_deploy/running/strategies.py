@@ -1,0 +1,322 @@
+"""The two ways to compute an answer: one graph, or gate and experts apart.
+
+Both answer by the names of the outputs of ``model.onnx``: label, probabilities, variable, expert
+and gate_probability.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import GATE, MODEL, Manifest, expert_name
+from skmode_deploy.errors import GraphInterfaceError
+from skmode_deploy.running.sessions import (
+    OwnSession,
+    SessionMaker,
+    abandon,
+    after_fork_in_child,
+    check_at_least_one,
+)
+
+Array: TypeAlias = NDArray[Any]
+Read: TypeAlias = Callable[[str], bytes]
+
+
+class Strategy(Protocol):
+    """Computes outputs of a model."""
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """Compute outputs.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Names of outputs of ``model.onnx``.
+        feeds : mapping from str to ndarray
+            Inputs by name.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs.
+        """
+
+
+def open_strategy(
+    name: str,
+    manifest: Manifest,
+    read: Read,
+    maker: SessionMaker,
+    max_loaded_experts: int | None = None,
+) -> Strategy:
+    """Open what computes the answers.
+
+    Parameters
+    ----------
+    name : {"graph", "split"}
+        Which way.
+    manifest : Manifest
+        Manifest of the bundle.
+    read : callable
+        Gives the checked bytes of a file of the bundle.
+    maker : SessionMaker
+        Opens sessions.
+    max_loaded_experts : int or None, default=None
+        For "split", how many experts are in memory at most. None is no limit.
+
+    Returns
+    -------
+    Strategy
+        Ready to run.
+
+    Raises
+    ------
+    ValueError
+        If the parameters do not fit together or do not fit the bundle.
+    """
+    if name not in ("graph", "split"):
+        raise ValueError(
+            f'strategy must be "graph" or "split", got {name!r}: choose "graph" to run '
+            f'{MODEL}, or "split" to load experts when they are needed.'
+        )
+    if max_loaded_experts is not None:
+        max_loaded_experts = check_at_least_one(max_loaded_experts, "max_loaded_experts")
+    if name == "split":
+        return Split(manifest, read, maker, max_loaded_experts)
+    if max_loaded_experts is not None:
+        raise ValueError(
+            f'max_loaded_experts must be None with strategy="graph", got {max_loaded_experts}: '
+            f'{MODEL} holds all experts; pass strategy="split" to load some of them.'
+        )
+    return OwnSession(maker, read(MODEL), MODEL)
+
+
+class Split:
+    """Run the gate, then for each row the expert that it chose.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    read : callable
+        Gives the checked bytes of a file of the bundle.
+    maker : SessionMaker
+        Opens sessions.
+    max_loaded_experts : int or None
+        How many experts are in memory at most. None is no limit.
+
+    Raises
+    ------
+    ValueError
+        If the bundle mixes experts, or does not hold the gate and the experts apart.
+    """
+
+    def __init__(
+        self, manifest: Manifest, read: Read, maker: SessionMaker, max_loaded_experts: int | None
+    ) -> None:
+        _check_apart(manifest)
+        self._n_outputs = manifest.n_outputs
+        self._n_experts = manifest.n_experts
+        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._labels = _labels(manifest)
+        self._gate = OwnSession(maker, read(GATE), GATE)
+        self.experts = ExpertCache(
+            lambda name: _open_expert(maker, read(name), name), max_loaded_experts
+        )
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """Compute outputs.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Names of outputs of ``model.onnx``.
+        feeds : mapping from str to ndarray
+            Inputs by name.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs.
+        """
+        wanted = ["expert"]
+        if self._answer in outputs or "label" in outputs:
+            wanted.append("hidden")
+        if "gate_probability" in outputs:
+            wanted.append("gate_probabilities")
+        found = dict(zip(wanted, self._gate.run(wanted, feeds), strict=True))
+        expert = found["expert"]
+        if "hidden" in found:
+            found[self._answer] = self._answers(found["hidden"], expert)
+        if "label" in outputs:
+            position = found[self._answer].argmax(axis=1)
+            found["label"] = position if self._labels is None else self._labels[position]
+        if "gate_probabilities" in found:
+            column = expert[:, None]
+            found["gate_probability"] = np.take_along_axis(
+                found["gate_probabilities"], column, axis=1
+            )[:, 0]
+        return [found[name] for name in outputs]
+
+    def _answers(self, hidden: Array, expert: Array) -> Array:
+        if len(expert) == 1:  # a request
+            return self._run_expert(int(expert[0]), hidden)
+        groups = list(group_rows(expert))
+        if len(groups) == 1:
+            return self._run_expert(groups[0][0], hidden)
+        answers = np.empty((len(expert), self._n_outputs), np.float32)
+        for i, rows in groups:
+            answers[rows] = self._run_expert(i, hidden[rows])
+        return answers
+
+    def _run_expert(self, i: int, hidden: Array) -> Array:
+        if not 0 <= i < self._n_experts:
+            raise GraphInterfaceError(
+                f"{GATE} must choose experts from 0 to {self._n_experts - 1}, got {i}: export the "
+                "model again."
+            )
+        answer: Array = self.experts.get(i).run([self._answer], {"hidden": hidden})[0]
+        return answer
+
+
+def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
+    """Group rows by expert.
+
+    Parameters
+    ----------
+    expert : ndarray of int64 of shape (n_samples,)
+        Expert of each row.
+
+    Yields
+    ------
+    expert : int
+        An expert, in ascending order.
+    rows : ndarray of int64
+        Its rows, in ascending order.
+    """
+    order = np.argsort(expert, kind="stable")
+    ordered = expert[order]
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    for rows in np.split(order, starts) if len(order) else ():
+        yield int(expert[rows[0]]), rows
+
+
+def _check_apart(manifest: Manifest) -> None:
+    if manifest.routing != "top_expert" and manifest.n_experts > 1:
+        raise ValueError(
+            'strategy="split" needs a bundle with routing="top_expert", for it runs one expert '
+            f"per row, got routing={manifest.routing!r} with {manifest.n_experts} experts: export "
+            'with routing="top_expert", or load with strategy="graph".'
+        )
+    names = [GATE, *map(expert_name, range(manifest.n_experts))]
+    missing = [name for name in names if name not in manifest.files]
+    if missing:
+        raise ValueError(
+            f'strategy="split" needs a bundle with {GATE} and a file for each expert, and this '
+            f"one has no {missing[0]}: export the model again with its parts, or load with "
+            'strategy="graph".'
+        )
+
+
+def _open_expert(maker: SessionMaker, data: bytes, name: str) -> Any:
+    session = maker.open(data, name, keep_memory=False)
+    # onnxruntime's wrapper keeps the file for a fallback that is off here: a third of the memory.
+    session._model_bytes = None
+    return session
+
+
+def _labels(manifest: Manifest) -> Array | None:
+    """Labels as ``model.onnx`` gives them. None where these are positions."""
+    classes = manifest.classes
+    if classes is None or classes.label == "index":
+        return None
+    strings = any(isinstance(label, str) for label in classes.values)
+    return np.array(classes.values, dtype=object if strings else np.int64)
+
+
+class _Expert:
+    """An expert that is loaded, or about to be."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.session: Any = None
+
+
+class ExpertCache:
+    """Experts in memory; beyond the limit, the one that was used least recently leaves.
+
+    Threads wait for each other only where they need an expert that one of them is loading. An
+    expert that leaves while a thread computes with it stays in memory until that is done.
+
+    Parameters
+    ----------
+    open_expert : callable
+        Opens a session, given the name of the file.
+    limit : int or None
+        How many experts are in memory at most. None is no limit.
+    """
+
+    def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:
+        self._open_expert = open_expert
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._experts: OrderedDict[int, _Expert] = OrderedDict()
+        after_fork_in_child(self)
+
+    def get(self, i: int) -> Any:
+        """Get an expert, and load it where it is not in memory.
+
+        Parameters
+        ----------
+        i : int
+            Which expert.
+
+        Returns
+        -------
+        onnxruntime.InferenceSession
+            Its session.
+
+        Raises
+        ------
+        BundleError
+            If its file is not what the manifest states any more.
+        """
+        leaving = None
+        with self._lock:
+            expert = self._experts.get(i)
+            if expert is None:
+                if self._limit is not None and len(self._experts) >= self._limit:
+                    leaving = self._experts.popitem(last=False)
+                expert = self._experts[i] = _Expert()
+            else:
+                self._experts.move_to_end(i)
+        del leaving  # outside the lock: to end a session takes its time
+        session = expert.session
+        if session is None:
+            with expert.lock:
+                if expert.session is None:
+                    expert.session = self._open_expert(expert_name(i))
+                session = expert.session
+        return session
+
+    def loaded(self) -> list[int]:
+        """Say which experts are in memory.
+
+        Returns
+        -------
+        list of int
+            Experts; what was used last comes last.
+        """
+        with self._lock:
+            return [i for i, expert in self._experts.items() if expert.session is not None]
+
+    def forget(self) -> None:
+        """Drop what the parent loaded."""
+        for expert in self._experts.values():
+            abandon(expert.session)
+        self._experts = OrderedDict()
+        self._lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""Models in a folder: which versions there are, which one answers."""

@@ -1,0 +1,79 @@
+"""Logs as JSON, a line each: what happened to which request, never what was in it."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import orjson
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Write a record as one line of JSON, with whatever stands in ``extra``.
+
+    Examples
+    --------
+    >>> import logging
+    >>> from skmode_deploy.serving.observe.logs import JsonFormatter
+    >>> record = logging.makeLogRecord({"msg": "request", "code": 200, "created": 0.0})
+    >>> JsonFormatter().format(record)
+    '{"time":"1970-01-01T00:00:00.000Z","level":"info","message":"request","code":200}'
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record.
+
+        Parameters
+        ----------
+        record : LogRecord
+            What happened.
+
+        Returns
+        -------
+        str
+            JSON.
+        """
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{moment}.{int(record.created * 1000) % 1000:03d}Z",
+            "level": (record.levelname if record.levelno else "info").lower(),
+            "message": record.getMessage(),
+        }
+        fields = vars(record)
+        line |= {key: fields[key] for key in fields if key not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        try:
+            text: str = orjson.dumps(line, default=str).decode()
+        except TypeError:  # names of files need not be UTF-8
+            text = json.dumps(line, default=str)
+        return text
+
+
+def configure_logs(level: str) -> None:
+    """Send the logs of this program, and of the libraries that serve, to stderr as JSON.
+
+    Parameters
+    ----------
+    level : str
+        Lowest level, such as ``"info"``.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    # Which process, thread and task: nobody reads it, and every request would pay for it.
+    logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+    logging.logAsyncioTasks = False  # type: ignore[attr-defined, unused-ignore]
+    logging.getLogger("skmode_deploy").setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "kserve", "kserve.trace"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+    # Every request has a line of ours already.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("kserve.trace").disabled = True

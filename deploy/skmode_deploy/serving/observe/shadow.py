@@ -1,0 +1,97 @@
+"""The whole mixture beside the top expert, on a share of the requests."""
+
+import os
+import random
+from typing import Any
+
+import numpy as np
+
+from skmode_deploy import bundle
+from skmode_deploy.bundle import GATE, Manifest, expert_name
+from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.predictor import Prediction
+from skmode_deploy.running.sessions import OwnSession, SessionMaker
+
+# A value that differs by more, relative to the larger one, is another answer.
+RELATIVE_DIFFERENCE = 0.05
+
+
+class Shadow:
+    """Compute the mixture of all experts from the parts of a bundle.
+
+    The answers of the experts are weighted by the gate: the mixture of models that mix answers,
+    ``mixing="expected"`` and ``"likelihood"``, which are the defaults. Of a model that mixes
+    representations it is the mean answer of its experts.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the bundle.
+    manifest : Manifest
+        What it says.
+    share : float
+        Share of the requests, from 0 to 1.
+    threads : int, default=1
+        Threads of each expert.
+
+    Raises
+    ------
+    ValueError
+        If the bundle does not hold gate and experts apart.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], manifest: Manifest, share: float, threads: int = 1
+    ) -> None:
+        names = [GATE, *map(expert_name, range(manifest.n_experts))]
+        lacking = [name for name in names if name not in manifest.files]
+        if lacking:
+            raise ValueError(
+                f"The mixture needs gate and experts as files of their own, and the bundle has no "
+                f"{lacking[0]}: export the model with its parts, or serve without --shadow."
+            )
+        maker = SessionMaker("auto", threads)
+        parts = [OwnSession(maker, bundle.read_file(folder, manifest, n), n) for n in names]
+        self._gate, self._experts = parts[0], parts[1:]
+        self._inputs = InputReader(manifest)
+        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._share = share
+        self._random = random.Random(0)
+
+    def wants(self) -> bool:
+        """Draw whether a request is in the share.
+
+        Returns
+        -------
+        bool
+            Whether to compute the mixture for it.
+        """
+        return self._random.random() < self._share
+
+    def disagreements(self, rows: Any, prediction: Prediction) -> int:
+        """Compare the mixture with what was answered.
+
+        Parameters
+        ----------
+        rows : dict of ndarray, or ndarray of shape (n_samples, n_features)
+            Rows.
+        prediction : Prediction
+            What was answered.
+
+        Returns
+        -------
+        int
+            Number of rows for which the mixture chooses another class, or a value that differs by
+            more than 5 percent.
+        """
+        wanted = ["hidden", "gate_probabilities"]
+        hidden, weights = self._gate.run(wanted, self._inputs(rows))
+        answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]
+        mixed = np.einsum("nk,kno->no", weights, np.stack(answers))
+        if prediction.probabilities is not None:
+            other = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
+            return int(np.count_nonzero(other))
+        value = prediction.value.reshape(mixed.shape)
+        largest = np.maximum(np.abs(mixed), np.abs(value))
+        far = np.abs(mixed - value) > RELATIVE_DIFFERENCE * largest
+        return int(np.count_nonzero(far.any(axis=1)))

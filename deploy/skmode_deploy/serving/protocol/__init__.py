@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: tensors, errors and request ids."""

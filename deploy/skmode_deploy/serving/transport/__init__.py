@@ -1,0 +1,1 @@
+"""Connections, TLS, tokens and limits."""

@@ -1,0 +1,104 @@
+"""Bearer tokens: which ones are good is read from a file, anew whenever that changes."""
+
+import hashlib
+import hmac
+import logging
+import os
+import time
+
+LOGGER = logging.getLogger("skmode_deploy.serving")
+LOOK_EVERY = 1.0  # seconds
+FEWEST_CHARACTERS = 16
+
+
+class Tokens:
+    """Check bearer tokens.
+
+    Parameters
+    ----------
+    path : path
+        Text file with a token in each line. Empty lines, and lines that start with ``#``, are
+        none.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no token, or one that is too short.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from skmode_deploy.serving.transport.tokens import Tokens
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "tokens")
+    ...     _ = path.write_text("correct-horse-battery")
+    ...     tokens = Tokens(path)
+    ...     tokens.allow("Bearer correct-horse-battery"), tokens.allow("Bearer something-else")
+    (True, False)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._stamp = self._look()
+        self._hashes = _read(path)
+        self._looked = time.monotonic()
+
+    def allow(self, authorization: str) -> bool:
+        """Say whether a request may be answered.
+
+        Parameters
+        ----------
+        authorization : str
+            The header of that name.
+
+        Returns
+        -------
+        bool
+            Whether it holds one of the tokens. How long that takes does not depend on the token.
+        """
+        self._reload()
+        scheme, _, token = authorization.partition(" ")
+        digest = _hash(token.strip())
+        found = False
+        for good in self._hashes:  # all of them, whichever it is
+            found |= hmac.compare_digest(digest, good)
+        return found and scheme.lower() == "bearer"
+
+    def _look(self) -> tuple[int, int, int]:
+        status = os.stat(self._path)
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _reload(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            stamp = self._look()
+            if stamp != self._stamp:
+                self._hashes = _read(self._path)
+                self._stamp = stamp
+                LOGGER.info("tokens read anew", extra={"tokens": len(self._hashes)})
+        except (OSError, ValueError) as error:
+            LOGGER.error("tokens not read, the former ones stay", extra={"reason": str(error)})
+
+
+def _hash(token: str) -> bytes:
+    # Hashes are of one length, so that the comparison says nothing of the token's.
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _read(path: str | os.PathLike[str]) -> list[bytes]:
+    with open(path, encoding="utf-8") as file:
+        lines = [line.strip() for line in file]
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    short = [i for i, token in enumerate(tokens) if len(token) < FEWEST_CHARACTERS]
+    if not tokens or short:
+        raise ValueError(
+            f"The token file must hold tokens of at least {FEWEST_CHARACTERS} characters, one a "
+            f"line, got {'a shorter one' if short else 'none'} in {os.fspath(path)}: make one with "
+            "`openssl rand -hex 32`."
+        )
+    return [_hash(token) for token in tokens]

@@ -1,0 +1,143 @@
+"""Answers for each row of a file."""
+
+import dataclasses
+import sys
+import time
+
+from skmode_deploy.bundle import BundleError
+from skmode_deploy.running.predictor import Prediction, Predictor
+from skmode_deploy.tables import blocks as _tables
+from skmode_deploy.tables.blocks import Block, InputError, Options
+from skmode_deploy.tables.streams import UsageError, open_reader, open_writer
+
+PROGRESS_SECONDS = 2.0
+
+
+def predict_file(
+    predictor: Predictor,
+    source: str,
+    target: str,
+    options: Options,
+    encoding: str = "utf-8",
+    show_progress: bool = False,
+) -> None:
+    """Answer for each row of a file.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        What answers.
+    source : str
+        File to read, or ``-`` for CSV from standard input.
+    target : str
+        File to write, or ``-`` for CSV to standard output.
+    options : Options
+        How to read.
+    encoding : str, default="utf-8"
+        Encoding of a CSV file.
+    show_progress : bool, default=False
+        Whether to say on stderr how far it is.
+
+    Raises
+    ------
+    InputError
+        If the rows are refused.
+    UsageError
+        If the files cannot be what they are asked to be.
+    """
+    names = [*options.keep, *_tables.output_names(predictor.manifest)]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"Columns of the output must have different names, got {names}: rename the column to "
+            "keep in the input."
+        )
+    progress = Progress(show_progress)
+    with (
+        open_reader(source, predictor.manifest, options, encoding) as reader,
+        open_writer(target, names, options.delimiter) as writer,
+    ):
+        for block in reader:
+            writer.write(block.kept, _tables.output_columns(answer_block(predictor, block)))
+            progress.add(block.n_rows)
+    progress.end()
+
+
+def answer_block(predictor: Predictor, block: Block) -> Prediction:
+    """Answer for a block of rows.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        What answers.
+    block : Block
+        Rows.
+
+    Returns
+    -------
+    Prediction
+        The answers.
+
+    Raises
+    ------
+    InputError
+        If the rows are refused; the message says which of them.
+    """
+    try:
+        return predictor.predict_full(block.rows)
+    except BundleError:  # an expert that was changed before it was first needed
+        raise
+    except ValueError as error:
+        raise InputError(f"{_locate(predictor, block)}: {error}") from None
+
+
+def _locate(predictor: Predictor, block: Block) -> str:
+    """Say which row of a Parquet file is refused."""
+    if not hasattr(block.rows, "slice"):
+        return f"In the rows from line {block.first} on"
+    good, bad = 0, block.n_rows  # the first rows that pass, and that do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            predictor.predict_full(block.rows.slice(0, middle))
+            good = middle
+        except ValueError:
+            bad = middle
+    return f"Row {block.first + bad - 1}"
+
+
+@dataclasses.dataclass
+class Progress:
+    """Lines on stderr that say how far a long file has come.
+
+    Parameters
+    ----------
+    shown : bool
+        Whether to print them.
+    """
+
+    shown: bool
+    rows: int = 0
+    start: float = dataclasses.field(default_factory=time.monotonic)
+    last: float = dataclasses.field(default_factory=time.monotonic)
+
+    def add(self, n_rows: int) -> None:
+        """Count rows.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows done.
+        """
+        self.rows += n_rows
+        now = time.monotonic()
+        if self.shown and now - self.last >= PROGRESS_SECONDS:
+            self.last = now
+            rate = self.rows / (now - self.start)
+            print(f"{self.rows:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Say how long it took."""
+        if self.shown:
+            seconds = max(time.monotonic() - self.start, 1e-9)
+            rate = self.rows / seconds
+            print(f"{self.rows:,} rows in {seconds:.1f} s, {rate:,.0f} rows/s", file=sys.stderr)

@@ -1,0 +1,203 @@
+"""Tables in files, block by block: which columns to read, and which the answers have."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import Manifest
+from skmode_deploy.bundle.wording import some
+from skmode_deploy.running.predictor import Prediction
+
+
+class InputError(ValueError):
+    """What a file holds is not what the model needs."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read a file.
+
+    Attributes
+    ----------
+    chunk_rows : int
+        Number of rows of a block.
+    keep : tuple of str
+        Names of the columns to copy to the output.
+    ignore_extra : bool
+        Whether columns that the model does not know are passed over.
+    by_position : bool
+        Whether the model's columns are the first ones of the file, whatever their names.
+    header : bool
+        Whether a CSV file starts with the names.
+    delimiter : str
+        Character between the fields of a CSV file.
+    missing : frozenset of str
+        Fields of a CSV file that stand for a missing value, besides the empty one.
+    """
+
+    chunk_rows: int = 8192
+    keep: tuple[str, ...] = ()
+    ignore_extra: bool = False
+    by_position: bool = False
+    header: bool = True
+    delimiter: str = ","
+    missing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a file.
+
+    Attributes
+    ----------
+    rows : dict, ndarray or pyarrow.Table
+        What a predictor takes.
+    kept : list
+        Columns to copy to the output.
+    n_rows : int
+        Number of rows.
+    first : int
+        Number of the first of them: its line in a CSV file, its row in a Parquet file.
+    """
+
+    rows: Any
+    kept: list[Any]
+    n_rows: int
+    first: int
+
+
+class Reader(Protocol):
+    """A file as an iterator over its blocks: at least one, which is empty if there are no rows."""
+
+    def __iter__(self) -> Iterator[Block]: ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Positions in the file of the model's columns, in its order, and of the columns to keep."""
+
+    model: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+def select(names: Sequence[str], manifest: Manifest, options: Options) -> Selection:
+    """Find the columns of the model and those to keep.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names in the file.
+    manifest : Manifest
+        What the model needs.
+    options : Options
+        How to find it.
+
+    Returns
+    -------
+    Selection
+        Where the columns are.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, there twice, or unknown to the model.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"The columns of a file must have different names, got {some(twice)} more than once: "
+            "rename them."
+        )
+    positions = {name: i for i, name in enumerate(names)}
+    lost = [name for name in options.keep if name not in positions]
+    if lost:
+        raise InputError(
+            f"A column to keep must be one of the file's, got {some(lost)}: the file has "
+            f"{some(names)}."
+        )
+    kept = tuple(positions[name] for name in options.keep)
+    model = _model_positions(names, positions, manifest, options)
+    extra = [name for i, name in enumerate(names) if i not in {*model, *kept}]
+    if extra and not options.ignore_extra:
+        raise InputError(
+            f"The columns of a file must be the model's, got {some(extra)} as well: pass "
+            "--ignore-extra to leave them out, or --keep NAME to copy one to the output."
+        )
+    return Selection(model, kept)
+
+
+def _model_positions(
+    names: Sequence[str], positions: dict[str, int], manifest: Manifest, options: Options
+) -> tuple[int, ...]:
+    expected = [column.name for column in manifest.columns]
+    if options.by_position:
+        # A kept column is not the model's, so that an id may stand before the features.
+        free = [i for i, name in enumerate(names) if name not in options.keep]
+        if len(free) < len(expected):
+            raise InputError(
+                f"The file must have the {len(expected)} columns of the model in their order, got "
+                f"{len(free)} that are not kept: pass the columns of training."
+            )
+        return tuple(free[: len(expected)])
+    missing = [name for name in expected if name not in positions]
+    if missing:
+        fix = (
+            "add them, with empty fields where nothing is known."
+            if manifest.from_table
+            else "pass --by-position to take the columns in the order of the file."
+        )
+        raise InputError(
+            f"The file must have the columns of the model, got none called {some(missing)}: {fix}"
+        )
+    return tuple(positions[name] for name in expected)
+
+
+def output_names(manifest: Manifest) -> list[str]:
+    """Name the columns of the answers.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What the bundle says about its model.
+
+    Returns
+    -------
+    list of str
+        ``prediction`` (``prediction_0`` and so on where a row has several values),
+        ``probability_<class>`` of a classifier, ``expert`` and ``gate_probability``.
+    """
+    names = ["prediction"]
+    if manifest.classes is not None:
+        names += [f"probability_{label}" for label in manifest.classes.values]
+    elif manifest.n_outputs > 1:
+        names = [f"prediction_{i}" for i in range(manifest.n_outputs)]
+    return [*names, "expert", "gate_probability"]
+
+
+def output_columns(answer: Prediction) -> list[NDArray[Any]]:
+    """Split answers into the columns that :func:`output_names` names.
+
+    Parameters
+    ----------
+    answer : Prediction
+        What `predict_full` gave.
+
+    Returns
+    -------
+    list of ndarray of shape (n_samples,)
+        The columns.
+    """
+    columns = [answer.value] if answer.value.ndim == 1 else list(answer.value.T)
+    if answer.probabilities is not None:
+        columns += list(answer.probabilities.T)
+    return [*columns, answer.expert, answer.gate_probability]
+
+
+class Writer(Protocol):
+    """Writes blocks of answers."""
+
+    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None: ...
+
+    def close(self) -> None: ...

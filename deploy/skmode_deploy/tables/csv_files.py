@@ -1,0 +1,313 @@
+"""CSV files of any length, in and out."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import partial
+from itertools import chain, islice
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.tables.blocks import Block, InputError, Options, select
+
+# pandas, with which a table of training was most likely read, takes these for bools.
+BOOLS = {word: float(word.lower() == "true") for word in
+         ("True", "TRUE", "true", "False", "FALSE", "false")}  # fmt: skip
+
+
+# A file without line ends is one line, which must not fill the memory.
+LONGEST_LINE = 2**24
+
+
+def _lines(stream: IO[str]) -> Iterator[str]:
+    """Lines with their ends; a byte order mark is none of the first field, header or not."""
+    start = "\ufeff"
+    for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE + 1), ""), 1):
+        if len(line) > LONGEST_LINE:
+            raise InputError(
+                f"A line must have at most {LONGEST_LINE:,} characters, got more in line {number}: "
+                "look for missing line ends or quotation marks, or use a Parquet file."
+            )
+        yield line.removeprefix(start)
+        start = ""
+
+
+class CsvReader:
+    """Read a CSV file.
+
+    Parameters
+    ----------
+    stream : text file
+        The file, opened with ``newline=""``.
+    manifest : Manifest
+        What the model needs.
+    options : Options
+        How to read it.
+
+    Raises
+    ------
+    InputError
+        If the header is not as the model needs it; in the iteration, if a row is not.
+    """
+
+    def __init__(self, stream: IO[str], manifest: Manifest, options: Options) -> None:
+        self._stream = _lines(stream)
+        self._manifest = manifest
+        self._options = options
+        self._line = 0  # lines read so far
+        self._names = self._read_names()
+        self._selection = select(self._names, manifest, options)
+        self._missing = dict.fromkeys({"", *options.missing}, np.nan)
+        self._only_numbers = (
+            not options.missing
+            and sorted(self._selection.model) == list(range(len(self._names)))
+            and all(column.dtype in ("float32", "float64") for column in manifest.columns)
+        )
+
+    def __iter__(self) -> Iterator[Block]:
+        empty = True
+        while lines := list(islice(self._stream, self._options.chunk_rows)):
+            first = self._line + 1
+            matrix = self._read_matrix(lines)
+            if matrix is not None:
+                yield Block(self._to_rows(list(matrix.T)), [], len(matrix), first)
+                empty = False
+            elif rows := self._read_rows(lines):
+                yield self._to_block(rows, first)
+                empty = False
+        if empty:
+            yield self._to_block([], self._line + 1)
+
+    def _read_names(self) -> list[str]:
+        if not self._options.header:
+            return [column.name for column in self._manifest.columns]
+        reader = self._parse(self._stream)
+        try:
+            names = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"The header must be CSV, and reading it gave: {error}.") from None
+        if not names:
+            raise InputError(
+                "A CSV file must start with the names of its columns, got none: add a header, or "
+                "pass --no-header."
+            )
+        self._line = reader.line_num
+        return list(names)
+
+    def _parse(self, lines: Iterable[str]) -> Any:
+        return csv.reader(lines, delimiter=self._options.delimiter, strict=True)
+
+    def _read_matrix(self, lines: list[str]) -> NDArray[np.float64] | None:
+        """Read plain finite numbers at twice the speed; None for all else, to be read closely."""
+        if not self._only_numbers:
+            return None
+        try:
+            matrix: NDArray[np.float64] = np.loadtxt(
+                lines, delimiter=self._options.delimiter, comments=None, ndmin=2
+            )
+        except (ValueError, TypeError):
+            return None
+        with np.errstate(over="ignore"):
+            if np.isinf(matrix.astype(np.float32)).any():
+                return None
+        if matrix.shape != (len(lines), len(self._names)):  # blank lines are passed over
+            return None
+        self._line += len(lines)
+        return matrix[:, self._selection.model]
+
+    def _read_rows(self, lines: list[str]) -> list[list[str]]:
+        """Parse at least these lines; a quoted field may go on beyond them."""
+        try:
+            rows, n_lines = list(self._parse(lines)), len(lines)
+        except csv.Error:
+            rows, n_lines = self._read_rows_beyond(lines)
+        self._check_widths(rows)
+        self._line += n_lines
+        return rows
+
+    def _read_rows_beyond(self, lines: list[str]) -> tuple[list[list[str]], int]:
+        reader = self._parse(chain(lines, self._stream))
+        rows = []
+        try:
+            while reader.line_num < len(lines):
+                rows.append(next(reader))
+        except csv.Error as error:
+            raise InputError(
+                f"Line {self._line + max(reader.line_num, 1)} must be CSV, and reading it gave: "
+                f"{error}. Look for a quotation mark without its partner."
+            ) from None
+        return rows, reader.line_num
+
+    def _check_widths(self, rows: list[list[str]]) -> None:
+        """All rows as wide as the header; blank lines at the very end are dropped."""
+        width = len(self._names)
+        if set(map(len, rows)) == {width}:
+            return
+        blank = 0
+        while blank < len(rows) and not rows[-1 - blank]:
+            blank += 1
+        # What follows blank lines decides whether they are the end.
+        if blank and not any(line.strip("\r\n") for line in self._stream):
+            del rows[-blank:]
+        for i, row in enumerate(rows):
+            if len(row) != width:
+                raise InputError(
+                    f"Each row must have {width} fields, as the columns, got {len(row)} in line "
+                    f"{_line_of(rows, i, self._line + 1)}: correct the row, quote fields that hold "
+                    f"{self._options.delimiter!r}, or pass another --delimiter."
+                )
+
+    def _to_block(self, rows: list[list[str]], first: int) -> Block:
+        fields = list(zip(*rows, strict=True)) if rows else [()] * len(self._names)
+        values = []
+        for column, position in zip(self._manifest.columns, self._selection.model, strict=True):
+            try:
+                values.append(self._convert(column, fields[position]))
+            except _FieldError as error:
+                line = _line_of(rows, error.row, first)
+                raise InputError(f"{error.rule} in line {line}: {error.fix}.") from None
+        kept = [list(fields[position]) for position in self._selection.kept]
+        return Block(self._to_rows(values), kept, len(rows), first)
+
+    def _to_rows(self, values: list[Any]) -> Any:
+        if self._manifest.input == "array":
+            return np.column_stack(values)
+        names = [column.name for column in self._manifest.columns]
+        return dict(zip(names, values, strict=True))
+
+    def _convert(self, column: Column, fields: Sequence[str]) -> Any:
+        if column.dtype == "string":
+            if not self._options.missing:
+                return list(fields)
+            return ["" if field in self._missing else field for field in fields]
+        if column.dtype == "int64":
+            return _to_integers(column, fields)
+        try:
+            if self._options.missing:
+                raise ValueError
+            numbers = np.array(list(map(float, fields)), dtype=np.float64)
+        except ValueError:
+            numbers = self._to_numbers(column, fields)
+        _check_finite(column, numbers, fields)
+        return numbers
+
+    def _to_numbers(self, column: Column, fields: Sequence[str]) -> NDArray[np.float64]:
+        special = BOOLS | self._missing
+        try:
+            return np.array([special[x] if x in special else float(x) for x in fields])
+        except ValueError:
+            pass
+        row = next(i for i, x in enumerate(fields) if x not in special and not _is_number(x))
+        raise _FieldError(
+            row,
+            f"Column {column.name!r} must hold numbers, got {fields[row]!r}",
+            f"correct it, or pass --missing {fields[row]!r} if it stands for a missing value",
+        )
+
+
+class _FieldError(Exception):
+    """A field that cannot be read: its row in the block, the rule with the value, and the fix."""
+
+    def __init__(self, row: int, rule: str, fix: str) -> None:
+        super().__init__(row, rule, fix)
+        self.row, self.rule, self.fix = row, rule, fix
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _to_integers(column: Column, fields: Sequence[str]) -> NDArray[np.int64]:
+    integers = np.empty(len(fields), dtype=np.int64)
+    for i, field in enumerate(fields):
+        try:
+            integers[i] = BOOLS[field] if field in BOOLS else _to_integer(field)
+        except (ValueError, ArithmeticError):
+            raise _FieldError(
+                i,
+                f"Column {column.name!r} must hold 64-bit integers, none missing, got {field!r}",
+                "correct it",
+            ) from None
+    return integers
+
+
+def _to_integer(field: str) -> int:
+    try:
+        return int(field)
+    except ValueError:
+        # 3.0 as well. Not by float, which has fewer digits than 64 bits.
+        number = Decimal(field)
+        if not -(2**63) <= number < 2**63 or number != number.to_integral_value():
+            raise
+        return int(number)
+
+
+def _check_finite(column: Column, numbers: NDArray[np.float64], fields: Sequence[str]) -> None:
+    if column.dtype != "float32":
+        return
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(numbers.astype(np.float32))
+    if infinite.any():
+        i = int(np.argmax(infinite))
+        raise _FieldError(
+            i,
+            f"Column {column.name!r} must hold numbers that are finite as float32, got "
+            f"{fields[i]!r}",
+            "leave the field empty, or write a smaller number",
+        )
+
+
+def _line_of(rows: list[list[str]], i: int, first: int) -> int:
+    """Line where row i starts: a quoted field may have lines of its own."""
+    breaks = (len(re.findall(r"\r\n|\r|\n", field)) for row in rows[:i] for field in row)
+    return first + i + sum(breaks)
+
+
+class CsvWriter:
+    """Write answers as CSV: a header, then a line per row.
+
+    Parameters
+    ----------
+    stream : text file
+        Where to write.
+    names : sequence of str
+        Names of the columns.
+    delimiter : str
+        Character between the fields.
+    """
+
+    def __init__(self, stream: IO[str], names: Sequence[str], delimiter: str) -> None:
+        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        self._writer.writerow(names)
+
+    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
+        """Write some rows.
+
+        Parameters
+        ----------
+        kept : list
+            Columns copied from the input.
+        answers : list of ndarray
+            Columns of the answers.
+        """
+        copies = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in kept]
+        columns = [*copies, *map(_to_texts, answers)]
+        self._writer.writerows(zip(*columns, strict=True))
+
+    def close(self) -> None:
+        """Do nothing: a line is complete once written."""
+
+
+def _to_texts(column: NDArray[Any]) -> list[Any]:
+    """Nine digits tell any two float32 numbers apart."""
+    if column.dtype != np.float32:
+        return list(column.tolist())
+    return ("%.9g\n" * len(column) % tuple(column.tolist())).split("\n")[:-1]

@@ -1,0 +1,158 @@
+"""Parquet files of any length, in and out, by pyarrow."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import Manifest
+from skmode_deploy.bundle.wording import sentence
+from skmode_deploy.tables.blocks import Block, InputError, Options, select
+
+ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
+
+
+class ParquetReader:
+    """Read a Parquet file.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    manifest : Manifest
+        What the model needs.
+    options : Options
+        How to read it.
+    name : str
+        What to call it in messages.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    InputError
+        If the file is no Parquet file, or its columns are not those that the model needs.
+    """
+
+    def __init__(self, path: Any, manifest: Manifest, options: Options, name: str) -> None:
+        parquet = import_parquet()
+        import pyarrow
+
+        self._pyarrow = pyarrow
+        self._manifest = manifest
+        self._options = options
+        try:
+            # Without pre_buffer, which holds a whole row group at once.
+            self._file = parquet.ParquetFile(path, pre_buffer=False)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise InputError(
+                f"{name!r} must be a Parquet file, and reading it gave: {sentence(error)}"
+            ) from None
+        self._names = list(self._file.schema_arrow.names)
+        self._selection = select(self._names, manifest, options)
+
+    def __iter__(self) -> Iterator[Block]:
+        wanted = [self._names[i] for i in (*self._selection.model, *self._selection.kept)]
+        row = 1
+        try:
+            for batch in self._file.iter_batches(self._options.chunk_rows, columns=wanted):
+                yield self._to_block(self._pyarrow.Table.from_batches([batch]), row)
+                row += batch.num_rows
+        except (self._pyarrow.ArrowException, OSError) as error:
+            raise InputError(
+                f"Row {row} must be readable, and reading it gave: {sentence(error)}"
+            ) from None
+        if row == 1:
+            yield self._to_block(self._file.schema_arrow.empty_table(), row)
+
+    def _to_block(self, table: Any, row: int) -> Block:
+        columns = [table.column(self._names[i]) for i in self._selection.model]
+        names = [column.name for column in self._manifest.columns]
+        rows = self._pyarrow.Table.from_arrays(columns, names=names)
+        kept = [table.column(self._names[i]) for i in self._selection.kept]
+        return Block(rows, kept, table.num_rows, row)
+
+
+def import_parquet() -> Any:
+    """Import pyarrow.parquet, or say how to install it.
+
+    Returns
+    -------
+    module
+        pyarrow.parquet.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ImportError(
+            "Parquet files need pyarrow, which is not installed: install the extra 'parquet' of "
+            "skmode-deploy (in a checkout: pip install './deploy[parquet]'), or use CSV files."
+        ) from None
+    return parquet
+
+
+class ParquetWriter:
+    """Write answers as Parquet, in row groups of many blocks.
+
+    Parameters
+    ----------
+    path : path
+        File to write.
+    names : sequence of str
+        Names of the columns.
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+
+    def __init__(self, path: Any, names: Sequence[str]) -> None:
+        self._parquet = import_parquet()
+        self._path = path
+        self._names = list(names)
+        self._writer: Any = None
+        self._pending: list[Any] = []
+
+    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
+        """Write some rows.
+
+        Parameters
+        ----------
+        kept : list
+            Columns copied from the input.
+        answers : list of ndarray
+            Columns of the answers.
+        """
+        import pyarrow
+
+        # As lists, numpy's strings: Arrow takes no fixed width. Fields of a CSV file are text.
+        columns = [pyarrow.array(c, pyarrow.string()) if isinstance(c, list) else c for c in kept]
+        columns += [
+            pyarrow.array(c.tolist(), pyarrow.string()) if c.dtype.kind == "U" else pyarrow.array(c)
+            for c in answers
+        ]
+        self._pending.append(pyarrow.Table.from_arrays(columns, names=self._names))
+        if sum(table.num_rows for table in self._pending) >= ROW_GROUP:
+            self._write_pending()
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        if self._pending:
+            self._write_pending()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write_pending(self) -> None:
+        import pyarrow
+
+        table = pyarrow.concat_tables(self._pending)
+        self._pending = []
+        if self._writer is None:
+            self._writer = self._parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)

@@ -1,0 +1,267 @@
+"""A folder of Parquet files that is made from another one, file by file, and can be resumed.
+
+Each file says in its metadata what it was made from and how. There is no list of finished files
+that could say anything else than the files themselves do.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from skmode_deploy.bundle.files import to_path
+from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.tables.blocks import InputError
+from skmode_deploy.tables.parquet_files import ROW_GROUP, import_parquet
+from skmode_deploy.tables.streams import replacing
+
+SUCCESS = "_SUCCESS"  # as Hadoop and Spark call it
+KEY = b"skmode_deploy"
+# What a process leaves that was killed while it wrote.
+_UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What answers depend on, besides the rows.
+
+    Attributes
+    ----------
+    manifest_sha256 : str
+        Hash of the bundle's manifest.
+    keep : tuple of str
+        Columns that are copied.
+    by_position : bool
+        Whether columns go by position.
+    """
+
+    manifest_sha256: str
+    keep: tuple[str, ...]
+    by_position: bool
+
+    def describe(self) -> dict[str, Any]:
+        """Say so in a form that JSON has.
+
+        Returns
+        -------
+        dict
+            The attributes.
+        """
+        return {**dataclasses.asdict(self), "keep": list(self.keep)}
+
+
+class ScoredFolder:
+    """Two folders of Parquet files: one to read, and one to write.
+
+    Parameters
+    ----------
+    source : path
+        Folder to read.
+    target : path
+        Folder to write.
+    job : Job
+        What is done to each file.
+
+    Attributes
+    ----------
+    names : list of str
+        Files to read, relative to `source`, in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        If one folder cannot be read, the other cannot be written, or lies in the first.
+    """
+
+    def __init__(self, source: Any, target: Any, job: Job) -> None:
+        self._parquet = import_parquet()
+        self._source = to_path(source, "source")
+        self._target = to_path(target, "target")
+        self._job = job
+        _check_apart(self._source, self._target)
+        self.names = _parquet_names(self._source, "source")
+        if not self.names:
+            raise ValueError(
+                "source must be a folder with Parquet files, got none in "
+                f"{str(self._source)!r}: pass the folder that they are in."
+            )
+        # Before any is read: one that changes from now on is read anew by the next run.
+        self._marks = {name: self._mark(name) for name in self.names}
+
+    def open(self, name: str) -> Any:
+        """Open a file to read.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+
+        Returns
+        -------
+        pyarrow.parquet.ParquetFile
+            The file, which is a context manager.
+
+        Raises
+        ------
+        InputError
+            If it is no Parquet file.
+        """
+        try:
+            # Without pre_buffer, which holds a whole row group at once.
+            return self._parquet.ParquetFile(self._source / name, pre_buffer=False)
+        except Exception as error:
+            if not _is_of_arrow(error):
+                raise
+            raise InputError(
+                f"It must be a Parquet file, and reading it gave: {sentence(error)}"
+            ) from None
+
+    def unfinished(self) -> list[str]:
+        """Make the target ready, and say what is to be written.
+
+        Returns
+        -------
+        list of str
+            Those of `names` that are not in the target as they should be.
+
+        Raises
+        ------
+        ValueError
+            If the target holds anything else than what a run of the same job wrote.
+        """
+        self._target.mkdir(parents=True, exist_ok=True)
+        foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
+        if foreign:
+            raise ValueError(
+                f"target must hold answers for the files of source only, got {some(foreign)} as "
+                "well: remove what source has no longer, or choose another folder."
+            )
+        names = [name for name in self.names if not self._is_finished(name)]
+        if names:
+            (self._target / SUCCESS).unlink(missing_ok=True)
+        for path in self._target.rglob(".*"):
+            if _UNFINISHED.fullmatch(path.name) and path.is_file():
+                path.unlink()
+        return names
+
+    def write(self, name: str, schema: Any, batches: Iterable[Any]) -> None:
+        """Write a file; it gets its name when it is complete.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+        schema : pyarrow.Schema
+            Columns of the batches.
+        batches : iterable of pyarrow.RecordBatch
+            All rows of the file.
+        """
+        import pyarrow
+
+        schema = schema.with_metadata({KEY: json.dumps(self._marks[name]).encode()})
+        path = self._target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh, self._parquet.ParquetWriter(fresh, schema) as writer:
+            for group in _grouped(batches):
+                writer.write_table(pyarrow.Table.from_batches(group).replace_schema_metadata())
+
+    def finish(self) -> int:
+        """Say that all is there.
+
+        Returns
+        -------
+        int
+            Number of rows in the target.
+        """
+        (self._target / SUCCESS).touch()
+        return sum(self._parquet.read_metadata(self._target / name).num_rows for name in self.names)
+
+    def _mark(self, name: str) -> dict[str, Any]:
+        status = (self._source / name).stat()
+        source = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        return {"job": self._job.describe(), "source": source}
+
+    def _is_finished(self, name: str) -> bool:
+        path = self._target / name
+        if not os.path.lexists(path):
+            return False
+        try:
+            text = (self._parquet.read_schema(path).metadata or {}).get(KEY, b"{}")
+        except Exception as error:
+            if not _is_of_arrow(error):
+                raise
+            text = b"{}"
+        found = json.loads(text)
+        if found.get("job") != self._job.describe():
+            raise ValueError(
+                f"target must be new, empty or of a run with the same bundle and columns, got "
+                f"{str(path)!r} of {found.get('job', 'something else')}, where this run is of "
+                f"{self._job.describe()}: choose another folder, or remove this one."
+            )
+        return bool(found == self._marks[name])
+
+
+def _is_of_arrow(error: Exception) -> bool:
+    import pyarrow
+
+    return isinstance(error, pyarrow.ArrowException | OSError)
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise ValueError(
+            f"source must be a folder, got {str(source)!r}: pass the folder of the Parquet files. "
+            "A single file is for `skmode-deploy predict`."
+        )
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"target must be a folder, got the file {str(target)!r}: name another.")
+    first, second = source.resolve(), target.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        raise ValueError(
+            f"source and target must not lie in one another, got {str(source)!r} and "
+            f"{str(target)!r}: name a folder elsewhere."
+        )
+
+
+def _parquet_names(folder: Path, what: str) -> list[str]:
+    """Names of the files in a folder and those below; what is not known must not get lost."""
+    names = []
+    for path, folders, files in os.walk(folder, onerror=_fail):
+        folders[:] = [name for name in folders if _counts(name)]
+        inside = Path(path).relative_to(folder)
+        found = [(inside / name).as_posix() for name in files if _counts(name)]
+        linked = [name for name in folders if os.path.islink(os.path.join(path, name))]
+        strange = linked or [name for name in found if not name.lower().endswith(".parquet")]
+        if strange:
+            raise ValueError(
+                f"{what} must hold files called .parquet and folders with such, got "
+                f"{some(sorted(strange))}{', which is a link' if linked else ''} in "
+                f"{str(folder)!r}: move it elsewhere, or let its name begin with an underscore."
+            )
+        names += found
+    return sorted(names)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith((".", "_"))
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def _grouped(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    """Some batches together, which become a row group."""
+    group: list[Any] = []
+    n_rows = 0
+    for batch in batches:
+        group.append(batch)
+        n_rows += batch.num_rows
+        if n_rows >= ROW_GROUP:
+            yield group
+            group, n_rows = [], 0
+    if n_rows:
+        yield group

@@ -1,0 +1,406 @@
+import dataclasses
+import hashlib
+import json
+import re
+import tracemalloc
+from importlib import resources
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skmode_deploy import bundle
+from skmode_deploy.bundle.manifest import Classes, Column, File, Manifest, creation_time
+from skmode_deploy.errors import (
+    BundleError,
+    ManifestChangedError,
+    ManifestError,
+    SchemaVersionError,
+)
+
+SCHEMA = json.loads(resources.files("skmode_deploy").joinpath("manifest.schema.json").read_text())
+
+CLASSIFIER = Manifest(
+    task="classification",
+    routing="top_expert",
+    input="columns",
+    from_table=True,
+    columns=(
+        Column("age", "age", "number", "float32", None, True, 3.0, 80.0),
+        Column("city", "city", "category", "string", ("Bern", "Köln"), True),
+        Column("plan", "plan", "category", "int64", (1, 2)),
+    ),
+    n_outputs=2,
+    classes=Classes(("no", "yes"), "<U3", "value"),
+    n_experts=2,
+    alpha=0.5,
+    expert_usage=(0.25, 0.75),
+    validation_scores={"mixture": 0.9, "top_expert": 0.89},
+    versions={"skmode": "0"},
+    files={"model.onnx": File(3, "0" * 64)},
+    created="2026-11-22T05:00:00Z",
+    notes="For one city.",
+)
+REGRESSOR = dataclasses.replace(
+    CLASSIFIER,
+    task="regression",
+    routing="mixture",
+    input="array",
+    from_table=False,
+    columns=tuple(Column(f"x{i}", "X", "number", "float32") for i in range(3)),
+    n_outputs=1,
+    classes=None,
+    validation_scores=None,
+    quantization="dynamic",
+)
+
+
+def to_document(manifest):
+    return json.loads(manifest.to_json())
+
+
+def to_text(document):
+    """The canonical text of a document, with its right checksum."""
+    document = {key: value for key, value in document.items() if key != "sha256"}
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    document["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def change(document, path, value):
+    """Set or, with `...`, delete what a path of keys leads to."""
+    *parents, last = path
+    for key in parents:
+        document = document[key]
+    if value is ...:
+        del document[last]
+    else:
+        document[last] = value
+
+
+@pytest.mark.parametrize("manifest", [CLASSIFIER, REGRESSOR])
+def test_what_is_written_is_read(manifest):
+    text = manifest.to_json()
+    assert Manifest.from_json(text) == manifest
+    assert Manifest.from_json(text.encode()) == manifest
+    assert to_text(json.loads(text)) == text
+    assert manifest.file_hash() == hashlib.sha256(text.encode()).hexdigest()
+    assert text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ((False, True), "|b1"), ((-1, 1), "<i8"), ((0, 2**63), "<u8"), ((0.5, 1.0), "<f8"),
+        (("a", "\ud800"), "|O"), ((1, 2), "|O"), ((True, False), "|O"), (("a", "bcd"), ">U3"),
+        ((0, 255), "|u1"), (("", "x"), "<U1"),
+    ],
+)  # fmt: skip
+def test_class_labels_of_all_kinds(values, dtype):
+    value = isinstance(values[0], str) or dtype in ("<i8", "|u1")
+    label = "value" if value else "index"
+    manifest = dataclasses.replace(CLASSIFIER, classes=Classes(values, dtype, label))
+    again = Manifest.from_json(manifest.to_json())
+    assert again == manifest
+    assert [type(value) for value in again.classes.values] == [type(value) for value in values]
+
+
+BROKEN = [
+    # Fields
+    (("notes",), ..., "none called .'notes'"),
+    (("more",), 1, "unknown ones .'more'"),
+    (("columns", 0, "more"), 1, r"columns\[0\] in manifest.json must have the fields"),
+    (("classes", "label"), ..., "none called .'label'"),
+    (("files", "model.onnx", "more"), 1, "unknown ones"),
+    # Types
+    (("task",), "clustering", "task in manifest.json must be 'classification' or 'regression'"),
+    (("task",), ["classification"], "task .* must be 'classification'"),
+    (("routing",), "all", "must be 'top_expert' or 'mixture', got 'all'"),
+    (("input",), None, "must be 'columns' or 'array', got None"),
+    (("from_table",), 1, "from_table .* must be true or false, got 1"),
+    (("columns",), {}, "columns .* must be an array"),
+    (("columns", 1), "city", r"columns\[1\] .* must be an object"),
+    (("columns", 0, "name"), 3, r"columns\[0\]\.name .* must be a string, got 3"),
+    (("columns", 0, "kind"), "date", "must be 'number' or 'category'"),
+    (("columns", 0, "dtype"), "float16", "must be 'float32' or 'float64' or"),
+    (("columns", 0, "has_missing"), None, "must be true or false"),
+    (("columns", 0, "minimum"), "3", "must be a finite number"),
+    (("columns", 1, "categories"), "Bern", "must be an array"),
+    (("columns", 1, "categories", 0), [], r"categories\[0\] .* must be a string, true, false"),
+    (("n_outputs",), 2.0, "must be a whole number"),
+    (("n_outputs",), True, "must be a whole number"),
+    (("n_outputs",), 10**30, "must be a whole number"),
+    (("n_experts",), 0, "must be a whole number from 1"),
+    (("alpha",), -1, "at least 0"),
+    (("alpha",), 10**309, "at least 0"),
+    (("alpha",), True, "at least 0"),
+    (("expert_usage", 0), 1.5, "from 0 to 1"),
+    (("validation_scores",), [], "must be an object"),
+    (("validation_scores", "mixture"), "good", "must be a finite number"),
+    (("versions", "skmode"), 1, "must be a string"),
+    (("files",), [], "must be an object"),
+    (("files", "model.onnx", "size"), -1, "from 0"),
+    (("files", "model.onnx", "sha256"), "F" * 64, "64 hexadecimal digits"),
+    (("files", "model.onnx", "sha256"), "0" * 64 + "\n", "64 hexadecimal digits"),
+    (("created",), "yesterday", "time in UTC"),
+    (("created",), "2026-02-30T05:00:00Z", "time in UTC"),
+    (("notes",), None, "must be a string"),
+    (("quantization",), "static", "must be 'dynamic', got 'static'"),
+    (("classes", "values"), "no", "must be an array"),
+    (("classes", "dtype"), "f4,f4", "scalar type"),
+    (("classes", "label"), "name", "'value' or 'index'"),
+    # What the fields say together
+    (("expert_usage",), [1.0], "as long as n_experts says, 2, got 1"),
+    (("columns",), [], "at least one"),
+    (("columns", 1, "name"), "age", "Names of columns .* distinct, got more than once .'age'"),
+    (("columns", 1, "input"), "age", "Inputs of columns .* distinct"),
+    (("input",), "array", "of one input and dtype"),
+    (("columns", 0, "categories"), [1.0], "null where kind is 'number'"),
+    (("columns", 0, "dtype"), "string", "a type of numbers"),
+    (("columns", 1, "categories"), ["Bern", 1], "values of dtype string, got 1"),
+    (("columns", 1, "dtype"), "float64", "values of dtype float64, got 'Bern'"),
+    (("columns", 2, "categories"), [1, 2.0], "values of dtype int64, got 2.0"),
+    (("columns", 2, "categories"), [True], "values of dtype int64, got True"),
+    (("columns", 2, "categories"), [2, 2], "distinct"),
+    (("columns", 0, "minimum"), 90, "at most maximum"),
+    (("columns", 0, "maximum"), None, "at most maximum"),
+    (("columns", 2, "minimum"), None, None),
+    (("classes",), None, "null for regression and only there"),
+    (("task",), "regression", "null for regression and only there"),
+    (("n_outputs",), 3, "as many as n_outputs says, 3, got 2"),
+    (("classes", "values"), ["no", 1], "of one type"),
+    (("classes", "values"), ["no", "no"], "distinct"),
+    (("classes", "values"), [0.5, 1.5], "'index' where labels are no strings or integers"),
+    (("classes", "values"), [1, 2], "a numpy type of the values"),
+    (("classes", "dtype"), "<i4", "a numpy type of the values"),
+    (("classes", "dtype"), "<i3", "a numpy type of the values"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BROKEN)
+def test_broken_manifests_are_refused(path, value, message):
+    document = to_document(CLASSIFIER)
+    change(document, path, value)
+    if message is None:
+        assert Manifest.from_json(to_text(document))
+        return
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(to_text(document))
+
+
+def test_labels_that_do_not_fit_their_type():
+    for classes in (Classes((0, 300), "|u1", "value"), Classes((-1, 1), "<u8", "value")):
+        with pytest.raises(ManifestError, match="a numpy type of the values"):
+            Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
+
+
+@pytest.mark.parametrize("dtype", ["<U1", "<U6", "<U8", "<U999999", "U", "<U0"])
+def test_types_of_strings_are_as_long_as_the_longest_label(dtype):
+    """A shorter one would cut labels off, a longer one would take memory for nothing."""
+    values = ("apple", "avocado")
+    changes = {"classes": Classes(values, "<U7", "value")}
+    text = dataclasses.replace(CLASSIFIER, **changes).to_json()
+    assert Manifest.from_json(text).classes.values == values
+    changes = {"classes": Classes(values, dtype, "value")}
+    with pytest.raises(ManifestError, match=f"as long as the longest label, U7, got '{dtype}'"):
+        Manifest.from_json(dataclasses.replace(CLASSIFIER, **changes).to_json())
+
+
+@pytest.mark.parametrize(("number", "letters"), [(2, 10_001), (1700, 10_000)])
+def test_labels_that_take_much_memory_are_refused(number, letters):
+    values = ("x" * letters, *map(str, range(number - 1)))
+    classes = Classes(values, f"<U{letters}", "value")
+    manifest = dataclasses.replace(CLASSIFIER, n_outputs=number, classes=classes)
+    tracemalloc.start()
+    with pytest.raises(ManifestError, match=f"got '{number} with up to {letters} letters'"):
+        Manifest.from_json(manifest.to_json())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"), [((10, 20), "<i4"), (("a", "b"), "|O"), (("a", "b"), "<U1")]
+)
+def test_labels_that_graphs_give_do_not_go_by_position(values, dtype):
+    classes = Classes(values, dtype, "index")
+    with pytest.raises(ManifestError, match="'value' where labels are strings or 64-bit integers"):
+        Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a JSON object with a schema_version, and reading it gave JSONDecodeError"),
+        ("[]", "must be a JSON object with a schema_version, got .."),
+        ("{}", "schema_version"),
+        ("[" * 100_000, "RecursionError"),
+        ('{"schema_version": NaN}', "NaN is no JSON number"),
+        ('{"schema_version": ' + "9" * 5000 + "}", "ValueError"),
+        (b"\xff\xfe{}", "UnicodeDecodeError"),
+        ('{"schema_version": 2}', "must have the fields of schema_version 2"),
+    ],
+)
+def test_other_texts_are_refused(text, message):
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("version", [1, 3, 2.0, "2", True, None, [2]])
+def test_other_schema_versions_are_refused(version):
+    with pytest.raises(SchemaVersionError, match="must have schema_version 2, got"):
+        Manifest.from_json(json.dumps({"schema_version": version}))
+
+
+def test_a_changed_manifest_is_refused():
+    text = CLASSIFIER.to_json()
+    with pytest.raises(ManifestChangedError, match="changed after the export"):
+        Manifest.from_json(text.replace("Bern", "Genf"))
+    document = json.loads(text) | {"sha256": "0" * 64}
+    with pytest.raises(ManifestChangedError, match=f"that it states, '{'0' * 64}', got "):
+        Manifest.from_json(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize(
+    "reformat",
+    [
+        lambda text: json.dumps(json.loads(text), sort_keys=True),
+        lambda text: json.dumps(dict(reversed(json.loads(text).items())), indent=2) + "\n",
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + " ",
+        lambda text: text[:-1],
+        lambda text: text.replace("\\u00f6", "ö"),
+        lambda text: text.replace('"alpha": 0.5', '"alpha": 5e-1'),
+        lambda text: text.replace('  "alpha": 0.5', '  "alpha": 0.7,\n  "alpha": 0.5'),
+    ],
+)
+def test_one_manifest_has_one_text(reformat):
+    text = reformat(CLASSIFIER.to_json())
+    assert text != CLASSIFIER.to_json()
+    with pytest.raises(ManifestError, match="written as skmode.onnx.export writes it"):
+        Manifest.from_json(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+def paths(value, path=()):
+    """All paths into a document."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in items:
+        yield (*path, key)
+        if isinstance(inner, dict | list):
+            yield from paths(inner, (*path, key))
+
+
+PATHS = sorted(set(paths(to_document(CLASSIFIER))) - {("sha256",)}, key=str)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(path=st.sampled_from(PATHS), value=JSON | st.just(...))
+def test_any_value_in_any_place_is_read_as_it_is_or_refused(path, value):
+    document = to_document(CLASSIFIER)
+    change(document, path, value)
+    text = to_text(document)
+    try:
+        manifest = Manifest.from_json(text)
+    except BundleError:
+        pass
+    else:
+        assert manifest.to_json() == text
+        jsonschema.validate(json.loads(text), SCHEMA)
+        bundle.model_card(manifest).encode("utf-8", "backslashreplace")
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_refused(data):
+    with pytest.raises(BundleError):
+        Manifest.from_json(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_changed_byte_is_refused(data):
+    text = bytearray(CLASSIFIER.to_json().encode())
+    position = data.draw(st.integers(0, len(text) - 1))
+    text[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(BundleError):
+        Manifest.from_json(bytes(text))
+
+
+# What a schema cannot say: lengths and names that fit each other, and real dates.
+BEYOND = (
+    "as long as", "distinct", "at most maximum", "as many as", "of one input", "numpy type",
+    "values of dtype", "'index' where", "time in UTC", "64 hexadecimal", "whole number",
+)  # fmt: skip
+
+
+class TestSchema:
+    def test_is_a_schema(self):
+        jsonschema.Draft202012Validator.check_schema(SCHEMA)
+        assert SCHEMA["$id"].endswith(f":{bundle.SCHEMA_VERSION}")
+
+    @pytest.mark.parametrize(
+        ("kind", "schema"),
+        [
+            (Manifest, SCHEMA),
+            *((kind, SCHEMA["$defs"][kind.__name__]) for kind in (Column, Classes, File)),
+        ],
+    )
+    def test_has_the_fields_of_the_classes(self, kind, schema):
+        names = {field.name for field in dataclasses.fields(kind)}
+        assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
+        assert sorted(schema["required"]) == sorted(schema["properties"])
+        assert schema["additionalProperties"] is False
+        assert all(inner["description"] for inner in schema["properties"].values())
+
+    def test_accepts_what_is_written(self, table_bundle, make_regressor):
+        for text in (
+            CLASSIFIER.to_json(),
+            REGRESSOR.to_json(),
+            (table_bundle / "manifest.json").read_text(),
+            (make_regressor() / "manifest.json").read_text(),
+        ):
+            jsonschema.validate(json.loads(text), SCHEMA)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (path, value)
+            for path, value, message in BROKEN
+            if message and not any(part in message for part in BEYOND) and value != 10**309
+        ],
+    )
+    def test_refuses_what_is_broken(self, path, value):
+        document = to_document(CLASSIFIER)
+        change(document, path, value)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, SCHEMA)
+
+
+class TestCreationTime:
+    def test_is_now(self, monkeypatch):
+        monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", creation_time())
+
+    def test_is_what_the_environment_fixes(self, monkeypatch):
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        for seconds, expected in (
+            ("0", "1970-01-01T00:00:00Z"),
+            ("1795323600", "2026-11-22T05:00:00Z"),
+            ("253402300799", "9999-12-31T23:59:59Z"),
+        ):
+            monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)
+            assert creation_time() == expected
+
+    @pytest.mark.parametrize("value", ["now", "-1", "1.5", " 1", "1_0", "\u0661", "253402300800"])
+    def test_other_values_are_refused(self, value, monkeypatch):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
+        with pytest.raises(ValueError, match=r"whole number of seconds since 1970.*got '.*unset"):
+            creation_time()

@@ -1,0 +1,102 @@
+"""The OpenAPI document says what the models take, and its examples are right."""
+
+import importlib.util
+
+import pytest
+
+httpx = pytest.importorskip("httpx")
+jsonschema = pytest.importorskip("jsonschema")
+if importlib.util.find_spec("kserve") is None:
+    pytest.skip("needs kserve", allow_module_level=True)
+
+from prometheus_client import CollectorRegistry  # noqa: E402
+
+
+@pytest.fixture
+def document(table_bundle, make_regressor, tmp_path):
+    """Of two hand-made bundles, without a server."""
+    from skmode_deploy.serving.engine import kserve_engine
+    from skmode_deploy.serving.engine.openapi import describe
+    from skmode_deploy.serving.engine.service import Service
+    from skmode_deploy.serving.observe.metrics import Metrics
+    from skmode_deploy.serving.settings import Settings
+
+    array = make_regressor(2)
+    (tmp_path / "models").mkdir()
+    for bundle in (table_bundle, array):
+        bundle.rename(tmp_path / "models" / bundle.name)
+    service = Service(Settings(str(tmp_path / "models")), Metrics(CollectorRegistry()))
+    events = service.repository.scan()
+    assert [event.kind for event in events].count("failed") == 0
+    plane, registry = kserve_engine.Plane(service), CollectorRegistry()
+    app = kserve_engine.make_engine(service, plane, registry, None)
+    yield describe(app, service)
+    service.close()
+
+
+def schema(document, model):
+    operation = document["paths"][f"/v2/models/{model}/infer"]["post"]
+    return operation["requestBody"]["content"]["application/json"]
+
+
+def test_the_routes_of_the_models_are_there(document):
+    assert document["openapi"].startswith("3.1")
+    assert {"/v2/models/table/infer", "/v2/models/array/infer", "/v2", "/v2/models",
+            "/v2/health/live", "/v2/health/ready", "/v2/models/{model_name}"} <= set(
+        document["paths"])  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["table", "array"])
+def test_the_example_fits_the_schema(document, model):
+    content = schema(document, model)
+    jsonschema.Draft202012Validator.check_schema(content["schema"])
+    jsonschema.validate(content["example"], content["schema"])
+
+
+def test_inputs_are_those_of_the_manifest(document):
+    inputs = schema(document, "table")["schema"]["properties"]["inputs"]
+    assert inputs["minItems"] == inputs["maxItems"] == 3
+    found = {
+        item["properties"]["name"]["const"]: item["properties"]["datatype"]["const"]
+        for item in inputs["items"]["oneOf"]
+    }
+    assert found == {"age": "FP32", "city": "BYTES", "plan": "FP64"}
+    outputs = schema(document, "array")["schema"]["properties"]["outputs"]["items"]
+    assert outputs["properties"]["name"]["enum"] == ["variable", "expert", "gate_probability"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "height"}, {"datatype": "BYTES"}, {"shape": [1, 2]}, {"data": ["x"]}]
+)
+def test_what_the_model_does_not_take_does_not_fit(document, change):
+    content = schema(document, "table")
+    body = content["example"]
+    body = {"inputs": [{**body["inputs"][0], **change}, *body["inputs"][1:]]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(body, content["schema"])
+
+
+def test_every_operation_is_named_once(document):
+    names = [
+        operation["operationId"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    ]
+    assert len(set(names)) == len(names)
+    assert all(
+        "422" not in operation["responses"]
+        for path in document["paths"].values()
+        for operation in path.values()
+    )
+
+
+def test_the_examples_of_a_server_are_answered(server, credit_rows):
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    for model in ("credit", "iris", "diabetes"):
+        content = schema(document, model)
+        jsonschema.validate(content["example"], content["schema"])
+        response = httpx.post(f"{server.url}/v2/models/{model}/infer", json=content["example"])
+        assert response.status_code == 200, response.text
+    properties = schema(document, "credit")["schema"]["properties"]
+    names = [item["properties"]["name"]["const"] for item in properties["inputs"]["items"]["oneOf"]]
+    assert names == list(credit_rows)

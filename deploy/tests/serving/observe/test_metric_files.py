@@ -1,0 +1,82 @@
+"""The folder in which several processes count, and those that killed servers left."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from skmode_deploy.serving.observe import metric_files
+
+HOLD = """
+from skmode_deploy.serving.observe import metric_files
+
+with metric_files.make_folder() as folder:
+    print(folder, flush=True)
+    input()
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """Where folders are made, by processes that a test starts as well."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+@pytest.fixture
+def holder():
+    """A process that has a folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def test_the_folder_of_a_server_that_runs_stays_until_it_is_killed(holder, temporary):
+    theirs = Path(holder.stdout.readline().strip())
+    assert theirs.parent == temporary
+    with metric_files.make_folder() as ours:
+        metric_files.reserve(ours, os.getpid())
+        assert theirs.is_dir()
+    assert not Path(ours).exists()
+    holder.kill()
+    holder.wait()
+    assert theirs.is_dir()
+    with metric_files.make_folder() as ours:
+        assert not theirs.exists()
+        assert Path(ours).is_dir()
+
+
+def test_a_folder_that_is_not_ours_stays(temporary, monkeypatch):
+    left = temporary / f"{metric_files.PREFIX}left"
+    left.mkdir()
+    new = temporary / f"{metric_files.PREFIX}new"  # of a server that starts just now
+    new.mkdir()
+    (left / metric_files.LOCK).touch()
+    with monkeypatch.context() as other:
+        other.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
+        with metric_files.make_folder():
+            assert left.is_dir()
+    with metric_files.make_folder():
+        assert not left.exists()
+        assert new.is_dir()
+
+
+def test_without_locks_a_server_starts_as_well(temporary, monkeypatch):
+    def fail(file, operation):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(metric_files.fcntl, "flock", fail)
+    with metric_files.make_folder() as first, metric_files.make_folder() as second:
+        assert Path(first).is_dir()
+        assert Path(second).is_dir()
+    assert not Path(first).exists()
+    assert not Path(second).exists()

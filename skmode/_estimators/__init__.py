@@ -1,0 +1,1 @@
+"""The scikit-learn contract: classifier, regressor, parameters, validation, persistence."""

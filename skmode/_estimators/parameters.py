@@ -1,0 +1,176 @@
+"""Parameters of the estimators: what they may be, and what "auto" stands for."""
+
+import functools
+import math
+import re
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skmode._training.net import OPTIMIZERS
+from skmode.nn.activations import ACTIVATIONS
+
+# Up to this many rows one batch holds all of them, and training runs in double precision: small
+# tables cost nothing, and their fit does not depend on the order of the rows.
+FULL_BATCH_ROWS = 128
+# Rows per step of "auto" where all rows are not known, as in partial_fit.
+LARGE_BATCH_ROWS = 256
+# What alpha="auto" chooses from; the first where there are no validation rows to choose by.
+ALPHAS = (1.0, 10.0)
+# Dropout of "auto" where not every step sees all rows.
+DROPOUT = 0.1
+# Parameters that shape the network; training that goes on cannot change them.
+STRUCTURE = (
+    "n_experts",
+    "mixing",
+    "gate",
+    "top_k",
+    "gate_hidden_layer_sizes",
+    "gate_temperature",
+    "hidden_layer_sizes",
+    "activation",
+    "dropout",
+    "expert_module",
+    "numeric_embedding",
+    "categorical_features",
+    "loss",
+    "quantile",
+    "optimizer",
+    "precision",
+)
+# What each parameter may be by itself, in scikit-learn's terms.
+CONSTRAINTS: dict[str, list[Any]] = {
+    "n_experts": [Interval(Integral, 1, None, closed="left")],
+    "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+    "distillation": [StrOptions({"mean", "pairwise"})],
+    "mixing": [StrOptions({"representation", "likelihood", "expected"})],
+    "gate": [StrOptions({"dense", "sparse"})],
+    "top_k": [Interval(Integral, 1, None, closed="left")],
+    "gate_hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "gate_temperature": [Interval(Real, 0, None, closed="neither")],
+    "balance": [Interval(Real, 0, None, closed="left")],
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions(set(ACTIVATIONS))],
+    "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
+    "expert_module": [callable, None],
+    "numeric_embedding": [StrOptions({"periodic_bias", "periodic", "piecewise_linear"}), None],
+    "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+    "inference": [StrOptions({"mixture", "top_expert"})],
+    "optimizer": [StrOptions(set(OPTIMIZERS)), callable],
+    "learning_rate": [Interval(Real, 0, None, closed="neither")],
+    "learning_rate_schedule": [StrOptions({"constant", "cosine"})],
+    "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "weight_averaging": [Interval(Real, 0, 1, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "max_epochs": [Interval(Integral, 1, None, closed="left")],
+    "early_stopping": ["boolean", StrOptions({"auto"})],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    "refit_fraction": [Interval(Real, 0, 1, closed="both")],
+    "callbacks": [list, tuple, None],
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
+    "random_state": ["random_state"],
+    "warm_start": ["boolean"],
+    "verbose": ["verbose"],
+}
+
+
+def check_combinations(estimator: Any) -> None:
+    """Refuse what each parameter alone admits and together makes no network."""
+    if estimator.gate == "sparse" and estimator.top_k > estimator.n_experts:
+        raise ValueError(
+            f"top_k must lie between 1 and n_experts={estimator.n_experts}, got {estimator.top_k}: "
+            "lower top_k or train more experts."
+        )
+    for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
+        sizes = np.atleast_1d(np.asarray(getattr(estimator, name)))
+        if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
+            raise ValueError(
+                f"{name} must hold positive integers, got {getattr(estimator, name)!r}: "
+                "give the width of each layer."
+            )
+    if estimator.expert_module is None and not np.size(estimator.hidden_layer_sizes):
+        raise ValueError(
+            "hidden_layer_sizes must name at least one layer, got (): "
+            "the last layer is the representation that the experts distil."
+        )
+
+
+def structure(estimator: Any) -> dict[str, Any]:
+    """The parameters that shape the network, as they are now."""
+    parameters = estimator.get_params(deep=False)
+    return {name: parameters[name] for name in STRUCTURE if name in parameters}
+
+
+def check_structure(estimator: Any, before: dict[str, Any]) -> None:
+    """Refuse to go on where a parameter no longer fits the network that was built from it."""
+    for name, old in before.items():
+        new = getattr(estimator, name)
+        if not _same_setting(new, old):
+            raise ValueError(
+                f"Training that goes on keeps the network's {name}={old!r}, got {new!r}: "
+                "set it back, or fit anew with warm_start=False."
+            )
+
+
+def _same_setting(new: Any, old: Any) -> bool:
+    """Whether two values of a parameter shape the same network."""
+    if isinstance(new, functools.partial) and isinstance(old, functools.partial):
+        bound = [(each.args, sorted(each.keywords.items())) for each in (new, old)]
+        return _same_setting(new.func, old.func) and repr(bound[0]) == repr(bound[1])
+    if callable(new) and callable(old):
+        return bool(new == old)
+    return repr(new) == repr(old)
+
+
+def resolve_device(device: str, *, fall_back: bool = False) -> str:
+    """Where to compute; what names a GPU may `fall_back` to the CPU where there is none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ValueError(
+            'device must be "auto", "cpu", "cuda" or "cuda:" and a number, '
+            f"got {device!r}: choose one of these."
+        )
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        if fall_back:
+            return "cpu"
+        raise ValueError(
+            f"device={device!r} needs a CUDA device and torch finds none: "
+            'use device="auto" or "cpu", or install a CUDA build of torch.'
+        )
+    return device
+
+
+def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
+    """All rows of a small table, a few dozen steps per epoch of a middling one."""
+    if n_rows is None:
+        return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
+    if batch_size != "auto":
+        return min(int(batch_size), n_rows)
+    if n_rows <= FULL_BATCH_ROWS:
+        return n_rows
+    return int(2 ** np.clip(round(math.log2(n_rows / 16)), 5, 8))
+
+
+def resolve_precision(precision: str, batch_size: int, n_rows: int | None) -> str:
+    """Double precision where one batch holds all rows, unless another is asked for."""
+    if precision != "auto":
+        return precision
+    return "float64" if _one_batch(batch_size, n_rows) else "float32"
+
+
+def resolve_dropout(dropout: float | str, batch_size: int, n_rows: int | None) -> float:
+    """None where one batch holds all rows: their order would decide which units are dropped."""
+    if dropout != "auto":
+        return float(dropout)
+    return 0.0 if _one_batch(batch_size, n_rows) else DROPOUT
+
+
+def _one_batch(batch_size: int, n_rows: int | None) -> bool:
+    """Whether each step sees all rows of a small table."""
+    return n_rows is not None and n_rows <= min(batch_size, FULL_BATCH_ROWS)

@@ -1,0 +1,1 @@
+"""From encoded rows to a trained network."""

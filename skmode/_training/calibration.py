@@ -1,0 +1,78 @@
+"""Temperature scaling: probabilities as sure as the validation rows say they may be."""
+
+import math
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from skmode._training.callbacks import Evaluated
+from skmode._training.net import Rows
+from skmode.nn import MixtureOfExperts
+
+# Standard deviation that the temperature's logarithm has before any row is seen, around zero.
+PRIOR_SPREAD = 0.2
+# No temperature is further from one than this, as a logarithm.
+LIMIT = 1.5
+
+
+def fit_temperature(
+    module: MixtureOfExperts, evaluated: Evaluated, rows: Rows, *, top_expert: bool
+) -> float:
+    """Find what the classes' logits should be divided by.
+
+    The temperature with the largest posterior density: the likelihood is that of the rows, and a
+    log-normal prior holds against it where they are few. Guo et al., "On Calibration of Modern
+    Neural Networks" (arXiv 1706.04599), section 4.2, has the method without a prior.
+
+    Parameters
+    ----------
+    module : MixtureOfExperts
+        Trained to classify.
+    evaluated : Evaluated
+        What it makes of the rows.
+    rows : Rows
+        Rows that it was not trained on.
+    top_expert : bool
+        Whether the probabilities of each row's top expert count instead of the mixture's.
+
+    Returns
+    -------
+    float
+        The temperature; below one makes probabilities more extreme.
+    """
+    weight = rows.sample_weight
+    if weight is None:
+        weight = torch.ones_like(evaluated.gate[:, 0])
+
+    def cost(log_temperature: float) -> float:
+        prediction = _divide(module, evaluated, math.exp(log_temperature), top_expert)
+        loss = (weight * module.task_loss(prediction, rows.target)).sum().item()
+        return float(loss + 0.5 * (log_temperature / PRIOR_SPREAD) ** 2)
+
+    with torch.inference_mode():
+        found = minimize_scalar(cost, bounds=(-LIMIT, LIMIT), method="bounded")
+    return math.exp(found.x)
+
+
+def apply_temperature(module: MixtureOfExperts, temperature: float) -> None:
+    """Divide the logits for good: the output layer is linear, so its weights can take it."""
+    with torch.no_grad():
+        for parameter in module.head.parameters():
+            parameter.div_(temperature)
+
+
+def _divide(
+    module: MixtureOfExperts, evaluated: Evaluated, temperature: float, top_expert: bool
+) -> Tensor:
+    """Log-probabilities as they are once all logits are divided.
+
+    Log-probabilities differ from logits by a constant per row, which the softmax does not see.
+    """
+    gate, outputs, prediction = evaluated
+    if module.mixing == "representation" and not top_expert:
+        return module.task_loss.finalize(prediction / temperature)
+    each = module.task_loss.finalize(outputs / temperature)
+    if top_expert:
+        return each[torch.arange(len(gate), device=gate.device), gate.argmax(dim=1)]
+    return (gate.log().unsqueeze(2) + each).logsumexp(dim=1)

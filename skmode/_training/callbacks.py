@@ -1,0 +1,237 @@
+"""What is looked at after each epoch of training, and how its learning rate goes."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm.auto import tqdm
+
+from skmode._training.net import BLOCK_ROWS, Batches, Rows
+from skmode.nn import CrossEntropy, MixtureOfExperts
+
+
+class Evaluated(NamedTuple):
+    """What a mixture makes of some rows.
+
+    Attributes
+    ----------
+    gate : torch.Tensor of shape (n_samples, n_experts)
+        Weight of each expert.
+    outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs)
+        Prediction of each expert alone.
+    prediction : torch.Tensor of shape (n_samples, n_outputs)
+        Prediction of the mixture.
+    """
+
+    gate: Tensor
+    outputs: Tensor
+    prediction: Tensor
+
+
+class Watch(Callback):
+    """Record after each epoch how mixture and gate do on the validation rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Validation rows, or a part of the training rows where nothing is held out.
+    held_out : bool
+        Whether `rows` are validation rows; only then are losses and scores recorded.
+    monitor_top_expert : bool
+        Whether `valid_loss` is that of the top expert instead of the mixture.
+    """
+
+    def __init__(self, rows: Rows, held_out: bool, monitor_top_expert: bool) -> None:
+        self.rows = rows
+        self.held_out = held_out
+        self.monitor_top_expert = monitor_top_expert
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        for name, value in self.check(net).items():
+            net.history.record(name, value)
+
+    def check(self, net: Any) -> dict[str, Any]:
+        """Measure; the last step of an epoch has no training loss that would tell of it."""
+        measured = self.measure(net.module_)
+        for name, value in measured.items():
+            if not np.all(np.isfinite(value)):
+                raise net.not_finite(name, value)
+        return measured
+
+    def measure(self, module: MixtureOfExperts) -> dict[str, Any]:
+        """Gate statistics and, on held-out rows, losses and scores of mixture and top expert."""
+        with torch.inference_mode():
+            evaluated = self.evaluate(module)
+            record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
+            if self.held_out:
+                record |= self._scores(module, *evaluated)
+        module.train()
+        return record
+
+    def evaluate(self, module: MixtureOfExperts) -> Evaluated:
+        """What gate and experts make of the rows; leaves the module in evaluation mode."""
+        module.eval()
+        with torch.inference_mode():
+            blocks = [
+                module(batch.numbers, batch.codes, all_experts=True)
+                for batch in Batches(
+                    self.rows, BLOCK_ROWS[self.rows.numbers.device.type], shuffle=False
+                )
+            ]
+            return Evaluated(
+                torch.cat([block.gate_probabilities for block in blocks]),
+                torch.cat([block.expert_outputs for block in blocks]),
+                torch.cat([block.prediction for block in blocks]),
+            )
+
+    def _gate_statistics(
+        self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor
+    ) -> dict[str, Any]:
+        weight = self._weight(gate)
+        top = nn.functional.one_hot(gate.argmax(dim=1), module.n_experts).to(gate.dtype)
+        entropy = -(weight @ torch.special.xlogy(gate, gate)).sum()
+        return {
+            "gate_entropy": entropy.item(),
+            "expert_usage": (weight @ top).tolist(),
+            "consistency": float(weight @ _consistency(outputs, module.task_loss)),
+        }
+
+    def _scores(
+        self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor, prediction: Tensor
+    ) -> dict[str, Any]:
+        weight = self._weight(gate)
+        target = self.rows.target
+        top = outputs[torch.arange(len(gate), device=gate.device), gate.argmax(dim=1)]
+        losses = [weight @ module.task_loss(each, target) for each in (prediction, top)]
+        scores = [_score(each, target, weight) for each in (prediction, top)]
+        return {
+            "valid_loss": losses[self.monitor_top_expert].item(),
+            "valid_loss_mixture": losses[0].item(),
+            "valid_loss_top_expert": losses[1].item(),
+            "valid_score_mixture": scores[0].item(),
+            "valid_score_top_expert": scores[1].item(),
+        }
+
+    def _weight(self, like: Tensor) -> Tensor:
+        weight = self.rows.sample_weight
+        if weight is None:
+            weight = like.new_ones(len(self.rows))
+        return weight / weight.sum()
+
+
+class BestWeights(Callback):
+    """Keep the weights of the lowest `valid_loss`, and put them back once training has ended.
+
+    It comes directly after `Watch`: a callback that stops the training, in the best epoch maybe,
+    keeps those behind it from seeing that epoch.
+
+    Attributes
+    ----------
+    loss : float
+        The lowest loss.
+    epoch : int
+        Which epoch of this training reached it, 0 for none.
+    rate : float
+        The learning rate at its end.
+    """
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.loss, self.epoch, self.rate = math.inf, 0, net.lr
+        self._passed = 0
+        self._weights: dict[str, Tensor] | None = None
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self._passed += 1
+        loss = net.history[-1]["valid_loss"]
+        if loss < self.loss:
+            self.loss, self.epoch = loss, self._passed
+            self.rate = net.optimizer_.param_groups[0]["lr"]
+            self._weights = copy.deepcopy(net.module_.state_dict())
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        if self._weights is not None:
+            net.module_.load_state_dict(self._weights)
+            self._weights = None
+
+
+class EpochProgress(Callback):
+    """A progress bar over the epochs."""
+
+    def __init__(self, epochs: int, what: str = "fit") -> None:
+        self.epochs = epochs
+        self.what = what
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(total=self.epochs, desc=self.what, unit="epoch")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        last = net.history[-1]
+        shown = {name: last[name] for name in ("train_loss", "valid_loss") if name in last}
+        self.bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()})
+        self.bar.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
+def schedule_factor(name: str, step: int, steps: int) -> float:
+    """What a schedule makes of the learning rate at one of `steps` steps, counted from zero."""
+    if name == "constant":
+        return 1.0
+    warm_up = max(1, min(steps // 20, 100))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(steps - warm_up, 1))))
+
+
+def make_rate(factor: Callable[[int], float]) -> tuple[str, Callback]:
+    """Have the learning rate follow a function of the step."""
+    scheduler = LRScheduler(
+        LambdaLR, lr_lambda=factor, last_epoch=-1, step_every="batch", event_name=None
+    )
+    return "learning_rate_schedule", scheduler
+
+
+def make_schedule(name: str, steps: int) -> list[tuple[str, Callback]]:
+    """Learning-rate schedule over the steps of one call; none for a constant rate."""
+    if name == "constant":
+        return []
+    return [make_rate(lambda step: schedule_factor(name, step, steps))]
+
+
+def make_early_stopping(patience: int) -> EarlyStopping:
+    """Stop when `valid_loss` has not fallen for `patience` epochs; `BestWeights` goes back."""
+    return EarlyStopping("valid_loss", patience=patience, threshold=0.0, sink=lambda text: None)
+
+
+def _consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:
+    """Per row: agreement over the pairs of experts, 1 where all of them predict the same.
+
+    Classes: the share of pairs that predict the same class. Values (in units of the target's
+    standard deviation): 1 minus the mean squared difference over twice the target's variance.
+    """
+    n_experts = outputs.shape[1]
+    if n_experts == 1:
+        return outputs.new_ones(len(outputs))
+    if isinstance(task_loss, CrossEntropy):
+        votes = nn.functional.one_hot(outputs.argmax(dim=2), outputs.shape[2]).sum(dim=1)
+        agreeing = (votes * (votes - 1)).sum(dim=1).to(outputs.dtype)
+        return agreeing / (n_experts * (n_experts - 1))
+    # Half the mean squared difference over the pairs is the sample variance.
+    return 1 - outputs.var(dim=1, correction=1).mean(dim=1)
+
+
+def _score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Accuracy, or the coefficient of determination averaged over the outputs."""
+    if not target.is_floating_point():
+        return weight @ (prediction.argmax(dim=1) == target).to(weight.dtype)
+    residual = weight @ (target - prediction).square()
+    spread = weight @ (target - weight @ target).square()
+    perfect = torch.where(residual == 0, 1.0, 0.0)
+    return torch.where(spread > 0, 1 - residual / spread, perfect).mean()

@@ -1,0 +1,93 @@
+"""After early stopping: on from the best weights, with the validation rows too."""
+
+import copy
+import math
+import warnings
+from typing import Any
+
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+
+from skmode._training.callbacks import Watch, make_rate
+from skmode._training.net import MixtureNet, NotFiniteError, Rows, n_batches
+
+
+def refit_epochs(fraction: float, best_epoch: int) -> int:
+    """A share of the epochs that led to the best weights, two at least; none for no share."""
+    return max(2, math.ceil(fraction * best_epoch)) if fraction else 0
+
+
+def refit(
+    net: MixtureNet,
+    rows: Rows,
+    epochs: int,
+    rate: float,
+    watch: Watch,
+    callbacks: list[Any],
+) -> tuple[int, bool]:
+    """Train on all rows while the learning rate falls to zero.
+
+    Parameters
+    ----------
+    net : MixtureNet
+        Net with the best weights; the state of its optimizer is used as it is.
+    rows : Rows
+        All rows, on the device that trains.
+    epochs : int
+        Passes over them.
+    rate : float
+        Learning rate to start from.
+    watch : Watch
+        Sees in the end that the weights are of use; its rows are known to be ordinary ones.
+    callbacks : list
+        Further callbacks of skorch.
+
+    Returns
+    -------
+    n_iter : int
+        The epochs, or 0 where the net has the best weights again: after an interrupt by the
+        user, or after training has left the finite numbers, of which a warning tells.
+    interrupted : bool
+        Whether it was the user.
+    """
+    best = copy.deepcopy(net.module_.state_dict())
+    steps = epochs * n_batches(len(rows), net.batch_size)
+    for group in net.optimizer_.param_groups:
+        group["lr"] = group["initial_lr"] = rate
+    end = _End(epochs, watch)
+    # Without `Watch` among the callbacks the history forgets these epochs.
+    callbacks = [make_rate(lambda step: 1 - step / steps), *callbacks, ("end", end)]
+    failed = False
+    try:
+        net.train_epochs(rows, epochs, callbacks)
+    except NotFiniteError as error:
+        failed = True
+        warnings.warn(
+            f"The refit left the finite numbers, so the best weights before it are kept. {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        net.initialize_optimizer()  # its averages are of no use either
+    if end.reached:
+        return epochs, False
+    net.module_.load_state_dict(best)
+    net.module_.eval()
+    return 0, not failed
+
+
+class _End(Callback):
+    """Know whether the last epoch was reached, and refuse weights that are of no use there."""
+
+    def __init__(self, epochs: int, watch: Watch) -> None:
+        self.epochs = epochs
+        self.watch = watch
+        self.passed = 0
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if self.passed + 1 == self.epochs:
+            self.watch.check(net)
+        self.passed += 1  # only now: weights that are of no use raise
+
+    @property
+    def reached(self) -> bool:
+        return self.passed == self.epochs

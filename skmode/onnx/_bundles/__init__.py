@@ -1,0 +1,1 @@
+"""What is exported, checked and written."""

@@ -1,0 +1,276 @@
+"""From a fitted estimator to a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import skl2onnx
+import sklearn
+import torch
+
+from skmode._version import __version__
+from skmode.onnx._bundles.parity import (
+    Differences,
+    check_answers,
+    check_quantization,
+    measure_differences,
+)
+from skmode.onnx._bundles.pipeline import attach, read_pipeline
+from skmode.onnx._bundles.quantization import quantize_experts
+from skmode.onnx._bundles.samples import make_samples
+from skmode.onnx._bundles.source import Source, check_target, label_kind, read_estimator
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.models import Routing, build_expert, build_gate, build_model
+from skmode_deploy import bundle
+
+
+def export(
+    estimator: Any,
+    directory: str | os.PathLike[str],
+    *,
+    X: Any = None,
+    routing: Routing = "top_expert",
+    quantize: Literal["dynamic"] | None = None,
+    tolerance: float = 0.02,
+    notes: str = "",
+) -> None:
+    """Write a fitted estimator as a bundle of ONNX files.
+
+    The bundle holds ``model.onnx`` (columns in, answer out), ``gate.onnx`` and one
+    ``expert_<i>.onnx`` per expert (the parts, to be served apart), ``manifest.json`` (what the
+    model is, size and hash of each file), ``README.md`` (the same for people) and
+    ``samples.json`` (32 made-up rows, none of the training data, with the estimator's answers).
+    `skmode_deploy.load` serves it; so does any onnxruntime. All files use the operators of
+    ``ai.onnx`` and ``ai.onnx.ml`` only. The same estimator gives the same bytes, if the
+    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states (another
+    machine may round the answers in ``samples.json`` otherwise).
+
+    Parameters
+    ----------
+    estimator : MoDEClassifier, MoDERegressor, Pipeline or search
+        A fitted estimator, a Pipeline that ends with one, or a search, such as GridSearchCV, whose
+        `best_estimator_` is one or the other. The steps of a Pipeline become part of the graphs.
+    directory : path
+        Folder to write. It must be new, empty or a bundle; a bundle in it is replaced as a whole
+        once the new one is complete.
+    X : {array-like, DataFrame} of shape (n_samples, n_features), default=None
+        Rows as in training, at best the training table. On up to 1,000 of them the answers of the
+        bundle are compared with those of `estimator` before anything is written. Needed for a
+        Pipeline, whose raw columns get their types, known categories and ranges from it, and for
+        `quantize`.
+    routing : {"top_expert", "mixture"}, default="top_expert"
+        What ``model.onnx`` computes: each row by its top expert alone, as the estimator does
+        with ``inference="top_expert"``, or the mixture of the experts.
+    quantize : {"dynamic"} or None, default=None
+        ``"dynamic"`` reduces the weights of the experts to 8 bits
+        (`onnxruntime.quantization.quantize_dynamic`): a quarter of the size, and faster where
+        the experts are wide. Answers change a little, and depend a little on the other rows of
+        the same call, whose range the runtime measures. Needs `X`.
+    tolerance : float, default=0.02
+        What 8-bit experts may change on `X`: the share of other labels, and the mean absolute
+        difference of the probabilities (for regression the root mean squared difference, in
+        standard deviations of the target).
+    notes : str, default=""
+        Free text for the manifest and ``README.md``.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        If a parameter has no value of those above, if `X` is needed and missing or has other
+        columns than in training, if the answers on `X` differ from the estimator's (by more than
+        1e-4, with 8-bit experts by more than `tolerance` allows), or if categories differ by less
+        than float32 tells.
+    TypeError
+        If the estimator, or a part of it, has no ONNX form, or if its class labels are not
+        strings, integers, bools or floats. Calibrated classifiers and ensembles are no bundle:
+        `skl2onnx.to_onnx` converts them.
+    NotImplementedError
+        If skl2onnx has no converter for a step of a Pipeline.
+    FileExistsError
+        If `directory` holds something else than a bundle.
+
+    Warns
+    -----
+    UserWarning
+        If a regression target is so far from zero that float32, the type of the answers, is too
+        coarse for it.
+
+    Notes
+    -----
+    Inputs of ``model.onnx``: after training on a table, one input `(n, 1)` per column, called as
+    the column (with ``_input`` appended if that is the name of an output): float32 numbers with
+    NaN for missing ones, strings with ``""`` for missing ones, be they None or NaN, or float64
+    where the categories are numbers. In front of the steps of a Pipeline all numbers are float64,
+    except for the float32 columns of a table. After training on an array, one float32 input ``X``,
+    or, if it had string categories, one input per column, ``x0``, ``x1`` and so on.
+
+    Outputs: ``label`` `(n,)` and ``probabilities`` `(n, n_classes)` of a classifier, ``variable``
+    `(n, n_outputs)` of a regressor, ``expert`` `(n,)`, the top expert of each row, and
+    ``gate_probability`` `(n,)`, the weight that the gate gives it. Labels are integers or strings;
+    bools and floats appear as their position.
+
+    The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with
+    some missing values where training saw them and a category that it did not see; rows between
+    two experts or two classes are left out. `skmode_deploy.samples.check_samples` and
+    ``skmode-deploy verify`` compare the answers on the machine that serves. With `quantize` the
+    answers are those of ``model.onnx``. Where the steps of a Pipeline refuse such rows, the log
+    (logger ``skmode``) says so, and there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> import skmode_deploy
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.onnx import export
+    >>> X, y = load_iris(return_X_y=True)
+    >>> estimator = MoDEClassifier(n_experts=2, max_epochs=20, random_state=0).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     export(estimator, folder)
+    ...     skmode_deploy.load(folder).predict(X).shape
+    (150,)
+    """
+    _check_options(routing, quantize, X, tolerance, notes)
+    last, preprocessing = read_pipeline(estimator, X)
+    source = read_estimator(last)
+    check_target(source)
+    if preprocessing is not None:
+        source = attach(source, preprocessing)
+    manifest = replace(_manifest(last, source, routing), notes=notes)
+    files = _files(source, manifest)
+    if X is not None:
+        check_answers(_differences(manifest, files, estimator, X), estimator)
+    if quantize is not None:
+        source = replace(source, experts=quantize_experts(source.experts))
+        manifest = replace(manifest, quantization=quantize)
+        files = _files(source, manifest)
+        check_quantization(_differences(manifest, files, estimator, X), tolerance)
+    samples = make_samples(manifest, files, estimator, X)
+    if samples is not None:
+        files[bundle.SAMPLES] = samples
+    bundle.write(directory, manifest, files)
+
+
+def _differences(
+    manifest: bundle.Manifest, files: dict[str, bytes], model: Any, X: Any
+) -> Differences:
+    with tempfile.TemporaryDirectory() as folder:
+        bundle.write(folder, manifest, files)
+        return measure_differences(Path(folder), model, X, manifest.routing)
+
+
+def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: Any) -> None:
+    if routing not in ("top_expert", "mixture"):
+        raise ValueError(
+            f'routing must be "top_expert" or "mixture", got {routing!r}: choose one of them.'
+        )
+    if quantize not in (None, "dynamic"):
+        raise ValueError(
+            f'quantize must be None or "dynamic", got {quantize!r}: choose one of them.'
+        )
+    if X is not None:
+        _check_rows(X)
+    if quantize is not None and X is None:
+        raise ValueError(
+            f"quantize={quantize!r} needs rows to compare answers on, got X=None: pass some "
+            "hundred rows like those of training as X."
+        )
+    is_number = isinstance(tolerance, int | float | np.number) and not isinstance(tolerance, bool)
+    if not is_number or not tolerance >= 0:
+        raise ValueError(
+            f"tolerance must be a number of at least 0, got {tolerance!r}: 0.02 lets 2 % of the "
+            "labels change."
+        )
+    if not isinstance(notes, str):
+        raise TypeError(f"notes must be a str, got {notes!r}: pass text.")
+
+
+def _check_rows(X: Any) -> None:
+    if isinstance(X, str | bytes | dict) or not (hasattr(X, "shape") or hasattr(X, "__len__")):
+        raise TypeError(
+            "X must be a table or an array of shape (n_samples, n_features), got "
+            f"{type(X).__name__}: pass the training table."
+        )
+    if (X.shape[0] if getattr(X, "shape", ()) else len(X)) == 0:
+        raise ValueError("X must have rows, got 0: pass the training table, or some rows of it.")
+
+
+def _files(source: Source, manifest: bundle.Manifest) -> dict[str, bytes]:
+    """The content of each graph's file."""
+    models = {"model.onnx": build_model(source, manifest.routing), "gate.onnx": build_gate(source)}
+    for i in range(source.mixture.n_experts):
+        models[f"expert_{i}.onnx"] = build_expert(source, i)
+    properties = _metadata(manifest)
+    return {name: _serialize(graph, name, properties) for name, graph in models.items()}
+
+
+def _metadata(manifest: bundle.Manifest) -> dict[str, str]:
+    properties = {
+        "producer": "skmode",
+        "producer_version": __version__,
+        "task": manifest.task,
+        "n_experts": str(manifest.n_experts),
+        "alpha": repr(manifest.alpha),
+        "routing": manifest.routing,
+    }
+    if manifest.quantization is not None:
+        properties["quantization"] = manifest.quantization
+    if manifest.classes is not None:
+        properties["classes"] = json.dumps(manifest.classes.values)
+    return properties
+
+
+def _serialize(graph: GraphBuilder, name: str, properties: dict[str, str]) -> bytes:
+    model: onnx.ModelProto = graph.to_model(name.removesuffix(".onnx"), properties)
+    model.producer_name, model.producer_version = "skmode", __version__
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manifest:
+    classes = None
+    if source.classes is not None:
+        dtype = source.classes.dtype
+        classes = bundle.Classes(
+            tuple(source.classes.tolist()), dtype.str, label_kind(source.classes)
+        )
+    scores = estimator.validation_scores_
+    apart, from_table = source.one_input_per_column, bool(estimator.encoder_.from_table_)
+    columns = source.columns
+    if source.preprocessing is not None:
+        before = source.preprocessing
+        apart, from_table, columns = before.one_input_per_column, before.from_table, before.columns
+    return bundle.Manifest(
+        task="regression" if source.classes is None else "classification",
+        routing=routing,
+        input="columns" if apart else "array",
+        from_table=from_table,
+        columns=columns,
+        n_outputs=source.n_outputs,
+        classes=classes,
+        n_experts=source.mixture.n_experts,
+        alpha=float(estimator.alpha_),
+        expert_usage=tuple(float(share) for share in estimator.expert_usage_),
+        validation_scores=scores and {name: float(score) for name, score in scores.items()},
+        versions={
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+            "scikit-learn": sklearn.__version__,
+            "skl2onnx": skl2onnx.__version__,
+            "skmode": __version__,
+            "torch": torch.__version__,
+        },
+    )

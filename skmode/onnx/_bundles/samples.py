@@ -1,0 +1,266 @@
+"""Made-up sample rows with the model's own answers, for the file ``samples.json`` of a bundle."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+import skmode_deploy
+from skmode.onnx._bundles.parity import TOLERANCE, expect, margin
+from skmode.onnx._bundles.pipeline import split_model
+from skmode_deploy import bundle
+from skmode_deploy.errors import SampleMismatchError
+from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.samples import MAX_BYTES, Samples, check_samples, draw_columns
+
+LOGGER = logging.getLogger("skmode")
+
+N_ROWS = 32
+# Rows are made up until this many were looked at; most models need the first 64 of them.
+MOST_DRAWN = 2048
+SEED = 0
+# Where two experts or two classes are closer than this, rounding may decide between them.
+CLEAR = 1e-3
+# What 8-bit weights may differ by on another processor, where one rounding step decides more.
+TOLERANCE_8_BITS = 1e-2
+# Missing values and categories that are not known; a step of a Pipeline may refuse either.
+KINDS_OF_ROWS = (
+    {"missing": True, "unseen": True},
+    {"missing": True, "unseen": False},
+    {"missing": False, "unseen": False},
+)
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+def make_samples(
+    manifest: bundle.Manifest, files: Mapping[str, bytes], model: Any, X: Any
+) -> bytes | None:
+    """Make up rows, let the model answer them, and see that the bundle answers alike.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    files : mapping from str to bytes
+        Its other files.
+    model : estimator, Pipeline or search
+        What it was made from.
+    X : array-like, table or None
+        Rows as in training, whose types, but no values, those of a table are given; None for a
+        model that takes any.
+
+    Returns
+    -------
+    bytes or None
+        Content of ``samples.json``. None, and a warning in the log (logger ``skmode``), where the
+        model does not answer such rows, or where the bundle answers them otherwise.
+    """
+    reasons = []
+    for kinds in KINDS_OF_ROWS:
+        try:
+            return _make(manifest, files, model, X, kinds)
+        except Exception as error:  # of any step of a Pipeline
+            reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
+            reasons.append(reason)
+            # That a step refuses such rows is its good right; to answer otherwise is a defect.
+            level = logging.WARNING if isinstance(error, SampleMismatchError) else logging.INFO
+            LOGGER.log(level, "Sample rows (%s) gave %s", _describe(kinds), reason)
+    LOGGER.warning(
+        "The bundle gets no %s: sample rows were made up from the ranges and categories of the "
+        "columns, and answering them gave %s. Whoever serves the bundle cannot compare answers.",
+        bundle.SAMPLES,
+        "; ".join(dict.fromkeys(reasons)),
+    )
+    return None
+
+
+def _make(
+    manifest: bundle.Manifest,
+    files: Mapping[str, bytes],
+    model: Any,
+    X: Any,
+    kinds: Mapping[str, bool],
+) -> bytes:
+    n_drawn = 2 * N_ROWS
+    while True:
+        columns = draw_columns(manifest, n_drawn, SEED, **kinds)
+        rows = _to_rows(manifest, columns, X)
+        feeds = InputReader(manifest)(rows)
+        outputs, clear = _answer(manifest, model, rows)
+        chosen = np.flatnonzero(clear)[:N_ROWS]
+        if len(chosen) == N_ROWS or n_drawn >= MOST_DRAWN:
+            break
+        n_drawn *= 2
+    if not len(chosen):
+        raise ValueError("no row lies clearly with one expert and one class")
+    samples = Samples(
+        {name: feeds[name][chosen] for name in bundle.graph_interface(manifest, bundle.MODEL)[0]},
+        {name: values[chosen] for name, values in outputs.items()},
+        _tolerance(manifest, model, outputs),
+        "estimator",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if manifest.quantization is not None:
+            samples = _answer_by_graph(samples, manifest, files, Path(folder) / "graph")
+        return _check(samples, manifest, files, Path(folder) / "checked")
+
+
+def _describe(kinds: Mapping[str, bool]) -> str:
+    names = {"missing": "missing values", "unseen": "categories that are not known"}
+    chosen = [names[name] for name, wanted in kinds.items() if wanted]
+    return f"with {' and '.join(chosen)}" if chosen else "plain"
+
+
+def _check(
+    samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
+) -> bytes:
+    """Write the samples into the bundle, and check them as a server does."""
+    text = samples.to_json()
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"{len(text)} bytes, more than {MAX_BYTES}, for {samples.n_rows} rows")
+    bundle.write(folder, manifest, {**files, bundle.SAMPLES: text})
+    check_samples(_load(folder))
+    return text
+
+
+def _answer_by_graph(
+    samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
+) -> Samples:
+    """Put the answers of 8-bit weights in the place of the estimator's."""
+    bundle.write(folder, manifest, files)
+    names = list(samples.outputs)
+    for _ in range(len(next(iter(samples.inputs.values())))):
+        answers = dict(zip(names, _load(folder)._strategy.run(names, samples.inputs), strict=True))
+        if "probabilities" not in answers:
+            break
+        clear = margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
+        if clear.all():
+            break
+        # Fewer rows are another call, whose answers are others.
+        samples = _select(samples, clear)
+    if not samples.n_rows:
+        raise ValueError("no row lies clearly with one class")
+    return replace(samples, outputs=answers, source="graph")
+
+
+def _select(samples: Samples, rows: NDArray[np.bool_]) -> Samples:
+    return replace(
+        samples,
+        inputs={name: values[rows] for name, values in samples.inputs.items()},
+        outputs={name: values[rows] for name, values in samples.outputs.items()},
+    )
+
+
+def _load(folder: Path) -> skmode_deploy.Predictor:
+    return skmode_deploy.load(folder, providers=("CPUExecutionProvider",))
+
+
+def _answer(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
+    """Outputs of the graph as the model gives them, and which rows lie clearly on one side."""
+    steps, last = split_model(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of categories that are not known, say
+        features = Pipeline(steps).transform(rows) if steps else rows
+        reference = copy.copy(last).set_params(inference=manifest.routing)
+        expected = expect(reference, features)
+        gate = np.asarray(last.gate_proba(features))
+    clear = (margin(gate) >= CLEAR) & np.isfinite(expected).all(axis=1)
+    outputs: _Arrays = {}
+    if manifest.classes is None:
+        outputs["variable"] = expected.astype(np.float32)
+    else:
+        clear &= margin(expected) >= CLEAR
+        outputs["label"] = _labels(manifest.classes, expected.argmax(axis=1))
+        outputs["probabilities"] = expected.astype(np.float32)
+    outputs["expert"] = gate.argmax(axis=1).astype(np.int64)
+    outputs["gate_probability"] = gate.max(axis=1).astype(np.float32)
+    return outputs, clear
+
+
+def _labels(classes: bundle.Classes, positions: NDArray[Any]) -> NDArray[Any]:
+    """Labels as the graph gives them."""
+    if classes.label == "index":
+        return positions.astype(np.int64)
+    dtype: Any = object if isinstance(classes.values[0], str) else np.int64
+    labels: NDArray[Any] = np.array(classes.values, dtype=dtype)[positions]
+    return labels
+
+
+def _tolerance(
+    manifest: bundle.Manifest, model: Any, outputs: _Arrays
+) -> dict[str, tuple[float, ...]]:
+    """How far answers may differ, as where an export compares them with the model's."""
+    tolerance = TOLERANCE if manifest.quantization is None else TOLERANCE_8_BITS
+    gate = {"gate_probability": (TOLERANCE,)}
+    if manifest.classes is not None:
+        return {"probabilities": (tolerance,), **gate}
+    scale = np.asarray(split_model(model)[1].target_scale_, dtype=float).reshape(-1)
+    # Of a target that is far from zero, float32 has steps that are larger.
+    steps = 4 * np.finfo(np.float32).eps * np.abs(outputs["variable"]).max(axis=0)
+    return {"variable": tuple((tolerance * scale + steps).tolist()), **gate}
+
+
+# Rows in the form that the model was trained on.
+
+
+def _to_rows(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
+    if manifest.input == "array":
+        return np.column_stack(columns)
+    if not manifest.from_table:
+        # Also of numbers and strings beside each other.
+        return np.column_stack([column.astype(object) for column in columns])
+    table = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(table, nw.DataFrame):
+        names = [column.name for column in manifest.columns]
+        return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
+    typed = [_as_in(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
+    if table.implementation.is_pandas():
+        frame = pd.DataFrame(dict(enumerate(typed)))
+        frame.columns = X.columns  # which may be no strings
+        return frame
+    # From lists, for numpy strings become objects.
+    data = {name: values.tolist() for name, values in zip(table.columns, typed, strict=True)}
+    return nw.from_dict(data, backend=table.implementation).to_native()
+
+
+def _as_in(old: Any, new: NDArray[Any]) -> Any:
+    """Integers, bools and missing strings as the training table has them."""
+    if new.dtype == object:
+        values = old.to_native()
+        missing = next((value for value in old.to_list() if _is_missing(value)), None)
+        filled = np.array([missing if value == "" else value for value in new], dtype=object)
+        if old.implementation.is_pandas():
+            # A series, for pandas makes strings of an array of objects, and NaN of None in it.
+            kind = values.dtype if old.dtype == nw.String else object
+            return pd.Series(filled, dtype=kind)
+        return filled
+    if np.isnan(new).any():
+        return new
+    if old.dtype == nw.Boolean:
+        return new >= 0.5
+    if old.dtype.is_integer():
+        return np.round(new).astype(np.int64)
+    return new
+
+
+def _with_none(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype != object:
+        return values
+    return np.array([value or None for value in values], dtype=object)
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(pd.isna(value))

@@ -1,0 +1,239 @@
+"""What the graphs and the manifest are made of, read off a fitted estimator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
+from skmode.onnx._graphs.experts import build_experts
+from skmode.onnx._graphs.trunk import ARRAY_INPUT
+from skmode_deploy import bundle
+
+if TYPE_CHECKING:
+    from skmode.onnx._bundles.pipeline import Preprocessing
+
+# Names that the outputs of model.onnx and gate.onnx have; no input may be called so.
+OUTPUTS = (
+    "label",
+    "probabilities",
+    "variable",
+    "expert",
+    "gate_probability",
+    "gate_probabilities",
+    "hidden",
+)
+
+# Largest step between float32 numbers near the mean target, in its standard deviations.
+COARSEST_TARGET_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the graphs are made of, read off an estimator."""
+
+    mixture: MixtureOfExperts
+    experts: list[onnx.GraphProto]
+    columns: tuple[bundle.Column, ...]
+    one_input_per_column: bool
+    classes: NDArray[Any] | None
+    target_mean: NDArray[np.float64] | None
+    target_scale: NDArray[np.float64] | None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def answer(self) -> str:
+        return "variable" if self.classes is None else "probabilities"
+
+    @property
+    def n_outputs(self) -> int:
+        assert isinstance(self.mixture.head, nn.Linear)
+        return self.mixture.head.out_features
+
+    @property
+    def trunk(self) -> TabularTrunk:
+        assert isinstance(self.mixture.trunk, TabularTrunk)
+        return self.mixture.trunk
+
+
+def read_estimator(estimator: Any) -> Source:
+    """Take what the graphs need from a fitted estimator.
+
+    Parameters
+    ----------
+    estimator : MoDEClassifier or MoDERegressor
+        A fitted estimator.
+
+    Returns
+    -------
+    Source
+        Its network, columns, labels and target scale.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    TypeError
+        If it is something else, or a part of it or its labels have no ONNX form.
+    ValueError
+        If categories of an array differ by less than float32 tells.
+    """
+    name = type(estimator).__name__
+    if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
+        if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
+            raise NotFittedError(
+                f"Only a fitted estimator has something to export, and this {name} is not fitted: "
+                "call fit before export."
+            )
+        raise TypeError(
+            f"estimator must be a MoDEClassifier or a MoDERegressor, got {name}: pass one, "
+            "a Pipeline that ends with one, or a search over one or the other."
+        )
+    mixture = estimator.net_.module_
+    encoder = estimator.encoder_
+    strings = any(
+        column.categories is not None and column.categories.dtype == object
+        for column in encoder.columns_
+    )
+    apart = encoder.from_table_ or strings
+    classify = isinstance(mixture.task_loss, CrossEntropy)
+    if classify:
+        _check_labels(np.asarray(estimator.classes_))
+    return Source(
+        mixture,
+        build_experts(mixture.experts, mixture.trunk.out_features),
+        _columns(encoder.columns_, apart),
+        apart,
+        np.asarray(estimator.classes_) if classify else None,
+        None if classify else estimator.target_mean_,
+        None if classify else estimator.target_scale_,
+    )
+
+
+def _check_labels(classes: NDArray[Any]) -> None:
+    """The manifest holds labels as JSON."""
+    labels = classes.tolist()
+    # Some dates come out of tolist as bare integers.
+    if classes.dtype.kind in "mM" or not all(isinstance(x, str | int | float) for x in labels):
+        raise TypeError(
+            "Class labels must be strings, integers, bools or floats to be exported, got "
+            f"{classes[0]!r} of type {classes.dtype}: encode the labels as strings before fit, for "
+            "example y.astype(str)."
+        )
+
+
+def on_array(source: Source) -> Source:
+    """Read all columns from one float32 array, as it comes out of a preprocessing.
+
+    Parameters
+    ----------
+    source : Source
+        What an estimator is made of.
+
+    Returns
+    -------
+    Source
+        The same with one input, or as it was if a float32 array cannot hold its columns.
+    """
+    columns = []
+    for column in source.columns:
+        if column.dtype == "string":
+            return source
+        if column.kind == "number":
+            columns.append(replace(column, input=ARRAY_INPUT))
+            continue
+        known = np.asarray(column.categories, dtype=np.float32)
+        if len(np.unique(known)) < len(known):
+            return source
+        columns.append(
+            replace(column, input=ARRAY_INPUT, dtype="float32", categories=tuple(known.tolist()))
+        )
+    return replace(source, columns=tuple(columns), one_input_per_column=False)
+
+
+def check_target(source: Source) -> None:
+    """Warn of regression targets that float32 answers are too coarse for.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+
+    Warns
+    -----
+    UserWarning
+        If the mean of a target is that far from zero.
+    """
+    if source.target_mean is None:
+        return
+    assert source.target_scale is not None
+    steps = np.finfo(np.float32).eps * np.abs(source.target_mean) / source.target_scale
+    worst = int(np.argmax(steps))
+    if steps[worst] > COARSEST_TARGET_STEP:
+        warnings.warn(
+            "Answers are float32, whose steps near the mean target must be at most "
+            f"{COARSEST_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
+            f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
+            f"{source.target_scale[worst]:g}): subtract a constant from y before fit, and add it "
+            "to the answers.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:
+    """Describe the columns; the names of their inputs are unique."""
+    taken = set(OUTPUTS) | {""}
+    columns = []
+    for column in learned:
+        name = input_name = str(column.name)
+        while input_name in taken:
+            input_name += "_input"
+        taken.add(input_name)
+        columns.append(_column(column, name, input_name if apart else ARRAY_INPUT, apart))
+    return tuple(columns)
+
+
+def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Column:
+    if column.kind == "number":
+        return bundle.Column(
+            name,
+            input_name,
+            "number",
+            "float32",
+            has_missing=bool(column.has_missing),
+            minimum=column.minimum,
+            maximum=column.maximum,
+        )
+    known = column.categories
+    dtype: Literal["float32", "float64", "string"] = "float64"
+    if known.dtype == object:
+        dtype = "string"
+    elif not apart:
+        dtype = "float32"  # as the array that holds it
+        if len(np.unique(known.astype(np.float32))) < len(known):
+            raise ValueError(
+                "Categories in an array must differ as float32 numbers, the type of the graph's "
+                f"input, got some in column {name!r} that do not: fit on a DataFrame, whose "
+                "numeric categories stay float64."
+            )
+        known = known.astype(np.float32)
+    return bundle.Column(
+        name, input_name, "category", dtype, tuple(known.tolist()), bool(column.has_missing)
+    )
+
+
+def label_kind(classes: NDArray[Any]) -> Literal["value", "index"]:
+    """ONNX has labels of type string and int64."""
+    kind = classes.dtype.kind
+    strings = kind == "U" or (kind == "O" and all(isinstance(label, str) for label in classes))
+    integers = kind in "iu" and int(classes.max()) <= np.iinfo(np.int64).max
+    return "value" if strings or integers else "index"

@@ -1,0 +1,1 @@
+"""Operators: the parts of an estimator as ONNX graphs."""

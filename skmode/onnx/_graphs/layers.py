@@ -1,0 +1,68 @@
+"""Linear layers and activations as nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.trunk import to_float32
+
+
+def emit_linear(graph: GraphBuilder, linear: nn.Linear, value: str, name: str) -> str:
+    """Apply a linear layer.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    linear : torch.nn.Linear
+        The module.
+    value : str
+        Its input, `(n, in_features)`.
+    name : str
+        Name of node and output.
+
+    Returns
+    -------
+    str
+        A value `(n, out_features)`.
+    """
+    weight = graph.add_weight(to_float32(linear.weight).T, f"{name}/weight")
+    bias = graph.add_weight(to_float32(linear.bias), f"{name}/bias")
+    return graph.add("Gemm", [value, weight, bias], name)
+
+
+def emit_activation(graph: GraphBuilder, module: nn.Module, value: str, name: str) -> str:
+    """Apply an activation of :func:`skmode.nn.make_activation`.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    module : torch.nn.Module
+        The module.
+    value : str
+        Its input.
+    name : str
+        Name of the last node and the output.
+
+    Returns
+    -------
+    str
+        A value of the same shape.
+    """
+    simple = {nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Sigmoid: "Sigmoid"}
+    if isinstance(module, nn.Identity):
+        return value
+    if isinstance(module, nn.SiLU):
+        factor = graph.add("Sigmoid", [value], f"{name}/sigmoid")
+        return graph.add("Mul", [value, factor], name)
+    if isinstance(module, nn.GELU):
+        root = graph.constant(2**0.5, "square_root_of_2", np.float32)
+        factor = graph.add("Div", [value, root], f"{name}/scaled")
+        factor = graph.add("Erf", [factor], f"{name}/erf")
+        factor = graph.add("Add", [factor, graph.constant(1, "one", np.float32)], f"{name}/plus_1")
+        factor = graph.add("Mul", [value, factor], f"{name}/product")
+        return graph.add("Mul", [factor, graph.constant(0.5, "half", np.float32)], name)
+    return graph.add(simple[type(module)], [value], name)

@@ -1,0 +1,174 @@
+"""The graphs of a bundle: model, gate and experts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from onnx import TensorProto
+
+from skmode.nn import SparseGate
+from skmode.onnx._bundles.source import Source, label_kind
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.experts import StoredExperts
+from skmode.onnx._graphs.gate import (
+    emit_gate_logits,
+    emit_gate_probabilities,
+    emit_gate_probability,
+    emit_top_expert,
+)
+from skmode.onnx._graphs.mixture import (
+    Head,
+    emit_active_mixture,
+    emit_dense_mixture,
+    emit_top_expert_outputs,
+)
+from skmode.onnx._graphs.trunk import (
+    emit_array_input,
+    emit_codes,
+    emit_column_inputs,
+    emit_columns_of_array,
+    emit_numbers,
+    emit_trunk,
+)
+
+Routing = Literal["top_expert", "mixture"]
+
+
+def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
+    """Inputs, what comes before the estimator, and trunk."""
+    columns = source.columns
+    if source.one_input_per_column:
+        values = emit_column_inputs(graph, columns)
+        numbers = [v for v, column in zip(values, columns, strict=True) if column.kind == "number"]
+        codes = [v for v, column in zip(values, columns, strict=True) if column.kind == "category"]
+    else:
+        before = source.preprocessing
+        array = emit_array_input(graph, columns) if before is None else before.emit(graph)
+        values = emit_columns_of_array(graph, array, columns)
+        has_numbers = any(column.kind == "number" for column in columns)
+        numbers, codes = values[:has_numbers], values[has_numbers:]
+    categorical = [column for column in columns if column.kind == "category"]
+    return emit_trunk(
+        graph, source.trunk, emit_numbers(graph, numbers), emit_codes(graph, categorical, codes)
+    )
+
+
+def build_model(source: Source, routing: Routing) -> GraphBuilder:
+    """Columns in, answer out.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+    routing : {"top_expert", "mixture"}
+        How the experts answer.
+
+    Returns
+    -------
+    GraphBuilder
+        The graph of ``model.onnx``.
+    """
+    graph = GraphBuilder()
+    mixture = source.mixture
+    gate = mixture.gate
+    hidden = _emit_hidden(graph, source)
+    logits = emit_gate_logits(graph, gate, hidden)
+    expert = emit_top_expert(graph, logits)
+    weights = emit_gate_probabilities(graph, gate, logits)
+    experts, head = StoredExperts(graph, source.experts), Head(graph, mixture)
+    one_active = isinstance(gate, SparseGate) and gate.top_k == 1
+    name = "probabilities" if head.classify else "mixture"
+    if routing == "top_expert" or one_active or mixture.n_experts == 1:
+        value = emit_top_expert_outputs(graph, experts, head, hidden, expert)
+        value = head.to_answer(graph, value, source.answer)
+    elif isinstance(gate, SparseGate):
+        value = emit_active_mixture(graph, mixture, experts, head, hidden, logits, name)
+    else:
+        value = emit_dense_mixture(graph, mixture, experts, head, hidden, weights, name)
+    _emit_answer(graph, source, value)
+    graph.add_output(expert, TensorProto.INT64, ["n"])
+    graph.add_output(emit_gate_probability(graph, weights), TensorProto.FLOAT, ["n"])
+    return graph
+
+
+def _emit_answer(graph: GraphBuilder, source: Source, value: str) -> None:
+    """Labels of probabilities, or values in the unit of the target."""
+    shape: list[int | str | None] = ["n", source.n_outputs]
+    if source.classes is None:
+        _emit_target_scale(graph, source, value)
+        graph.add_output("variable", TensorProto.FLOAT, shape)
+        return
+    kind = label_kind(source.classes)
+    indices = kind == "index" or np.array_equal(source.classes, np.arange(len(source.classes)))
+    name = "label" if indices else "label/index"
+    label = graph.add("ArgMax", [value], name, axis=1, keepdims=0)
+    if not indices:
+        dtype = object if source.classes.dtype.kind in "OU" else np.int64
+        classes = graph.add_weight(source.classes.astype(dtype), "label/classes")
+        label = graph.add("Gather", [classes, label], "label", axis=0)
+    strings = not indices and source.classes.dtype.kind in "OU"
+    graph.add_output(label, TensorProto.STRING if strings else TensorProto.INT64, ["n"])
+    graph.add_output("probabilities", TensorProto.FLOAT, shape)
+
+
+def _emit_target_scale(graph: GraphBuilder, source: Source, value: str) -> None:
+    assert source.target_scale is not None
+    assert source.target_mean is not None
+    scale = graph.add_weight(source.target_scale.astype(np.float32), "target/scale")
+    mean = graph.add_weight(source.target_mean.astype(np.float32), "target/mean")
+    value = graph.add("Mul", [value, scale], "target/scaled")
+    graph.add("Add", [value, mean], "variable")
+
+
+def build_gate(source: Source) -> GraphBuilder:
+    """Columns in; gate probabilities, top expert and what the experts read out.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+
+    Returns
+    -------
+    GraphBuilder
+        The graph of ``gate.onnx``.
+    """
+    graph = GraphBuilder()
+    gate = source.mixture.gate
+    hidden = _emit_hidden(graph, source)
+    logits = emit_gate_logits(graph, gate, hidden)
+    emit_gate_probabilities(graph, gate, logits, "gate_probabilities")
+    emit_top_expert(graph, logits)
+    graph.add("Identity", [hidden], "hidden")
+    graph.add_output("gate_probabilities", TensorProto.FLOAT, ["n", gate.n_experts])
+    graph.add_output("expert", TensorProto.INT64, ["n"])
+    graph.add_output("hidden", TensorProto.FLOAT, ["n", source.mixture.trunk.out_features])  # type: ignore[list-item]
+    return graph
+
+
+def build_expert(source: Source, expert: int) -> GraphBuilder:
+    """What the experts read in, the answer of one of them out.
+
+    Parameters
+    ----------
+    source : Source
+        What the estimator is made of.
+    expert : int
+        Which expert.
+
+    Returns
+    -------
+    GraphBuilder
+        The graph of ``expert_<i>.onnx``.
+    """
+    graph = GraphBuilder()
+    hidden = graph.add_input("hidden", TensorProto.FLOAT, ["n", source.trunk.out_features])
+    stored = StoredExperts(graph, source.experts[expert : expert + 1])
+    head = Head(graph, source.mixture)
+    value = head.apply(graph, stored.apply(graph, 0, hidden, "expert"), "head")
+    value = head.to_answer(graph, value, "probabilities")
+    if source.classes is None:
+        _emit_target_scale(graph, source, value)
+    graph.add_output(source.answer, TensorProto.FLOAT, ["n", source.n_outputs])
+    return graph

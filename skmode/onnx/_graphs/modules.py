@@ -1,0 +1,106 @@
+"""Torch modules of users as graphs, through torch.onnx."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from onnx import inliner, version_converter
+from torch import nn
+
+from skmode.onnx._graphs.builder import OPSET
+
+
+def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
+    """Convert a module that maps rows to rows.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps `(n, in_features)` to `(n, width)`.
+    in_features : int
+        Width of its input.
+
+    Returns
+    -------
+    onnx.GraphProto
+        A graph from ``"hidden"`` to ``"representation"`` in single precision.
+
+    Raises
+    ------
+    TypeError
+        If torch.onnx cannot convert the module.
+    """
+    module = module.to("cpu", torch.float32).eval()
+    example = torch.zeros(3, in_features)  # 0, 1 and 2 might be taken for constants
+    rows = torch.export.Dim("n")
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                input_names=["hidden"],
+                output_names=["representation"],
+                opset_version=OPSET,
+                dynamic_shapes=({0: rows},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:
+        raise TypeError(
+            f"Experts must be modules that torch.onnx.export (dynamo) can convert, and "
+            f"{type(module).__name__} gave {type(error).__name__}: {_first_line(error)} "
+            "Rewrite its forward without what torch.export cannot follow."
+        ) from error
+    assert program is not None
+    return _plain_graph(program.model_proto, type(module).__name__)
+
+
+def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
+    """The graph with our operator versions, without the exporter's notes and functions."""
+    model = inliner.inline_local_functions(model)
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    if versions.get("", OPSET) != OPSET:
+        model = version_converter.convert_version(model, OPSET)
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "ai.onnx.ml"})
+    if foreign:
+        raise TypeError(
+            "Experts may use the operators of ai.onnx only, and torch.onnx.export made "
+            f"{name} into some of {foreign}: rewrite its forward with ordinary operations."
+        )
+    graph = model.graph
+    del graph.value_info[:], graph.metadata_props[:]
+    graph.name, graph.doc_string = "expert", ""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        del value.metadata_props[:]
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and warnings to itself; its errors are raised."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") + "." if lines else "no message."

@@ -1,0 +1,374 @@
+"""From raw columns to what gate and experts read: codes, scaling, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto
+from rtdl_num_embeddings import PeriodicEmbeddings, PiecewiseLinearEmbeddings
+from torch import Tensor
+
+from skmode.nn import (
+    CategoricalEmbeddings,
+    PeriodicBiasEmbeddings,
+    RobustScaler,
+    TabularTrunk,
+)
+from skmode.onnx._graphs.builder import GraphBuilder
+
+ARRAY_INPUT = "X"
+ELEMENT_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "string": TensorProto.STRING,
+}
+
+
+def to_float32(tensor: Tensor) -> NDArray[np.float32]:
+    """Weights as the graph stores them.
+
+    Parameters
+    ----------
+    tensor : torch.Tensor
+        Floats of any precision on any device.
+
+    Returns
+    -------
+    ndarray of float32
+        A copy.
+    """
+    return tensor.detach().cpu().numpy().astype(np.float32)
+
+
+def emit_column_inputs(graph: GraphBuilder, columns: Sequence[Any]) -> list[str]:
+    """Declare one input per column.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to declare them.
+    columns : sequence of skmode_deploy.bundle.Column
+        Columns with the names and types of their inputs.
+
+    Returns
+    -------
+    list of str
+        A value `(n, 1)` for each column.
+    """
+    return [
+        graph.add_input(column.input, ELEMENT_TYPES[column.dtype], ["n", 1]) for column in columns
+    ]
+
+
+def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> str:
+    """Declare one input for all columns.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to declare it.
+    columns : sequence of skmode_deploy.bundle.Column
+        Columns in the order of the array.
+
+    Returns
+    -------
+    str
+        A value `(n, n_columns)`.
+    """
+    return graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, ["n", len(columns)])
+
+
+def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any]) -> list[str]:
+    """Take the category columns out of an array.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    array : str
+        A value `(n, n_columns)`.
+    columns : sequence of skmode_deploy.bundle.Column
+        Columns in the order of the array.
+
+    Returns
+    -------
+    list of str
+        A value `(n, 1)` for each category column, preceded by one `(n, n_numbers)` for all
+        number columns where there are any.
+    """
+    numbers = [i for i, column in enumerate(columns) if column.kind == "number"]
+    if len(numbers) == len(columns):
+        return [array]
+    parts = [numbers] if numbers else []
+    parts += [[i] for i, column in enumerate(columns) if column.kind == "category"]
+    return [
+        graph.add(
+            "Gather", [array, graph.constant(part, "columns/positions")], "columns/part", axis=1
+        )
+        for part in parts
+    ]
+
+
+def emit_numbers(graph: GraphBuilder, values: Sequence[str]) -> str | None:
+    """Put number columns side by side.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    values : sequence of str
+        Values of number columns.
+
+    Returns
+    -------
+    str or None
+        A value `(n, n_numbers)`, or None where there are none.
+    """
+    return _concatenate(graph, values, "columns/numbers") if values else None
+
+
+def emit_codes(graph: GraphBuilder, columns: Sequence[Any], values: Sequence[str]) -> str | None:
+    """Look categories up; the codes are rows of the embedding table of all columns together.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    columns : sequence of skmode_deploy.bundle.Column
+        Category columns.
+    values : sequence of str
+        Their values.
+
+    Returns
+    -------
+    str or None
+        A value `(n, n_columns)`, or None where there are none.
+    """
+    codes, offset = [], 0
+    for column, value in zip(columns, values, strict=True):
+        emit = _emit_string_code if column.dtype == "string" else _emit_number_code
+        codes.append(emit(graph, column, value, offset))
+        offset += 1 + len(column.categories) + column.has_missing
+    return _concatenate(graph, codes, "columns/codes") if codes else None
+
+
+def _emit_string_code(graph: GraphBuilder, column: Any, value: str, offset: int) -> str:
+    """A missing string is the empty one; what training did not see gets the column's first row."""
+    keys = [*column.categories, ""] if column.has_missing else list(column.categories)
+    return graph.add(
+        "LabelEncoder",
+        [value],
+        f"columns/code/{column.name}",
+        domain="ai.onnx.ml",
+        keys_strings=[key.encode() for key in keys],
+        values_int64s=[offset + 1 + i for i in range(len(keys))],
+        default_int64=offset,
+    )
+
+
+def _emit_number_code(graph: GraphBuilder, column: Any, value: str, offset: int) -> str:
+    """Compare with every known number: a lookup by floating keys is not portable."""
+    name = f"columns/code/{column.name}"
+    dtype = np.dtype(column.dtype)
+    n_known = len(column.categories)
+    unseen = graph.constant([[offset]], f"{name}/unseen")
+    code = unseen
+    if n_known:
+        known = graph.constant([column.categories], f"{name}/known", dtype)
+        # No row equals more than one of them, so the product is exact; 0 is none.
+        numbers = graph.constant(np.arange(1, n_known + 1)[:, None], f"{name}/numbers", np.float32)
+        equal = graph.add("Equal", [value, known], f"{name}/equal")
+        equal = graph.add("Cast", [equal], f"{name}/equal", to=TensorProto.FLOAT)
+        position = graph.add("MatMul", [equal, numbers], f"{name}/position")
+        position = graph.add("Cast", [position], f"{name}/position", to=TensorProto.INT64)
+        code = graph.add("Add", [position, unseen], name)
+    if not column.has_missing:
+        return code
+    missing = graph.add("IsNaN", [value], f"{name}/is_missing")
+    missing_code = graph.constant([[offset + 1 + n_known]], f"{name}/missing")
+    return graph.add("Where", [missing, missing_code, code], name)
+
+
+def emit_trunk(
+    graph: GraphBuilder, trunk: TabularTrunk, numbers: str | None, codes: str | None
+) -> str:
+    """Scale and embed.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to add nodes.
+    trunk : TabularTrunk
+        The module.
+    numbers, codes : str or None
+        Values of :func:`emit_numbers` and :func:`emit_codes`.
+
+    Returns
+    -------
+    str
+        A value `(n, trunk.out_features)`.
+    """
+    parts: list[str] = []
+    if trunk.scaler is not None:
+        assert numbers is not None
+        scaled, missing = _emit_scaler(graph, trunk.scaler, numbers)
+        parts.append(_emit_numeric_embedding(graph, trunk.numeric, scaled))
+        parts += [missing] if missing else []
+    if trunk.categorical is not None:
+        assert codes is not None
+        parts.append(_emit_categorical_embedding(graph, trunk.categorical, codes))
+    features = _concatenate(graph, parts, "trunk")
+    scales = graph.add_weight(to_float32(trunk.feature_scales), "trunk/scales")
+    return graph.add("Mul", [features, scales], "trunk/scaled")
+
+
+def _emit_scaler(graph: GraphBuilder, scaler: RobustScaler, numbers: str) -> tuple[str, str | None]:
+    center = graph.add_weight(to_float32(scaler.center), "scaler/center")
+    scale = graph.add_weight(to_float32(scaler.scale), "scaler/scale")
+    zero = graph.constant(0, "scaler/zero", np.float32)
+    is_missing = graph.add("IsNaN", [numbers], "scaler/is_missing")
+    value = graph.add("Sub", [numbers, center], "scaler/centered")
+    value = graph.add("Div", [value, scale], "scaler/scaled")
+    bound = np.array([-1e6, 1e6]) * scaler.limit  # as the module: squares must not overflow
+    clamps = [graph.constant(side, "scaler/bound", np.float32) for side in bound]
+    value = graph.add("Clip", [value, *clamps], "scaler/bounded")
+    value = graph.add("Where", [is_missing, zero, value], "scaler/filled")
+    limit = graph.constant(scaler.limit, "scaler/limit", np.float32)
+    square = graph.add("Div", [value, limit], "scaler/share_of_limit")
+    square = graph.add("Mul", [square, square], "scaler/square")
+    square = graph.add(
+        "Add", [square, graph.constant(1, "one", np.float32)], "scaler/square_plus_1"
+    )
+    root = graph.add("Sqrt", [square], "scaler/root")
+    clipped = graph.add("Div", [value, root], "scaler/clipped")
+    columns = scaler.missing_columns.cpu().numpy()
+    if not len(columns):
+        return clipped, None
+    indicator = graph.add("Cast", [is_missing], "scaler/indicator", to=TensorProto.FLOAT)
+    positions = graph.constant(columns, "scaler/missing_columns")
+    return clipped, graph.add("Gather", [indicator, positions], "scaler/missing", axis=1)
+
+
+def _emit_numeric_embedding(
+    graph: GraphBuilder, module: torch.nn.Module | None, scaled: str
+) -> str:
+    """Embed each number by the weights of its column: products of `(column, ..., n)` stacks.
+
+    With the rows last, elementwise operators and products run along them.
+    """
+    if module is None:
+        return scaled
+    by_column = graph.add("Transpose", [scaled], "embedding/by_column", perm=[1, 0])
+    middle = graph.constant([1], "middle_axis")
+    by_column = graph.add("Unsqueeze", [by_column, middle], "embedding/by_column")
+    if isinstance(module, PeriodicEmbeddings):
+        value = _emit_periodic(graph, module, by_column)
+    elif isinstance(module, PeriodicBiasEmbeddings):
+        value = _emit_periodic_bias(graph, module, by_column)
+    else:
+        assert isinstance(module, PiecewiseLinearEmbeddings)
+        value = _emit_piecewise_linear(graph, module, by_column)
+    value = graph.add("Transpose", [value], "embedding/by_row", perm=[2, 0, 1])
+    n_columns, size = module.get_output_shape()
+    flat = graph.constant([0, n_columns * size], "embedding/shape")
+    return graph.add("Reshape", [value, flat], "embedding/numbers")
+
+
+def _add_weights(graph: GraphBuilder, weights: dict[str, Tensor | NDArray[Any]]) -> dict[str, str]:
+    return {
+        key: graph.add_weight(
+            to_float32(weight) if isinstance(weight, Tensor) else weight, f"embedding/{key}"
+        )
+        for key, weight in weights.items()
+    }
+
+
+def _emit_periodic(graph: GraphBuilder, module: PeriodicEmbeddings, by_column: str) -> str:
+    linear = module.linear
+    names = _add_weights(
+        graph,
+        {
+            "frequency": 2 * torch.pi * module.periodic.weight[..., None],
+            "weight": linear.weight.transpose(1, 2),
+            "bias": linear.bias[..., None],
+        },
+    )
+    angle = graph.add("Mul", [names["frequency"], by_column], "embedding/angle")
+    waves = [graph.add(wave, [angle], f"embedding/{wave.lower()}") for wave in ("Cos", "Sin")]
+    value = graph.add("Concat", waves, "embedding/waves", axis=1)
+    value = graph.add("MatMul", [names["weight"], value], "embedding/linear")
+    value = graph.add("Add", [value, names["bias"]], "embedding/linear")
+    return graph.add("Relu", [value], "embedding/relu")
+
+
+def _emit_periodic_bias(graph: GraphBuilder, module: PeriodicBiasEmbeddings, by_column: str) -> str:
+    names = _add_weights(
+        graph,
+        {
+            "frequency": 2 * torch.pi * module.frequency[..., None],
+            "phase": module.phase[..., None],
+            "weight": module.weight,
+            "bias": module.bias[..., None],
+        },
+    )
+    angle = graph.add("Mul", [names["frequency"], by_column], "embedding/angle")
+    angle = graph.add("Add", [angle, names["phase"]], "embedding/angle")
+    value = graph.add("Cos", [angle], "embedding/cos")
+    value = graph.add("MatMul", [names["weight"], value], "embedding/linear")
+    value = graph.add("Add", [value, names["bias"]], "embedding/linear")
+    return graph.add("Concat", [value, by_column], "embedding/with_number", axis=1)
+
+
+def _emit_piecewise_linear(
+    graph: GraphBuilder, module: PiecewiseLinearEmbeddings, by_column: str
+) -> str:
+    """Version B: a linear embedding plus the embedding of the position in the bins."""
+    bins = module.impl
+    n_columns, n_bins = bins.weight.shape
+    largest = np.finfo(np.float32).max
+    lower = np.zeros((n_columns, n_bins, 1), np.float32)
+    upper = np.ones((n_columns, n_bins, 1), np.float32)
+    # Beyond the outer bins the encoding goes on straight, and a lone bin has no clamps at all.
+    lower[:, 0] = -largest
+    upper[:, -1] = largest
+    if bins.single_bin_mask is not None:
+        lower[bins.single_bin_mask.cpu().numpy(), -1] = -largest
+    names = _add_weights(
+        graph,
+        {
+            "bin_weight": bins.weight[..., None],
+            "bin_bias": bins.bias[..., None],
+            "bin_lower": lower,
+            "bin_upper": upper,
+            "weight": module.linear.weight.transpose(1, 2),
+            "linear_weight": module.linear0.weight[..., None],
+            "linear_bias": module.linear0.bias[..., None],
+        },
+    )
+    value = graph.add("Mul", [names["bin_weight"], by_column], "embedding/position")
+    value = graph.add("Add", [value, names["bin_bias"]], "embedding/position")
+    value = graph.add("Max", [value, names["bin_lower"]], "embedding/clamped")
+    value = graph.add("Min", [value, names["bin_upper"]], "embedding/clamped")
+    value = graph.add("MatMul", [names["weight"], value], "embedding/bins")
+    straight = graph.add("Mul", [names["linear_weight"], by_column], "embedding/linear")
+    straight = graph.add("Add", [straight, names["linear_bias"]], "embedding/linear")
+    return graph.add("Add", [straight, value], "embedding/sum")
+
+
+def _emit_categorical_embedding(
+    graph: GraphBuilder, module: CategoricalEmbeddings, codes: str
+) -> str:
+    table = to_float32(module.table)
+    table[module.offsets.cpu().numpy()] = 0  # the code of unseen categories
+    weight = graph.add_weight(table, "categories/table")
+    value = graph.add("Gather", [weight, codes], "categories/vectors", axis=0)
+    flat = graph.constant([0, module.out_features], "categories/shape")
+    return graph.add("Reshape", [value, flat], "categories/embedding")
+
+
+def _concatenate(graph: GraphBuilder, values: Sequence[str], name: str) -> str:
+    return values[0] if len(values) == 1 else graph.add("Concat", values, name, axis=1)

@@ -1,0 +1,1 @@
+"""Converters: what skl2onnx is taught, and where it is mended."""

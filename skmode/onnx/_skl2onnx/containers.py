@@ -1,0 +1,417 @@
+"""From graphs that are built here into the container in which skl2onnx collects a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from skl2onnx.common.data_types import (
+    DoubleTensorType,
+    FloatTensorType,
+    Int64TensorType,
+    StringTensorType,
+)
+
+from skmode.onnx._graphs.builder import OPSET
+
+
+def main_opset(target: Any) -> int:
+    """Opset of ``ai.onnx`` in a target opset of skl2onnx.
+
+    Parameters
+    ----------
+    target : int, dict or None
+        As ``skl2onnx.to_onnx`` takes it.
+
+    Returns
+    -------
+    int
+        The opset; for None a large number.
+    """
+    if isinstance(target, dict):
+        target = target.get("")
+    return int(target) if target else 1000
+
+
+def check_opset(container: Any, name: str) -> None:
+    """Refuse opsets that lack what the graphs need.
+
+    Parameters
+    ----------
+    container : skl2onnx container
+        Has the target opset.
+    name : str
+        What is to be converted.
+
+    Raises
+    ------
+    ValueError
+        If the opset is too low.
+    """
+    check_target_opset(container.target_opset_all, name)
+
+
+def check_target_opset(target: Any, name: str) -> None:
+    """Refuse a target opset that lacks what the graphs need.
+
+    Parameters
+    ----------
+    target : int, dict or None
+        As ``skl2onnx.to_onnx`` takes it.
+    name : str
+        What is to be converted.
+
+    Raises
+    ------
+    ValueError
+        If the opset is too low.
+    """
+    opset = main_opset(target)
+    if opset < OPSET:
+        raise ValueError(
+            f"{name} needs opset {OPSET} or above, got target_opset={opset}: pass "
+            f"target_opset={OPSET}."
+        )
+
+
+def insert(
+    scope: Any, container: Any, model: onnx.ModelProto, values: Mapping[str, str], name: str
+) -> dict[str, str]:
+    """Add the nodes and weights of a model, its names behind a prefix that nothing else has.
+
+    Parameters
+    ----------
+    scope, container : skl2onnx scope and container
+        Where to add them.
+    model : onnx.ModelProto
+        A model.
+    values : mapping from str to str
+        A value of the container for each of its inputs.
+    name : str
+        Wanted prefix.
+
+    Returns
+    -------
+    dict from str to str
+        Values of the container by the names of the model's outputs.
+    """
+    prefix = scope.get_unique_operator_name(name)
+    while any(value.startswith(f"{prefix}/") for value in scope.onnx_variable_names):
+        prefix = scope.get_unique_operator_name(name)
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    _add_prefix(graph, f"{prefix}/")
+    # A branch must not see a name of the outside, for skl2onnx may still change it.
+    nodes = [
+        helper.make_node("Identity", [value], [f"{prefix}/{key}"], name=f"{prefix}/{key}/input")
+        for key, value in values.items()
+    ]
+    for node in graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            nodes += _delay(node, [*nodes, *graph.node])
+        nodes.append(node)
+    for node in nodes:
+        _append(container, node)
+    container.initializers.extend(graph.initializer)
+    for opset in model.opset_import:
+        container.node_domain_version_pair_sets.add((opset.domain, opset.version))
+    return {output.name: f"{prefix}/{output.name}" for output in model.graph.output}
+
+
+def _append(container: Any, node: onnx.NodeProto) -> None:
+    """Add a node, unless `black_op` or `white_op` of skl2onnx forbids it."""
+    for operator in _operators(node):
+        container.check_white_black_list(operator)
+    container.nodes.append(node)
+
+
+def _operators(node: onnx.NodeProto) -> set[str]:
+    """Operators of a node and of its branches."""
+    names = {node.op_type}
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            names = names.union(*map(_operators, attribute.g.node))
+    return names
+
+
+def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Remove the other outputs of a model, and what only they need.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        A model, which is changed.
+    names : sequence of str
+        Outputs that stay.
+    """
+    graph, wanted = model.graph, set(names)
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input, _captured(node))
+            nodes.insert(0, node)
+    outputs = [output for output in graph.output if output.name in names]
+    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.output[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.output.extend(outputs)
+    graph.initializer.extend(weights)
+
+
+def _add_prefix(graph: onnx.GraphProto, prefix: str) -> None:
+    for item in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        item.name = prefix + item.name
+    for node in graph.node:
+        node.name = prefix + node.name
+        # An input that is left out has the empty name.
+        node.input[:] = [value and prefix + value for value in node.input]
+        node.output[:] = [value and prefix + value for value in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _add_prefix(attribute.g, prefix)
+
+
+def _delay(node: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Hold a node with branches back until the values that they see are there.
+
+    skl2onnx sorts nodes by how many others come before them, and counts the inputs of a node, but
+    not what its branches see. A chain of Identity nodes before its input makes up for that; they
+    disappear after the sorting.
+    """
+    depth: dict[str, int] = {}
+    for other in nodes:
+        longest = max((depth.get(value, 0) for value in other.input), default=0)
+        depth.update(dict.fromkeys(other.output, longest + 1))
+    seen = max((depth.get(value, 0) for value in _captured(node)), default=0)
+    chain = []
+    for i in range(seen):
+        value = f"{node.name}/delay_{i}"
+        chain.append(helper.make_node("Identity", [node.input[0]], [value], name=value))
+        node.input[0] = value
+    return chain
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """All names that the branches of a node read."""
+    names: set[str] = set()
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                names.update(inner.input)
+                names.update(_captured(inner))
+    return names
+
+
+def add_node(
+    scope: Any, container: Any, operator: str, inputs: Sequence[str], **attributes: Any
+) -> str:
+    """Add a node with one output.
+
+    Parameters
+    ----------
+    scope, container : skl2onnx scope and container
+        Where to add it.
+    operator : str
+        Name of the operator.
+    inputs : sequence of str
+        Names of its inputs.
+    **attributes : dict
+        Its attributes.
+
+    Returns
+    -------
+    str
+        Name of the output.
+    """
+    output: str = scope.get_unique_variable_name(operator.lower())
+    name = scope.get_unique_operator_name(operator)
+    _append(container, helper.make_node(operator, inputs, [output], name=name, **attributes))
+    container.node_domain_version_pair_sets.add(("", OPSET))
+    return output
+
+
+def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
+    """Cast a value; a runtime drops a cast that changes nothing.
+
+    Parameters
+    ----------
+    scope, container : skl2onnx scope and container
+        Where to add the node.
+    value : str
+        The value.
+    dtype : int
+        Element type, of ``onnx.TensorProto``.
+
+    Returns
+    -------
+    str
+        The value in that type.
+    """
+    if dtype == TensorProto.STRING:  # nothing but a string is ever wanted as one
+        return value
+    return add_node(scope, container, "Cast", [value], to=dtype)
+
+
+def side_by_side(scope: Any, container: Any, variables: Sequence[Any], dtype: int) -> str:
+    """Put all columns of some variables into one value.
+
+    Parameters
+    ----------
+    scope, container : skl2onnx scope and container
+        Where to add nodes.
+    variables : sequence of skl2onnx variables
+        Values of two dimensions.
+    dtype : int
+        Element type that all of them are cast to.
+
+    Returns
+    -------
+    str
+        A value `(n, n_columns)`.
+    """
+    values = [cast(scope, container, variable.full_name, dtype) for variable in variables]
+    return values[0] if len(values) == 1 else add_node(scope, container, "Concat", values, axis=1)
+
+
+def single_columns(
+    scope: Any, container: Any, variables: Sequence[Any], dtypes: Sequence[int]
+) -> list[str]:
+    """Take variables apart.
+
+    Parameters
+    ----------
+    scope, container : skl2onnx scope and container
+        Where to add nodes.
+    variables : sequence of skl2onnx variables
+        Values of two dimensions and known widths.
+    dtypes : sequence of int
+        Element type that each column is cast to.
+
+    Returns
+    -------
+    list of str
+        A value `(n, 1)` for each column.
+    """
+    values: list[str] = []
+    for variable in variables:
+        width = variable.get_second_dimension()
+        for i in range(width):
+            value = variable.full_name
+            if width > 1:
+                position = scope.get_unique_variable_name("position")
+                container.add_initializer(position, TensorProto.INT64, [1], [i])
+                value = add_node(scope, container, "Gather", [value, position], axis=1)
+            values.append(cast(scope, container, value, dtypes[len(values)]))
+    return values
+
+
+def give(container: Any, value: str, variable: Any) -> None:
+    """Make a value that of a declared variable, in its type.
+
+    Parameters
+    ----------
+    container : skl2onnx container
+        Where to add a node.
+    value : str
+        A value.
+    variable : skl2onnx variable
+        An output of an operator.
+    """
+    output, name = variable.full_name, f"{variable.full_name}/output"
+    dtypes = {
+        FloatTensorType: TensorProto.FLOAT,
+        DoubleTensorType: TensorProto.DOUBLE,
+        Int64TensorType: TensorProto.INT64,
+    }
+    if isinstance(variable.type, StringTensorType):
+        node = helper.make_node("Identity", [value], [output], name=name)
+    else:
+        dtype = dtypes[type(variable.type)]
+        node = helper.make_node("Cast", [value], [output], name=name, to=dtype)
+    _append(container, node)
+
+
+def set_number_type(variable: Any, shape: list[Any]) -> None:
+    """Give a variable its shape, and float32 as its type unless float64 was asked for.
+
+    Parameters
+    ----------
+    variable : skl2onnx variable
+        An output of an operator.
+    shape : list of int or None
+        Its shape.
+    """
+    kind = DoubleTensorType if isinstance(variable.type, DoubleTensorType) else FloatTensorType
+    variable.set_type(kind(shape))
+
+
+def total_width(name: str, variables: Sequence[Any], expected: int) -> list[int]:
+    """Check how many columns some variables have together.
+
+    Parameters
+    ----------
+    name : str
+        What reads them.
+    variables : sequence of skl2onnx variables
+        Its inputs.
+    expected : int
+        Number of columns that it was trained on.
+
+    Returns
+    -------
+    list of int
+        Width of each variable.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer columns than expected, or nobody knows how many.
+    """
+    widths = [variable.get_second_dimension() for variable in variables]
+    if widths == [None]:
+        variables[0].type.shape = [variables[0].get_first_dimension(), expected]
+        widths = [expected]
+    if None in widths or sum(widths) != expected:
+        raise ValueError(
+            f"{name} was trained on {expected} columns and its inputs must have as many, got "
+            f"widths {widths}: pass X[:1] with all columns, or their widths in initial_types."
+        )
+    return widths
+
+
+def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
+    """Class labels as skl2onnx has them: floats and bools become integers.
+
+    Parameters
+    ----------
+    model : classifier
+        A fitted classifier.
+    nocl : bool, default=False
+        Whether positions stand for the labels.
+
+    Returns
+    -------
+    ndarray of int64 or object
+        Integers or strings.
+
+    Raises
+    ------
+    TypeError
+        If the labels are neither.
+    """
+    classes = np.asarray(model.classes_)
+    if nocl:
+        return np.arange(len(classes))
+    if classes.dtype.kind in "OU" and all(isinstance(label, str) for label in classes):
+        return classes.astype(object)
+    if classes.dtype.kind in "biuf" and np.array_equal(classes.astype(np.int64), classes):
+        return classes.astype(np.int64)
+    raise TypeError(
+        "Class labels must be strings or integers to be converted by skl2onnx, got "
+        f"{classes.tolist()[0]!r} of type {classes.dtype}: encode the labels before fit, or set "
+        "option nocl, which gives positions."
+    )

@@ -1,0 +1,214 @@
+"""Registration of the estimators with skl2onnx, so that it converts whatever holds one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import skl2onnx
+from onnx import TensorProto
+from skl2onnx._parse import _apply_zipmap
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+from sklearn.utils.validation import check_is_fitted
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode.onnx._bundles.source import Source, on_array, read_estimator
+from skmode.onnx._graphs.models import build_model
+from skmode.onnx._graphs.trunk import ARRAY_INPUT, ELEMENT_TYPES
+from skmode.onnx._skl2onnx.containers import (
+    check_opset,
+    class_labels,
+    give,
+    insert,
+    keep_outputs,
+    set_number_type,
+    side_by_side,
+    single_columns,
+    total_width,
+)
+from skmode.onnx._skl2onnx.ensembles import register_ensembles
+from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
+from skmode.onnx._skl2onnx.registry import register_estimators
+from skmode.onnx._skl2onnx.repairs import register_repairs
+
+ROUTINGS = ["top_expert", "mixture"]
+
+
+def register_converters() -> None:
+    """Teach skl2onnx to convert MoDEClassifier and MoDERegressor.
+
+    Importing :mod:`skmode.onnx` calls it; another call changes nothing. Afterwards
+    ``skl2onnx.to_onnx`` takes an estimator, and a Pipeline, a GridSearchCV, a
+    CalibratedClassifierCV, a voting or a stacking ensemble that holds some.
+
+    Notes
+    -----
+    Options, as ``skl2onnx.to_onnx(model, X[:1], options={MoDEClassifier: {...}})``:
+
+    - ``routing``: ``"top_expert"`` or ``"mixture"``; without it, what the estimator's `inference`
+      says, so that the graph answers as the estimator does;
+    - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
+
+    The options belong to the estimator, or its class, and not to what holds it; ``zipmap`` and
+    ``output_class_labels`` of a Pipeline, a search or a FrozenEstimator reach it.
+
+    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the
+    types of the inputs off the first row of X, so let that be one without missing strings, or
+    pass ``initial_types=[("age", FloatTensorType([None, 1])), ("city", StringTensorType([None,
+    1]))]``. In the graph a missing string is ``""``, be it None or NaN in Python; of a step that
+    tells these two apart, such as a SimpleImputer for NaN on a column with None, the graph answers
+    as for NaN.
+
+    skl2onnx itself refuses, or answers otherwise than scikit-learn, where a table has missing
+    strings or columns of several number types, and where calibration is isotonic. In a model that
+    holds one of the estimators, other converters of ColumnTransformer, StandardScaler,
+    SimpleImputer, OneHotEncoder, OrdinalEncoder, CalibratedClassifierCV, VotingClassifier and
+    VotingRegressor therefore stand in for its own. They compute numbers in float64, whatever
+    option ``div`` says. Everything else is converted as without this package, except that a
+    FrozenEstimator, which skl2onnx does not know, now has a converter. Where an encoder has
+    ``handle_unknown="error"``, the runtime stops at an unseen category.
+
+    Not converted are calibration with ``method="temperature"``, calibration by the decision
+    function of an estimator in a Pipeline or a search, FixedThresholdClassifier and
+    TunedThresholdClassifierCV.
+    """
+    options: dict[str, list[Any]] = {
+        "zipmap": [True, False, "columns"],
+        "nocl": [True, False],
+        "output_class_labels": [False, True],
+        "routing": ROUTINGS,
+    }
+    skl2onnx.update_registered_converter(
+        MoDEClassifier,
+        "SkmodeMoDEClassifier",
+        _infer_classifier,
+        _convert_classifier,
+        parser=_parse_classifier,
+        options=options,
+    )
+    skl2onnx.update_registered_converter(
+        MoDERegressor,
+        "SkmodeMoDERegressor",
+        _infer_regressor,
+        _convert_regressor,
+        parser=_parse_regressor,
+        options={"routing": ROUTINGS},
+    )
+    register_estimators(MoDEClassifier, MoDERegressor)
+    register_repairs()
+    register_ensembles()
+
+
+def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    """As skl2onnx parses classifiers, except that probabilities are float32 for any inputs."""
+    options = scope.get_options(model, {"zipmap": True})
+    operator = _declare(scope, model, inputs, "SkmodeMoDEClassifier")
+    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
+    operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
+    outputs = list(operator.outputs)
+    with_classes = options.get("output_class_labels", False)
+    if options["zipmap"]:
+        if with_classes:
+            raise RuntimeError(
+                "Option output_class_labels needs zipmap=False, got zipmap="
+                f"{options['zipmap']!r}: set one of the two."
+            )
+        return _apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
+    if with_classes:
+        operator = scope.declare_local_operator("SklearnClassLabels")
+        operator.classes = class_labels(model, scope.get_options(model, {"nocl": False})["nocl"])
+        strings = operator.classes.dtype.kind in "OU"
+        kind = StringTensorType if strings else Int64TensorType
+        variable = scope.declare_local_variable("class_labels", kind([len(operator.classes)]))
+        operator.outputs.append(variable)
+        outputs.append(variable)
+    return outputs
+
+
+def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    operator = _declare(scope, model, inputs, "SkmodeMoDERegressor")
+    operator.outputs.append(scope.declare_local_variable("variable", FloatTensorType()))
+    return list(operator.outputs)
+
+
+def _declare(scope: Any, model: Any, inputs: Any, alias: str) -> Any:
+    check_is_fitted(model, "net_")
+    operator = scope.declare_local_operator(alias, model)
+    operator.inputs = inputs
+    return operator
+
+
+def _infer_classifier(operator: Any) -> None:
+    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
+    kind = StringTensorType if labels.dtype.kind == "O" else Int64TensorType
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].set_type(kind([n_rows]))
+    set_number_type(operator.outputs[1], [n_rows, len(labels)])
+
+
+def _infer_regressor(operator: Any) -> None:
+    n_rows = operator.inputs[0].get_first_dimension()
+    set_number_type(operator.outputs[0], [n_rows, len(operator.raw_operator.target_scale_)])
+
+
+def _option(operator: Any, name: str, default: Any) -> Any:
+    return operator.scope_inst.get_options(operator.raw_operator, {name: default})[name]
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    source = read_estimator(operator.raw_operator)
+    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
+    names = ("label", "probabilities")
+    _convert(scope, operator, container, replace(source, classes=labels), names)
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    source = read_estimator(operator.raw_operator)
+    _convert(scope, operator, container, source, ("variable",))
+
+
+def _convert(
+    scope: Any, operator: Any, container: Any, source: Source, outputs: tuple[str, ...]
+) -> None:
+    name = type(operator.raw_operator).__name__
+    check_opset(container, name)
+    default = operator.raw_operator.inference
+    routing = _option(operator, "routing", default) or default
+    source = on_array(source)
+    model = build_model(source, routing).to_model(name, {})
+    keep_outputs(model, outputs)
+    inputs = _bind(scope, operator, container, source)
+    results = insert(scope, container, model, inputs, name)
+    for value, variable in zip(outputs, operator.outputs, strict=True):
+        give(container, results[value], variable)
+
+
+def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
+    """The values that the inputs of the graph read, in the types that it wants."""
+    name, columns = type(operator.raw_operator).__name__, source.columns
+    widths = total_width(name, operator.inputs, len(columns))
+    pairs = zip(operator.inputs, widths, strict=True)
+    variables = [variable for variable, width in pairs for _ in range(width)]
+    for column, variable in zip(columns, variables, strict=True):
+        _check_type(name, column, variable)
+    if not source.one_input_per_column:
+        value = side_by_side(scope, container, operator.inputs, TensorProto.FLOAT)
+        return {ARRAY_INPUT: value}
+    dtypes = [ELEMENT_TYPES[column.dtype] for column in columns]
+    values = single_columns(scope, container, operator.inputs, dtypes)
+    return {column.input: value for column, value in zip(columns, values, strict=True)}
+
+
+def _check_type(name: str, column: Any, variable: Any) -> None:
+    strings = column.dtype == "string"
+    if isinstance(variable.type, StringTensorType if strings else NUMBERS):
+        coarse = column.dtype == "float64" and is_float32(variable)
+        if not coarse or np.array_equal(column.categories, np.float32(column.categories)):
+            return
+    raise TypeError(
+        f"Column {column.name!r} of {name} must be of type {column.dtype}, as in training, got "
+        f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx one input per "
+        "column (X as a DataFrame whose first row lacks no string, or their initial_types), and "
+        "let no step before the estimator put strings and numbers into one array."
+    )

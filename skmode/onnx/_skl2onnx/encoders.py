@@ -1,0 +1,273 @@
+"""Converters of OneHotEncoder and OrdinalEncoder, also for missing strings and for categories that
+are no integers. Numbers are compared in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from onnx import TensorProto
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.trunk import ELEMENT_TYPES, emit_codes, emit_column_inputs
+from skmode.onnx._skl2onnx.containers import give, insert, single_columns, total_width
+from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
+from skmode.onnx._skl2onnx.registry import reads_float32
+from skmode_deploy import bundle
+
+
+def infer_one_hot(operator: Any) -> None:
+    """Set type and shape of what a OneHotEncoder gives.
+
+    Parameters
+    ----------
+    operator : skl2onnx operator
+        Has the fitted step and its inputs.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are not what the step was trained on.
+    """
+    model = operator.raw_operator
+    _check_category_inputs(operator)
+    shape = [operator.inputs[0].get_first_dimension(), sum(_widths(model))]
+    if np.issubdtype(model.dtype, np.integer):
+        operator.outputs[0].set_type(Int64TensorType(shape))
+    else:
+        operator.outputs[0].set_type(FloatTensorType(shape))
+
+
+def infer_ordinal(operator: Any) -> None:
+    """Set type and shape of what an OrdinalEncoder gives.
+
+    Parameters
+    ----------
+    operator : skl2onnx operator
+        Has the fitted step and its inputs.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are not what the step was trained on.
+    """
+    model = operator.raw_operator
+    _check_category_inputs(operator)
+    integers = np.issubdtype(model.dtype, np.integer)
+    kind = Int64TensorType if integers else FloatTensorType
+    operator.outputs[0].set_type(
+        kind([operator.inputs[0].get_first_dimension(), len(model.categories_)])
+    )
+
+
+def _check_category_inputs(operator: Any) -> None:
+    model = operator.raw_operator
+    name = type(model).__name__
+    widths = total_width(name, operator.inputs, len(model.categories_))
+    pairs = zip(operator.inputs, widths, strict=True)
+    variables = [variable for variable, width in pairs for _ in range(width)]
+    for column, variable in zip(_columns(model), variables, strict=True):
+        wanted = StringTensorType if column.dtype == "string" else NUMBERS
+        if not isinstance(variable.type, wanted) or _is_too_coarse(column, variable):
+            raise TypeError(
+                f"Categories of {name} are of type {column.dtype} and so must its input be, got "
+                f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx the "
+                "types of the training table."
+            )
+
+
+def _is_too_coarse(column: bundle.Column, variable: Any) -> bool:
+    """Whether float32 inputs cannot equal float64 categories."""
+    if column.dtype != "float64" or not is_float32(variable):
+        return False
+    known = np.array(column.categories)
+    return not np.array_equal(known, known.astype(np.float32))
+
+
+def _columns(encoder: Any) -> list[bundle.Column]:
+    """Known categories in the order of the encoder, of which missing ones come last."""
+    columns = []
+    for i, categories in enumerate(encoder.categories_):
+        missing = pd.isna(categories)
+        known = categories[~missing]
+        strings = len(known) > 0 and all(isinstance(value, str) for value in known)
+        if missing[:-1].any() or (strings and missing.any() and "" in known):
+            raise NotImplementedError(
+                "A missing category must be the last and the only one of its column, got "
+                f"{categories.tolist()}: replace them by one of None, NaN and '' before fit."
+            )
+        if (
+            not strings
+            and known.dtype == object
+            and not all(isinstance(value, int | float | np.number) for value in known)
+        ):
+            raise NotImplementedError(
+                f"Categories must be strings only or numbers only, got {known.tolist()}: convert "
+                "the column before fit."
+            )
+        dtype: Literal["string", "float32", "float64"] = "string"
+        if not strings:
+            dtype, known = "float64", _to_float64(known)
+            if reads_float32():
+                dtype, known = "float32", _to_float32(known)
+        columns.append(
+            bundle.Column(
+                str(i), f"column_{i}", "category", dtype, tuple(known.tolist()), bool(missing.any())
+            )
+        )
+    return columns
+
+
+def _to_float64(known: NDArray[Any]) -> NDArray[np.float64]:
+    # From there on float64 gives several integers one value, and inputs could equal another one.
+    if any(
+        isinstance(value, int | np.integer) and abs(int(value)) >= 2**53 for value in known.tolist()
+    ):
+        raise NotImplementedError(
+            "Integer categories must be smaller than 2**53, for the graph compares numbers in "
+            f"float64, got {max(known.tolist(), key=abs)}: encode them as strings before fit."
+        )
+    return known.astype(np.float64)
+
+
+def _to_float32(known: NDArray[np.float64]) -> NDArray[np.float32]:
+    rounded = known.astype(np.float32)
+    if len(np.unique(rounded)) < len(known):
+        raise NotImplementedError(
+            "Categories in an array must differ as float32 numbers, the type of the graph's input, "
+            f"got {known.tolist()[:10]}: fit on a DataFrame, whose numbers stay float64."
+        )
+    return rounded
+
+
+def _transform_categories(encoder: Any) -> NDArray[Any]:
+    """What the encoder makes of its categories: row i holds the i-th of each column."""
+    n_rows = max(map(len, encoder.categories_))
+    columns = [
+        values[np.minimum(np.arange(n_rows), len(values) - 1)] for values in encoder.categories_
+    ]
+    names = getattr(encoder, "feature_names_in_", range(len(columns)))
+    # pandas must not turn None into NaN, which is another category.
+    dtypes = [object if values.dtype.kind in "OU" else values.dtype for values in columns]
+    table = pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=dtype)
+            for name, values, dtype in zip(names, columns, dtypes, strict=True)
+        }
+    )
+    encoded = encoder.transform(
+        table if hasattr(encoder, "feature_names_in_") else table.to_numpy()
+    )
+    return np.asarray(encoded.toarray() if hasattr(encoded, "toarray") else encoded)
+
+
+def _widths(encoder: Any) -> list[int]:
+    """Number of outputs of each column of a OneHotEncoder."""
+    dropped = encoder.drop_idx_
+    if dropped is None:
+        dropped = [None] * len(encoder.categories_)
+    rare = [None] * len(encoder.categories_)
+    if encoder.max_categories is not None or encoder.min_frequency is not None:
+        rare = encoder.infrequent_categories_
+    return [
+        len(values) - (0 if few is None else len(few) - 1) - (gone is not None)
+        for values, few, gone in zip(encoder.categories_, rare, dropped, strict=True)
+    ]
+
+
+def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
+    """Look up which output each category sets, and compare it with all of them.
+
+    Parameters
+    ----------
+    scope, operator, container : skl2onnx scope, operator and container
+        What to convert, and where to.
+    """
+    model = operator.raw_operator
+    widths = _widths(model)
+    rows = _transform_categories(model)
+    table, first = [], 0
+    for j, width in enumerate(widths):
+        block = rows[: len(model.categories_[j]), first : first + width]
+        # Its position among all outputs, or -1 for none of them.
+        positions = (
+            np.where(block.any(axis=1), first + block.argmax(axis=1), -1)
+            if width
+            else (np.full(len(block), -1))
+        )
+        table += [_position_of_unseen(model, j, positions), *positions]
+        first += width
+    graph = GraphBuilder()
+    found = _emit_lookup(graph, model, np.array(table, dtype=np.int64))
+    column_of = graph.constant(np.repeat(np.arange(len(widths)), widths), "column_of_output")
+    found = graph.add("Gather", [found, column_of], "found", axis=1)
+    every = graph.constant(np.arange(first), "outputs")
+    output = graph.add("Equal", [found, every], "is_category")
+    _insert_lookup(scope, operator, container, graph, output)
+
+
+def _position_of_unseen(encoder: Any, column: int, positions: NDArray[np.int64]) -> int:
+    if encoder.handle_unknown in ("infrequent_if_exist", "warn") and (
+        encoder.max_categories is not None or encoder.min_frequency is not None
+    ):
+        few = encoder.infrequent_categories_[column]
+        if few is not None:
+            is_rare = pd.Series(encoder.categories_[column]).isin(pd.Series(few))
+            return int(positions[is_rare.to_numpy().argmax()])
+    return -1
+
+
+def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
+    """Look up the number of each category.
+
+    Parameters
+    ----------
+    scope, operator, container : skl2onnx scope, operator and container
+        What to convert, and where to.
+    """
+    model = operator.raw_operator
+    rows = _transform_categories(model)
+    unseen = np.nan if model.unknown_value is None else float(model.unknown_value)
+    table = []
+    for j, categories in enumerate(model.categories_):
+        table += [unseen, *rows[: len(categories), j]]
+    graph = GraphBuilder()
+    output = _emit_lookup(graph, model, np.array(table, dtype=np.float64))
+    _insert_lookup(scope, operator, container, graph, output)
+
+
+def _emit_lookup(graph: GraphBuilder, encoder: Any, table: NDArray[Any]) -> str:
+    """Look up the categories of each column.
+
+    For each column the table holds what a category becomes: first an unseen one, then the known
+    ones. With ``handle_unknown="error"`` an unseen one leads outside of a small table, at which
+    the runtime stops, as scikit-learn does.
+    """
+    columns = _columns(encoder)
+    codes = emit_codes(graph, columns, emit_column_inputs(graph, columns))
+    assert codes is not None
+    if encoder.handle_unknown == "error":
+        sizes = [1 + len(values) for values in encoder.categories_]
+        refused = np.zeros(len(table), dtype=np.int64)
+        refused[np.cumsum([0, *sizes[:-1]])] = 1
+        steps = graph.add("Gather", [graph.add_weight(refused, "unseen"), codes], "is_unseen")
+        nothing = graph.add("Gather", [graph.constant([0], "unseen_is_an_error"), steps], "check")
+        codes = graph.add("Add", [codes, nothing], "checked")
+    return graph.add("Gather", [graph.add_weight(table, "table"), codes], "found")
+
+
+def _insert_lookup(
+    scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
+) -> None:
+    name, columns = type(operator.raw_operator).__name__, _columns(operator.raw_operator)
+    output = graph.add("Cast", [value], "output", to=TensorProto.DOUBLE)
+    graph.add_output(output, TensorProto.DOUBLE, ["n", None])
+    dtypes = [ELEMENT_TYPES[column.dtype] for column in columns]
+    values = single_columns(scope, container, operator.inputs, dtypes)
+    inputs = {column.input: value for column, value in zip(columns, values, strict=True)}
+    results = insert(scope, container, graph.to_model(name, {}), inputs, name)
+    give(container, results[output], operator.outputs[0])

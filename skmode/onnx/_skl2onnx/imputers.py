@@ -1,0 +1,131 @@
+"""Converter of SimpleImputer, also for strings and columns of several number types.
+
+A missing string is ``""``, a missing number NaN. Numbers are computed in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from onnx import TensorProto
+from skl2onnx.common.data_types import StringTensorType
+
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._skl2onnx.containers import (
+    give,
+    insert,
+    set_number_type,
+    single_columns,
+    total_width,
+)
+from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numbers_input
+
+
+def infer_imputer(operator: Any) -> None:
+    """Set type and shape of what a SimpleImputer gives.
+
+    Parameters
+    ----------
+    operator : skl2onnx operator
+        Has the fitted step and its inputs.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are not what the step was trained on.
+    NotImplementedError
+        If it marks missing strings.
+    """
+    model, output = operator.raw_operator, operator.outputs[0]
+    total_width("SimpleImputer", operator.inputs, model.n_features_in_)
+    shape = [operator.inputs[0].get_first_dimension(), len(_kept(model)) + len(_indicated(model))]
+    if not isinstance(operator.inputs[0].type, StringTensorType):
+        check_numbers(operator)
+        set_number_type(output, shape)
+        return
+    for variable in operator.inputs:
+        if not isinstance(variable.type, StringTensorType):
+            raise TypeError(
+                "A SimpleImputer of strings must get strings only, got "
+                f"{type(variable.type).__name__} from {variable.raw_name!r}: impute numbers and "
+                "strings apart."
+            )
+    if len(_indicated(model)):
+        raise NotImplementedError(
+            "add_indicator of a SimpleImputer must be False for strings, got True: a graph cannot "
+            "hold strings and numbers in one array; use a MissingIndicator beside it."
+        )
+    output.set_type(StringTensorType(shape))
+
+
+def _kept(model: Any) -> NDArray[np.int64]:
+    """Columns that had values in training; the imputer drops the others."""
+    if model.keep_empty_features:
+        return np.arange(len(model.statistics_))
+    return np.flatnonzero(~pd.isna(model.statistics_))
+
+
+def _indicated(model: Any) -> NDArray[np.int64]:
+    return np.asarray(model.indicator_.features_ if model.add_indicator else [], dtype=np.int64)
+
+
+def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
+    """Fill missing numbers or strings.
+
+    Parameters
+    ----------
+    scope, operator, container : skl2onnx scope, operator and container
+        What to convert, and where to.
+    """
+    if isinstance(operator.inputs[0].type, StringTensorType):
+        _convert_string_imputer(scope, operator, container)
+        return
+    model = operator.raw_operator
+    graph = GraphBuilder()
+    value = numbers_input(graph, model.n_features_in_)
+    if pd.isna(model.missing_values):
+        missing = graph.add("IsNaN", [value], "missing")
+    else:
+        marker = graph.constant(model.missing_values, "marker", np.float64)
+        missing = graph.add("Equal", [value, marker], "missing")
+    fill = graph.add_weight(np.asarray(model.statistics_, dtype=np.float64)[None], "fill")
+    filled = graph.add("Where", [missing, fill, value], "filled")
+    filled = graph.add("Gather", [filled, graph.constant(_kept(model), "kept")], "filled", axis=1)
+    if len(_indicated(model)):
+        features = graph.constant(_indicated(model), "indicated")
+        missing = graph.add("Gather", [missing, features], "indicator", axis=1)
+        missing = graph.add("Cast", [missing], "indicator", to=TensorProto.DOUBLE)
+        filled = graph.add("Concat", [filled, missing], "filled", axis=1)
+    insert_on_numbers(scope, operator, container, graph, filled)
+
+
+def _convert_string_imputer(scope: Any, operator: Any, container: Any) -> None:
+    model = operator.raw_operator
+    marker = "" if pd.isna(model.missing_values) else str(model.missing_values)
+    graph = GraphBuilder()
+    names = [f"column_{i}" for i in range(model.n_features_in_)]
+    values = [graph.add_input(name, TensorProto.STRING, ["n", 1]) for name in names]
+    filled = []
+    for i in _kept(model):
+        fill = graph.add_weight(np.array([[str(model.statistics_[i])]], dtype=object), "fill")
+        missing = graph.add(
+            "LabelEncoder",
+            [values[i]],
+            "missing",
+            domain="ai.onnx.ml",
+            keys_strings=[marker.encode()],
+            values_int64s=[1],
+            default_int64=0,
+        )
+        missing = graph.add("Cast", [missing], "missing", to=TensorProto.BOOL)
+        filled.append(graph.add("Where", [missing, fill, values[i]], "filled"))
+    output = graph.add("Concat", filled, "output", axis=1)
+    graph.add_output(output, TensorProto.STRING, ["n", len(filled)])
+    columns = single_columns(scope, container, operator.inputs, [TensorProto.STRING] * len(names))
+    inputs = dict(zip(names, columns, strict=True))
+    model_proto = graph.to_model("SimpleImputer", {})
+    results = insert(scope, container, model_proto, inputs, "SimpleImputer")
+    give(container, results[output], operator.outputs[0])

@@ -1,0 +1,119 @@
+"""Numbers that converters read from skl2onnx: their types, and graphs in float64 on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx import TensorProto
+from skl2onnx.common.data_types import (
+    BooleanTensorType,
+    DoubleTensorType,
+    FloatTensorType,
+    Int8TensorType,
+    Int16TensorType,
+    Int32TensorType,
+    Int64TensorType,
+    UInt8TensorType,
+    UInt16TensorType,
+    UInt32TensorType,
+    UInt64TensorType,
+)
+
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._skl2onnx.containers import give, insert, side_by_side
+
+NUMBERS = (
+    BooleanTensorType,
+    DoubleTensorType,
+    FloatTensorType,
+    Int8TensorType,
+    Int16TensorType,
+    Int32TensorType,
+    Int64TensorType,
+    UInt8TensorType,
+    UInt16TensorType,
+    UInt32TensorType,
+    UInt64TensorType,
+)
+
+
+def check_numbers(operator: Any) -> None:
+    """Refuse inputs that are no numbers.
+
+    Parameters
+    ----------
+    operator : skl2onnx operator
+        Has the inputs.
+
+    Raises
+    ------
+    TypeError
+        If one of them is of another type.
+    """
+    name = type(operator.raw_operator).__name__
+    for variable in operator.inputs:
+        if not isinstance(variable.type, NUMBERS):
+            raise TypeError(
+                f"{name} must get numbers, got {type(variable.type).__name__} from "
+                f"{variable.raw_name!r}: give skl2onnx the types of the training table."
+            )
+
+
+def is_float32(variable: Any) -> bool:
+    """Whether some numbers of a variable come from a float32 input.
+
+    Parameters
+    ----------
+    variable : skl2onnx variable
+        An input of an operator.
+
+    Returns
+    -------
+    bool
+        True also where they were cast to float64 on the way.
+    """
+    if isinstance(variable.type, FloatTensorType):
+        return True
+    moves = ("SklearnCast", "SklearnConcat", "SklearnArrayFeatureExtractor")
+    before = [step for step in variable.operators_outputs_ if step.type in moves]
+    return any(is_float32(source) for step in before for source in step.inputs)
+
+
+def numbers_input(graph: GraphBuilder, width: int) -> str:
+    """Declare the input of a graph for :func:`insert_on_numbers`.
+
+    Parameters
+    ----------
+    graph : GraphBuilder
+        Where to declare it.
+    width : int
+        Number of columns.
+
+    Returns
+    -------
+    str
+        A value `(n, width)` of float64.
+    """
+    return graph.add_input("X", TensorProto.DOUBLE, ["n", width])
+
+
+def insert_on_numbers(
+    scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
+) -> None:
+    """Insert a graph with the input of :func:`numbers_input` and one output.
+
+    Parameters
+    ----------
+    scope, operator, container : skl2onnx scope, operator and container
+        What to convert, and where to.
+    graph : GraphBuilder
+        The graph.
+    value : str
+        Its output, of float64.
+    """
+    name = type(operator.raw_operator).__name__
+    output = graph.add("Identity", [value], "output")
+    graph.add_output(output, TensorProto.DOUBLE, ["n", None])
+    numbers = side_by_side(scope, container, operator.inputs, TensorProto.DOUBLE)
+    results = insert(scope, container, graph.to_model(name, {}), {"X": numbers}, name)
+    give(container, results[output], operator.outputs[0])

@@ -1,0 +1,83 @@
+"""Preprocessing steps that skl2onnx refuses for a table or answers otherwise than scikit-learn:
+columns of several number types, missing strings, categories that are no integers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skl2onnx.common.data_types import DoubleTensorType
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._skl2onnx.containers import set_number_type
+from skmode.onnx._skl2onnx.encoders import (
+    convert_one_hot,
+    convert_ordinal,
+    infer_one_hot,
+    infer_ordinal,
+)
+from skmode.onnx._skl2onnx.imputers import convert_imputer, infer_imputer
+from skmode.onnx._skl2onnx.numbers import NUMBERS, check_numbers, insert_on_numbers, numbers_input
+from skmode.onnx._skl2onnx.registry import replace_converter, replace_parser
+
+_registered: list[bool] = []
+
+
+def register_repairs() -> None:
+    """Replace skl2onnx's converters of some steps; another call changes nothing.
+
+    Below opset 18 skl2onnx's own remain in use.
+    """
+    if _registered:
+        return
+    _registered.append(True)
+    replace_parser(ColumnTransformer, _parse_column_transformer)
+    for alias, model, infer, convert in (
+        ("SklearnScaler", StandardScaler, _infer_scaler, _convert_scaler),
+        ("SklearnSimpleImputer", SimpleImputer, infer_imputer, convert_imputer),
+        ("SklearnOneHotEncoder", OneHotEncoder, infer_one_hot, convert_one_hot),
+        ("SklearnOrdinalEncoder", OrdinalEncoder, infer_ordinal, convert_ordinal),
+    ):
+        replace_converter(alias, model, infer, convert)
+
+
+def _parse_column_transformer(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Any
+) -> Any:
+    """Give all number columns one type: skl2onnx takes the type of the first for that of all."""
+    kinds = {type(variable.type) for variable in inputs if isinstance(variable.type, NUMBERS)}
+    if len(kinds) > 1:
+        inputs = [_to_double(scope, variable) for variable in inputs]
+    return original(scope, model, inputs, custom_parsers)
+
+
+def _to_double(scope: Any, variable: Any) -> Any:
+    if not isinstance(variable.type, NUMBERS) or isinstance(variable.type, DoubleTensorType):
+        return variable
+    operator = scope.declare_local_operator("SklearnCast")
+    operator.inputs = [variable]
+    kind = DoubleTensorType(list(variable.type.shape))
+    operator.outputs.append(scope.declare_local_variable(variable.raw_name, kind))
+    return operator.outputs[0]
+
+
+def _infer_scaler(operator: Any) -> None:
+    check_numbers(operator)
+    model = operator.raw_operator
+    set_number_type(
+        operator.outputs[0], [operator.inputs[0].get_first_dimension(), model.n_features_in_]
+    )
+
+
+def _convert_scaler(scope: Any, operator: Any, container: Any) -> None:
+    model = operator.raw_operator
+    graph = GraphBuilder()
+    value = numbers_input(graph, model.n_features_in_)
+    if model.with_mean:
+        value = graph.add("Sub", [value, graph.add_weight(model.mean_, "mean")], "centered")
+    if model.with_std:
+        value = graph.add("Div", [value, graph.add_weight(model.scale_, "scale")], "scaled")
+    insert_on_numbers(scope, operator, container, graph, value)
