@@ -59,12 +59,6 @@ class TableEncoder:
     after the last one if training saw missing values in that column. What training did not see,
     a new category or a first missing value, is code 0. An empty string counts as missing.
 
-    Parameters
-    ----------
-    categorical_features : "from_dtype", array-like of bool, int or str, or None
-        Which columns are categories. ``"from_dtype"``: string and categorical columns of a
-        DataFrame. None: no column.
-
     Attributes
     ----------
     from_table_ : bool
@@ -77,20 +71,7 @@ class TableEncoder:
         self.categorical_features = categorical_features
 
     def fit(self, X: Any, sample_weight: NDArray[np.float64]) -> "TableEncoder":
-        """Learn the columns of the training table.
-
-        Parameters
-        ----------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            Training rows.
-        sample_weight : ndarray of shape (n_samples,)
-            Positive weights; a row of weight 2 counts as two rows.
-
-        Returns
-        -------
-        TableEncoder
-            Itself.
-        """
+        """Learn the columns of the training table."""
         self.from_table_ = is_table(X)
         columns = _columns(X)
         chosen = self._categorical_mask(columns, X)
@@ -103,20 +84,7 @@ class TableEncoder:
         return self
 
     def transform(self, X: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Encode rows.
-
-        Parameters
-        ----------
-        X : DataFrame or ndarray of shape (n_samples, n_features)
-            Rows with the columns of training.
-
-        Returns
-        -------
-        numbers : ndarray of float32 of shape (n_samples, n_numeric)
-            Number columns in order.
-        codes : ndarray of int64 of shape (n_samples, n_categorical)
-            Codes of the category columns in order.
-        """
+        """Encode rows."""
         if not self.from_table_ and not is_table(X) and not self.categorical_columns:
             return _finite_float32(X), np.empty((len(X), 0), dtype=np.int64)
         columns = _columns(X)

@@ -13,12 +13,6 @@ class AveragedWeights(Callback):
     The averages stand in the module from the end of an epoch to the start of the next, and once
     training has ended, however it did: as the first of the callbacks, it puts them there before
     the others look. Buffers are the module's own throughout.
-
-    Parameters
-    ----------
-    decay : float
-        Share of the average that stays at each step. It grows towards this from 2/11 in the
-        first, so that the average soon forgets the weights of the start.
     """
 
     def __init__(self, decay: float) -> None:

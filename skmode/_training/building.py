@@ -18,26 +18,7 @@ def build_module(
     train: Rows,
     dropout: float,
 ) -> nn.MixtureOfExperts:
-    """The network that an estimator's parameters describe, for the columns that it encodes.
-
-    Parameters
-    ----------
-    estimator : MoDEClassifier or MoDERegressor
-        Has the parameters, and `encoder_`.
-    n_outputs : int
-        Width of the output layer.
-    task_loss : CrossEntropy or RegressionLoss
-        What to minimise.
-    train : Rows
-        Training rows, from which the piecewise linear embedding takes its bins.
-    dropout : float
-        What the estimator's `dropout` comes to.
-
-    Returns
-    -------
-    MixtureOfExperts
-        New weights, in single precision; those of the losses are set when it is trained.
-    """
+    """The network that an estimator's parameters describe, for the columns that it encodes."""
     trunk = _build_trunk(estimator, train)
     width = trunk.out_features
     gate_options = {

@@ -24,22 +24,6 @@ def fit_temperature(
     The temperature with the largest posterior density: the likelihood is that of the rows, and a
     log-normal prior holds against it where they are few. Guo et al., "On Calibration of Modern
     Neural Networks" (arXiv 1706.04599), section 4.2, has the method without a prior.
-
-    Parameters
-    ----------
-    module : MixtureOfExperts
-        Trained to classify.
-    evaluated : Evaluated
-        What it makes of the rows.
-    rows : Rows
-        Rows that it was not trained on.
-    top_expert : bool
-        Whether the probabilities of each row's top expert count instead of the mixture's.
-
-    Returns
-    -------
-    float
-        The temperature; below one makes probabilities more extreme.
     """
     weight = rows.sample_weight
     if weight is None:

@@ -35,17 +35,7 @@ class Evaluated(NamedTuple):
 
 
 class Watch(Callback):
-    """Record after each epoch how mixture and gate do on the validation rows.
-
-    Parameters
-    ----------
-    rows : Rows
-        Validation rows, or a part of the training rows where nothing is held out.
-    held_out : bool
-        Whether `rows` are validation rows; only then are losses and scores recorded.
-    monitor_top_expert : bool
-        Whether `valid_loss` is that of the top expert instead of the mixture.
-    """
+    """Record after each epoch how mixture and gate do on the validation rows."""
 
     def __init__(self, rows: Rows, held_out: bool, monitor_top_expert: bool) -> None:
         self.rows = rows

@@ -18,26 +18,7 @@ Function = Callable[[MixtureOfExperts, Tensor, Tensor], tuple[Tensor, ...]]
 def evaluate(
     module: MixtureOfExperts, rows: Rows, function: Function, device: str, dtype: torch.dtype
 ) -> list[NDArray[Any]]:
-    """Apply a function to rows in memory; the module is on the device already.
-
-    Parameters
-    ----------
-    module : MixtureOfExperts
-        Fitted network, in evaluation mode.
-    rows : Rows
-        Encoded rows on the CPU, one or more.
-    function : callable
-        Called as ``function(module, numbers, codes)``.
-    device : str
-        Where to compute.
-    dtype : torch.dtype
-        Precision of the module's weights.
-
-    Returns
-    -------
-    list of ndarray of float64
-        What the function returns, for all rows.
-    """
+    """Apply a function to rows in memory; the module is on the device already."""
     blocks = []
     size = BLOCK_ROWS[torch.device(device).type]
     with torch.inference_mode():

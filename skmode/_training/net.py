@@ -109,17 +109,6 @@ class MixtureNet(NeuralNet):
     It adds to skorch: batches from memory, the losses that the mixture itself computes, their
     sums kept on the device until the epoch ends, a stop when the loss is not finite, and pickles
     without data, callbacks or (unless `keep_optimizer`) optimizer state.
-
-    Parameters
-    ----------
-    module : MixtureOfExperts
-        What to train; kept as `module_`.
-    autocast : torch.dtype or None, default=None
-        Lower precision for the products in training.
-    keep_optimizer : bool, default=False
-        Whether a pickle holds the optimizer state.
-    **kwargs : dict
-        Passed to :class:`skorch.NeuralNet`.
     """
 
     def __init__(

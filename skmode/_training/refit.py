@@ -25,31 +25,7 @@ def refit(
     watch: Watch,
     callbacks: list[Any],
 ) -> tuple[int, bool]:
-    """Train on all rows while the learning rate falls to zero.
-
-    Parameters
-    ----------
-    net : MixtureNet
-        Net with the best weights; the state of its optimizer is used as it is.
-    rows : Rows
-        All rows, on the device that trains.
-    epochs : int
-        Passes over them.
-    rate : float
-        Learning rate to start from.
-    watch : Watch
-        Sees in the end that the weights are of use; its rows are known to be ordinary ones.
-    callbacks : list
-        Further callbacks of skorch.
-
-    Returns
-    -------
-    n_iter : int
-        The epochs, or 0 where the net has the best weights again: after an interrupt by the
-        user, or after training has left the finite numbers, of which a warning tells.
-    interrupted : bool
-        Whether it was the user.
-    """
+    """Train on all rows while the learning rate falls to zero."""
     best = copy.deepcopy(net.module_.state_dict())
     steps = epochs * n_batches(len(rows), net.batch_size)
     for group in net.optimizer_.param_groups:

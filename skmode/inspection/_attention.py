@@ -369,22 +369,7 @@ class Attributions:
 
 
 def integrated_gradients(estimator: Any, X: Any, n_steps: int = 32) -> Attributions:
-    """Attribute the outputs of gate and top expert to the columns, row by row.
-
-    Parameters
-    ----------
-    estimator : MoDEClassifier or MoDERegressor
-        A fitted mixture.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows that it reads.
-    n_steps : int, default=32
-        Points on the line from the baseline.
-
-    Returns
-    -------
-    attributions : Attributions
-        With several regression outputs those of their mean in standard deviations.
-    """
+    """Attribute the outputs of gate and top expert to the columns, row by row."""
     module: Any = getattr(getattr(estimator, "net_", None), "module_", None)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(

@@ -245,22 +245,7 @@ def corrected_resampled_ttest(
 
 
 def summarize(scores: pd.DataFrame, test_ratio: float, confidence: float) -> Comparison:
-    """Means, intervals and tests.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        One row a split, one column an estimator.
-    test_ratio : float
-        Number of test rows per training row.
-    confidence : float
-        Level of the intervals.
-
-    Returns
-    -------
-    comparison : Comparison
-        Tables.
-    """
+    """Means, intervals and tests."""
     of_means = {
         name: corrected_resampled_ttest(column, test_ratio, confidence=confidence)
         for name, column in scores.items()
@@ -341,18 +326,7 @@ def _rank_biserial(differences: Array) -> float:
 
 
 def holm(pvalues: Any) -> Array:
-    """Holm's step-down correction for several tests.
-
-    Parameters
-    ----------
-    pvalues : array-like of shape (n_tests,)
-        One per test.
-
-    Returns
-    -------
-    corrected : ndarray of shape (n_tests,)
-        Rejecting what is below a level keeps the chance of any false rejection below it.
-    """
+    """Holm's step-down correction for several tests."""
     pvalues = np.asarray(pvalues, dtype=float)
     order = np.argsort(pvalues)
     stepped = np.maximum.accumulate(pvalues[order] * np.arange(len(pvalues), 0, -1))

@@ -329,23 +329,7 @@ def _first_layer(
 
 
 def hidden_layers(estimator: Any, X: Any, rows_of: list[Array]) -> list[Layers]:
-    """Hidden units of each expert on rows of its own.
-
-    Parameters
-    ----------
-    estimator : MoDEClassifier or MoDERegressor
-        A fitted mixture.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows that it reads.
-    rows_of : list of ndarray of int
-        For each expert the positions of the rows to keep, in order.
-
-    Returns
-    -------
-    layers : list of dict
-        For each expert its layers in order, from what it reads (``"input"``) on, each with an
-        ndarray of float64 of shape (n_kept, width).
-    """
+    """Hidden units of each expert on rows of its own."""
     module = getattr(getattr(estimator, "net_", None), "module_", None)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(

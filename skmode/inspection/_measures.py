@@ -45,28 +45,7 @@ def judge_values(
     weight: Array,
     tolerance: float | None,
 ) -> Judgement:
-    """Compare values: right is what lies within a tolerance of the target.
-
-    Parameters
-    ----------
-    experts : ndarray of shape (n_samples, n_experts, n_outputs)
-        Prediction of each expert alone.
-    mixture : ndarray of shape (n_samples, n_outputs)
-        Prediction of the mixture.
-    target : ndarray of shape (n_samples, n_outputs)
-        True values.
-    scale : ndarray of shape (n_outputs,)
-        Units in which several outputs are put together; a single one keeps its own.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-    tolerance : float or None
-        Largest distance; None takes the mixture's root mean squared error.
-
-    Returns
-    -------
-    judgement : Judgement
-        Which predictions are right.
-    """
+    """Compare values: right is what lies within a tolerance of the target."""
     units = scale if target.shape[1] > 1 else np.ones(1)
     distance = np.sqrt(np.mean(((mixture - target) / units) ** 2, axis=1))
     if tolerance is None:
@@ -76,22 +55,7 @@ def judge_values(
 
 
 def gate_recognition(right: Array, route: Array, weight: Array) -> float:
-    """Among rows that at least one expert gets right alone, the share sent to such an expert.
-
-    Parameters
-    ----------
-    right : ndarray of bool of shape (n_samples, n_experts)
-        Whether each expert alone is right.
-    route : ndarray of int of shape (n_samples,)
-        Which expert the gate chooses.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-
-    Returns
-    -------
-    share : float
-        NaN where no expert is right on any row.
-    """
+    """Among rows that at least one expert gets right alone, the share sent to such an expert."""
     solvable = float(weight @ right.any(axis=1))
     if not solvable:
         return float("nan")

@@ -77,24 +77,7 @@ class Target(NamedTuple):
 
 
 def unwrap(estimator: Any, X: Any, *, name: str = "estimator") -> tuple[Any, Any]:
-    """Find the mixture in a Pipeline or a search, and what it reads of the rows, if there are.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted mixture, or a Pipeline or search that ends with one.
-    X : {array-like, DataFrame} of shape (n_samples, n_features), or None
-        Rows.
-    name : str, default="estimator"
-        What errors call it.
-
-    Returns
-    -------
-    mixture : object
-        The mixture.
-    rows : {array-like, DataFrame} of shape (n_samples, n_features_in), or None
-        What it reads.
-    """
+    """Find the mixture in a Pipeline or a search, and what it reads of the rows, if there are."""
     while True:
         if hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
@@ -173,20 +156,7 @@ def takes_weight(function: Callable[..., Any], *, by_name: bool = False) -> bool
 
 
 def weight_arguments(estimator: Any, weight: Array) -> dict[str, Array]:
-    """What to give to `fit` so that the weights come to the last step.
-
-    Parameters
-    ----------
-    estimator : object
-        Any estimator, Pipeline or search.
-    weight : ndarray of float64 of shape (n_samples,)
-        Weights of the rows.
-
-    Returns
-    -------
-    arguments : dict
-        One, under the name that `fit` knows it by.
-    """
+    """What to give to `fit` so that the weights come to the last step."""
     prefix = ""
     while isinstance(estimator, Pipeline) or is_search(estimator):
         if isinstance(estimator, Pipeline):
@@ -213,24 +183,7 @@ def check_target(estimator: Any, y: Any, sample_weight: Any) -> Target:
 def make_target(
     y: Any, sample_weight: Any, *, classes: Array | None = None, scale: Any = None
 ) -> Target:
-    """Check targets and weights.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Classes or values.
-    sample_weight : array-like of shape (n_samples,), or None
-        Weights of the rows.
-    classes : ndarray, default=None
-        Sorted classes; None where `y` holds values.
-    scale : array-like of shape (n_outputs,), default=None
-        Standard deviations of values; None takes those of `y`.
-
-    Returns
-    -------
-    target : Target
-        In the form that all instruments read.
-    """
+    """Check targets and weights."""
     weight = check_weight(sample_weight, len(y))
     weight = np.ones(len(y)) if weight is None else weight
     if classes is not None:
@@ -251,22 +204,7 @@ def make_target(
 
 
 def look(estimator: Any, X: Any, *, log_proba: bool = False) -> Outputs:
-    """Evaluate gate, experts and mixture on rows.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted mixture, see :func:`unwrap`.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows that it reads.
-    log_proba : bool, default=False
-        Whether to keep the log-probabilities of a classifier, which take much memory.
-
-    Returns
-    -------
-    outputs : Outputs
-        What they make of the rows.
-    """
+    """Evaluate gate, experts and mixture on rows."""
     module = getattr(getattr(estimator, "net_", None), "module_", None)
     if isinstance(module, torch.nn.Module):
         return _one_pass(estimator, module, X, log_proba)
@@ -394,24 +332,7 @@ def _by_methods(estimator: Any, X: Any, log_proba: bool) -> Outputs:
 
 
 def make_outputs(gate: Any, experts: Any, mixture: Any, *, classes: Array | None = None) -> Outputs:
-    """Bring predictions into the form that all instruments read.
-
-    Parameters
-    ----------
-    gate : array-like of shape (n_samples, n_experts)
-        Weight of each expert.
-    experts : array-like of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
-        Labels or values predicted by each expert alone.
-    mixture : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        The same by all together.
-    classes : ndarray, default=None
-        Sorted classes; None for values.
-
-    Returns
-    -------
-    outputs : Outputs
-        Without log-probabilities.
-    """
+    """Bring predictions into the form that all instruments read."""
     gate = np.asarray(gate, dtype=np.float64)
     experts, mixture = np.asarray(experts), np.asarray(mixture)
     if experts.shape[:2] != gate.shape:

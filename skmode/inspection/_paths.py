@@ -337,24 +337,7 @@ def scores(outputs: _outputs.Outputs, target: _outputs.Target, metric: str) -> t
 
 
 def recommend(scores: pd.DataFrame, metric: str, parameter: str) -> tuple[Any, Any, str]:
-    """The best value, the smallest one within one standard error of it, and why.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        `mean` and `sem` of each value, which are the index.
-    metric : {"accuracy", "log_loss", "rmse"}
-        What they are.
-    parameter : str
-        What was varied.
-
-    Returns
-    -------
-    best, recommended : float or int
-        Two of the values.
-    reason : str
-        One sentence or two.
-    """
+    """The best value, the smallest one within one standard error of it, and why."""
     sign = 1 if metric == "accuracy" else -1
     scores = scores.sort_index()
     best = (sign * scores["mean"]).idxmax()

@@ -161,24 +161,7 @@ def probe(
     reference: Array | None = None,
     tolerance: float | None = None,
 ) -> ExpertProbing:
-    """Find what :func:`expert_probing` tells, from what the experts make of the rows.
-
-    Parameters
-    ----------
-    outputs : Outputs
-        What they make of the rows.
-    target : Target
-        True classes or values.
-    reference : ndarray of int of shape (n_samples,), default=None
-        Domain of each row. None: that of its own route.
-    tolerance : float, default=None
-        See :func:`expert_probing`.
-
-    Returns
-    -------
-    probing : ExpertProbing
-        Tables and figures.
-    """
+    """Find what :func:`expert_probing` tells, from what the experts make of the rows."""
     n_experts = outputs.gate.shape[1]
     weight, route = target.weight, outputs.route
     judgement = _outputs.judge(outputs, target, tolerance)

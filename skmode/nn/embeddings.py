@@ -48,17 +48,6 @@ class PeriodicEmbeddings(rtdl_num_embeddings.PeriodicEmbeddings):
     The same parameters and values as the class of that name in `rtdl_num_embeddings`, with
     ``lite=False``; about 0.6 of its time in training (arXiv 2203.05556, section 3.3).
 
-    Parameters
-    ----------
-    n_features : int
-        Number of columns.
-    embedding_size : int
-        Width of a number's embedding.
-    n_frequencies : int
-        Frequencies per column.
-    frequency_scale : float
-        Standard deviation of the frequencies at the start.
-
     Notes
     -----
     Shape:

@@ -10,27 +10,7 @@ from skmode_deploy.errors import LinkError, NotAFileError
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file for reading, which must be a file and no link; a pipe does not block.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    BinaryIO
-        The open file.
-
-    Raises
-    ------
-    LinkError
-        If it is a symbolic link.
-    NotAFileError
-        If it is a folder, a pipe or a device.
-    OSError
-        If it cannot be opened.
-    """
+    """Open a file for reading, which must be a file and no link; a pipe does not block."""
     _check_mode(path, os.lstat(path).st_mode)
     # The second look is at what was opened: the first one may be out of date by then.
     flags = os.O_RDONLY
@@ -51,27 +31,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def to_path(path: Any, name: str) -> Path:
-    """Take a path that somebody passed.
-
-    Parameters
-    ----------
-    path : path
-        What was passed.
-    name : str
-        Name of the parameter.
-
-    Returns
-    -------
-    Path
-        The path.
-
-    Raises
-    ------
-    TypeError
-        If it is not a path.
-    ValueError
-        If it is empty.
-    """
+    """Take a path that somebody passed."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(

@@ -70,29 +70,7 @@ class GraphValue(NamedTuple):
 def check_graph(
     data: bytes, name: str, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
 ) -> dict[str, int]:
-    """Check the bytes of a graph.
-
-    Parameters
-    ----------
-    data : bytes
-        A serialized ModelProto.
-    name : str
-        Name of the file, for messages.
-    inputs, outputs : sequence of GraphValue
-        What the graph must have, in this order.
-
-    Returns
-    -------
-    dict
-        The sizes that the texts in the shapes stand for, by text.
-
-    Raises
-    ------
-    BundleError
-        If the bytes are not a model, or if the model has operators outside the domains of ONNX,
-        functions of its own, training information, data outside the file, or other inputs and
-        outputs.
-    """
+    """Check the bytes of a graph."""
     check = _Check(name)
     check.model(memoryview(data), inputs, outputs)
     return check.sizes

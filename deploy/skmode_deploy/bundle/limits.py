@@ -12,18 +12,7 @@ MAX_FILES = 10_000
 
 
 def check_max_bytes(max_bytes: Any) -> None:
-    """Check a limit that somebody passed.
-
-    Parameters
-    ----------
-    max_bytes : int
-        What was passed.
-
-    Raises
-    ------
-    ValueError
-        If it is no integer, or below 1.
-    """
+    """Check a limit that somebody passed."""
     whole = isinstance(max_bytes, int | np.integer) and not isinstance(max_bytes, bool)
     if not whole or max_bytes < 1:
         raise ValueError(
@@ -33,20 +22,7 @@ def check_max_bytes(max_bytes: Any) -> None:
 
 
 def check_limits(manifest: Manifest, max_bytes: int) -> None:
-    """Check number and sizes of the files that a manifest states.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        The manifest.
-    max_bytes : int
-        Largest sum of the sizes.
-
-    Raises
-    ------
-    LimitError
-        If there are more.
-    """
+    """Check number and sizes of the files that a manifest states."""
     if len(manifest.files) > MAX_FILES:
         raise LimitError(
             f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
@@ -61,22 +37,7 @@ def check_limits(manifest: Manifest, max_bytes: int) -> None:
 
 
 def check_size(name: str, size: int, expected: File) -> None:
-    """Check the size of a file.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    size : int
-        Its size.
-    expected : File
-        What the manifest states.
-
-    Raises
-    ------
-    FileSizeError
-        If it is another one.
-    """
+    """Check the size of a file."""
     if size != expected.size:
         raise FileSizeError(
             f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {size}: "

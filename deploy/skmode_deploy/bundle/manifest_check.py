@@ -26,18 +26,7 @@ _Check = Callable[[Any, str], None]
 
 
 def check_document(document: Any) -> None:
-    """Check what a manifest says.
-
-    Parameters
-    ----------
-    document : object
-        What its JSON text holds.
-
-    Raises
-    ------
-    ManifestError
-        If a field is missing, unknown, of another type or value, or does not fit the others.
-    """
+    """Check what a manifest says."""
     _check_object(document, "", _MANIFEST_FIELDS)
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
@@ -50,18 +39,7 @@ def check_document(document: Any) -> None:
 
 
 def short(value: object) -> str:
-    """Show a value, cut where it is long.
-
-    Parameters
-    ----------
-    value : object
-        Any value.
-
-    Returns
-    -------
-    str
-        The start of its representation.
-    """
+    """Show a value, cut where it is long."""
     try:
         return shorten(repr(value))
     except RecursionError:
@@ -69,18 +47,7 @@ def short(value: object) -> str:
 
 
 def shorten(text: str) -> str:
-    """Cut a text where it is long.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Its start.
-    """
+    """Cut a text where it is long."""
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 

@@ -12,15 +12,7 @@ from typing import cast
 
 
 def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder, in the place of what was there.
-
-    Parameters
-    ----------
-    target : Path
-        The folder, which is made with its parents where it does not exist.
-    contents : mapping from str to bytes
-        Content of each file by name.
-    """
+    """Write a folder, in the place of what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = _new_sibling(target)
     try:
@@ -36,22 +28,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
 def check_replaceable(
     target: Path, stated_names: Callable[[], set[str]], ignored: re.Pattern[str]
 ) -> None:
-    """Refuse to replace what is more than a bundle.
-
-    Parameters
-    ----------
-    target : Path
-        What is to be replaced.
-    stated_names : callable
-        Gives the names of the files that the bundle there may have; none if it is no bundle.
-    ignored : pattern
-        Names of files that may go.
-
-    Raises
-    ------
-    FileExistsError
-        If it is a file, or a folder with anything else in it.
-    """
+    """Refuse to replace what is more than a bundle."""
     if not os.path.lexists(target):
         return
     stated, before = stated_names(), None

@@ -31,22 +31,7 @@ class Speed(NamedTuple):
 
 
 def measure(predictor: Predictor, n_rows: int, seconds: float) -> Speed:
-    """Call `predict` again and again, and take the time.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        What answers.
-    n_rows : int
-        Rows of a call.
-    seconds : float
-        How long to measure; one call is measured in any case.
-
-    Returns
-    -------
-    Speed
-        The median.
-    """
+    """Call `predict` again and again, and take the time."""
     X = draw_rows(predictor.manifest, n_rows)
     predictor.predict(X)  # the first call is slower
     times: list[float] = []

@@ -60,21 +60,6 @@ CSV files:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Parameters
-    ----------
-    argv : sequence of str, default=None
-        Arguments. By default those that the program was started with.
-
-    Returns
-    -------
-    int
-        The exit code; ``skmode-deploy --help`` lists them.
-
-    Raises
-    ------
-    SystemExit
-        After ``--help`` and ``--version``, and where the arguments cannot be parsed.
-
     Examples
     --------
     >>> from skmode_deploy.cli import main

@@ -7,18 +7,7 @@ from skmode_deploy.bundle import Column, Manifest
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
-    """Describe a bundle.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        What the bundle says about itself.
-
-    Yields
-    ------
-    str
-        A line. Names and notes are as somebody wrote them, control characters included.
-    """
+    """Describe a bundle."""
     yield f"task        {manifest.task}, {manifest.routing.replace('_', ' ')} routing"
     if manifest.classes is not None:
         yield f"classes     {_join(manifest.classes.values)}"

@@ -77,48 +77,6 @@ def write_repository(
     The bundle is checked first, with the answers on its sample rows. What is written takes its
     name when it is complete. Other models, and other versions of this one, stay as they are.
 
-    Parameters
-    ----------
-    bundle : path
-        Folder of the bundle.
-    repository : path
-        The model repository. It is made, with its parents, where it does not exist.
-    name : str or None, default=None
-        Name of the model. None is the name of the bundle's folder.
-    version : int, default=1
-        Version of the model. By default Triton serves the highest one that is there.
-    max_batch_size : int, default=1024
-        How many rows one run may have: those of one request, or of several that Triton puts
-        together. Triton refuses requests with more.
-    max_queue_delay_microseconds : int, default=0
-        How long a request may wait for others to be put together with. 0 takes those that wait
-        already.
-    instances : int, default=2
-        How many requests, or batches of them, may run at the same time, on the CPU by one thread
-        each. At best as many as there are cores for this model.
-    overwrite_config : bool, default=False
-        Whether to replace a ``config.pbtxt`` that is there. By default one that fits is kept, with
-        what was changed in it by hand, and the parameters above do not count.
-    require_signature : path or None, default=None
-        PEM file of the public key of whoever must have signed the bundle. None asks for no
-        signature.
-
-    Returns
-    -------
-    Path
-        Folder of the version.
-
-    Raises
-    ------
-    BundleError
-        If the bundle is refused, or answers its sample rows otherwise than the model did.
-    FileExistsError
-        If the version is there with another model; or if there is a folder of that name without
-        ``config.pbtxt``, or with one that does not fit the inputs, outputs and classes, unless
-        `overwrite_config`.
-    ValueError
-        If another parameter is not as described.
-
     Notes
     -----
     Labels, experts and their probabilities are of shape `(n,)` in ``model.onnx`` and of shape
@@ -183,27 +141,7 @@ def model_config(
     max_queue_delay_microseconds: int = 0,
     instances: int = 2,
 ) -> str:
-    """Give the configuration of a model, ``config.pbtxt``.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of a bundle.
-    name : str
-        Name of the model.
-    max_batch_size : int, default=1024
-        How many rows one run may have.
-    max_queue_delay_microseconds : int, default=0
-        How long a request may wait for others to be put together with.
-    instances : int, default=2
-        How many runs there may be at the same time, on the CPU by one thread each.
-
-    Returns
-    -------
-    str
-        A message ModelConfig of Triton's ``model_config.proto`` in the text format of protocol
-        buffers.
-    """
+    """Give the configuration of a model, ``config.pbtxt``."""
     inputs, outputs = graph_values(manifest, MODEL)
     lines = [
         f"name: {_quote(name)}",
@@ -389,13 +327,7 @@ def _checked_count(value: Any, name: str, least: int, most: int) -> int:
 
 
 def add_triton(commands: Any) -> None:
-    """Add the command ``triton`` to the command line.
-
-    Parameters
-    ----------
-    commands : object
-        What `argparse.ArgumentParser.add_subparsers` returned.
-    """
+    """Add the command ``triton`` to the command line."""
     text = "write a bundle's model into a model repository of the Triton Inference Server"
     command = commands.add_parser(
         "triton", help=text, description=f"{text[0].upper()}{text[1:]}, with its configuration."

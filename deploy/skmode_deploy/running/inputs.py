@@ -25,15 +25,7 @@ FEW_ROWS = 32
 
 
 class InputReader:
-    """Convert rows to the inputs of a bundle's graphs.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        What the bundle says about its columns.
-    max_rows : int or None, default=None
-        How many rows are allowed at once. None is no limit.
-    """
+    """Convert rows to the inputs of a bundle's graphs."""
 
     def __init__(self, manifest: Manifest, max_rows: int | None = None) -> None:
         self._columns = manifest.columns
@@ -55,23 +47,7 @@ class InputReader:
         return dtype, [i for i, _ in found], [name for _, name in found]
 
     def __call__(self, X: Any) -> dict[str, Array]:
-        """Convert rows.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_features), table, or mapping of columns
-            Rows.
-
-        Returns
-        -------
-        dict of ndarray
-            Inputs by name.
-
-        Raises
-        ------
-        ValueError
-            If the rows are not as the model needs them.
-        """
+        """Convert rows."""
         if self._is_array:
             read = self._matrix if self._array_dtype.kind == "f" else self._matrix_by_column
             return {self._array_input: read(X)}
@@ -80,18 +56,7 @@ class InputReader:
         return self._convert(columns) if feeds is None else feeds
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
-        """Say which string has no UTF-8: onnxruntime only says that one has none.
-
-        Parameters
-        ----------
-        feeds : mapping from str to ndarray
-            Inputs by name.
-
-        Raises
-        ------
-        ValueError
-            If there is one.
-        """
+        """Say which string has no UTF-8: onnxruntime only says that one has none."""
         for i, column in enumerate(self._columns):
             if column.dtype == "string":
                 for text in feeds[column.input][:, i if self._is_array else 0]:

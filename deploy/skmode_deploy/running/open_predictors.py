@@ -32,29 +32,7 @@ class OpenPredictors:
     def get(
         self, path: str | os.PathLike[str], sha256: str | None, options: Mapping[str, Any]
     ) -> Predictor:
-        """Open a bundle, or take it as it was opened before.
-
-        Parameters
-        ----------
-        path : path
-            Folder of the bundle.
-        sha256 : str or None
-            What :func:`manifest_sha256` must say about it. None for any.
-        options : mapping from str to object
-            Keyword arguments of `Predictor`.
-
-        Returns
-        -------
-        Predictor
-            The same one as long as bundle and options are the same.
-
-        Raises
-        ------
-        BundleError
-            If the bundle is refused.
-        ValueError
-            If an option is refused.
-        """
+        """Open a bundle, or take it as it was opened before."""
         key = (os.path.abspath(to_path(path, "bundle")), repr(sorted(options.items())))
         # One thread opens, the others wait: they would only open the same once more.
         with self._lock:

@@ -357,18 +357,7 @@ def _reopen(path: str, parameters: dict[str, Any]) -> Predictor:
 
 
 def check_key(path: str | os.PathLike[str] | None) -> None:
-    """Check what is to be the file of a public key.
-
-    Parameters
-    ----------
-    path : path or None
-        The file. None asks for no signature.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, a folder or no path.
-    """
+    """Check what is to be the file of a public key."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or os.path.isdir(path):

@@ -33,21 +33,7 @@ _said: set[int] = set()
 
 
 class SessionMaker:
-    """Open sessions on chosen providers.
-
-    Parameters
-    ----------
-    providers : str or sequence of str or of (str, mapping)
-        "auto", or what onnxruntime takes.
-    threads : int
-        Threads of each session.
-
-    Raises
-    ------
-    ValueError
-        If `providers` names one that onnxruntime does not have, or `threads` is not from 1
-        to 1,024.
-    """
+    """Open sessions on chosen providers."""
 
     def __init__(self, providers: Providers, threads: int) -> None:
         self._auto = isinstance(providers, str) and providers == "auto"
@@ -61,30 +47,7 @@ class SessionMaker:
         self._cuda_fails = False
 
     def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
-        """Open a session.
-
-        Parameters
-        ----------
-        data : bytes
-            The model.
-        name : str
-            Name of its file, for messages.
-        keep_memory : bool, default=True
-            Whether the session keeps the memory of one run for the next. Memory stays flat only
-            without, where sessions come and go.
-
-        Returns
-        -------
-        onnxruntime.InferenceSession
-            The session.
-
-        Raises
-        ------
-        ValueError
-            If it does not run on the providers that were asked for.
-        GraphFormatError
-            If onnxruntime cannot open the model.
-        """
+        """Open a session."""
         with _opening():
             if self._auto:
                 return self._open_anywhere(data, name, keep_memory)
@@ -172,25 +135,7 @@ class SessionMaker:
 
 
 def check_at_least_one(value: Any, name: str) -> int:
-    """Check a count.
-
-    Parameters
-    ----------
-    value : int
-        What was passed.
-    name : str
-        Name of the parameter.
-
-    Returns
-    -------
-    int
-        The count.
-
-    Raises
-    ------
-    ValueError
-        If it is not an integer, or below 1.
-    """
+    """Check a count."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}: pass 1 or more.")
     return int(value)
@@ -242,17 +187,7 @@ def _say_once(level: int, message: str, *values: Any) -> None:
 
 
 class OwnSession:
-    """A session that belongs to its process: a forked child opens its own.
-
-    Parameters
-    ----------
-    maker : SessionMaker
-        What opens it.
-    data : bytes
-        The model. It is kept: a child must not depend on files that may have changed since.
-    name : str
-        Name of its file, for messages.
-    """
+    """A session that belongs to its process: a forked child opens its own."""
 
     def __init__(self, maker: SessionMaker, data: bytes, name: str) -> None:
         self._open: Callable[[], Any] = lambda: maker.open(data, name)
@@ -261,20 +196,7 @@ class OwnSession:
         after_fork_in_child(self)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run the model.
-
-        Parameters
-        ----------
-        outputs : sequence of str
-            Names of the outputs to return.
-        feeds : mapping from str to ndarray
-            Inputs by name.
-
-        Returns
-        -------
-        list of ndarray
-            The outputs.
-        """
+        """Run the model."""
         session = self._session
         if session is None:
             session = self._reopen()
@@ -299,11 +221,6 @@ def abandon(session: Any) -> None:
 
     Its threads do not exist here, and its locks may be held by threads that do not exist either:
     to end it could wait for them for ever.
-
-    Parameters
-    ----------
-    session : onnxruntime.InferenceSession or None
-        The session.
     """
     if session is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
@@ -322,13 +239,7 @@ _n_opening = 0
 
 
 def after_fork_in_child(owner: Forgetful) -> None:
-    """Have `owner.forget()` called in each forked child.
-
-    Parameters
-    ----------
-    owner : object with a method forget
-        It is not kept alive by this.
-    """
+    """Have `owner.forget()` called in each forked child."""
     _forgetful.add(owner)
 
 

@@ -30,20 +30,7 @@ class Strategy(Protocol):
     """Computes outputs of a model."""
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs.
-
-        Parameters
-        ----------
-        outputs : sequence of str
-            Names of outputs of ``model.onnx``.
-        feeds : mapping from str to ndarray
-            Inputs by name.
-
-        Returns
-        -------
-        list of ndarray
-            The outputs.
-        """
+        """Compute outputs."""
 
 
 def open_strategy(
@@ -53,31 +40,7 @@ def open_strategy(
     maker: SessionMaker,
     max_loaded_experts: int | None = None,
 ) -> Strategy:
-    """Open what computes the answers.
-
-    Parameters
-    ----------
-    name : {"graph", "split"}
-        Which way.
-    manifest : Manifest
-        Manifest of the bundle.
-    read : callable
-        Gives the checked bytes of a file of the bundle.
-    maker : SessionMaker
-        Opens sessions.
-    max_loaded_experts : int or None, default=None
-        For "split", how many experts are in memory at most. None is no limit.
-
-    Returns
-    -------
-    Strategy
-        Ready to run.
-
-    Raises
-    ------
-    ValueError
-        If the parameters do not fit together or do not fit the bundle.
-    """
+    """Open what computes the answers."""
     if name not in ("graph", "split"):
         raise ValueError(
             f'strategy must be "graph" or "split", got {name!r}: choose "graph" to run '
@@ -96,24 +59,7 @@ def open_strategy(
 
 
 class Split:
-    """Run the gate, then for each row the expert that it chose.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of the bundle.
-    read : callable
-        Gives the checked bytes of a file of the bundle.
-    maker : SessionMaker
-        Opens sessions.
-    max_loaded_experts : int or None
-        How many experts are in memory at most. None is no limit.
-
-    Raises
-    ------
-    ValueError
-        If the bundle mixes experts, or does not hold the gate and the experts apart.
-    """
+    """Run the gate, then for each row the expert that it chose."""
 
     def __init__(
         self, manifest: Manifest, read: Read, maker: SessionMaker, max_loaded_experts: int | None
@@ -129,20 +75,7 @@ class Split:
         )
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs.
-
-        Parameters
-        ----------
-        outputs : sequence of str
-            Names of outputs of ``model.onnx``.
-        feeds : mapping from str to ndarray
-            Inputs by name.
-
-        Returns
-        -------
-        list of ndarray
-            The outputs.
-        """
+        """Compute outputs."""
         wanted = ["expert"]
         if self._answer in outputs or "label" in outputs:
             wanted.append("hidden")
@@ -184,20 +117,7 @@ class Split:
 
 
 def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
-    """Group rows by expert.
-
-    Parameters
-    ----------
-    expert : ndarray of int64 of shape (n_samples,)
-        Expert of each row.
-
-    Yields
-    ------
-    expert : int
-        An expert, in ascending order.
-    rows : ndarray of int64
-        Its rows, in ascending order.
-    """
+    """Group rows by expert."""
     order = np.argsort(expert, kind="stable")
     ordered = expert[order]
     starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
@@ -251,13 +171,6 @@ class ExpertCache:
 
     Threads wait for each other only where they need an expert that one of them is loading. An
     expert that leaves while a thread computes with it stays in memory until that is done.
-
-    Parameters
-    ----------
-    open_expert : callable
-        Opens a session, given the name of the file.
-    limit : int or None
-        How many experts are in memory at most. None is no limit.
     """
 
     def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:
@@ -268,23 +181,7 @@ class ExpertCache:
         after_fork_in_child(self)
 
     def get(self, i: int) -> Any:
-        """Get an expert, and load it where it is not in memory.
-
-        Parameters
-        ----------
-        i : int
-            Which expert.
-
-        Returns
-        -------
-        onnxruntime.InferenceSession
-            Its session.
-
-        Raises
-        ------
-        BundleError
-            If its file is not what the manifest states any more.
-        """
+        """Get an expert, and load it where it is not in memory."""
         leaving = None
         with self._lock:
             expert = self._experts.get(i)
@@ -304,13 +201,7 @@ class ExpertCache:
         return session
 
     def loaded(self) -> list[int]:
-        """Say which experts are in memory.
-
-        Returns
-        -------
-        list of int
-            Experts; what was used last comes last.
-        """
+        """Say which experts are in memory."""
         with self._lock:
             return [i for i, expert in self._experts.items() if expert.session is not None]
 

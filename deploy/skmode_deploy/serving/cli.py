@@ -43,13 +43,7 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
 
 
 def add_serve(commands: Any) -> None:
-    """Add the command `serve`.
-
-    Parameters
-    ----------
-    commands : subparsers of argparse
-        Where to add it.
-    """
+    """Add the command `serve`."""
     text = "serve models by the Open Inference Protocol V2, REST and gRPC"
     command = commands.add_parser("serve", help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument(
@@ -70,13 +64,7 @@ def add_serve(commands: Any) -> None:
 
 
 def add_rollback(commands: Any) -> None:
-    """Add the command `rollback`.
-
-    Parameters
-    ----------
-    commands : subparsers of argparse
-        Where to add it.
-    """
+    """Add the command `rollback`."""
     text = "serve an earlier version of a model from now on"
     command = commands.add_parser(
         "rollback", help=text, description=f"{text[0].upper()}{text[1:]}. A server with --watch "

@@ -28,28 +28,10 @@ _metrics: Metrics | None = None
 
 
 class SkmodeRuntime(MLModel):
-    """Serve a bundle.
-
-    Parameters
-    ----------
-    settings : mlserver.ModelSettings
-        ``parameters.uri`` is the folder of the bundle. ``parameters.extra`` may hold `max_rows`
-        (rows of a request, 10,000 by default), `threads` (1 by default) and `public_key`.
-    """
+    """Serve a bundle."""
 
     async def load(self) -> bool:
-        """Check the bundle, and open it.
-
-        Returns
-        -------
-        bool
-            True.
-
-        Raises
-        ------
-        BundleError
-            If the bundle is refused.
-        """
+        """Check the bundle, and open it."""
         folder = await get_model_uri(self.settings)
         extra: dict[str, Any] = getattr(self.settings.parameters, "extra", None) or {}
         predictor = await asyncio.to_thread(
@@ -72,23 +54,7 @@ class SkmodeRuntime(MLModel):
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
-        """Answer a request.
-
-        Parameters
-        ----------
-        payload : InferenceRequest
-            What the client asks.
-
-        Returns
-        -------
-        InferenceResponse
-            The answer.
-
-        Raises
-        ------
-        MLServerError
-            With status 400 if the request is refused.
-        """
+        """Answer a request."""
         try:
             request = _read(payload)
             rows = self._served.check(request)

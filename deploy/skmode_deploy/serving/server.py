@@ -62,15 +62,7 @@ class Server(uvicorn.Server):
     """A server whose end by SIGTERM is no failure."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """End; at once where it is told again.
-
-        Parameters
-        ----------
-        sig : int
-            The signal.
-        frame : frame or None
-            Of no meaning here.
-        """
+        """End; at once where it is told again."""
         self.should_exit: bool
         self.force_exit: bool
         # uvicorn's own would raise the signal once more at the end, and exit with its number.
@@ -91,20 +83,7 @@ class Processes(Multiprocess):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Parameters
-    ----------
-    settings : Settings
-        What and how.
-
-    Raises
-    ------
-    StartError
-        If no model can be loaded, or a file that `settings` names is of no use.
-    OSError
-        If a port is taken.
-    """
+    """Serve until SIGTERM or SIGINT."""
     configure_logs(settings.log_level)
     disable_created_metrics()
     _check_files(settings)
@@ -161,18 +140,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def make_app(settings: Settings) -> Application:
-    """Make the application of one of several processes.
-
-    Parameters
-    ----------
-    settings : Settings
-        What and how.
-
-    Returns
-    -------
-    ASGI application
-        It loads its models when it starts.
-    """
+    """Make the application of one of several processes."""
     configure_logs(settings.log_level)
     disable_created_metrics()
     folder = os.environ[MULTIPROCESS]

@@ -67,11 +67,6 @@ class Settings:
         How long the server says that it is not ready before it stops to listen.
     log_level : str
         Lowest level of the logs.
-
-    Raises
-    ------
-    ValueError
-        If a value is not as described.
     """
 
     path: str

@@ -21,30 +21,7 @@ def predict_file(
     encoding: str = "utf-8",
     show_progress: bool = False,
 ) -> None:
-    """Answer for each row of a file.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        What answers.
-    source : str
-        File to read, or ``-`` for CSV from standard input.
-    target : str
-        File to write, or ``-`` for CSV to standard output.
-    options : Options
-        How to read.
-    encoding : str, default="utf-8"
-        Encoding of a CSV file.
-    show_progress : bool, default=False
-        Whether to say on stderr how far it is.
-
-    Raises
-    ------
-    InputError
-        If the rows are refused.
-    UsageError
-        If the files cannot be what they are asked to be.
-    """
+    """Answer for each row of a file."""
     names = [*options.keep, *_tables.output_names(predictor.manifest)]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -63,25 +40,7 @@ def predict_file(
 
 
 def answer_block(predictor: Predictor, block: Block) -> Prediction:
-    """Answer for a block of rows.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        What answers.
-    block : Block
-        Rows.
-
-    Returns
-    -------
-    Prediction
-        The answers.
-
-    Raises
-    ------
-    InputError
-        If the rows are refused; the message says which of them.
-    """
+    """Answer for a block of rows."""
     try:
         return predictor.predict_full(block.rows)
     except BundleError:  # an expert that was changed before it was first needed
@@ -107,13 +66,7 @@ def _locate(predictor: Predictor, block: Block) -> str:
 
 @dataclasses.dataclass
 class Progress:
-    """Lines on stderr that say how far a long file has come.
-
-    Parameters
-    ----------
-    shown : bool
-        Whether to print them.
-    """
+    """Lines on stderr that say how far a long file has come."""
 
     shown: bool
     rows: int = 0
@@ -121,13 +74,7 @@ class Progress:
     last: float = dataclasses.field(default_factory=time.monotonic)
 
     def add(self, n_rows: int) -> None:
-        """Count rows.
-
-        Parameters
-        ----------
-        n_rows : int
-            Rows done.
-        """
+        """Count rows."""
         self.rows += n_rows
         now = time.monotonic()
         if self.shown and now - self.last >= PROGRESS_SECONDS:

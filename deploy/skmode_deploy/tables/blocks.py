@@ -83,27 +83,7 @@ class Selection:
 
 
 def select(names: Sequence[str], manifest: Manifest, options: Options) -> Selection:
-    """Find the columns of the model and those to keep.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names in the file.
-    manifest : Manifest
-        What the model needs.
-    options : Options
-        How to find it.
-
-    Returns
-    -------
-    Selection
-        Where the columns are.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, there twice, or unknown to the model.
-    """
+    """Find the columns of the model and those to keep."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
@@ -155,19 +135,7 @@ def _model_positions(
 
 
 def output_names(manifest: Manifest) -> list[str]:
-    """Name the columns of the answers.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        What the bundle says about its model.
-
-    Returns
-    -------
-    list of str
-        ``prediction`` (``prediction_0`` and so on where a row has several values),
-        ``probability_<class>`` of a classifier, ``expert`` and ``gate_probability``.
-    """
+    """Name the columns of the answers."""
     names = ["prediction"]
     if manifest.classes is not None:
         names += [f"probability_{label}" for label in manifest.classes.values]
@@ -177,18 +145,7 @@ def output_names(manifest: Manifest) -> list[str]:
 
 
 def output_columns(answer: Prediction) -> list[NDArray[Any]]:
-    """Split answers into the columns that :func:`output_names` names.
-
-    Parameters
-    ----------
-    answer : Prediction
-        What `predict_full` gave.
-
-    Returns
-    -------
-    list of ndarray of shape (n_samples,)
-        The columns.
-    """
+    """Split answers into the columns that :func:`output_names` names."""
     columns = [answer.value] if answer.value.ndim == 1 else list(answer.value.T)
     if answer.probabilities is not None:
         columns += list(answer.probabilities.T)

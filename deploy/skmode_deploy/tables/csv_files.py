@@ -37,22 +37,7 @@ def _lines(stream: IO[str]) -> Iterator[str]:
 
 
 class CsvReader:
-    """Read a CSV file.
-
-    Parameters
-    ----------
-    stream : text file
-        The file, opened with ``newline=""``.
-    manifest : Manifest
-        What the model needs.
-    options : Options
-        How to read it.
-
-    Raises
-    ------
-    InputError
-        If the header is not as the model needs it; in the iteration, if a row is not.
-    """
+    """Read a CSV file."""
 
     def __init__(self, stream: IO[str], manifest: Manifest, options: Options) -> None:
         self._stream = _lines(stream)
@@ -272,32 +257,14 @@ def _line_of(rows: list[list[str]], i: int, first: int) -> int:
 
 
 class CsvWriter:
-    """Write answers as CSV: a header, then a line per row.
-
-    Parameters
-    ----------
-    stream : text file
-        Where to write.
-    names : sequence of str
-        Names of the columns.
-    delimiter : str
-        Character between the fields.
-    """
+    """Write answers as CSV: a header, then a line per row."""
 
     def __init__(self, stream: IO[str], names: Sequence[str], delimiter: str) -> None:
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         self._writer.writerow(names)
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows.
-
-        Parameters
-        ----------
-        kept : list
-            Columns copied from the input.
-        answers : list of ndarray
-            Columns of the answers.
-        """
+        """Write some rows."""
         copies = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in kept]
         columns = [*copies, *map(_to_texts, answers)]
         self._writer.writerows(zip(*columns, strict=True))

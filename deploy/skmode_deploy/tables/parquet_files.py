@@ -13,26 +13,7 @@ ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
 
 
 class ParquetReader:
-    """Read a Parquet file.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-    manifest : Manifest
-        What the model needs.
-    options : Options
-        How to read it.
-    name : str
-        What to call it in messages.
-
-    Raises
-    ------
-    ImportError
-        If pyarrow is not installed.
-    InputError
-        If the file is no Parquet file, or its columns are not those that the model needs.
-    """
+    """Read a Parquet file."""
 
     def __init__(self, path: Any, manifest: Manifest, options: Options, name: str) -> None:
         parquet = import_parquet()
@@ -74,18 +55,7 @@ class ParquetReader:
 
 
 def import_parquet() -> Any:
-    """Import pyarrow.parquet, or say how to install it.
-
-    Returns
-    -------
-    module
-        pyarrow.parquet.
-
-    Raises
-    ------
-    ImportError
-        If pyarrow is not installed.
-    """
+    """Import pyarrow.parquet, or say how to install it."""
     try:
         from pyarrow import parquet
     except ImportError:
@@ -97,20 +67,7 @@ def import_parquet() -> Any:
 
 
 class ParquetWriter:
-    """Write answers as Parquet, in row groups of many blocks.
-
-    Parameters
-    ----------
-    path : path
-        File to write.
-    names : sequence of str
-        Names of the columns.
-
-    Raises
-    ------
-    ImportError
-        If pyarrow is not installed.
-    """
+    """Write answers as Parquet, in row groups of many blocks."""
 
     def __init__(self, path: Any, names: Sequence[str]) -> None:
         self._parquet = import_parquet()
@@ -120,15 +77,7 @@ class ParquetWriter:
         self._pending: list[Any] = []
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows.
-
-        Parameters
-        ----------
-        kept : list
-            Columns copied from the input.
-        answers : list of ndarray
-            Columns of the answers.
-        """
+        """Write some rows."""
         import pyarrow
 
         # As lists, numpy's strings: Arrow takes no fixed width. Fields of a CSV file are text.

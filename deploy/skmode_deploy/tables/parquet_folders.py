@@ -43,37 +43,17 @@ class Job:
     by_position: bool
 
     def describe(self) -> dict[str, Any]:
-        """Say so in a form that JSON has.
-
-        Returns
-        -------
-        dict
-            The attributes.
-        """
+        """Say so in a form that JSON has."""
         return {**dataclasses.asdict(self), "keep": list(self.keep)}
 
 
 class ScoredFolder:
     """Two folders of Parquet files: one to read, and one to write.
 
-    Parameters
-    ----------
-    source : path
-        Folder to read.
-    target : path
-        Folder to write.
-    job : Job
-        What is done to each file.
-
     Attributes
     ----------
     names : list of str
         Files to read, relative to `source`, in alphabetical order.
-
-    Raises
-    ------
-    ValueError
-        If one folder cannot be read, the other cannot be written, or lies in the first.
     """
 
     def __init__(self, source: Any, target: Any, job: Job) -> None:
@@ -92,23 +72,7 @@ class ScoredFolder:
         self._marks = {name: self._mark(name) for name in self.names}
 
     def open(self, name: str) -> Any:
-        """Open a file to read.
-
-        Parameters
-        ----------
-        name : str
-            One of `names`.
-
-        Returns
-        -------
-        pyarrow.parquet.ParquetFile
-            The file, which is a context manager.
-
-        Raises
-        ------
-        InputError
-            If it is no Parquet file.
-        """
+        """Open a file to read."""
         try:
             # Without pre_buffer, which holds a whole row group at once.
             return self._parquet.ParquetFile(self._source / name, pre_buffer=False)
@@ -120,18 +84,7 @@ class ScoredFolder:
             ) from None
 
     def unfinished(self) -> list[str]:
-        """Make the target ready, and say what is to be written.
-
-        Returns
-        -------
-        list of str
-            Those of `names` that are not in the target as they should be.
-
-        Raises
-        ------
-        ValueError
-            If the target holds anything else than what a run of the same job wrote.
-        """
+        """Make the target ready, and say what is to be written."""
         self._target.mkdir(parents=True, exist_ok=True)
         foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
         if foreign:
@@ -148,17 +101,7 @@ class ScoredFolder:
         return names
 
     def write(self, name: str, schema: Any, batches: Iterable[Any]) -> None:
-        """Write a file; it gets its name when it is complete.
-
-        Parameters
-        ----------
-        name : str
-            One of `names`.
-        schema : pyarrow.Schema
-            Columns of the batches.
-        batches : iterable of pyarrow.RecordBatch
-            All rows of the file.
-        """
+        """Write a file; it gets its name when it is complete."""
         import pyarrow
 
         schema = schema.with_metadata({KEY: json.dumps(self._marks[name]).encode()})
@@ -169,13 +112,7 @@ class ScoredFolder:
                 writer.write_table(pyarrow.Table.from_batches(group).replace_schema_metadata())
 
     def finish(self) -> int:
-        """Say that all is there.
-
-        Returns
-        -------
-        int
-            Number of rows in the target.
-        """
+        """Say that all is there."""
         (self._target / SUCCESS).touch()
         return sum(self._parquet.read_metadata(self._target / name).num_rows for name in self.names)
 

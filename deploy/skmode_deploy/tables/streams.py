@@ -23,22 +23,7 @@ class UsageError(ValueError):
 
 
 def check_names(source: str, target: str, options: Options) -> None:
-    """Check the names of the files, before anything else is done.
-
-    Parameters
-    ----------
-    source : str
-        File to read, or ``-``.
-    target : str
-        File to write, or ``-``.
-    options : Options
-        How to read.
-
-    Raises
-    ------
-    UsageError
-        If a name says no format, or both are of the same file.
-    """
+    """Check the names of the files, before anything else is done."""
     for name in (source, target):
         if name != "-" and not name.endswith((".csv", ".csv.gz", ".parquet")):
             raise UsageError(
@@ -64,31 +49,7 @@ def _same(source: str, target: str) -> bool:
 def open_reader(
     source: str, manifest: Manifest, options: Options, encoding: str
 ) -> Iterator[Reader]:
-    """Open the rows.
-
-    Parameters
-    ----------
-    source : str
-        File to read, or ``-`` for CSV from standard input.
-    manifest : Manifest
-        What the model needs.
-    options : Options
-        How to read.
-    encoding : str
-        Encoding of a CSV file.
-
-    Yields
-    ------
-    Reader
-        The rows.
-
-    Raises
-    ------
-    InputError
-        If the file is not what its name says.
-    UsageError
-        If there is no such encoding, or no standard input.
-    """
+    """Open the rows."""
     if source.endswith(".parquet"):
         with open(source, "rb") as file:
             yield ParquetReader(file, manifest, options, name=source)
@@ -131,27 +92,7 @@ def _decoded(raw: Any, encoding: str) -> io.TextIOWrapper:
 
 @contextlib.contextmanager
 def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[Writer]:
-    """Open a file for the answers; it takes its name if all goes well.
-
-    Parameters
-    ----------
-    target : str
-        File to write, or ``-`` for CSV to standard output.
-    names : sequence of str
-        Names of the columns.
-    delimiter : str
-        Character between the fields of a CSV file.
-
-    Yields
-    ------
-    Writer
-        The file.
-
-    Raises
-    ------
-    UsageError
-        If `target` is no file, or if there is no standard output.
-    """
+    """Open a file for the answers; it takes its name if all goes well."""
     if target == "-":
         raw = _binary(sys.stdout, "Standard output")
         stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")

@@ -14,18 +14,6 @@ def name(value: Any, length: int | None = None) -> str:
 
     Names of columns and classes come from anywhere. What is invisible, reverses the direction of
     writing or cannot be written as UTF-8 becomes a replacement character.
-
-    Parameters
-    ----------
-    value : object
-        Name of a column, class or parameter.
-    length : int or None, default=None
-        Cut what is longer.
-
-    Returns
-    -------
-    text : str
-        On one line.
     """
     # Not by split and join alone: a name may be spaces.
     text = "".join(
@@ -39,20 +27,7 @@ def name(value: Any, length: int | None = None) -> str:
 
 
 def names(values: Iterable[Any], length: int) -> list[str]:
-    """Make several names harmless and short, and keep apart those that begin alike.
-
-    Parameters
-    ----------
-    values : iterable of object
-        Names.
-    length : int
-        Longest text.
-
-    Returns
-    -------
-    texts : list of str
-        One for each; of names with the same beginning the middle is cut, not the end.
-    """
+    """Make several names harmless and short, and keep apart those that begin alike."""
     whole = [name(value) for value in values]
     short = [name(text, length) for text in whole]
     head = length // 2

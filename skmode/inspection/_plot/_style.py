@@ -23,13 +23,7 @@ METRIC_LABELS = {
 
 
 def pyplot() -> Any:
-    """Matplotlib's pyplot.
-
-    Returns
-    -------
-    pyplot : module
-        Imported now.
-    """
+    """Matplotlib's pyplot."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -41,22 +35,7 @@ def pyplot() -> Any:
 
 
 def make_axes(ax: Any, n_axes: int, *, size: tuple[float, float]) -> Any:
-    """Axes to draw on: those given, or new ones below one another.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, array-like of Axes, or None
-        What the user gave.
-    n_axes : int
-        How many a full picture has.
-    size : tuple of float
-        Width and height of a new figure, in inches.
-
-    Returns
-    -------
-    axes : ndarray of Axes
-        One where one was given, `n_axes` otherwise.
-    """
+    """Axes to draw on: those given, or new ones below one another."""
     if ax is None:
         _, axes = pyplot().subplots(
             n_axes, 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
@@ -104,17 +83,7 @@ def makes_room(ax: Any) -> bool:
 
 
 def legend(ax: Any, *, beside: bool = False, **options: Any) -> None:
-    """Say what is drawn: outside of the axes where the figure makes room there, inside otherwise.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        With labelled artists.
-    beside : bool, default=False
-        Outside is on the right, not above.
-    **options : dict
-        For the legend.
-    """
+    """Say what is drawn: outside of the axes where there is room for it, inside otherwise."""
     options |= {"frameon": False}
     if not makes_room(ax):
         _legend_inside(ax, options)
@@ -154,20 +123,7 @@ def tidy(ax: Any) -> None:
 
 
 def spread(values: Any, distance: float) -> Any:
-    """Move labels apart that would overlap, in order, as little as needed and around their middle.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_labels,)
-        Where they belong.
-    distance : float
-        Least distance of two of them.
-
-    Returns
-    -------
-    places : ndarray of shape (n_labels,)
-        Where to put them.
-    """
+    """Move labels apart that would overlap, in order, as little as needed around their middle."""
     values = np.asarray(values, dtype=float)
     order = np.argsort(values, kind="stable")
     # Each cluster is a list of labels and the place of its first one.

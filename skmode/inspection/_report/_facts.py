@@ -353,18 +353,7 @@ def _steps(estimator: Any) -> list[str]:
 
 
 def describe(X: Any) -> Columns:
-    """Which columns hold numbers, and where values are missing.
-
-    Parameters
-    ----------
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows.
-
-    Returns
-    -------
-    columns : Columns
-        What is known of them.
-    """
+    """Which columns hold numbers, and where values are missing."""
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     is_table = isinstance(frame, nw.DataFrame)
     if not is_table:

@@ -57,18 +57,6 @@ def all_findings(facts: Facts, margin: float) -> list[Finding]:
     """Every finding: may it be served, then what is to be done, then the rest.
 
     Before all of them stands that the mixture is no better than a constant answer, if it is not.
-
-    Parameters
-    ----------
-    facts : Facts
-        What was measured.
-    margin : float
-        Largest loss that is called small, see :func:`skmode.inspection.report`.
-
-    Returns
-    -------
-    findings : list of Finding
-        At least one.
     """
     found = []
     if facts.n_experts > 1:

@@ -39,20 +39,6 @@ def of_shares(
     proportions", Statistics in Medicine 2005: half a row is added to each of the four ways in
     which two answers can be right or wrong, so that the interval does not shrink to nothing where
     the two never differ. Weighted rows count as many as their effective number (Kish).
-
-    Parameters
-    ----------
-    first, second : ndarray of bool of shape (n_samples,)
-        Whether each is right.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-    confidence : float, default=0.95
-        Level.
-
-    Returns
-    -------
-    interval : Interval
-        Within -1 and 1.
     """
     difference = first.astype(float) - second.astype(float)
     estimate = float(np.average(difference, weights=weight))
@@ -72,22 +58,7 @@ def of_shares(
 def of_errors(
     first: Array, second: Array, weight: Array, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Root mean squared error of `first` less that of `second`, by the delta method.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (n_samples, n_outputs)
-        Squared errors; the roots are averaged over the outputs.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-    confidence : float, default=0.95
-        Level.
-
-    Returns
-    -------
-    interval : Interval
-        In the errors' unit.
-    """
+    """Root mean squared error of `first` less that of `second`, by the delta method."""
     difference, influence = 0.0, np.zeros(len(weight))
     for sign, squares in ((1, first), (-1, second)):
         means = np.average(squares, axis=0, weights=weight)
@@ -99,22 +70,7 @@ def of_errors(
 
 
 def of_means(values: Array, weight: Array, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of differences that are there already, row by row.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples,)
-        Differences.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-    confidence : float, default=0.95
-        Level.
-
-    Returns
-    -------
-    interval : Interval
-        Around the weighted mean.
-    """
+    """Mean of differences that are there already, row by row."""
     mean = float(np.average(values, weights=weight))
     return _around(mean, values - mean, weight, confidence)
 

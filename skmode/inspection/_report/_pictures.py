@@ -202,20 +202,7 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
 
 
 def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
-    """The two columns of numbers that matter most to the gate.
-
-    Parameters
-    ----------
-    columns : Columns
-        What is known of the columns.
-    importance : ndarray of shape (n_features,)
-        To the gate.
-
-    Returns
-    -------
-    axes : tuple of int or None
-        Positions, the more important one first.
-    """
+    """The two columns of numbers that matter most to the gate."""
     usable = np.flatnonzero(columns.numeric & (columns.distinct >= MAP_VALUES))
     order = usable[np.argsort(-importance[usable], kind="stable")]
     for n_first, first in enumerate(order):

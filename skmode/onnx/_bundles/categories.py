@@ -13,18 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 
 def known_categories(steps: Pipeline) -> dict[str, set[str]]:
-    """Look the categories of training up where encoders read raw columns of a table.
-
-    Parameters
-    ----------
-    steps : Pipeline
-        Fitted steps before an estimator.
-
-    Returns
-    -------
-    dict from str to set of str
-        Categories that are strings. Columns that no encoder reads directly are left out.
-    """
+    """Look the categories of training up where encoders read raw columns of a table."""
     known: dict[str, set[str]] = {}
     for encoder, names in _encoders(steps.steps[0][1]):
         for name, categories in zip(names, encoder.categories_, strict=True):

@@ -57,29 +57,7 @@ class Differences:
 
 
 def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
-    """Compare a bundle with its model, on up to 1,000 rows.
-
-    Parameters
-    ----------
-    bundle : Path
-        Folder of the bundle.
-    model : estimator, Pipeline or search
-        What it was made from.
-    X : array-like or table of shape (n_samples, n_features)
-        Rows.
-    routing : {"top_expert", "mixture"}
-        What the bundle computes.
-
-    Returns
-    -------
-    Differences
-        How far they are from each other. Rows between two experts are left out.
-
-    Raises
-    ------
-    ValueError
-        If the runtime stops.
-    """
+    """Compare a bundle with its model, on up to 1,000 rows."""
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
     X = _safe_indexing(X, rows)
     steps, last = split_model(model)
@@ -128,20 +106,7 @@ def _answer(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy
 
 
 def expect(estimator: Any, features: Any) -> NDArray[Any]:
-    """Ask an estimator for what a bundle answers.
-
-    Parameters
-    ----------
-    estimator : MoDEClassifier or MoDERegressor
-        A fitted estimator.
-    features : array-like or table of shape (n_samples, n_features)
-        What it reads.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_outputs)
-        Probabilities of the classes, or values.
-    """
+    """Ask an estimator for what a bundle answers."""
     if hasattr(estimator, "predict_proba"):
         return np.asarray(estimator.predict_proba(features))
     return np.asarray(estimator.predict(features)).reshape(len(features), -1)
@@ -164,18 +129,7 @@ def _depends_on_rounding(
 
 
 def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Say how far the largest probability of each row is above the second largest.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_samples, n)
-        Probabilities.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        The difference. 1 where there is no second one.
-    """
+    """Say how far the largest probability of each row is above the second largest."""
     if probabilities.shape[1] == 1:
         return np.ones(len(probabilities))
     ordered = np.sort(probabilities, axis=1)
@@ -184,20 +138,7 @@ def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_quantization(differences: Differences, tolerance: float) -> None:
-    """Refuse 8-bit experts that answer differently.
-
-    Parameters
-    ----------
-    differences : Differences
-        From :func:`measure_differences`.
-    tolerance : float
-        Largest share of other labels and largest mean difference.
-
-    Raises
-    ------
-    ValueError
-        If one of them is larger, or no number.
-    """
+    """Refuse 8-bit experts that answer differently."""
     if differences.labels <= tolerance and differences.mean <= tolerance:
         return
     raise ValueError(
@@ -209,20 +150,7 @@ def check_quantization(differences: Differences, tolerance: float) -> None:
 
 
 def check_answers(differences: Differences, model: Any) -> None:
-    """Refuse a bundle whose graph computes something else than its model.
-
-    Parameters
-    ----------
-    differences : Differences
-        From :func:`measure_differences`.
-    model : estimator, Pipeline or search
-        What the bundle was made from.
-
-    Raises
-    ------
-    ValueError
-        If an answer differs by more than rounding explains, or is no number.
-    """
+    """Refuse a bundle whose graph computes something else than its model."""
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
     steps, _ = split_model(model)

@@ -69,18 +69,7 @@ class Preprocessing:
     from_table: bool
 
     def emit(self, graph: GraphBuilder) -> str:
-        """Declare the inputs and compute what the estimator reads.
-
-        Parameters
-        ----------
-        graph : GraphBuilder
-            Where to add nodes.
-
-        Returns
-        -------
-        str
-            A value `(n, n_features)` of float32.
-        """
+        """Declare the inputs and compute what the estimator reads."""
         if self.one_input_per_column:
             values = emit_column_inputs(graph, self.columns)
         else:
@@ -100,33 +89,7 @@ class Preprocessing:
 
 
 def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
-    """Split a model into its estimator and what comes before it.
-
-    Parameters
-    ----------
-    estimator : estimator, Pipeline or search
-        A search stands for its `best_estimator_`, a FrozenEstimator for its estimator.
-    X : DataFrame or ndarray of shape (n_samples, n_features), or None
-        Rows as the model reads them; needed for a Pipeline.
-
-    Returns
-    -------
-    estimator : object
-        The last step, or `estimator` itself; nobody has checked what it is.
-    preprocessing : Preprocessing or None
-        None if nothing comes before it.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If a search is not fitted.
-    ValueError
-        If X is missing for a Pipeline, or has other columns than in training.
-    TypeError
-        If a column has no ONNX form, or an ensemble of estimators was passed.
-    NotImplementedError
-        If a step has no ONNX form.
-    """
+    """Split a model into its estimator and what comes before it."""
     if isinstance(estimator, type):
         raise TypeError(
             f"estimator must be a fitted object, got the class {estimator.__name__}: pass "
@@ -151,25 +114,7 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
 
 
 def attach(source: Source, preprocessing: Preprocessing) -> Source:
-    """Let the graphs of an estimator begin with what comes before it.
-
-    Parameters
-    ----------
-    source : Source
-        What the estimator is made of.
-    preprocessing : Preprocessing
-        What comes before it.
-
-    Returns
-    -------
-    Source
-        A copy that reads one float32 array, the output of the preprocessing.
-
-    Raises
-    ------
-    ValueError
-        If such an array cannot hold the estimator's categories.
-    """
+    """Let the graphs of an estimator begin with what comes before it."""
     source = on_array(source)
     if source.one_input_per_column:
         raise ValueError(
@@ -180,25 +125,7 @@ def attach(source: Source, preprocessing: Preprocessing) -> Source:
 
 
 def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """Split a model into the steps before its last one, and the last one.
-
-    Parameters
-    ----------
-    model : estimator, Pipeline or search
-        A search stands for its `best_estimator_`, a FrozenEstimator for its estimator.
-
-    Returns
-    -------
-    steps : list of (str, transformer)
-        Those that do something.
-    last : object
-        The last one.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If a search is not fitted.
-    """
+    """Split a model into the steps before its last one, and the last one."""
     steps: list[tuple[str, Any]] = []
     while True:
         if isinstance(model, FrozenEstimator):
@@ -293,18 +220,7 @@ def _open(model: bytes) -> Any:
 
 
 def name_steps(steps: Pipeline) -> str:
-    """Name the steps that skl2onnx does not know, or all where it knows them.
-
-    Parameters
-    ----------
-    steps : Pipeline
-        Steps before an estimator.
-
-    Returns
-    -------
-    str
-        Names and types.
-    """
+    """Name the steps that skl2onnx does not know, or all where it knows them."""
     leaves = list(_leaves(steps, ""))
     unknown = [
         (name, step)

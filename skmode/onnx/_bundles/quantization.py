@@ -18,16 +18,6 @@ from skmode.onnx._graphs.builder import IR_VERSION, OPSET
 def quantize_experts(experts: Sequence[onnx.GraphProto]) -> list[onnx.GraphProto]:
     """Reduce the weights of experts to 8 bits; what they read is reduced at each call.
 
-    Parameters
-    ----------
-    experts : sequence of onnx.GraphProto
-        From :func:`skmode.onnx._graphs.experts.build_experts`.
-
-    Returns
-    -------
-    list of onnx.GraphProto
-        Graphs with the same inputs and outputs.
-
     Notes
     -----
     One scale per output of a layer for the weights, one per call for what the layer reads. Weights

@@ -48,26 +48,7 @@ _Arrays = dict[str, NDArray[Any]]
 def make_samples(
     manifest: bundle.Manifest, files: Mapping[str, bytes], model: Any, X: Any
 ) -> bytes | None:
-    """Make up rows, let the model answer them, and see that the bundle answers alike.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of the bundle.
-    files : mapping from str to bytes
-        Its other files.
-    model : estimator, Pipeline or search
-        What it was made from.
-    X : array-like, table or None
-        Rows as in training, whose types, but no values, those of a table are given; None for a
-        model that takes any.
-
-    Returns
-    -------
-    bytes or None
-        Content of ``samples.json``. None, and a warning in the log (logger ``skmode``), where the
-        model does not answer such rows, or where the bundle answers them otherwise.
-    """
+    """Make up rows, let the model answer them, and see that the bundle answers alike."""
     reasons = []
     for kinds in KINDS_OF_ROWS:
         try:

@@ -65,27 +65,7 @@ class Source:
 
 
 def read_estimator(estimator: Any) -> Source:
-    """Take what the graphs need from a fitted estimator.
-
-    Parameters
-    ----------
-    estimator : MoDEClassifier or MoDERegressor
-        A fitted estimator.
-
-    Returns
-    -------
-    Source
-        Its network, columns, labels and target scale.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If it is not fitted.
-    TypeError
-        If it is something else, or a part of it or its labels have no ONNX form.
-    ValueError
-        If categories of an array differ by less than float32 tells.
-    """
+    """Take what the graphs need from a fitted estimator."""
     name = type(estimator).__name__
     if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
         if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
@@ -131,18 +111,7 @@ def _check_labels(classes: NDArray[Any]) -> None:
 
 
 def on_array(source: Source) -> Source:
-    """Read all columns from one float32 array, as it comes out of a preprocessing.
-
-    Parameters
-    ----------
-    source : Source
-        What an estimator is made of.
-
-    Returns
-    -------
-    Source
-        The same with one input, or as it was if a float32 array cannot hold its columns.
-    """
+    """Read all columns from one float32 array, as it comes out of a preprocessing."""
     columns = []
     for column in source.columns:
         if column.dtype == "string":
@@ -160,18 +129,7 @@ def on_array(source: Source) -> Source:
 
 
 def check_target(source: Source) -> None:
-    """Warn of regression targets that float32 answers are too coarse for.
-
-    Parameters
-    ----------
-    source : Source
-        What the estimator is made of.
-
-    Warns
-    -----
-    UserWarning
-        If the mean of a target is that far from zero.
-    """
+    """Warn of regression targets that float32 answers are too coarse for."""
     if source.target_mean is None:
         return
     assert source.target_scale is not None

@@ -26,11 +26,6 @@ class GraphBuilder:
     around them, so they share its names. A weight belongs to the graph or branch that adds it: a
     runtime hands a branch everything that it uses of the outside, at each call.
 
-    Parameters
-    ----------
-    parent : GraphBuilder, default=None
-        Graph around this one. None for the outermost.
-
     Examples
     --------
     >>> from onnx import TensorProto
@@ -54,22 +49,7 @@ class GraphBuilder:
         self._domains: set[str] = set()
 
     def add_input(self, name: str, dtype: int, shape: Shape) -> str:
-        """Declare an input of the graph under exactly this name.
-
-        Parameters
-        ----------
-        name : str
-            Its name.
-        dtype : int
-            Element type, of ``onnx.TensorProto``.
-        shape : sequence of int, str or None
-            Its shape; a str is a symbolic size.
-
-        Returns
-        -------
-        str
-            The name.
-        """
+        """Declare an input of the graph under exactly this name."""
         assert name
         assert name not in self._root._taken
         self._root._taken.add(name)
@@ -77,34 +57,11 @@ class GraphBuilder:
         return name
 
     def add_output(self, value: str, dtype: int, shape: Shape) -> None:
-        """Declare a value as an output.
-
-        Parameters
-        ----------
-        value : str
-            Name of a value that a node of this graph computes.
-        dtype : int
-            Element type, of ``onnx.TensorProto``.
-        shape : sequence of int, str or None
-            Its shape.
-        """
+        """Declare a value as an output."""
         self._outputs.append(helper.make_tensor_value_info(value, dtype, shape))
 
     def add_weight(self, array: NDArray[Any], name: str) -> str:
-        """Store an array.
-
-        Parameters
-        ----------
-        array : ndarray
-            Floats are stored as they are; an array of objects must hold strings.
-        name : str
-            Wanted name.
-
-        Returns
-        -------
-        str
-            Name of the value.
-        """
+        """Store an array."""
         name = self._unique(name)
         if array.dtype == object:
             strings = [value.encode() for value in array.ravel()]
@@ -115,22 +72,7 @@ class GraphBuilder:
         return name
 
     def constant(self, value: Any, name: str, dtype: Any = np.int64) -> str:
-        """Store a small array; equal ones are stored once in each branch.
-
-        Parameters
-        ----------
-        value : array-like
-            What to store.
-        name : str
-            Wanted name, if it is not stored yet.
-        dtype : dtype, default=numpy.int64
-            Its type.
-
-        Returns
-        -------
-        str
-            Name of the value.
-        """
+        """Store a small array; equal ones are stored once in each branch."""
         array = np.asarray(value, dtype=dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         known = self._constants
@@ -147,26 +89,7 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> str:
-        """Add a node with one output.
-
-        Parameters
-        ----------
-        operator : str
-            Name of the operator.
-        inputs : sequence of str
-            Names of its inputs.
-        name : str
-            Wanted name of node and output.
-        domain : str, default=""
-            Domain of the operator; empty is ai.onnx.
-        **attributes : dict
-            Attributes of the node.
-
-        Returns
-        -------
-        str
-            Name of the output.
-        """
+        """Add a node with one output."""
         return self.add_many(operator, inputs, [name], domain=domain, **attributes)[0]
 
     def add_many(
@@ -178,26 +101,7 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> list[str]:
-        """Add a node with several outputs.
-
-        Parameters
-        ----------
-        operator : str
-            Name of the operator.
-        inputs : sequence of str
-            Names of its inputs.
-        names : sequence of str
-            Wanted names of the outputs; the node is called as the first one.
-        domain : str, default=""
-            Domain of the operator; empty is ai.onnx.
-        **attributes : dict
-            Attributes of the node; a GraphBuilder is a branch.
-
-        Returns
-        -------
-        list of str
-            Names of the outputs.
-        """
+        """Add a node with several outputs."""
         outputs = [self._unique(name) for name in names]
         attributes = {
             key: value._to_graph(f"{outputs[0]}/{key}")
@@ -215,22 +119,7 @@ class GraphBuilder:
     def inline(
         self, graph: onnx.GraphProto, values: Mapping[str, str], prefix: str
     ) -> dict[str, str]:
-        """Add all nodes of another graph.
-
-        Parameters
-        ----------
-        graph : onnx.GraphProto
-            A graph whose operators have the versions of this builder.
-        values : mapping from str to str
-            A value of this graph for each input, and for those initializers that it replaces.
-        prefix : str
-            What the names of its values begin with here.
-
-        Returns
-        -------
-        dict from str to str
-            Values of this graph by the names of the other's outputs.
-        """
+        """Add all nodes of another graph."""
         names = dict(values)
         for tensor in graph.initializer:
             if tensor.name not in names:
@@ -243,30 +132,11 @@ class GraphBuilder:
         return {output.name: names[output.name] for output in graph.output}
 
     def branch(self) -> GraphBuilder:
-        """Begin a branch of an If.
-
-        Returns
-        -------
-        GraphBuilder
-            A graph without inputs that sees the values of this one.
-        """
+        """Begin a branch of an If."""
         return GraphBuilder(self)
 
     def to_model(self, name: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
-        """Make the model and check it.
-
-        Parameters
-        ----------
-        name : str
-            Name of the graph.
-        metadata : mapping from str to str
-            Properties of the model.
-
-        Returns
-        -------
-        onnx.ModelProto
-            A model that passes the full check of ``onnx.checker``.
-        """
+        """Make the model and check it."""
         graph = self._to_graph(name)
         opsets = [helper.make_opsetid("", OPSET)]
         if "ai.onnx.ml" in self._root._domains:

@@ -26,25 +26,7 @@ INPUT, OUTPUT = "hidden", "representation"
 
 
 def build_experts(module: nn.Module, in_features: int) -> list[onnx.GraphProto]:
-    """Make a graph of each expert.
-
-    Parameters
-    ----------
-    module : MLPExperts or ModuleExperts
-        The experts of a mixture.
-    in_features : int
-        Width of what they read.
-
-    Returns
-    -------
-    list of onnx.GraphProto
-        Graphs from ``"hidden"`` `(n, in_features)` to ``"representation"`` `(n, width)`.
-
-    Raises
-    ------
-    TypeError
-        If the experts are of another kind, or torch cannot convert one of them.
-    """
+    """Make a graph of each expert."""
     if isinstance(module, MLPExperts):
         return [_build_mlp(module, i, in_features) for i in range(module.n_experts)]
     if isinstance(module, ModuleExperts):
@@ -70,15 +52,7 @@ def _build_mlp(module: MLPExperts, expert: int, in_features: int) -> onnx.GraphP
 
 
 class StoredExperts:
-    """The experts of one graph, stored once, applied in its branches.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to store what the experts differ in.
-    experts : sequence of onnx.GraphProto
-        From :func:`build_experts`.
-    """
+    """The experts of one graph, stored once, applied in its branches."""
 
     def __init__(self, graph: GraphBuilder, experts: Sequence[onnx.GraphProto]) -> None:
         self._experts = experts
@@ -93,47 +67,13 @@ class StoredExperts:
             }
 
     def apply(self, graph: GraphBuilder, expert: int, hidden: str, name: str) -> str:
-        """Apply one expert.
-
-        Parameters
-        ----------
-        graph : GraphBuilder
-            Where to add nodes.
-        expert : int
-            Which expert.
-        hidden : str
-            Rows `(n, in_features)`.
-        name : str
-            What the names of the nodes begin with.
-
-        Returns
-        -------
-        str
-            A value `(n, width)`.
-        """
+        """Apply one expert."""
         if self.stacks is None:
             return _inline(graph, self._experts[expert], {INPUT: hidden}, name)
         return self.apply_chosen(graph, graph.constant(expert, f"{name}/index"), hidden, name)
 
     def apply_chosen(self, graph: GraphBuilder, expert: str, hidden: str, name: str) -> str:
-        """Apply an expert that the graph chooses; only where there are `stacks`.
-
-        Parameters
-        ----------
-        graph : GraphBuilder
-            Where to add nodes.
-        expert : str
-            Which expert, an int64 without dimensions.
-        hidden : str
-            Rows `(n, in_features)`.
-        name : str
-            What the names of the nodes begin with.
-
-        Returns
-        -------
-        str
-            A value `(n, width)`.
-        """
+        """Apply an expert that the graph chooses; only where there are `stacks`."""
         assert self.stacks is not None
         weights = {
             weight: graph.add("Gather", [stack, expert], f"{name}/{weight}", axis=0)

@@ -11,22 +11,7 @@ from skmode.onnx._graphs.layers import emit_activation, emit_linear
 
 
 def emit_gate_logits(graph: GraphBuilder, gate: DenseGate, hidden: str) -> str:
-    """Score the experts.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    gate : DenseGate
-        The module.
-    hidden : str
-        Output of the trunk.
-
-    Returns
-    -------
-    str
-        A value `(n, n_experts)`.
-    """
+    """Score the experts."""
     value = hidden
     for i, layer in enumerate(gate.layers):
         if isinstance(layer, nn.Linear):
@@ -40,44 +25,14 @@ def emit_gate_logits(graph: GraphBuilder, gate: DenseGate, hidden: str) -> str:
 
 
 def emit_top_expert(graph: GraphBuilder, logits: str) -> str:
-    """Choose the expert with the largest logit, the first of equals.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    logits : str
-        Scores of the experts.
-
-    Returns
-    -------
-    str
-        The value ``"expert"``, int64 `(n,)`.
-    """
+    """Choose the expert with the largest logit, the first of equals."""
     return graph.add("ArgMax", [logits], "expert", axis=1, keepdims=0)
 
 
 def emit_gate_probabilities(
     graph: GraphBuilder, gate: DenseGate, logits: str, name: str = "gate/probabilities"
 ) -> str:
-    """Weigh the experts; a sparse gate gives zeros to those that it does not choose.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    gate : DenseGate
-        The module.
-    logits : str
-        Scores of the experts.
-    name : str, default="gate/probabilities"
-        Name of the output.
-
-    Returns
-    -------
-    str
-        A value `(n, n_experts)`.
-    """
+    """Weigh the experts; a sparse gate gives zeros to those that it does not choose."""
     if not isinstance(gate, SparseGate) or gate.top_k == gate.n_experts:
         return graph.add("Softmax", [logits], name, axis=1)
     weights, chosen = emit_top_k(graph, gate, logits)
@@ -86,22 +41,7 @@ def emit_gate_probabilities(
 
 
 def emit_top_k(graph: GraphBuilder, gate: SparseGate, logits: str) -> tuple[str, str]:
-    """Choose the experts of a sparse gate, the best one first, and weigh them.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    gate : SparseGate
-        The module.
-    logits : str
-        Scores of the experts.
-
-    Returns
-    -------
-    weights, experts : str
-        Values `(n, top_k)`, float32 and int64.
-    """
+    """Choose the experts of a sparse gate, the best one first, and weigh them."""
     # TopK of no rows ends some releases of onnxruntime (1.20 among them), hence one row more.
     extra_row = graph.constant(np.zeros((1, gate.n_experts)), "gate/extra_row", np.float32)
     logits = graph.add("Concat", [logits, extra_row], "gate/logits_and_extra_row", axis=0)
@@ -116,19 +56,6 @@ def emit_top_k(graph: GraphBuilder, gate: SparseGate, logits: str) -> tuple[str,
 
 
 def emit_gate_probability(graph: GraphBuilder, probabilities: str) -> str:
-    """Take the weight of the top expert.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    probabilities : str
-        Weights of the experts.
-
-    Returns
-    -------
-    str
-        The value ``"gate_probability"``, float32 `(n,)`.
-    """
+    """Take the weight of the top expert."""
     axis = graph.constant([1], "gate/axis")
     return graph.add("ReduceMax", [probabilities, axis], "gate_probability", keepdims=0)

@@ -10,48 +10,14 @@ from skmode.onnx._graphs.trunk import to_float32
 
 
 def emit_linear(graph: GraphBuilder, linear: nn.Linear, value: str, name: str) -> str:
-    """Apply a linear layer.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    linear : torch.nn.Linear
-        The module.
-    value : str
-        Its input, `(n, in_features)`.
-    name : str
-        Name of node and output.
-
-    Returns
-    -------
-    str
-        A value `(n, out_features)`.
-    """
+    """Apply a linear layer."""
     weight = graph.add_weight(to_float32(linear.weight).T, f"{name}/weight")
     bias = graph.add_weight(to_float32(linear.bias), f"{name}/bias")
     return graph.add("Gemm", [value, weight, bias], name)
 
 
 def emit_activation(graph: GraphBuilder, module: nn.Module, value: str, name: str) -> str:
-    """Apply an activation of :func:`skmode.nn.make_activation`.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    module : torch.nn.Module
-        The module.
-    value : str
-        Its input.
-    name : str
-        Name of the last node and the output.
-
-    Returns
-    -------
-    str
-        A value of the same shape.
-    """
+    """Apply an activation of :func:`skmode.nn.make_activation`."""
     simple = {nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Sigmoid: "Sigmoid"}
     if isinstance(module, nn.Identity):
         return value

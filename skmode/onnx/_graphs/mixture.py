@@ -13,15 +13,7 @@ from skmode.onnx._graphs.trunk import to_float32
 
 
 class Head:
-    """The output layer, stored once, applied to experts or to their mixture.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to store its weights.
-    mixture : MixtureOfExperts
-        The module.
-    """
+    """The output layer, stored once, applied to experts or to their mixture."""
 
     def __init__(self, graph: GraphBuilder, mixture: MixtureOfExperts) -> None:
         head = mixture.head
@@ -32,42 +24,12 @@ class Head:
         self.classify = isinstance(mixture.task_loss, CrossEntropy)
 
     def apply(self, graph: GraphBuilder, value: str, name: str) -> str:
-        """Apply the layer to rows.
-
-        Parameters
-        ----------
-        graph : GraphBuilder
-            Where to add nodes.
-        value : str
-            Representations `(n, width)`.
-        name : str
-            Name of node and output.
-
-        Returns
-        -------
-        str
-            Scores or values `(n, n_outputs)`.
-        """
+        """Apply the layer to rows."""
         # Stored as torch does: with few outputs the runtime multiplies by rows sooner.
         return graph.add("Gemm", [value, self.weight, self.bias], name, transB=1)
 
     def to_answer(self, graph: GraphBuilder, value: str, name: str) -> str:
-        """Turn scores into probabilities; values stay as they are.
-
-        Parameters
-        ----------
-        graph : GraphBuilder
-            Where to add nodes.
-        value : str
-            Scores or values, outputs last.
-        name : str
-            Name of the output.
-
-        Returns
-        -------
-        str
-            A value of the same shape.
-        """
+        """Turn scores into probabilities; values stay as they are."""
         return graph.add("Softmax", [value], name, axis=-1) if self.classify else value
 
 
@@ -78,26 +40,7 @@ def emit_top_expert_outputs(
     hidden: str,
     expert: str,
 ) -> str:
-    """Compute each row by its top expert alone.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    experts : StoredExperts
-        The experts.
-    head : Head
-        The output layer.
-    hidden : str
-        Output of the trunk.
-    expert : str
-        Top expert of each row.
-
-    Returns
-    -------
-    str
-        Scores or values `(n, n_outputs)` of the chosen experts.
-    """
+    """Compute each row by its top expert alone."""
 
     def finish(branch: GraphBuilder, value: str, name: str) -> str:
         return head.apply(branch, value, f"{name}/head")
@@ -114,30 +57,7 @@ def emit_active_mixture(
     logits: str,
     name: str,
 ) -> str:
-    """Mix the experts that a sparse gate chose; the others are not computed.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    mixture : MixtureOfExperts
-        The module, whose gate is sparse.
-    experts : StoredExperts
-        Its experts.
-    head : Head
-        Its output layer.
-    hidden : str
-        Output of the trunk.
-    logits : str
-        Scores of the experts.
-    name : str
-        Name of the output.
-
-    Returns
-    -------
-    str
-        Probabilities or values `(n, n_outputs)`.
-    """
+    """Mix the experts that a sparse gate chose; the others are not computed."""
     assert isinstance(mixture.gate, SparseGate)
     top_k = mixture.gate.top_k
     weights, chosen = emit_top_k(graph, mixture.gate, logits)
@@ -174,30 +94,7 @@ def emit_dense_mixture(
     weights: str,
     name: str,
 ) -> str:
-    """Mix all experts.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    mixture : MixtureOfExperts
-        The module.
-    experts : StoredExperts
-        Its experts.
-    head : Head
-        Its output layer.
-    hidden : str
-        Output of the trunk.
-    weights : str
-        Weights of the experts.
-    name : str
-        Name of the output.
-
-    Returns
-    -------
-    str
-        Probabilities or values `(n, n_outputs)`.
-    """
+    """Mix all experts."""
     mix_outputs = mixture.mixing != "representation"
     names = [f"expert_{i}" for i in range(experts.n_experts)]
     shares = graph.add_many(

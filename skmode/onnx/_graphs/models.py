@@ -55,20 +55,7 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
 
 
 def build_model(source: Source, routing: Routing) -> GraphBuilder:
-    """Columns in, answer out.
-
-    Parameters
-    ----------
-    source : Source
-        What the estimator is made of.
-    routing : {"top_expert", "mixture"}
-        How the experts answer.
-
-    Returns
-    -------
-    GraphBuilder
-        The graph of ``model.onnx``.
-    """
+    """Columns in, answer out."""
     graph = GraphBuilder()
     mixture = source.mixture
     gate = mixture.gate
@@ -122,18 +109,7 @@ def _emit_target_scale(graph: GraphBuilder, source: Source, value: str) -> None:
 
 
 def build_gate(source: Source) -> GraphBuilder:
-    """Columns in; gate probabilities, top expert and what the experts read out.
-
-    Parameters
-    ----------
-    source : Source
-        What the estimator is made of.
-
-    Returns
-    -------
-    GraphBuilder
-        The graph of ``gate.onnx``.
-    """
+    """Columns in; gate probabilities, top expert and what the experts read out."""
     graph = GraphBuilder()
     gate = source.mixture.gate
     hidden = _emit_hidden(graph, source)
@@ -148,20 +124,7 @@ def build_gate(source: Source) -> GraphBuilder:
 
 
 def build_expert(source: Source, expert: int) -> GraphBuilder:
-    """What the experts read in, the answer of one of them out.
-
-    Parameters
-    ----------
-    source : Source
-        What the estimator is made of.
-    expert : int
-        Which expert.
-
-    Returns
-    -------
-    GraphBuilder
-        The graph of ``expert_<i>.onnx``.
-    """
+    """What the experts read in, the answer of one of them out."""
     graph = GraphBuilder()
     hidden = graph.add_input("hidden", TensorProto.FLOAT, ["n", source.trunk.out_features])
     stored = StoredExperts(graph, source.experts[expert : expert + 1])

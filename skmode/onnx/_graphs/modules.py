@@ -17,25 +17,7 @@ from skmode.onnx._graphs.builder import OPSET
 
 
 def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
-    """Convert a module that maps rows to rows.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Maps `(n, in_features)` to `(n, width)`.
-    in_features : int
-        Width of its input.
-
-    Returns
-    -------
-    onnx.GraphProto
-        A graph from ``"hidden"`` to ``"representation"`` in single precision.
-
-    Raises
-    ------
-    TypeError
-        If torch.onnx cannot convert the module.
-    """
+    """Convert a module that maps rows to rows."""
     module = module.to("cpu", torch.float32).eval()
     example = torch.zeros(3, in_features)  # 0, 1 and 2 might be taken for constants
     rows = torch.export.Dim("n")

@@ -34,30 +34,7 @@ def emit_chosen_experts(
     width: int,
     choices_per_row: int = 1,
 ) -> str:
-    """Compute what the gate chose, and nothing else.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    experts : StoredExperts
-        The experts.
-    hidden : str
-        Output of the trunk, `(n, in_features)`.
-    choice : str
-        Chosen experts, int64 `(n * choices_per_row,)`, row by row.
-    finish : callable
-        Turns (graph, representation, name) into values of the given width.
-    width : int
-        Width of the values.
-    choices_per_row : int, default=1
-        Number of experts that each row is computed by.
-
-    Returns
-    -------
-    str
-        A value `(n * choices_per_row, width)`, in the order of `choice`.
-    """
+    """Compute what the gate chose, and nothing else."""
     if experts.n_experts == 1:
         return finish(graph, experts.apply(graph, 0, hidden, "expert_0"), "expert_0")
     rows = graph if experts.stacks is None else graph.branch()

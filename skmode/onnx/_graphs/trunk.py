@@ -29,77 +29,24 @@ ELEMENT_TYPES = {
 
 
 def to_float32(tensor: Tensor) -> NDArray[np.float32]:
-    """Weights as the graph stores them.
-
-    Parameters
-    ----------
-    tensor : torch.Tensor
-        Floats of any precision on any device.
-
-    Returns
-    -------
-    ndarray of float32
-        A copy.
-    """
+    """Weights as the graph stores them."""
     return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def emit_column_inputs(graph: GraphBuilder, columns: Sequence[Any]) -> list[str]:
-    """Declare one input per column.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to declare them.
-    columns : sequence of skmode_deploy.bundle.Column
-        Columns with the names and types of their inputs.
-
-    Returns
-    -------
-    list of str
-        A value `(n, 1)` for each column.
-    """
+    """Declare one input per column."""
     return [
         graph.add_input(column.input, ELEMENT_TYPES[column.dtype], ["n", 1]) for column in columns
     ]
 
 
 def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> str:
-    """Declare one input for all columns.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to declare it.
-    columns : sequence of skmode_deploy.bundle.Column
-        Columns in the order of the array.
-
-    Returns
-    -------
-    str
-        A value `(n, n_columns)`.
-    """
+    """Declare one input for all columns."""
     return graph.add_input(ARRAY_INPUT, TensorProto.FLOAT, ["n", len(columns)])
 
 
 def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any]) -> list[str]:
-    """Take the category columns out of an array.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    array : str
-        A value `(n, n_columns)`.
-    columns : sequence of skmode_deploy.bundle.Column
-        Columns in the order of the array.
-
-    Returns
-    -------
-    list of str
-        A value `(n, 1)` for each category column, preceded by one `(n, n_numbers)` for all
-        number columns where there are any.
-    """
+    """Take the category columns out of an array."""
     numbers = [i for i, column in enumerate(columns) if column.kind == "number"]
     if len(numbers) == len(columns):
         return [array]
@@ -114,40 +61,12 @@ def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any
 
 
 def emit_numbers(graph: GraphBuilder, values: Sequence[str]) -> str | None:
-    """Put number columns side by side.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    values : sequence of str
-        Values of number columns.
-
-    Returns
-    -------
-    str or None
-        A value `(n, n_numbers)`, or None where there are none.
-    """
+    """Put number columns side by side."""
     return _concatenate(graph, values, "columns/numbers") if values else None
 
 
 def emit_codes(graph: GraphBuilder, columns: Sequence[Any], values: Sequence[str]) -> str | None:
-    """Look categories up; the codes are rows of the embedding table of all columns together.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    columns : sequence of skmode_deploy.bundle.Column
-        Category columns.
-    values : sequence of str
-        Their values.
-
-    Returns
-    -------
-    str or None
-        A value `(n, n_columns)`, or None where there are none.
-    """
+    """Look categories up; the codes are rows of the embedding table of all columns together."""
     codes, offset = [], 0
     for column, value in zip(columns, values, strict=True):
         emit = _emit_string_code if column.dtype == "string" else _emit_number_code
@@ -196,22 +115,7 @@ def _emit_number_code(graph: GraphBuilder, column: Any, value: str, offset: int)
 def emit_trunk(
     graph: GraphBuilder, trunk: TabularTrunk, numbers: str | None, codes: str | None
 ) -> str:
-    """Scale and embed.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to add nodes.
-    trunk : TabularTrunk
-        The module.
-    numbers, codes : str or None
-        Values of :func:`emit_numbers` and :func:`emit_codes`.
-
-    Returns
-    -------
-    str
-        A value `(n, trunk.out_features)`.
-    """
+    """Scale and embed."""
     parts: list[str] = []
     if trunk.scaler is not None:
         assert numbers is not None

@@ -20,56 +20,19 @@ from skmode.onnx._graphs.builder import OPSET
 
 
 def main_opset(target: Any) -> int:
-    """Opset of ``ai.onnx`` in a target opset of skl2onnx.
-
-    Parameters
-    ----------
-    target : int, dict or None
-        As ``skl2onnx.to_onnx`` takes it.
-
-    Returns
-    -------
-    int
-        The opset; for None a large number.
-    """
+    """Opset of ``ai.onnx`` in a target opset of skl2onnx."""
     if isinstance(target, dict):
         target = target.get("")
     return int(target) if target else 1000
 
 
 def check_opset(container: Any, name: str) -> None:
-    """Refuse opsets that lack what the graphs need.
-
-    Parameters
-    ----------
-    container : skl2onnx container
-        Has the target opset.
-    name : str
-        What is to be converted.
-
-    Raises
-    ------
-    ValueError
-        If the opset is too low.
-    """
+    """Refuse opsets that lack what the graphs need."""
     check_target_opset(container.target_opset_all, name)
 
 
 def check_target_opset(target: Any, name: str) -> None:
-    """Refuse a target opset that lacks what the graphs need.
-
-    Parameters
-    ----------
-    target : int, dict or None
-        As ``skl2onnx.to_onnx`` takes it.
-    name : str
-        What is to be converted.
-
-    Raises
-    ------
-    ValueError
-        If the opset is too low.
-    """
+    """Refuse a target opset that lacks what the graphs need."""
     opset = main_opset(target)
     if opset < OPSET:
         raise ValueError(
@@ -81,24 +44,7 @@ def check_target_opset(target: Any, name: str) -> None:
 def insert(
     scope: Any, container: Any, model: onnx.ModelProto, values: Mapping[str, str], name: str
 ) -> dict[str, str]:
-    """Add the nodes and weights of a model, its names behind a prefix that nothing else has.
-
-    Parameters
-    ----------
-    scope, container : skl2onnx scope and container
-        Where to add them.
-    model : onnx.ModelProto
-        A model.
-    values : mapping from str to str
-        A value of the container for each of its inputs.
-    name : str
-        Wanted prefix.
-
-    Returns
-    -------
-    dict from str to str
-        Values of the container by the names of the model's outputs.
-    """
+    """Add the nodes and weights of a model, its names behind a prefix that nothing else has."""
     prefix = scope.get_unique_operator_name(name)
     while any(value.startswith(f"{prefix}/") for value in scope.onnx_variable_names):
         prefix = scope.get_unique_operator_name(name)
@@ -139,15 +85,7 @@ def _operators(node: onnx.NodeProto) -> set[str]:
 
 
 def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Remove the other outputs of a model, and what only they need.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        A model, which is changed.
-    names : sequence of str
-        Outputs that stay.
-    """
+    """Remove the other outputs of a model, and what only they need."""
     graph, wanted = model.graph, set(names)
     nodes: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
@@ -209,24 +147,7 @@ def _captured(node: onnx.NodeProto) -> set[str]:
 def add_node(
     scope: Any, container: Any, operator: str, inputs: Sequence[str], **attributes: Any
 ) -> str:
-    """Add a node with one output.
-
-    Parameters
-    ----------
-    scope, container : skl2onnx scope and container
-        Where to add it.
-    operator : str
-        Name of the operator.
-    inputs : sequence of str
-        Names of its inputs.
-    **attributes : dict
-        Its attributes.
-
-    Returns
-    -------
-    str
-        Name of the output.
-    """
+    """Add a node with one output."""
     output: str = scope.get_unique_variable_name(operator.lower())
     name = scope.get_unique_operator_name(operator)
     _append(container, helper.make_node(operator, inputs, [output], name=name, **attributes))
@@ -235,44 +156,14 @@ def add_node(
 
 
 def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
-    """Cast a value; a runtime drops a cast that changes nothing.
-
-    Parameters
-    ----------
-    scope, container : skl2onnx scope and container
-        Where to add the node.
-    value : str
-        The value.
-    dtype : int
-        Element type, of ``onnx.TensorProto``.
-
-    Returns
-    -------
-    str
-        The value in that type.
-    """
+    """Cast a value; a runtime drops a cast that changes nothing."""
     if dtype == TensorProto.STRING:  # nothing but a string is ever wanted as one
         return value
     return add_node(scope, container, "Cast", [value], to=dtype)
 
 
 def side_by_side(scope: Any, container: Any, variables: Sequence[Any], dtype: int) -> str:
-    """Put all columns of some variables into one value.
-
-    Parameters
-    ----------
-    scope, container : skl2onnx scope and container
-        Where to add nodes.
-    variables : sequence of skl2onnx variables
-        Values of two dimensions.
-    dtype : int
-        Element type that all of them are cast to.
-
-    Returns
-    -------
-    str
-        A value `(n, n_columns)`.
-    """
+    """Put all columns of some variables into one value."""
     values = [cast(scope, container, variable.full_name, dtype) for variable in variables]
     return values[0] if len(values) == 1 else add_node(scope, container, "Concat", values, axis=1)
 
@@ -280,22 +171,7 @@ def side_by_side(scope: Any, container: Any, variables: Sequence[Any], dtype: in
 def single_columns(
     scope: Any, container: Any, variables: Sequence[Any], dtypes: Sequence[int]
 ) -> list[str]:
-    """Take variables apart.
-
-    Parameters
-    ----------
-    scope, container : skl2onnx scope and container
-        Where to add nodes.
-    variables : sequence of skl2onnx variables
-        Values of two dimensions and known widths.
-    dtypes : sequence of int
-        Element type that each column is cast to.
-
-    Returns
-    -------
-    list of str
-        A value `(n, 1)` for each column.
-    """
+    """Take variables apart."""
     values: list[str] = []
     for variable in variables:
         width = variable.get_second_dimension()
@@ -310,17 +186,7 @@ def single_columns(
 
 
 def give(container: Any, value: str, variable: Any) -> None:
-    """Make a value that of a declared variable, in its type.
-
-    Parameters
-    ----------
-    container : skl2onnx container
-        Where to add a node.
-    value : str
-        A value.
-    variable : skl2onnx variable
-        An output of an operator.
-    """
+    """Make a value that of a declared variable, in its type."""
     output, name = variable.full_name, f"{variable.full_name}/output"
     dtypes = {
         FloatTensorType: TensorProto.FLOAT,
@@ -336,41 +202,13 @@ def give(container: Any, value: str, variable: Any) -> None:
 
 
 def set_number_type(variable: Any, shape: list[Any]) -> None:
-    """Give a variable its shape, and float32 as its type unless float64 was asked for.
-
-    Parameters
-    ----------
-    variable : skl2onnx variable
-        An output of an operator.
-    shape : list of int or None
-        Its shape.
-    """
+    """Give a variable its shape, and float32 as its type unless float64 was asked for."""
     kind = DoubleTensorType if isinstance(variable.type, DoubleTensorType) else FloatTensorType
     variable.set_type(kind(shape))
 
 
 def total_width(name: str, variables: Sequence[Any], expected: int) -> list[int]:
-    """Check how many columns some variables have together.
-
-    Parameters
-    ----------
-    name : str
-        What reads them.
-    variables : sequence of skl2onnx variables
-        Its inputs.
-    expected : int
-        Number of columns that it was trained on.
-
-    Returns
-    -------
-    list of int
-        Width of each variable.
-
-    Raises
-    ------
-    ValueError
-        If there are more or fewer columns than expected, or nobody knows how many.
-    """
+    """Check how many columns some variables have together."""
     widths = [variable.get_second_dimension() for variable in variables]
     if widths == [None]:
         variables[0].type.shape = [variables[0].get_first_dimension(), expected]
@@ -384,25 +222,7 @@ def total_width(name: str, variables: Sequence[Any], expected: int) -> list[int]
 
 
 def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
-    """Class labels as skl2onnx has them: floats and bools become integers.
-
-    Parameters
-    ----------
-    model : classifier
-        A fitted classifier.
-    nocl : bool, default=False
-        Whether positions stand for the labels.
-
-    Returns
-    -------
-    ndarray of int64 or object
-        Integers or strings.
-
-    Raises
-    ------
-    TypeError
-        If the labels are neither.
-    """
+    """Class labels as skl2onnx has them: floats and bools become integers."""
     classes = np.asarray(model.classes_)
     if nocl:
         return np.arange(len(classes))

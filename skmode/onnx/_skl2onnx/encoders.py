@@ -21,18 +21,7 @@ from skmode_deploy import bundle
 
 
 def infer_one_hot(operator: Any) -> None:
-    """Set type and shape of what a OneHotEncoder gives.
-
-    Parameters
-    ----------
-    operator : skl2onnx operator
-        Has the fitted step and its inputs.
-
-    Raises
-    ------
-    TypeError
-        If the inputs are not what the step was trained on.
-    """
+    """Set type and shape of what a OneHotEncoder gives."""
     model = operator.raw_operator
     _check_category_inputs(operator)
     shape = [operator.inputs[0].get_first_dimension(), sum(_widths(model))]
@@ -43,18 +32,7 @@ def infer_one_hot(operator: Any) -> None:
 
 
 def infer_ordinal(operator: Any) -> None:
-    """Set type and shape of what an OrdinalEncoder gives.
-
-    Parameters
-    ----------
-    operator : skl2onnx operator
-        Has the fitted step and its inputs.
-
-    Raises
-    ------
-    TypeError
-        If the inputs are not what the step was trained on.
-    """
+    """Set type and shape of what an OrdinalEncoder gives."""
     model = operator.raw_operator
     _check_category_inputs(operator)
     integers = np.issubdtype(model.dtype, np.integer)
@@ -180,13 +158,7 @@ def _widths(encoder: Any) -> list[int]:
 
 
 def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
-    """Look up which output each category sets, and compare it with all of them.
-
-    Parameters
-    ----------
-    scope, operator, container : skl2onnx scope, operator and container
-        What to convert, and where to.
-    """
+    """Look up which output each category sets, and compare it with all of them."""
     model = operator.raw_operator
     widths = _widths(model)
     rows = _transform_categories(model)
@@ -222,13 +194,7 @@ def _position_of_unseen(encoder: Any, column: int, positions: NDArray[np.int64])
 
 
 def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
-    """Look up the number of each category.
-
-    Parameters
-    ----------
-    scope, operator, container : skl2onnx scope, operator and container
-        What to convert, and where to.
-    """
+    """Look up the number of each category."""
     model = operator.raw_operator
     rows = _transform_categories(model)
     unseen = np.nan if model.unknown_value is None else float(model.unknown_value)

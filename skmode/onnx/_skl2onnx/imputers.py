@@ -25,20 +25,7 @@ from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numb
 
 
 def infer_imputer(operator: Any) -> None:
-    """Set type and shape of what a SimpleImputer gives.
-
-    Parameters
-    ----------
-    operator : skl2onnx operator
-        Has the fitted step and its inputs.
-
-    Raises
-    ------
-    TypeError
-        If the inputs are not what the step was trained on.
-    NotImplementedError
-        If it marks missing strings.
-    """
+    """Set type and shape of what a SimpleImputer gives."""
     model, output = operator.raw_operator, operator.outputs[0]
     total_width("SimpleImputer", operator.inputs, model.n_features_in_)
     shape = [operator.inputs[0].get_first_dimension(), len(_kept(model)) + len(_indicated(model))]
@@ -73,13 +60,7 @@ def _indicated(model: Any) -> NDArray[np.int64]:
 
 
 def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """Fill missing numbers or strings.
-
-    Parameters
-    ----------
-    scope, operator, container : skl2onnx scope, operator and container
-        What to convert, and where to.
-    """
+    """Fill missing numbers or strings."""
     if isinstance(operator.inputs[0].type, StringTensorType):
         _convert_string_imputer(scope, operator, container)
         return

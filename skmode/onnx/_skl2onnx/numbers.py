@@ -38,18 +38,7 @@ NUMBERS = (
 
 
 def check_numbers(operator: Any) -> None:
-    """Refuse inputs that are no numbers.
-
-    Parameters
-    ----------
-    operator : skl2onnx operator
-        Has the inputs.
-
-    Raises
-    ------
-    TypeError
-        If one of them is of another type.
-    """
+    """Refuse inputs that are no numbers."""
     name = type(operator.raw_operator).__name__
     for variable in operator.inputs:
         if not isinstance(variable.type, NUMBERS):
@@ -60,18 +49,7 @@ def check_numbers(operator: Any) -> None:
 
 
 def is_float32(variable: Any) -> bool:
-    """Whether some numbers of a variable come from a float32 input.
-
-    Parameters
-    ----------
-    variable : skl2onnx variable
-        An input of an operator.
-
-    Returns
-    -------
-    bool
-        True also where they were cast to float64 on the way.
-    """
+    """Whether some numbers of a variable come from a float32 input."""
     if isinstance(variable.type, FloatTensorType):
         return True
     moves = ("SklearnCast", "SklearnConcat", "SklearnArrayFeatureExtractor")
@@ -80,37 +58,14 @@ def is_float32(variable: Any) -> bool:
 
 
 def numbers_input(graph: GraphBuilder, width: int) -> str:
-    """Declare the input of a graph for :func:`insert_on_numbers`.
-
-    Parameters
-    ----------
-    graph : GraphBuilder
-        Where to declare it.
-    width : int
-        Number of columns.
-
-    Returns
-    -------
-    str
-        A value `(n, width)` of float64.
-    """
+    """Declare the input of a graph for :func:`insert_on_numbers`."""
     return graph.add_input("X", TensorProto.DOUBLE, ["n", width])
 
 
 def insert_on_numbers(
     scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
 ) -> None:
-    """Insert a graph with the input of :func:`numbers_input` and one output.
-
-    Parameters
-    ----------
-    scope, operator, container : skl2onnx scope, operator and container
-        What to convert, and where to.
-    graph : GraphBuilder
-        The graph.
-    value : str
-        Its output, of float64.
-    """
+    """Insert a graph with the input of :func:`numbers_input` and one output."""
     name = type(operator.raw_operator).__name__
     output = graph.add("Identity", [value], "output")
     graph.add_output(output, TensorProto.DOUBLE, ["n", None])

@@ -32,13 +32,7 @@ _float32_input: ContextVar[bool | None] = ContextVar("_float32_input", default=N
 
 
 def register_estimators(*estimators: type) -> None:
-    """Say which models need the replaced converters; another call changes nothing.
-
-    Parameters
-    ----------
-    *estimators : type
-        Classes of estimators.
-    """
+    """Say which models need the replaced converters; another call changes nothing."""
     if _estimators:
         return
     _estimators.extend(estimators)
@@ -49,14 +43,7 @@ def register_estimators(*estimators: type) -> None:
 
 @contextlib.contextmanager
 def steps_of_a_bundle(float32_input: bool) -> Iterator[None]:
-    """Use the replaced converters for whatever is converted meanwhile.
-
-    Parameters
-    ----------
-    float32_input : bool
-        Whether the graph will read numbers that were rounded to float32, although scikit-learn
-        was trained on others.
-    """
+    """Use the replaced converters for whatever is converted meanwhile."""
     token = _float32_input.set(float32_input)
     try:
         yield
@@ -65,29 +52,12 @@ def steps_of_a_bundle(float32_input: bool) -> Iterator[None]:
 
 
 def reads_float32() -> bool:
-    """Whether categories are to be compared in float32; see :func:`steps_of_a_bundle`.
-
-    Returns
-    -------
-    bool
-        The argument of the latter.
-    """
+    """Whether categories are to be compared in float32; see :func:`steps_of_a_bundle`."""
     return bool(_float32_input.get())
 
 
 def in_use(scope: Any) -> bool:
-    """Whether the replaced converters are to be used.
-
-    Parameters
-    ----------
-    scope : skl2onnx scope
-        All that belongs to one conversion.
-
-    Returns
-    -------
-    bool
-        True if the model that is converted holds an estimator, or is part of a bundle.
-    """
+    """Whether the replaced converters are to be used."""
     if _float32_input.get() is not None:
         return True
     found, seen = _scopes.setdefault(scope, (False, set()))
@@ -99,36 +69,12 @@ def in_use(scope: Any) -> bool:
 
 
 def holds_estimator(model: Any) -> bool:
-    """Whether a model is one of the estimators, or has one as a part.
-
-    Parameters
-    ----------
-    model : object
-        What is to be converted.
-
-    Returns
-    -------
-    bool
-        The answer.
-    """
+    """Whether a model is one of the estimators, or has one as a part."""
     return holds(model, tuple(_estimators))
 
 
 def holds(model: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Whether a model, or a part of it, is of some class.
-
-    Parameters
-    ----------
-    model : object
-        A model.
-    kinds : type or tuple of type
-        Classes.
-
-    Returns
-    -------
-    bool
-        The answer.
-    """
+    """Whether a model, or a part of it, is of some class."""
     todo, seen = [model], set()
     while todo:
         part = todo.pop()
@@ -147,15 +93,7 @@ def holds(model: Any, kinds: type | tuple[type, ...]) -> bool:
 
 
 def replace_parser(model: type, parse: Callable[..., Any]) -> None:
-    """Replace a parser of skl2onnx where :func:`in_use`.
-
-    Parameters
-    ----------
-    model : type
-        The class to parse otherwise.
-    parse : callable
-        Called with scope, model, inputs, custom parsers and the parser that it replaces.
-    """
+    """Replace a parser of skl2onnx where :func:`in_use`."""
     original = sklearn_parsers_map[model]
     _original_parsers[model] = original
 
@@ -174,21 +112,7 @@ def replace_converter(
     convert: Callable[..., None],
     wanted: Callable[[Any], bool] = lambda model: False,
 ) -> None:
-    """Replace a converter and shape calculator of skl2onnx where :func:`in_use`.
-
-    Parameters
-    ----------
-    alias : str
-        Name that skl2onnx has for the model.
-    model : type
-        The only class to convert otherwise; others with this alias stay as they are.
-    infer : callable
-        Sets types and shapes of an operator's outputs.
-    convert : callable
-        Adds its nodes, called with scope, operator and container.
-    wanted : callable, default=None
-        Models for which to use them elsewhere too. None by default.
-    """
+    """Replace a converter and shape calculator of skl2onnx where :func:`in_use`."""
     known = _converter_pool[alias]
     _originals[alias] = (known, _shape_calculator_pool[alias])
 
@@ -210,54 +134,19 @@ def replace_converter(
 
 
 def original_converter(alias: str) -> Callable[..., None]:
-    """What :func:`replace_converter` has replaced.
-
-    Parameters
-    ----------
-    alias : str
-        Name that skl2onnx has for the model.
-
-    Returns
-    -------
-    callable
-        The converter of skl2onnx.
-    """
+    """What :func:`replace_converter` has replaced."""
     function: Callable[..., None] = _originals[alias][0]._fct
     return function
 
 
 def original_shapes(alias: str) -> Callable[[Any], None]:
-    """What :func:`replace_converter` has replaced beside the converter.
-
-    Parameters
-    ----------
-    alias : str
-        Name that skl2onnx has for the model.
-
-    Returns
-    -------
-    callable
-        The shape calculator of skl2onnx.
-    """
+    """What :func:`replace_converter` has replaced beside the converter."""
     calculate: Callable[[Any], None] = _originals[alias][1]
     return calculate
 
 
 def refuse_routing(scope: Any, model: Any) -> None:
-    """Refuse option ``routing`` for what holds an estimator.
-
-    Parameters
-    ----------
-    scope : skl2onnx scope
-        Has the options.
-    model : object
-        What holds it.
-
-    Raises
-    ------
-    ValueError
-        If the option is among those of `model`.
-    """
+    """Refuse option ``routing`` for what holds an estimator."""
     options = scope.options or {}
     for key in (id(model), type(model)):
         if "routing" in (options.get(key) or {}):

@@ -76,17 +76,7 @@ class Disconnected(Exception):
 
 
 class Front:
-    """Pass requests that keep the limits on to an application.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What answers.
-    plane : DataPlane
-        What answers inference.
-    service : Service
-        Settings, metrics and models.
-    """
+    """Pass requests that keep the limits on to an application."""
 
     def __init__(self, app: Application, plane: DataPlane, service: Service) -> None:
         self._app = app
@@ -97,15 +87,7 @@ class Front:
         self._tokens = None if file is None else Tokens(file)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request.
-
-        Parameters
-        ----------
-        scope : dict
-            What ASGI says about the request.
-        receive, send : callable
-            Where its body comes from and the answer goes to.
-        """
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -68,34 +68,14 @@ _asked: contextvars.ContextVar[list[str]] = contextvars.ContextVar("asked")
 
 
 class Servicer(InferenceServicer):
-    """Answer gRPC.
-
-    Parameters
-    ----------
-    service : Service
-        What answers.
-    """
+    """Answer gRPC."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(Plane(service), Management(service))
         self._service = service
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        """Infer.
-
-        Parameters
-        ----------
-        request : bytes
-            What the client asks: a ModelInferRequest that is taken apart when its turn has come,
-            for it may be forty times as large then.
-        context : ServicerContext
-            The call.
-
-        Returns
-        -------
-        ModelInferResponse
-            The answer.
-        """
+        """Infer."""
         _check_parts(request)
         # Its first two fields are those of a ModelInferRequest.
         head = _parse(messages.ModelReadyRequest.FromString, request)
@@ -108,50 +88,18 @@ class Servicer(InferenceServicer):
             )
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
-        """Say whether a model answers.
-
-        Parameters
-        ----------
-        request : ModelReadyRequest
-            Which model.
-        context : ServicerContext
-            The call.
-
-        Returns
-        -------
-        ModelReadyResponse
-            Whether it does.
-        """
+        """Say whether a model answers."""
         self._service.get(request.name, request.version)
         return messages.ModelReadyResponse(ready=True)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
-        """Describe a model.
-
-        Parameters
-        ----------
-        request : ModelMetadataRequest
-            Which model.
-        context : ServicerContext
-            The call.
-
-        Returns
-        -------
-        ModelMetadataResponse
-            Its metadata.
-        """
+        """Describe a model."""
         document = self._service.describe(request.name, request.version)
         return messages.ModelMetadataResponse(**document)
 
 
 class Guard(aio.ServerInterceptor):
-    """Ask for tokens, count, log, and say why a call is refused.
-
-    Parameters
-    ----------
-    service : Service
-        Settings and metrics.
-    """
+    """Ask for tokens, count, log, and say why a call is refused."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -168,20 +116,7 @@ class Guard(aio.ServerInterceptor):
         continuation: Callable[[Any], Awaitable[Any]],
         handler_call_details: Any,
     ) -> Any:
-        """Put ourselves before a method.
-
-        Parameters
-        ----------
-        continuation : callable
-            Gives the method.
-        handler_call_details : HandlerCallDetails
-            Which method, and the metadata of the call.
-
-        Returns
-        -------
-        RpcMethodHandler
-            The method with us before it.
-        """
+        """Put ourselves before a method."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -330,23 +265,7 @@ def _parse(parse: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 def read_message(request: Any) -> Request:
-    """Read a message.
-
-    Parameters
-    ----------
-    request : ModelInferRequest
-        What the client sent.
-
-    Returns
-    -------
-    Request
-        What it asks.
-
-    Raises
-    ------
-    RequestError
-        If it is not as the protocol wants it.
-    """
+    """Read a message."""
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise RequestError(
@@ -363,18 +282,7 @@ def read_message(request: Any) -> Request:
 
 
 def write_message(answered: Answered) -> Any:
-    """Write a message.
-
-    Parameters
-    ----------
-    answered : Answered
-        The answer.
-
-    Returns
-    -------
-    ModelInferResponse
-        The message; its values are raw where those of the request were.
-    """
+    """Write a message."""
     answer = answered.answer
     response = messages.ModelInferResponse(
         model_name=answer.model, model_version=answer.version, id=answer.id
@@ -423,23 +331,7 @@ def _text(name: str, value: bytes) -> str:
 
 
 def make_grpc_server(service: Service) -> Any:
-    """Make a server; it does not listen yet.
-
-    Parameters
-    ----------
-    service : Service
-        What answers.
-
-    Returns
-    -------
-    grpc.aio.Server
-        The server.
-
-    Raises
-    ------
-    RuntimeError
-        If the port is taken.
-    """
+    """Make a server; it does not listen yet."""
     settings = service.settings
     server = aio.server(
         interceptors=(Guard(service),),

@@ -46,13 +46,6 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 class Body:
     """A body that is read when its turn has come.
 
-    Parameters
-    ----------
-    data : bytes
-        The body.
-    json_length : int or None
-        Number of bytes of its JSON. None is all.
-
     Attributes
     ----------
     loaded : Loaded or None
@@ -73,81 +66,31 @@ def _write(answered: Answered) -> tuple[bytes, int | None]:
 
 
 class Registry(ModelRepository):
-    """Our repository as KServe asks it.
-
-    Parameters
-    ----------
-    service : Service
-        What has the models.
-    """
+    """Our repository as KServe asks it."""
 
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
 
     def get_models(self) -> dict[str, None]:
-        """List the models.
-
-        Returns
-        -------
-        dict of None
-            Models by name; of more than the names KServe's routes make no use.
-        """
+        """List the models."""
         return dict.fromkeys(self._service.repository.names())
 
 
 class Management(ModelRepositoryExtension):
-    """Load and unload models by requests.
-
-    Parameters
-    ----------
-    service : Service
-        What has the models.
-    """
+    """Load and unload models by requests."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(Registry(service))
         self._service = service
 
     async def load(self, model_name: str) -> dict[str, Any]:
-        """Load a model.
-
-        Parameters
-        ----------
-        model_name : str
-            Its name.
-
-        Returns
-        -------
-        dict
-            That it is loaded.
-
-        Raises
-        ------
-        RequestError
-            If it cannot be loaded.
-        """
+        """Load a model."""
         await self._change(self._service.repository.load, model_name)
         return {"name": model_name, "load": True}
 
     async def unload(self, model_name: str) -> dict[str, Any]:
-        """Unload a model.
-
-        Parameters
-        ----------
-        model_name : str
-            Its name.
-
-        Returns
-        -------
-        dict
-            That it is not loaded any more.
-
-        Raises
-        ------
-        RequestError
-            If there is no such model.
-        """
+        """Unload a model."""
         await self._change(self._service.repository.unload, model_name)
         return {"name": model_name, "unload": True}
 
@@ -161,13 +104,7 @@ class Management(ModelRepositoryExtension):
 
 
 class Plane(DataPlane):
-    """What KServe's routes ask.
-
-    Parameters
-    ----------
-    service : Service
-        What answers.
-    """
+    """What KServe's routes ask."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(Registry(service))
@@ -175,13 +112,7 @@ class Plane(DataPlane):
         self._max_depth = service.settings.max_json_depth
 
     def metadata(self) -> dict[str, Any]:
-        """Describe the server.
-
-        Returns
-        -------
-        dict
-            Name, version and extensions.
-        """
+        """Describe the server."""
         extensions = [*EXTENSIONS]
         if self._service.settings.management:
             extensions.append("model_repository")
@@ -192,76 +123,24 @@ class Plane(DataPlane):
         }
 
     async def ready(self) -> bool:
-        """Say whether requests should be sent here.
-
-        Returns
-        -------
-        bool
-            Whether there is a model, and the server does not stop.
-        """
+        """Say whether requests should be sent here."""
         return self._service.ready
 
     async def model_ready(
         self, model_name: str, disable_predictor_health_check: bool = False
     ) -> bool:
-        """Say whether a model answers.
-
-        Parameters
-        ----------
-        model_name : str
-            Its name.
-        disable_predictor_health_check : bool, default=False
-            Of no meaning here.
-
-        Returns
-        -------
-        bool
-            True.
-
-        Raises
-        ------
-        RequestError
-            With status 404 if there is no such model.
-        """
+        """Say whether a model answers."""
         self._service.get(model_name)
         return True
 
     async def model_metadata(self, model_name: str) -> dict[str, Any]:
-        """Describe a model.
-
-        Parameters
-        ----------
-        model_name : str
-            Its name.
-
-        Returns
-        -------
-        dict
-            Its metadata.
-        """
+        """Describe a model."""
         return self._service.describe(model_name)
 
     async def infer(
         self, model_name: str, request: Any, headers: dict[str, str] | None = None
     ) -> tuple[Any, dict[str, str]]:
-        """Answer a request.
-
-        Parameters
-        ----------
-        model_name : str
-            Name of the model.
-        request : Body
-            What the client sent.
-        headers : dict, default=None
-            Header of the request.
-
-        Returns
-        -------
-        answer : tuple of bytes and int or None
-            Body of the answer, and the length of its JSON.
-        headers : dict
-            Header of the answer.
-        """
+        """Answer a request."""
         loaded = request.loaded or self._service.get(model_name)
         answer = await self._service.infer(
             loaded,
@@ -275,31 +154,7 @@ class Plane(DataPlane):
     def decode(
         self, body: Any, headers: Any, protocol_version: str = "", model_name: str | None = None
     ) -> tuple[Body, dict[str, Any]]:
-        """Take a body; it is read when its turn has come.
-
-        Parameters
-        ----------
-        body : bytes
-            What the client sent.
-        headers : dict of bytes
-            Header of the request.
-        protocol_version : str, default=""
-            Of no meaning here.
-        model_name : str, default=None
-            Of no meaning here.
-
-        Returns
-        -------
-        body : Body
-            The body.
-        attributes : dict
-            None.
-
-        Raises
-        ------
-        RequestError
-            If the length in the header is no number.
-        """
+        """Take a body; it is read when its turn has come."""
         length = headers.get(JSON_LENGTH)
         if length is not None and not (length.isdigit() and len(length) < 19):
             raise RequestError(
@@ -316,22 +171,6 @@ def make_engine(
 
     That goes from the front to `plane` directly: KServe's route, which stays for the OpenAPI
     document, validates what are bytes to it, and takes a third of the time of a small request.
-
-    Parameters
-    ----------
-    service : Service
-        What answers.
-    plane : Plane
-        What KServe's routes ask.
-    registry : CollectorRegistry
-        Where metrics are collected.
-    lifespan : callable
-        What to do before the first and after the last request.
-
-    Returns
-    -------
-    FastAPI
-        An ASGI application.
     """
     app = FastAPI(
         title=SERVER,

@@ -27,20 +27,7 @@ TRIES, SECONDS_BETWEEN_TRIES = 5, 0.01
 
 
 def write_metrics(registry: CollectorRegistry, accept: str) -> Response:
-    """Write all metrics.
-
-    Parameters
-    ----------
-    registry : CollectorRegistry
-        Where they are collected.
-    accept : str
-        Formats that the client reads.
-
-    Returns
-    -------
-    Response
-        The answer.
-    """
+    """Write all metrics."""
     encode, kind = exposition.choose_encoder(accept)
     for _ in range(TRIES):
         # Files of several processes are read while these write: what is half written is whole soon.
@@ -57,19 +44,7 @@ def serve_metrics(
     registry: CollectorRegistry,
     flush: Callable[[], None],
 ) -> Any:
-    """Answer ``/metrics`` in a thread.
-
-    Parameters
-    ----------
-    settings : Settings
-        Certificate and largest header.
-    listener : socket
-        Where to listen.
-    registry : CollectorRegistry
-        Where they are collected.
-    flush : callable
-        Brings them up to date.
-    """
+    """Answer ``/metrics`` in a thread."""
 
     def metrics(request: Request) -> Response:
         flush()

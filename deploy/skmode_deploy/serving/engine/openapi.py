@@ -29,20 +29,7 @@ REASONS = {
 
 
 def describe(app: FastAPI, service: Service) -> dict[str, Any]:
-    """Describe the routes of a server, and those of its models.
-
-    Parameters
-    ----------
-    app : FastAPI
-        The application.
-    service : Service
-        What has the models.
-
-    Returns
-    -------
-    dict
-        An OpenAPI document.
-    """
+    """Describe the routes of a server, and those of its models."""
     # By what serves: every reader would pay for it anew.
     key = tuple((name, id(service.get(name))) for name in service.repository.names())
     cached: tuple[Any, dict[str, Any]] | None = getattr(app.state, "openapi", None)

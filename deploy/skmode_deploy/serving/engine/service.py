@@ -52,13 +52,6 @@ class Loaded:
 class Service:
     """Answer requests.
 
-    Parameters
-    ----------
-    settings : Settings
-        How.
-    metrics : Metrics
-        Where to count.
-
     Attributes
     ----------
     settings : Settings
@@ -99,51 +92,14 @@ class Service:
         return not self.stopping and bool(self.repository.names())
 
     def get(self, name: str, version: str | None = None) -> Loaded:
-        """Find a model.
-
-        Parameters
-        ----------
-        name : str
-            Its name, possibly with its version, as in ``"churn@3"``.
-        version : str or None, default=None
-            Its version. None or empty is the current one.
-
-        Returns
-        -------
-        Loaded
-            The model.
-
-        Raises
-        ------
-        RequestError
-            With status 404 if there is none.
-        """
+        """Find a model."""
         try:
             return self.repository.get(f"{name}@{version}" if version else name)
         except UnknownModelError as error:
             raise RequestError(str(error), 404) from None
 
     def describe(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """Describe a model.
-
-        Parameters
-        ----------
-        name : str
-            Its name, possibly with its version.
-        version : str or None, default=None
-            Its version. None or empty is the current one.
-
-        Returns
-        -------
-        dict
-            Its metadata. ``"versions"`` are those that may be asked for; of a model with its
-            version only that one.
-
-        Raises
-        ------
-        RequestError
-            With status 404 if there is none.
-        """
+        """Describe a model."""
         served = self.get(name, version).served
         document = served.metadata()
         if name == served.name and not version:
@@ -161,31 +117,7 @@ class Service:
         write: Callable[[Answered], T],
         start: float | None = None,
     ) -> T:
-        """Answer a request.
-
-        Parameters
-        ----------
-        loaded : Loaded
-            The model.
-        n_bytes : int
-            Size of the request.
-        read : callable
-            Gives the request.
-        write : callable
-            Writes the answer.
-        start : float or None, default=None
-            When it arrived, by the clock of :func:`now`. None is now.
-
-        Returns
-        -------
-        object
-            What `write` gave.
-
-        Raises
-        ------
-        RequestError
-            If it is not answered.
-        """
+        """Answer a request."""
 
         end = (now() if start is None else start) + self.settings.deadline
 
@@ -317,11 +249,5 @@ class Service:
 
 
 def now() -> float:
-    """Give a time to measure with.
-
-    Returns
-    -------
-    float
-        Seconds.
-    """
+    """Give a time to measure with."""
     return time.perf_counter()

@@ -44,17 +44,6 @@ class Answered(NamedTuple):
 class ServedModel:
     """Answer requests from a bundle.
 
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    version : int
-        Version of the model.
-    predictor : Predictor
-        What answers.
-    max_rows : int, default=10_000
-        How many rows a request may have.
-
     Attributes
     ----------
     name : str
@@ -84,13 +73,7 @@ class ServedModel:
         self._array_names = {column.name: column for column in self.manifest.columns}
 
     def metadata(self) -> dict[str, Any]:
-        """Describe the model.
-
-        Returns
-        -------
-        dict
-            The metadata of a model in the Open Inference Protocol.
-        """
+        """Describe the model."""
         return {
             "name": self.name,
             "versions": [str(self.version)],
@@ -100,23 +83,7 @@ class ServedModel:
         }
 
     def check(self, request: Request) -> Any:
-        """Check a request, and bring its rows into the form of the predictor.
-
-        Parameters
-        ----------
-        request : Request
-            What a client asks.
-
-        Returns
-        -------
-        dict of ndarray, or ndarray of shape (n_samples, n_features)
-            Rows.
-
-        Raises
-        ------
-        RequestError
-            If the model has no such inputs or outputs, or cannot read the values.
-        """
+        """Check a request, and bring its rows into the form of the predictor."""
         for name in request.outputs or ():
             if name not in self._datatypes:
                 raise RequestError(
@@ -131,25 +98,7 @@ class ServedModel:
         return self._read_array(tensors) if self._array else self._read_columns(tensors)
 
     def answer(self, request: Request, rows: Any) -> Answered:
-        """Answer a request that was checked.
-
-        Parameters
-        ----------
-        request : Request
-            What a client asks.
-        rows : dict of ndarray, or ndarray of shape (n_samples, n_features)
-            What :meth:`check` gave.
-
-        Returns
-        -------
-        Answered
-            The answer.
-
-        Raises
-        ------
-        RequestError
-            If the model cannot read the rows.
-        """
+        """Answer a request that was checked."""
         try:
             prediction = self.predictor.predict_full(rows)
         except ValueError as error:
@@ -327,16 +276,6 @@ def _outputs(manifest: Manifest) -> list[dict[str, Any]]:
 
 def label_datatype(dtype: str) -> str:
     """Name the type that labels have in the protocol.
-
-    Parameters
-    ----------
-    dtype : str
-        numpy's name of their type.
-
-    Returns
-    -------
-    str
-        For example ``"INT64"``, or ``"BYTES"`` for strings.
 
     Examples
     --------

@@ -73,38 +73,12 @@ class Identity:
     quiet: bool
 
     def is_same(self, other: "Identity") -> bool:
-        """Say whether it is the same bundle in the same folder.
-
-        Parameters
-        ----------
-        other : Identity
-            The other one.
-
-        Returns
-        -------
-        bool
-            True if so.
-        """
+        """Say whether it is the same bundle in the same folder."""
         return self.folder == other.folder and self.sha256 == other.sha256
 
 
 def check_name(name: str) -> str:
     """Check the name of a model.
-
-    Parameters
-    ----------
-    name : str
-        The name.
-
-    Returns
-    -------
-    str
-        The same name.
-
-    Raises
-    ------
-    ValueError
-        If no model may be called so.
 
     Examples
     --------
@@ -122,41 +96,12 @@ def check_name(name: str) -> str:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Say whether a folder looks like a bundle, rather than like a folder of bundles.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    bool
-        True if there is a manifest in it, whatever that is.
-    """
+    """Say whether a folder looks like a bundle, rather than like a folder of bundles."""
     return os.path.lexists(folder / MANIFEST)
 
 
 def find_models(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """List the models of a model folder.
-
-    Parameters
-    ----------
-    root : Path
-        The model folder, without links in its path.
-
-    Returns
-    -------
-    folders : dict from str to Path
-        Folder of each model, without links in it.
-    ignored : dict from str to str
-        Why a folder is no model, by its name. Files and hidden folders are not mentioned.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
-    """
+    """List the models of a model folder."""
     folders: dict[str, Path] = {}
     ignored: dict[str, str] = {}
     for name, folder in _folders_in(root):
@@ -168,25 +113,7 @@ def find_models(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
 
 
 def look_into(folder: Path, root: Path) -> Found:
-    """Look what the folder of a model holds.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the model.
-    root : Path
-        The model folder, which no link may lead out of.
-
-    Returns
-    -------
-    Found
-        What is there.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be read.
-    """
+    """Look what the folder of a model holds."""
     if is_bundle(folder):
         return _look_into_bundle(folder)
     versions: dict[int, Path] = {}
@@ -205,23 +132,7 @@ def look_into(folder: Path, root: Path) -> Found:
 
 
 def read_current(folder: Path) -> int | None:
-    """Read which version of a model is to be served.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the model.
-
-    Returns
-    -------
-    int or None
-        The version that the file ``current`` names. None if there is no such file.
-
-    Raises
-    ------
-    ValueError
-        If there is one that names none.
-    """
+    """Read which version of a model is to be served."""
     try:
         with open_plain(folder / CURRENT) as stream:
             text = stream.read(_MOST_CURRENT + 1)
@@ -241,27 +152,7 @@ def read_current(folder: Path) -> int | None:
 
 
 def identify(folder: Path, known: Identity | None = None) -> Identity:
-    """Say which bundle lies in a folder, without reading it where nothing changed.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-    known : Identity or None, default=None
-        What was there before.
-
-    Returns
-    -------
-    Identity
-        What is there now.
-
-    Raises
-    ------
-    OSError
-        If there is no manifest, or if it cannot be read.
-    BundleError
-        If the manifest is no plain file.
-    """
+    """Say which bundle lies in a folder, without reading it where nothing changed."""
     now = time.time_ns()
     # Before the file is read: what changes in between has another stamp at the next look.
     stat = os.lstat(folder / MANIFEST)
@@ -276,18 +167,7 @@ def identify(folder: Path, known: Identity | None = None) -> Identity:
 
 
 def fingerprint(folder: Path) -> object:
-    """Take down what the file system says of all files in a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    object
-        Something that is equal as long as no file changes.
-    """
+    """Take down what the file system says of all files in a folder."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries)

@@ -32,13 +32,6 @@ class Problem:
 class Problems:
     """What one look finds wrong: reported when it persists, and once for each change.
 
-    Parameters
-    ----------
-    before : mapping from tuple to Problem
-        What the look before found.
-    at_once : bool
-        Whether to report at the first sight.
-
     Attributes
     ----------
     now : dict from tuple to Problem
@@ -54,17 +47,7 @@ class Problems:
         self.new: list[tuple[Topic, str]] = []
 
     def add(self, topic: Topic, reason: str, signature: object = None) -> None:
-        """Note that something is wrong.
-
-        Parameters
-        ----------
-        topic : tuple
-            With what: a kind, and a version or name.
-        reason : str
-            What is wrong, in words.
-        signature : object, default=None
-            What tells it from other problems with the same. By default the words.
-        """
+        """Note that something is wrong."""
         signature = reason if signature is None else signature
         before = self._before.get(topic)
         again = before is not None and before.signature == signature
@@ -75,20 +58,7 @@ class Problems:
         self.now[topic] = Problem(signature, reason, again, told)
 
     def is_settled(self, topic: Topic, signature: object) -> bool:
-        """Say whether a problem is known well enough not to look again; it is noted then.
-
-        Parameters
-        ----------
-        topic : tuple
-            With what: a kind, and a version or name.
-        signature : object
-            What tells it from other problems with the same.
-
-        Returns
-        -------
-        bool
-            True if two looks found the same.
-        """
+        """Say whether a problem is known well enough not to look again; it is noted then."""
         before = self._before.get(topic)
         if before is None or not before.settled or before.signature != signature:
             return False

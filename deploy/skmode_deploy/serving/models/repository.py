@@ -37,13 +37,7 @@ class LoadError(ValueError):
 
 
 def log_event(event: Event) -> None:
-    """Write an event to the log.
-
-    Parameters
-    ----------
-    event : Event
-        What happened.
-    """
+    """Write an event to the log."""
     level = logging.WARNING if event.kind == "failed" else logging.INFO
     version = "" if event.version is None else f" version {event.version}"
     LOGGER.log(level, "model %r%s %s: %s", event.model, version, event.kind, event.reason)
@@ -66,33 +60,6 @@ class Repository(Generic[M]):
     its place in one step; what cannot be loaded is reported, and what served before goes on
     serving. Whoever holds a model that is no longer served may finish with it: it leaves memory
     when nobody holds it.
-
-    Parameters
-    ----------
-    path : path
-        A bundle, which is one model of version 1; or a folder of models ``NAME/VERSION/``, where
-        ``NAME/`` may also be a bundle itself, of version 1. The current version of a model is the
-        one that the file ``NAME/current`` names, else the highest that can be loaded. Links must
-        not lead out of the folder, and hidden folders are left out.
-    open_model : callable
-        ``open_model(name, version, folder)`` loads the bundle in a folder, makes it ready for
-        requests and returns it. It raises what it likes for a bundle that is not to be served, and
-        must do so for one that is incomplete.
-    name : str, default=None
-        Name of the model where `path` is a bundle. By default that of the folder.
-    report : callable, default=None
-        Is called with each :class:`Event`, by the thread that caused it, when it has taken effect.
-        It may read from the repository, but not call for changes, and must not raise. By default
-        events go to the log ``skmode_deploy``.
-    max_versions : int, default=3
-        How many of the newest versions of a model to keep in memory, beside the current one.
-
-    Raises
-    ------
-    ValueError
-        If the name is none for a model, or `max_versions` below 1.
-    OSError
-        If `path` is no folder.
 
     Notes
     -----
@@ -160,23 +127,7 @@ class Repository(Generic[M]):
     # Reading: one look at a view that nobody changes.
 
     def get(self, name: str) -> M:
-        """Find a model.
-
-        Parameters
-        ----------
-        name : str
-            Its name, such as "churn" for the current version or "churn@3" for version 3.
-
-        Returns
-        -------
-        object
-            What `open_model` returned.
-
-        Raises
-        ------
-        UnknownModelError
-            If there is no such model, or no such version in memory.
-        """
+        """Find a model."""
         view = self._view
         try:
             return view.models[name]
@@ -184,69 +135,25 @@ class Repository(Generic[M]):
             raise _unknown(view, name) from None
 
     def names(self) -> list[str]:
-        """List the models that serve.
-
-        Returns
-        -------
-        list of str
-            Their names, without versions, sorted.
-        """
+        """List the models that serve."""
         return sorted(self._view.current)
 
     def versions(self, name: str) -> list[int]:
-        """List the versions of a model that serve.
-
-        Parameters
-        ----------
-        name : str
-            Name of the model.
-
-        Returns
-        -------
-        list of int
-            Their numbers, sorted.
-
-        Raises
-        ------
-        UnknownModelError
-            If there is no such model.
-        """
+        """List the versions of a model that serve."""
         view = self._view
         if name not in view.versions:
             raise _unknown(view, name)
         return list(view.versions[name])
 
     def current(self, name: str) -> int:
-        """Say which version is served under the plain name.
-
-        Parameters
-        ----------
-        name : str
-            Name of the model.
-
-        Returns
-        -------
-        int
-            Number of the version.
-
-        Raises
-        ------
-        UnknownModelError
-            If there is no such model.
-        """
+        """Say which version is served under the plain name."""
         view = self._view
         if name not in view.current:
             raise _unknown(view, name)
         return view.current[name]
 
     def state(self) -> list[ModelState]:
-        """Describe all models and versions, in memory and on disk, as of the last scan.
-
-        Returns
-        -------
-        list of ModelState
-            Their states, by name and version, for the repository index.
-        """
+        """Describe all models and versions, in memory and on disk, as of the last scan."""
         return list(self._view.states)
 
     # Changing: one at a time.
@@ -257,11 +164,6 @@ class Repository(Generic[M]):
         A change counts if it can be loaded, or if two successive scans find the same; the first
         scan takes the folder as it is. So a bundle that is being copied is neither loaded too early
         nor reported as damaged, and what was refused is tried again when its files change.
-
-        Returns
-        -------
-        list of Event
-            What happened; all of it was reported. A bundle that cannot be loaded raises nothing.
         """
         with self._changing:
             at_once, self._scanned = not self._scanned, True
@@ -286,27 +188,7 @@ class Repository(Generic[M]):
             )
 
     def load(self, name: str) -> list[Event]:
-        """Load a model anew, also one that was unloaded or refused.
-
-        Parameters
-        ----------
-        name : str
-            Name of the model.
-
-        Returns
-        -------
-        list of Event
-            What happened; all of it was reported. There is none if everything is loaded already.
-
-        Raises
-        ------
-        UnknownModelError
-            If there is no such model in the folder.
-        LoadError
-            If the version that is to be served cannot be loaded. What served before goes on.
-        OSError
-            If the folder cannot be read.
-        """
+        """Load a model anew, also one that was unloaded or refused."""
         with self._changing:
             root, folders = self._find(Problems({}, False))
             if name not in folders:
@@ -324,23 +206,7 @@ class Repository(Generic[M]):
             return events
 
     def unload(self, name: str) -> list[Event]:
-        """Stop serving a model, until :meth:`load` is called for it.
-
-        Parameters
-        ----------
-        name : str
-            Name of the model; all of its versions go.
-
-        Returns
-        -------
-        list of Event
-            What happened; all of it was reported.
-
-        Raises
-        ------
-        UnknownModelError
-            If there is no such model.
-        """
+        """Stop serving a model, until :meth:`load` is called for it."""
         with self._changing:
             if name not in self._models:
                 raise _not_there(name, self._models)

@@ -29,35 +29,6 @@ def rollback(
     The bundle of that version is verified first, then the file ``current`` in the model's folder is
     replaced in one step. Servers that watch the folder follow at their next look.
 
-    Parameters
-    ----------
-    models : path
-        The model folder.
-    name : str
-        Name of the model.
-    to : int or None, default=None
-        The version. By default the highest below the current one.
-    latest : bool, default=False
-        Whether to name no version any more, so that the highest is served that can be.
-
-    Returns
-    -------
-    old : int or None
-        The version that was the current one: the named one, else the highest whole one. None if
-        the file named none, or if none is whole.
-    new : int
-        The version that is the current one now.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model or version, if nothing tells which version to go back to, or if
-        both `to` and `latest` are passed.
-    BundleError
-        If the bundle of the version is not whole. Nothing is changed then.
-    OSError
-        If the folder cannot be read or written.
-
     Examples
     --------
     >>> from skmode_deploy.serving.models.rollback import rollback

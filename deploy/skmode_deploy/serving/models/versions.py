@@ -94,15 +94,6 @@ class Held(Generic[M]):
 class Versions(Generic[M]):
     """The versions of one model.
 
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    open_model : callable
-        Loads a version, see :class:`skmode_deploy.serving.models.repository.Repository`.
-    max_versions : int
-        How many of the newest versions to keep in memory, beside the current one.
-
     Attributes
     ----------
     loaded : dict from int to Held
@@ -128,13 +119,7 @@ class Versions(Generic[M]):
         self._found = Found()
 
     def unload(self) -> list[Event]:
-        """Give up all versions, until :meth:`allow` is called.
-
-        Returns
-        -------
-        list of Event
-            What happened.
-        """
+        """Give up all versions, until :meth:`allow` is called."""
         events = [Event("retired", self.name, i, "It was unloaded.") for i in sorted(self.loaded)]
         self.loaded, self.current, self.problems = {}, None, {}
         self.unloaded = True
@@ -145,20 +130,7 @@ class Versions(Generic[M]):
         self.unloaded, self.problems = False, {}
 
     def refresh(self, found: Found, *, at_once: bool) -> list[Event]:
-        """Load what is new or changed, and choose what serves.
-
-        Parameters
-        ----------
-        found : Found
-            What is on disk.
-        at_once : bool
-            Whether one look is enough to report a problem, and to give up what is gone.
-
-        Returns
-        -------
-        list of Event
-            What happened.
-        """
+        """Load what is new or changed, and choose what serves."""
         if self.unloaded:
             self._found = found
             return []
@@ -326,15 +298,7 @@ class Versions(Generic[M]):
         return events
 
     def wanted(self) -> tuple[int | None, str]:
-        """Say which version is to be served by the last look, and why it does not serve.
-
-        Returns
-        -------
-        version : int or None
-            The version that is named, else the newest one. None if it is not known.
-        problem : str
-            Why it is not served as it lies on disk; ``""`` if it is.
-        """
+        """Say which version is to be served by the last look, and why it does not serve."""
         found = self._found
         version = found.pinned
         if version is None and found.problem is None:
@@ -346,13 +310,7 @@ class Versions(Generic[M]):
         return version, reasons[0] if reasons else ""
 
     def states(self) -> list[ModelState]:
-        """Describe all versions, in memory and on disk, for the repository index.
-
-        Returns
-        -------
-        list of ModelState
-            Their states, by version; one without version if there are none.
-        """
+        """Describe all versions, in memory and on disk, for the repository index."""
         versions = sorted(self._found.versions.keys() | self.loaded.keys())
         if versions:
             return [self._state(version) for version in versions]

@@ -15,19 +15,6 @@ def population_stability_index(
 ) -> float:
     """Compare how often each expert was chosen with how often it was in training.
 
-    Parameters
-    ----------
-    expected : sequence of float of length n_experts
-        Shares in training.
-    counts : sequence of float of length n_experts
-        Numbers of rows now.
-
-    Returns
-    -------
-    float
-        Sum over the experts of (p - q) log(p / q). Below 0.1 is usually called stable, above 0.25
-        a shift. A share below 0.0001 counts as that.
-
     Examples
     --------
     >>> from skmode_deploy.serving.observe.drift import population_stability_index
@@ -42,15 +29,7 @@ def population_stability_index(
 
 
 class RoutingDrift:
-    """Follow the routing over the last rows: between half a window and a whole one.
-
-    Parameters
-    ----------
-    expected : sequence of float of length n_experts
-        Shares in training.
-    window : int, default=10_000
-        Number of rows.
-    """
+    """Follow the routing over the last rows: between half a window and a whole one."""
 
     def __init__(self, expected: Sequence[float], window: int = WINDOW) -> None:
         self._expected = expected
@@ -59,25 +38,13 @@ class RoutingDrift:
         self._now = np.zeros(len(expected))
 
     def add(self, counts: NDArray[np.int64]) -> None:
-        """Count rows.
-
-        Parameters
-        ----------
-        counts : ndarray of shape (n_experts,)
-            Number of rows of each expert.
-        """
+        """Count rows."""
         self._now += counts
         if self._now.sum() >= self._half:
             self._before, self._now = self._now, np.zeros_like(self._now)
 
     def value(self) -> float:
-        """Say how far the routing has moved.
-
-        Returns
-        -------
-        float
-            The population stability index; NaN before 500 rows.
-        """
+        """Say how far the routing has moved."""
         counts = self._before + self._now
         return (
             population_stability_index(self._expected, counts)

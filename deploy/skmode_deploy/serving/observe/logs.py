@@ -24,18 +24,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record.
-
-        Parameters
-        ----------
-        record : LogRecord
-            What happened.
-
-        Returns
-        -------
-        str
-            JSON.
-        """
+        """Write a record."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
             "time": f"{moment}.{int(record.created * 1000) % 1000:03d}Z",
@@ -54,13 +43,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logs(level: str) -> None:
-    """Send the logs of this program, and of the libraries that serve, to stderr as JSON.
-
-    Parameters
-    ----------
-    level : str
-        Lowest level, such as ``"info"``.
-    """
+    """Send the logs of this program, and of the libraries that serve, to stderr as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

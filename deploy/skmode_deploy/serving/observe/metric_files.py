@@ -19,13 +19,7 @@ LOCK = "lock"
 
 @contextlib.contextmanager
 def make_folder() -> Iterator[str]:
-    """Make a folder for the files of a server, and remove those of servers that were killed.
-
-    Yields
-    ------
-    str
-        The folder, which goes at the end.
-    """
+    """Make a folder for the files of a server, and remove those of servers that were killed."""
     _remove_left()
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         new = Path(folder, "new")
@@ -53,18 +47,6 @@ def reserve(folder: str | os.PathLike[str], process: int) -> None:
 
     prometheus_client maps them into memory. If the disk were full when it first writes to a page,
     the process would be killed (SIGBUS).
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the files.
-    process : int
-        Number of the process.
-
-    Raises
-    ------
-    OSError
-        If there is no room.
     """
     for kind in _kinds():
         with open(Path(folder, f"{kind}_{process}.db"), "ab") as file:
@@ -80,15 +62,7 @@ def reserve(folder: str | os.PathLike[str], process: int) -> None:
 
 
 def release(folder: str | os.PathLike[str], process: int) -> None:
-    """Give the unused room of all files of a process back.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the files.
-    process : int
-        Number of the process, which must not run any more.
-    """
+    """Give the unused room of all files of a process back."""
     for kind in _kinds():
         path = Path(folder, f"{kind}_{process}.db")
         if not path.exists():
@@ -99,13 +73,7 @@ def release(folder: str | os.PathLike[str], process: int) -> None:
 
 
 def forget_dead(folder: str | os.PathLike[str]) -> None:
-    """Forget the gauges of processes that ended without a word; what they counted stays.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the files.
-    """
+    """Forget the gauges of processes that ended without a word; what they counted stays."""
     processes = {path.stem.rpartition("_")[2] for path in Path(folder).glob("*.db")}
     for process in filter(str.isdigit, processes):
         if not Path("/proc", process).exists():

@@ -75,11 +75,6 @@ METRIC_NAMES = tuple(_DESCRIPTIONS)
 class Metrics:
     """All metrics of a server.
 
-    Parameters
-    ----------
-    registry : CollectorRegistry or None, default=None
-        Where they are collected. None makes one.
-
     Attributes
     ----------
     registry : CollectorRegistry
@@ -101,20 +96,7 @@ class Metrics:
         self._pending_rows = 0
 
     def get(self, name: str, *labels: str) -> Any:
-        """Get a metric with its labels.
-
-        Parameters
-        ----------
-        name : str
-            Name of the metric.
-        *labels : str
-            Values of its labels.
-
-        Returns
-        -------
-        Counter, Gauge or Histogram
-            What to count with.
-        """
+        """Get a metric with its labels."""
         key = (name, *labels)
         child = self._children.get(key)
         if child is None:  # prometheus_client takes longer to find one than to count
@@ -122,34 +104,12 @@ class Metrics:
         return child
 
     def requested(self, model: str, version: str, protocol: str, code: str, seconds: float) -> None:
-        """Count a request.
-
-        Parameters
-        ----------
-        model, version : str
-            The model; empty where there is no such.
-        protocol : {"rest", "grpc"}
-            How it came.
-        code : str
-            Status code of the answer.
-        seconds : float
-            How long it took.
-        """
+        """Count a request."""
         self.get("skmode_requests_total", model, version, protocol, code).inc()
         self.get("skmode_request_seconds", model, protocol).observe(seconds)
 
     def answered(self, model: "ModelMetrics", rows: Any, prediction: Prediction) -> None:
-        """Take note of what was answered; it is counted at the next :meth:`flush`.
-
-        Parameters
-        ----------
-        model : ModelMetrics
-            Who answered.
-        rows : dict of ndarray, or ndarray of shape (n_samples, n_features)
-            Rows as the predictor read them.
-        prediction : Prediction
-            What it said.
-        """
+        """Take note of what was answered; it is counted at the next :meth:`flush`."""
         with self._lock:
             self._pending.append((model, rows, prediction))
             self._pending_rows += len(prediction.expert)
@@ -170,25 +130,11 @@ class Metrics:
                 model.count(answers)
 
     def rejected(self, reason: str) -> None:
-        """Count a request that was turned away.
-
-        Parameters
-        ----------
-        reason : str
-            Which limit it met.
-        """
+        """Count a request that was turned away."""
         self.get("skmode_rejected_total", reason).inc()
 
     def loaded(self, model: str, succeeded: bool) -> None:
-        """Count a bundle.
-
-        Parameters
-        ----------
-        model : str
-            Name of the model.
-        succeeded : bool
-            Whether it is loaded now.
-        """
+        """Count a bundle."""
         # Both, so that the first failure is an increase and no new series.
         for result in ("loaded", "failed"):
             amount = int((result == "loaded") == succeeded)
@@ -198,11 +144,6 @@ class Metrics:
         """Drop the series of a model, or of a version of it, that is served no more.
 
         Several processes share files, from which nothing can be taken.
-
-        Parameters
-        ----------
-        *labels : str
-            Name of the model, and possibly its version.
         """
         if _in_files():
             return
@@ -215,13 +156,6 @@ class Metrics:
         """Drop one series.
 
         Several processes share files, from which nothing can be taken: there it is 0.
-
-        Parameters
-        ----------
-        name : str
-            Name of a gauge, or of any metric where there is one process.
-        *labels : str
-            Values of its labels.
         """
         if _in_files():
             self.get(name, *labels).set(0)
@@ -230,32 +164,12 @@ class Metrics:
         self._metrics[name].remove(*labels)
 
     def current(self, model: str, version: int) -> None:
-        """Say which version is served under the plain name.
-
-        Parameters
-        ----------
-        model : str
-            Name of the model.
-        version : int
-            Its version.
-        """
+        """Say which version is served under the plain name."""
         self.get("skmode_model_current_version", model).set(version)
 
 
 class ModelMetrics:
-    """Metrics of one version of a model.
-
-    Parameters
-    ----------
-    metrics : Metrics
-        Those of the server.
-    model : str
-        Name of the model.
-    version : str
-        Its version.
-    manifest : Manifest
-        What its bundle says.
-    """
+    """Metrics of one version of a model."""
 
     def __init__(self, metrics: Metrics, model: str, version: str, manifest: Manifest) -> None:
         labels = (model, version)
@@ -292,13 +206,7 @@ class ModelMetrics:
         return self._metrics.get(name, *self._labels, column.name)
 
     def count(self, answers: Sequence[tuple[Any, Prediction]]) -> None:
-        """Count what was answered.
-
-        Parameters
-        ----------
-        answers : sequence of (rows, Prediction)
-            Rows as the predictor read them, and what it said.
-        """
+        """Count what was answered."""
         for _, prediction in answers:
             self._request_rows.observe(len(prediction.expert))
             observe_many(self._confidence, prediction.gate_probability)
@@ -322,15 +230,7 @@ class ModelMetrics:
             self._say(self._drift.value(), "skmode_routing_drift")
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
-        """Count rows that the whole mixture answered as well.
-
-        Parameters
-        ----------
-        n_rows : int
-            Number of rows.
-        n_disagreements : int
-            In how many of them it answered otherwise.
-        """
+        """Count rows that the whole mixture answered as well."""
         self._metrics.get("skmode_shadow_rows_total", *self._labels).inc(n_rows)
         self._metrics.get("skmode_shadow_disagreements_total", *self._labels).inc(n_disagreements)
 
@@ -379,15 +279,7 @@ def _in_files() -> bool:
 
 
 def observe_many(histogram: Any, values: NDArray[Any]) -> None:
-    """Put values into a histogram: all, or an even choice of 256 of them.
-
-    Parameters
-    ----------
-    histogram : Histogram
-        Histogram of prometheus_client.
-    values : ndarray of shape (n,)
-        Values.
-    """
+    """Put values into a histogram: all, or an even choice of 256 of them."""
     step = -(-len(values) // OBSERVED_ROWS)
     for value in values[::step].tolist():
         histogram.observe(value)

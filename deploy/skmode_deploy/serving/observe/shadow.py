@@ -22,22 +22,6 @@ class Shadow:
     The answers of the experts are weighted by the gate: the mixture of models that mix answers,
     ``mixing="expected"`` and ``"likelihood"``, which are the defaults. Of a model that mixes
     representations it is the mean answer of its experts.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the bundle.
-    manifest : Manifest
-        What it says.
-    share : float
-        Share of the requests, from 0 to 1.
-    threads : int, default=1
-        Threads of each expert.
-
-    Raises
-    ------
-    ValueError
-        If the bundle does not hold gate and experts apart.
     """
 
     def __init__(
@@ -59,31 +43,11 @@ class Shadow:
         self._random = random.Random(0)
 
     def wants(self) -> bool:
-        """Draw whether a request is in the share.
-
-        Returns
-        -------
-        bool
-            Whether to compute the mixture for it.
-        """
+        """Draw whether a request is in the share."""
         return self._random.random() < self._share
 
     def disagreements(self, rows: Any, prediction: Prediction) -> int:
-        """Compare the mixture with what was answered.
-
-        Parameters
-        ----------
-        rows : dict of ndarray, or ndarray of shape (n_samples, n_features)
-            Rows.
-        prediction : Prediction
-            What was answered.
-
-        Returns
-        -------
-        int
-            Number of rows for which the mixture chooses another class, or a value that differs by
-            more than 5 percent.
-        """
+        """Compare the mixture with what was answered."""
         wanted = ["hidden", "gate_probabilities"]
         hidden, weights = self._gate.run(wanted, self._inputs(rows))
         answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]

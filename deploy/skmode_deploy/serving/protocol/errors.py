@@ -4,17 +4,6 @@
 class RequestError(Exception):
     """A request that is not answered, with the reason to tell the client.
 
-    Parameters
-    ----------
-    reason : str
-        What to tell the client: the rule, the value and the fix. It is sent as it stands.
-    status : int, default=400
-        Status code of HTTP.
-    retry_after : int or None, default=None
-        After how many seconds the same request may well be answered.
-    limit : str, default=""
-        Which limit turned it away, for the metrics. Empty if none did.
-
     Attributes
     ----------
     reason : str

@@ -10,16 +10,6 @@ _PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 def choose_request_id(given: str) -> str:
     """Take the id that a client gives its request, or make one.
 
-    Parameters
-    ----------
-    given : str
-        What the client sent; empty if it sent none.
-
-    Returns
-    -------
-    str
-        `given` if it may stand in a header and in a log as it is, else a random one.
-
     Examples
     --------
     >>> from skmode_deploy.serving.protocol.request_ids import choose_request_id

@@ -112,18 +112,7 @@ class Answer(NamedTuple):
 
 
 def shorten(value: object) -> str:
-    """Show a client what it sent, cut where it is long.
-
-    Parameters
-    ----------
-    value : object
-        Value out of JSON.
-
-    Returns
-    -------
-    str
-        JSON text.
-    """
+    """Show a client what it sent, cut where it is long."""
     try:
         text: str = orjson.dumps(value).decode()
     except TypeError:
@@ -133,25 +122,6 @@ def shorten(value: object) -> str:
 
 def read_request(body: bytes, json_length: int | None, max_depth: int = 16) -> Request:
     """Read the body of a request.
-
-    Parameters
-    ----------
-    body : bytes
-        JSON, and after it the values of binary tensors.
-    json_length : int or None
-        Number of bytes of the JSON. None is all.
-    max_depth : int, default=16
-        How deeply arrays and objects may be nested.
-
-    Returns
-    -------
-    Request
-        The request.
-
-    Raises
-    ------
-    RequestError
-        If the body is not as the protocol wants it.
 
     Examples
     --------
@@ -193,41 +163,12 @@ def read_request(body: bytes, json_length: int | None, max_depth: int = 16) -> R
 
 
 def read_id(value: Any) -> str:
-    """Read what a client calls its request.
-
-    Parameters
-    ----------
-    value : object
-        What it sent. None is no id.
-
-    Returns
-    -------
-    str
-        The id. Empty if there is none.
-
-    Raises
-    ------
-    RequestError
-        If it is no string, or a long one.
-    """
+    """Read what a client calls its request."""
     return "" if value is None else _text(value, 'The "id" of a request')
 
 
 def write_answer(answer: Answer) -> tuple[bytes, int | None]:
-    """Write the body of an answer.
-
-    Parameters
-    ----------
-    answer : Answer
-        What to write.
-
-    Returns
-    -------
-    body : bytes
-        JSON, and after it the values of binary tensors.
-    json_length : int or None
-        Number of bytes of the JSON. None where there is nothing else.
-    """
+    """Write the body of an answer."""
     outputs, rest = [], []
     for name, datatype, values in answer.outputs:
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
@@ -248,29 +189,7 @@ def write_answer(answer: Answer) -> tuple[bytes, int | None]:
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:
-    """Read the values of a tensor from bytes.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tensor.
-    datatype : str
-        Its type.
-    shape : sequence of int
-        Its shape.
-    data : bytes or memoryview
-        Its values in row-major order and little endian; strings with their length before them.
-
-    Returns
-    -------
-    Tensor
-        The tensor. Its values may be a read-only view of `data`.
-
-    Raises
-    ------
-    RequestError
-        If the bytes are not such a tensor.
-    """
+    """Read the values of a tensor from bytes."""
     dtype, n_values = _check_header(name, datatype, shape)
     if dtype.kind == "O":
         return Tensor(name, datatype, _strings(name, n_values, data).reshape(shape))
@@ -291,30 +210,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> Ten
 
 
 def from_list(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:
-    """Read the values of a tensor from a list, as JSON has it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tensor.
-    datatype : str
-        Its type.
-    shape : sequence of int
-        Its shape.
-    data : list
-        Its values in row-major order, flat or nested like the shape. None is a missing value in
-        tensors of floats and of strings.
-
-    Returns
-    -------
-    Tensor
-        The tensor.
-
-    Raises
-    ------
-    RequestError
-        If the list does not hold such a tensor.
-    """
+    """Read the values of a tensor from a list, as JSON has it."""
     dtype, n_values = _check_header(name, datatype, shape)
     values = _flatten(name, shape, data)
     if len(values) != n_values:
@@ -344,20 +240,7 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
 
 
 def to_bytes(datatype: str, values: Array) -> bytes:
-    """Write values as bytes.
-
-    Parameters
-    ----------
-    datatype : str
-        Type of the tensor.
-    values : ndarray
-        Its values.
-
-    Returns
-    -------
-    bytes
-        Values in row-major order and little endian; strings with their length before them.
-    """
+    """Write values as bytes."""
     if datatype != "BYTES":
         return np.ascontiguousarray(values, DTYPES[datatype]).tobytes()
     parts = []

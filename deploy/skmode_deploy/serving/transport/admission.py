@@ -13,17 +13,6 @@ RETRY_AFTER = 1
 class Admission:
     """Let a bounded number of requests compute at a time, and a bounded number wait.
 
-    Parameters
-    ----------
-    max_concurrency : int
-        How many compute at a time.
-    max_queue : int
-        How many wait at most.
-    max_pending_bytes : int
-        How many bytes of bodies are in memory at most.
-    running, waiting : Gauge
-        Where to say how many there are.
-
     Attributes
     ----------
     n_running, n_waiting : int
@@ -54,34 +43,16 @@ class Admission:
         self._waiting = waiting
 
     def has_room(self) -> bool:
-        """Say whether nobody has to wait.
-
-        Returns
-        -------
-        bool
-            Whether one more may compute at once.
-        """
+        """Say whether nobody has to wait."""
         return self.n_running < self._max_concurrency and not self.n_waiting
 
     def check_queue(self) -> None:
-        """Refuse a request where as many wait as may.
-
-        Raises
-        ------
-        RequestError
-            With status 503 if they do.
-        """
+        """Refuse a request where as many wait as may."""
         if self.count_requests() > self._max_requests:
             self._refuse()
 
     async def enter(self) -> None:
-        """Wait for one's turn, and take it; :meth:`leave` ends it.
-
-        Raises
-        ------
-        RequestError
-            With status 503 if the queue is full.
-        """
+        """Wait for one's turn, and take it; :meth:`leave` ends it."""
         if self._free.locked():
             await self._wait()
         else:
@@ -117,18 +88,7 @@ class Admission:
         )
 
     def take_bytes(self, n_bytes: int) -> None:
-        """Count bytes of a body before they are kept.
-
-        Parameters
-        ----------
-        n_bytes : int
-            Number of bytes.
-
-        Raises
-        ------
-        RequestError
-            With status 503 if there are too many.
-        """
+        """Count bytes of a body before they are kept."""
         if self._pending_bytes + n_bytes > self._max_pending_bytes:
             raise RequestError(
                 f"The bodies of all waiting requests may take {self._max_pending_bytes} bytes, and "
@@ -140,29 +100,12 @@ class Admission:
         self._pending_bytes += n_bytes
 
     def give_bytes(self, n_bytes: int) -> None:
-        """Count bytes that are not kept any more.
-
-        Parameters
-        ----------
-        n_bytes : int
-            Number of bytes.
-        """
+        """Count bytes that are not kept any more."""
         self._pending_bytes -= n_bytes
 
     @contextmanager
     def bytes_of(self, data: bytes) -> Iterator[None]:
-        """Count a body for as long as it is kept.
-
-        Parameters
-        ----------
-        data : bytes
-            The body.
-
-        Raises
-        ------
-        RequestError
-            With status 503 if there are too many bytes already.
-        """
+        """Count a body for as long as it is kept."""
         self.take_bytes(len(data))
         try:
             yield

@@ -17,21 +17,6 @@ KEY = "connections"  # in the state of the application
 class Connections:
     """Follow the connections of a server.
 
-    Parameters
-    ----------
-    most : int
-        How many may be open; beyond, the one that has been idle for longest is closed.
-    max_header_bytes : int
-        Largest header.
-    idle_timeout : float
-        Seconds until a connection without a request is closed.
-    header_timeout : float
-        Seconds within which a header must arrive.
-    request_timeout : float
-        Seconds within which a request must be read and its answer be taken.
-    tls : SSLContext or None, default=None
-        What connections are encrypted with. None where they are not.
-
     Attributes
     ----------
     max_header_bytes : int
@@ -66,26 +51,14 @@ class Connections:
         self._state_of: dict[Any, str] = {}
 
     def n_requests(self) -> int:
-        """Count the requests that have arrived as a whole and are not answered.
-
-        Returns
-        -------
-        int
-            Their number.
-        """
+        """Count the requests that have arrived as a whole and are not answered."""
         return len(self._states["request"])
 
     def __len__(self) -> int:
         return len(self._state_of)
 
     def admit(self) -> bool:
-        """Make room for one more.
-
-        Returns
-        -------
-        bool
-            Whether there is room.
-        """
+        """Make room for one more."""
         if len(self) < self._most:
             return True
         for state in ("handshake", "idle", "header"):
@@ -97,29 +70,13 @@ class Connections:
         return False
 
     def enter(self, connection: Any, state: str, time: float) -> None:
-        """Say what a connection does from now on.
-
-        Parameters
-        ----------
-        connection : GuardedProtocol
-            The connection.
-        state : {"handshake", "idle", "header", "body", "request"}
-            What it does.
-        time : float
-            Time of the event loop.
-        """
+        """Say what a connection does from now on."""
         self.forget(connection)
         self._state_of[connection] = state
         self._states[state][connection] = time
 
     def forget(self, connection: Any) -> None:
-        """Say that a connection is closed.
-
-        Parameters
-        ----------
-        connection : GuardedProtocol
-            The connection.
-        """
+        """Say that a connection is closed."""
         state = self._state_of.pop(connection, None)
         if state is not None:
             del self._states[state][connection]

@@ -28,17 +28,6 @@ class Handshake:
     A server of asyncio that encrypts says nothing of a connection before the handshake is done:
     clients that never begin one would be neither counted nor timed.
 
-    Parameters
-    ----------
-    protocol : GuardedProtocol
-        What the connection is made to when it is encrypted.
-    accepted : Transport
-        The connection as it was accepted.
-    guard : Connections
-        Who follows it.
-    tls : SSLContext
-        What to encrypt with.
-
     Attributes
     ----------
     transport : Handshake
@@ -86,13 +75,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _handshake: Handshake | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Begin.
-
-        Parameters
-        ----------
-        transport : Transport
-            The connection.
-        """
+        """Begin."""
         self._guard: Connections = self.app_state[KEY]
         if self._guard.tls is not None and not is_ssl(transport):
             self._handshake = Handshake(self, transport, self._guard, self._guard.tls)
@@ -116,26 +99,14 @@ class GuardedProtocol(HttpToolsProtocol):
         transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End.
-
-        Parameters
-        ----------
-        exc : Exception or None
-            Why.
-        """
+        """End."""
         if self._handshake is not None:  # the end of what was accepted; it goes on encrypted
             return
         self._guard.forget(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read.
-
-        Parameters
-        ----------
-        data : bytes
-            What arrived.
-        """
+        """Read."""
         if self._refusal:
             return
         if not self._head_bytes and (self.cycle is None or self.cycle.response_complete):
@@ -215,13 +186,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.headers: list[tuple[bytes, bytes]] = []
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body.
-
-        Parameters
-        ----------
-        body : bytes
-            The part.
-        """
+        """Take a part of a body."""
         self._head_bytes = 0
         self._n_parts += 1
         if self._n_parts == MOST_PARTS:

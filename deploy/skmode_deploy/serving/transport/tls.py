@@ -6,23 +6,7 @@ from skmode_deploy.serving.settings import Settings
 
 
 def make_context(settings: Settings) -> ssl.SSLContext | None:
-    """Load the certificate.
-
-    Parameters
-    ----------
-    settings : Settings
-        Where it lies.
-
-    Returns
-    -------
-    SSLContext or None
-        What connections are encrypted with. None where they are not.
-
-    Raises
-    ------
-    ValueError
-        If the files are no certificate and its key.
-    """
+    """Load the certificate."""
     if settings.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

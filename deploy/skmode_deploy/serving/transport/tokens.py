@@ -14,19 +14,6 @@ FEWEST_CHARACTERS = 16
 class Tokens:
     """Check bearer tokens.
 
-    Parameters
-    ----------
-    path : path
-        Text file with a token in each line. Empty lines, and lines that start with ``#``, are
-        none.
-
-    Raises
-    ------
-    ValueError
-        If the file holds no token, or one that is too short.
-    OSError
-        If it cannot be read.
-
     Examples
     --------
     >>> import pathlib, tempfile
@@ -46,18 +33,7 @@ class Tokens:
         self._looked = time.monotonic()
 
     def allow(self, authorization: str) -> bool:
-        """Say whether a request may be answered.
-
-        Parameters
-        ----------
-        authorization : str
-            The header of that name.
-
-        Returns
-        -------
-        bool
-            Whether it holds one of the tokens. How long that takes does not depend on the token.
-        """
+        """Say whether a request may be answered."""
         self._reload()
         scheme, _, token = authorization.partition(" ")
         digest = _hash(token.strip())
