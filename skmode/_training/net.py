@@ -155,6 +155,19 @@ class MixtureNet(NeuralNet):
         self.module_.eval()
         return len(self.history) - begun < epochs and not stopped
 
+    def evaluate_watched(self) -> tuple[Any, Rows] | None:
+        """What gate and experts make of the rows that epochs are measured on, and these rows.
+
+        Callbacks of users call it, such as :class:`skmode.inspection.GateRecognition`, in
+        `on_epoch_end`. Outside of a training there are no such rows: None.
+        """
+        watch = dict(self.callbacks_).get("watch")
+        if watch is None:
+            return None
+        evaluated = watch.evaluate(self.module_)
+        self.module_.train()
+        return evaluated, watch.rows
+
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
         """All rows are for training; the callback `Watch` holds the validation rows."""
         return X, None
