@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from skmode._training.callbacks import Evaluated
-from skmode._training.net import Rows
+from skmode._training.evaluation import Evaluated
+from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
 
 # Standard deviation that the temperature's logarithm has before any row is seen, around zero.

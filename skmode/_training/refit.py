@@ -9,7 +9,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skmode._training.callbacks import Watch, make_rate
-from skmode._training.net import MixtureNet, NotFiniteError, Rows, n_batches
+from skmode._training.net import MixtureNet, NotFiniteError
+from skmode._training.rows import Rows, n_batches
 
 
 def refit_epochs(fraction: float, best_epoch: int) -> int:
