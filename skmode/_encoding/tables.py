@@ -16,7 +16,7 @@ NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 @dataclass
 class Column:
-    """What training saw of one input column.
+    """One input column as training saw it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What classifier and regressor share: `fit`, validation, evaluation, persistence."""
+"""The base of classifier and regressor: `fit`, validation, evaluation, persistence."""
 
 import copy
 import functools
@@ -239,7 +239,7 @@ class BaseMoDE(BaseEstimator):
         return tuple(map(torch.as_tensor, self.encoder_.transform(X)))
 
     def _make_plan(self, data: Data, epochs: int, seed: int, *, first: bool, partial: bool) -> Plan:
-        """What to do, with each "auto" resolved by the rows."""
+        """Read the parameters, and resolve each "auto" by the rows."""
         n_rows = None if partial else len(data.rows)
         batch_size = resolve_batch_size(self.batch_size, n_rows)
         network = Network(

@@ -85,7 +85,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def check_combinations(parameters: Mapping[str, Any]) -> None:
-    """Refuse what each parameter alone admits and together makes no network."""
+    """Refuse combinations of valid parameters that make no network."""
     top_k, n_experts = parameters["top_k"], parameters["n_experts"]
     if parameters["gate"] == "sparse" and top_k > n_experts:
         raise ValueError(
@@ -133,7 +133,7 @@ def _same_setting(new: Any, old: Any) -> bool:
 
 
 def check_callbacks(callbacks: Sequence[Any] | None) -> tuple[Any, ...]:
-    """The user's callbacks, or pairs of a name and a callback."""
+    """Check the user's callbacks, each of which may be a pair of a name and a callback."""
     for named in callbacks or ():
         callback = named[-1] if isinstance(named, tuple) else named
         if not isinstance(callback, Callback):
@@ -145,12 +145,12 @@ def check_callbacks(callbacks: Sequence[Any] | None) -> tuple[Any, ...]:
 
 
 def resolve_layers(sizes: Any) -> tuple[int, ...]:
-    """Widths of layers, of which scikit-learn's users may give a single one as a number."""
+    """Widths of layers; a single number is one layer."""
     return tuple(int(size) for size in np.atleast_1d(sizes))
 
 
 def resolve_device(device: str, *, fall_back: bool = False) -> str:
-    """Where to compute; what names a GPU may `fall_back` to the CPU where there is none."""
+    """Resolve the device; with `fall_back`, a missing GPU means the CPU instead of an error."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
@@ -169,7 +169,7 @@ def resolve_device(device: str, *, fall_back: bool = False) -> str:
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
-    """All rows of a small table, a few dozen steps per epoch of a middling one."""
+    """All rows of a small table at once; otherwise a few dozen steps per epoch."""
     if n_rows is None:
         return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
     if batch_size != "auto":
@@ -189,7 +189,7 @@ def resolve_precision(
 
 
 def resolve_dropout(dropout: float | str, batch_size: int, n_rows: int | None) -> float:
-    """None where one batch holds all rows: their order would decide which units are dropped."""
+    """No dropout where one batch holds all rows: it would make their order matter."""
     if dropout != "auto":
         return float(dropout)
     return 0.0 if _one_batch(batch_size, n_rows) else DROPOUT

@@ -1,4 +1,4 @@
-"""Which rows to hold out."""
+"""Splitting rows into a training and a validation part."""
 
 import math
 from typing import Any
@@ -42,7 +42,7 @@ def hold_out(rows: Rows, early_stopping: bool | str, fraction: float, random_sta
 
 
 def _candidates(rows: Rows, fraction: float) -> tuple[Any, Any]:
-    """Rows that may be held out, and their classes where the classes can be kept in proportion."""
+    """Rows that may be held out, and their classes if the split can be stratified."""
     index = np.arange(len(rows))
     if rows.target.is_floating_point():
         return index, None

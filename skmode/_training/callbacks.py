@@ -1,4 +1,4 @@
-"""Callbacks of a training: what each epoch is measured by, averages, best weights, the rate."""
+"""Callbacks of a training: validation, best weights, averaged weights, learning rate."""
 
 import copy
 import math
@@ -32,7 +32,7 @@ class Watch(Callback):
         net.complete_epoch()
 
     def check(self, net: Any) -> dict[str, Any]:
-        """Measure; the last step of an epoch has no training loss that would tell of it."""
+        """Measure, and refuse weights that are not finite: the last step's show in no training loss."""
         measured = self.measure(net.module_)
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
@@ -50,7 +50,7 @@ class Watch(Callback):
         return record
 
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
-        """What gate and experts make of the rows; leaves the module in evaluation mode."""
+        """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
         return evaluate_experts(module, self.rows)
 
     def _gate_statistics(
@@ -181,7 +181,7 @@ class EpochProgress(Callback):
 
 
 def schedule_factor(name: str, step: int, steps: int) -> float:
-    """What a schedule makes of the learning rate at one of `steps` steps, counted from zero."""
+    """Factor on the learning rate at one of `steps` steps, counted from zero."""
     if name == "constant":
         return 1.0
     warm_up = max(1, min(steps // 20, 100))
@@ -191,7 +191,7 @@ def schedule_factor(name: str, step: int, steps: int) -> float:
 
 
 def make_rate(factor: Callable[[int], float]) -> tuple[str, Callback]:
-    """Have the learning rate follow a function of the step."""
+    """Multiply the learning rate by a function of the step."""
     scheduler = LRScheduler(
         LambdaLR, lr_lambda=factor, last_epoch=-1, step_every="batch", event_name=None
     )

@@ -16,7 +16,7 @@ Function = Callable[[MixtureOfExperts, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
 class Evaluated(NamedTuple):
-    """What a mixture makes of some rows.
+    """Gate weights and predictions for some rows.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float
 
 
 def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
-    """What gate and experts make of rows on the module's device; leaves it in evaluation mode."""
+    """Evaluate gate, experts and mixture on the module's device; leaves it in evaluation mode."""
     module.eval()
     with torch.inference_mode():
         blocks = [

@@ -75,14 +75,14 @@ class MixtureNet(NeuralNet):
         return len(self.history) - begun < epochs and not stopped
 
     def complete_epoch(self) -> None:
-        """Keep the present epoch in the history, which forgets those that nobody calls complete.
+        """Keep the present epoch in the history.
 
-        These are an epoch that was interrupted, and all of a training that nobody watches.
+        Without this call the history forgets it: an interrupted epoch, or one of the refit.
         """
         self._n_complete = len(self.history)
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
-        """All rows are for training; the callback `Watch` holds the validation rows."""
+        """Train on all rows; the callback `Watch` holds the validation rows."""
         return X, None
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:

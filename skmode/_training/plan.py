@@ -1,4 +1,4 @@
-"""What one call of `fit` is to do, with everything resolved that the user may leave open."""
+"""The plan of one call of `fit`, in which every parameter that may be "auto" has a value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Distillation = Literal["mean", "pairwise"]
 
 @dataclass(frozen=True)
 class Network:
-    """The network to build: a trunk, which alone knows what kind of rows there are, and the rest.
+    """The network to build. Only its trunk depends on the kind of rows: table, image or text.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ class Rows(NamedTuple):
     Attributes
     ----------
     inputs : tuple of torch.Tensor of shape (n_samples, ...)
-        What the trunk is called with. Of a table: numbers `(n_samples, n_numeric)`, in which NaN
+        The trunk's arguments. For a table: numbers `(n_samples, n_numeric)`, in which NaN
         is missing, and codes of the categories, int64 `(n_samples, n_categorical)`.
     target : torch.Tensor
         Classes `(n_samples,)` or scaled values `(n_samples, n_outputs)`.

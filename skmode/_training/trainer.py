@@ -26,7 +26,7 @@ from skmode.nn import CrossEntropy
 
 # Rows of the training part on which the gate is watched where nothing is held out.
 WATCHED_ROWS = 512
-# Of the learning rate, where the refit starts.
+# The refit starts at this share of the peak learning rate, at least.
 LOWEST_REFIT_RATE = 0.2
 
 
@@ -39,7 +39,7 @@ class Data(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a call leaves behind; the temperature is None where there are no probabilities."""
+    """The result of a call; the temperature is None where there are no probabilities."""
 
     net: MixtureNet
     alpha: float
@@ -50,7 +50,7 @@ class Trained(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """What came of training with one alpha."""
+    """The result of training with one alpha."""
 
     net: MixtureNet
     alpha: float
@@ -138,7 +138,7 @@ class Trainer:
         return _Candidate(net, alpha, interrupted, watch, best)
 
     def _set_options(self, net: MixtureNet, alpha: float) -> None:
-        """Set what a warm start may change: the weights of the losses, steps and their size."""
+        """Set the parameters that a warm start may change."""
         plan = self.plan
         net.batch_size = plan.batch_size
         net.module_.alpha, net.module_.balance = alpha, plan.balance
@@ -187,7 +187,7 @@ class Trainer:
             return 0, False
         # Where training reached its end the rate is zero, and the new rows are still to be learned.
         rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
-        # Of the user's those that training may need to stay finite: by clipping gradients, say.
+        # The user's callbacks that training may need to stay finite, by clipping gradients say.
         callbacks = [
             each
             for each in plan.callbacks

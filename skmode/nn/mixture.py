@@ -5,8 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skmode.nn.balance import load_balance_loss
-from skmode.nn.distillation import distillation_loss
+from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.gates import DenseGate, GateOutput
 from skmode.nn.task_losses import CrossEntropy, RegressionLoss
 
@@ -35,7 +34,7 @@ class MixtureLosses(NamedTuple):
 
 
 class MixtureOutput(NamedTuple):
-    """What a mixture returns.
+    """Output of a mixture.
 
     Attributes
     ----------
@@ -44,7 +43,7 @@ class MixtureOutput(NamedTuple):
     gate_probabilities : torch.Tensor of shape (n_samples, n_experts)
         Weight of each expert in each row.
     representations : torch.Tensor of shape (n_samples, n_experts, width), or None
-        What each expert makes of each row. None where only the chosen experts ran.
+        Representation of each row by each expert. None where only the chosen experts ran.
     expert_outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs), or None
         Prediction of each expert alone. None where nothing needed it: in training with
         representation mixing, and where only the chosen experts ran.

@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skmode import MoDEClassifier, MoDERegressor, RoutingCollapseWarning
 from skmode._estimators.parameters import DROPOUT, resolve_batch_size
 from skmode._training.callbacks import make_schedule, schedule_factor
-from skmode._training.net import Batches, Rows
+from skmode._training.rows import Batches, Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -193,10 +193,10 @@ def test_no_batch_has_a_single_row(rows):
 @given(st.integers(1, 300), st.integers(1, 60))
 def test_batches_hold_every_row_once(n_rows, batch_size):
     numbers = torch.arange(n_rows, dtype=torch.float32).reshape(-1, 1)
-    rows = Rows(numbers, torch.zeros(n_rows, 0, dtype=torch.int64), numbers, None)
+    rows = Rows((numbers, torch.zeros(n_rows, 0, dtype=torch.int64)), numbers, None)
     batches = list(Batches(rows, batch_size, shuffle=True))
     assert len(batches) == len(Batches(rows, batch_size, shuffle=True))
-    found = torch.cat([batch.numbers for batch in batches]).flatten().sort().values
+    found = torch.cat([batch.inputs[0] for batch in batches]).flatten().sort().values
     assert torch.equal(found, numbers.flatten())
     sizes = [len(batch) for batch in batches]
     assert set(sizes[:-1]) <= {batch_size}
@@ -562,8 +562,7 @@ def test_a_single_expert_does_not_collapse(Estimator):
 
 def numbered_rows(n):
     return Rows(
-        torch.arange(n).double()[:, None],
-        torch.arange(n)[:, None],
+        (torch.arange(n).double()[:, None], torch.arange(n)[:, None]),
         torch.arange(n),
         torch.arange(n).double(),
     )
@@ -575,11 +574,12 @@ def test_batches_visit_every_row_once(n, batch_size, shuffle):
     seen = list(batches)
     assert len(seen) == len(batches)
     assert all(len(batch) == batch_size for batch in seen[:-1])
-    for part in zip(*seen, strict=True):
+    parts = ([*batch.inputs, batch.target, batch.sample_weight] for batch in seen)
+    for part in zip(*parts, strict=True):
         assert_array_equal(torch.cat(part).flatten().sort().values, np.arange(n))
     for batch in seen:
-        assert_array_equal(batch.target, batch.numbers[:, 0])
-        assert_array_equal(batch.target, batch.codes[:, 0])
+        assert_array_equal(batch.target, batch.inputs[0][:, 0])
+        assert_array_equal(batch.target, batch.inputs[1][:, 0])
         assert_array_equal(batch.target, batch.sample_weight)
 
 
