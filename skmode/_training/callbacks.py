@@ -32,7 +32,7 @@ class Watch(Callback):
         net.complete_epoch()
 
     def check(self, net: Any) -> dict[str, Any]:
-        """Measure, and refuse weights that are not finite: the last step's show in no training loss."""
+        """Measure, and refuse what is not finite: no training loss tells of the last step."""
         measured = self.measure(net.module_)
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
