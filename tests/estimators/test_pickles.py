@@ -47,7 +47,7 @@ def test_warm_start_of_a_pickle_goes_on_from_its_weights(rows):
     classifier = load("classifier").set_params(max_epochs=1, refit_fraction=0)
     before = [each.detach().clone() for each in classifier.net_.module_.parameters()]
     classifier.fit(rows, np.where(rows["kind"] == "a", "True", "False"))
-    after = list(classifier.net_.module_.parameters())
+    after = [each.detach() for each in classifier.net_.module_.parameters()]
     moved = [float((a - b).abs().max()) for a, b in zip(after, before, strict=True)]
     assert 0 < max(moved) < 0.5
     assert len(classifier.history_) == 4
