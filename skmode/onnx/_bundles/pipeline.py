@@ -35,7 +35,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmode.onnx._bundles.categories import known_categories
-from skmode.onnx._bundles.source import OUTPUTS, Source, on_array
+from skmode.onnx._bundles.source import Source, on_array
 from skmode.onnx._graphs.builder import ML_OPSET, OPSET, GraphBuilder
 from skmode.onnx._graphs.trunk import ARRAY_INPUT, emit_column_inputs
 from skmode.onnx._skl2onnx.registry import holds, holds_estimator, steps_of_a_bundle
@@ -276,15 +276,8 @@ def _read_columns(X: Any) -> tuple[tuple[bundle.Column, ...], bool]:
                 "Columns of a table for a Pipeline must have names, got '' for column "
                 f"{names.index('')}: rename it before fit."
             )
-        taken = {"", *OUTPUTS}
-        columns = []
-        for name, values in zip(names, frame.iter_columns(), strict=True):
-            input_name = name
-            while input_name in taken:
-                input_name += "_input"
-            taken.add(input_name)
-            columns.append(_read_column(name, input_name, values))
-        return tuple(columns), True
+        inputs = bundle.input_names(names)
+        return tuple(map(_read_column, names, inputs, frame.iter_columns())), True
     array = np.asarray(X)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise ValueError(

@@ -21,17 +21,6 @@ from skmode_deploy import bundle
 if TYPE_CHECKING:
     from skmode.onnx._bundles.pipeline import Preprocessing
 
-# Names that the outputs of model.onnx and gate.onnx have; no input may be called so.
-OUTPUTS = (
-    "label",
-    "probabilities",
-    "variable",
-    "expert",
-    "gate_probability",
-    "gate_probabilities",
-    "hidden",
-)
-
 # Largest step between float32 numbers near the mean target, in its standard deviations.
 COARSEST_TARGET_STEP = 1e-3
 
@@ -148,16 +137,13 @@ def check_target(source: Source) -> None:
 
 
 def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:
-    """Describe the columns; the names of their inputs are unique."""
-    taken = set(OUTPUTS) | {""}
-    columns = []
-    for column in learned:
-        name = input_name = str(column.name)
-        while input_name in taken:
-            input_name += "_input"
-        taken.add(input_name)
-        columns.append(_column(column, name, input_name if apart else ARRAY_INPUT, apart))
-    return tuple(columns)
+    """Describe the columns; each has an input of its own if they are `apart`."""
+    names = [str(column.name) for column in learned]
+    inputs = bundle.input_names(names) if apart else (ARRAY_INPUT,) * len(names)
+    return tuple(
+        _column(column, name, input_name, apart)
+        for column, name, input_name in zip(learned, names, inputs, strict=True)
+    )
 
 
 def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Column:
