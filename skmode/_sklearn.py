@@ -9,7 +9,7 @@ from sklearn.base import _fit_context
 
 # Takes rows of any container by position. `sklearn.utils.safe_indexing` was public until 0.24;
 # narwhals could take its place for tables, numpy for arrays.
-from sklearn.utils import _safe_indexing as take_rows
+from sklearn.utils import _safe_indexing as safe_indexing
 
 # The language of parameter constraints, and the error that they raise. Without them each parameter
 # would need a check of its own with a message of its own.
@@ -23,7 +23,7 @@ __all__ = [
     "InvalidParameterError",
     "StrOptions",
     "check_sample_weight",
-    "take_rows",
+    "safe_indexing",
     "validates_parameters",
 ]
 

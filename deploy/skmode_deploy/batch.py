@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle as bundles
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.running.open_predictors import OpenPredictors, manifest_sha256
 from skmode_deploy.running.predictor import Predictor
 from skmode_deploy.running.sessions import check_at_least_one
@@ -324,7 +324,7 @@ def _score_part(
     except pa.ArrowException as error:  # a type that numpy has nothing for
         raise InputError(
             f"The rows from {row} on must hold numbers and strings, and reading them gave: "
-            f"{sentence(error)} Convert the columns."
+            f"{as_sentence(error)} Convert the columns."
         ) from None
     columns = zip(_tables.output_columns(answer), answers, strict=True)
     return pa.RecordBatch.from_arrays(
@@ -389,8 +389,9 @@ def _check_output_names(options: Options, answers: Sequence[pa.Field]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"Columns of the output must have different names, got {some(twice)} more than once: "
-            "name each column to keep once, and rename those that are called as the answers are."
+            f"Columns of the output must have different names, got {list_names(twice)} more than "
+            "once: name each column to keep once, and rename those that are called as the answers "
+            "are."
         )
 
 
@@ -398,7 +399,7 @@ def _kept_fields(schema: pa.Schema | None, options: Options) -> list[pa.Field]:
     if schema is None and options.keep:
         raise ValueError(
             f"input_schema must say of which type the columns to keep are, got None with "
-            f"{some(options.keep)} to keep: pass the schema of the rows."
+            f"{list_names(options.keep)} to keep: pass the schema of the rows."
         )
     if schema is not None:
         _check_kept(schema.names, options)
@@ -409,8 +410,8 @@ def _check_kept(names: Sequence[str], options: Options) -> None:
     lost = [name for name in options.keep if name not in names]
     if lost:
         raise InputError(
-            f"A column to keep must be one of the input's, got {some(lost)}: the input has "
-            f"{some(names)}."
+            f"A column to keep must be one of the input's, got {list_names(lost)}: the input has "
+            f"{list_names(names)}."
         )
 
 
@@ -426,14 +427,14 @@ def _select(names: Sequence[str], manifest: Manifest, options: Options) -> Selec
             else "rename them, or pass by_position=True to take the columns in their order."
         )
         raise InputError(
-            f"Rows must have the columns of the model, got none called {some(missing)}: {fix}"
+            f"Rows must have the columns of the model, got none called {list_names(missing)}: {fix}"
         )
     selection = _tables.select(names, manifest, dataclasses.replace(options, ignore_extra=True))
     used = {*selection.model, *selection.kept}
     extra = [name for i, name in enumerate(names) if i not in used]
     if extra and not options.ignore_extra:
         raise InputError(
-            f"Rows must have the columns of the model only, got {some(extra)} as well: pass "
+            f"Rows must have the columns of the model only, got {list_names(extra)} as well: pass "
             "ignore_extra=True to leave them out, or keep=[...] with the names of those to copy "
             "to the output."
         )
@@ -452,7 +453,7 @@ def _read(file: Any, manifest: Manifest, options: Options) -> Iterator[pa.Record
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"Row {row} must be readable, and reading it gave: {sentence(error)}"
+            f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
         ) from None
 
 

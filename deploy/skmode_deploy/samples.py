@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MODEL, SAMPLES, GraphValue, Manifest
-from skmode_deploy.bundle.manifest_check import short, shorten
-from skmode_deploy.bundle.wording import sentence
+from skmode_deploy.bundle.messages import as_sentence, short_repr, shorten
 from skmode_deploy.errors import (
     BundleError,
     LimitError,
@@ -198,7 +197,7 @@ def check_samples(predictor: Predictor) -> None:
     except Exception as error:  # of onnxruntime, which has its own types
         raise SampleMismatchError(
             f"The rows of {SAMPLES} must be answered as at the export, got "
-            f"{type(error).__name__}: {shorten(sentence(error))} Upgrade onnxruntime, or export "
+            f"{type(error).__name__}: {shorten(as_sentence(error))} Upgrade onnxruntime, or export "
             "the model again."
         ) from error
     for name, answer in zip(names, answers, strict=True):
@@ -215,9 +214,9 @@ def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
             i = other[0]
             _fail(
                 f"{name} of row {i}",
-                short(expected[i : i + 1].tolist()[0]),
-                f"{short(answer[i : i + 1].tolist()[0])}, and {len(other)} of {len(answer)} rows "
-                "with another one",
+                short_repr(expected[i : i + 1].tolist()[0]),
+                f"{short_repr(answer[i : i + 1].tolist()[0])}, and {len(other)} of {len(answer)} "
+                "rows with another one",
             )
         return
     tolerance = np.asarray(samples.tolerance[name])
@@ -269,7 +268,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _refuse(where: str, rule: str, value: object) -> NoReturn:
     what = f"{where} in {SAMPLES}" if where else SAMPLES
-    raise SampleFormatError(f"{what} must be {rule}, got {short(value)}: export the model again.")
+    raise SampleFormatError(
+        f"{what} must be {rule}, got {short_repr(value)}: export the model again."
+    )
 
 
 def _from_document(document: Any, manifest: Manifest) -> Samples:
@@ -304,7 +305,7 @@ def _read_tensors(tensors: Any, values: tuple[GraphValue, ...], n_rows: int, whe
         _refuse(where, "an array of objects", tensors)
     names = [tensor.get("name") for tensor in tensors]
     if names != expected:
-        _refuse(where, f"those of {MODEL}, {short(expected)}", names)
+        _refuse(where, f"those of {MODEL}, {short_repr(expected)}", names)
     return {
         value.name: _read_tensor(tensor, value, n_rows, f"{where}[{i}]", where == "inputs")
         for i, (tensor, value) in enumerate(zip(tensors, values, strict=True))

@@ -16,8 +16,8 @@ from typing import Any
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MANIFEST, MAX_BYTES, SIGNATURE
 from skmode_deploy.bundle.files import open_plain, to_path
-from skmode_deploy.bundle.limits import check_limits, check_max_bytes, check_size
-from skmode_deploy.bundle.wording import some
+from skmode_deploy.bundle.layout import check_limits, check_max_bytes, check_size
+from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.errors import BundleError, LimitError, SignatureError
 
 __all__ = ["sign", "verify_signature"]
@@ -191,7 +191,7 @@ class _Hasher:
         if names:
             raise SignatureError(
                 f"A bundle must have the files of its manifest and no others to be signed, got a "
-                f"difference in {some(sorted(names))}: remove what is not part of the bundle."
+                f"difference in {list_names(sorted(names))}: remove what is not part of the bundle."
             )
 
 
@@ -207,7 +207,7 @@ def _check_files(folder: Path, max_bytes: int) -> None:
         ("Missing", stated - found.keys()),
     ):
         if names:
-            raise SignatureError(f"{what} files beside {MANIFEST}: {some(sorted(names))}")
+            raise SignatureError(f"{what} files beside {MANIFEST}: {list_names(sorted(names))}")
     for name, file in manifest.files.items():
         if not stat.S_ISREG(found[name].st_mode):
             raise SignatureError(f"{name!r} is a symlink, a folder or a device")

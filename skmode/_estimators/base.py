@@ -32,7 +32,7 @@ from skmode._estimators.parameters import (
 )
 from skmode._estimators.splitting import hold_out
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
-from skmode._sklearn import InvalidParameterError, check_sample_weight, take_rows
+from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
     Function,
     evaluate,
@@ -205,7 +205,7 @@ class BaseMoDE(BaseEstimator):
                 "pass weights above zero for the rows to learn from."
             )
         if len(kept) < len(weight):
-            X, y, weight = take_rows(X, kept), y[kept], weight[kept]
+            X, y, weight = safe_indexing(X, kept), y[kept], weight[kept]
         weight = weight * self._target_weight(y, weight)
         if not np.all(weight >= 0) or not np.any(weight > 0):
             raise ValueError(

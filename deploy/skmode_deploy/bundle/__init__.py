@@ -17,32 +17,32 @@ A folder is replaced as a whole, and every file is checked against its size and 
 Other files in the folder, such as the signature ``model.sig``, are not looked at.
 """
 
-from skmode_deploy.bundle.format import (
+from skmode_deploy.bundle.card import model_card
+from skmode_deploy.bundle.graph_check import GraphValue
+from skmode_deploy.bundle.layout import (
     GATE,
-    MANIFEST,
     MAX_BYTES,
     MODEL,
     README,
     SAMPLES,
-    SCHEMA_VERSION,
     SIGNATURE,
-    BundleError,
-    Classes,
-    Column,
-    File,
-    GraphValue,
-    Manifest,
-    creation_time,
     expert_name,
     graph_interface,
     graph_values,
-    model_card,
-    read,
-    read_file,
-    read_graph,
-    verify,
-    write,
+    input_names,
 )
+from skmode_deploy.bundle.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Classes,
+    Column,
+    File,
+    Manifest,
+    creation_time,
+)
+from skmode_deploy.bundle.reading import read, read_file, read_graph, verify
+from skmode_deploy.bundle.writing import write
+from skmode_deploy.errors import BundleError
 
 __all__ = [
     "GATE",
@@ -63,6 +63,7 @@ __all__ = [
     "expert_name",
     "graph_interface",
     "graph_values",
+    "input_names",
     "model_card",
     "read",
     "read_file",

@@ -7,7 +7,7 @@ Numbers of fields are those of onnx.proto; what this reader does not know, it re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from skmode_deploy.bundle.wording import some
+from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.errors import (
     ExternalDataError,
     GraphFormatError,
@@ -115,10 +115,10 @@ class _Check:
         names = [name for name, _ in found]
         wanted = [value.name for value in expected]
         if names != [name.encode("utf-8", "surrogatepass") for name in wanted]:
-            got = some([name.decode("utf-8", "replace") for name in names]) or "none"
+            got = list_names([name.decode("utf-8", "replace") for name in names]) or "none"
             raise GraphInterfaceError(
                 f"{self.name} must have the {what} that follow from manifest.json, "
-                f"{some(wanted) or 'none'}, got {got}: export the model again."
+                f"{list_names(wanted) or 'none'}, got {got}: export the model again."
             )
         for value, (_, kind) in zip(expected, found, strict=True):
             self.fits(value, kind)

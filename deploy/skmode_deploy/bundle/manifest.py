@@ -19,9 +19,8 @@ from skmode_deploy.bundle.manifest_check import (
     MANIFEST,
     SCHEMA_VERSION,
     check_document,
-    short,
-    shorten,
 )
+from skmode_deploy.bundle.messages import short_repr, shorten
 from skmode_deploy.errors import ManifestChangedError, ManifestError, SchemaVersionError
 
 __all__ = [
@@ -214,7 +213,7 @@ class Manifest:
         version = document.get("schema_version")
         if type(version) is not int or version != SCHEMA_VERSION:
             raise SchemaVersionError(
-                f"{MANIFEST} must have schema_version {SCHEMA_VERSION}, got {short(version)}: "
+                f"{MANIFEST} must have schema_version {SCHEMA_VERSION}, got {short_repr(version)}: "
                 f"install the skmode-deploy release that belongs to it, or {AGAIN}."
             )
         check_document(document)
@@ -222,8 +221,8 @@ class Manifest:
         actual = _checksum(document)
         if stated != actual:
             raise ManifestChangedError(
-                f"{MANIFEST} must have the sha256 that it states, {short(stated)}, got {actual}: "
-                "it was changed after the export; copy the whole bundle again."
+                f"{MANIFEST} must have the sha256 that it states, {short_repr(stated)}, got "
+                f"{actual}: it was changed after the export; copy the whole bundle again."
             )
         manifest = _from_document(document)
         canonical = manifest.to_json()
@@ -263,8 +262,8 @@ def creation_time() -> str:
         if not re.fullmatch("[0-9]{1,12}", epoch) or int(epoch) > LAST_SECOND:
             raise ValueError(
                 "SOURCE_DATE_EPOCH must be a whole number of seconds since 1970, from 0 to "
-                f"{LAST_SECOND}, got {short(epoch)}: set it to such a number, for example with "
-                "$(git log -1 --format=%ct), or unset it."
+                f"{LAST_SECOND}, got {short_repr(epoch)}: set it to such a number, for example "
+                "with $(git log -1 --format=%ct), or unset it."
             )
         seconds = int(epoch)
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -290,7 +289,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
         ) from None
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ManifestError(
-            f"{MANIFEST} must be a JSON object with a schema_version, got {short(document)}: "
+            f"{MANIFEST} must be a JSON object with a schema_version, got {short_repr(document)}: "
             "pass the folder of a bundle that skmode.onnx.export wrote."
         )
     return document

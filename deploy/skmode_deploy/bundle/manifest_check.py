@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from skmode_deploy.bundle.messages import short_repr
 from skmode_deploy.errors import ManifestError
 
 SCHEMA_VERSION = 2
@@ -38,25 +39,12 @@ def check_document(document: Any) -> None:
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
-def short(value: object) -> str:
-    """Show a value, cut where it is long."""
-    try:
-        return shorten(repr(value))
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-
-
-def shorten(text: str) -> str:
-    """Cut a text where it is long."""
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 # Types of the fields, one by one.
 
 
 def _refuse(where: str, rule: str, value: object) -> NoReturn:
     what = f"{where} in {MANIFEST}" if where else MANIFEST
-    raise ManifestError(f"{what} must be {rule}, got {short(value)}: {AGAIN}.")
+    raise ManifestError(f"{what} must be {rule}, got {short_repr(value)}: {AGAIN}.")
 
 
 def _text(value: Any, where: str) -> None:
@@ -155,7 +143,7 @@ def _mapping(check: _Check) -> _Check:
         if not isinstance(value, dict):
             _refuse(where, "an object", value)
         for name, item in value.items():
-            check(item, f"{where}[{short(name)}]")
+            check(item, f"{where}[{short_repr(name)}]")
 
     return check_items
 
@@ -176,7 +164,7 @@ def _check_object(value: Any, where: str, fields: dict[str, _Check]) -> None:
         unknown = sorted(value.keys() - fields.keys())
         raise ManifestError(
             f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown ones "
-            f"{short(unknown)} and none called {short(lacking)}: {AGAIN}."
+            f"{short_repr(unknown)} and none called {short_repr(lacking)}: {AGAIN}."
         )
     for name, check in fields.items():
         check(value[name], f"{where}.{name}" if where else name)
@@ -267,7 +255,8 @@ def _check_distinct(what: str, values: Iterable[Any]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ManifestError(
-            f"{what} in {MANIFEST} must be distinct, got more than once {short(twice)}: {AGAIN}."
+            f"{what} in {MANIFEST} must be distinct, got more than once {short_repr(twice)}: "
+            f"{AGAIN}."
         )
 
 

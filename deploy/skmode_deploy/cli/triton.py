@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 
 from skmode_deploy.bundle import MODEL, BundleError, GraphValue, Manifest, graph_values, read_graph
-from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.replace import replace_directory
+from skmode_deploy.bundle.files import replace_directory, to_path
 from skmode_deploy.running.predictor import load
 from skmode_deploy.samples import check_samples
 from skmode_deploy.tables.streams import UsageError

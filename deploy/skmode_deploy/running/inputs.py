@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.bundle.messages import as_sentence, list_names
 
 Array: TypeAlias = NDArray[Any]
 
@@ -128,20 +128,20 @@ class InputReader:
         missing = [name for name in self._names if name not in names]
         if missing:
             raise ValueError(
-                f"X must have the columns of training, got none called {some(missing)}: add them, "
-                "with missing values where nothing is known."
+                f"X must have the columns of training, got none called {list_names(missing)}: add "
+                "them, with missing values where nothing is known."
             )
         if len(names) > self._width:
             extra = [name for name in names if name not in self._known]
             raise ValueError(
-                f"X must have the columns of training only, got {some(extra)} as well: "
-                f"select {some(self._names)}."
+                f"X must have the columns of training only, got {list_names(extra)} as well: "
+                f"select {list_names(self._names)}."
             )
 
     def _select_by_position(self, X: Any) -> list[Any]:
         if self._from_table:
             raise ValueError(
-                f"X must be a table with the columns {some(self._names)}, got "
+                f"X must be a table with the columns {list_names(self._names)}, got "
                 f"{type(X).__name__} without column names: pass a DataFrame, or a dict of "
                 "columns."
             )
@@ -249,8 +249,8 @@ def _distinct(keys: list[Any]) -> dict[str, Any]:
         texts = [str(key) for key in keys]
         repeated = [name for name in names if texts.count(name) > 1]
         raise ValueError(
-            f"Columns must have distinct names, got {some(repeated)} more than once: rename or "
-            "drop columns."
+            f"Columns must have distinct names, got {list_names(repeated)} more than once: rename "
+            "or drop columns."
         )
     return names
 
@@ -267,7 +267,7 @@ def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
             return np.asarray(array, dtype=dtype)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(
-            f"X must hold numbers only, and reading it gave: {sentence(error)} "
+            f"X must hold numbers only, and reading it gave: {as_sentence(error)} "
             "Convert or drop what is no number; a missing value is NaN."
         ) from None
 
@@ -405,7 +405,7 @@ def _to_numbers(column: Column, values: Any) -> Array:
             numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Column {column.name!r} must hold numbers, and reading it gave: {sentence(error)} "
+            f"Column {column.name!r} must hold numbers, and reading it gave: {as_sentence(error)} "
             "Convert the column; a missing value is None or NaN."
         ) from None
     # A category is compared only, and an infinite one is one that training did not see.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.bundle.wording import some
+from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.running.predictor import Prediction
 
 
@@ -87,22 +87,22 @@ def select(names: Sequence[str], manifest: Manifest, options: Options) -> Select
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
-            f"The columns of a file must have different names, got {some(twice)} more than once: "
-            "rename them."
+            f"The columns of a file must have different names, got {list_names(twice)} more than "
+            "once: rename them."
         )
     positions = {name: i for i, name in enumerate(names)}
     lost = [name for name in options.keep if name not in positions]
     if lost:
         raise InputError(
-            f"A column to keep must be one of the file's, got {some(lost)}: the file has "
-            f"{some(names)}."
+            f"A column to keep must be one of the file's, got {list_names(lost)}: the file has "
+            f"{list_names(names)}."
         )
     kept = tuple(positions[name] for name in options.keep)
     model = _model_positions(names, positions, manifest, options)
     extra = [name for i, name in enumerate(names) if i not in {*model, *kept}]
     if extra and not options.ignore_extra:
         raise InputError(
-            f"The columns of a file must be the model's, got {some(extra)} as well: pass "
+            f"The columns of a file must be the model's, got {list_names(extra)} as well: pass "
             "--ignore-extra to leave them out, or --keep NAME to copy one to the output."
         )
     return Selection(model, kept)
@@ -129,7 +129,8 @@ def _model_positions(
             else "pass --by-position to take the columns in the order of the file."
         )
         raise InputError(
-            f"The file must have the columns of the model, got none called {some(missing)}: {fix}"
+            f"The file must have the columns of the model, got none called {list_names(missing)}: "
+            f"{fix}"
         )
     return tuple(positions[name] for name in expected)
 

@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.bundle.wording import sentence
+from skmode_deploy.bundle.messages import as_sentence
 from skmode_deploy.tables.blocks import Block, InputError, Options, select
 
 ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
@@ -27,7 +27,7 @@ class ParquetReader:
             self._file = parquet.ParquetFile(path, pre_buffer=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(
-                f"{name!r} must be a Parquet file, and reading it gave: {sentence(error)}"
+                f"{name!r} must be a Parquet file, and reading it gave: {as_sentence(error)}"
             ) from None
         self._names = list(self._file.schema_arrow.names)
         self._selection = select(self._names, manifest, options)
@@ -41,7 +41,7 @@ class ParquetReader:
                 row += batch.num_rows
         except (self._pyarrow.ArrowException, OSError) as error:
             raise InputError(
-                f"Row {row} must be readable, and reading it gave: {sentence(error)}"
+                f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
             ) from None
         if row == 1:
             yield self._to_block(self._file.schema_arrow.empty_table(), row)

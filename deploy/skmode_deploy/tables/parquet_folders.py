@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.tables.blocks import InputError
 from skmode_deploy.tables.parquet_files import ROW_GROUP, import_parquet
 from skmode_deploy.tables.streams import replacing
@@ -80,7 +80,7 @@ class ScoredFolder:
             if not _is_of_arrow(error):
                 raise
             raise InputError(
-                f"It must be a Parquet file, and reading it gave: {sentence(error)}"
+                f"It must be a Parquet file, and reading it gave: {as_sentence(error)}"
             ) from None
 
     def unfinished(self) -> list[str]:
@@ -89,8 +89,8 @@ class ScoredFolder:
         foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
         if foreign:
             raise ValueError(
-                f"target must hold answers for the files of source only, got {some(foreign)} as "
-                "well: remove what source has no longer, or choose another folder."
+                f"target must hold answers for the files of source only, got {list_names(foreign)} "
+                "as well: remove what source has no longer, or choose another folder."
             )
         names = [name for name in self.names if not self._is_finished(name)]
         if names:
@@ -175,7 +175,7 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
         if strange:
             raise ValueError(
                 f"{what} must hold files called .parquet and folders with such, got "
-                f"{some(sorted(strange))}{', which is a link' if linked else ''} in "
+                f"{list_names(sorted(strange))}{', which is a link' if linked else ''} in "
                 f"{str(folder)!r}: move it elsewhere, or let its name begin with an underscore."
             )
         names += found

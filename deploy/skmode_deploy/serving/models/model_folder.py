@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skmode_deploy.bundle.files import open_plain
-from skmode_deploy.bundle.format import MAX_MANIFEST_BYTES
+from skmode_deploy.bundle.layout import MAX_MANIFEST_BYTES
 from skmode_deploy.bundle.manifest import MANIFEST
 from skmode_deploy.errors import BundleError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.wording import some
+from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.serving.models.model_folder import (
     ONLY_VERSION,
     Found,
@@ -279,7 +279,7 @@ class Repository(Generic[M]):
 def _unknown(view: _View[M], name: str) -> UnknownModelError:
     plain, _, version = name.partition("@")
     if version and plain in view.versions:
-        there = some([str(number) for number in view.versions[plain]])
+        there = list_names([str(number) for number in view.versions[plain]])
         return UnknownModelError(
             f"The version of {plain!r} must be one of {there}, got {version[:40]!r}: ask for one "
             f"of these, or for {plain!r} without a version."
@@ -294,5 +294,6 @@ def _not_there(name: str, names: Mapping[str, object]) -> UnknownModelError:
             "bundle to the model folder."
         )
     return UnknownModelError(
-        f"The model must be one of {some(sorted(names))}, got {name[:120]!r}: ask for one of these."
+        f"The model must be one of {list_names(sorted(names))}, got {name[:120]!r}: ask for one of "
+        "these."
     )

@@ -5,9 +5,8 @@ import secrets
 from pathlib import Path
 
 from skmode_deploy import bundle
-from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.replace import _sync_directory
-from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.bundle.files import sync_directory, to_path
+from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.errors import BundleError
 from skmode_deploy.serving.models.model_folder import (
     CURRENT,
@@ -46,7 +45,7 @@ def rollback(
     if latest:
         new = _newest_whole(found, name)
         (folder / CURRENT).unlink(missing_ok=True)
-        _sync_directory(folder)
+        sync_directory(folder)
         return old, new
     new = _below(found, old, name) if to is None else to
     _check_whole(found, new, name)
@@ -65,7 +64,7 @@ def _look(models: str | os.PathLike[str], name: str) -> tuple[Path, Found]:
         )
     folders = find_models(root)[0]
     if name not in folders:
-        there = f"be one of {some(sorted(folders))}" if folders else "lie in the model folder"
+        there = f"be one of {list_names(sorted(folders))}" if folders else "lie in the model folder"
         raise ValueError(
             f"The model must {there}, got {name[:120]!r}: pass the name of its folder in "
             f"{str(models)!r}."
@@ -120,7 +119,7 @@ def _check_whole(found: Found, version: int, name: str) -> None:
     if refusal is not None:
         raise BundleError(
             f"Version {version} of {name!r} must be whole to be served, and it is refused: "
-            f"{sentence(refusal)} Or choose another of {_versions(found)} with --to."
+            f"{as_sentence(refusal)} Or choose another of {_versions(found)} with --to."
         ) from refusal
 
 
@@ -137,7 +136,7 @@ def _newest_first(found: Found) -> list[int]:
 
 
 def _versions(found: Found) -> str:
-    return some([str(version) for version in _newest_first(found)])
+    return list_names([str(version) for version in _newest_first(found)])
 
 
 def _write(folder: Path, version: int) -> None:
@@ -151,4 +150,4 @@ def _write(folder: Path, version: int) -> None:
         fresh.replace(folder / CURRENT)
     finally:
         fresh.unlink(missing_ok=True)
-    _sync_directory(folder)
+    sync_directory(folder)

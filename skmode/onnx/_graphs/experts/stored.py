@@ -1,4 +1,4 @@
-"""Expert networks as small graphs of their own, to be put into other graphs.
+"""The experts of one graph: stored once, applied where they are needed.
 
 Experts that differ in nothing but their weights, the usual case, are stored as stacks: a branch
 for many rows takes its expert out of the stack once, when the runtime loads the model (it folds a
@@ -13,42 +13,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
-from torch import nn
+from onnx import numpy_helper
 
-from skmode.nn import MLPExperts, ModuleExperts, StackedLinear
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.layers import emit_activation
-from skmode.onnx._graphs.modules import convert_module
-from skmode.onnx._graphs.trunk import to_float32
-
-INPUT, OUTPUT = "hidden", "representation"
-
-
-def build_experts(module: nn.Module, in_features: int) -> list[onnx.GraphProto]:
-    """Make a graph of each expert."""
-    if isinstance(module, MLPExperts):
-        return [_build_mlp(module, i, in_features) for i in range(module.n_experts)]
-    if isinstance(module, ModuleExperts):
-        return [convert_module(module.expert(i), in_features) for i in range(module.n_experts)]
-    raise TypeError(
-        f"Experts must be MLPExperts or ModuleExperts to be exported, got {type(module).__name__}: "
-        "wrap the modules of the experts in ModuleExperts."
-    )
-
-
-def _build_mlp(module: MLPExperts, expert: int, in_features: int) -> onnx.GraphProto:
-    graph = GraphBuilder()
-    value = graph.add_input(INPUT, TensorProto.FLOAT, ["n", in_features])
-    for i, layer in enumerate(module.layers):
-        assert isinstance(layer, StackedLinear)
-        weight = graph.add_weight(to_float32(layer.weight[expert]), f"layer_{i}/weight")
-        bias = graph.add_weight(to_float32(layer.bias[expert]), f"layer_{i}/bias")
-        value = graph.add("Gemm", [value, weight, bias], f"layer_{i}")
-        value = emit_activation(graph, module.activation, value, f"activation_{i}")
-    graph.add("Identity", [value], OUTPUT)
-    graph.add_output(OUTPUT, TensorProto.FLOAT, ["n", module.width])
-    return graph.to_model("expert", {}).graph
+from skmode.onnx._graphs.experts.build import INPUT
 
 
 class StoredExperts:

@@ -13,7 +13,7 @@ import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.nn import ModuleExperts
 from skmode.onnx import export
-from skmode.onnx._graphs.modules import convert_module
+from skmode.onnx._graphs.experts.modules import convert_module
 
 # Each conversion of an expert takes torch half a second.
 pytestmark = pytest.mark.slow

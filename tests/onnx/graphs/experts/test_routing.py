@@ -10,8 +10,9 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto
 
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.experts import INPUT, OUTPUT, StoredExperts
-from skmode.onnx._graphs.routing import GROUP_SIZE, emit_chosen_experts
+from skmode.onnx._graphs.experts.build import INPUT, OUTPUT
+from skmode.onnx._graphs.experts.routing import GROUP_SIZE, emit_chosen_experts
+from skmode.onnx._graphs.experts.stored import StoredExperts
 
 
 def make_adder(number, operator="Add"):

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import TensorProto
 
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.experts import StoredExperts
+from skmode.onnx._graphs.experts.stored import StoredExperts
 
 # Ifs side by side, before they are put into groups.
 GROUP_SIZE = 8

@@ -5,35 +5,56 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
-from skmode.onnx._graphs.experts import build_experts
-from skmode.onnx._graphs.trunk import ARRAY_INPUT
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.columns import ARRAY_INPUT, emit_array_input, emit_column_inputs
+from skmode.onnx._graphs.experts.build import build_experts
 from skmode_deploy import bundle
-
-if TYPE_CHECKING:
-    from skmode.onnx._bundles.pipeline import Preprocessing
-
-# Names that the outputs of model.onnx and gate.onnx have; no input may be called so.
-OUTPUTS = (
-    "label",
-    "probabilities",
-    "variable",
-    "expert",
-    "gate_probability",
-    "gate_probabilities",
-    "hidden",
-)
 
 # Largest step between float32 numbers near the mean target, in its standard deviations.
 COARSEST_TARGET_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps of a Pipeline before its estimator, and the raw columns that they read."""
+
+    # Its inputs are the columns in order, or one array of all of them.
+    graph: onnx.GraphProto
+    # Element type of its numbers, of onnx.TensorProto.
+    dtype: int
+    columns: tuple[bundle.Column, ...]
+    one_input_per_column: bool
+    # Whether the Pipeline was trained on a table.
+    from_table: bool
+
+    def emit(self, graph: GraphBuilder) -> str:
+        """Declare the inputs and compute what the estimator reads."""
+        prefix = "preprocessing"
+        if self.one_input_per_column:
+            values = emit_column_inputs(graph, self.columns)
+        else:
+            values = [emit_array_input(graph, self.columns)]
+        casted = []
+        for value, column in zip(values, self.columns, strict=False):
+            if column.dtype != "string":
+                value = graph.add("Cast", [value], f"{prefix}/{value}", to=self.dtype)
+            casted.append(value)
+        names = [value.name for value in self.graph.input]
+        if len(names) < len(casted):
+            casted = [graph.add("Concat", casted, f"{prefix}/numbers", axis=1)]
+        outputs = graph.inline(self.graph, dict(zip(names, casted, strict=True)), prefix)
+        (value,) = outputs.values()
+        return graph.add("Cast", [value], f"{prefix}/features", to=TensorProto.FLOAT)
 
 
 @dataclass(frozen=True)
@@ -110,7 +131,7 @@ def _check_labels(classes: NDArray[Any]) -> None:
         )
 
 
-def on_array(source: Source) -> Source:
+def with_array_input(source: Source) -> Source:
     """Read all columns from one float32 array, as it comes out of a preprocessing."""
     columns = []
     for column in source.columns:
@@ -148,16 +169,13 @@ def check_target(source: Source) -> None:
 
 
 def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:
-    """Describe the columns; the names of their inputs are unique."""
-    taken = set(OUTPUTS) | {""}
-    columns = []
-    for column in learned:
-        name = input_name = str(column.name)
-        while input_name in taken:
-            input_name += "_input"
-        taken.add(input_name)
-        columns.append(_column(column, name, input_name if apart else ARRAY_INPUT, apart))
-    return tuple(columns)
+    """Describe the columns; each has an input of its own if they are `apart`."""
+    names = [str(column.name) for column in learned]
+    inputs = bundle.input_names(names) if apart else (ARRAY_INPUT,) * len(names)
+    return tuple(
+        _column(column, name, input_name, apart)
+        for column, name, input_name in zip(learned, names, inputs, strict=True)
+    )
 
 
 def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Column:

@@ -1,0 +1,245 @@
+"""Read a bundle, and check what is read before it is used."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from skmode_deploy.bundle.files import open_plain, to_path
+from skmode_deploy.bundle.graph_check import check_graph
+from skmode_deploy.bundle.layout import (
+    GATE,
+    MAX_BYTES,
+    MAX_MANIFEST_BYTES,
+    check_complete,
+    check_limits,
+    check_manifest_size,
+    check_max_bytes,
+    check_name,
+    check_names,
+    check_size,
+    graph_values,
+)
+from skmode_deploy.bundle.manifest import MANIFEST, File, Manifest
+from skmode_deploy.errors import (
+    FileHashError,
+    GraphInterfaceError,
+    ManifestChangedError,
+    MissingFileError,
+)
+
+_BLOCK = 2**20
+
+
+def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Manifest:
+    """Read the manifest of a bundle.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    sha256 : str or None, default=None
+        What the hash of the manifest's bytes must be, as
+        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
+
+    Returns
+    -------
+    Manifest
+        The manifest. The other files are checked by :func:`verify` and :func:`read_file`.
+
+    Raises
+    ------
+    BundleError
+        If there is no manifest, or not one of this schema version, or it was changed.
+    """
+    path = to_path(directory, "directory") / MANIFEST
+    try:
+        text = read_manifest_file(path)
+    except OSError as error:
+        raise MissingFileError(
+            f"A bundle must be a folder with a {MANIFEST}, and reading {str(path)!r} gave {error}: "
+            "pass the folder that skmode.onnx.export wrote."
+        ) from None
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise ManifestChangedError(
+            f"{MANIFEST} must have the sha256 {sha256} that was signed, got "
+            f"{hashlib.sha256(text).hexdigest()}: copy the whole bundle again."
+        )
+    return Manifest.from_json(text)
+
+
+def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:
+    """Read a file of a bundle once and check these bytes.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    manifest : Manifest
+        Its manifest.
+    name : str
+        Name of the file.
+
+    Returns
+    -------
+    bytes
+        The content, which has the size and hash that the manifest states.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, a link, or not what the manifest states.
+    """
+    if name not in manifest.files:
+        raise MissingFileError(
+            f"A file must be named in {MANIFEST}, got {name!r}: it names {sorted(manifest.files)}."
+        )
+    check_name(name)
+    expected = manifest.files[name]
+    with _open_stated(directory, name, expected) as stream:
+        # One byte more shows that the file grew since its size was looked up.
+        data = stream.read(expected.size + 1)
+    check_size(name, len(data), expected)
+    _check_hash(name, hashlib.sha256(data).hexdigest(), expected)
+    return data
+
+
+def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:
+    """Read a graph of a bundle once and check these bytes, inside too.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    manifest : Manifest
+        Its manifest.
+    name : str
+        Name of the graph's file.
+
+    Returns
+    -------
+    bytes
+        The content: what :func:`read_file` returns, with the inputs and outputs that
+        :func:`graph_values` states, without data outside the file and without operators that
+        are not ONNX's own.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, a link, not what the manifest states, or not such a graph.
+    """
+    return _read_graph(directory, manifest, name)[0]
+
+
+def _read_graph(
+    directory: str | os.PathLike[str], manifest: Manifest, name: str
+) -> tuple[bytes, int | None]:
+    """Read a graph and check it; give also the width of `hidden`, where it has that."""
+    inputs, outputs = graph_values(manifest, name)
+    data = read_file(directory, manifest, name)
+    return data, check_graph(data, name, inputs, outputs).get("width")
+
+
+def verify(
+    directory: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, sha256: str | None = None
+) -> Manifest:
+    """Check a bundle as a whole, before anything in it is used.
+
+    In this order: the manifest's schema version, its checksum and fields; number, names and sizes
+    of the files against limits; then for each file that it is no link, its size and its hash, and
+    for each graph its operators, its data, and names, types and shapes of its inputs and outputs.
+    Memory holds one graph at a time.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the bundle.
+    max_bytes : int, default=8 GiB
+        Largest sum of the files' sizes.
+    sha256 : str or None, default=None
+        What the hash of the manifest's bytes must be, as
+        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
+
+    Returns
+    -------
+    Manifest
+        The manifest. What :func:`read_file` returns for it later is what was checked here, for it
+        has the same hash.
+
+    Raises
+    ------
+    BundleError
+        If the bundle is refused; each rule has its subclass in `skmode_deploy.errors`. A bundle
+        that is replaced while it is read is refused too: read it again.
+    ValueError
+        If `max_bytes` is no integer, or below 1.
+    """
+    check_max_bytes(max_bytes)
+    manifest = read(directory, sha256=sha256)
+    check_limits(manifest, max_bytes)
+    check_names(manifest.files)
+    check_complete(manifest)
+    widths: dict[str, int] = {}
+    for name, expected in manifest.files.items():
+        if name.endswith(".onnx"):
+            width = _read_graph(directory, manifest, name)[1]
+            if width is not None:
+                widths[name] = width
+        else:
+            _check_content(directory, name, expected)
+    _check_widths(widths)
+    return manifest
+
+
+def read_manifest_file(path: Path) -> bytes:
+    with open_plain(path) as stream:
+        # Not the limit itself, for as much memory as is asked for would be taken.
+        size = os.fstat(stream.fileno()).st_size
+        text = stream.read(min(size, MAX_MANIFEST_BYTES) + 1)
+    check_manifest_size(len(text))
+    return text
+
+
+def _check_widths(widths: Mapping[str, int]) -> None:
+    for name, width in widths.items():
+        if width != widths[GATE]:
+            raise GraphInterfaceError(
+                f"{name} must read the {widths[GATE]} values of a row that {GATE} gives as "
+                f"'hidden', got {width}: export the model again."
+            )
+
+
+def _check_content(directory: str | os.PathLike[str], name: str, expected: File) -> None:
+    digest, size = hashlib.sha256(), 0
+    with _open_stated(directory, name, expected) as stream:
+        while size <= expected.size and (block := stream.read(_BLOCK)):
+            digest.update(block)
+            size += len(block)
+    check_size(name, size, expected)
+    _check_hash(name, digest.hexdigest(), expected)
+
+
+def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -> BinaryIO:
+    """Open a file that the manifest names and that has the stated size."""
+    try:
+        stream = open_plain(to_path(directory, "directory") / name)
+    except OSError as error:
+        raise MissingFileError(
+            f"The files of {MANIFEST} must lie beside it, and reading {name!r} gave {error}: "
+            "copy the whole bundle again."
+        ) from None
+    try:
+        check_size(name, os.fstat(stream.fileno()).st_size, expected)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _check_hash(name: str, digest: str, expected: File) -> None:
+    if digest != expected.sha256:
+        raise FileHashError(
+            f"{name} must have the sha256 {expected.sha256} that {MANIFEST} states, got {digest}: "
+            "it was changed after the export; copy the whole bundle again."
+        )

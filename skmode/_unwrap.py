@@ -1,0 +1,44 @@
+"""Pipelines, searches and frozen estimators, taken apart down to the estimator that does the work.
+
+Knows scikit-learn only, so that every room of the package can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+
+def nested_estimators(model: Any, *, fitted: bool = True) -> Iterator[Any]:
+    """Yield a model, then what it wraps, down to the innermost estimator.
+
+    A Pipeline wraps its last step, a search its best estimator, or with ``fitted=False`` the
+    estimator whose parameters it tries. A fitted walk ends at a search without a best estimator.
+    """
+    while True:
+        yield model
+        if isinstance(model, FrozenEstimator):  # first: it has all attributes of what it wraps
+            model = model.estimator
+        elif isinstance(model, Pipeline):
+            model = model.steps[-1][1]
+        elif fitted and hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif not fitted and is_search(model):
+            model = model.estimator
+        else:
+            return
+
+
+def is_search(model: Any) -> bool:
+    """Whether a model tries parameters of another one, as GridSearchCV does."""
+    # Not isinstance: searches of other packages share no public class with scikit-learn's.
+    return all(hasattr(model, name) for name in ("estimator", "refit", "error_score"))
+
+
+def fit_parameter_prefix(model: Any) -> str:
+    """What stands before a `fit` parameter of the innermost estimator: "model__" in a Pipeline."""
+    parts = nested_estimators(model, fitted=False)
+    return "".join(f"{part.steps[-1][0]}__" for part in parts if isinstance(part, Pipeline))
