@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from skmode_deploy import bundle as bundles
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence, list_names
-from skmode_deploy.running.open_predictors import OpenPredictors, manifest_sha256
+from skmode_deploy.bundle.reading import manifest_sha256
 from skmode_deploy.running.predictor import Predictor
+from skmode_deploy.running.predictor_cache import PredictorCache
 from skmode_deploy.running.sessions import check_at_least_one
 from skmode_deploy.tables import answers as _batch
 from skmode_deploy.tables import blocks as _tables
@@ -40,7 +41,7 @@ __all__ = ["manifest_sha256", "output_schema", "score", "score_folder"]
 
 CHUNK_ROWS = 8192
 
-_PREDICTORS = OpenPredictors()
+_PREDICTORS = PredictorCache()
 
 
 def score(

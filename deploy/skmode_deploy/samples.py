@@ -37,8 +37,9 @@ from skmode_deploy.errors import (
     SampleFormatError,
     SampleMismatchError,
 )
+from skmode_deploy.running.inputs import InputReader
 from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.rows import draw_columns, draw_rows
+from skmode_deploy.running.random_rows import draw_columns, draw_rows
 
 __all__ = [
     "MAX_BYTES",
@@ -46,6 +47,7 @@ __all__ = [
     "check_samples",
     "draw_columns",
     "draw_rows",
+    "graph_inputs",
     "read_samples",
 ]
 
@@ -163,6 +165,52 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
     return _from_document(document, manifest)
 
 
+def graph_inputs(manifest: Manifest, X: Any) -> dict[str, NDArray[Any]]:
+    """Convert rows to the inputs of ``model.onnx``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+
+    Returns
+    -------
+    dict of ndarray
+        Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
+        (n_samples, n_features) for a model that was trained on an array.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not as the model needs them; the message names the column.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> from skmode_deploy.samples import graph_inputs
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="columns",
+    ...     from_table=True,
+    ...     columns=(bundle.Column("age", "age", "number", "float32"),),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> graph_inputs(manifest, {"age": [30, None]})
+    {'age': array([[30.],
+           [nan]], dtype=float32)}
+    """
+    return InputReader(manifest)(X)
+
+
 def check_samples(predictor: Predictor) -> None:
     """Check that a predictor answers the sample rows of its bundle as the model did.
 
@@ -185,13 +233,13 @@ def check_samples(predictor: Predictor) -> None:
     --------
     read_samples : With an example.
     """
-    samples = read_samples(predictor._path, predictor.manifest)
+    samples = read_samples(predictor.path, predictor.manifest)
     if samples is None:
         return
     names = list(samples.outputs)
     try:
         # Not through predict: max_rows may be below the number of rows, which must be one call.
-        answers = predictor._strategy.run(names, samples.inputs)
+        answers = predictor.run(names, samples.inputs)
     except (BundleError, MemoryError):
         raise
     except Exception as error:  # of onnxruntime, which has its own types

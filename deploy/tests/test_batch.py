@@ -18,7 +18,7 @@ from pyarrow import parquet
 import skmode_deploy
 from skmode_deploy import batch, bundle
 from skmode_deploy.cli import main
-from skmode_deploy.running import open_predictors as _open_predictors
+from skmode_deploy.running import predictor_cache as _predictor_cache
 
 PROBABILITIES = [f"probability_{label}" for label in (10, 20, 30, 40)]
 CITIES = ["Bern", "Köln", "Paris", "", None]
@@ -51,8 +51,8 @@ def opened(monkeypatch):
             time.sleep(0.05)  # so that threads which open at the same time would be seen
             super().__init__(path, **options)
 
-    monkeypatch.setattr(_open_predictors, "Predictor", Counted)
-    monkeypatch.setattr(batch, "_PREDICTORS", _open_predictors.OpenPredictors())
+    monkeypatch.setattr(_predictor_cache, "Predictor", Counted)
+    monkeypatch.setattr(batch, "_PREDICTORS", _predictor_cache.PredictorCache())
     return paths
 
 
@@ -362,14 +362,14 @@ def test_a_bundle_that_is_replaced_is_opened_again(table_bundle, opened):
 
 
 def test_a_process_keeps_few_bundles(table_bundle, opened):
-    predictors = _open_predictors.OpenPredictors()
+    predictors = _predictor_cache.PredictorCache()
     first = predictors.get(table_bundle, None, {})
-    for n in range(_open_predictors.MOST_OPEN):
+    for n in range(_predictor_cache.MAX_OPEN):
         predictors.get(table_bundle, None, {"max_rows": n + 1})
     assert predictors.get(table_bundle, None, {"max_rows": n + 1}) is predictors.get(
         table_bundle, None, {"max_rows": n + 1}
     )
-    assert len(opened) == _open_predictors.MOST_OPEN + 1
+    assert len(opened) == _predictor_cache.MAX_OPEN + 1
     assert predictors.get(table_bundle, None, {}) is not first
 
 

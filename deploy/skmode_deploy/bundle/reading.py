@@ -192,6 +192,44 @@ def verify(
     return manifest
 
 
+def manifest_sha256(path: str | os.PathLike[str]) -> str:
+    """Hash the manifest of a bundle, which states the hashes of all its other files.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the bundle.
+
+    Returns
+    -------
+    str
+        SHA-256 of ``manifest.json`` in hexadecimal digits: of two bundles with the same one, all
+        answers are the same.
+
+    Raises
+    ------
+    BundleError
+        If there is no manifest.
+
+    Examples
+    --------
+    >>> from skmode_deploy import batch
+    >>> batch.manifest_sha256("no-such-folder")
+    Traceback (most recent call last):
+    skmode_deploy.errors.MissingFileError: A bundle must be a folder with a manifest.json, ...
+    """
+    manifest = to_path(path, "bundle") / MANIFEST
+    try:
+        with open_plain(manifest) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError:
+        read(path)  # says what is wrong
+        raise
+
+
 def read_manifest_file(path: Path) -> bytes:
     with open_plain(path) as stream:
         # Not the limit itself, for as much memory as is asked for would be taken.

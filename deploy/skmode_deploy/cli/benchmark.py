@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.rows import draw_rows
+from skmode_deploy.running.random_rows import draw_rows
 
 
 class Speed(NamedTuple):

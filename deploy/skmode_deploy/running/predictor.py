@@ -1,6 +1,7 @@
 """Answers from a bundle, by numpy and onnxruntime alone."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
 from skmode_deploy.errors import GraphInterfaceError
 from skmode_deploy.running.inputs import InputReader
-from skmode_deploy.running.sessions import Providers, SessionMaker, check_at_least_one
+from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 from skmode_deploy.running.strategies import open_strategy
 
 
@@ -143,6 +144,8 @@ class Predictor:
 
     Attributes
     ----------
+    path : str
+        Folder of the bundle, as an absolute path.
     manifest : Manifest
         What the bundle says about the model.
 
@@ -193,9 +196,9 @@ class Predictor:
         if not isinstance(path, str | os.PathLike):
             raise ValueError(f"path must be a path, got {path!r}: pass the folder of a bundle.")
         check_key(require_signature)
-        maker = SessionMaker(providers, threads)
+        sessions = SessionFactory(providers, threads)
         folder = os.path.abspath(path)
-        self._path = folder
+        self.path = folder
         self._parameters = {
             "providers": providers,
             "strategy": strategy,
@@ -212,7 +215,7 @@ class Predictor:
             strategy,
             manifest,
             lambda name: bundle.read_file(folder, manifest, name),
-            maker,
+            sessions,
             max_loaded_experts,
         )
         self._inputs = InputReader(manifest, max_rows)
@@ -317,13 +320,36 @@ class Predictor:
         label, probabilities, expert, certainty = self._run(outputs, X)
         return Prediction(self._value(label), probabilities, expert, certainty)
 
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute outputs of ``model.onnx`` from its inputs, like `InferenceSession.run`.
+
+        `predict` and the other methods take rows as people have them. This one takes what
+        :func:`skmode_deploy.samples.graph_inputs` makes of such rows, and checks nothing:
+        neither the inputs nor `max_rows`.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Names of the outputs: ``label`` and ``probabilities`` of a classifier, or ``variable``
+            of a regressor; ``expert`` and ``gate_probability``.
+        inputs : mapping from str to ndarray of shape (n_samples, 1) or (n_samples, n_features)
+            Inputs by name.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs in the order of `outputs`. Each has the shape (n_samples,), or
+            (n_samples, n_outputs) for ``probabilities`` and ``variable``.
+        """
+        return self._strategy.run(outputs, inputs)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._path, self._parameters)
+        return _reopen, (self.path, self._parameters)
 
     def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
         feeds = self._inputs(X)
         try:
-            answers = self._strategy.run(outputs, feeds)
+            answers = self.run(outputs, feeds)
         except UnicodeEncodeError:
             self._inputs.check_text(feeds)
             raise

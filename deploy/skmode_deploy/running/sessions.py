@@ -1,19 +1,16 @@
-"""Sessions of onnxruntime: on which device, with how many threads, and after a fork."""
+"""Sessions of onnxruntime: on which device and with how many threads."""
 
-import ctypes
 import logging
-import os
 import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from skmode_deploy.errors import GraphFormatError
+from skmode_deploy.running.forks import abandon, after_fork_in_child, no_fork
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -22,33 +19,29 @@ LOGGER = logging.getLogger("skmode_deploy")
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
 Providers: TypeAlias = str | Sequence[Provider]
 
-# A fork waits for sessions that other threads are opening, but not for ever: the one who waits
-# may be a signal handler that interrupted the opening itself.
-LONGEST_WAIT_BEFORE_FORK = 10.0
-
 # More end a process rather than speed it up.
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 _said: set[int] = set()
 
 
-class SessionMaker:
+class SessionFactory:
     """Open sessions on chosen providers."""
 
     def __init__(self, providers: Providers, threads: int) -> None:
         self._auto = isinstance(providers, str) and providers == "auto"
         self._providers = [] if self._auto else _checked_providers(providers)
         self._threads = check_at_least_one(threads, "threads")
-        if self._threads > MOST_THREADS:
+        if self._threads > MAX_THREADS:
             raise ValueError(
-                f"threads must be at most {MOST_THREADS:,}, got {threads}: pass no more than the "
+                f"threads must be at most {MAX_THREADS:,}, got {threads}: pass no more than the "
                 "machine has cores."
             )
         self._cuda_fails = False
 
     def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
         """Open a session."""
-        with _opening():
+        with no_fork():
             if self._auto:
                 return self._open_anywhere(data, name, keep_memory)
             return self._open_there(data, name, keep_memory)
@@ -186,10 +179,10 @@ def _say_once(level: int, message: str, *values: Any) -> None:
         LOGGER.log(level, message, *values)
 
 
-class OwnSession:
+class ForkSafeSession:
     """A session that belongs to its process: a forked child opens its own."""
 
-    def __init__(self, maker: SessionMaker, data: bytes, name: str) -> None:
+    def __init__(self, maker: SessionFactory, data: bytes, name: str) -> None:
         self._open: Callable[[], Any] = lambda: maker.open(data, name)
         self._lock = threading.Lock()
         self._session: Any = self._open()
@@ -214,69 +207,3 @@ class OwnSession:
         abandon(self._session)
         self._session = None
         self._lock = threading.Lock()
-
-
-def abandon(session: Any) -> None:
-    """Let go of a parent's session in a child, without ending it.
-
-    Its threads do not exist here, and its locks may be held by threads that do not exist either:
-    to end it could wait for them for ever.
-    """
-    if session is not None:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-
-
-class Forgetful(Protocol):
-    """What has something to drop in a forked child."""
-
-    def forget(self) -> None:
-        """Drop what belongs to the parent: sessions and locks."""
-
-
-_forgetful: "weakref.WeakSet[Forgetful]" = weakref.WeakSet()
-_state = threading.Condition()
-_n_opening = 0
-
-
-def after_fork_in_child(owner: Forgetful) -> None:
-    """Have `owner.forget()` called in each forked child."""
-    _forgetful.add(owner)
-
-
-@contextmanager
-def _opening() -> Iterator[None]:
-    """While a session opens, no fork starts: onnxruntime holds locks of the process then."""
-    global _n_opening
-    with _state:
-        _n_opening += 1
-    try:
-        yield
-    finally:
-        with _state:
-            _n_opening -= 1
-            _state.notify_all()
-
-
-def _before_fork() -> None:
-    _state.acquire()
-    _state.wait_for(lambda: _n_opening == 0, timeout=LONGEST_WAIT_BEFORE_FORK)
-
-
-def _after_fork_in_parent() -> None:
-    _state.release()
-
-
-def _after_fork_in_child() -> None:
-    global _state, _n_opening
-    _state = threading.Condition()
-    _n_opening = 0
-    for owner in list(_forgetful):
-        owner.forget()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork.
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from skmode_deploy.bundle import GATE, MODEL, Manifest, expert_name
 from skmode_deploy.errors import GraphInterfaceError
-from skmode_deploy.running.sessions import (
-    OwnSession,
-    SessionMaker,
-    abandon,
-    after_fork_in_child,
-    check_at_least_one,
-)
+from skmode_deploy.running.forks import abandon, after_fork_in_child
+from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory, check_at_least_one
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], bytes]
@@ -37,7 +32,7 @@ def open_strategy(
     name: str,
     manifest: Manifest,
     read: Read,
-    maker: SessionMaker,
+    sessions: SessionFactory,
     max_loaded_experts: int | None = None,
 ) -> Strategy:
     """Open what computes the answers."""
@@ -49,29 +44,33 @@ def open_strategy(
     if max_loaded_experts is not None:
         max_loaded_experts = check_at_least_one(max_loaded_experts, "max_loaded_experts")
     if name == "split":
-        return Split(manifest, read, maker, max_loaded_experts)
+        return Split(manifest, read, sessions, max_loaded_experts)
     if max_loaded_experts is not None:
         raise ValueError(
             f'max_loaded_experts must be None with strategy="graph", got {max_loaded_experts}: '
             f'{MODEL} holds all experts; pass strategy="split" to load some of them.'
         )
-    return OwnSession(maker, read(MODEL), MODEL)
+    return ForkSafeSession(sessions, read(MODEL), MODEL)
 
 
 class Split:
     """Run the gate, then for each row the expert that it chose."""
 
     def __init__(
-        self, manifest: Manifest, read: Read, maker: SessionMaker, max_loaded_experts: int | None
+        self,
+        manifest: Manifest,
+        read: Read,
+        sessions: SessionFactory,
+        max_loaded_experts: int | None,
     ) -> None:
-        _check_apart(manifest)
+        _check_split(manifest)
         self._n_outputs = manifest.n_outputs
         self._n_experts = manifest.n_experts
         self._answer = "variable" if manifest.classes is None else "probabilities"
         self._labels = _labels(manifest)
-        self._gate = OwnSession(maker, read(GATE), GATE)
+        self._gate = ForkSafeSession(sessions, read(GATE), GATE)
         self.experts = ExpertCache(
-            lambda name: _open_expert(maker, read(name), name), max_loaded_experts
+            lambda name: _open_expert(sessions, read(name), name), max_loaded_experts
         )
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -125,7 +124,7 @@ def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
         yield int(expert[rows[0]]), rows
 
 
-def _check_apart(manifest: Manifest) -> None:
+def _check_split(manifest: Manifest) -> None:
     if manifest.routing != "top_expert" and manifest.n_experts > 1:
         raise ValueError(
             'strategy="split" needs a bundle with routing="top_expert", for it runs one expert '
@@ -142,8 +141,8 @@ def _check_apart(manifest: Manifest) -> None:
         )
 
 
-def _open_expert(maker: SessionMaker, data: bytes, name: str) -> Any:
-    session = maker.open(data, name, keep_memory=False)
+def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
+    session = sessions.open(data, name, keep_memory=False)
     # onnxruntime's wrapper keeps the file for a fallback that is off here: a third of the memory.
     session._model_bytes = None
     return session
