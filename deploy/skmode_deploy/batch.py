@@ -7,39 +7,35 @@ it once, when it first needs it, and keeps it. :func:`score_folder` does the sam
 with a folder of Parquet files.
 """
 
-import contextlib
-import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skmode_deploy import bundle as bundles
-from skmode_deploy.bundle import Manifest
-from skmode_deploy.bundle.messages import as_sentence, list_names
-from skmode_deploy.bundle.reading import manifest_sha256
-from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.predictor_cache import PredictorCache
-from skmode_deploy.running.sessions import check_at_least_one
-from skmode_deploy.tables import answers as _batch
-from skmode_deploy.tables import blocks as _tables
-from skmode_deploy.tables.blocks import Block, InputError, Options, Selection
-from skmode_deploy.tables.parquet_folders import Job, ScoredFolder
-
 try:
     import pyarrow as pa
-    from pyarrow.types import is_nested
 except ImportError:
     raise ImportError(
         "skmode_deploy.batch needs pyarrow, which is not installed: install the extra 'parquet' "
         "of skmode-deploy (in a checkout: pip install './deploy[parquet]')."
     ) from None
 
-__all__ = ["manifest_sha256", "output_schema", "score", "score_folder"]
+from skmode_deploy import bundle as bundles
+from skmode_deploy.bundle.reading import manifest_sha256
+from skmode_deploy.running.predictor_cache import PredictorCache
+from skmode_deploy.tables.chunks import CHUNK_ROWS
+from skmode_deploy.tables.parquet_folders import Job, ScoredFolder
+from skmode_deploy.tables.record_batches import (
+    answer_fields,
+    check_options,
+    check_output_names,
+    kept_fields,
+    naming_file,
+    read_batches,
+    score_batches,
+    select_batch_columns,
+)
 
-CHUNK_ROWS = 8192
+__all__ = ["manifest_sha256", "output_schema", "score", "score_folder"]
 
 _PREDICTORS = PredictorCache()
 
@@ -130,11 +126,11 @@ def score(
     >>> answers[0].slice(0, 2).select(["flower", "prediction"]).to_pylist()
     [{'flower': 0, 'prediction': 0}, {'flower': 1, 'prediction': 0}]
     """
-    options = _checked_options(keep, ignore_extra, by_position, chunk_rows)
+    options = check_options(keep, ignore_extra, by_position, chunk_rows)
     predictor = _PREDICTORS.get(bundle, sha256, {"threads": threads, **load_options})
-    answers = _answer_fields(predictor.manifest)
-    _check_output_names(options, answers)
-    return _score(batches, predictor, options, answers)
+    answers = answer_fields(predictor.manifest)
+    check_output_names(options, answers)
+    return score_batches(batches, predictor, options, answers)
 
 
 def output_schema(
@@ -194,10 +190,10 @@ def output_schema(
     expert: int64
     gate_probability: float
     """
-    options = _checked_options(keep)
-    answers = _answer_fields(bundles.read(bundle))
-    _check_output_names(options, answers)
-    return pa.schema([*_kept_fields(input_schema, options), *answers])
+    options = check_options(keep)
+    answers = answer_fields(bundles.read(bundle))
+    check_output_names(options, answers)
+    return pa.schema([*kept_fields(input_schema, options), *answers])
 
 
 def score_folder(
@@ -271,197 +267,18 @@ def score_folder(
     150
     ['_SUCCESS', 'first.parquet', 'second.parquet']
     """
-    options = _checked_options(keep, ignore_extra, by_position, chunk_rows)
+    options = check_options(keep, ignore_extra, by_position, chunk_rows)
     sha256 = manifest_sha256(bundle)
     predictor = _PREDICTORS.get(bundle, sha256, {"threads": threads, **load_options})
-    answers = _answer_fields(predictor.manifest)
-    _check_output_names(options, answers)
+    answers = answer_fields(predictor.manifest)
+    check_output_names(options, answers)
     folder = ScoredFolder(source, target, Job(sha256, options.keep, by_position))
     for name in folder.names:
-        with _in_file(name), folder.open(name) as file:
-            _select(file.schema_arrow.names, predictor.manifest, options)
+        with naming_file(name), folder.open(name) as file:
+            select_batch_columns(file.schema_arrow.names, predictor.manifest, options)
     for name in folder.unfinished():
-        with _in_file(name), folder.open(name) as file:
-            schema = pa.schema([*_kept_fields(file.schema_arrow, options), *answers])
-            batches = _read(file, predictor.manifest, options)
-            folder.write(name, schema, _score(batches, predictor, options, answers))
+        with naming_file(name), folder.open(name) as file:
+            schema = pa.schema([*kept_fields(file.schema_arrow, options), *answers])
+            batches = read_batches(file, predictor.manifest, options)
+            folder.write(name, schema, score_batches(batches, predictor, options, answers))
     return folder.finish()
-
-
-def _score(
-    batches: Iterable[pa.RecordBatch],
-    predictor: Predictor,
-    options: Options,
-    answers: Sequence[pa.Field],
-) -> Iterator[pa.RecordBatch]:
-    row = 1
-    for batch in batches:
-        if not isinstance(batch, pa.RecordBatch):
-            raise TypeError(
-                f"batches must be an iterable of pyarrow.RecordBatch, got {type(batch).__name__} "
-                "in it: pass table.to_batches() of a table, and [batch] for a single batch."
-            )
-        selection = _select(batch.schema.names, predictor.manifest, options)
-        _refuse_nested([batch.schema.field(i) for i in selection.model])
-        for start in range(0, max(batch.num_rows, 1), options.chunk_rows):
-            part = batch.slice(start, options.chunk_rows)
-            yield _score_part(part, row, selection, predictor, answers)
-            row += part.num_rows
-
-
-def _score_part(
-    part: pa.RecordBatch,
-    row: int,
-    selection: Selection,
-    predictor: Predictor,
-    answers: Sequence[pa.Field],
-) -> pa.RecordBatch:
-    names = [column.name for column in predictor.manifest.columns]
-    # As a table, for a column of a batch is read in another way.
-    rows = pa.Table.from_arrays([part.column(i) for i in selection.model], names=names)
-    kept = [part.column(i) for i in selection.kept]
-    try:
-        answer = _batch.answer_block(predictor, Block(rows, kept, part.num_rows, row))
-    except pa.ArrowException as error:  # a type that numpy has nothing for
-        raise InputError(
-            f"The rows from {row} on must hold numbers and strings, and reading them gave: "
-            f"{as_sentence(error)} Convert the columns."
-        ) from None
-    columns = zip(_tables.output_columns(answer), answers, strict=True)
-    return pa.RecordBatch.from_arrays(
-        [*kept, *(_to_arrow(values, field.type) for values, field in columns)],
-        schema=pa.schema([*(part.schema.field(i) for i in selection.kept), *answers]),
-    )
-
-
-def _refuse_nested(fields: Sequence[pa.Field]) -> None:
-    nested = [f"{field.name!r} of type {field.type}" for field in fields if is_nested(field.type)]
-    if nested:
-        raise InputError(
-            f"Columns of the model must hold numbers or strings, got {', '.join(nested[:10])}: "
-            "take the values out of the lists, structs or maps."
-        )
-
-
-def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    if values.dtype.kind in "UO":  # Arrow takes no strings of fixed width
-        return pa.array(values.tolist(), kind)
-    return pa.array(values.astype(values.dtype.newbyteorder("="), copy=False), kind)
-
-
-def _answer_fields(manifest: Manifest) -> list[pa.Field]:
-    """Names and types of the answers."""
-    names = _tables.output_names(manifest)
-    if manifest.classes is None:
-        types = [pa.float32()] * manifest.n_outputs
-    else:
-        dtype = np.dtype(manifest.classes.dtype)
-        labels = np.array(manifest.classes.values, dtype)
-        label = (
-            pa.array(labels.tolist()).type
-            if dtype.kind in "UO"
-            else pa.from_numpy_dtype(dtype.newbyteorder("="))
-        )
-        types = [label, *[pa.float32()] * manifest.n_outputs]
-    types += [pa.int64(), pa.float32()]
-    return [pa.field(name, kind) for name, kind in zip(names, types, strict=True)]
-
-
-def _checked_options(
-    keep: Sequence[str],
-    ignore_extra: bool = False,
-    by_position: bool = False,
-    chunk_rows: int = CHUNK_ROWS,
-) -> Options:
-    if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
-        raise ValueError(
-            f"keep must be a sequence of column names, got {keep!r}: pass for example ['id']."
-        )
-    return Options(
-        chunk_rows=check_at_least_one(chunk_rows, "chunk_rows"),
-        keep=tuple(keep),
-        ignore_extra=ignore_extra,
-        by_position=by_position,
-    )
-
-
-def _check_output_names(options: Options, answers: Sequence[pa.Field]) -> None:
-    names = [*options.keep, *(field.name for field in answers)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"Columns of the output must have different names, got {list_names(twice)} more than "
-            "once: name each column to keep once, and rename those that are called as the answers "
-            "are."
-        )
-
-
-def _kept_fields(schema: pa.Schema | None, options: Options) -> list[pa.Field]:
-    if schema is None and options.keep:
-        raise ValueError(
-            f"input_schema must say of which type the columns to keep are, got None with "
-            f"{list_names(options.keep)} to keep: pass the schema of the rows."
-        )
-    if schema is not None:
-        _check_kept(schema.names, options)
-    return [schema.field(name) for name in options.keep] if schema is not None else []
-
-
-def _check_kept(names: Sequence[str], options: Options) -> None:
-    lost = [name for name in options.keep if name not in names]
-    if lost:
-        raise InputError(
-            f"A column to keep must be one of the input's, got {list_names(lost)}: the input has "
-            f"{list_names(names)}."
-        )
-
-
-def _select(names: Sequence[str], manifest: Manifest, options: Options) -> Selection:
-    """Find the columns, with messages for who calls functions; `_tables` speaks of files."""
-    _check_kept(names, options)
-    expected = [column.name for column in manifest.columns]
-    missing = [] if options.by_position else [name for name in expected if name not in names]
-    if missing:
-        fix = (
-            "add them, with nulls where nothing is known."
-            if manifest.from_table
-            else "rename them, or pass by_position=True to take the columns in their order."
-        )
-        raise InputError(
-            f"Rows must have the columns of the model, got none called {list_names(missing)}: {fix}"
-        )
-    selection = _tables.select(names, manifest, dataclasses.replace(options, ignore_extra=True))
-    used = {*selection.model, *selection.kept}
-    extra = [name for i, name in enumerate(names) if i not in used]
-    if extra and not options.ignore_extra:
-        raise InputError(
-            f"Rows must have the columns of the model only, got {list_names(extra)} as well: pass "
-            "ignore_extra=True to leave them out, or keep=[...] with the names of those to copy "
-            "to the output."
-        )
-    return selection
-
-
-def _read(file: Any, manifest: Manifest, options: Options) -> Iterator[pa.RecordBatch]:
-    """Batches of a Parquet file with the columns that are needed, in the order of the file."""
-    names = file.schema_arrow.names
-    selection = _select(names, manifest, options)
-    wanted = [names[i] for i in sorted({*selection.model, *selection.kept})]
-    row = 1
-    try:
-        for batch in file.iter_batches(options.chunk_rows, columns=wanted):
-            yield batch
-            row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
-        ) from None
-
-
-@contextlib.contextmanager
-def _in_file(name: str) -> Iterator[None]:
-    """Name the file in what is said about its rows."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"In {name!r}: {error}") from None

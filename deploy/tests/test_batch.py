@@ -19,6 +19,7 @@ import skmode_deploy
 from skmode_deploy import batch, bundle
 from skmode_deploy.cli import main
 from skmode_deploy.running import predictor_cache as _predictor_cache
+from skmode_deploy.tables import record_batches as _record_batches
 
 PROBABILITIES = [f"probability_{label}" for label in (10, 20, 30, 40)]
 CITIES = ["Bern", "Köln", "Paris", "", None]
@@ -310,7 +311,9 @@ def test_types_of_labels(values, dtype, kind, table_bundle):
     manifest = dataclasses.replace(bundle.read(table_bundle), classes=classes)
     bundle.write(table_bundle, manifest, {"model.onnx": b"not looked at"})
     assert batch.output_schema(table_bundle).field("prediction").type == kind
-    array = batch._to_arrow(np.array(values, dtype), kind)  # labels as a predictor gives them
+    array = _record_batches._to_arrow(
+        np.array(values, dtype), kind
+    )  # labels as a predictor gives them
     assert array.type == kind
     assert array.to_pylist() == list(values)
 
@@ -553,7 +556,7 @@ def test_a_finished_folder_is_not_scored_again(table_bundle, make_folder, tmp_pa
     folder, target = make_folder(make_rows(90)), tmp_path / "answers"
     batch.score_folder(table_bundle, folder, target, keep=["id"])
     scored = []
-    monkeypatch.setattr(batch, "_score", lambda *_: scored.append(1) or iter(()))
+    monkeypatch.setattr(batch, "score_batches", lambda *_: scored.append(1) or iter(()))
     assert batch.score_folder(table_bundle, folder, target, keep=["id"]) == 90
     assert scored == []
 

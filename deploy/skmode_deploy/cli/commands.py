@@ -21,9 +21,10 @@ from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
 from skmode_deploy.samples import check_samples, read_samples
 from skmode_deploy.serving.cli import add_rollback, add_serve
-from skmode_deploy.tables.answers import predict_file
-from skmode_deploy.tables.blocks import InputError, Options
-from skmode_deploy.tables.streams import UsageError, check_names
+from skmode_deploy.tables.chunks import ReadOptions
+from skmode_deploy.tables.errors import InputError, UsageError
+from skmode_deploy.tables.files import check_names
+from skmode_deploy.tables.scoring import predict_file
 
 PROGRAM = "skmode-deploy"
 MOST = 2**31 - 1  # of whatever is counted
@@ -345,14 +346,14 @@ def _predict(args: argparse.Namespace) -> None:
     predict_file(_load(args), args.input, args.output, options, args.encoding, show_progress)
 
 
-def _options(args: argparse.Namespace) -> Options:
+def _options(args: argparse.Namespace) -> ReadOptions:
     delimiter = {"tab": "\t", "\\t": "\t"}.get(args.delimiter, args.delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
         raise UsageError(
             f"--delimiter must be one ASCII character and no quotation mark, got {delimiter!r}: "
             'pass for example ";" or "tab".'
         )
-    return Options(
+    return ReadOptions(
         chunk_rows=args.chunk_rows,
         keep=tuple(dict.fromkeys(args.keep)),
         ignore_extra=args.ignore_extra,

@@ -31,7 +31,7 @@ from skmode_deploy.bundle import MODEL, BundleError, GraphValue, Manifest, graph
 from skmode_deploy.bundle.files import replace_directory, to_path
 from skmode_deploy.running.predictor import load
 from skmode_deploy.samples import check_samples
-from skmode_deploy.tables.streams import UsageError
+from skmode_deploy.tables.errors import UsageError
 
 __all__ = ["CONFIG", "LABELS", "add_triton", "model_config", "write_repository"]
 

@@ -1,1 +1,1 @@
-"""Tables in files: read in blocks, answered, written."""
+"""Tables in files: read in chunks, scored, written."""

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.tables.blocks import Block, InputError, Options, select
+from skmode_deploy.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.tables.columns import select_columns
+from skmode_deploy.tables.errors import InputError
 
 # pandas, with which a table of training was most likely read, takes these for bools.
 BOOLS = {word: float(word.lower() == "true") for word in
@@ -20,17 +22,17 @@ BOOLS = {word: float(word.lower() == "true") for word in
 
 
 # A file without line ends is one line, which must not fill the memory.
-LONGEST_LINE = 2**24
+MAX_LINE_LETTERS = 2**24
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:
     """Lines with their ends; a byte order mark is none of the first field, header or not."""
     start = "\ufeff"
-    for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE + 1), ""), 1):
-        if len(line) > LONGEST_LINE:
+    for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_LETTERS + 1), ""), 1):
+        if len(line) > MAX_LINE_LETTERS:
             raise InputError(
-                f"A line must have at most {LONGEST_LINE:,} characters, got more in line {number}: "
-                "look for missing line ends or quotation marks, or use a Parquet file."
+                f"A line must have at most {MAX_LINE_LETTERS:,} characters, got more in line "
+                f"{number}: look for missing line ends or quotation marks, or use a Parquet file."
             )
         yield line.removeprefix(start)
         start = ""
@@ -39,13 +41,13 @@ def _lines(stream: IO[str]) -> Iterator[str]:
 class CsvReader:
     """Read a CSV file."""
 
-    def __init__(self, stream: IO[str], manifest: Manifest, options: Options) -> None:
+    def __init__(self, stream: IO[str], manifest: Manifest, options: ReadOptions) -> None:
         self._stream = _lines(stream)
         self._manifest = manifest
         self._options = options
         self._line = 0  # lines read so far
         self._names = self._read_names()
-        self._selection = select(self._names, manifest, options)
+        self._selection = select_columns(self._names, manifest, options)
         self._missing = dict.fromkeys({"", *options.missing}, np.nan)
         self._only_numbers = (
             not options.missing
@@ -53,19 +55,19 @@ class CsvReader:
             and all(column.dtype in ("float32", "float64") for column in manifest.columns)
         )
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Chunk]:
         empty = True
         while lines := list(islice(self._stream, self._options.chunk_rows)):
             first = self._line + 1
             matrix = self._read_matrix(lines)
             if matrix is not None:
-                yield Block(self._to_rows(list(matrix.T)), [], len(matrix), first)
+                yield Chunk(self._to_rows(list(matrix.T)), [], len(matrix), first)
                 empty = False
             elif rows := self._read_rows(lines):
-                yield self._to_block(rows, first)
+                yield self._to_chunk(rows, first)
                 empty = False
         if empty:
-            yield self._to_block([], self._line + 1)
+            yield self._to_chunk([], self._line + 1)
 
     def _read_names(self) -> list[str]:
         if not self._options.header:
@@ -146,7 +148,7 @@ class CsvReader:
                     f"{self._options.delimiter!r}, or pass another --delimiter."
                 )
 
-    def _to_block(self, rows: list[list[str]], first: int) -> Block:
+    def _to_chunk(self, rows: list[list[str]], first: int) -> Chunk:
         fields = list(zip(*rows, strict=True)) if rows else [()] * len(self._names)
         values = []
         for column, position in zip(self._manifest.columns, self._selection.model, strict=True):
@@ -156,7 +158,7 @@ class CsvReader:
                 line = _line_of(rows, error.row, first)
                 raise InputError(f"{error.rule} in line {line}: {error.fix}.") from None
         kept = [list(fields[position]) for position in self._selection.kept]
-        return Block(self._to_rows(values), kept, len(rows), first)
+        return Chunk(self._to_rows(values), kept, len(rows), first)
 
     def _to_rows(self, values: list[Any]) -> Any:
         if self._manifest.input == "array":
@@ -195,7 +197,7 @@ class CsvReader:
 
 
 class _FieldError(Exception):
-    """A field that cannot be read: its row in the block, the rule with the value, and the fix."""
+    """A field that cannot be read: its row in the chunk, the rule with the value, and the fix."""
 
     def __init__(self, row: int, rule: str, fix: str) -> None:
         super().__init__(row, rule, fix)

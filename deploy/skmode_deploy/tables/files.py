@@ -1,4 +1,4 @@
-"""Opening the files that the command line reads and writes."""
+"""Open the files that the command line reads and writes, by their format."""
 
 import contextlib
 import gzip
@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.tables.blocks import InputError, Options, Reader, Writer
+from skmode_deploy.tables.chunks import Reader, ReadOptions, Writer
 from skmode_deploy.tables.csv_files import CsvReader, CsvWriter
+from skmode_deploy.tables.errors import InputError, UsageError
 from skmode_deploy.tables.parquet_files import ParquetReader, ParquetWriter
 
 
-class UsageError(ValueError):
-    """What was asked for makes no sense."""
-
-
-def check_names(source: str, target: str, options: Options) -> None:
+def check_names(source: str, target: str, options: ReadOptions) -> None:
     """Check the names of the files, before anything else is done."""
     for name in (source, target):
         if name != "-" and not name.endswith((".csv", ".csv.gz", ".parquet")):
@@ -47,7 +44,7 @@ def _same(source: str, target: str) -> bool:
 
 @contextlib.contextmanager
 def open_reader(
-    source: str, manifest: Manifest, options: Options, encoding: str
+    source: str, manifest: Manifest, options: ReadOptions, encoding: str
 ) -> Iterator[Reader]:
     """Open the rows."""
     if source.endswith(".parquet"):
