@@ -13,27 +13,23 @@ version with the model's file::
 Triton runs ``model.onnx`` by its onnxruntime backend: nothing of this package is needed there.
 """
 
-import argparse
-import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skmode_deploy.bundle import MODEL, BundleError, GraphValue, Manifest, graph_values, read_graph
+from skmode_deploy.bundle import MODEL, GraphValue, Manifest, graph_values, read_graph
 from skmode_deploy.bundle.files import replace_directory, to_path
 from skmode_deploy.running.predictor import load
 from skmode_deploy.samples import check_samples
-from skmode_deploy.tables.errors import UsageError
 
-__all__ = ["CONFIG", "LABELS", "add_triton", "model_config", "write_repository"]
+__all__ = ["CONFIG", "LABELS", "model_config", "write_repository"]
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
@@ -304,7 +300,7 @@ def _write(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-# Parameters and the command line.
+# Parameters.
 
 
 def _checked_name(name: Any) -> str:
@@ -323,53 +319,3 @@ def _checked_count(value: Any, name: str, least: int, most: int) -> int:
             f"{name} must be an integer from {least} to {most}, got {value!r}: pass such a number."
         )
     return int(value)
-
-
-def add_triton(commands: Any) -> None:
-    """Add the command ``triton`` to the command line."""
-    text = "write a bundle's model into a model repository of the Triton Inference Server"
-    command = commands.add_parser(
-        "triton", help=text, description=f"{text[0].upper()}{text[1:]}, with its configuration."
-    )
-    command.set_defaults(run=_run)
-    add = command.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of the bundle")
-    add("repository", metavar="REPOSITORY", help="folder of the model repository")
-    add("--name", metavar="NAME", help="name of the model, default that of the bundle's folder")
-    add("--version", metavar="N", type=int, default=1, help="version of the model, default 1")
-    add("--max-batch-size", metavar="N", type=int, default=1024,
-        help="rows of a run, default 1024")  # fmt: skip
-    add("--max-queue-delay", metavar="US", type=int, default=0,
-        help="microseconds that a request may wait for others, default 0")  # fmt: skip
-    add("--instances", metavar="N", type=int, default=2,
-        help="runs at the same time, one thread each, default 2")  # fmt: skip
-    add("--overwrite-config", action="store_true",
-        help=f"replace a {CONFIG} that is there; else one that fits is kept")  # fmt: skip
-    add("--public-key", metavar="KEY",
-        help="PEM file of the key that must have signed the bundle")  # fmt: skip
-
-
-def _run(args: argparse.Namespace) -> None:
-    with _blaming_the_command_line():
-        folder = write_repository(
-            args.bundle,
-            args.repository,
-            name=args.name,
-            version=args.version,
-            max_batch_size=args.max_batch_size,
-            max_queue_delay_microseconds=args.max_queue_delay,
-            instances=args.instances,
-            overwrite_config=args.overwrite_config,
-            require_signature=args.public_key,
-        )
-    print(f"{folder}: {(folder / MODEL).stat().st_size:,} bytes of {MODEL}, {CONFIG} beside it")
-
-
-@contextlib.contextmanager
-def _blaming_the_command_line() -> Iterator[None]:
-    try:
-        yield
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from None
