@@ -23,7 +23,7 @@ from skmode_deploy import bundle as bundles
 from skmode_deploy.bundle.reading import manifest_sha256
 from skmode_deploy.running.predictor_cache import PredictorCache
 from skmode_deploy.tables.chunks import CHUNK_ROWS
-from skmode_deploy.tables.parquet_folders import Job, ScoredFolder
+from skmode_deploy.tables.parquet_folders import ScoredFolder, ScoringJob
 from skmode_deploy.tables.record_batches import (
     answer_fields,
     check_options,
@@ -272,7 +272,7 @@ def score_folder(
     predictor = _PREDICTORS.get(bundle, sha256, {"threads": threads, **load_options})
     answers = answer_fields(predictor.manifest)
     check_output_names(options, answers)
-    folder = ScoredFolder(source, target, Job(sha256, options.keep, by_position))
+    folder = ScoredFolder(source, target, ScoringJob(sha256, options.keep, by_position))
     for name in folder.names:
         with naming_file(name), folder.open(name) as file:
             select_batch_columns(file.schema_arrow.names, predictor.manifest, options)

@@ -10,7 +10,7 @@ from skmode_deploy.bundle.manifest import Column, Manifest
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
 MAX_VALUES = 10  # categories or classes in a line
-MAX_LETTERS = 60  # of a name or value
+MAX_CHARACTERS = 60  # of a name or value
 
 _SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
 
@@ -222,7 +222,7 @@ def _quote(text: str) -> str:
     """Set text apart as a quotation, in which nothing is a heading or HTML."""
     lines = []
     for line in text.splitlines():
-        line = "".join(letter if letter.isprintable() else " " for letter in line)
+        line = "".join(char if char.isprintable() else " " for char in line)
         line = line.replace("<", "\\<")
         line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
         # A line of these signs makes a heading of the line above.
@@ -232,14 +232,12 @@ def _quote(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Show text as it is, within one line: no character of it means anything in Markdown."""
-    if len(text) > MAX_LETTERS:
-        text = text[:MAX_LETTERS] + "..."
+    """Show text as it is, within one line: no char of it means anything in Markdown."""
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS] + "..."
     visible = (
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
     return (
-        "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in "".join(visible))
-        or "(empty)"
+        "".join(f"\\{char}" if char in _SPECIAL else char for char in "".join(visible)) or "(empty)"
     )

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
 # What labels take in memory: each has the length of the longest, with 4 bytes to a letter.
-MAX_LABEL_LETTERS = 10_000
+MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
 _Check = Callable[[Any, str], None]
@@ -310,10 +310,10 @@ def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
 def _check_label_length(name: str, values: list[str]) -> None:
     """A longer type would take memory for nothing, a shorter one would cut labels off."""
     longest = max(1, *map(len, values))
-    if longest > MAX_LABEL_LETTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
+    if longest > MAX_LABEL_CHARACTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
         _refuse(
             "classes.values",
-            f"strings of at most {MAX_LABEL_LETTERS} letters that take {MAX_LABEL_BYTES} bytes "
+            f"strings of at most {MAX_LABEL_CHARACTERS} letters that take {MAX_LABEL_BYTES} bytes "
             "together, each with the length of the longest and 4 bytes to a letter",
             f"{len(values)} with up to {longest} letters",
         )

@@ -24,14 +24,14 @@ from skmode_deploy.tables.scoring import predict_file
 def run_inspect(args: argparse.Namespace) -> None:
     manifest = bundle.read(args.bundle)
     if args.json:
-        _say(manifest.to_json(), end="")
+        _print(manifest.to_json(), end="")
         return
     for line in describe(manifest):
         # Names and notes are whatever somebody wrote: no control of the terminal.
-        _say("".join(c if c.isprintable() else "\ufffd" for c in line))
+        _print("".join(c if c.isprintable() else "\ufffd" for c in line))
 
 
-def _say(text: str, end: str = "\n") -> None:
+def _print(text: str, end: str = "\n") -> None:
     """Print, whatever stdout can encode."""
     if sys.stdout is None:
         raise UsageError("Standard output must be open, and it is closed: redirect it.")
@@ -49,7 +49,7 @@ def run_verify(args: argparse.Namespace) -> None:
     size = sum(file.size for file in manifest.files.values())
     signed = " and signature" if sha256 is not None else ""
     answered = _verify_samples(args.bundle, manifest)
-    _say(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes{answered}")
+    _print(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes{answered}")
 
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
@@ -72,11 +72,11 @@ def run_benchmark(args: argparse.Namespace) -> None:
     predictor = _load(args)
     speeds = [measure(predictor, n_rows, args.seconds) for n_rows in args.rows]
     if args.json:
-        _say(json.dumps([speed._asdict() for speed in speeds], indent=2))
+        _print(json.dumps([speed._asdict() for speed in speeds], indent=2))
         return
-    _say(f"{'rows':>10}  {'calls':>8}  {'median ms':>10}  {'rows/s':>12}")
+    _print(f"{'rows':>10}  {'calls':>8}  {'median ms':>10}  {'rows/s':>12}")
     for rows, calls, median, rate in speeds:
-        _say(f"{rows:>10,}  {calls:>8,}  {median:>10.4f}  {rate:>12,.0f}")
+        _print(f"{rows:>10,}  {calls:>8,}  {median:>10.4f}  {rate:>12,.0f}")
 
 
 def run_predict(args: argparse.Namespace) -> None:

@@ -193,13 +193,13 @@ def _parameter(key: str, value: str) -> str:
 def _quote(text: str) -> str:
     """Write a string of the text format; what is not printable as bytes in octal digits."""
     parts = []
-    for letter in text:
-        if letter in '"\\':
-            parts.append(f"\\{letter}")
-        elif letter.isprintable():
-            parts.append(letter)
+    for character in text:
+        if character in '"\\':
+            parts.append(f"\\{character}")
+        elif character.isprintable():
+            parts.append(character)
         else:
-            octets = letter.encode("utf-8", "backslashreplace")
+            octets = character.encode("utf-8", "backslashreplace")
             parts += [f"\\{octet:03o}" for octet in octets]
     return f'"{"".join(parts)}"'
 
@@ -209,8 +209,8 @@ def _labels(values: tuple[Any, ...]) -> str:
     lines = []
     for value in values:
         text = "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in str(value)
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in str(value)
         )
         lines.append(f"{text}\n")
     return "".join(lines)

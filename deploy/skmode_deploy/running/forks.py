@@ -26,7 +26,7 @@ def abandon(session: Any) -> None:
 class ForkAware(Protocol):
     """Owns sessions or locks, which a forked child must not use."""
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the sessions and locks of the parent."""
 
 
@@ -36,7 +36,7 @@ _n_opening = 0
 
 
 def after_fork_in_child(owner: ForkAware) -> None:
-    """Have `owner.forget()` called in each forked child."""
+    """Have `owner.reset_after_fork()` called in each forked child."""
     _owners.add(owner)
 
 
@@ -68,7 +68,7 @@ def _after_fork_in_child() -> None:
     _state = threading.Condition()
     _n_opening = 0
     for owner in list(_owners):
-        owner.forget()
+        owner.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork.

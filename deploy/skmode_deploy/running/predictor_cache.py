@@ -51,7 +51,7 @@ class PredictorCache:
                 self._open.popitem(last=False)
             return predictor
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave a lock behind that a thread of the parent may have held."""
         self._lock = threading.Lock()
 

@@ -22,7 +22,7 @@ Providers: TypeAlias = str | Sequence[Provider]
 # More end a process rather than speed it up.
 MAX_THREADS = 1024
 
-_said: set[int] = set()
+_logged: set[int] = set()
 
 
 class SessionFactory:
@@ -43,13 +43,13 @@ class SessionFactory:
         """Open a session."""
         with no_fork():
             if self._auto:
-                return self._open_anywhere(data, name, keep_memory)
-            return self._open_there(data, name, keep_memory)
+                return self._open_auto(data, name, keep_memory)
+            return self._open_on_providers(data, name, keep_memory)
 
-    def _open_anywhere(self, data: bytes, name: str, keep_memory: bool) -> Any:
+    def _open_auto(self, data: bytes, name: str, keep_memory: bool) -> Any:
         reason = "failed before" if self._cuda_fails else ""
         if CUDA not in onnxruntime.get_available_providers():
-            _say_once(
+            _log_once(
                 logging.INFO,
                 "This build of onnxruntime has no %s: models run on the CPU. Install "
                 "onnxruntime-gpu to use a GPU.",
@@ -65,7 +65,7 @@ class SessionFactory:
                     return session
                 reason = "onnxruntime fell back to the CPU"
             self._cuda_fails = True
-            _say_once(
+            _log_once(
                 logging.WARNING,
                 "onnxruntime has %s, but %s: models run on the CPU. Check the GPU, its driver and "
                 'the CUDA libraries, or pass providers="%s" to silence this.',
@@ -75,7 +75,7 @@ class SessionFactory:
             )
         return self._new_on_cpu(data, name, [CPU], keep_memory)
 
-    def _open_there(self, data: bytes, name: str, keep_memory: bool) -> Any:
+    def _open_on_providers(self, data: bytes, name: str, keep_memory: bool) -> Any:
         wanted = [entry if isinstance(entry, str) else entry[0] for entry in self._providers]
         if wanted == [CPU]:
             return self._new_on_cpu(data, name, self._providers, keep_memory)
@@ -173,9 +173,9 @@ def _checked_provider(entry: Any) -> Provider:
     return name, dict(options)
 
 
-def _say_once(level: int, message: str, *values: Any) -> None:
-    if level not in _said:
-        _said.add(level)
+def _log_once(level: int, message: str, *values: Any) -> None:
+    if level not in _logged:
+        _logged.add(level)
         LOGGER.log(level, message, *values)
 
 
@@ -202,7 +202,7 @@ class ForkSafeSession:
                 self._session = self._open()
             return self._session
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop what the parent opened."""
         abandon(self._session)
         self._session = None

@@ -204,7 +204,7 @@ class ExpertCache:
         with self._lock:
             return [i for i, expert in self._experts.items() if expert.session is not None]
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop what the parent loaded."""
         for expert in self._experts.values():
             abandon(expert.session)

@@ -22,16 +22,16 @@ BOOLS = {word: float(word.lower() == "true") for word in
 
 
 # A file without line ends is one line, which must not fill the memory.
-MAX_LINE_LETTERS = 2**24
+MAX_LINE_CHARACTERS = 2**24
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:
     """Lines with their ends; a byte order mark is none of the first field, header or not."""
     start = "\ufeff"
-    for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_LETTERS + 1), ""), 1):
-        if len(line) > MAX_LINE_LETTERS:
+    for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_CHARACTERS + 1), ""), 1):
+        if len(line) > MAX_LINE_CHARACTERS:
             raise InputError(
-                f"A line must have at most {MAX_LINE_LETTERS:,} characters, got more in line "
+                f"A line must have at most {MAX_LINE_CHARACTERS:,} characters, got more in line "
                 f"{number}: look for missing line ends or quotation marks, or use a Parquet file."
             )
         yield line.removeprefix(start)

@@ -25,7 +25,7 @@ _UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """What answers depend on, besides the rows.
 
     Attributes
@@ -42,7 +42,7 @@ class Job:
     keep: tuple[str, ...]
     by_position: bool
 
-    def describe(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Say so in a form that JSON has."""
         return {**dataclasses.asdict(self), "keep": list(self.keep)}
 
@@ -56,7 +56,7 @@ class ScoredFolder:
         Files to read, relative to `source`, in alphabetical order.
     """
 
-    def __init__(self, source: Any, target: Any, job: Job) -> None:
+    def __init__(self, source: Any, target: Any, job: ScoringJob) -> None:
         self._parquet = import_parquet()
         self._source = to_path(source, "source")
         self._target = to_path(target, "target")
@@ -69,7 +69,7 @@ class ScoredFolder:
                 f"{str(self._source)!r}: pass the folder that they are in."
             )
         # Before any is read: one that changes from now on is read anew by the next run.
-        self._marks = {name: self._mark(name) for name in self.names}
+        self._fingerprints = {name: self._fingerprint(name) for name in self.names}
 
     def open(self, name: str) -> Any:
         """Open a file to read."""
@@ -77,7 +77,7 @@ class ScoredFolder:
             # Without pre_buffer, which holds a whole row group at once.
             return self._parquet.ParquetFile(self._source / name, pre_buffer=False)
         except Exception as error:
-            if not _is_of_arrow(error):
+            if not _is_arrow_error(error):
                 raise
             raise InputError(
                 f"It must be a Parquet file, and reading it gave: {as_sentence(error)}"
@@ -104,7 +104,7 @@ class ScoredFolder:
         """Write a file; it gets its name when it is complete."""
         import pyarrow
 
-        schema = schema.with_metadata({KEY: json.dumps(self._marks[name]).encode()})
+        schema = schema.with_metadata({KEY: json.dumps(self._fingerprints[name]).encode()})
         path = self._target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as fresh, self._parquet.ParquetWriter(fresh, schema) as writer:
@@ -116,10 +116,10 @@ class ScoredFolder:
         (self._target / SUCCESS).touch()
         return sum(self._parquet.read_metadata(self._target / name).num_rows for name in self.names)
 
-    def _mark(self, name: str) -> dict[str, Any]:
+    def _fingerprint(self, name: str) -> dict[str, Any]:
         status = (self._source / name).stat()
         source = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        return {"job": self._job.describe(), "source": source}
+        return {"job": self._job.to_json(), "source": source}
 
     def _is_finished(self, name: str) -> bool:
         path = self._target / name
@@ -128,20 +128,20 @@ class ScoredFolder:
         try:
             text = (self._parquet.read_schema(path).metadata or {}).get(KEY, b"{}")
         except Exception as error:
-            if not _is_of_arrow(error):
+            if not _is_arrow_error(error):
                 raise
             text = b"{}"
         found = json.loads(text)
-        if found.get("job") != self._job.describe():
+        if found.get("job") != self._job.to_json():
             raise ValueError(
                 f"target must be new, empty or of a run with the same bundle and columns, got "
                 f"{str(path)!r} of {found.get('job', 'something else')}, where this run is of "
-                f"{self._job.describe()}: choose another folder, or remove this one."
+                f"{self._job.to_json()}: choose another folder, or remove this one."
             )
-        return bool(found == self._marks[name])
+        return bool(found == self._fingerprints[name])
 
 
-def _is_of_arrow(error: Exception) -> bool:
+def _is_arrow_error(error: Exception) -> bool:
     import pyarrow
 
     return isinstance(error, pyarrow.ArrowException | OSError)
@@ -167,9 +167,9 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
     """Names of the files in a folder and those below; what is not known must not get lost."""
     names = []
     for path, folders, files in os.walk(folder, onerror=_fail):
-        folders[:] = [name for name in folders if _counts(name)]
+        folders[:] = [name for name in folders if _belongs(name)]
         inside = Path(path).relative_to(folder)
-        found = [(inside / name).as_posix() for name in files if _counts(name)]
+        found = [(inside / name).as_posix() for name in files if _belongs(name)]
         linked = [name for name in folders if os.path.islink(os.path.join(path, name))]
         strange = linked or [name for name in found if not name.lower().endswith(".parquet")]
         if strange:
@@ -182,7 +182,7 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
     return sorted(names)
 
 
-def _counts(name: str) -> bool:
+def _belongs(name: str) -> bool:
     return not name.startswith((".", "_"))
 
 

@@ -56,7 +56,7 @@ def simulate(monkeypatch):
         monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
         return opened
 
-    monkeypatch.setattr(_sessions, "_said", set())
+    monkeypatch.setattr(_sessions, "_logged", set())
     return simulate
 
 

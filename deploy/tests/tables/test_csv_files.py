@@ -78,7 +78,7 @@ def test_a_byte_order_mark_belongs_to_no_field(chunk_rows):
 
 
 def test_lines_without_end_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(_csv_files, "MAX_LINE_LETTERS", 20)
+    monkeypatch.setattr(_csv_files, "MAX_LINE_CHARACTERS", 20)
     assert len(read("age,city,plan\n" + "1,0123456789abcde,1\n")[0]["age"]) == 1
     for text, number in [("age,city,plan" * 9, 1), ("age,city,plan\n\n" + "1,B,2" * 9, 3)]:
         with pytest.raises(InputError, match=f"at most 20 characters, got more in line {number}"):
