@@ -1,4 +1,4 @@
-"""What a bundle is refused for: one exception for each rule."""
+"""Errors for bundles that are refused: one class for each rule."""
 
 __all__ = [
     "BundleError",

@@ -253,6 +253,7 @@ def check_samples(predictor: Predictor) -> None:
 
 
 def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
+    """Compare one output with the samples."""
     expected = samples.outputs[name]
     if answer.shape != expected.shape:
         _fail(name, f"of shape {expected.shape}", f"shape {answer.shape}")

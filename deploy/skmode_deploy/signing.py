@@ -152,9 +152,9 @@ def verify_signature(
 
 
 class _Hasher:
-    """Hashes a folder for model-signing, which compares the outcome with the signature's.
+    """Hashes a folder for model-signing, which compares the hashes with the signature.
 
-    Remembers the outcome: after a successful comparison these are the hashes that were signed.
+    It keeps them: if the comparison succeeds, they are the hashes that were signed.
     """
 
     def __init__(self, expected: dict[str, str] | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -170,10 +170,11 @@ class _Hasher:
         )
 
     def add_ignored_paths(self, *, model_path: Any, paths: Any) -> None:
-        """Leave nothing else out, whatever the signature says."""
+        """Ignore no further paths, whatever the signature says."""
 
     def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
         # Before a file is hashed that somebody may have put there to waste hours.
+        """Hash the files, after their names and sizes were checked against the limits."""
         if self._expected is None:
             _check_files(Path(model_path), self._max_bytes)
         else:
@@ -196,7 +197,7 @@ class _Hasher:
 
 
 def _check_files(folder: Path, max_bytes: int) -> None:
-    """Compare the names and sizes of the files with a manifest that may not be the signed one."""
+    """Compare names and sizes of the files with the manifest, signed or not."""
     manifest = bundle.read(folder)
     check_limits(manifest, max_bytes)
     with os.scandir(folder) as entries:
@@ -215,7 +216,7 @@ def _check_files(folder: Path, max_bytes: int) -> None:
 
 
 def _problem(error: Exception) -> str:
-    """Text of an error of model-signing, without the hashes, which it prints as bytes."""
+    """Describe an error of model-signing without the hashes, which it prints as bytes."""
     text = re.sub(r"Expected .*?Actual .*?\)\\*'", "other content", str(error))
     text = text.replace("\\'", "'")
     return f"{type(error).__name__}: {text if len(text) <= 500 else text[:500] + '...'}"
@@ -238,6 +239,7 @@ def _check_signature_file(signature: Path) -> None:
 
 
 def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> Any:
+    """Configure model-signing with a key, or say what is wrong with the key."""
     to_path(path, parameter)
     try:
         return configure()

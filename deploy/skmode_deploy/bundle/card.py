@@ -1,4 +1,4 @@
-"""The model card ``README.md`` of a bundle."""
+"""Write the model card, ``README.md``, of a bundle."""
 
 import re
 import string
@@ -77,7 +77,7 @@ def _inputs(manifest: Manifest) -> str:
             _escape(column.input),
             column.kind,
             column.dtype,
-            _known(column),
+            _known_values(column),
             "yes" if column.has_missing else "no",
         )
         for column in manifest.columns[:MAX_COLUMNS]
@@ -93,7 +93,8 @@ def _inputs(manifest: Manifest) -> str:
     )
 
 
-def _known(column: Column) -> str:
+def _known_values(column: Column) -> str:
+    """Show the categories or the range of a column."""
     if column.categories is not None:
         return _list(column.categories)
     if column.minimum is not None and column.maximum is not None:
@@ -176,19 +177,22 @@ answers = session.run(None, inputs)
 
 
 def _example(manifest: Manifest) -> str:
-    """Lines of a dict that `model.onnx` takes."""
+    """Write the lines of a dict that ``model.onnx`` takes."""
     inputs = {column.input: column for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []
     for name, column in list(inputs.items())[:MAX_INPUTS]:
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
-        lines.append(f"    {name!r}: np.full((1, {width}), {_value(column)!r}, dtype={dtype}),")
+        lines.append(
+            f"    {name!r}: np.full((1, {width}), {_example_value(column)!r}, dtype={dtype}),"
+        )
     if len(inputs) > MAX_INPUTS:
         lines.append(f"    # and so on for the other {len(inputs) - MAX_INPUTS} inputs")
     return "\n".join(lines)
 
 
-def _value(column: Column) -> Any:
+def _example_value(column: Column) -> Any:
+    """Choose a value that the column may hold."""
     if column.categories:
         return column.categories[0]
     if column.dtype == "string":
@@ -208,18 +212,20 @@ def _versions(manifest: Manifest) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(values: Sequence[Any]) -> str:
+    """Show the first values, and count the others."""
     shown = ", ".join(_escape(str(value)) for value in values[:MAX_VALUES])
     rest = len(values) - MAX_VALUES
     return shown if rest <= 0 else f"{shown} and {rest} more"
 
 
 def _quote(text: str) -> str:
-    """Set text apart as a quotation, in which nothing is a heading or HTML."""
+    """Write text as a quotation, in which nothing becomes a heading or HTML."""
     lines = []
     for line in text.splitlines():
         line = "".join(char if char.isprintable() else " " for char in line)
@@ -232,7 +238,7 @@ def _quote(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Show text as it is, within one line: no char of it means anything in Markdown."""
+    """Write text in one line in which no character means anything in Markdown."""
     if len(text) > MAX_CHARACTERS:
         text = text[:MAX_CHARACTERS] + "..."
     visible = (

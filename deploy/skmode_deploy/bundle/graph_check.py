@@ -1,7 +1,7 @@
-"""What a graph may hold, checked on its bytes before onnxruntime parses them.
+"""Check the bytes of a graph before onnxruntime parses them.
 
-Reads the wire format of protocol buffers by itself, so that neither onnx nor protobuf is needed.
-Numbers of fields are those of onnx.proto; what this reader does not know, it refuses.
+This module reads the wire format of protocol buffers itself, so that it needs neither onnx nor
+protobuf. The numbers of fields are those of onnx.proto. A field that it does not know is refused.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -70,14 +70,14 @@ class GraphValue(NamedTuple):
 def check_graph(
     data: bytes, name: str, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
 ) -> dict[str, int]:
-    """Check the bytes of a graph."""
+    """Check a graph; return the sizes that the manifest leaves open, such as ``width``."""
     checker = _GraphChecker(name)
     checker.check_model(memoryview(data), inputs, outputs)
     return checker.sizes
 
 
 class _GraphChecker:
-    """One method for each kind of message; `depth` counts the messages around it."""
+    """Checks messages, one method for each kind; `depth` counts the messages around one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -146,7 +146,7 @@ class _GraphChecker:
             )
 
     def read_tensor_type(self, data: memoryview) -> tuple[str, list[int | None] | None]:
-        """Read element type and shape; None is a size, or a shape, that is not fixed."""
+        """Read element type and shape. None is a size, or a shape, that is not fixed."""
         kind = self.read_unique_fields(data, "type", {_TYPE_TENSOR, *_TYPE_OTHER}).get(_TYPE_TENSOR)
         if kind is None:
             return "nothing", None
@@ -165,6 +165,7 @@ class _GraphChecker:
         return element, sizes
 
     def read_dimension(self, data: memoryview) -> int | None:
+        """Read the size of a dimension. None if it has a name instead."""
         known = {_DIMENSION_SIZE, _DIMENSION_NAME, *_DIMENSION_OTHER}
         parts = self.read_unique_fields(data, "dimension", known)
         if _DIMENSION_SIZE not in parts:
@@ -176,7 +177,7 @@ class _GraphChecker:
     def read_unique_fields(
         self, data: memoryview, what: str, known: Collection[int]
     ) -> dict[int, tuple[int, memoryview]]:
-        """Read a message of fields that must not be repeated: readers differ in what they take."""
+        """Read a message whose fields must not repeat: parsers disagree on which one counts."""
         parts: dict[int, tuple[int, memoryview]] = {}
         for number, wire, value in self.read_fields(data):
             if number not in known:
@@ -199,7 +200,7 @@ class _GraphChecker:
                 raise self.unknown(number, "operator set")
 
     def check_graph(self, data: memoryview, depth: int) -> tuple[list[_Value], list[_Value]]:
-        """Check a graph and give its inputs and outputs."""
+        """Check a graph; return its inputs and outputs."""
         self.check_depth(depth)
         inputs: list[_Value] = []
         outputs: list[_Value] = []
@@ -272,6 +273,7 @@ class _GraphChecker:
                 raise self.unknown(number, "sparse tensor")
 
     def check_domain(self, data: memoryview, what: str) -> None:
+        """Refuse operators that are not ONNX's own."""
         if bytes(data) not in DOMAINS:
             raise OperatorDomainError(
                 f"{self.name} must use the operator domains ai.onnx and ai.onnx.ml only, got "
@@ -298,7 +300,7 @@ class _GraphChecker:
         )
 
     def read_fields(self, data: memoryview) -> Iterator[_Field]:
-        """Split a message into numbers, wire types and raw values of its fields."""
+        """Split a message into number, wire type and raw value of each field."""
         position, end = 0, len(data)
         while position < end:
             tag, position = self.read_varint(data, position)

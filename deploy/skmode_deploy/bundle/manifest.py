@@ -1,7 +1,7 @@
-"""The manifest of a bundle: what its file ``manifest.json`` says, and how it is read and written.
+"""Read and write the manifest of a bundle, ``manifest.json``.
 
-The text is canonical: one manifest has exactly one text, with a checksum of the rest in it.
-``manifest.schema.json`` beside this module describes it for other languages.
+A manifest has exactly one text: the canonical one, which contains a checksum of the rest.
+``manifest.schema.json`` beside this package describes it for other languages.
 """
 
 import dataclasses
@@ -300,7 +300,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:
-    """Build the manifest of a document whose types were checked."""
+    """Build a manifest from a document that :func:`check_document` accepted."""
     columns = tuple(
         Column(
             **item

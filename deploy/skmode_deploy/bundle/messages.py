@@ -1,4 +1,4 @@
-"""How values and errors are shown in messages."""
+"""Show values and errors in messages."""
 
 from collections.abc import Sequence
 

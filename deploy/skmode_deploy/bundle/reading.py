@@ -135,7 +135,7 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
 def _read_graph(
     directory: str | os.PathLike[str], manifest: Manifest, name: str
 ) -> tuple[bytes, int | None]:
-    """Read a graph and check it; give also the width of `hidden`, where it has that."""
+    """Read and check a graph; return its bytes, and the width of `hidden` if it has that."""
     inputs, outputs = graph_values(manifest, name)
     data = read_file(directory, manifest, name)
     return data, check_graph(data, name, inputs, outputs).get("width")
@@ -231,6 +231,7 @@ def manifest_sha256(path: str | os.PathLike[str]) -> str:
 
 
 def read_manifest_file(path: Path) -> bytes:
+    """Read the bytes of a manifest, but no more than a manifest may have."""
     with open_plain(path) as stream:
         # Not the limit itself, for as much memory as is asked for would be taken.
         size = os.fstat(stream.fileno()).st_size
@@ -240,6 +241,7 @@ def read_manifest_file(path: Path) -> bytes:
 
 
 def _check_widths(widths: Mapping[str, int]) -> None:
+    """Check that the experts read as many values of a row as the gate returns."""
     for name, width in widths.items():
         if width != widths[GATE]:
             raise GraphInterfaceError(
@@ -249,6 +251,7 @@ def _check_widths(widths: Mapping[str, int]) -> None:
 
 
 def _check_content(directory: str | os.PathLike[str], name: str, expected: File) -> None:
+    """Compare size and hash of a file with the manifest, block by block."""
     digest, size = hashlib.sha256(), 0
     with _open_stated(directory, name, expected) as stream:
         while size <= expected.size and (block := stream.read(_BLOCK)):
@@ -259,7 +262,7 @@ def _check_content(directory: str | os.PathLike[str], name: str, expected: File)
 
 
 def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -> BinaryIO:
-    """Open a file that the manifest names and that has the stated size."""
+    """Open a file that the manifest names, and check its size."""
     try:
         stream = open_plain(to_path(directory, "directory") / name)
     except OSError as error:

@@ -96,7 +96,7 @@ def write(
 
 
 def _checked_text(manifest: Manifest) -> bytes:
-    """Text of a manifest that reading will not refuse."""
+    """Write the text of a manifest, and check that it can be read again."""
     try:
         text = manifest.to_json().encode()
     except (TypeError, ValueError) as error:
@@ -110,7 +110,7 @@ def _checked_text(manifest: Manifest) -> bytes:
 
 
 def _with_exact_label_length(manifest: Manifest) -> Manifest:
-    """Shorten the type of string labels to the longest: numpy keeps that of the training data."""
+    """Fit the type of string labels to the longest label; training may have had longer ones."""
     classes = manifest.classes
     if classes is None or not re.fullmatch("[<>|=]?U[0-9]+", classes.dtype):
         return manifest
@@ -120,7 +120,7 @@ def _with_exact_label_length(manifest: Manifest) -> Manifest:
 
 
 def _stated_names(target: Path) -> set[str]:
-    """Names that may be in the folder of a bundle, as its manifest states; of others none."""
+    """Names that the manifest in a folder allows there; none if there is no manifest."""
     try:
         document = json.loads(read_manifest_file(target / MANIFEST))
     except (OSError, ValueError, RecursionError):

@@ -48,6 +48,7 @@ CSV files:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands; each sets `run`, the function that does the work."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Look into, check and run models that skmode.onnx.export wrote.",
@@ -150,7 +151,6 @@ def _add_serving(command: Any) -> None:
 
 
 def _add_triton(commands: Any) -> None:
-    """Add the command ``triton`` to the command line."""
     text = "write a bundle's model into a model repository of the Triton Inference Server"
     command = commands.add_parser(
         "triton", help=text, description=f"{text[0].upper()}{text[1:]}, with its configuration."

@@ -1,4 +1,4 @@
-"""What the commands do, given their arguments."""
+"""Do what the commands say, given their arguments."""
 
 import argparse
 import contextlib
@@ -32,7 +32,7 @@ def run_inspect(args: argparse.Namespace) -> None:
 
 
 def _print(text: str, end: str = "\n") -> None:
-    """Print, whatever stdout can encode."""
+    """Print text, whatever stdout can encode."""
     if sys.stdout is None:
         raise UsageError("Standard output must be open, and it is closed: redirect it.")
     encoding = sys.stdout.encoding or "utf-8"
@@ -53,7 +53,7 @@ def run_verify(args: argparse.Namespace) -> None:
 
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
-    """Compare answers on the sample rows, where there are any, and say so."""
+    """Compare the answers on the sample rows, if there are any; return what to tell."""
     samples = read_samples(folder, manifest)
     if samples is None:
         return ""
@@ -104,7 +104,7 @@ def run_triton(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _as_usage_errors() -> Iterator[None]:
-    """Blame the command line for values that the library refuses: a key, a provider, ..."""
+    """Report arguments that the library refuses, such as a key, as wrong usage."""
     try:
         yield
     except BundleError:

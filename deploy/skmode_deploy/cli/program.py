@@ -54,7 +54,7 @@ def _fail(code: int, message: object) -> int:
 
 
 def _drop_output() -> None:
-    """Send what stdout still holds nowhere, for Python flushes it once more at exit."""
+    """Discard what stdout still holds: Python would flush it again at exit, and fail again."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -65,7 +65,7 @@ def _drop_output() -> None:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let signals end the program by an exception, so that nothing half-written is left."""
+    """Turn signals into exceptions, so that no half-written file is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -136,7 +136,7 @@ def model_config(
     max_queue_delay_microseconds: int = 0,
     instances: int = 2,
 ) -> str:
-    """Give the configuration of a model, ``config.pbtxt``."""
+    """Write the configuration of a model, ``config.pbtxt``."""
     inputs, outputs = graph_values(manifest, MODEL)
     lines = [
         f"name: {_quote(name)}",
@@ -158,7 +158,7 @@ def model_config(
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
-    """What all versions of a model have in common, for whoever reads the configuration."""
+    """Collect what all versions of a model share, for readers of the configuration."""
     facts = {
         "task": manifest.task,
         "routing": manifest.routing,
@@ -171,7 +171,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
 
 
 def _tensor(field: str, value: GraphValue) -> list[str]:
-    """Describe an input or output; the rows are no dimension of it."""
+    """Describe an input or output; its dimensions leave the rows out."""
     dims = value.shape[1:]
     lines = [
         f"{field} {{",
@@ -191,7 +191,7 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _quote(text: str) -> str:
-    """Write a string of the text format; what is not printable as bytes in octal digits."""
+    """Write a string of protobuf's text format; bytes that do not print are octal."""
     parts = []
     for character in text:
         if character in '"\\':
@@ -205,7 +205,7 @@ def _quote(text: str) -> str:
 
 
 def _labels(values: tuple[Any, ...]) -> str:
-    """One class in a line; Triton reads lines up to the line feed."""
+    """Write one class per line; Triton ends a line at the line feed only."""
     lines = []
     for value in values:
         text = "".join(
@@ -236,7 +236,7 @@ def _add_model(target: Path, version: int, model: bytes, texts: dict[str, str]) 
 def _add_version(
     target: Path, version: int, model: bytes, texts: dict[str, str], overwrite_config: bool
 ) -> None:
-    """Write a version of a model that is there."""
+    """Add a version to a model that is there."""
     there = _read(target / CONFIG)
     if there is None:
         raise FileExistsError(
@@ -270,6 +270,7 @@ def _interface(config: str) -> str | None:
 
 
 def _holds(folder: Path, model: bytes) -> bool:
+    """Whether a version holds exactly this model."""
     path = folder / MODEL
     return path.is_file() and path.stat().st_size == len(model) and path.read_bytes() == model
 
@@ -288,7 +289,7 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that has its name when it is complete."""
+    """Write a file that gets its name when it is complete."""
     fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with fresh.open("xb") as stream:

@@ -1,7 +1,7 @@
-"""Convert one column, as people have it, to the numbers or strings that a graph reads.
+"""Convert one column to the numbers or strings that a graph reads.
 
-Columns are numpy arrays, lists, or columns of pandas, polars and Arrow. Messages name the column,
-and say what it must hold.
+A column is a numpy array, a list, or a column of pandas, polars or Arrow. Messages name the
+column, and say what it must hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +21,12 @@ PLAIN_NUMBERS = {float, int, bool, type(None)}
 
 
 def convert_column(column: Column, values: Any) -> Array:
-    """Convert a column with care, to an array of shape (n_rows, 1), or say what does not fit."""
+    """Convert a column value by value, to shape (n_rows, 1), or say what does not fit."""
     return _CONVERSIONS[column.dtype](column, values)
 
 
 def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
-    """Fill a block of shape (n_columns, n_rows, 1), if nothing about the columns is special."""
+    """Fill an array of shape (n_columns, n_rows, 1); None if a column is not plain."""
     block = np.empty((len(columns), n_rows, 1), dtype)
     kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiub", PLAIN_NUMBERS)
     with np.errstate(over="ignore"):
@@ -44,6 +44,7 @@ def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
 
 
 def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
+    """Fill an array of strings, of shape (n_columns, n_rows, 1); None if one is not plain."""
     block = np.empty((len(columns), n_rows, 1), object)
     for target, values in zip(block[:, :, 0], columns, strict=True):
         if type(values) is np.ndarray and values.ndim == 1:
@@ -59,7 +60,7 @@ def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
 
 
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
-    """Numbers of any kind, None and pandas.NA: no text, however much it looks like a number."""
+    """Convert numbers of any kind, None and pandas.NA; refuse text, even ``"30"``."""
     if PLAIN_NUMBERS.issuperset(map(type, values)):
         return np.array(values, dtype=np.float64)
     return np.array([_to_float(value) for value in values], dtype=np.float64)
@@ -75,14 +76,14 @@ def _to_float(value: Any) -> float:
 
 
 def refuse_dates(dtype: Any) -> None:
-    """Dates and complex numbers, which numpy would turn into floats."""
+    """Refuse dates and complex numbers, which numpy would turn into floats."""
     of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
     if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
         raise TypeError(f"it has type {dtype}")
 
 
 def refuse_masked(values: Any, what: str) -> None:
-    """Numpy would read what lies under the mask."""
+    """Refuse masked arrays: numpy would read the values under the mask."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(
             f"{what} must not be a masked array, for its mask would get lost, got one: pass "
@@ -98,6 +99,7 @@ def fail_infinite(what: str, dtype: np.dtype[Any]) -> None:
 
 
 def arrow_to_numpy(values: Any) -> Array:
+    """Convert an Arrow array, with its nulls."""
     if hasattr(values.type, "index_type"):
         # A dictionary's own to_numpy turns nulls into some other category.
         values = values.cast(values.type.value_type)
@@ -106,7 +108,7 @@ def arrow_to_numpy(values: Any) -> Array:
 
 
 def unwrap(values: Any) -> Any:
-    """Arrays of Arrow, and series, as numpy arrays; anything else as it is."""
+    """Convert Arrow arrays and series to numpy arrays; leave everything else alone."""
     if type(values) is np.ndarray or type(values) is list:
         return values
     if hasattr(values, "to_pylist"):
@@ -115,6 +117,7 @@ def unwrap(values: Any) -> Any:
 
 
 def _to_column(values: Any, column: Column) -> Array:
+    """Convert to an array of one dimension; lists become objects."""
     refuse_masked(values, f"Column {column.name!r}")
     # As objects, for numpy would turn a NaN beside strings into a string.
     array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
@@ -127,7 +130,7 @@ def _to_column(values: Any, column: Column) -> Array:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN and what tables have in their place, such as pandas.NA and NaT, or ""."""
+    """Whether a value is None, NaN, pandas.NA, NaT or an empty string."""
     if value is None or (isinstance(value, str) and not value):
         return True
     try:
@@ -175,7 +178,7 @@ def _to_integers(column: Column, values: Any) -> Array:
 
 
 def _to_integer(value: Any) -> int | None:
-    """Also of a whole float. None where it is no integer."""
+    """Convert an integer or a whole float. None for anything else."""
     if not hasattr(value, "__int__") or hasattr(value, "__len__"):
         return None
     try:

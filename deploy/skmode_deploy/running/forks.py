@@ -1,4 +1,4 @@
-"""Forks: what belongs to onnxruntime is opened anew in a child, and no fork starts in between."""
+"""Survive forks: a child opens its own sessions, and no fork starts while one is opening."""
 
 import ctypes
 import os
@@ -14,17 +14,17 @@ MAX_WAIT_BEFORE_FORK = 10.0  # seconds
 
 
 def abandon(session: Any) -> None:
-    """Let go of a parent's session in a child, without ending it.
+    """Keep a parent's session alive in a child, for ever.
 
-    Its threads do not exist here, and its locks may be held by threads that do not exist either:
-    to end it could wait for them for ever.
+    Its threads do not exist here, and threads that do not exist either may hold its locks: to end
+    it could block for ever.
     """
     if session is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
 
 
 class ForkAware(Protocol):
-    """Owns sessions or locks, which a forked child must not use."""
+    """Holds sessions or locks, which a forked child must not use."""
 
     def reset_after_fork(self) -> None:
         """Drop the sessions and locks of the parent."""
@@ -36,13 +36,13 @@ _n_opening = 0
 
 
 def after_fork_in_child(owner: ForkAware) -> None:
-    """Have `owner.reset_after_fork()` called in each forked child."""
+    """Call `owner.reset_after_fork()` in every forked child."""
     _owners.add(owner)
 
 
 @contextmanager
 def no_fork() -> Iterator[None]:
-    """Hold forks up while a session opens: onnxruntime holds locks of the whole process then."""
+    """Delay forks while a session opens: meanwhile onnxruntime holds locks of the process."""
     global _n_opening
     with _state:
         _n_opening += 1

@@ -1,8 +1,7 @@
-"""From rows as people have them to the inputs of a graph, with a message for what does not fit.
+"""Convert rows to the inputs of a graph, or say what does not fit.
 
-Plain columns, that is numpy arrays and lists of plain numbers or strings, are converted together
-at once. Whatever is not plain is converted column by column, with care, and that is also where
-the messages come from.
+Plain columns, which are numpy arrays and lists of numbers or strings, are converted together, fast.
+All others are converted one by one, with care. The messages come from there.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ FEW_ROWS = 32
 
 
 class InputReader:
-    """Convert rows to the inputs of a bundle's graphs."""
+    """Converts the rows of a call to graph inputs, as the manifest describes them."""
 
     def __init__(self, manifest: Manifest, max_rows: int | None = None) -> None:
         self._columns = manifest.columns
@@ -49,12 +48,12 @@ class InputReader:
         ]
 
     def _block(self, dtype: str) -> tuple[str, list[int], list[str]]:
-        """Positions and inputs of the columns that are converted together."""
+        """Find positions and inputs of the columns of one type, which are converted together."""
         found = [(i, c.input) for i, c in enumerate(self._columns) if c.dtype == dtype]
         return dtype, [i for i, _ in found], [name for _, name in found]
 
     def __call__(self, X: Any) -> dict[str, Array]:
-        """Convert rows."""
+        """Convert rows to arrays of shape (n_rows, 1), or (n_rows, n_columns), by input."""
         if self._is_array:
             read = self._matrix if self._array_dtype.kind == "f" else self._matrix_by_column
             return {self._array_input: read(X)}
@@ -63,7 +62,7 @@ class InputReader:
         return self._convert(columns) if feeds is None else feeds
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
-        """Say which string has no UTF-8: onnxruntime only says that one has none."""
+        """Name the string that UTF-8 cannot encode; onnxruntime only says that there is one."""
         for i, column in enumerate(self._columns):
             if column.dtype == "string":
                 for text in feeds[column.input][:, i if self._is_array else 0]:
@@ -83,7 +82,7 @@ class InputReader:
         return matrix
 
     def _matrix_by_column(self, X: Any) -> Array:
-        """Integers and strings have rules of their own."""
+        """Convert an array of integers or strings, each column by the rules of its type."""
         columns = self._split_matrix(X)
         feeds = [
             convert_column(column, values)
@@ -106,7 +105,7 @@ class InputReader:
             )
 
     def _select(self, X: Any) -> list[Any]:
-        """Columns in the order of training."""
+        """Return the columns in the order of training."""
         if type(X) is dict and X.keys() == self._known.keys():
             columns = [unwrap(X[name]) for name in self._names]
         else:
@@ -165,7 +164,7 @@ class InputReader:
         return columns
 
     def _convert_plain(self, columns: list[Any]) -> dict[str, Array] | None:
-        """Convert plain columns of equal length; None where not all are that."""
+        """Convert plain columns of equal length; None if any is not plain."""
         try:
             n_rows = len(columns[0])
             feeds: dict[str, Array] = {}
@@ -196,7 +195,7 @@ class InputReader:
 
 
 def _refuse_unready(X: Any) -> None:
-    """What holds rows in a form that is not read: a query of polars, a sparse matrix."""
+    """Refuse sparse matrices, and queries of polars that were not run."""
     if hasattr(type(X), "toarray"):  # of its type, for a DataFrame takes its time to say no
         raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
@@ -207,7 +206,7 @@ def _refuse_unready(X: Any) -> None:
 
 
 def _column_keys(X: Any) -> list[Any] | None:
-    """What gets the columns of a table. None where it has no columns."""
+    """Return what gets the columns of a table. None if it is no table."""
     if isinstance(X, Mapping):
         return list(X)
     # Of an Arrow table.
@@ -218,6 +217,7 @@ def _column_keys(X: Any) -> list[Any] | None:
 
 
 def _distinct(keys: list[Any]) -> dict[str, Any]:
+    """Map the names of columns to their keys, which may be no strings."""
     names = {str(key): key for key in keys}
     if len(names) < len(keys):
         texts = [str(key) for key in keys]
@@ -230,6 +230,7 @@ def _distinct(keys: list[Any]) -> dict[str, Any]:
 
 
 def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
+    """Convert an array, a table or a list to one array of floats."""
     plain = type(X) is np.ndarray and X.dtype.kind in "fiub"
     if type(X) is not np.ndarray and type(X) is not list:
         _refuse_unready(X)
@@ -255,7 +256,7 @@ def _refuse_mapping(X: Any) -> None:
 
 
 def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
-    """Numbers of some type, which numpy converts."""
+    """Convert to an array that numpy can cast to floats."""
     if type(X) is not list:
         if hasattr(X, "to_pylist") and hasattr(X, "columns"):  # an Arrow table
             X = np.array([arrow_to_numpy(values) for values in X.columns], dtype=object).T
@@ -276,6 +277,7 @@ def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _refuse_text_of_pandas(X: Any) -> None:
+    """Refuse text in columns of objects, which pandas would read as numbers."""
     frame = X if X.ndim == 2 else X.to_frame()
     for i, dtype in enumerate(frame.dtypes):
         if getattr(dtype, "kind", "O") == "O":

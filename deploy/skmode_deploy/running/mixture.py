@@ -1,4 +1,4 @@
-"""The mixture of all experts, computed from the parts of a bundle."""
+"""Answer with the mixture of all experts, from the parts of a bundle."""
 
 import os
 from typing import Any
@@ -15,8 +15,8 @@ from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
 class MixturePredictor:
     """Predict with all experts, weighted by the gate, whatever the routing of the bundle.
 
-    That is the mixture of models that mix answers, ``mixing="expected"`` and ``"likelihood"``. For
-    a model that mixes representations it is the mean answer of its experts.
+    This is the mixture of models that mix answers (``mixing="expected"`` or ``"likelihood"``).
+    For a model that mixes representations, it is the weighted mean of the experts' answers.
     """
 
     def __init__(

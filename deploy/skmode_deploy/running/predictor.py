@@ -1,4 +1,4 @@
-"""Answers from a bundle, by numpy and onnxruntime alone."""
+"""Open a bundle and predict."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -363,7 +363,7 @@ class Predictor:
         return answers
 
     def _value(self, output: NDArray[Any]) -> NDArray[Any]:
-        """Labels with their type of training; one regression output as one dimension."""
+        """Return labels in their type of training, or values; a single output loses its axis."""
         if self._classes is None:
             return output[:, 0] if self.manifest.n_outputs == 1 else output
         assert self.manifest.classes is not None
@@ -383,7 +383,7 @@ def _reopen(path: str, parameters: dict[str, Any]) -> Predictor:
 
 
 def check_key(path: str | os.PathLike[str] | None) -> None:
-    """Check what is to be the file of a public key."""
+    """Check the path of a public key."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or os.path.isdir(path):
@@ -396,7 +396,7 @@ def check_key(path: str | os.PathLike[str] | None) -> None:
 def _verify(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
-    """Check all of a bundle; what was signed is what is read."""
+    """Check a whole bundle; what was signed is what is read."""
     if require_signature is None:
         return bundle.verify(folder, max_bytes=max_bytes)
     from skmode_deploy import signing

@@ -1,4 +1,4 @@
-"""Predictors that a process has open, so that each bundle is opened once in it."""
+"""Keep the predictors of a process, so that it opens each bundle once."""
 
 import os
 import threading
@@ -17,10 +17,9 @@ MAX_OPEN = 8  # workers live long, and may see the bundles of many jobs
 
 
 class PredictorCache:
-    """Open bundles and keep them; those that were used least recently leave.
+    """Opens bundles and keeps the most recently used ones.
 
-    Threads may share it. A forked child goes on with the bundles of its parent, whose sessions it
-    opens anew when it needs them.
+    Threads may share a cache. A forked child keeps the predictors, which open their sessions anew.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class PredictorCache:
     def get(
         self, path: str | os.PathLike[str], sha256: str | None, options: Mapping[str, Any]
     ) -> Predictor:
-        """Open a bundle, or take it as it was opened before."""
+        """Return the predictor of a bundle; open it if it is new, or was replaced."""
         key = (os.path.abspath(to_path(path, "bundle")), repr(sorted(options.items())))
         # One thread opens, the others wait: they would only open the same once more.
         with self._lock:
@@ -52,7 +51,7 @@ class PredictorCache:
             return predictor
 
     def reset_after_fork(self) -> None:
-        """Leave a lock behind that a thread of the parent may have held."""
+        """Replace the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
 
 

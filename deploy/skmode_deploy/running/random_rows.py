@@ -1,4 +1,4 @@
-"""Rows made up from what a manifest says about its columns: no row of the training data."""
+"""Draw random rows from the ranges and categories of a manifest, not from training data."""
 
 from typing import Any
 
@@ -83,7 +83,7 @@ def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArr
 
 
 def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
-    """Give the category columns in turn a category that is not known."""
+    """Put unknown categories into every eighth row, in one category column after the other."""
     found = [
         (cells, category)
         for column, cells in zip(manifest.columns, values, strict=True)
@@ -95,7 +95,7 @@ def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
 
 
 def _unseen_category(column: Column) -> Any:
-    """Some category that is not known; None where the type has no room for one."""
+    """Return a category that is not known; None if the type has no room for one."""
     known = column.categories or ()
     if column.dtype == "string":
         text = "unseen"

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime: on which device and with how many threads."""
+"""Open sessions of onnxruntime, on chosen devices, with a number of threads."""
 
 import logging
 import threading
@@ -26,7 +26,7 @@ _logged: set[int] = set()
 
 
 class SessionFactory:
-    """Open sessions on chosen providers."""
+    """Opens sessions on the providers that a caller chose."""
 
     def __init__(self, providers: Providers, threads: int) -> None:
         self._auto = isinstance(providers, str) and providers == "auto"
@@ -40,13 +40,14 @@ class SessionFactory:
         self._cuda_fails = False
 
     def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
-        """Open a session."""
+        """Open a session; without `keep_memory`, memory goes back after each run."""
         with no_fork():
             if self._auto:
                 return self._open_auto(data, name, keep_memory)
             return self._open_on_providers(data, name, keep_memory)
 
     def _open_auto(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        """Open on CUDA if it works, else on the CPU, and log which and why once."""
         reason = "failed before" if self._cuda_fails else ""
         if CUDA not in onnxruntime.get_available_providers():
             _log_once(
@@ -76,6 +77,7 @@ class SessionFactory:
         return self._new_on_cpu(data, name, [CPU], keep_memory)
 
     def _open_on_providers(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        """Open on the chosen providers, or fail."""
         wanted = [entry if isinstance(entry, str) else entry[0] for entry in self._providers]
         if wanted == [CPU]:
             return self._new_on_cpu(data, name, self._providers, keep_memory)
@@ -128,7 +130,7 @@ class SessionFactory:
 
 
 def check_at_least_one(value: Any, name: str) -> int:
-    """Check a count."""
+    """Check a count that a caller passed."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}: pass 1 or more.")
     return int(value)
@@ -189,7 +191,7 @@ class ForkSafeSession:
         after_fork_in_child(self)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run the model."""
+        """Compute outputs from inputs."""
         session = self._session
         if session is None:
             session = self._reopen()
@@ -203,7 +205,7 @@ class ForkSafeSession:
             return self._session
 
     def reset_after_fork(self) -> None:
-        """Drop what the parent opened."""
+        """Drop the session of the parent."""
         abandon(self._session)
         self._session = None
         self._lock = threading.Lock()

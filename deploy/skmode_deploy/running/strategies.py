@@ -1,7 +1,7 @@
-"""The two ways to compute an answer: one graph, or gate and experts apart.
+"""Compute answers in one of two ways: by one graph, or by the gate and single experts.
 
-Both answer by the names of the outputs of ``model.onnx``: label, probabilities, variable, expert
-and gate_probability.
+Both know the outputs of ``model.onnx`` by name: label, probabilities, variable, expert and
+gate_probability.
 """
 
 import threading
@@ -25,7 +25,7 @@ class Strategy(Protocol):
     """Computes outputs of a model."""
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs."""
+        """Compute the named outputs."""
 
 
 def open_strategy(
@@ -35,7 +35,7 @@ def open_strategy(
     sessions: SessionFactory,
     max_loaded_experts: int | None = None,
 ) -> Strategy:
-    """Open what computes the answers."""
+    """Open a strategy by its name; `read` returns the checked bytes of a file."""
     if name not in ("graph", "split"):
         raise ValueError(
             f'strategy must be "graph" or "split", got {name!r}: choose "graph" to run '
@@ -54,7 +54,7 @@ def open_strategy(
 
 
 class Split:
-    """Run the gate, then for each row the expert that it chose."""
+    """Runs the gate, then for each row the expert that the gate chose."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Split:
         )
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs."""
+        """Compute the named outputs."""
         wanted = ["expert"]
         if self._answer in outputs or "label" in outputs:
             wanted.append("hidden")
@@ -95,6 +95,7 @@ class Split:
         return [found[name] for name in outputs]
 
     def _answers(self, hidden: Array, expert: Array) -> Array:
+        """Answer rows of shape (n_rows, width), expert by expert."""
         if len(expert) == 1:  # a request
             return self._run_expert(int(expert[0]), hidden)
         groups = list(group_rows(expert))
@@ -116,7 +117,7 @@ class Split:
 
 
 def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
-    """Group rows by expert."""
+    """Yield each expert with the positions of its rows, in ascending order."""
     order = np.argsort(expert, kind="stable")
     ordered = expert[order]
     starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
@@ -149,7 +150,7 @@ def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
 
 
 def _labels(manifest: Manifest) -> Array | None:
-    """Labels as ``model.onnx`` gives them. None where these are positions."""
+    """Labels as ``model.onnx`` returns them. None if it returns positions."""
     classes = manifest.classes
     if classes is None or classes.label == "index":
         return None
@@ -158,7 +159,7 @@ def _labels(manifest: Manifest) -> Array | None:
 
 
 class _Expert:
-    """An expert that is loaded, or about to be."""
+    """An expert that is loaded, or will be."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -166,10 +167,10 @@ class _Expert:
 
 
 class ExpertCache:
-    """Experts in memory; beyond the limit, the one that was used least recently leaves.
+    """Keeps experts in memory; beyond the limit, the least recently used one leaves.
 
-    Threads wait for each other only where they need an expert that one of them is loading. An
-    expert that leaves while a thread computes with it stays in memory until that is done.
+    A thread waits for another one only if both need the same expert, which is being loaded. An
+    expert that leaves while a thread computes with it stays in memory until that thread is done.
     """
 
     def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:
@@ -180,7 +181,7 @@ class ExpertCache:
         after_fork_in_child(self)
 
     def get(self, i: int) -> Any:
-        """Get an expert, and load it where it is not in memory."""
+        """Return the session of an expert; load it if needed."""
         leaving = None
         with self._lock:
             expert = self._experts.get(i)
@@ -200,12 +201,12 @@ class ExpertCache:
         return session
 
     def loaded(self) -> list[int]:
-        """Say which experts are in memory."""
+        """List the experts that are in memory."""
         with self._lock:
             return [i for i, expert in self._experts.items() if expert.session is not None]
 
     def reset_after_fork(self) -> None:
-        """Drop what the parent loaded."""
+        """Drop the sessions of the parent."""
         for expert in self._experts.values():
             abandon(expert.session)
         self._experts = OrderedDict()

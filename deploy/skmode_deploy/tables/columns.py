@@ -1,4 +1,4 @@
-"""Which columns of a table the model reads, which are copied, and which the answers have."""
+"""Choose the columns of a table, and name the columns of the answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from skmode_deploy.tables.errors import InputError
 
 @dataclass(frozen=True)
 class Selection:
-    """Positions in the file of the model's columns, in its order, and of the columns to keep."""
+    """Positions of the model's columns, in its order, and of the columns to copy."""
 
     model: tuple[int, ...]
     kept: tuple[int, ...]
 
 
 def select_columns(names: Sequence[str], manifest: Manifest, options: ReadOptions) -> Selection:
-    """Find the columns of the model and those to keep."""
+    """Find the model's columns and those to copy among the columns of a file."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
@@ -85,7 +85,7 @@ def output_names(manifest: Manifest) -> list[str]:
 
 
 def output_columns(answer: Prediction) -> list[NDArray[Any]]:
-    """Split answers into the columns that :func:`output_names` names."""
+    """Split a prediction into the columns that :func:`output_names` names."""
     columns = [answer.value] if answer.value.ndim == 1 else list(answer.value.T)
     if answer.probabilities is not None:
         columns += list(answer.probabilities.T)

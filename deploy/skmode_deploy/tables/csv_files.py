@@ -1,4 +1,4 @@
-"""CSV files of any length, in and out."""
+"""Read and write CSV files of any length."""
 
 import csv
 import re
@@ -26,7 +26,7 @@ MAX_LINE_CHARACTERS = 2**24
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:
-    """Lines with their ends; a byte order mark is none of the first field, header or not."""
+    """Yield lines with their ends, without the byte order mark."""
     start = "\ufeff"
     for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_CHARACTERS + 1), ""), 1):
         if len(line) > MAX_LINE_CHARACTERS:
@@ -39,7 +39,7 @@ def _lines(stream: IO[str]) -> Iterator[str]:
 
 
 class CsvReader:
-    """Read a CSV file."""
+    """Reads a CSV file in chunks."""
 
     def __init__(self, stream: IO[str], manifest: Manifest, options: ReadOptions) -> None:
         self._stream = _lines(stream)
@@ -89,7 +89,7 @@ class CsvReader:
         return csv.reader(lines, delimiter=self._options.delimiter, strict=True)
 
     def _read_matrix(self, lines: list[str]) -> NDArray[np.float64] | None:
-        """Read plain finite numbers at twice the speed; None for all else, to be read closely."""
+        """Read plain finite numbers, at twice the speed. None if there is anything else."""
         if not self._only_numbers:
             return None
         try:
@@ -107,7 +107,7 @@ class CsvReader:
         return matrix[:, self._selection.model]
 
     def _read_rows(self, lines: list[str]) -> list[list[str]]:
-        """Parse at least these lines; a quoted field may go on beyond them."""
+        """Parse these lines, and those after them that a quoted field goes on in."""
         try:
             rows, n_lines = list(self._parse(lines)), len(lines)
         except csv.Error:
@@ -130,7 +130,7 @@ class CsvReader:
         return rows, reader.line_num
 
     def _check_widths(self, rows: list[list[str]]) -> None:
-        """All rows as wide as the header; blank lines at the very end are dropped."""
+        """Check that all rows are as wide as the header; drop blank lines at the very end."""
         width = len(self._names)
         if set(map(len, rows)) == {width}:
             return
@@ -197,7 +197,7 @@ class CsvReader:
 
 
 class _FieldError(Exception):
-    """A field that cannot be read: its row in the chunk, the rule with the value, and the fix."""
+    """A field cannot be read: its row in the chunk, the rule with the value, and the fix."""
 
     def __init__(self, row: int, rule: str, fix: str) -> None:
         super().__init__(row, rule, fix)
@@ -253,30 +253,30 @@ def _check_finite(column: Column, numbers: NDArray[np.float64], fields: Sequence
 
 
 def _line_of(rows: list[list[str]], i: int, first: int) -> int:
-    """Line where row i starts: a quoted field may have lines of its own."""
+    """Return the line of row i: quoted fields may contain line ends."""
     breaks = (len(re.findall(r"\r\n|\r|\n", field)) for row in rows[:i] for field in row)
     return first + i + sum(breaks)
 
 
 class CsvWriter:
-    """Write answers as CSV: a header, then a line per row."""
+    """Writes answers as CSV: a header, then one line for each row."""
 
     def __init__(self, stream: IO[str], names: Sequence[str], delimiter: str) -> None:
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         self._writer.writerow(names)
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows."""
+        """Write the rows of a chunk."""
         copies = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in kept]
         columns = [*copies, *map(_to_texts, answers)]
         self._writer.writerows(zip(*columns, strict=True))
 
     def close(self) -> None:
-        """Do nothing: a line is complete once written."""
+        """Do nothing: each line is complete."""
 
 
 def _to_texts(column: NDArray[Any]) -> list[Any]:
-    """Nine digits tell any two float32 numbers apart."""
+    """Write float32 numbers with nine digits, which tell any two of them apart."""
     if column.dtype != np.float32:
         return list(column.tolist())
     return ("%.9g\n" * len(column) % tuple(column.tolist())).split("\n")[:-1]

@@ -1,4 +1,4 @@
-"""Why a table is not read or written."""
+"""Errors for tables and commands that are refused."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,4 @@ class InputError(ValueError):
 
 
 class UsageError(ValueError):
-    """A command, or an option of it, makes no sense."""
+    """A command, or one of its options, makes no sense."""

@@ -1,4 +1,4 @@
-"""Parquet files of any length, in and out, by pyarrow."""
+"""Read and write Parquet files of any length, with pyarrow."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
 
 
 class ParquetReader:
-    """Read a Parquet file."""
+    """Reads a Parquet file in chunks."""
 
     def __init__(self, path: Any, manifest: Manifest, options: ReadOptions, name: str) -> None:
         parquet = import_parquet()
@@ -69,7 +69,7 @@ def import_parquet() -> Any:
 
 
 class ParquetWriter:
-    """Write answers as Parquet, in row groups of many chunks."""
+    """Writes answers as Parquet, in row groups of many chunks."""
 
     def __init__(self, path: Any, names: Sequence[str]) -> None:
         self._parquet = import_parquet()
@@ -79,7 +79,7 @@ class ParquetWriter:
         self._pending: list[Any] = []
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows."""
+        """Write the rows of a chunk."""
         import pyarrow
 
         # As lists, numpy's strings: Arrow takes no fixed width. Fields of a CSV file are text.
@@ -93,7 +93,7 @@ class ParquetWriter:
             self._write_pending()
 
     def close(self) -> None:
-        """Write what is left, and the end of the file."""
+        """Write the rows that are left, and the end of the file."""
         if self._pending:
             self._write_pending()
         if self._writer is not None:

@@ -1,7 +1,7 @@
-"""A folder of Parquet files that is made from another one, file by file, and can be resumed.
+"""Score a folder of Parquet files, file by file; a run that was stopped can go on.
 
-Each file says in its metadata what it was made from and how. There is no list of finished files
-that could say anything else than the files themselves do.
+The metadata of each output file say what it was made from, and how. There is no separate list of
+finished files, which could disagree with the files.
 """
 
 import dataclasses
@@ -26,35 +26,19 @@ _UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
 
 @dataclasses.dataclass(frozen=True)
 class ScoringJob:
-    """What answers depend on, besides the rows.
-
-    Attributes
-    ----------
-    manifest_sha256 : str
-        Hash of the bundle's manifest.
-    keep : tuple of str
-        Columns that are copied.
-    by_position : bool
-        Whether columns go by position.
-    """
+    """What the answers depend on, besides the rows."""
 
     manifest_sha256: str
     keep: tuple[str, ...]
     by_position: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Say so in a form that JSON has."""
+        """Return a dict that JSON can hold."""
         return {**dataclasses.asdict(self), "keep": list(self.keep)}
 
 
 class ScoredFolder:
-    """Two folders of Parquet files: one to read, and one to write.
-
-    Attributes
-    ----------
-    names : list of str
-        Files to read, relative to `source`, in alphabetical order.
-    """
+    """A folder of Parquet files to read, and one to write; `names` are sorted relative paths."""
 
     def __init__(self, source: Any, target: Any, job: ScoringJob) -> None:
         self._parquet = import_parquet()
@@ -72,7 +56,7 @@ class ScoredFolder:
         self._fingerprints = {name: self._fingerprint(name) for name in self.names}
 
     def open(self, name: str) -> Any:
-        """Open a file to read."""
+        """Open a file of the source."""
         try:
             # Without pre_buffer, which holds a whole row group at once.
             return self._parquet.ParquetFile(self._source / name, pre_buffer=False)
@@ -84,7 +68,7 @@ class ScoredFolder:
             ) from None
 
     def unfinished(self) -> list[str]:
-        """Make the target ready, and say what is to be written."""
+        """Prepare the target, and list the files that are to be written."""
         self._target.mkdir(parents=True, exist_ok=True)
         foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
         if foreign:
@@ -101,7 +85,7 @@ class ScoredFolder:
         return names
 
     def write(self, name: str, schema: Any, batches: Iterable[Any]) -> None:
-        """Write a file; it gets its name when it is complete."""
+        """Write a file, which gets its name when it is complete."""
         import pyarrow
 
         schema = schema.with_metadata({KEY: json.dumps(self._fingerprints[name]).encode()})
@@ -112,11 +96,12 @@ class ScoredFolder:
                 writer.write_table(pyarrow.Table.from_batches(group).replace_schema_metadata())
 
     def finish(self) -> int:
-        """Say that all is there."""
+        """Mark the target as complete; return its number of rows."""
         (self._target / SUCCESS).touch()
         return sum(self._parquet.read_metadata(self._target / name).num_rows for name in self.names)
 
     def _fingerprint(self, name: str) -> dict[str, Any]:
+        """Describe the job, and the source file by size and time of change."""
         status = (self._source / name).stat()
         source = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
         return {"job": self._job.to_json(), "source": source}
@@ -164,7 +149,7 @@ def _check_apart(source: Path, target: Path) -> None:
 
 
 def _parquet_names(folder: Path, what: str) -> list[str]:
-    """Names of the files in a folder and those below; what is not known must not get lost."""
+    """List the Parquet files below a folder; refuse others, so that no rows get lost."""
     names = []
     for path, folders, files in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if _belongs(name)]
@@ -183,6 +168,7 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
 
 
 def _belongs(name: str) -> bool:
+    """Whether a name counts: hidden files, and those like ``_SUCCESS``, do not."""
     return not name.startswith((".", "_"))
 
 
@@ -191,7 +177,7 @@ def _fail(error: OSError) -> None:
 
 
 def _grouped(batches: Iterable[Any]) -> Iterator[list[Any]]:
-    """Some batches together, which become a row group."""
+    """Collect batches until they fill a row group."""
     group: list[Any] = []
     n_rows = 0
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Answers for Arrow record batches: columns chosen, rows scored in chunks, types of the answers."""
+"""Score Arrow record batches: choose columns, score chunks, convert the answers to Arrow."""
 
 import contextlib
 import dataclasses
@@ -31,6 +31,7 @@ def score_batches(
     options: ReadOptions,
     answers: Sequence[pa.Field],
 ) -> Iterator[pa.RecordBatch]:
+    """Yield the answers of each batch, at most `chunk_rows` rows at a time."""
     row = 1
     for batch in batches:
         if not isinstance(batch, pa.RecordBatch):
@@ -87,7 +88,7 @@ def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 
 def answer_fields(manifest: Manifest) -> list[pa.Field]:
-    """Names and types of the answers."""
+    """Return names and types of the answers."""
     names = output_names(manifest)
     if manifest.classes is None:
         types = [pa.float32()] * manifest.n_outputs
@@ -110,6 +111,7 @@ def check_options(
     by_position: bool = False,
     chunk_rows: int = CHUNK_ROWS,
 ) -> ReadOptions:
+    """Check the options of `skmode_deploy.batch`."""
     if isinstance(keep, str) or not all(isinstance(name, str) for name in keep):
         raise ValueError(
             f"keep must be a sequence of column names, got {keep!r}: pass for example ['id']."
@@ -123,6 +125,7 @@ def check_options(
 
 
 def check_output_names(options: ReadOptions, answers: Sequence[pa.Field]) -> None:
+    """Refuse outputs with two columns of one name."""
     names = [*options.keep, *(field.name for field in answers)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -134,6 +137,7 @@ def check_output_names(options: ReadOptions, answers: Sequence[pa.Field]) -> Non
 
 
 def kept_fields(schema: pa.Schema | None, options: ReadOptions) -> list[pa.Field]:
+    """Return names and types of the columns to copy."""
     if schema is None and options.keep:
         raise ValueError(
             f"input_schema must say of which type the columns to keep are, got None with "
@@ -156,7 +160,7 @@ def _check_kept(names: Sequence[str], options: ReadOptions) -> None:
 def select_batch_columns(
     names: Sequence[str], manifest: Manifest, options: ReadOptions
 ) -> Selection:
-    """Find the columns, with messages for who calls functions; `_tables` speaks of files."""
+    """Find the columns; messages name parameters, where `select_columns` names options."""
     _check_kept(names, options)
     expected = [column.name for column in manifest.columns]
     missing = [] if options.by_position else [name for name in expected if name not in names]
@@ -182,7 +186,7 @@ def select_batch_columns(
 
 
 def read_batches(file: Any, manifest: Manifest, options: ReadOptions) -> Iterator[pa.RecordBatch]:
-    """Batches of a Parquet file with the columns that are needed, in the order of the file."""
+    """Read the columns that are needed from a Parquet file, in the order of the file."""
     names = file.schema_arrow.names
     selection = select_batch_columns(names, manifest, options)
     wanted = [names[i] for i in sorted({*selection.model, *selection.kept})]
@@ -199,7 +203,7 @@ def read_batches(file: Any, manifest: Manifest, options: ReadOptions) -> Iterato
 
 @contextlib.contextmanager
 def naming_file(name: str) -> Iterator[None]:
-    """Name the file in what is said about its rows."""
+    """Add the name of the file to messages about its rows."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Answers for each row of a file."""
+"""Score a file chunk by chunk."""
 
 import dataclasses
 import sys
@@ -22,7 +22,7 @@ def predict_file(
     encoding: str = "utf-8",
     show_progress: bool = False,
 ) -> None:
-    """Answer for each row of a file."""
+    """Write a file with an answer for each row of another file."""
     names = [*options.keep, *output_names(predictor.manifest)]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -41,7 +41,7 @@ def predict_file(
 
 
 def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
-    """Answer for a chunk of rows."""
+    """Predict for a chunk; messages say which rows are refused."""
     try:
         return predictor.predict_full(chunk.rows)
     except BundleError:  # an expert that was changed before it was first needed
@@ -51,7 +51,7 @@ def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
 
 
 def _locate(predictor: Predictor, chunk: Chunk) -> str:
-    """Say which row of a Parquet file is refused."""
+    """Name the row of a Parquet file that is refused, by bisection."""
     if not hasattr(chunk.rows, "slice"):
         return f"In the rows from line {chunk.first} on"
     good, bad = 0, chunk.n_rows  # the first rows that pass, and that do not
@@ -67,7 +67,7 @@ def _locate(predictor: Predictor, chunk: Chunk) -> str:
 
 @dataclasses.dataclass
 class Progress:
-    """Lines on stderr that say how far a long file has come."""
+    """Prints on stderr how many rows are done, every other second."""
 
     shown: bool
     rows: int = 0
@@ -84,7 +84,7 @@ class Progress:
             print(f"{self.rows:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Say how long it took."""
+        """Print the total."""
         if self.shown:
             seconds = max(time.monotonic() - self.start, 1e-9)
             rate = self.rows / seconds
