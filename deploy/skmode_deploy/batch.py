@@ -1,10 +1,10 @@
-"""Answers for rows where they are: from Arrow record batches to Arrow record batches.
+"""Score rows where the data live: from Arrow record batches to Arrow record batches.
 
-:func:`score` is a function of an iterator that gives an iterator, and so fits into whatever
-distributes rows over processes: ``map_partitions`` of Dask, ``map_batches`` of Ray Data,
-``mapInArrow`` of Spark. What travels to the workers is the path of the bundle; each process opens
-it once, when it first needs it, and keeps it. :func:`score_folder` does the same in one process
-with a folder of Parquet files.
+:func:`score` takes an iterator and returns an iterator. So it fits the functions that distribute
+rows over processes: ``map_partitions`` of Dask, ``map_batches`` of Ray Data, ``mapInArrow`` of
+Spark. Only the path of the bundle is sent to the workers. Each process opens the bundle when it
+first needs it, and keeps it open. :func:`score_folder` scores a folder of Parquet files in one
+process.
 """
 
 import os
@@ -52,15 +52,15 @@ def score(
     threads: int = 1,
     **load_options: Any,
 ) -> Iterator[pa.RecordBatch]:
-    """Answer for each row of some record batches.
+    """Predict for each row of some record batches.
 
     Rows stay in their order, none is added and none left out. At most `chunk_rows` rows are
-    computed at a time, and batches that are longer come back in parts.
+    computed at a time; longer batches come back in several parts.
 
-    A process opens a bundle once, however often it calls this function and from however many
-    threads, and again only where the bundle is replaced or the options change. So what goes to
-    another process is this function and its arguments: ``functools.partial(score, bundle=path)``
-    can be pickled, and holds nothing of the model.
+    A process opens a bundle once, however often and from however many threads it calls this
+    function. It opens the bundle again only if that was replaced, or with other options. So
+    ``functools.partial(score, bundle=path)`` can be pickled and sent to another process: it holds
+    nothing of the model.
 
     Parameters
     ----------
@@ -71,39 +71,39 @@ def score(
     bundle : path
         Folder of the bundle.
     keep : sequence of str, default=()
-        Names of the columns to copy to the output, before the answers. Each keeps its type.
+        Names of the columns to copy to the output, before the answers. Their types stay.
     ignore_extra : bool, default=False
-        Whether columns that the model does not know are passed over. Else they are refused.
+        Whether to ignore columns that the model does not know. Otherwise they are refused.
     by_position : bool, default=False
-        Whether the model's columns are the first ones that are not kept, whatever their names.
+        Whether to ignore names: the model's columns are then the first ones not in `keep`.
     chunk_rows : int, default=8192
-        How many rows are computed at a time.
+        Largest number of rows that are computed at a time.
     sha256 : str or None, default=None
-        What :func:`manifest_sha256` must say about the bundle. Whoever distributes rows computes
-        it once, and so has all rows answered by one model, even if somebody replaces the bundle
-        in between or a worker has an old copy. None for any.
+        Required hash of the bundle, as :func:`manifest_sha256` returns it. Compute it once before
+        rows are distributed, so that one model answers all rows, even if the bundle is replaced
+        meanwhile or a worker has an old copy. None accepts any bundle.
     threads : int, default=1
-        Threads that compute one operation. Where each core has a worker of its own, 1 is best.
+        Number of threads for one operation. With one worker per core, 1 is best.
     **load_options : dict
         Further options of :func:`skmode_deploy.load`, such as ``strategy="split"``.
 
     Returns
     -------
     iterator of pyarrow.RecordBatch
-        The columns of `keep`, and those of the answers: ``prediction`` (``prediction_0`` and so
-        on where a row has several values), ``probability_<class>`` of a classifier, ``expert``
-        and ``gate_probability``. :func:`output_schema` says so beforehand.
+        The columns of `keep`, then the answers: ``prediction`` (``prediction_0`` and so on for
+        several values per row), ``probability_<class>`` of a classifier, ``expert`` and
+        ``gate_probability``. :func:`output_schema` returns their names and types beforehand.
 
     Raises
     ------
     BundleError
-        If the bundle is refused, or is not the one of `sha256`.
+        If the bundle is refused, or does not have the hash `sha256`.
     ValueError
-        If an option is refused. The iterator raises it where rows are refused, and says which is
-        the first of them, counted from 1, and why.
+        If an option is invalid. The iterator raises it for rows that are refused; the message
+        names the first of them, counted from 1, and the reason.
     TypeError
-        If the bundle is no path or an option unknown. The iterator raises it where a batch is
-        none.
+        If `bundle` is not a path, or if an option is unknown. The iterator raises it for a batch
+        that is not a record batch.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def output_schema(
     *,
     keep: Sequence[str] = (),
 ) -> pa.Schema:
-    """Say which columns the answers of a bundle have, without opening it.
+    """Return the columns of the answers of a bundle, without opening it.
 
     Parameters
     ----------
@@ -153,14 +153,14 @@ def output_schema(
     Returns
     -------
     pyarrow.Schema
-        Names and types of the columns that :func:`score` gives. It has no metadata.
+        Names and types of the columns that :func:`score` returns, without metadata.
 
     Raises
     ------
     BundleError
         If the manifest is refused.
     ValueError
-        If a column to keep is not in `input_schema`, or has the name of an answer.
+        If a column of `keep` is not in `input_schema`, or has the name of an answer.
 
     Examples
     --------
@@ -208,27 +208,26 @@ def score_folder(
     threads: int = 1,
     **load_options: Any,
 ) -> int:
-    """Answer for each row of a folder of Parquet files, in a folder of such files.
+    """Predict for each row of a folder of Parquet files, and write such a folder.
 
-    Each file becomes a file of the same name in the same folder below `target`, row for row. It
-    is written under a hidden name and gets its own when it is complete; when all are there, an
-    empty file ``_SUCCESS`` is written. So a run that was killed is simply started again: files
-    that are complete stay, all others are scored, and no row is lost or doubled. To start it
-    again after files were added to `source`, or changed, scores these. One run at a time may
-    write to a folder.
+    Each file of `source` becomes a file of the same relative path in `target`, row for row. It is
+    written under a hidden name and gets its own when it is complete. At the end, an empty file
+    ``_SUCCESS`` is written. A run that was killed can be started again: complete files stay, all
+    others are scored, and no row is lost or doubled. If files of `source` were added or changed,
+    the next run scores them. Only one run at a time may write to a folder.
 
     Parameters
     ----------
     bundle : path
         Folder of the bundle.
     source : path
-        Folder with ``.parquet`` files, in it and in the folders below. As everywhere with such
-        folders, what starts with a dot or an underscore does not belong to it. The columns of a
-        file are those in it: what only the name of a folder says (``year=2026``) is not one, and
-        stands in the name of the output's folder in the same way.
+        Folder with ``.parquet`` files, in it and in the folders below. As usual, names that start
+        with a dot or an underscore are ignored. Only columns inside the files count: the value in
+        the name of a folder such as ``year=2026`` is not a column. It stays in the name of the
+        output's folder.
     target : path
-        Folder to write, which is made, with its parents, where it does not exist. It is new, empty
-        or of a former run with the same bundle and columns.
+        Folder to write. It is created, with its parents, if it does not exist. It must be new,
+        empty, or from a run with the same bundle and columns.
     keep, ignore_extra, by_position, chunk_rows, threads
         As in :func:`score`.
     **load_options : dict
@@ -244,8 +243,8 @@ def score_folder(
     BundleError
         If the bundle is refused.
     ValueError
-        If rows are refused, which names file and row, or if the folders or an option are refused.
-        The columns of all files are looked at before the first is scored.
+        If rows, the folders or an option are refused. For rows, the message names file and row.
+        The columns of all files are checked before the first file is scored.
 
     Examples
     --------

@@ -1,21 +1,21 @@
-"""Sample rows of a bundle with the model's own answers, and whether a predictor gives the same.
+"""Sample rows of a bundle, with the model's own answers, to compare a predictor's answers with.
 
-A bundle may hold ``samples.json``: rows made up from the ranges and categories of the manifest,
-none of the training data, and the answers of the model that was exported. So whoever is to serve
-the bundle can see, before the first request, that this machine computes what the model computes.
+A bundle may hold ``samples.json``: rows drawn from the ranges and categories of the manifest, not
+from training data, and the answers of the exported model. With it one can check, before the first
+request, that this machine computes what the model computed.
 
-The file is JSON in the words of the Open Inference Protocol (V2)::
+The file is JSON, with tensors as in the Open Inference Protocol (V2)::
 
     {"inputs": [{"name": "age", "datatype": "FP32", "shape": [32, 1], "data": [30.5, null, ...]}],
      "outputs": [{"name": "label", "datatype": "BYTES", "shape": [32], "data": ["yes", ...]}],
      "source": "estimator",
      "tolerance": {"probabilities": [0.0001], "gate_probability": [0.0001]}}
 
-Inputs and outputs are those of ``model.onnx``, with flat data; a missing number is null, a missing
-string is ``""``. `source` says whose answers they are: the estimator's, or, where 8-bit weights
-change answers on purpose, those of ``model.onnx`` at the export ("graph"). `tolerance` is how far
-numbers may differ, one for all columns of an output or one for each. The rows are one call: 8-bit
-answers depend a little on the other rows of a call.
+Inputs and outputs are those of ``model.onnx``, as flat data; a missing number is null, a missing
+string is ``""``. `source` says who gave the answers: "estimator", or "graph" for ``model.onnx`` at
+the export, if 8-bit weights change answers on purpose. `tolerance` is the allowed difference of
+numbers, one for all columns of an output or one for each. All rows are predicted in one call,
+because 8-bit answers depend a little on the other rows of a call.
 """
 
 import json
@@ -63,7 +63,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows, and the answers to them.
+    """Sample rows and the answers to them.
 
     Attributes
     ----------
@@ -72,9 +72,9 @@ class Samples:
     outputs : dict of ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Its outputs, by name.
     tolerance : dict of tuple of float
-        How far each output of floats may differ: one number, or one for each of its columns.
+        Allowed difference of each float output: one number, or one for each of its columns.
     source : {"estimator", "graph"}
-        Whose answers they are.
+        What gave the answers: the estimator, or ``model.onnx`` at the export.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -88,7 +88,7 @@ class Samples:
         return len(self.outputs["expert"])
 
     def to_json(self) -> bytes:
-        """Write as the file of a bundle.
+        """Return the content of ``samples.json``.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class Samples:
         Raises
         ------
         ValueError
-            If an answer is no finite number.
+            If an answer is not a finite number.
         """
         document = {
             "inputs": [_to_tensor(name, values) for name, values in self.inputs.items()],
@@ -122,12 +122,12 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
     Returns
     -------
     Samples or None
-        Rows and answers. None if the bundle has none.
+        Rows and answers. None if the bundle has no sample rows.
 
     Raises
     ------
     BundleError
-        If the file is not the one that was exported, too large, or does not fit the manifest.
+        If the file is too large, was changed, or does not fit the manifest.
 
     Examples
     --------
@@ -217,15 +217,15 @@ def check_samples(predictor: Predictor) -> None:
     Parameters
     ----------
     predictor : Predictor
-        What answers. Its `max_rows` does not count here. Nothing is checked where its bundle has
-        no sample rows.
+        Predictor to check. Its `max_rows` does not apply here. If its bundle has no sample rows,
+        nothing is checked.
 
     Raises
     ------
     SampleMismatchError
-        If an answer is another one: another label or expert, or a number that differs by more
-        than the tolerance of the samples (1e-4 of a probability, or of the standard deviation of
-        the target; 1e-2 with 8-bit weights), or if the runtime stops.
+        If a label or an expert differs, if a number differs by more than the tolerance, or if
+        onnxruntime fails. `skmode.onnx.export` sets the tolerance to 1e-4 for probabilities, and
+        to 1e-4 of the target's standard deviation for values; with 8-bit weights, to 1e-2.
     BundleError
         If the sample rows cannot be read.
 

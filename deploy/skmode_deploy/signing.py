@@ -1,8 +1,7 @@
-"""Sign a bundle with a key, and check who signed it, through the library model-signing.
+"""Sign a bundle with a key, and verify its signature, with the library model-signing.
 
 The signature is the file ``model.sig`` in the folder of the bundle. It holds the hash of every
-other file and is of the format of model-signing, whose command line verifies it too. Nothing of
-it needs a network.
+other file. The command line of model-signing can verify it too. No network is needed.
 """
 
 import importlib
@@ -36,18 +35,18 @@ def sign(
     Parameters
     ----------
     directory : path
-        Folder of the bundle, which is verified first. A signature in it is replaced.
+        Folder of the bundle, which is verified first. An earlier signature is replaced.
     private_key : path
         PEM file of a private key on the elliptic curve P-256, P-384 or P-521, as
         ``openssl ecparam -name prime256v1 -genkey -noout`` writes it.
     password : str or None, default=None
-        What the key is encrypted with. None if it is not.
+        Password of the key. None if the key is not encrypted.
 
     Raises
     ------
     BundleError
-        If the bundle is refused by :func:`skmode_deploy.bundle.verify`, or has other files than
-        those of its manifest.
+        If :func:`skmode_deploy.bundle.verify` refuses the bundle, or if its folder has files that
+        the manifest does not name.
     ValueError
         If the key cannot be read.
     ImportError
@@ -88,41 +87,40 @@ def verify_signature(
 ) -> str:
     """Check that a bundle was signed with a key, before any graph in it is parsed.
 
-    In this order: the signature itself; the manifest, names and sizes of the files against it and
-    the limits; then the hash of each file.
+    The checks are, in this order: the signature itself; the manifest; names and sizes of the
+    files, against the manifest and the limits; the hash of each file.
 
     Parameters
     ----------
     directory : path
         Folder of the bundle.
     public_key : path
-        PEM file of the public key that belongs to the signer's private key, as
-        ``openssl ec -pubout`` writes it.
+        PEM file of the signer's public key, as ``openssl ec -pubout`` writes it.
     max_bytes : int, default=8 GiB
-        Largest sum of the files' sizes.
+        Limit of the sum of all file sizes.
 
     Returns
     -------
     str
-        The hash (SHA-256) of the manifest that was signed.
+        SHA-256 of the manifest that was signed.
 
     Raises
     ------
     SignatureError
-        If there is no signature, or one by another key, or one of other files.
+        If there is no signature, or if it is by another key or for other files.
     LimitError
-        If the files are larger, or more, than the limits allow.
+        If there are more files or bytes than the limits allow.
     ValueError
-        If the key cannot be read, or `max_bytes` is no integer of at least 1.
+        If the key cannot be read, or if `max_bytes` is not an integer of at least 1.
     ImportError
         If model-signing is not installed.
 
     Notes
     -----
-    Files may change between this check and the moment when they are used. So pass the returned
-    hash on: :func:`skmode_deploy.bundle.verify` and :func:`skmode_deploy.bundle.read` take it as
-    `sha256` and refuse any other manifest in the bytes that they parse; and every other file is
-    checked, in the bytes that are used, against the hash in this manifest.
+    Files may change between this check and their use. Therefore pass the returned hash as `sha256`
+    to :func:`skmode_deploy.bundle.verify` or :func:`skmode_deploy.bundle.read`: they refuse any
+    other manifest, and all other files are checked against the hashes in this manifest when they
+    are read for use.
     """
     verifying = _import("verifying")
     config = _with_key(

@@ -16,17 +16,17 @@ _SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
 
 
 def model_card(manifest: Manifest) -> str:
-    """Describe a model to people.
+    """Write the model card of a bundle.
 
     Parameters
     ----------
     manifest : Manifest
-        What the bundle says about its model.
+        Manifest of the bundle.
 
     Returns
     -------
     str
-        Markdown text; the same manifest gives the same text.
+        Markdown text, which depends on the manifest alone.
     """
     experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
     sections = [

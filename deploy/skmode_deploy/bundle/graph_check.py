@@ -49,17 +49,17 @@ _Value = tuple[bytes, memoryview | None]  # name and type of an input or output
 
 
 class GraphValue(NamedTuple):
-    """What one input or output of a graph must be.
+    """Name, element type and shape of an input or output.
 
     Attributes
     ----------
     name : str
-        Its name.
+        Name in the graph.
     dtype : {"float32", "float64", "int64", "string"}
-        Its element type.
+        Element type.
     shape : tuple of (int or str)
-        Its dimensions. The first one is "n", the rows, of any number. Another text, such as
-        "width", stands for one size, at least 1, wherever it occurs.
+        Sizes of the dimensions. The first one is "n", any number of rows. Another string, such as
+        "width", stands for one size of at least 1, the same wherever it occurs.
     """
 
     name: str

@@ -44,7 +44,7 @@ _RESERVED = (MANIFEST, SIGNATURE)
 
 
 def expert_name(expert: int) -> str:
-    """Name the file of an expert.
+    """Return the name of an expert's file.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def expert_name(expert: int) -> str:
 
 
 def input_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Name the graph inputs of the columns of a table.
+    """Return a graph input's name for each column of a table.
 
     An input has the name of its column. Where that is empty, or is the name of an output or of an
     earlier input, ``_input`` is appended.
@@ -98,7 +98,7 @@ def input_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say how the inputs and outputs of a graph of a bundle are called.
+    """Return the names of a graph's inputs and outputs.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tup
 def graph_values(
     manifest: Manifest, name: str
 ) -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
-    """Say which inputs and outputs a graph of a bundle has.
+    """Return names, types and shapes of a graph's inputs and outputs.
 
     Parameters
     ----------
@@ -140,8 +140,9 @@ def graph_values(
     Returns
     -------
     inputs, outputs : tuple of GraphValue
-        Names, element types and shapes, in the order of the graph. In the shapes "n" is the
-        number of rows, and "width" what the experts read, which is one number in the whole bundle.
+        Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
+        number of rows, and "width" for the number of values that the experts read of a row, which
+        is the same for all graphs of a bundle.
 
     Raises
     ------
