@@ -174,7 +174,7 @@ class Repository(Generic[M]):
             events = self._refresh(name, root, folders[name], problems, at_once=True)
             if problems.to_report:
                 raise LoadError(problems.to_report[0][1])
-            version, problem = self._models[name].wanted()
+            version, problem = self._models[name].wanted_version()
             if problem:
                 what = name if version is None else f"version {version} of {name}"
                 raise LoadError(f"{what} cannot be loaded: {problem}")

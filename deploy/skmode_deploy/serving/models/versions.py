@@ -208,7 +208,7 @@ class ModelVersions(Generic[M]):
             events.append(Event("failed", self.name, failed, reason))
         return events
 
-    def wanted(self) -> tuple[int | None, str]:
+    def wanted_version(self) -> tuple[int | None, str]:
         """Say which version should serve after the last scan, and why it does not, if so."""
         version = self._contents.pinned
         if version is None and self._contents.pin_problem is None:
@@ -239,7 +239,7 @@ class ModelVersions(Generic[M]):
         if self.unloaded:
             reason = "It was unloaded."
         elif self.current is None:
-            reason = reason or self.wanted()[1]
+            reason = reason or self.wanted_version()[1]
         reason = reason or self._too_old()
         return ModelState(self.name, version, "UNAVAILABLE", reason, False)
 
