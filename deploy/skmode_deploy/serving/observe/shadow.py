@@ -1,4 +1,4 @@
-"""The whole mixture beside the top expert, on a share of the requests."""
+"""Shadow model: on a share of the requests, compare the whole mixture with the top expert."""
 
 import os
 import random
@@ -10,37 +10,42 @@ from skmode_deploy.bundle import GATE, Manifest, expert_name
 from skmode_deploy.running.mixture import MixturePredictor
 from skmode_deploy.running.predictor import Prediction
 
-# A value that differs by more, relative to the larger one, is another answer.
+# Values that differ by more, relative to the larger one, disagree.
 RELATIVE_DIFFERENCE = 0.05
 
 
 class Shadow:
-    """Compare the answers of the mixture with those of the top expert."""
+    """Compute the mixture of all experts from the parts of a bundle.
+
+    It is the mean of the experts' answers, weighted by the gate. That is how models predict that
+    mix answers (``mixing="expected"`` and ``"likelihood"``, the defaults); for models that mix
+    representations it is an approximation.
+    """
 
     def __init__(
         self, folder: str | os.PathLike[str], manifest: Manifest, share: float, threads: int = 1
     ) -> None:
         names = [GATE, *map(expert_name, range(manifest.n_experts))]
-        lacking = [name for name in names if name not in manifest.files]
-        if lacking:
+        missing = [name for name in names if name not in manifest.files]
+        if missing:
             raise ValueError(
                 f"The mixture needs gate and experts as files of their own, and the bundle has no "
-                f"{lacking[0]}: export the model with its parts, or serve without --shadow."
+                f"{missing[0]}: export the model with its parts, or serve without --shadow."
             )
         self._mixture = MixturePredictor(folder, manifest, threads=threads)
         self._share = share
         self._random = random.Random(0)
 
     def wants(self) -> bool:
-        """Draw whether a request is in the share."""
+        """Decide by chance whether to compare the next request."""
         return self._random.random() < self._share
 
-    def disagreements(self, rows: Any, prediction: Prediction) -> int:
-        """Compare the mixture with what was answered."""
+    def count_disagreements(self, rows: Any, prediction: Prediction) -> int:
+        """Count the rows where the mixture disagrees with the answer that was given."""
         mixed = self._mixture.predict(rows)
         if prediction.probabilities is not None:
-            other = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
-            return int(np.count_nonzero(other))
+            differs = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
+            return int(np.count_nonzero(differs))
         value = prediction.value.reshape(mixed.shape)
         largest = np.maximum(np.abs(mixed), np.abs(value))
         far = np.abs(mixed - value) > RELATIVE_DIFFERENCE * largest
