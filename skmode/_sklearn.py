@@ -1,14 +1,42 @@
 """Every private name of scikit-learn that skmode uses, each with why and what would replace it."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+# Validates parameters before `fit` as scikit-learn's own estimators do. Public in none of its
+# releases; without it `fit` would call `self._validate_params()`, which is private as well.
+from sklearn.base import _fit_context
+
 # Takes rows of any container by position. `sklearn.utils.safe_indexing` was public until 0.24;
 # narwhals could take its place for tables, numpy for arrays.
 from sklearn.utils import _safe_indexing as safe_indexing
 
-# The language of parameter constraints, and the decorator that checks a function's arguments by
-# them. Without them each argument would need a check of its own with a message of its own.
-from sklearn.utils._param_validation import Interval, validate_params
+# The language of parameter constraints, the error that they raise, and the decorator that checks a
+# function by them. Without them each parameter would need a check and a message of its own.
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_params,
+)
 
 # Weights as a checked array, by scikit-learn's rules and messages. Nothing public does that.
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
-__all__ = ["Interval", "check_sample_weight", "safe_indexing", "validate_params"]
+__all__ = [
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "check_sample_weight",
+    "safe_indexing",
+    "validate_params",
+    "validates_parameters",
+]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def validates_parameters(method: Method) -> Method:
+    """Have `fit` or `partial_fit` check the parameters first, nested estimators' left to them."""
+    decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
+    return decorated

@@ -1,1 +1,5 @@
 """From what a user passes to tensors."""
+
+from skmode._encoding.tables import Column, TableEncoder
+
+__all__ = ["Column", "TableEncoder"]  # by these names in pickles of 0.1.0

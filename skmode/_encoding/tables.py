@@ -16,7 +16,7 @@ NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 @dataclass
 class Column:
-    """What training saw of one input column.
+    """One input column as training saw it.
 
     Attributes
     ----------
@@ -182,13 +182,14 @@ def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
     needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
     if needs_object:
         X = X.astype(object)
-    return check_array(
+    checked: NDArray[Any] = check_array(
         X,
         dtype=None if needs_object else [np.float64, np.float32],
         ensure_all_finite=False if needs_object else "allow-nan",
         estimator=estimator,
         input_name="X",
     )
+    return checked
 
 
 def _columns(X: Any) -> dict[str, Any]:

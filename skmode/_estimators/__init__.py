@@ -1,1 +1,7 @@
 """The scikit-learn contract: classifier, regressor, parameters, validation, persistence."""
+
+from skmode._estimators.base import RoutingCollapseWarning
+from skmode._estimators.classifier import MoDEClassifier
+from skmode._estimators.regressor import MoDERegressor
+
+__all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning"]

@@ -1,35 +1,38 @@
-"""What classifier and regressor share: validation, fitting, evaluation, persistence."""
+"""The base of classifier and regressor: `fit`, validation, evaluation, persistence."""
 
 import copy
-import math
+import functools
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils._param_validation import InvalidParameterError
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from skmode import nn as mode
 from skmode._encoding.tables import TableEncoder, is_table, validate_array
 from skmode._estimators.parameters import (
+    ALPHAS,
     CONSTRAINTS,
-    FULL_BATCH_ROWS,
+    Auto,
+    Precision,
+    check_callbacks,
     check_combinations,
     check_structure,
+    resolve_batch_size,
     resolve_device,
+    resolve_dropout,
+    resolve_layers,
+    resolve_precision,
     structure,
 )
+from skmode._estimators.splitting import hold_out
+from skmode._estimators.trunk import NumericEmbedding, make_trunk
+from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
     Function,
     evaluate,
@@ -38,8 +41,10 @@ from skmode._training.evaluation import (
     to_probabilities,
     top_expert,
 )
-from skmode._training.net import MixtureNet, Rows
-from skmode._training.trainer import Run, fit_net
+from skmode._training.net import MixtureNet
+from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
+from skmode._training.rows import Rows
+from skmode._training.trainer import Data, Trained, Trainer
 
 # A gate that sends more than this share of the rows to one expert has collapsed.
 COLLAPSED_SHARE = 0.98
@@ -56,8 +61,52 @@ class BaseMoDE(BaseEstimator):
     # Standard deviation of the periodic embeddings' frequencies at the start.
     _frequency_scale: ClassVar[float]
 
+    # Parameters.
+    n_experts: int
+    alpha: float | Auto
+    distillation: Distillation
+    mixing: Mixing
+    gate: Literal["dense", "sparse"]
+    top_k: int
+    gate_hidden_layer_sizes: int | Sequence[int]
+    gate_temperature: float
+    balance: float
+    hidden_layer_sizes: int | Sequence[int]
+    activation: str
+    dropout: float | Auto
+    expert_module: Callable[[int], torch.nn.Module] | None
+    numeric_embedding: NumericEmbedding | None
+    categorical_features: Any
+    inference: Literal["mixture", "top_expert"]
+    optimizer: str | Callable[..., torch.optim.Optimizer]
+    learning_rate: float
+    learning_rate_schedule: Literal["constant", "cosine"]
+    weight_decay: float
+    weight_averaging: float
+    batch_size: int | Auto
+    max_epochs: int
+    early_stopping: bool | Auto
+    validation_fraction: float
+    n_iter_no_change: int
+    refit_fraction: float
+    callbacks: Sequence[Any] | None
+    device: str
+    precision: Precision | Auto
+    random_state: Any
+    warm_start: bool
+    verbose: int
+
+    # What `fit` leaves behind.
     net_: MixtureNet
+    encoder_: TableEncoder
     alpha_: float
+    temperature_: float
+    validation_scores_: dict[str, float] | None
+    history_: list[dict[str, Any]]
+    loss_curve_: list[float]
+    n_iter_: int
+    refit_n_iter_: int
+    expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
 
     def __sklearn_tags__(self) -> Any:
@@ -70,22 +119,30 @@ class BaseMoDE(BaseEstimator):
 
     # What the two estimators add.
 
-    def _fit_target(self, y: Any, sample_weight: NDArray[np.float64]) -> None:
+    @property
+    def _n_outputs(self) -> int:
         raise NotImplementedError
 
-    def _encode_target(self, y: Any) -> NDArray[Any]:
+    @property
+    def _calibrates(self) -> bool:
+        return False
+
+    def _make_task_loss(self) -> TaskLoss:
         raise NotImplementedError
 
     def _check_target(self, y: Any) -> NDArray[Any]:
-        raise NotImplementedError
-
-    def _make_task_loss(self) -> mode.CrossEntropy | mode.RegressionLoss:
         raise NotImplementedError
 
     def _target_weight(
         self, y: NDArray[Any], sample_weight: NDArray[np.float64]
     ) -> NDArray[np.float64] | float:
         return 1.0
+
+    def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
+        raise NotImplementedError
+
+    def _encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError
 
     # Fitting.
 
@@ -98,57 +155,38 @@ class BaseMoDE(BaseEstimator):
         epochs: int,
         first: bool,
         partial: bool = False,
-    ) -> Any:
-        """Train for some epochs.
+    ) -> Self:
+        """Train for some epochs: `first` builds encoder and net, otherwise both go on.
 
-        `first` builds encoder and net, otherwise they go on. For a `partial` fit see `Run`.
+        A `partial` fit holds nothing out, keeps its learning rate constant and takes no averages
+        of the weights, for it cannot know how many calls will follow.
         """
-        check_combinations(self)
+        check_combinations(self.get_params(deep=False))
         if not first:
-            check_structure(self, self._structure)
+            check_structure(self.get_params(deep=False), self._structure)
         X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
+
         random_state = check_random_state(self.random_state)
         if first:
             self._fit_target(y, sample_weight)
             self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
-        rows = self._make_rows(X, y, sample_weight)
-        train, valid = (rows, None) if partial else self._split(rows, random_state)
+        rows = self._encode(X, y, sample_weight)
+        data = Data(rows, rows, None)
+        if not partial:
+            data = hold_out(rows, self.early_stopping, self.validation_fraction, random_state)
+
         seed = random_state.randint(np.iinfo(np.int32).max)
-        device = resolve_device(self.device)
-        net = None if first else self.net_
-        before = None if first else self._remember()
-        try:
-            outcome = fit_net(self, Run(rows, train, valid, net, epochs, partial, seed, device))
-        except BaseException:  # an interrupt that came outside of the epochs too
-            self._undo(before)
-            raise
+        plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
+        trained = self._train(Trainer(plan, data, None if first else self.net_))
+
         if first:
-            self._structure = structure(self)
-        self.net_, self.alpha_ = outcome.net, outcome.alpha
-        self.validation_scores_ = outcome.validation_scores
-        self.refit_n_iter_ = outcome.refit_n_iter
-        if outcome.temperature is not None:
-            self.temperature_ = outcome.temperature
-        if outcome.interrupted:
+            self._structure = structure(self.get_params(deep=False))
+        if trained.interrupted:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
-        self._summarize(rows)
+        self._summarize(trained, rows)
         if not partial:
             self._warn_of_collapse(len(rows))
         return self
-
-    def _remember(self) -> tuple[dict[str, Any], list[Any]]:
-        return copy.deepcopy(self.net_.module_.state_dict()), list(self.net_.history)
-
-    def _undo(self, before: tuple[dict[str, Any], list[Any]] | None) -> None:
-        """Forget a training that failed, so that nothing goes on from its useless weights."""
-        if before is None:
-            self.__dict__.pop("net_", None)
-        else:
-            state, history = before
-            self.net_.module_.load_state_dict(state)
-            self.net_.module_.eval()
-            self.net_.history[:] = history
-            self.net_.initialize_optimizer()
 
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
@@ -159,7 +197,7 @@ class BaseMoDE(BaseEstimator):
         X = self._check_input(X, reset=first)
         y = self._check_target(y)
         check_consistent_length(X, y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         kept = np.flatnonzero(weight)
         if len(kept) == 0:
             raise ValueError(
@@ -167,7 +205,7 @@ class BaseMoDE(BaseEstimator):
                 "pass weights above zero for the rows to learn from."
             )
         if len(kept) < len(weight):
-            X, y, weight = _safe_indexing(X, kept), y[kept], weight[kept]
+            X, y, weight = safe_indexing(X, kept), y[kept], weight[kept]
         weight = weight * self._target_weight(y, weight)
         if not np.all(weight >= 0) or not np.any(weight > 0):
             raise ValueError(
@@ -190,65 +228,96 @@ class BaseMoDE(BaseEstimator):
             validate_data(self, X=X, skip_check_array=True, reset=False)
         return X
 
-    def _make_rows(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Rows:
-        numbers, codes = self.encoder_.transform(X)
+    def _encode(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Rows:
         weight = None
         if not np.all(sample_weight == sample_weight[0]):
             weight = torch.as_tensor(sample_weight / sample_weight.mean())
-        return Rows(
-            torch.as_tensor(numbers),
-            torch.as_tensor(codes),
-            torch.as_tensor(self._encode_target(y)),
-            weight,
+        target = torch.as_tensor(self._encode_target(y))
+        return Rows(self._encode_inputs(X), target, weight)
+
+    def _encode_inputs(self, X: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(map(torch.as_tensor, self.encoder_.transform(X)))
+
+    def _make_plan(self, data: Data, epochs: int, seed: int, *, first: bool, partial: bool) -> Plan:
+        """Read the parameters, and resolve each "auto" by the rows."""
+        n_rows = None if partial else len(data.rows)
+        batch_size = resolve_batch_size(self.batch_size, n_rows)
+        network = Network(
+            make_trunk=functools.partial(
+                make_trunk,
+                encoder=self.encoder_,
+                numeric_embedding=self.numeric_embedding,
+                frequency_scale=self._frequency_scale,
+            ),
+            make_task_loss=self._make_task_loss,
+            n_outputs=self._n_outputs,
+            mixing=self.mixing,
+            n_experts=self.n_experts,
+            gate=self.gate,
+            top_k=self.top_k,
+            gate_hidden_layer_sizes=resolve_layers(self.gate_hidden_layer_sizes),
+            gate_temperature=self.gate_temperature,
+            hidden_layer_sizes=resolve_layers(self.hidden_layer_sizes),
+            activation=self.activation,
+            dropout=resolve_dropout(self.dropout, batch_size, n_rows),
+            expert_module=self.expert_module,
+        )
+        return Plan(
+            network=network,
+            alphas=self._resolve_alphas(first=first, held_out=data.valid is not None),
+            distillation=self.distillation,
+            balance=self.balance,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            learning_rate_schedule="constant" if partial else self.learning_rate_schedule,
+            weight_decay=self.weight_decay,
+            weight_averaging=0.0 if partial else self.weight_averaging,
+            batch_size=batch_size,
+            epochs=epochs,
+            n_iter_no_change=self.n_iter_no_change,
+            monitor_top_expert=self.inference == "top_expert",
+            refit_fraction=self.refit_fraction,
+            calibrate=self._calibrates,
+            callbacks=check_callbacks(self.callbacks),
+            precision=resolve_precision(self.precision, batch_size, n_rows),
+            device=resolve_device(self.device),
+            seed=seed,
+            show_progress=bool(self.verbose),
         )
 
-    def _split(self, rows: Rows, random_state: Any) -> tuple[Rows, Rows | None]:
-        """Hold out validation rows; a class with a single row stays in the training part."""
-        if self.early_stopping == "auto":
-            wanted = len(rows) > FULL_BATCH_ROWS
-        else:
-            wanted = self.early_stopping
-        if not wanted:
-            return rows, None
-        target = rows.target.numpy()
-        index = np.arange(len(rows))
-        stratify = None
-        if not rows.target.is_floating_point():
-            counts = np.bincount(target)
-            index = np.flatnonzero(counts[target] > 1)
-            n_valid = math.ceil(self.validation_fraction * len(index))
-            if len(index) and (counts > 1).sum() <= min(n_valid, len(index) - n_valid):
-                stratify = target[index]
-        if len(index) < 2:
-            if self.early_stopping == "auto":
-                return rows, None
-            raise ValueError(
-                "early_stopping=True needs at least two rows of one class to hold one out, got "
-                f"{len(rows)} row(s): pass more rows or early_stopping=False."
-            )
-        held_out = train_test_split(
-            index,
-            test_size=self.validation_fraction,
-            random_state=random_state,
-            stratify=stratify,
-        )[1]
-        kept = np.setdiff1d(np.arange(len(rows)), held_out)
-        parts = rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
-        for name, part in zip(("training", "validation"), parts, strict=True):
-            # In the precision of training.
-            if part.sample_weight is not None and part.sample_weight.float().sum() == 0:
-                raise ValueError(
-                    f"The {name} rows need a weight above zero, and none of the {len(part)} has "
-                    "one by sample_weight and class_weight: give more rows a weight, or train on "
-                    "all rows with early_stopping=False."
-                )
-        return parts
+    def _resolve_alphas(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
+        if self.alpha != "auto":
+            return (float(self.alpha),)
+        if not first:
+            return (self.alpha_,)
+        n_active = min(self.top_k, self.n_experts) if self.gate == "sparse" else self.n_experts
+        return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.net_.module_.head.weight.dtype
+    def _train(self, trainer: Trainer) -> Trained:
+        """Train; where that fails, forget it, so that nothing goes on from useless weights."""
+        net = trainer.net
+        before = None
+        if net is not None:
+            before = copy.deepcopy(net.module_.state_dict()), list(net.history)
+        try:
+            return trainer.train()
+        except BaseException:  # an interrupt that came outside of the epochs too
+            if net is None or before is None:
+                self.__dict__.pop("net_", None)
+            else:
+                weights, history = before
+                net.module_.load_state_dict(weights)
+                net.module_.eval()
+                net.history[:] = history
+                net.initialize_optimizer()
+            raise
 
-    def _summarize(self, rows: Rows) -> None:
+    def _summarize(self, trained: Trained, rows: Rows) -> None:
+        self.net_, self.alpha_ = trained.net, trained.alpha
+        self.validation_scores_ = trained.validation_scores
+        self.refit_n_iter_ = trained.refit_n_iter
+        if trained.temperature is not None:
+            self.temperature_ = trained.temperature
         self.history_ = list(self.net_.history)
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.history_]
         self.n_iter_ = len(self.history_)
@@ -278,17 +347,17 @@ class BaseMoDE(BaseEstimator):
 
     # Evaluation.
 
-    def _evaluate(self, X: Any, function: Function) -> list[Any]:
-        """Apply a function of (module, numbers, codes) to new rows, block by block."""
+    def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
+        """Apply a function of a module and its inputs to new rows, block by block."""
         check_is_fitted(self, "net_")
-        numbers, codes = self.encoder_.transform(self._check_input(X, reset=False))
-        rows = Rows(torch.as_tensor(numbers), torch.as_tensor(codes), torch.empty(0), None)
-        return self._evaluate_rows(rows, function)
+        inputs = self._encode_inputs(self._check_input(X, reset=False))
+        return self._evaluate_rows(Rows(inputs, torch.empty(0), None), function)
 
-    def _evaluate_rows(self, rows: Rows, function: Function) -> list[Any]:
+    def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
         # What was trained on a GPU predicts without one too.
         device = resolve_device(self.device, fall_back=True)
-        return evaluate(self.net_.module_.to(device), rows, function, device, self._dtype)
+        dtype = self.net_.module_.head.weight.dtype
+        return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
 
     @property
     def _predictor(self) -> Function:
@@ -299,7 +368,7 @@ class BaseMoDE(BaseEstimator):
             )
         return top_expert if self.inference == "top_expert" else mixture
 
-    def gate_proba(self, X):
+    def gate_proba(self, X: Any) -> NDArray[np.float64]:
         """Weight of each expert in each row.
 
         Parameters
@@ -320,7 +389,7 @@ class BaseMoDE(BaseEstimator):
         (log_probabilities,) = self._evaluate(X, gate)
         return to_probabilities(log_probabilities)
 
-    def route(self, X):
+    def route(self, X: Any) -> NDArray[np.int64]:
         """Top expert of each row: the one that answers with ``inference="top_expert"``.
 
         Parameters
@@ -339,4 +408,5 @@ class BaseMoDE(BaseEstimator):
             If the estimator is not fitted.
         """
         (log_probabilities,) = self._evaluate(X, gate)
-        return log_probabilities.argmax(axis=1)
+        top: NDArray[np.int64] = log_probabilities.argmax(axis=1)
+        return top

@@ -3,15 +3,20 @@
 import functools
 import math
 import re
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, StrOptions
+from skorch.callbacks import Callback
 
-from skmode._training.net import OPTIMIZERS
+from skmode._sklearn import Interval, StrOptions
+from skmode._training.building import OPTIMIZERS
 from skmode.nn.activations import ACTIVATIONS
+
+Auto = Literal["auto"]
+Precision = Literal["float32", "float64", "bf16"]
 
 # Up to this many rows one batch holds all of them, and training runs in double precision: small
 # tables cost nothing, and their fit does not depend on the order of the rows.
@@ -79,37 +84,37 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def check_combinations(estimator: Any) -> None:
-    """Refuse what each parameter alone admits and together makes no network."""
-    if estimator.gate == "sparse" and estimator.top_k > estimator.n_experts:
+def check_combinations(parameters: Mapping[str, Any]) -> None:
+    """Refuse combinations of valid parameters that make no network."""
+    top_k, n_experts = parameters["top_k"], parameters["n_experts"]
+    if parameters["gate"] == "sparse" and top_k > n_experts:
         raise ValueError(
-            f"top_k must lie between 1 and n_experts={estimator.n_experts}, got {estimator.top_k}: "
+            f"top_k must lie between 1 and n_experts={n_experts}, got {top_k}: "
             "lower top_k or train more experts."
         )
     for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
-        sizes = np.atleast_1d(np.asarray(getattr(estimator, name)))
+        sizes = np.atleast_1d(np.asarray(parameters[name]))
         if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
             raise ValueError(
-                f"{name} must hold positive integers, got {getattr(estimator, name)!r}: "
+                f"{name} must hold positive integers, got {parameters[name]!r}: "
                 "give the width of each layer."
             )
-    if estimator.expert_module is None and not np.size(estimator.hidden_layer_sizes):
+    if parameters["expert_module"] is None and not np.size(parameters["hidden_layer_sizes"]):
         raise ValueError(
             "hidden_layer_sizes must name at least one layer, got (): "
             "the last layer is the representation that the experts distil."
         )
 
 
-def structure(estimator: Any) -> dict[str, Any]:
-    """The parameters that shape the network, as they are now."""
-    parameters = estimator.get_params(deep=False)
+def structure(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that shape the network."""
     return {name: parameters[name] for name in STRUCTURE if name in parameters}
 
 
-def check_structure(estimator: Any, before: dict[str, Any]) -> None:
+def check_structure(parameters: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """Refuse to go on where a parameter no longer fits the network that was built from it."""
     for name, old in before.items():
-        new = getattr(estimator, name)
+        new = parameters[name]
         if not _same_setting(new, old):
             raise ValueError(
                 f"Training that goes on keeps the network's {name}={old!r}, got {new!r}: "
@@ -127,8 +132,25 @@ def _same_setting(new: Any, old: Any) -> bool:
     return repr(new) == repr(old)
 
 
+def check_callbacks(callbacks: Sequence[Any] | None) -> tuple[Any, ...]:
+    """Check the user's callbacks, each of which may be a pair of a name and a callback."""
+    for named in callbacks or ():
+        callback = named[-1] if isinstance(named, tuple) else named
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks must hold instances of skorch.callbacks.Callback, got {callback!r}"
+                ": pass an instance of a skorch callback."
+            )
+    return tuple(callbacks or ())
+
+
+def resolve_layers(sizes: Any) -> tuple[int, ...]:
+    """Widths of layers; a single number is one layer."""
+    return tuple(int(size) for size in np.atleast_1d(sizes))
+
+
 def resolve_device(device: str, *, fall_back: bool = False) -> str:
-    """Where to compute; what names a GPU may `fall_back` to the CPU where there is none."""
+    """Resolve the device; with `fall_back`, a missing GPU means the CPU instead of an error."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
@@ -147,7 +169,7 @@ def resolve_device(device: str, *, fall_back: bool = False) -> str:
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
-    """All rows of a small table, a few dozen steps per epoch of a middling one."""
+    """All rows of a small table at once; otherwise a few dozen steps per epoch."""
     if n_rows is None:
         return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
     if batch_size != "auto":
@@ -157,7 +179,9 @@ def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
     return int(2 ** np.clip(round(math.log2(n_rows / 16)), 5, 8))
 
 
-def resolve_precision(precision: str, batch_size: int, n_rows: int | None) -> str:
+def resolve_precision(
+    precision: Precision | Auto, batch_size: int, n_rows: int | None
+) -> Precision:
     """Double precision where one batch holds all rows, unless another is asked for."""
     if precision != "auto":
         return precision
@@ -165,7 +189,7 @@ def resolve_precision(precision: str, batch_size: int, n_rows: int | None) -> st
 
 
 def resolve_dropout(dropout: float | str, batch_size: int, n_rows: int | None) -> float:
-    """None where one batch holds all rows: their order would decide which units are dropped."""
+    """No dropout where one batch holds all rows: it would make their order matter."""
     if dropout != "auto":
         return float(dropout)
     return 0.0 if _one_batch(batch_size, n_rows) else DROPOUT

@@ -1,81 +1,93 @@
-"""From an estimator's parameters and columns to a network."""
+"""From a plan to a network, and to the net that trains it."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from skmode import nn
-from skmode._encoding.tables import weighted_quantiles
-from skmode._training.net import Rows
+from skmode._training.net import MixtureNet
+from skmode._training.plan import Network, Plan
+from skmode._training.rows import Rows
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
-def build_module(
-    estimator: Any,
-    n_outputs: int,
-    task_loss: nn.CrossEntropy | nn.RegressionLoss,
-    train: Rows,
-    dropout: float,
-) -> nn.MixtureOfExperts:
-    """The network that an estimator's parameters describe, for the columns that it encodes."""
-    trunk = _build_trunk(estimator, train)
-    width = trunk.out_features
-    gate_options = {
-        "hidden_layer_sizes": tuple(np.atleast_1d(estimator.gate_hidden_layer_sizes).astype(int)),
-        "activation": estimator.activation,
-        "temperature": estimator.gate_temperature,
+def build_net(plan: Plan, train: Rows) -> MixtureNet:
+    """A net with new weights; those of the losses are set when it is trained."""
+    module = build_module(plan.network, train)
+    net = MixtureNet(
+        module.to(torch.float64 if plan.precision == "float64" else torch.float32),
+        autocast=torch.bfloat16 if plan.precision == "bf16" else None,
+        lr=plan.learning_rate,
+        batch_size=plan.batch_size,
+        device=plan.device,
+        verbose=0,
+        **optimizer_options(plan.optimizer, plan.weight_decay),
+    )
+    net.initialize()
+    return net
+
+
+def build_module(network: Network, train: Rows) -> nn.MixtureOfExperts:
+    """The network in single precision; its trunk may take statistics from the training rows."""
+    trunk = network.make_trunk(train)
+    width: int = trunk.out_features  # type: ignore[assignment]
+    gate_options: dict[str, Any] = {
+        "hidden_layer_sizes": network.gate_hidden_layer_sizes,
+        "activation": network.activation,
+        "temperature": network.gate_temperature,
     }
     gate = (
-        nn.SparseGate(width, estimator.n_experts, estimator.top_k, **gate_options)
-        if estimator.gate == "sparse"
-        else nn.DenseGate(width, estimator.n_experts, **gate_options)
+        nn.SparseGate(width, network.n_experts, network.top_k, **gate_options)
+        if network.gate == "sparse"
+        else nn.DenseGate(width, network.n_experts, **gate_options)
     )
-    experts, representation_width = _build_experts(estimator, width, dropout)
+    experts, representation_width = _build_experts(network, width)
     return nn.MixtureOfExperts(
         trunk,
         gate,
         experts,
-        torch.nn.Linear(representation_width, n_outputs),
-        task_loss,
-        mixing=estimator.mixing,
+        torch.nn.Linear(representation_width, network.n_outputs),
+        network.make_task_loss(),
+        mixing=network.mixing,
     )
 
 
-def _build_trunk(estimator: Any, train: Rows) -> nn.TabularTrunk:
-    numeric = estimator.encoder_.numeric_columns
-    scaler, bins = None, None
-    if numeric:
-        scaler = nn.RobustScaler(
-            torch.tensor([column.center for column in numeric]),
-            torch.tensor([column.scale for column in numeric]),
-            torch.tensor([i for i, column in enumerate(numeric) if column.has_missing]).long(),
-        )
-        if estimator.numeric_embedding == "piecewise_linear":
-            bins = _bin_edges(scaler(train.numbers)[0], train.sample_weight)
-    return nn.TabularTrunk(
-        scaler,
-        numeric_embedding=estimator.numeric_embedding,
-        bins=bins,
-        frequency_scale=estimator._frequency_scale,
-        n_categories=[column.n_codes for column in estimator.encoder_.categorical_columns],
-    )
+def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) -> dict[str, Any]:
+    """Options of :class:`skorch.NeuralNet` that choose the optimizer."""
+    if not isinstance(optimizer, str):
+        if optimizer is torch.optim.LBFGS:
+            raise ValueError(
+                "The optimizer must step once per gradient, got LBFGS, which evaluates the loss "
+                'anew: use "adamw", "adam", "sgd" or another class of torch.optim.'
+            )
+        options: dict[str, Any] = {"optimizer": optimizer}
+        if "weight_decay" in inspect.signature(optimizer).parameters:
+            options["optimizer__weight_decay"] = weight_decay
+        return options
+    options = {"optimizer": OPTIMIZERS[optimizer], "optimizer__weight_decay": weight_decay}
+    if optimizer == "sgd":
+        options["optimizer__momentum"] = 0.9
+    return options | {"optimizer__fused": True}
 
 
 def _build_experts(
-    estimator: Any, in_features: int, dropout: float
+    network: Network, in_features: int
 ) -> tuple[nn.MLPExperts | nn.ModuleExperts, int]:
     """The experts and the width of what they return."""
-    if estimator.expert_module is None:
-        sizes = [int(size) for size in np.atleast_1d(estimator.hidden_layer_sizes)]
+    if network.expert_module is None:
+        sizes = network.hidden_layer_sizes
         experts = nn.MLPExperts(
-            in_features, estimator.n_experts, sizes, estimator.activation, dropout
+            in_features, network.n_experts, sizes, network.activation, network.dropout
         )
         return experts, sizes[-1]
     modules: list[torch.nn.Module] = []
     widths = []
-    for _ in range(estimator.n_experts):
-        module = _make_expert(estimator.expert_module, in_features)
+    for _ in range(network.n_experts):
+        module = _make_expert(network.expert_module, in_features)
         if any(module is other for other in modules):
             raise ValueError(
                 "expert_module must return a new module in each call, got the same "
@@ -148,16 +160,3 @@ def _expert_width(module: torch.nn.Module, in_features: int) -> int:
             f"from {name} for inputs within -1 and 1: correct its forward or its initial weights."
         )
     return output.shape[1]
-
-
-def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:
-    """Quantiles of each scaled column; a constant column gets one bin around its value."""
-    weight = np.ones(len(scaled)) if sample_weight is None else sample_weight.numpy()
-    bins = []
-    for column in scaled.T:
-        if column.min() == column.max():
-            bins.append(torch.stack([column[0] - 1, column[0] + 1]))
-            continue
-        edges = weighted_quantiles(column.numpy(), weight, np.linspace(0, 1, 49))
-        bins.append(torch.as_tensor(np.unique(edges)))
-    return bins

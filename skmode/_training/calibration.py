@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities as sure as the validation rows say they may be."""
+"""Temperature scaling: the validation rows decide how confident probabilities may be."""
 
 import math
 
@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from skmode._training.callbacks import Evaluated
-from skmode._training.net import Rows
+from skmode._training.evaluation import Evaluated
+from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
 
 # Standard deviation that the temperature's logarithm has before any row is seen, around zero.
@@ -19,7 +19,7 @@ LIMIT = 1.5
 def fit_temperature(
     module: MixtureOfExperts, evaluated: Evaluated, rows: Rows, *, top_expert: bool
 ) -> float:
-    """Find what the classes' logits should be divided by.
+    """Find the temperature by which to divide the classes' logits.
 
     The temperature with the largest posterior density: the likelihood is that of the rows, and a
     log-normal prior holds against it where they are few. Guo et al., "On Calibration of Modern
@@ -49,7 +49,7 @@ def apply_temperature(module: MixtureOfExperts, temperature: float) -> None:
 def _divide(
     module: MixtureOfExperts, evaluated: Evaluated, temperature: float, top_expert: bool
 ) -> Tensor:
-    """Log-probabilities as they are once all logits are divided.
+    """Log-probabilities after dividing all logits by the temperature.
 
     Log-probabilities differ from logits by a constant per row, which the softmax does not see.
     """

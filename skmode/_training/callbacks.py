@@ -1,37 +1,21 @@
-"""What is looked at after each epoch of training, and how its learning rate goes."""
+"""Callbacks of a training: validation, best weights, averaged weights, learning rate."""
 
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from skmode._training.net import BLOCK_ROWS, Batches, Rows
-from skmode.nn import CrossEntropy, MixtureOfExperts
-
-
-class Evaluated(NamedTuple):
-    """What a mixture makes of some rows.
-
-    Attributes
-    ----------
-    gate : torch.Tensor of shape (n_samples, n_experts)
-        Weight of each expert.
-    outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs)
-        Prediction of each expert alone.
-    prediction : torch.Tensor of shape (n_samples, n_outputs)
-        Prediction of the mixture.
-    """
-
-    gate: Tensor
-    outputs: Tensor
-    prediction: Tensor
+from skmode._training.evaluation import Evaluated, consistency, evaluate_experts, score
+from skmode._training.rows import Rows
+from skmode.nn import MixtureOfExperts
 
 
 class Watch(Callback):
@@ -45,9 +29,10 @@ class Watch(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         for name, value in self.check(net).items():
             net.history.record(name, value)
+        net.complete_epoch()
 
     def check(self, net: Any) -> dict[str, Any]:
-        """Measure; the last step of an epoch has no training loss that would tell of it."""
+        """Measure, and refuse what is not finite: no training loss tells of the last step."""
         measured = self.measure(net.module_)
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
@@ -65,20 +50,8 @@ class Watch(Callback):
         return record
 
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
-        """What gate and experts make of the rows; leaves the module in evaluation mode."""
-        module.eval()
-        with torch.inference_mode():
-            blocks = [
-                module(batch.numbers, batch.codes, all_experts=True)
-                for batch in Batches(
-                    self.rows, BLOCK_ROWS[self.rows.numbers.device.type], shuffle=False
-                )
-            ]
-            return Evaluated(
-                torch.cat([block.gate_probabilities for block in blocks]),
-                torch.cat([block.expert_outputs for block in blocks]),
-                torch.cat([block.prediction for block in blocks]),
-            )
+        """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
+        return evaluate_experts(module, self.rows)
 
     def _gate_statistics(
         self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor
@@ -89,7 +62,7 @@ class Watch(Callback):
         return {
             "gate_entropy": entropy.item(),
             "expert_usage": (weight @ top).tolist(),
-            "consistency": float(weight @ _consistency(outputs, module.task_loss)),
+            "consistency": float(weight @ consistency(outputs, module.task_loss)),
         }
 
     def _scores(
@@ -99,7 +72,7 @@ class Watch(Callback):
         target = self.rows.target
         top = outputs[torch.arange(len(gate), device=gate.device), gate.argmax(dim=1)]
         losses = [weight @ module.task_loss(each, target) for each in (prediction, top)]
-        scores = [_score(each, target, weight) for each in (prediction, top)]
+        scores = [score(each, target, weight) for each in (prediction, top)]
         return {
             "valid_loss": losses[self.monitor_top_expert].item(),
             "valid_loss_mixture": losses[0].item(),
@@ -150,6 +123,43 @@ class BestWeights(Callback):
             self._weights = None
 
 
+class AveragedWeights(Callback):
+    """Train the raw weights; validate, keep and return their exponential moving average.
+
+    The averages stand in the module from the end of an epoch to the start of the next, and once
+    training has ended, however it did: as the first of the callbacks, it puts them there before
+    the others look. Buffers are the module's own throughout.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        self._weights = [each.detach() for each in net.module_.parameters() if each.requires_grad]
+        self._averages = [each.clone() for each in self._weights]
+        self._raw: list[torch.Tensor] | None = None
+        self._steps = 0
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        if self._raw is not None:
+            torch._foreach_copy_(self._weights, self._raw)
+            self._raw = None
+
+    def on_batch_end(self, net: Any, **kwargs: Any) -> None:
+        self._steps += 1
+        decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(self._averages, self._weights, None)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self._raw = [each.clone() for each in self._weights]
+        torch._foreach_copy_(self._weights, self._averages)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        # Whichever weights an interrupt found in the module.
+        torch._foreach_copy_(self._weights, self._averages)
+
+
 class EpochProgress(Callback):
     """A progress bar over the epochs."""
 
@@ -171,7 +181,7 @@ class EpochProgress(Callback):
 
 
 def schedule_factor(name: str, step: int, steps: int) -> float:
-    """What a schedule makes of the learning rate at one of `steps` steps, counted from zero."""
+    """Factor on the learning rate at one of `steps` steps, counted from zero."""
     if name == "constant":
         return 1.0
     warm_up = max(1, min(steps // 20, 100))
@@ -181,7 +191,7 @@ def schedule_factor(name: str, step: int, steps: int) -> float:
 
 
 def make_rate(factor: Callable[[int], float]) -> tuple[str, Callback]:
-    """Have the learning rate follow a function of the step."""
+    """Multiply the learning rate by a function of the step."""
     scheduler = LRScheduler(
         LambdaLR, lr_lambda=factor, last_epoch=-1, step_every="batch", event_name=None
     )
@@ -198,30 +208,3 @@ def make_schedule(name: str, steps: int) -> list[tuple[str, Callback]]:
 def make_early_stopping(patience: int) -> EarlyStopping:
     """Stop when `valid_loss` has not fallen for `patience` epochs; `BestWeights` goes back."""
     return EarlyStopping("valid_loss", patience=patience, threshold=0.0, sink=lambda text: None)
-
-
-def _consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:
-    """Per row: agreement over the pairs of experts, 1 where all of them predict the same.
-
-    Classes: the share of pairs that predict the same class. Values (in units of the target's
-    standard deviation): 1 minus the mean squared difference over twice the target's variance.
-    """
-    n_experts = outputs.shape[1]
-    if n_experts == 1:
-        return outputs.new_ones(len(outputs))
-    if isinstance(task_loss, CrossEntropy):
-        votes = nn.functional.one_hot(outputs.argmax(dim=2), outputs.shape[2]).sum(dim=1)
-        agreeing = (votes * (votes - 1)).sum(dim=1).to(outputs.dtype)
-        return agreeing / (n_experts * (n_experts - 1))
-    # Half the mean squared difference over the pairs is the sample variance.
-    return 1 - outputs.var(dim=1, correction=1).mean(dim=1)
-
-
-def _score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Accuracy, or the coefficient of determination averaged over the outputs."""
-    if not target.is_floating_point():
-        return weight @ (prediction.argmax(dim=1) == target).to(weight.dtype)
-    residual = weight @ (target - prediction).square()
-    spread = weight @ (target - weight @ target).square()
-    perfect = torch.where(residual == 0, 1.0, 0.0)
-    return torch.where(spread > 0, 1 - residual / spread, perfect).mean()

@@ -1,18 +1,36 @@
-"""Networks over whole tables: evaluated block by block, in double precision from there on."""
+"""Networks over many rows, block by block, and how well they do on them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from skmode._training.net import BLOCK_ROWS, Rows
-from skmode.nn import MixtureOfExperts
+from skmode._training.rows import BLOCK_ROWS, Batches, Rows
+from skmode.nn import CrossEntropy, MixtureOfExperts
 
-# What to compute: from a module, numbers and codes to one tensor or more with rows first.
-Function = Callable[[MixtureOfExperts, Tensor, Tensor], tuple[Tensor, ...]]
+# What to compute: from a module and its inputs to one tensor or more with rows first.
+Function = Callable[[MixtureOfExperts, tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+
+class Evaluated(NamedTuple):
+    """Gate weights and predictions for some rows.
+
+    Attributes
+    ----------
+    gate : torch.Tensor of shape (n_samples, n_experts)
+        Weight of each expert.
+    outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs)
+        Prediction of each expert alone.
+    prediction : torch.Tensor of shape (n_samples, n_outputs)
+        Prediction of the mixture.
+    """
+
+    gate: Tensor
+    outputs: Tensor
+    prediction: Tensor
 
 
 def evaluate(
@@ -23,35 +41,76 @@ def evaluate(
     size = BLOCK_ROWS[torch.device(device).type]
     with torch.inference_mode():
         for start in range(0, len(rows), size):
-            block = slice(start, start + size)
-            numbers = rows.numbers[block].to(device, dtype)
-            result = function(module, numbers, rows.codes[block].to(device))
+            block = rows.select(slice(start, start + size)).to(device, dtype)
             # Double precision from here on, so that probabilities sum to one.
-            blocks.append([part.cpu().double().numpy() for part in result])
+            blocks.append([part.cpu().double().numpy() for part in function(module, block.inputs)])
     return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
 
 
-def mixture(module: MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+def mixture(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Prediction of all experts together."""
-    return (module(numbers, codes).prediction,)
+    return (module(*inputs).prediction,)
 
 
-def top_expert(module: MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+def top_expert(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Prediction of each row's top expert."""
-    return (module.predict_top_expert(numbers, codes)[0],)
+    return (module.predict_top_expert(*inputs)[0],)
 
 
-def all_experts(module: MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+def all_experts(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Prediction of every expert alone."""
-    return (module(numbers, codes, all_experts=True).expert_outputs,)
+    return (module(*inputs, all_experts=True).expert_outputs,)
 
 
-def gate(module: MixtureOfExperts, numbers: Tensor, codes: Tensor) -> tuple[Tensor, ...]:
+def gate(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Logarithms of the gate's probabilities."""
-    return (module.gate(module.trunk(numbers, codes)).log_probabilities,)
+    return (module.gate(module.trunk(*inputs)).log_probabilities,)
 
 
 def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Exponentials that sum to one over the last axis, whatever the rounding before."""
     probabilities = np.exp(log_probabilities)
-    return probabilities / probabilities.sum(axis=-1, keepdims=True)
+    normalized: NDArray[np.float64] = probabilities / probabilities.sum(axis=-1, keepdims=True)
+    return normalized
+
+
+def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
+    """Evaluate gate, experts and mixture on the module's device; leaves it in evaluation mode."""
+    module.eval()
+    with torch.inference_mode():
+        blocks = [
+            module(*batch.inputs, all_experts=True)
+            for batch in Batches(rows, BLOCK_ROWS[rows.device.type], shuffle=False)
+        ]
+        return Evaluated(
+            torch.cat([block.gate_probabilities for block in blocks]),
+            torch.cat([block.expert_outputs for block in blocks]),
+            torch.cat([block.prediction for block in blocks]),
+        )
+
+
+def consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:
+    """Per row: agreement over the pairs of experts, 1 where all of them predict the same.
+
+    Classes: the share of pairs that predict the same class. Values (in units of the target's
+    standard deviation): 1 minus the mean squared difference over twice the target's variance.
+    """
+    n_experts = outputs.shape[1]
+    if n_experts == 1:
+        return outputs.new_ones(len(outputs))
+    if isinstance(task_loss, CrossEntropy):
+        votes = nn.functional.one_hot(outputs.argmax(dim=2), outputs.shape[2]).sum(dim=1)
+        agreeing = (votes * (votes - 1)).sum(dim=1).to(outputs.dtype)
+        return agreeing / (n_experts * (n_experts - 1))
+    # Half the mean squared difference over the pairs is the sample variance.
+    return 1 - outputs.var(dim=1, correction=1).mean(dim=1)
+
+
+def score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Accuracy, or the coefficient of determination averaged over the outputs."""
+    if not target.is_floating_point():
+        return weight @ (prediction.argmax(dim=1) == target).to(weight.dtype)
+    residual = weight @ (target - prediction).square()
+    spread = weight @ (target - weight @ target).square()
+    perfect = torch.where(residual == 0, 1.0, 0.0)
+    return torch.where(spread > 0, 1 - residual / spread, perfect).mean()

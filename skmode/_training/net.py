@@ -1,11 +1,10 @@
-"""Training: the skorch net, its batches from memory, its optimizer and seed."""
+"""The skorch net: its batches from memory, its losses, its steps and its pickles."""
 
 import contextlib
 import copy
-import inspect
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,93 +13,14 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from skmode._training.callbacks import Watch
+from skmode._training.evaluation import Evaluated
+from skmode._training.rows import Batches, Rows
 from skmode.nn import MixtureOfExperts
-
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-
-# Rows per block where whole tables are evaluated: what fits a processor's cache, what fills a GPU.
-BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
 
 
 class NotFiniteError(ValueError):
     """Training left the finite numbers."""
-
-
-class Rows(NamedTuple):
-    """Encoded rows in memory, on the device that trains.
-
-    Attributes
-    ----------
-    numbers : torch.Tensor of shape (n_samples, n_numeric)
-        Number columns; NaN is missing.
-    codes : torch.Tensor of int64 of shape (n_samples, n_categorical)
-        Codes of the category columns.
-    target : torch.Tensor
-        Classes `(n_samples,)` or scaled values `(n_samples, n_outputs)`.
-    sample_weight : torch.Tensor of shape (n_samples,), or None
-        Weights with a mean of one over the training rows. None means all are equal.
-    """
-
-    numbers: Tensor
-    codes: Tensor
-    target: Tensor
-    sample_weight: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def select(self, index: Any) -> "Rows":
-        """Take rows by position."""
-        weight = self.sample_weight
-        return Rows(
-            self.numbers[index],
-            self.codes[index],
-            self.target[index],
-            None if weight is None else weight[index],
-        )
-
-    def to(self, device: str, dtype: torch.dtype) -> "Rows":
-        """Move to a device and give every real part one dtype."""
-
-        target, weight = self.target, self.sample_weight
-        return Rows(
-            self.numbers.to(device, dtype),
-            self.codes.to(device),
-            target.to(device, dtype) if target.is_floating_point() else target.to(device),
-            None if weight is None else weight.to(device, dtype),
-        )
-
-
-class Batches:
-    """Iterate over rows that are in memory already, shuffled anew at each epoch.
-
-    One gather per epoch and column block, then slices: a DataLoader that collates row by row
-    takes longer than the training step itself. A single row that is left over joins the last
-    batch, for what normalises over a batch needs two.
-    """
-
-    def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.shuffle = shuffle and len(rows) > batch_size
-
-    def __len__(self) -> int:
-        return n_batches(len(self.rows), self.batch_size)
-
-    def __iter__(self) -> Iterator[Rows]:
-        rows = self.rows
-        if self.shuffle:
-            rows = rows.select(torch.randperm(len(rows)).to(rows.numbers.device))
-        starts = [i * self.batch_size for i in range(len(self))]
-        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-            yield rows.select(slice(start, end))
-
-
-def n_batches(n_rows: int, batch_size: int) -> int:
-    """How many batches the rows make."""
-    full, left = divmod(n_rows, batch_size)
-    # One row joins a batch before it, if there is one.
-    return full + (left > 1 or (left == 1 and full == 0))
 
 
 class MixtureNet(NeuralNet):
@@ -139,11 +59,12 @@ class MixtureNet(NeuralNet):
             watches_gradients(callback) for _, callback in self.callbacks_
         )
         begun = len(self.history)
+        self._n_complete = begun
         keep_freed_memory()
         try:
             self.partial_fit(train, epochs=epochs)
-        finally:  # an interrupted epoch is left out; `Watch` records last
-            self.history[:] = [row for row in self.history if "consistency" in row]
+        finally:
+            del self.history[self._n_complete :]
             stopped = any(
                 isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
                 for _, callback in self.callbacks_
@@ -155,13 +76,20 @@ class MixtureNet(NeuralNet):
         self.module_.eval()
         return len(self.history) - begun < epochs and not stopped
 
-    def evaluate_watched(self) -> tuple[Any, Rows] | None:
-        """What gate and experts make of the rows that epochs are measured on, and these rows.
+    def complete_epoch(self) -> None:
+        """Keep the present epoch in the history.
 
-        Callbacks of users call it, such as :class:`skmode.inspection.GateRecognition`, in
+        Without this call the history forgets it: an interrupted epoch, or one of the refit.
+        """
+        self._n_complete = len(self.history)
+
+    def evaluate_watched(self) -> tuple[Evaluated, Rows] | None:
+        """Evaluate gate and experts on the rows that epochs are measured on; return these too.
+
+        For callbacks of users, such as :class:`skmode.inspection.GateRecognition`, to call in
         `on_epoch_end`. Outside of a training there are no such rows: None.
         """
-        watch = dict(self.callbacks_).get("watch")
+        watch = next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
         if watch is None:
             return None
         evaluated = watch.evaluate(self.module_)
@@ -169,7 +97,7 @@ class MixtureNet(NeuralNet):
         return evaluated, watch.rows
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
-        """All rows are for training; the callback `Watch` holds the validation rows."""
+        """Train on all rows; the callback `Watch` holds the validation rows."""
         return X, None
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
@@ -213,8 +141,10 @@ class MixtureNet(NeuralNet):
 
     def train_step_single(self, batch: Rows, **fit_params: Any) -> dict[str, Tensor]:
         """Forward, losses and gradients for one batch."""
-        with self._precision(batch.numbers.device):
-            output = self.module_(*batch)
+        with self._precision(batch.device):
+            output = self.module_(
+                *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
+            )
         losses = output.losses
         losses.total.backward()
         # skorch's callbacks take `y_pred`.
@@ -271,29 +201,3 @@ def keep_freed_memory() -> None:
 def watches_gradients(callback: Callback) -> bool:
     """Whether a callback looks at gradients, or changes them."""
     return type(callback).on_grad_computed is not Callback.on_grad_computed
-
-
-def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) -> dict[str, Any]:
-    """Options of :class:`skorch.NeuralNet` that choose the optimizer."""
-    if not isinstance(optimizer, str):
-        if optimizer is torch.optim.LBFGS:
-            raise ValueError(
-                "The optimizer must step once per gradient, got LBFGS, which evaluates the loss "
-                'anew: use "adamw", "adam", "sgd" or another class of torch.optim.'
-            )
-        options: dict[str, Any] = {"optimizer": optimizer}
-        if "weight_decay" in inspect.signature(optimizer).parameters:
-            options["optimizer__weight_decay"] = weight_decay
-        return options
-    options = {"optimizer": OPTIMIZERS[optimizer], "optimizer__weight_decay": weight_decay}
-    if optimizer == "sgd":
-        options["optimizer__momentum"] = 0.9
-    return options | {"optimizer__fused": True}
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed torch inside the block and leave its global random state as it was."""
-    with torch.random.fork_rng(devices=[torch.device(device)] if device != "cpu" else []):
-        torch.manual_seed(seed)
-        yield

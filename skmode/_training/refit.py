@@ -1,4 +1,4 @@
-"""After early stopping: on from the best weights, with the validation rows too."""
+"""The refit: after early stopping, train on from the best weights with all rows."""
 
 import copy
 import math
@@ -9,11 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skmode._training.callbacks import Watch, make_rate
-from skmode._training.net import MixtureNet, NotFiniteError, Rows, n_batches
+from skmode._training.net import MixtureNet, NotFiniteError
+from skmode._training.rows import Rows, n_batches
 
 
 def refit_epochs(fraction: float, best_epoch: int) -> int:
-    """A share of the epochs that led to the best weights, two at least; none for no share."""
+    """This fraction of the epochs that led to the best weights, at least two; 0 stays 0."""
     return max(2, math.ceil(fraction * best_epoch)) if fraction else 0
 
 
@@ -52,7 +53,7 @@ def refit(
 
 
 class _End(Callback):
-    """Know whether the last epoch was reached, and refuse weights that are of no use there."""
+    """Notice the last epoch, and refuse weights that are not finite by then."""
 
     def __init__(self, epochs: int, watch: Watch) -> None:
         self.epochs = epochs

@@ -1,8 +1,7 @@
 """Mixtures of experts with mutual distillation, as torch modules that stand alone."""
 
 from skmode.nn.activations import make_activation
-from skmode.nn.balance import load_balance_loss
-from skmode.nn.distillation import distillation_loss
+from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.dropout import Dropout
 from skmode.nn.embeddings import PeriodicBiasEmbeddings
 from skmode.nn.experts import MLPExperts, ModuleExperts, StackedLinear

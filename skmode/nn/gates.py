@@ -10,7 +10,7 @@ from skmode.nn.activations import make_activation
 
 
 class GateOutput(NamedTuple):
-    """What a gate says about a batch of rows.
+    """Output of a gate for a batch of rows.
 
     Attributes
     ----------

@@ -5,8 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skmode.nn.balance import load_balance_loss
-from skmode.nn.distillation import distillation_loss
+from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.gates import DenseGate, GateOutput
 from skmode.nn.task_losses import CrossEntropy, RegressionLoss
 
@@ -35,7 +34,7 @@ class MixtureLosses(NamedTuple):
 
 
 class MixtureOutput(NamedTuple):
-    """What a mixture returns.
+    """Output of a mixture.
 
     Attributes
     ----------
@@ -44,7 +43,7 @@ class MixtureOutput(NamedTuple):
     gate_probabilities : torch.Tensor of shape (n_samples, n_experts)
         Weight of each expert in each row.
     representations : torch.Tensor of shape (n_samples, n_experts, width), or None
-        What each expert makes of each row. None where only the chosen experts ran.
+        Representation of each row by each expert. None where only the chosen experts ran.
     expert_outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs), or None
         Prediction of each expert alone. None where nothing needed it: in training with
         representation mixing, and where only the chosen experts ran.
@@ -72,8 +71,8 @@ class MixtureOfExperts(nn.Module):
     Parameters
     ----------
     trunk : torch.nn.Module
-        Called as ``trunk(numbers, codes)``; its `out_features` is the width of what gate and
-        experts read.
+        Called as ``trunk(*inputs)``; its `out_features` is the width of what gate and experts
+        read.
     gate : DenseGate
         Gate, dense or sparse.
     experts : torch.nn.Module
@@ -96,7 +95,8 @@ class MixtureOfExperts(nn.Module):
     -----
     Shape:
 
-    - Input: numbers `(n_samples, n_numeric)`, codes of int64 `(n_samples, n_categorical)`
+    - Input: what the trunk reads, each `(n_samples, ...)`; of a :class:`TabularTrunk` numbers
+      `(n_samples, n_numeric)` and codes of int64 `(n_samples, n_categorical)`
     - Output: :class:`MixtureOutput`
 
     In evaluation mode a sparse gate computes the chosen experts only, unless a target is given
@@ -174,21 +174,17 @@ class MixtureOfExperts(nn.Module):
 
     def forward(
         self,
-        numbers: Tensor,
-        codes: Tensor | None = None,
+        *inputs: Tensor,
         target: Tensor | None = None,
         sample_weight: Tensor | None = None,
-        *,
         all_experts: bool = False,
     ) -> MixtureOutput:
         """Predict, and compute the loss when a target is given.
 
         Parameters
         ----------
-        numbers : torch.Tensor of shape (n_samples, n_numeric)
-            Numeric columns.
-        codes : torch.Tensor of int64 of shape (n_samples, n_categorical), default=None
-            Codes of the categorical columns.
+        *inputs : torch.Tensor of shape (n_samples, ...)
+            What the trunk reads.
         target : torch.Tensor, default=None
             Classes `(n_samples,)` or values `(n_samples, n_outputs)`.
         sample_weight : torch.Tensor of shape (n_samples,), default=None
@@ -201,7 +197,7 @@ class MixtureOfExperts(nn.Module):
         MixtureOutput
             Prediction and what led to it.
         """
-        hidden = self.trunk(numbers, codes)
+        hidden = self.trunk(*inputs)
         gate = self.gate(hidden)
         if gate.active is not None and not (self.training or all_experts or target is not None):
             prediction = self._predict_active(hidden, gate)
@@ -222,17 +218,13 @@ class MixtureOfExperts(nn.Module):
             losses = self._losses(prediction, gate, target, sample_weight, representations, outputs)
         return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
 
-    def predict_top_expert(
-        self, numbers: Tensor, codes: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def predict_top_expert(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Predict each row by its top expert alone; no other expert is computed.
 
         Parameters
         ----------
-        numbers : torch.Tensor of shape (n_samples, n_numeric)
-            Numeric columns.
-        codes : torch.Tensor of int64 of shape (n_samples, n_categorical), default=None
-            Codes of the categorical columns.
+        *inputs : torch.Tensor of shape (n_samples, ...)
+            What the trunk reads.
 
         Returns
         -------
@@ -241,7 +233,7 @@ class MixtureOfExperts(nn.Module):
         expert : torch.Tensor of int64 of shape (n_samples,)
             The expert with the largest gate logit; the first of equals.
         """
-        hidden = self.trunk(numbers, codes)
+        hidden = self.trunk(*inputs)
         logits = self.gate.logits(hidden)
         expert = logits.argmax(dim=1)
         chosen = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, expert.unsqueeze(1), True)

@@ -376,7 +376,7 @@ def test_validation_scores_are_those_of_the_rows_held_out(Estimator):
     estimator = Estimator(
         **HELD_OUT, validation_fraction=0.3, refit_fraction=0, callbacks=[spy]
     ).fit(X, y)
-    held_out, target = spy.rows.numbers.numpy(), spy.rows.target.numpy()
+    held_out, target = spy.rows.inputs[0].numpy(), spy.rows.target.numpy()
     if Estimator is MoDERegressor:
         target = target * estimator.target_scale_ + estimator.target_mean_
     assert len(held_out) == 60

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode._training import trainer as _fitting
+from skmode._training import trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -152,7 +152,7 @@ def test_nothing_is_chosen_where_nothing_is_distilled(options):
 
 
 def test_interrupt_between_the_trainings_keeps_the_first(monkeypatch):
-    build, count = _fitting.build_module, 0
+    build, count = trainer.build_net, 0
 
     def interrupt(*args):
         nonlocal count
@@ -161,7 +161,7 @@ def test_interrupt_between_the_trainings_keeps_the_first(monkeypatch):
             raise KeyboardInterrupt
         return build(*args)
 
-    monkeypatch.setattr(_fitting, "build_module", interrupt)
+    monkeypatch.setattr(trainer, "build_net", interrupt)
     with pytest.warns(ConvergenceWarning, match="interrupted by user"):
         estimator = MoDEClassifier(**QUICK, alpha="auto").fit(X, y)
     assert estimator.alpha_ == 1

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._training.calibration import fit_temperature
 from skmode._training.callbacks import Watch
-from skmode._training.net import Rows
+from skmode._training.rows import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -51,9 +51,9 @@ def held_out_loss(estimator, rows):
     with torch.inference_mode():
         module = estimator.net_.module_
         if estimator.inference == "top_expert":
-            prediction = module.predict_top_expert(rows.numbers, rows.codes)[0]
+            prediction = module.predict_top_expert(*rows.inputs)[0]
         else:
-            prediction = module(rows.numbers, rows.codes).prediction
+            prediction = module(*rows.inputs).prediction
         return module.task_loss(prediction, rows.target).double().sum().item()
 
 
@@ -90,8 +90,7 @@ def test_divides_the_logits_of_every_expert():
     calibrated, _ = fit()
     with torch.inference_mode():
         before, after = (
-            each.net_.module_(rows.numbers, rows.codes, all_experts=True)
-            for each in (plain, calibrated)
+            each.net_.module_(*rows.inputs, all_experts=True) for each in (plain, calibrated)
         )
     experts = before.expert_outputs.numpy() / calibrated.temperature_
     expected = log_softmax(experts, axis=2)
@@ -129,7 +128,7 @@ def test_rows_count_by_their_weight():
     watch = Watch(half, held_out=True, monitor_top_expert=False)
     count = torch.arange(len(half)) % 3 + 1
     repeated = half.select(torch.arange(len(half)).repeat_interleave(count))
-    weighted = Rows(half.numbers, half.codes, half.target, count.float())
+    weighted = Rows(half.inputs, half.target, count.float())
     temperatures = [
         fit_temperature(
             module, Watch(part, True, False).evaluate(module), part, top_expert=top_expert

@@ -95,7 +95,7 @@ def test_refit_learns_from_the_rows_held_out():
         estimator = MoDERegressor(**QUICK | options, refit_fraction=fraction, callbacks=[spy]).fit(
             frame, 3 * number + noise
         )
-        held_out = np.isin(number.astype(np.float32), spy.rows.numbers[:, 0])
+        held_out = np.isin(number.astype(np.float32), spy.rows.inputs[0][:, 0])
         assert held_out.sum() == 60
         found = estimator.predict(frame) - 3 * number
         correlation[fraction] = np.corrcoef(found[held_out], noise[held_out])[0, 1]

@@ -1,6 +1,7 @@
-"""What a manifest may say, checked on the document that its JSON text holds.
+"""Check what a manifest says, on the document that its JSON text holds.
 
-Each check takes a value and where it stands, and raises the error that states rule, value and fix.
+Each check takes a value and where it stands. It raises an error with the rule, the value and the
+fix.
 """
 
 import math
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from skmode_deploy.bundle.messages import short_repr
 from skmode_deploy.errors import ManifestError
 
 SCHEMA_VERSION = 2
@@ -19,14 +21,14 @@ MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
 # What labels take in memory: each has the length of the longest, with 4 bytes to a letter.
-MAX_LABEL_LETTERS = 10_000
+MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
 _Check = Callable[[Any, str], None]
 
 
 def check_document(document: Any) -> None:
-    """Check what a manifest says."""
+    """Check all fields, first one by one, then together."""
     _check_object(document, "", _MANIFEST_FIELDS)
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
@@ -38,25 +40,12 @@ def check_document(document: Any) -> None:
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
-def short(value: object) -> str:
-    """Show a value, cut where it is long."""
-    try:
-        return shorten(repr(value))
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
-
-
-def shorten(text: str) -> str:
-    """Cut a text where it is long."""
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 # Types of the fields, one by one.
 
 
 def _refuse(where: str, rule: str, value: object) -> NoReturn:
     what = f"{where} in {MANIFEST}" if where else MANIFEST
-    raise ManifestError(f"{what} must be {rule}, got {short(value)}: {AGAIN}.")
+    raise ManifestError(f"{what} must be {rule}, got {short_repr(value)}: {AGAIN}.")
 
 
 def _text(value: Any, where: str) -> None:
@@ -155,7 +144,7 @@ def _mapping(check: _Check) -> _Check:
         if not isinstance(value, dict):
             _refuse(where, "an object", value)
         for name, item in value.items():
-            check(item, f"{where}[{short(name)}]")
+            check(item, f"{where}[{short_repr(name)}]")
 
     return check_items
 
@@ -176,7 +165,7 @@ def _check_object(value: Any, where: str, fields: dict[str, _Check]) -> None:
         unknown = sorted(value.keys() - fields.keys())
         raise ManifestError(
             f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown ones "
-            f"{short(unknown)} and none called {short(lacking)}: {AGAIN}."
+            f"{short_repr(unknown)} and none called {short_repr(lacking)}: {AGAIN}."
         )
     for name, check in fields.items():
         check(value[name], f"{where}.{name}" if where else name)
@@ -267,7 +256,8 @@ def _check_distinct(what: str, values: Iterable[Any]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ManifestError(
-            f"{what} in {MANIFEST} must be distinct, got more than once {short(twice)}: {AGAIN}."
+            f"{what} in {MANIFEST} must be distinct, got more than once {short_repr(twice)}: "
+            f"{AGAIN}."
         )
 
 
@@ -294,7 +284,7 @@ def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) ->
 
 
 def _has_labels(dtype: str, values: list[Any]) -> bool:
-    """Whether a graph of these classes gives the labels themselves."""
+    """Whether the graph returns labels of this type, rather than their positions."""
     if "O" in dtype or "U" in dtype:
         return all(isinstance(value, str) for value in values)
     return dtype.lstrip("<>|=")[0] in "iu" and all(_fits(value, "int64") for value in values)
@@ -319,12 +309,12 @@ def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
 
 
 def _check_label_length(name: str, values: list[str]) -> None:
-    """A longer type would take memory for nothing, a shorter one would cut labels off."""
+    """Check string labels: a longer type would waste memory, a shorter one cuts labels off."""
     longest = max(1, *map(len, values))
-    if longest > MAX_LABEL_LETTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
+    if longest > MAX_LABEL_CHARACTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
         _refuse(
             "classes.values",
-            f"strings of at most {MAX_LABEL_LETTERS} letters that take {MAX_LABEL_BYTES} bytes "
+            f"strings of at most {MAX_LABEL_CHARACTERS} letters that take {MAX_LABEL_BYTES} bytes "
             "together, each with the length of the longest and 4 bytes to a letter",
             f"{len(values)} with up to {longest} letters",
         )

@@ -1,4 +1,4 @@
-"""A runtime of MLServer, for those who have one: the same answers, refusals and metrics.
+"""A runtime of MLServer, for those who run one: answers, refusals and metrics as of our server.
 
 In ``model-settings.json``::
 
@@ -19,9 +19,10 @@ from skmode_deploy.samples import check_samples
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.observe.metrics import Metrics, ModelMetrics
 from skmode_deploy.serving.protocol.errors import RequestError
-from skmode_deploy.serving.protocol.tensors import Array, Request, Tensor, from_list
+from skmode_deploy.serving.protocol.requests import Request
+from skmode_deploy.serving.protocol.tensors import Array, Tensor, from_list
 
-FEW_VALUES = 8192  # up to here a thread would cost more than the answer
+MAX_INLINE_VALUES = 8192  # with fewer, a thread would cost more than the answer
 MAX_ROWS = 10_000
 
 _metrics: Metrics | None = None
@@ -44,7 +45,7 @@ class SkmodeRuntime(MLModel):
         version = self.version or "1"
         self._served = ServedModel(
             self.name,
-            int(version) if version.isdigit() else 1,
+            int(version) if version.isdigit() else 1,  # MLServer's versions may be any text
             predictor,
             max_rows=extra.get("max_rows", MAX_ROWS),
         )
@@ -56,47 +57,47 @@ class SkmodeRuntime(MLModel):
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
         """Answer a request."""
         try:
-            request = _read(payload)
-            rows = self._served.check(request)
-            if sum(tensor.values.size for tensor in request.inputs) <= FEW_VALUES:
-                answered = self._served.answer(request, rows)
+            request = _read_request(payload)
+            rows = self._served.read_rows(request)
+            if sum(tensor.values.size for tensor in request.inputs) <= MAX_INLINE_VALUES:
+                scored = self._served.score(request, rows)
             else:
-                answered = await asyncio.to_thread(self._served.answer, request, rows)
+                scored = await asyncio.to_thread(self._served.score, request, rows)
         except RequestError as error:
             raise MLServerError(error.reason, error.status) from None
-        self._counts.count([(rows, answered.prediction)])
+        self._counts.count([(rows, scored.prediction)])
         return types.InferenceResponse(
             id=payload.id,
             model_name=self.name,
             model_version=self.version,
-            outputs=[_write(output) for output in answered.answer.outputs],
+            outputs=[_write_output(output) for output in scored.response.outputs],
         )
 
 
 def _get_metrics() -> Metrics:
-    """One set of metrics for all models of a process."""
+    """Share one set of metrics among all models of a process."""
     global _metrics
     if _metrics is None:
         _metrics = Metrics(REGISTRY)
     return _metrics
 
 
-def _read(payload: types.InferenceRequest) -> Request:
+def _read_request(payload: types.InferenceRequest) -> Request:
     tensors = [
-        from_list(item.name, _word(item.datatype), item.shape, _plain(item.data))
+        from_list(item.name, _datatype_name(item.datatype), item.shape, _to_list(item.data))
         for item in payload.inputs
     ]
     outputs = {output.name: False for output in payload.outputs or ()} or None
     return Request(tensors, outputs, payload.id or "")
 
 
-def _word(datatype: Any) -> str:
-    """MLServer has an enumeration for requests by REST, and the word for those by gRPC."""
+def _datatype_name(datatype: Any) -> str:
+    """Give the name of a datatype: MLServer has an enumeration by REST, and a string by gRPC."""
     return str(getattr(datatype, "value", datatype))
 
 
-def _plain(data: Any) -> Any:
-    """A list of JSON's types; from gRPC strings come as bytes."""
+def _to_list(data: Any) -> Any:
+    """Give values as JSON has them: by gRPC, strings come as bytes."""
     values = getattr(data, "root", data)
     if not isinstance(values, list):
         return values
@@ -106,7 +107,7 @@ def _plain(data: Any) -> Any:
         raise RequestError("Strings must be in UTF-8, got other bytes: encode them anew.") from None
 
 
-def _write(output: Tensor) -> types.ResponseOutput:
+def _write_output(output: Tensor) -> types.ResponseOutput:
     values: Array = output.values
     return types.ResponseOutput(
         name=output.name,

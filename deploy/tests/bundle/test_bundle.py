@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from skmode_deploy import bundle, errors, load
-from skmode_deploy.bundle import format as bundle_format
-from skmode_deploy.bundle import limits as _limits
-from skmode_deploy.bundle import replace as _replace
+from skmode_deploy.bundle import files as _files
+from skmode_deploy.bundle import layout as _layout
+from skmode_deploy.bundle import reading as _reading
 from skmode_deploy.errors import BundleError
 
 DOUBLE, INT64, STRING = 11, 7, 8  # as onnx numbers element types
@@ -75,20 +75,20 @@ def test_writing_replaces_a_bundle_as_a_whole(table_bundle, manifest):
 
 
 def test_writing_replaces_a_bundle_without_an_atomic_exchange(table_bundle, manifest, monkeypatch):
-    monkeypatch.setattr(_replace, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(_files, "_exchange", lambda first, second: False)
     bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
     assert bundle.read_file(table_bundle, bundle.read(table_bundle), "model.onnx") == b"new"
     assert [path.name for path in table_bundle.parent.iterdir()] == ["table"]
 
 
-@pytest.mark.parametrize("function", ["_write_file", "_sync_directory", "_put_in_place"])
+@pytest.mark.parametrize("function", ["_write_file", "sync_directory", "_put_in_place"])
 def test_a_failure_leaves_the_old_bundle(function, table_bundle, manifest, monkeypatch):
     before = contents(table_bundle)
 
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(_replace, function, fail)
+    monkeypatch.setattr(_files, function, fail)
     with pytest.raises(OSError, match="disk full"):
         bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
     assert contents(table_bundle) == before
@@ -294,7 +294,7 @@ def test_a_file_that_grows_after_its_size_was_looked_up_is_refused(
         with pytest.raises(errors.FileSizeError, match=name):
             bundle.read_file(table_bundle, manifest, name)
         with pytest.raises(errors.FileSizeError, match=name):
-            bundle_format._check_content(table_bundle, name, manifest.files[name])
+            _reading._check_content(table_bundle, name, manifest.files[name])
 
 
 def replace_by_link(path, aside):
@@ -395,10 +395,10 @@ def test_limits(table_bundle, manifest, monkeypatch):
     assert bundle.verify(table_bundle, max_bytes=total) == manifest
     with pytest.raises(errors.LimitError, match=f"at most {total - 1} bytes together, got {total}"):
         bundle.verify(table_bundle, max_bytes=total - 1)
-    monkeypatch.setattr(_limits, "MAX_FILES", 4)
+    monkeypatch.setattr(_layout, "MAX_FILES", 4)
     with pytest.raises(errors.LimitError, match="at most 4 files, got 5"):
         bundle.verify(table_bundle)
-    monkeypatch.setattr(bundle_format, "MAX_MANIFEST_BYTES", 100)
+    monkeypatch.setattr(_layout, "MAX_MANIFEST_BYTES", 100)
     with pytest.raises(errors.LimitError, match="at most 100 bytes"):
         bundle.read(table_bundle)
     with pytest.raises(errors.LimitError, match="at most 100 bytes"):

@@ -24,12 +24,12 @@ from skmode.onnx._bundles.parity import (
     check_quantization,
     measure_differences,
 )
-from skmode.onnx._bundles.pipeline import attach, read_pipeline
+from skmode.onnx._bundles.pipeline import prepend_steps, read_pipeline
 from skmode.onnx._bundles.quantization import quantize_experts
 from skmode.onnx._bundles.samples import make_samples
-from skmode.onnx._bundles.source import Source, check_target, label_kind, read_estimator
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.models import Routing, build_expert, build_gate, build_model
+from skmode.onnx._graphs.source import Source, check_target, label_kind, read_estimator
 from skmode_deploy import bundle
 
 
@@ -146,7 +146,7 @@ def export(
     source = read_estimator(last)
     check_target(source)
     if preprocessing is not None:
-        source = attach(source, preprocessing)
+        source = prepend_steps(source, preprocessing)
     manifest = replace(_manifest(last, source, routing), notes=notes)
     files = _files(source, manifest)
     if X is not None:

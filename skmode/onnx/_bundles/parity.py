@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 
 import skmode_deploy
+from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.pipeline import name_steps, split_model
 
 # Rows on which they are compared.
@@ -59,7 +59,7 @@ class Differences:
 def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
     """Compare a bundle with its model, on up to 1,000 rows."""
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
-    X = _safe_indexing(X, rows)
+    X = safe_indexing(X, rows)
     steps, last = split_model(model)
     features = Pipeline(steps).transform(X) if steps else X
     between = np.zeros(len(rows), dtype=bool)

@@ -116,6 +116,10 @@ class GraphBuilder:
         self._root._domains.add(domain)
         return outputs
 
+    def concatenate(self, values: Sequence[str], name: str, axis: int = 1) -> str:
+        """Put values beside each other; a single one stays as it is."""
+        return values[0] if len(values) == 1 else self.add("Concat", values, name, axis=axis)
+
     def inline(
         self, graph: onnx.GraphProto, values: Mapping[str, str], prefix: str
     ) -> dict[str, str]:

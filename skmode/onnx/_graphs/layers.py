@@ -1,12 +1,17 @@
-"""Linear layers and activations as nodes."""
+"""Linear layers and activations as nodes, and their weights as graphs store them."""
 
 from __future__ import annotations
 
 import numpy as np
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.trunk import to_float32
+
+
+def to_float32(tensor: Tensor) -> NDArray[np.float32]:
+    """Weights as every graph stores them, whatever the module computes in."""
+    return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def emit_linear(graph: GraphBuilder, linear: nn.Linear, value: str, name: str) -> str:

@@ -6,10 +6,10 @@ from torch import nn
 
 from skmode.nn import CrossEntropy, MixtureOfExperts, SparseGate
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.experts import StoredExperts
+from skmode.onnx._graphs.experts.routing import emit_chosen_experts
+from skmode.onnx._graphs.experts.stored import StoredExperts
 from skmode.onnx._graphs.gate import emit_top_k
-from skmode.onnx._graphs.routing import emit_chosen_experts
-from skmode.onnx._graphs.trunk import to_float32
+from skmode.onnx._graphs.layers import to_float32
 
 
 class Head:

@@ -8,9 +8,15 @@ import numpy as np
 from onnx import TensorProto
 
 from skmode.nn import SparseGate
-from skmode.onnx._bundles.source import Source, label_kind
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.experts import StoredExperts
+from skmode.onnx._graphs.columns import (
+    emit_array_input,
+    emit_codes,
+    emit_column_inputs,
+    emit_columns_of_array,
+    emit_numbers,
+)
+from skmode.onnx._graphs.experts.stored import StoredExperts
 from skmode.onnx._graphs.gate import (
     emit_gate_logits,
     emit_gate_probabilities,
@@ -23,14 +29,8 @@ from skmode.onnx._graphs.mixture import (
     emit_dense_mixture,
     emit_top_expert_outputs,
 )
-from skmode.onnx._graphs.trunk import (
-    emit_array_input,
-    emit_codes,
-    emit_column_inputs,
-    emit_columns_of_array,
-    emit_numbers,
-    emit_trunk,
-)
+from skmode.onnx._graphs.source import Source, label_kind
+from skmode.onnx._graphs.trunk import emit_trunk
 
 Routing = Literal["top_expert", "mixture"]
 

@@ -41,7 +41,7 @@ def check_target_opset(target: Any, name: str) -> None:
         )
 
 
-def insert(
+def insert_model(
     scope: Any, container: Any, model: onnx.ModelProto, values: Mapping[str, str], name: str
 ) -> dict[str, str]:
     """Add the nodes and weights of a model, its names behind a prefix that nothing else has."""
@@ -162,13 +162,13 @@ def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
     return add_node(scope, container, "Cast", [value], to=dtype)
 
 
-def side_by_side(scope: Any, container: Any, variables: Sequence[Any], dtype: int) -> str:
+def join_columns(scope: Any, container: Any, variables: Sequence[Any], dtype: int) -> str:
     """Put all columns of some variables into one value."""
     values = [cast(scope, container, variable.full_name, dtype) for variable in variables]
     return values[0] if len(values) == 1 else add_node(scope, container, "Concat", values, axis=1)
 
 
-def single_columns(
+def split_columns(
     scope: Any, container: Any, variables: Sequence[Any], dtypes: Sequence[int]
 ) -> list[str]:
     """Take variables apart."""
@@ -185,7 +185,7 @@ def single_columns(
     return values
 
 
-def give(container: Any, value: str, variable: Any) -> None:
+def connect_output(container: Any, value: str, variable: Any) -> None:
     """Make a value that of a declared variable, in its type."""
     output, name = variable.full_name, f"{variable.full_name}/output"
     dtypes = {
@@ -207,7 +207,7 @@ def set_number_type(variable: Any, shape: list[Any]) -> None:
     variable.set_type(kind(shape))
 
 
-def total_width(name: str, variables: Sequence[Any], expected: int) -> list[int]:
+def column_widths(name: str, variables: Sequence[Any], expected: int) -> list[int]:
     """Check how many columns some variables have together."""
     widths = [variable.get_second_dimension() for variable in variables]
     if widths == [None]:

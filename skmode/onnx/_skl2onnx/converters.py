@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import skl2onnx
 from onnx import TensorProto
-from skl2onnx._parse import _apply_zipmap
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode.onnx._bundles.source import Source, on_array, read_estimator
+from skmode.onnx._graphs.columns import ARRAY_INPUT, ELEMENT_TYPES
 from skmode.onnx._graphs.models import build_model
-from skmode.onnx._graphs.trunk import ARRAY_INPUT, ELEMENT_TYPES
+from skmode.onnx._graphs.source import Source, read_estimator, with_array_input
+from skmode.onnx._skl2onnx.compat import apply_zipmap
 from skmode.onnx._skl2onnx.containers import (
     check_opset,
     class_labels,
-    give,
-    insert,
+    column_widths,
+    connect_output,
+    insert_model,
+    join_columns,
     keep_outputs,
     set_number_type,
-    side_by_side,
-    single_columns,
-    total_width,
+    split_columns,
 )
-from skmode.onnx._skl2onnx.ensembles import register_ensembles
+from skmode.onnx._skl2onnx.ensembles import register_frozen_estimator, replace_ensembles
 from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
-from skmode.onnx._skl2onnx.registry import register_estimators
-from skmode.onnx._skl2onnx.repairs import register_repairs
+from skmode.onnx._skl2onnx.repairs import replace_steps
+from skmode.onnx._skl2onnx.replacements import watch_conversions
 
 ROUTINGS = ["top_expert", "mixture"]
 
@@ -95,9 +96,15 @@ def register_converters() -> None:
         parser=_parse_regressor,
         options={"routing": ROUTINGS},
     )
-    register_estimators(MoDEClassifier, MoDERegressor)
-    register_repairs()
-    register_ensembles()
+    _replace_converters()
+
+
+@functools.cache  # once for the process
+def _replace_converters() -> None:
+    register_frozen_estimator()
+    replace_steps()
+    replace_ensembles()
+    watch_conversions(MoDEClassifier, MoDERegressor)
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -114,7 +121,7 @@ def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any =
                 "Option output_class_labels needs zipmap=False, got zipmap="
                 f"{options['zipmap']!r}: set one of the two."
             )
-        return _apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
+        return apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
     if with_classes:
         operator = scope.declare_local_operator("SklearnClassLabels")
         operator.classes = class_labels(model, scope.get_options(model, {"nocl": False})["nocl"])
@@ -175,28 +182,28 @@ def _convert(
     check_opset(container, name)
     default = operator.raw_operator.inference
     routing = _option(operator, "routing", default) or default
-    source = on_array(source)
+    source = with_array_input(source)
     model = build_model(source, routing).to_model(name, {})
     keep_outputs(model, outputs)
     inputs = _bind(scope, operator, container, source)
-    results = insert(scope, container, model, inputs, name)
+    results = insert_model(scope, container, model, inputs, name)
     for value, variable in zip(outputs, operator.outputs, strict=True):
-        give(container, results[value], variable)
+        connect_output(container, results[value], variable)
 
 
 def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
     """The values that the inputs of the graph read, in the types that it wants."""
     name, columns = type(operator.raw_operator).__name__, source.columns
-    widths = total_width(name, operator.inputs, len(columns))
+    widths = column_widths(name, operator.inputs, len(columns))
     pairs = zip(operator.inputs, widths, strict=True)
     variables = [variable for variable, width in pairs for _ in range(width)]
     for column, variable in zip(columns, variables, strict=True):
         _check_type(name, column, variable)
     if not source.one_input_per_column:
-        value = side_by_side(scope, container, operator.inputs, TensorProto.FLOAT)
+        value = join_columns(scope, container, operator.inputs, TensorProto.FLOAT)
         return {ARRAY_INPUT: value}
     dtypes = [ELEMENT_TYPES[column.dtype] for column in columns]
-    values = single_columns(scope, container, operator.inputs, dtypes)
+    values = split_columns(scope, container, operator.inputs, dtypes)
     return {column.input: value for column, value in zip(columns, values, strict=True)}
 
 

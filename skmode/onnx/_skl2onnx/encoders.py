@@ -13,10 +13,15 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.trunk import ELEMENT_TYPES, emit_codes, emit_column_inputs
-from skmode.onnx._skl2onnx.containers import give, insert, single_columns, total_width
+from skmode.onnx._graphs.columns import ELEMENT_TYPES, emit_codes, emit_column_inputs
+from skmode.onnx._skl2onnx.containers import (
+    column_widths,
+    connect_output,
+    insert_model,
+    split_columns,
+)
 from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
-from skmode.onnx._skl2onnx.registry import reads_float32
+from skmode.onnx._skl2onnx.replacements import reads_float32
 from skmode_deploy import bundle
 
 
@@ -45,7 +50,7 @@ def infer_ordinal(operator: Any) -> None:
 def _check_category_inputs(operator: Any) -> None:
     model = operator.raw_operator
     name = type(model).__name__
-    widths = total_width(name, operator.inputs, len(model.categories_))
+    widths = column_widths(name, operator.inputs, len(model.categories_))
     pairs = zip(operator.inputs, widths, strict=True)
     variables = [variable for variable, width in pairs for _ in range(width)]
     for column, variable in zip(_columns(model), variables, strict=True):
@@ -233,7 +238,7 @@ def _insert_lookup(
     output = graph.add("Cast", [value], "output", to=TensorProto.DOUBLE)
     graph.add_output(output, TensorProto.DOUBLE, ["n", None])
     dtypes = [ELEMENT_TYPES[column.dtype] for column in columns]
-    values = single_columns(scope, container, operator.inputs, dtypes)
+    values = split_columns(scope, container, operator.inputs, dtypes)
     inputs = {column.input: value for column, value in zip(columns, values, strict=True)}
-    results = insert(scope, container, graph.to_model(name, {}), inputs, name)
-    give(container, results[output], operator.outputs[0])
+    results = insert_model(scope, container, graph.to_model(name, {}), inputs, name)
+    connect_output(container, results[output], operator.outputs[0])

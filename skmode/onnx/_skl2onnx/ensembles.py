@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import skl2onnx
 from onnx import TensorProto
-from skl2onnx._parse import _parse_sklearn
-from skl2onnx._supported_operators import sklearn_operator_name_map
-from skl2onnx.common._registration import get_shape_calculator
 from skl2onnx.common.data_types import (
     FloatTensorType,
     Int64TensorType,
@@ -24,55 +21,58 @@ from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
+from skmode._unwrap import is_search
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._skl2onnx.containers import class_labels, give, insert, set_number_type
-from skmode.onnx._skl2onnx.registry import (
-    holds,
+from skmode.onnx._skl2onnx.compat import find_alias, parse_model
+from skmode.onnx._skl2onnx.containers import (
+    class_labels,
+    connect_output,
+    insert_model,
+    set_number_type,
+)
+from skmode.onnx._skl2onnx.replacements import (
+    contains,
     original_converter,
     original_shapes,
     refuse_routing,
     replace_converter,
 )
 
-_registered: list[bool] = []
 
-
-def register_ensembles() -> None:
-    """Register the converters of this module with skl2onnx; another call changes nothing."""
-    if _registered:
-        return
-    _registered.append(True)
+def replace_ensembles() -> None:
+    """Replace skl2onnx's converters of calibration, voting and dicts of probabilities."""
     replace_converter(
         "SklearnCalibratedClassifierCV",
         CalibratedClassifierCV,
         _infer_calibrated,
         _convert_calibrated,
         # Their decision functions are out of skl2onnx's reach, which would go on without.
-        wanted=lambda model: holds(model.calibrated_classifiers_, FrozenEstimator),
+        also_for=lambda model: contains(model.calibrated_classifiers_, FrozenEstimator),
     )
-    for alias, model in (
-        ("SklearnVotingClassifier", VotingClassifier),
-        ("SklearnVotingRegressor", VotingRegressor),
-    ):
-        replace_converter(alias, model, get_shape_calculator(alias), _convert_voting)
+    replace_converter("SklearnVotingClassifier", VotingClassifier, None, _convert_voting)
+    replace_converter("SklearnVotingRegressor", VotingRegressor, None, _convert_voting)
     replace_converter("SklearnZipMap", type(None), _infer_zip_map, _convert_zip_map)
-    if FrozenEstimator not in sklearn_operator_name_map:
-        skl2onnx.update_registered_converter(
-            FrozenEstimator,
-            "SkmodeFrozenEstimator",
-            _infer_frozen,
-            _convert_frozen,
-            parser=_parse_frozen,
-            options={
-                "zipmap": [True, False, "columns"],
-                "nocl": [True, False],
-                "output_class_labels": [False, True],
-                "raw_scores": [True, False],
-            },
-        )
+
+
+def register_frozen_estimator() -> None:
+    """Teach skl2onnx to convert a FrozenEstimator, unless it can already."""
+    if find_alias(FrozenEstimator) is not None:
+        return
+    skl2onnx.update_registered_converter(
+        FrozenEstimator,
+        "SkmodeFrozenEstimator",
+        _infer_frozen,
+        _convert_frozen,
+        parser=_parse_frozen,
+        options={
+            "zipmap": [True, False, "columns"],
+            "nocl": [True, False],
+            "output_class_labels": [False, True],
+            "raw_scores": [True, False],
+        },
+    )
 
 
 def _infer_zip_map(operator: Any) -> None:
@@ -155,9 +155,9 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
     graph.add_output(label, TensorProto.STRING if strings else TensorProto.INT64, ["n"])
     graph.add_output(mean, TensorProto.DOUBLE, ["n", len(model.classes_)])
     proto = graph.to_model("CalibratedClassifierCV", {})
-    results = insert(scope, container, proto, inputs, "CalibratedClassifierCV")
+    results = insert_model(scope, container, proto, inputs, "CalibratedClassifierCV")
     for output, variable in zip((label, mean), operator.outputs, strict=True):
-        give(container, results[output], variable)
+        connect_output(container, results[output], variable)
 
 
 def _check_decision_function(part: Any, container: Any) -> None:
@@ -169,7 +169,7 @@ def _check_decision_function(part: Any, container: Any) -> None:
             f'got method={part.method!r}: fit with method="sigmoid".'
         )
     name = type(estimator).__name__
-    if isinstance(estimator, Pipeline | BaseSearchCV):
+    if _is_wrapper(estimator):
         raise NotImplementedError(
             f"Calibration in a {name} must be of probabilities, got an estimator with a decision "
             "function: calibrate that estimator itself, the steps before it outside of the "
@@ -194,7 +194,7 @@ def _declare_probabilities(scope: Any, operator: Any, estimator: Any) -> str:
 
 
 def _alias(estimator: Any) -> str:
-    alias: str | None = sklearn_operator_name_map.get(type(estimator))
+    alias = find_alias(type(estimator))
     if alias is None:
         raise NotImplementedError(
             f"skl2onnx must know every part of a model, got a {type(estimator).__name__}, which it "
@@ -278,7 +278,7 @@ def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
     options = scope.get_options(model)
     if options:
         scope.add_options(id(model.estimator), options)
-    return _parse_sklearn(scope, model.estimator, inputs, custom_parsers=custom_parsers)
+    return parse_model(scope, model.estimator, inputs, custom_parsers=custom_parsers)
 
 
 def _infer_frozen(operator: Any) -> None:
@@ -303,7 +303,7 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
     for output in operator.outputs:
         variable = scope.declare_local_variable(output.raw_name, type(output.type)())
         nested.outputs.append(variable)
-        give(container, variable.full_name, output)
+        connect_output(container, variable.full_name, output)
 
 
 def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
@@ -311,7 +311,7 @@ def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
     estimator = _unfreeze(model)
     name = type(estimator).__name__
     if container.get_options(model, {"raw_scores": False})["raw_scores"]:
-        deaf = isinstance(estimator, Pipeline | BaseSearchCV)
+        deaf = _is_wrapper(estimator)
         if deaf or not container.has_options(estimator, "raw_scores"):
             raise NotImplementedError(
                 "A decision function must be that of an estimator with option raw_scores of "
@@ -325,6 +325,10 @@ def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
             "A FrozenEstimator in another model must have probabilities to be converted, got one "
             f"of a {name}: use a classifier with predict_proba."
         )
+
+
+def _is_wrapper(estimator: Any) -> bool:
+    return isinstance(estimator, Pipeline) or is_search(estimator)
 
 
 def _unfreeze(model: Any) -> Any:

@@ -15,11 +15,11 @@ from skl2onnx.common.data_types import StringTensorType
 
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.containers import (
-    give,
-    insert,
+    column_widths,
+    connect_output,
+    insert_model,
     set_number_type,
-    single_columns,
-    total_width,
+    split_columns,
 )
 from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numbers_input
 
@@ -27,7 +27,7 @@ from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numb
 def infer_imputer(operator: Any) -> None:
     """Set type and shape of what a SimpleImputer gives."""
     model, output = operator.raw_operator, operator.outputs[0]
-    total_width("SimpleImputer", operator.inputs, model.n_features_in_)
+    column_widths("SimpleImputer", operator.inputs, model.n_features_in_)
     shape = [operator.inputs[0].get_first_dimension(), len(_kept(model)) + len(_indicated(model))]
     if not isinstance(operator.inputs[0].type, StringTensorType):
         check_numbers(operator)
@@ -105,8 +105,8 @@ def _convert_string_imputer(scope: Any, operator: Any, container: Any) -> None:
         filled.append(graph.add("Where", [missing, fill, values[i]], "filled"))
     output = graph.add("Concat", filled, "output", axis=1)
     graph.add_output(output, TensorProto.STRING, ["n", len(filled)])
-    columns = single_columns(scope, container, operator.inputs, [TensorProto.STRING] * len(names))
+    columns = split_columns(scope, container, operator.inputs, [TensorProto.STRING] * len(names))
     inputs = dict(zip(names, columns, strict=True))
     model_proto = graph.to_model("SimpleImputer", {})
-    results = insert(scope, container, model_proto, inputs, "SimpleImputer")
-    give(container, results[output], operator.outputs[0])
+    results = insert_model(scope, container, model_proto, inputs, "SimpleImputer")
+    connect_output(container, results[output], operator.outputs[0])

@@ -20,7 +20,7 @@ from skl2onnx.common.data_types import (
 )
 
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._skl2onnx.containers import give, insert, side_by_side
+from skmode.onnx._skl2onnx.containers import connect_output, insert_model, join_columns
 
 NUMBERS = (
     BooleanTensorType,
@@ -69,6 +69,6 @@ def insert_on_numbers(
     name = type(operator.raw_operator).__name__
     output = graph.add("Identity", [value], "output")
     graph.add_output(output, TensorProto.DOUBLE, ["n", None])
-    numbers = side_by_side(scope, container, operator.inputs, TensorProto.DOUBLE)
-    results = insert(scope, container, graph.to_model(name, {}), {"X": numbers}, name)
-    give(container, results[output], operator.outputs[0])
+    numbers = join_columns(scope, container, operator.inputs, TensorProto.DOUBLE)
+    results = insert_model(scope, container, graph.to_model(name, {}), {"X": numbers}, name)
+    connect_output(container, results[output], operator.outputs[0])

@@ -11,8 +11,8 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._skl2onnx.containers import set_number_type
+from skmode.onnx._graphs.builder import OPSET, GraphBuilder
+from skmode.onnx._skl2onnx.containers import main_opset, set_number_type
 from skmode.onnx._skl2onnx.encoders import (
     convert_one_hot,
     convert_ordinal,
@@ -21,19 +21,11 @@ from skmode.onnx._skl2onnx.encoders import (
 )
 from skmode.onnx._skl2onnx.imputers import convert_imputer, infer_imputer
 from skmode.onnx._skl2onnx.numbers import NUMBERS, check_numbers, insert_on_numbers, numbers_input
-from skmode.onnx._skl2onnx.registry import replace_converter, replace_parser
-
-_registered: list[bool] = []
+from skmode.onnx._skl2onnx.replacements import replace_converter, replace_parser
 
 
-def register_repairs() -> None:
-    """Replace skl2onnx's converters of some steps; another call changes nothing.
-
-    Below opset 18 skl2onnx's own remain in use.
-    """
-    if _registered:
-        return
-    _registered.append(True)
+def replace_steps() -> None:
+    """Replace skl2onnx's converters of some steps."""
     replace_parser(ColumnTransformer, _parse_column_transformer)
     for alias, model, infer, convert in (
         ("SklearnScaler", StandardScaler, _infer_scaler, _convert_scaler),
@@ -49,7 +41,7 @@ def _parse_column_transformer(
 ) -> Any:
     """Give all number columns one type: skl2onnx takes the type of the first for that of all."""
     kinds = {type(variable.type) for variable in inputs if isinstance(variable.type, NUMBERS)}
-    if len(kinds) > 1:
+    if len(kinds) > 1 and main_opset(scope.target_opset) >= OPSET:
         inputs = [_to_double(scope, variable) for variable in inputs]
     return original(scope, model, inputs, custom_parsers)
 

@@ -9,7 +9,8 @@ from onnx import TensorProto
 
 from skmode import nn as mode
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.experts import StoredExperts, build_experts
+from skmode.onnx._graphs.experts.build import build_experts
+from skmode.onnx._graphs.experts.stored import StoredExperts
 from skmode.onnx._graphs.gate import emit_gate_logits, emit_gate_probabilities, emit_top_expert
 from skmode.onnx._graphs.mixture import (
     Head,

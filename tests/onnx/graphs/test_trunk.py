@@ -1,22 +1,13 @@
-import numpy as np
 import onnxruntime
 import pytest
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from skmode.nn import RobustScaler, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.trunk import emit_codes, emit_column_inputs, emit_trunk
-from skmode_deploy.bundle import Column
-
-COLUMNS = [
-    Column("city", "city", "category", "string", ("a", "b"), True),
-    Column("plan", "plan", "category", "float64", (0.1, 1e17), True),
-    Column("size", "size", "category", "float64", (1.0, 2.0, 3.0), False),
-    Column("void", "void", "category", "float64", (), True),
-]
+from skmode.onnx._graphs.trunk import emit_trunk
 
 
 def run(graph, output, dtype, inputs):
@@ -29,20 +20,6 @@ def run(graph, output, dtype, inputs):
     result = session.run(None, inputs)[0]
     assert_allclose(result, ReferenceEvaluator(model).run(None, inputs)[0], rtol=1e-5, atol=1e-5)
     return result
-
-
-def test_codes_are_rows_of_one_table():
-    graph = GraphBuilder()
-    codes = emit_codes(graph, COLUMNS, emit_column_inputs(graph, COLUMNS))
-    inputs = {
-        "city": np.array([["b"], [""], ["Paris"], ["a"]], dtype=object),
-        "plan": np.array([[0.1], [np.nan], [np.float64(np.float32(0.1))], [1e17]]),
-        "size": np.array([[3.0], [np.nan], [4.0], [1.0]]),
-        "void": np.array([[np.nan], [0.0], [np.nan], [1.0]]),
-    }
-    # Offsets of the columns are 0, 4, 8, 12; the first row of each stands for unseen categories.
-    expected = [[2, 5, 11, 13], [3, 7, 8, 12], [0, 4, 8, 13], [1, 6, 9, 12]]
-    assert_array_equal(run(graph, codes, TensorProto.INT64, inputs), expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*only one bin")

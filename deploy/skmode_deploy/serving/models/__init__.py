@@ -1,1 +1,1 @@
-"""Models in a folder: which versions there are, which one answers."""
+"""Models: found in a folder, loaded, replaced, rolled back, and asked for predictions."""

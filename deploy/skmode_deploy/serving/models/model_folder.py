@@ -1,84 +1,42 @@
-"""What lies in a model folder: which models, which versions of each, and which one to serve.
+"""The model folder: which models it holds, which versions of each, and which one to serve.
 
-``models/NAME/VERSION/`` is a bundle, ``models/NAME/current`` names the version to serve. Where
-``models/NAME/`` is a bundle itself, it is version 1. Nothing of a bundle is checked here: that is
-done when it is loaded.
+``models/NAME/VERSION/`` is a bundle, and ``models/NAME/current`` names the version to serve. Where
+``models/NAME/`` is itself a bundle, it is version 1. Bundles are not checked here but when they are
+loaded.
 """
 
-import hashlib
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from skmode_deploy.bundle import MANIFEST
 from skmode_deploy.bundle.files import open_plain
-from skmode_deploy.bundle.format import MAX_MANIFEST_BYTES
-from skmode_deploy.bundle.manifest import MANIFEST
 from skmode_deploy.errors import BundleError
 
 CURRENT = "current"
-ONLY_VERSION = 1  # of a model whose folder is a bundle
+SINGLE_VERSION = 1  # of a model whose folder is itself a bundle
 
-# No "@", which stands before the version in "churn@3", and hidden folders are unfinished ones.
+# No "@", which parts name and version in "churn@3". No "." in front, for hidden folders hold
+# bundles that are still being written.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile("0|[1-9][0-9]{0,17}")
-_MOST_CURRENT = 100  # bytes of the file, line ends and blanks included
-# A file may change again without a new time of change, for clocks of file systems tick slowly.
-_TICK = 2 * 10**9
+_MAX_CURRENT_BYTES = 100  # blanks and line ends included
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the folder of a model holds.
+class FolderContents:
+    """What the folder of a model holds."""
 
-    Attributes
-    ----------
-    versions : mapping from int to Path
-        Folder of each version, without links in it.
-    pinned : int or None
-        Version that the file ``current`` names. None without such a file.
-    problem : str or None
-        Why it is not known which version the file names.
-    ignored : mapping from str to str
-        Why a folder is no version, by its name.
-    """
-
-    versions: Mapping[int, Path] = field(default_factory=dict)
-    pinned: int | None = None
-    problem: str | None = None
-    ignored: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which bundle lies in a folder.
-
-    Attributes
-    ----------
-    folder : Path
-        The folder.
-    sha256 : str
-        Hash of the bytes of its manifest.
-    stamp : tuple of int
-        What the file system says of the manifest: it tells without reading that nothing changed.
-    quiet : bool
-        Whether the stamp can be relied on, for the last change was not just then.
-    """
-
-    folder: Path
-    sha256: str
-    stamp: tuple[int, ...]
-    quiet: bool
-
-    def is_same(self, other: "Identity") -> bool:
-        """Say whether it is the same bundle in the same folder."""
-        return self.folder == other.folder and self.sha256 == other.sha256
+    versions: Mapping[int, Path] = field(default_factory=dict)  # their folders, links resolved
+    pinned: int | None = None  # the version that the file `current` names
+    pin_problem: str | None = None  # why the file `current` cannot be followed
+    ignored: Mapping[str, str] = field(default_factory=dict)  # why a folder is no version, by name
 
 
 def check_name(name: str) -> str:
-    """Check the name of a model.
+    """Check that a model may be called so.
 
     Examples
     --------
@@ -101,44 +59,45 @@ def is_bundle(folder: Path) -> bool:
 
 
 def find_models(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """List the models of a model folder."""
+    """List the models by name, and say why other folders are none."""
     folders: dict[str, Path] = {}
     ignored: dict[str, str] = {}
     for name, folder in _folders_in(root):
         try:
-            folders[check_name(name)] = _inside(name, folder, root)
+            folders[check_name(name)] = _check_inside(name, folder, root)
         except ValueError as error:
             ignored[name] = str(error)
     return folders, ignored
 
 
-def look_into(folder: Path, root: Path) -> Found:
-    """Look what the folder of a model holds."""
+def list_versions(folder: Path, root: Path) -> FolderContents:
+    """List the versions of a model, and read which one is pinned."""
     if is_bundle(folder):
-        return _look_into_bundle(folder)
+        return _read_single_bundle(folder)
     versions: dict[int, Path] = {}
     ignored: dict[str, str] = {}
     for name, target in _folders_in(folder):
-        if name == CURRENT:  # which is to be a file, as is said below
+        if name == CURRENT:  # a folder of that name is refused by `read_current`
             continue
         try:
-            versions[_parse_version(name, "The folder of a version")] = _inside(name, target, root)
+            version = _parse_version(name, "The folder of a version")
+            versions[version] = _check_inside(name, target, root)
         except ValueError as error:
             ignored[name] = str(error)
     try:
-        return Found(versions, read_current(folder), None, ignored)
+        return FolderContents(versions, read_current(folder), None, ignored)
     except ValueError as error:
-        return Found(versions, None, str(error), ignored)
+        return FolderContents(versions, None, str(error), ignored)
 
 
 def read_current(folder: Path) -> int | None:
-    """Read which version of a model is to be served."""
+    """Read which version the file ``current`` names. None is no such file."""
     try:
         with open_plain(folder / CURRENT) as stream:
-            text = stream.read(_MOST_CURRENT + 1)
+            text = stream.read(_MAX_CURRENT_BYTES + 1)
     except FileNotFoundError:
         return None
-    except BundleError:  # its words are about the files of a bundle
+    except BundleError:  # its message is about the files of a bundle
         raise ValueError(
             f"{CURRENT!r} must be a plain file with the version to serve, got a link, a folder or "
             "a device: write the number into a file."
@@ -151,53 +110,17 @@ def read_current(folder: Path) -> int | None:
     return _parse_version(text.decode("utf-8-sig", "replace").strip(), f"The file {CURRENT!r}")
 
 
-def identify(folder: Path, known: Identity | None = None) -> Identity:
-    """Say which bundle lies in a folder, without reading it where nothing changed."""
-    now = time.time_ns()
-    # Before the file is read: what changes in between has another stamp at the next look.
-    stat = os.lstat(folder / MANIFEST)
-    stamp = _stamp(stat)
-    if known is not None and known.quiet and (known.folder, known.stamp) == (folder, stamp):
-        return known
-    with open_plain(folder / MANIFEST) as stream:
-        # A longer manifest is refused anyway when the bundle is loaded.
-        text = stream.read(min(stat.st_size, MAX_MANIFEST_BYTES) + 1)
-    quiet = now - max(stat.st_mtime_ns, stat.st_ctime_ns) > _TICK
-    return Identity(folder, hashlib.sha256(text).hexdigest(), stamp, quiet)
-
-
-def fingerprint(folder: Path) -> object:
-    """Take down what the file system says of all files in a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries)
-    except OSError as error:
-        return folder, type(error)
-    return folder, tuple((name, _stamp_or_none(folder / name)) for name in names)
-
-
-def _stamp_or_none(path: Path) -> tuple[int, ...] | None:
-    try:
-        return _stamp(os.lstat(path))
-    except OSError:  # it went away
-        return None
-
-
-def _stamp(stat: os.stat_result) -> tuple[int, ...]:
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _look_into_bundle(folder: Path) -> Found:
-    others = [name for name, _ in _folders_in(folder) if _VERSION.fullmatch(name)]
+def _read_single_bundle(folder: Path) -> FolderContents:
+    versions = [name for name, _ in _folders_in(folder) if _VERSION.fullmatch(name)]
     reason = (
         f"The folder of a model must be a bundle or hold versions, got both, for {MANIFEST!r} lies "
-        f"beside this folder: move the bundle into a folder {str(ONLY_VERSION)!r} of its own."
+        f"beside this folder: move the bundle into a folder {str(SINGLE_VERSION)!r} of its own."
     )
-    return Found({ONLY_VERSION: folder}, ignored=dict.fromkeys(others, reason))
+    return FolderContents({SINGLE_VERSION: folder}, ignored=dict.fromkeys(versions, reason))
 
 
 def _folders_in(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names of the folders that are not hidden, and where they are in truth."""
+    """List the folders that are not hidden, with their paths behind links."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     for name in names:
@@ -206,7 +129,8 @@ def _folders_in(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name, Path(target)
 
 
-def _inside(name: str, target: Path, root: Path) -> Path:
+def _check_inside(name: str, target: Path, root: Path) -> Path:
+    """Refuse a link out of the folder of models: it could point at anything on this machine."""
     if not target.is_relative_to(root):
         raise ValueError(
             f"Links in a model folder must lead to folders in it, got {name!r}, which leads "

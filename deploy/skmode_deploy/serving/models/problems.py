@@ -1,66 +1,48 @@
-"""What is wrong with a model folder: told when it persists, and once for each change."""
+"""Problems with a folder of models: each is reported when two scans agree on it, and only once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Topic = tuple[Literal["version", "folder", "gone", "current"], int | str]
+# What is wrong: a version, a folder that is no model or no version, a current version that left the
+# disk, or the file that names the current version; and the number or name of it.
+ProblemKey = tuple[Literal["version", "folder", "gone", "current"], int | str]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong.
+    """Something that a scan found wrong."""
 
-    Attributes
-    ----------
-    signature : object
-        What it is, for comparison with the next look.
-    reason : str
-        What it is, in words.
-    settled : bool
-        Whether two successive looks agreed.
-    told : bool
-        Whether it was reported.
-    """
-
-    signature: object
     reason: str
-    settled: bool
-    told: bool
+    signature: object  # equal to that of the next scan if nothing changed
+    is_confirmed: bool  # two scans agreed
+    is_reported: bool
 
 
-class Problems:
-    """What one look finds wrong: reported when it persists, and once for each change.
+class ScanProblems:
+    """The problems that one scan finds, compared with those of the scan before."""
 
-    Attributes
-    ----------
-    now : dict from tuple to Problem
-        What was found.
-    new : list of (tuple, str)
-        What is to be reported.
-    """
+    def __init__(self, previous: Mapping[ProblemKey, Problem], at_once: bool) -> None:
+        self.found: dict[ProblemKey, Problem] = {}
+        self.to_report: list[tuple[ProblemKey, str]] = []
+        self._previous = previous
+        self._at_once = at_once  # do not wait for a second scan
 
-    def __init__(self, before: Mapping[Topic, Problem], at_once: bool) -> None:
-        self._before = before
-        self._at_once = at_once
-        self.now: dict[Topic, Problem] = {}
-        self.new: list[tuple[Topic, str]] = []
-
-    def add(self, topic: Topic, reason: str, signature: object = None) -> None:
-        """Note that something is wrong."""
+    def add(self, key: ProblemKey, reason: str, signature: object = None) -> None:
+        """Note a problem, and whether it is time to report it."""
         signature = reason if signature is None else signature
-        before = self._before.get(topic)
-        again = before is not None and before.signature == signature
-        told = before is not None and again and before.told
-        if not told and (again or self._at_once):
-            self.new.append((topic, reason))
-            told = True
-        self.now[topic] = Problem(signature, reason, again, told)
+        previous = self._previous.get(key)
+        is_confirmed = previous is not None and previous.signature == signature
+        is_reported = previous is not None and is_confirmed and previous.is_reported
+        if not is_reported and (is_confirmed or self._at_once):
+            self.to_report.append((key, reason))
+            is_reported = True
+        self.found[key] = Problem(reason, signature, is_confirmed, is_reported)
 
-    def is_settled(self, topic: Topic, signature: object) -> bool:
-        """Say whether a problem is known well enough not to look again; it is noted then."""
-        before = self._before.get(topic)
-        if before is None or not before.settled or before.signature != signature:
+    def keep_if_unchanged(self, key: ProblemKey, signature: object) -> bool:
+        """Keep a confirmed problem whose cause did not change, and say whether there is one."""
+        previous = self._previous.get(key)
+        if previous is None or not previous.is_confirmed or previous.signature != signature:
             return False
-        self.now[topic] = before
+        self.found[key] = previous
         return True

@@ -3,33 +3,28 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.wording import some
+from skmode_deploy.serving.models.catalog import Catalog, UnknownModelError, unknown_model
 from skmode_deploy.serving.models.model_folder import (
-    ONLY_VERSION,
-    Found,
+    SINGLE_VERSION,
+    FolderContents,
     check_name,
     find_models,
     is_bundle,
-    look_into,
+    list_versions,
 )
-from skmode_deploy.serving.models.problems import Problem, Problems, Topic
-from skmode_deploy.serving.models.versions import Event, ModelState, Versions
+from skmode_deploy.serving.models.problems import Problem, ProblemKey, ScanProblems
+from skmode_deploy.serving.models.versions import Event, ModelState, ModelVersions
 
 __all__ = ["Event", "LoadError", "ModelState", "Repository", "UnknownModelError"]
 
 LOGGER = logging.getLogger("skmode_deploy")
 
 M = TypeVar("M")
-
-
-class UnknownModelError(LookupError):
-    """There is no such model, or no such version of it."""
 
 
 class LoadError(ValueError):
@@ -43,27 +38,17 @@ def log_event(event: Event) -> None:
     LOGGER.log(level, "model %r%s %s: %s", event.model, version, event.kind, event.reason)
 
 
-@dataclass(frozen=True)
-class _View(Generic[M]):
-    """What serves, at one moment: it is replaced as a whole and never changed."""
-
-    models: Mapping[str, M] = field(default_factory=dict)  # by "churn" and by "churn@3"
-    versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    current: Mapping[str, int] = field(default_factory=dict)
-    states: tuple[ModelState, ...] = ()
-
-
 class Repository(Generic[M]):
     """Find models by name and version, and exchange them while they are in use.
 
     :meth:`scan` looks at the folder. What is new or changed is loaded beside what serves, and takes
-    its place in one step; what cannot be loaded is reported, and what served before goes on
-    serving. Whoever holds a model that is no longer served may finish with it: it leaves memory
-    when nobody holds it.
+    its place in one step. What cannot be loaded is reported, and what served before goes on
+    serving. A request that holds a model may finish with it although it is no longer served: the
+    model leaves memory when nobody holds it.
 
     Notes
     -----
-    All methods may be called from any thread. Those that answer never wait; :meth:`scan`,
+    All methods may be called from any thread. Those that only read never wait; :meth:`scan`,
     :meth:`load` and :meth:`unload` wait for each other.
 
     Examples
@@ -119,59 +104,49 @@ class Repository(Generic[M]):
         self._report = log_event if report is None else report
         self._max_versions = max_versions
         self._changing = threading.Lock()
-        self._models: dict[str, Versions[M]] = {}
-        self._problems: dict[Topic, Problem] = {}
+        self._models: dict[str, ModelVersions[M]] = {}
+        self._problems: dict[ProblemKey, Problem] = {}
         self._scanned = False
-        self._view: _View[M] = _View()
+        self._catalog: Catalog[M] = Catalog()
 
-    # Reading: one look at a view that nobody changes.
+    # Reading: out of a catalog that nobody changes.
 
     def get(self, name: str) -> M:
-        """Find a model."""
-        view = self._view
-        try:
-            return view.models[name]
-        except KeyError:
-            raise _unknown(view, name) from None
+        """Find a model by name, ``"churn"``, or by name and version, ``"churn@3"``."""
+        return self._catalog.get(name)
 
     def names(self) -> list[str]:
         """List the models that serve."""
-        return sorted(self._view.current)
+        return self._catalog.names()
 
     def versions(self, name: str) -> list[int]:
         """List the versions of a model that serve."""
-        view = self._view
-        if name not in view.versions:
-            raise _unknown(view, name)
-        return list(view.versions[name])
+        return self._catalog.versions(name)
 
     def current(self, name: str) -> int:
-        """Say which version is served under the plain name."""
-        view = self._view
-        if name not in view.current:
-            raise _unknown(view, name)
-        return view.current[name]
+        """Say which version serves under the plain name."""
+        return self._catalog.current(name)
 
     def state(self) -> list[ModelState]:
         """Describe all models and versions, in memory and on disk, as of the last scan."""
-        return list(self._view.states)
+        return list(self._catalog.states)
 
     # Changing: one at a time.
 
     def scan(self) -> list[Event]:
         """Look at the folder once, and take over what changed.
 
-        A change counts if it can be loaded, or if two successive scans find the same; the first
-        scan takes the folder as it is. So a bundle that is being copied is neither loaded too early
-        nor reported as damaged, and what was refused is tried again when its files change.
+        A change counts once it loads, or once two scans in a row agree on it; the first scan takes
+        the folder as it is. So a bundle that is being copied is neither loaded too early nor
+        reported as damaged. What was refused is tried again when its files change.
         """
         with self._changing:
             at_once, self._scanned = not self._scanned, True
-            problems = Problems(self._problems, at_once)
+            problems = ScanProblems(self._problems, at_once)
             events: list[Event] = []
             try:
-                root, folders = self._find(problems)
-            except OSError as error:  # nothing is known, so nothing changes
+                root, folders = self._find_models(problems)
+            except OSError as error:  # what the folder holds is unknown, so nothing changes
                 problems.add(
                     ("folder", ""),
                     f"The model folder must be readable, and reading it gave {error}: mount it "
@@ -182,24 +157,24 @@ class Repository(Generic[M]):
                 for name in sorted(folders.keys() | self._models.keys()):
                     folder = folders.get(name)
                     events += self._refresh(name, root, folder, problems, at_once=at_once)
-            self._problems = problems.now
-            return events + self._tell(
-                [Event("failed", str(topic[1]), None, reason) for topic, reason in problems.new]
+            self._problems = problems.found
+            return events + self._report_all(
+                [Event("failed", str(key[1]), None, reason) for key, reason in problems.to_report]
             )
 
     def load(self, name: str) -> list[Event]:
-        """Load a model anew, also one that was unloaded or refused."""
+        """Load a model, also one that was unloaded or refused before."""
         with self._changing:
-            root, folders = self._find(Problems({}, False))
+            root, folders = self._find_models(ScanProblems({}, at_once=False))
             if name not in folders:
-                raise _not_there(name, folders)
+                raise unknown_model(name, folders)
             if name in self._models:
-                self._models[name].allow()
-            problems = Problems({}, True)
+                self._models[name].allow_loading()
+            problems = ScanProblems({}, at_once=True)
             events = self._refresh(name, root, folders[name], problems, at_once=True)
-            if problems.new:
-                raise LoadError(problems.new[0][1])
-            version, problem = self._models[name].wanted()
+            if problems.to_report:
+                raise LoadError(problems.to_report[0][1])
+            version, problem = self._models[name].wanted_version()
             if problem:
                 what = name if version is None else f"version {version} of {name}"
                 raise LoadError(f"{what} cannot be loaded: {problem}")
@@ -209,14 +184,14 @@ class Repository(Generic[M]):
         """Stop serving a model, until :meth:`load` is called for it."""
         with self._changing:
             if name not in self._models:
-                raise _not_there(name, self._models)
+                raise unknown_model(name, self._models)
             events = self._models[name].unload()
             self._publish()
-            return self._tell(events)
+            return self._report_all(events)
 
-    def _find(self, problems: Problems) -> tuple[Path, dict[str, Path]]:
-        """Say where the folder really is, and which models it has."""
-        # Anew at each look: the path may be a link that is set to another folder.
+    def _find_models(self, problems: ScanProblems) -> tuple[Path, dict[str, Path]]:
+        """Resolve links in the path of the folder, and find the folders of its models."""
+        # At each scan anew: the path may be a link that somebody sets to another folder.
         root = Path(os.path.realpath(self._path, strict=True))
         if self._name is not None:
             return root, {self._name: root}
@@ -226,11 +201,11 @@ class Repository(Generic[M]):
         return root, folders
 
     def _refresh(
-        self, name: str, root: Path, folder: Path | None, problems: Problems, *, at_once: bool
+        self, name: str, root: Path, folder: Path | None, problems: ScanProblems, *, at_once: bool
     ) -> list[Event]:
         """Take over what changed in one model, and let it serve before the next one is loaded."""
         try:
-            found = self._look_into(root, folder)
+            contents = self._list_versions(root, folder)
         except OSError as error:
             problems.add(
                 ("folder", name),
@@ -240,22 +215,23 @@ class Repository(Generic[M]):
             return []
         model = self._models.get(name)
         if model is None:
-            model = self._models[name] = Versions(name, self._open_model, self._max_versions)
-        events = model.refresh(found, at_once=at_once)
+            model = ModelVersions(name, self._open_model, self._max_versions)
+            self._models[name] = model
+        events = model.refresh(contents, at_once=at_once)
         if folder is None and not model.loaded and not model.unloaded:
             del self._models[name]
         self._publish()
-        return self._tell(events)
+        return self._report_all(events)
 
-    def _look_into(self, root: Path, folder: Path | None) -> Found:
+    def _list_versions(self, root: Path, folder: Path | None) -> FolderContents:
         if folder is None:
-            return Found()
+            return FolderContents()
         if self._name is not None:
-            return Found({ONLY_VERSION: folder})
-        return look_into(folder, root)
+            return FolderContents({SINGLE_VERSION: folder})
+        return list_versions(folder, root)
 
     def _publish(self) -> None:
-        """Replace the view: from one moment to the next, for all who read."""
+        """Replace the catalog, for all readers in one step."""
         models: dict[str, M] = {}
         versions: dict[str, tuple[int, ...]] = {}
         current: dict[str, int] = {}
@@ -268,31 +244,9 @@ class Repository(Generic[M]):
             models |= {f"{name}@{i}": loaded.model for i, loaded in model.loaded.items()}
             versions[name] = tuple(sorted(model.loaded))
             current[name] = model.current
-        self._view = _View(models, versions, current, tuple(states))
+        self._catalog = Catalog(models, versions, current, tuple(states))
 
-    def _tell(self, events: list[Event]) -> list[Event]:
+    def _report_all(self, events: list[Event]) -> list[Event]:
         for event in events:
             self._report(event)
         return events
-
-
-def _unknown(view: _View[M], name: str) -> UnknownModelError:
-    plain, _, version = name.partition("@")
-    if version and plain in view.versions:
-        there = some([str(number) for number in view.versions[plain]])
-        return UnknownModelError(
-            f"The version of {plain!r} must be one of {there}, got {version[:40]!r}: ask for one "
-            f"of these, or for {plain!r} without a version."
-        )
-    return _not_there(name, view.current)
-
-
-def _not_there(name: str, names: Mapping[str, object]) -> UnknownModelError:
-    if not names:
-        return UnknownModelError(
-            f"A model must be served to be asked for, got {name[:120]!r}, and none is: copy its "
-            "bundle to the model folder."
-        )
-    return UnknownModelError(
-        f"The model must be one of {some(sorted(names))}, got {name[:120]!r}: ask for one of these."
-    )

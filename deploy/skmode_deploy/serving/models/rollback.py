@@ -1,20 +1,19 @@
-"""Choose which version of a model is the current one, for servers that watch the model folder."""
+"""Choose the current version of a model, for servers that watch the model folder."""
 
 import os
 import secrets
 from pathlib import Path
 
 from skmode_deploy import bundle
-from skmode_deploy.bundle.files import to_path
-from skmode_deploy.bundle.replace import _sync_directory
-from skmode_deploy.bundle.wording import sentence, some
+from skmode_deploy.bundle.files import sync_directory, to_path
+from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.errors import BundleError
 from skmode_deploy.serving.models.model_folder import (
     CURRENT,
-    Found,
+    FolderContents,
     find_models,
     is_bundle,
-    look_into,
+    list_versions,
 )
 
 
@@ -24,10 +23,11 @@ def rollback(
     to: int | None = None,
     latest: bool = False,
 ) -> tuple[int | None, int]:
-    """Name the version of a model that is to be served.
+    """Choose the version of a model to serve; give the current version before and after.
 
-    The bundle of that version is verified first, then the file ``current`` in the model's folder is
-    replaced in one step. Servers that watch the folder follow at their next look.
+    The default is the version below the current one. Its bundle is verified first, then the file
+    ``current`` in the model's folder is replaced in one step. Servers that watch the folder follow
+    at their next scan.
 
     Examples
     --------
@@ -41,21 +41,21 @@ def rollback(
             f"Either a version or the latest must be asked for, got version {to} and the latest: "
             "leave one out."
         )
-    folder, found = _look(models, name)
-    old = _current(found)
+    folder, contents = _find_model(models, name)
+    old = _current_version(contents)
     if latest:
-        new = _newest_whole(found, name)
+        new = _newest_valid(contents, name)
         (folder / CURRENT).unlink(missing_ok=True)
-        _sync_directory(folder)
+        sync_directory(folder)
         return old, new
-    new = _below(found, old, name) if to is None else to
-    _check_whole(found, new, name)
-    _write(folder, new)
+    new = _version_below(contents, old, name) if to is None else to
+    _check_valid(contents, new, name)
+    _write_current(folder, new)
     return old, new
 
 
-def _look(models: str | os.PathLike[str], name: str) -> tuple[Path, Found]:
-    """Say where the folder of a model is, and what it holds."""
+def _find_model(models: str | os.PathLike[str], name: str) -> tuple[Path, FolderContents]:
+    """Find the folder of a model, and list its versions."""
     root = Path(os.path.realpath(to_path(models, "models")))
     if not root.is_dir() or is_bundle(root):
         what = "a single bundle" if root.is_dir() else "no folder"
@@ -65,66 +65,73 @@ def _look(models: str | os.PathLike[str], name: str) -> tuple[Path, Found]:
         )
     folders = find_models(root)[0]
     if name not in folders:
-        there = f"be one of {some(sorted(folders))}" if folders else "lie in the model folder"
+        there = f"be one of {list_names(sorted(folders))}" if folders else "lie in the model folder"
         raise ValueError(
             f"The model must {there}, got {name[:120]!r}: pass the name of its folder in "
             f"{str(models)!r}."
         )
-    found = look_into(folders[name], root)
-    if not found.versions or is_bundle(folders[name]):
-        what = "is a single bundle" if found.versions else "has none"
+    contents = list_versions(folders[name], root)
+    if not contents.versions or is_bundle(folders[name]):
+        what = "is a single bundle" if contents.versions else "has none"
         raise ValueError(
             f"A model must have versions in folders of their own, and {name!r} {what}: copy "
             f"bundles to folders such as {str(folders[name] / '1')!r}."
         )
-    return folders[name], found
+    return folders[name], contents
 
 
-def _current(found: Found) -> int | None:
-    """Which version is the current one, as far as the folder tells."""
-    if found.pinned is not None or found.problem is not None:
-        return found.pinned
-    return next((i for i in _newest_first(found) if _refusal(found.versions[i]) is None), None)
+def _current_version(contents: FolderContents) -> int | None:
+    """Say which version a server would choose that starts now."""
+    if contents.pinned is not None or contents.pin_problem is not None:
+        return contents.pinned
+    return _newest_that_verifies(contents)
 
 
-def _below(found: Found, old: int | None, name: str) -> int:
-    if old is None:
-        reason = found.problem or f"No version of {name!r} is whole: copy one again."
+def _version_below(contents: FolderContents, current: int | None, name: str) -> int:
+    if current is None:
+        reason = contents.pin_problem or f"No version of {name!r} is whole: copy one again."
         raise ValueError(f"{reason.rstrip('.')}, or choose a version with --to.")
-    lower = [version for version in found.versions if version < old]
+    lower = [version for version in contents.versions if version < current]
     if not lower:
         raise ValueError(
-            f"There must be a version below the current one to go back to, and {old} is the lowest "
-            f"of {name!r}: copy an older bundle there, or choose a version with --to."
+            f"There must be a version below the current one to go back to, and {current} is the "
+            f"lowest of {name!r}: copy an older bundle there, or choose a version with --to."
         )
     return max(lower)
 
 
-def _newest_whole(found: Found, name: str) -> int:
-    for version in _newest_first(found):
-        if _refusal(found.versions[version]) is None:
-            return version
-    raise BundleError(
-        f"A version of {name!r} must be whole to be served, and none of {_versions(found)} is: "
-        "copy one again."
-    )
-
-
-def _check_whole(found: Found, version: int, name: str) -> None:
-    if version not in found.versions:
-        raise ValueError(
-            f"The version must be one of {_versions(found)}, got '{version}': choose one of these, "
-            f"or copy its bundle to the folder of {name!r} first."
+def _newest_valid(contents: FolderContents, name: str) -> int:
+    version = _newest_that_verifies(contents)
+    if version is None:
+        raise BundleError(
+            f"A version of {name!r} must be whole to be served, and none of "
+            f"{_show_versions(contents)} is: copy one again."
         )
-    refusal = _refusal(found.versions[version])
-    if refusal is not None:
+    return version
+
+
+def _newest_that_verifies(contents: FolderContents) -> int | None:
+    for version in _newest_first(contents):
+        if _verification_error(contents.versions[version]) is None:
+            return version
+    return None
+
+
+def _check_valid(contents: FolderContents, version: int, name: str) -> None:
+    if version not in contents.versions:
+        raise ValueError(
+            f"The version must be one of {_show_versions(contents)}, got '{version}': choose one "
+            f"of these, or copy its bundle to the folder of {name!r} first."
+        )
+    error = _verification_error(contents.versions[version])
+    if error is not None:
         raise BundleError(
             f"Version {version} of {name!r} must be whole to be served, and it is refused: "
-            f"{sentence(refusal)} Or choose another of {_versions(found)} with --to."
-        ) from refusal
+            f"{as_sentence(error)} Or choose another of {_show_versions(contents)} with --to."
+        ) from error
 
 
-def _refusal(folder: Path) -> BundleError | None:
+def _verification_error(folder: Path) -> BundleError | None:
     try:
         bundle.verify(folder)
     except BundleError as error:
@@ -132,16 +139,16 @@ def _refusal(folder: Path) -> BundleError | None:
     return None
 
 
-def _newest_first(found: Found) -> list[int]:
-    return sorted(found.versions, reverse=True)
+def _newest_first(contents: FolderContents) -> list[int]:
+    return sorted(contents.versions, reverse=True)
 
 
-def _versions(found: Found) -> str:
-    return some([str(version) for version in _newest_first(found)])
+def _show_versions(contents: FolderContents) -> str:
+    return list_names([str(version) for version in _newest_first(contents)])
 
 
-def _write(folder: Path, version: int) -> None:
-    """Whoever reads the file sees the old version or the new one."""
+def _write_current(folder: Path, version: int) -> None:
+    """Replace the file ``current`` in one step: a reader sees the old version or the new one."""
     fresh = folder / f".{CURRENT}-{secrets.token_hex(8)}"
     try:
         with fresh.open("x") as stream:
@@ -151,4 +158,4 @@ def _write(folder: Path, version: int) -> None:
         fresh.replace(folder / CURRENT)
     finally:
         fresh.unlink(missing_ok=True)
-    _sync_directory(folder)
+    sync_directory(folder)

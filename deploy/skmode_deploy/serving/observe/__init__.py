@@ -1,1 +1,1 @@
-"""Metrics, logs, drift and shadow models."""
+"""Observation of the server: metrics, logs, routing drift and shadow models."""

@@ -1,19 +1,19 @@
-"""Whether rows go to the experts as they did in training."""
+"""Routing drift: do the experts get the shares of the rows that they got in training?"""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 10_000
-FEWEST = 500
-SMALLEST_SHARE = 1e-4
+WINDOW_ROWS = 10_000
+MIN_ROWS = 500  # with fewer, chance alone looks like drift
+MIN_SHARE = 1e-4  # for an expert without rows, whose logarithm would be infinite
 
 
 def population_stability_index(
     expected: Sequence[float], counts: Sequence[float] | NDArray[np.float64]
 ) -> float:
-    """Compare how often each expert was chosen with how often it was in training.
+    """Compare the rows of each expert with its share in training; 0 is no difference.
 
     Examples
     --------
@@ -23,31 +23,34 @@ def population_stability_index(
     >>> round(population_stability_index([0.5, 0.5], [180, 20]), 3)
     0.879
     """
-    p = np.clip(np.asarray(counts, np.float64) / max(float(np.sum(counts)), 1.0), SMALLEST_SHARE, 1)
-    q = np.clip(np.asarray(expected, np.float64), SMALLEST_SHARE, 1)
+    p = np.clip(np.asarray(counts, np.float64) / max(float(np.sum(counts)), 1.0), MIN_SHARE, 1)
+    q = np.clip(np.asarray(expected, np.float64), MIN_SHARE, 1)
     return float(np.sum((p - q) * np.log(p / q)))
 
 
 class RoutingDrift:
-    """Follow the routing over the last rows: between half a window and a whole one."""
+    """Follow the routing over the last rows, between half a window and a whole one.
 
-    def __init__(self, expected: Sequence[float], window: int = WINDOW) -> None:
+    Only the sums of the last two halves are kept, so that single rows need no memory.
+    """
+
+    def __init__(self, expected: Sequence[float], window: int = WINDOW_ROWS) -> None:
         self._expected = expected
         self._half = window // 2
-        self._before = np.zeros(len(expected))
-        self._now = np.zeros(len(expected))
+        self._previous = np.zeros(len(expected))
+        self._latest = np.zeros(len(expected))
 
     def add(self, counts: NDArray[np.int64]) -> None:
-        """Count rows."""
-        self._now += counts
-        if self._now.sum() >= self._half:
-            self._before, self._now = self._now, np.zeros_like(self._now)
+        """Add the number of rows of each expert."""
+        self._latest += counts
+        if self._latest.sum() >= self._half:
+            self._previous, self._latest = self._latest, np.zeros_like(self._latest)
 
     def value(self) -> float:
-        """Say how far the routing has moved."""
-        counts = self._before + self._now
+        """Compute the index over the last rows. NaN is too few rows."""
+        counts = self._previous + self._latest
         return (
             population_stability_index(self._expected, counts)
-            if counts.sum() >= FEWEST
+            if counts.sum() >= MIN_ROWS
             else float("nan")
         )

@@ -1,4 +1,4 @@
-"""Logs as JSON, a line each: what happened to which request, never what was in it."""
+"""Logs as lines of JSON: what happened to which request, without any of its values."""
 
 import json
 import logging
@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
+# Attributes that every record has: all others were passed as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Write a record as one line of JSON, with whatever stands in ``extra``.
+    """Write a record as one line of JSON, with the fields of its ``extra``.
 
     Examples
     --------
@@ -25,9 +26,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, Any] = {
-            "time": f"{moment}.{int(record.created * 1000) % 1000:03d}Z",
+            "time": f"{seconds}.{int(record.created * 1000) % 1000:03d}Z",
             "level": (record.levelname if record.levelno else "info").lower(),
             "message": record.getMessage(),
         }
@@ -37,19 +38,19 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         try:
             text: str = orjson.dumps(line, default=str).decode()
-        except TypeError:  # names of files need not be UTF-8
+        except TypeError:  # file names may hold bytes that are not UTF-8
             text = json.dumps(line, default=str)
         return text
 
 
 def configure_logs(level: str) -> None:
-    """Send the logs of this program, and of the libraries that serve, to stderr as JSON."""
+    """Write the logs of this program and of its libraries to stderr as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    # Which process, thread and task: nobody reads it, and every request would pay for it.
+    # Names of process, thread and task are not written: do not spend time on them per request.
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined, unused-ignore]
     logging.getLogger("skmode_deploy").setLevel(level.upper())
@@ -57,6 +58,6 @@ def configure_logs(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-    # Every request has a line of ours already.
+    # Each request has a line of our own already.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("kserve.trace").disabled = True

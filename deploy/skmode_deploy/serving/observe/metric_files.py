@@ -1,4 +1,4 @@
-"""The files in which several processes count, so that one of them can say the sum of all."""
+"""Files in which several processes count, so that one of them can report the sum."""
 
 import contextlib
 import fcntl
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram, multiprocess
 
-from skmode_deploy.serving.observe.metrics import _DESCRIPTIONS
+from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS
 
-FILE_BYTES = 2**20  # as many as prometheus_client begins with
+FILE_BYTES = 2**20  # with which prometheus_client begins
 PREFIX = "skmode-metrics-"
 LOCK = "lock"
 
@@ -20,21 +20,22 @@ LOCK = "lock"
 @contextlib.contextmanager
 def make_folder() -> Iterator[str]:
     """Make a folder for the files of a server, and remove those of servers that were killed."""
-    _remove_left()
+    _remove_left_over()
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         new = Path(folder, "new")
         with open(new, "wb") as file:
-            # Where there are no locks the folder stays if we are killed, as there is none to find.
+            # Some file systems have no locks. There the folder has none that another server could
+            # find free, and stays if we are killed.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-                new.rename(Path(folder, LOCK))  # only now, so that it is never found unlocked
+                new.rename(Path(folder, LOCK))  # only now, so that nobody finds it unlocked
             yield folder
 
 
-def _remove_left() -> None:
-    """Remove folders whose server is gone: the system frees a lock with the process that has it."""
+def _remove_left_over() -> None:
+    """Remove folders whose lock is free: the system frees it when the server's process ends."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # it goes just now, or its server runs
+        with contextlib.suppress(OSError):  # another server removes it just now, or its own runs
             if folder.lstat().st_uid != os.getuid():
                 continue
             with open(folder / LOCK, "rb+") as file:
@@ -43,10 +44,10 @@ def _remove_left() -> None:
 
 
 def reserve(folder: str | os.PathLike[str], process: int) -> None:
-    """Make the files of a process, with all of their room on the disk.
+    """Make the files of a process, and reserve their room on the disk.
 
-    prometheus_client maps them into memory. If the disk were full when it first writes to a page,
-    the process would be killed (SIGBUS).
+    prometheus_client maps them into memory: if the disk were full when it first writes to a page,
+    the system would kill the process (SIGBUS).
     """
     for kind in _kinds():
         with open(Path(folder, f"{kind}_{process}.db"), "ab") as file:
@@ -62,18 +63,18 @@ def reserve(folder: str | os.PathLike[str], process: int) -> None:
 
 
 def release(folder: str | os.PathLike[str], process: int) -> None:
-    """Give the unused room of all files of a process back."""
+    """Free the room on the disk that the files of a process do not use."""
     for kind in _kinds():
         path = Path(folder, f"{kind}_{process}.db")
         if not path.exists():
             continue
         with open(path, "rb+") as file:
-            used = int.from_bytes(file.read(4), "little")
+            used = int.from_bytes(file.read(4), "little")  # as prometheus_client notes it there
             file.truncate(max(used, 8))
 
 
 def forget_dead(folder: str | os.PathLike[str]) -> None:
-    """Forget the gauges of processes that ended without a word; what they counted stays."""
+    """Drop the gauges of processes that were killed; their counters stay."""
     processes = {path.stem.rpartition("_")[2] for path in Path(folder).glob("*.db")}
     for process in filter(str.isdigit, processes):
         if not Path("/proc", process).exists():
@@ -82,10 +83,10 @@ def forget_dead(folder: str | os.PathLike[str]) -> None:
 
 
 def _kinds() -> list[str]:
-    """How prometheus_client calls the files."""
+    """List the names with which prometheus_client's files begin."""
     names: dict[type, str] = {Counter: "counter", Histogram: "histogram", Gauge: "gauge"}
     kinds = set()
-    for kind, _, _, options in _DESCRIPTIONS.values():
-        mode = options.get("multiprocess_mode")
-        kinds.add(names[kind] if mode is None else f"{names[kind]}_{mode}")
+    for definition in DEFINITIONS.values():
+        name, mode = names[definition.kind], definition.options.get("multiprocess_mode")
+        kinds.add(name if mode is None else f"{name}_{mode}")
     return sorted(kinds)

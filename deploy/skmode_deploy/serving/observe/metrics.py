@@ -1,6 +1,6 @@
-"""What Prometheus is told: requests, latency, queue, and what the rows and the routing look like.
+"""Metrics for Prometheus: requests, latency, queue, rows, missing values, routing and drift.
 
-Counts of values are kept for columns by name, never the values themselves.
+Columns are counted by name. No value of a feature becomes part of a metric.
 """
 
 import os
@@ -10,82 +10,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
-from skmode_deploy.bundle.manifest import Column, Manifest
+from skmode_deploy.bundle import Column, Manifest
 from skmode_deploy.running.predictor import Prediction
 from skmode_deploy.serving.observe.drift import RoutingDrift
+from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS, MODEL
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ROWS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
-CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-# The gauge of drift is written once in so many rows: it costs as much as a request.
-DRIFT_EVERY = 500
-# So many rows are counted together, or what has come within half a second.
+METRIC_NAMES = tuple(DEFINITIONS)
+# The gauge of drift is written once in so many rows, for writing it takes as long as a request.
+DRIFT_EVERY_ROWS = 500
+# So many rows are counted together, or those of half a second: it is cheaper than one by one.
 FLUSH_ROWS = 256
-# Of a larger request the histogram of the gate takes as many rows, evenly spaced.
-OBSERVED_ROWS = 256
-
-_MODEL = ("model",)
-_VERSION = ("model", "version")
-_DESCRIPTIONS: dict[str, tuple[type, str, tuple[str, ...], dict[str, Any]]] = {
-    "skmode_requests_total": (
-        Counter, "Requests by code.", (*_VERSION, "protocol", "code"), {}),
-    "skmode_request_seconds": (
-        Histogram, "Time from a request's arrival to its answer.", ("model", "protocol"),
-        {"buckets": SECONDS}),
-    "skmode_request_rows": (Histogram, "Rows of a request.", _MODEL, {"buckets": ROWS}),
-    "skmode_requests_running": (
-        Gauge, "Requests that are computed.", (), {"multiprocess_mode": "livesum"}),
-    "skmode_requests_waiting": (
-        Gauge, "Requests that wait for their turn.", (), {"multiprocess_mode": "livesum"}),
-    "skmode_rejected_total": (Counter, "Requests that were turned away.", ("reason",), {}),
-    "skmode_rows_total": (Counter, "Rows answered.", _VERSION, {}),
-    "skmode_expert_rows_total": (
-        Counter, "Rows answered by each expert.", (*_VERSION, "expert"), {}),
-    "skmode_gate_confidence": (
-        Histogram, "The gate's probability of the expert that it chose.", _VERSION,
-        {"buckets": CONFIDENCE}),
-    "skmode_missing_values_total": (
-        Counter, "Missing values by column.", (*_VERSION, "column"), {}),
-    "skmode_unseen_categories_total": (
-        Counter, "Categories that training did not see, by column.", (*_VERSION, "column"), {}),
-    "skmode_routing_drift": (
-        Gauge, "Population stability index of the experts' usage against training.", _VERSION,
-        {"multiprocess_mode": "livemax"}),
-    "skmode_expert_training_share": (
-        Gauge, "Share of the training rows of each expert.", (*_VERSION, "expert"),
-        {"multiprocess_mode": "livemax"}),
-    "skmode_model_info": (
-        Gauge, "1 for each version that is loaded.", (*_VERSION, "task", "bundle"),
-        {"multiprocess_mode": "livemax"}),
-    "skmode_model_current_version": (
-        Gauge, "Version that is served under the plain name.", _MODEL,
-        {"multiprocess_mode": "mostrecent"}),
-    "skmode_model_loads_total": (
-        Counter, "Bundles that were loaded, or failed to.", ("model", "result"), {}),
-    "skmode_shadow_rows_total": (
-        Counter, "Rows that the whole mixture answered as well.", _VERSION, {}),
-    "skmode_shadow_disagreements_total": (
-        Counter, "Rows of these where the mixture answered otherwise.", _VERSION, {}),
-}  # fmt: skip
-METRIC_NAMES = tuple(_DESCRIPTIONS)
+# The histogram of the gate's confidence takes at most so many rows of a request, evenly spaced.
+MAX_OBSERVED_ROWS = 256
 
 
 class Metrics:
-    """All metrics of a server.
-
-    Attributes
-    ----------
-    registry : CollectorRegistry
-        Where they are collected.
-    """
+    """All metrics of a server; most methods are named after what happened."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._metrics = {
-            name: kind(name, text, labels, registry=self.registry, **options)
-            for name, (kind, text, labels, options) in _DESCRIPTIONS.items()
+            name: definition.kind(
+                name,
+                definition.help,
+                definition.labels,
+                registry=self.registry,
+                **definition.options,
+            )
+            for name, definition in DEFINITIONS.items()
         }
         self.running: Any = self._metrics["skmode_requests_running"]
         self.waiting: Any = self._metrics["skmode_requests_waiting"]
@@ -108,17 +62,17 @@ class Metrics:
         self.get("skmode_requests_total", model, version, protocol, code).inc()
         self.get("skmode_request_seconds", model, protocol).observe(seconds)
 
-    def answered(self, model: "ModelMetrics", rows: Any, prediction: Prediction) -> None:
-        """Take note of what was answered; it is counted at the next :meth:`flush`."""
+    def scored(self, model: "ModelMetrics", rows: Any, prediction: Prediction) -> None:
+        """Take note of rows that a model scored; :meth:`flush` counts them."""
         with self._lock:
             self._pending.append((model, rows, prediction))
             self._pending_rows += len(prediction.expert)
-            full = self._pending_rows >= FLUSH_ROWS
-        if full:
+            is_full = self._pending_rows >= FLUSH_ROWS
+        if is_full:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was answered since the last time: to count many rows at once costs less."""
+        """Count what was scored since the last time: counting many rows at once is cheaper."""
         with self._lock:
             pending, self._pending = self._pending, []
             self._pending_rows = 0
@@ -126,45 +80,43 @@ class Metrics:
         for model, rows, prediction in pending:
             by_model.setdefault(model, []).append((rows, prediction))
         with self._flushing:
-            for model, answers in by_model.items():
-                model.count(answers)
+            for model, scored in by_model.items():
+                model.count(scored)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was turned away."""
         self.get("skmode_rejected_total", reason).inc()
 
     def loaded(self, model: str, succeeded: bool) -> None:
-        """Count a bundle."""
-        # Both, so that the first failure is an increase and no new series.
+        """Count an attempt to load a bundle."""
+        # Both results, so that the first failure increases a series that is there already: alerts
+        # do not see the first value of a new one.
         for result in ("loaded", "failed"):
             amount = int((result == "loaded") == succeeded)
             self.get("skmode_model_loads_total", model, result).inc(amount)
 
     def forget(self, *labels: str) -> None:
-        """Drop the series of a model, or of a version of it, that is served no more.
+        """Drop the series of a model, or of one of its versions, that is no longer served.
 
-        Several processes share files, from which nothing can be taken.
+        Several processes share files that keep every series: there they stay.
         """
-        if _in_files():
+        if _shares_files():
             return
         self.flush()
         for key in list(self._children):
-            if key[1 : 1 + len(labels)] == labels and _DESCRIPTIONS[key[0]][2][:1] == _MODEL:
-                self.drop(*key)
+            if key[1 : 1 + len(labels)] == labels and DEFINITIONS[key[0]].labels[:1] == MODEL:
+                self.drop_series(*key)
 
-    def drop(self, name: str, *labels: str) -> None:
-        """Drop one series.
-
-        Several processes share files, from which nothing can be taken: there it is 0.
-        """
-        if _in_files():
+    def drop_series(self, name: str, *labels: str) -> None:
+        """Drop one series; in the files that several processes share it becomes 0."""
+        if _shares_files():
             self.get(name, *labels).set(0)
             return
         self._children.pop((name, *labels), None)
         self._metrics[name].remove(*labels)
 
-    def current(self, model: str, version: int) -> None:
-        """Say which version is served under the plain name."""
+    def switched(self, model: str, version: int) -> None:
+        """Set the version that serves under the plain name."""
         self.get("skmode_model_current_version", model).set(version)
 
 
@@ -180,9 +132,13 @@ class ModelMetrics:
         self._confidence = get("skmode_gate_confidence", *labels)
         experts = range(manifest.n_experts)
         self._experts = [get("skmode_expert_rows_total", *labels, str(i)) for i in experts]
-        self._missing = [self._column("skmode_missing_values_total", c) for c in manifest.columns]
+        self._missing = [
+            self._column_counter("skmode_missing_values_total", c) for c in manifest.columns
+        ]
         self._unseen = [
-            self._column("skmode_unseen_categories_total", c) if c.kind == "category" else None
+            self._column_counter("skmode_unseen_categories_total", c)
+            if c.kind == "category"
+            else None
             for c in manifest.columns
         ]
         self._known = [
@@ -190,44 +146,44 @@ class ModelMetrics:
             for c in manifest.columns
         ]
         self._drift = RoutingDrift(manifest.expert_usage)
-        self._since_drift = 0
-        # What is said of this bundle, and not true any more when it is gone.
+        self._rows_since_drift = 0
+        # They describe this bundle, and are dropped with it.
         self._gauges: set[tuple[str, ...]] = set()
         for i, share in enumerate(manifest.expert_usage):
-            self._say(share, "skmode_expert_training_share", str(i))
-        self._say(1, "skmode_model_info", manifest.task, manifest.file_hash()[:12])
+            self._set_gauge(share, "skmode_expert_training_share", str(i))
+        self._set_gauge(1, "skmode_model_info", manifest.task, manifest.file_hash()[:12])
 
-    def _say(self, value: float, name: str, *labels: str) -> None:
+    def _set_gauge(self, value: float, name: str, *labels: str) -> None:
         key = (name, *self._labels, *labels)
         self._gauges.add(key)
         self._metrics.get(*key).set(value)
 
-    def _column(self, name: str, column: Column) -> Any:
+    def _column_counter(self, name: str, column: Column) -> Any:
         return self._metrics.get(name, *self._labels, column.name)
 
-    def count(self, answers: Sequence[tuple[Any, Prediction]]) -> None:
-        """Count what was answered."""
-        for _, prediction in answers:
+    def count(self, scored: Sequence[tuple[Any, Prediction]]) -> None:
+        """Count rows that were scored, of several requests at once."""
+        for _, prediction in scored:
             self._request_rows.observe(len(prediction.expert))
             observe_many(self._confidence, prediction.gate_probability)
-        chosen = np.concatenate([prediction.expert for _, prediction in answers])
+        chosen = np.concatenate([prediction.expert for _, prediction in scored])
         self._rows.inc(len(chosen))
         counts = np.bincount(chosen, minlength=len(self._experts))
         for expert, n_rows in zip(self._experts, counts.tolist(), strict=True):
             if n_rows:
                 expert.inc(n_rows)
-        tables = [rows for rows, _ in answers]
+        tables = [rows for rows, _ in scored]
         if isinstance(tables[0], Mapping):
             for i, column in enumerate(self._manifest.columns):
                 self._count_column(i, np.concatenate([table[column.name] for table in tables]))
         else:
             self._count_matrix(np.concatenate(tables))
         self._drift.add(counts)
-        self._since_drift += len(chosen)
-        if self._since_drift >= DRIFT_EVERY:
-            self._since_drift = 0
-            # Made only now: without enough rows there is no such series.
-            self._say(self._drift.value(), "skmode_routing_drift")
+        self._rows_since_drift += len(chosen)
+        if self._rows_since_drift >= DRIFT_EVERY_ROWS:
+            self._rows_since_drift = 0
+            # Made only now: with too few rows the series would be NaN.
+            self._set_gauge(self._drift.value(), "skmode_routing_drift")
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
         """Count rows that the whole mixture answered as well."""
@@ -235,9 +191,9 @@ class ModelMetrics:
         self._metrics.get("skmode_shadow_disagreements_total", *self._labels).inc(n_disagreements)
 
     def retired(self) -> None:
-        """Say that the version is not loaded any more."""
+        """Drop the gauges of a version that is no longer loaded."""
         for gauge in list(self._gauges):
-            self._metrics.drop(*gauge)
+            self._metrics.drop_series(*gauge)
 
     def _count_column(self, i: int, values: NDArray[Any]) -> None:
         known = self._known[i]
@@ -248,11 +204,13 @@ class ModelMetrics:
             if known is not None and "" in known:
                 unseen += missing
         else:
-            lost = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-            missing = int(np.count_nonzero(lost))
+            is_missing = (
+                np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+            )
+            missing = int(np.count_nonzero(is_missing))
             unseen = 0
             if known is not None:
-                unseen = sum(cell not in known for cell in values[~lost].tolist())
+                unseen = sum(cell not in known for cell in values[~is_missing].tolist())
         if missing:
             self._missing[i].inc(missing)
         counter = self._unseen[i]
@@ -273,13 +231,13 @@ class ModelMetrics:
                     counter.inc(count)
 
 
-def _in_files() -> bool:
-    """Whether several processes count together."""
+def _shares_files() -> bool:
+    """Say whether several processes count together, in files."""
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 def observe_many(histogram: Any, values: NDArray[Any]) -> None:
-    """Put values into a histogram: all, or an even choice of 256 of them."""
-    step = -(-len(values) // OBSERVED_ROWS)
+    """Put values into a histogram: all, or at most 256 of them, evenly spaced."""
+    step = -(-len(values) // MAX_OBSERVED_ROWS)
     for value in values[::step].tolist():
         histogram.observe(value)

@@ -1,4 +1,4 @@
-"""The whole mixture beside the top expert, on a share of the requests."""
+"""Shadow model: on a share of the requests, compare the whole mixture with the top expert."""
 
 import os
 import random
@@ -6,55 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from skmode_deploy import bundle
 from skmode_deploy.bundle import GATE, Manifest, expert_name
-from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.mixture import MixturePredictor
 from skmode_deploy.running.predictor import Prediction
-from skmode_deploy.running.sessions import OwnSession, SessionMaker
 
-# A value that differs by more, relative to the larger one, is another answer.
+# Values that differ by more, relative to the larger one, disagree.
 RELATIVE_DIFFERENCE = 0.05
 
 
 class Shadow:
     """Compute the mixture of all experts from the parts of a bundle.
 
-    The answers of the experts are weighted by the gate: the mixture of models that mix answers,
-    ``mixing="expected"`` and ``"likelihood"``, which are the defaults. Of a model that mixes
-    representations it is the mean answer of its experts.
+    It is the mean of the experts' answers, weighted by the gate. That is how models predict that
+    mix answers (``mixing="expected"`` and ``"likelihood"``, the defaults); for models that mix
+    representations it is an approximation.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], manifest: Manifest, share: float, threads: int = 1
     ) -> None:
         names = [GATE, *map(expert_name, range(manifest.n_experts))]
-        lacking = [name for name in names if name not in manifest.files]
-        if lacking:
+        missing = [name for name in names if name not in manifest.files]
+        if missing:
             raise ValueError(
                 f"The mixture needs gate and experts as files of their own, and the bundle has no "
-                f"{lacking[0]}: export the model with its parts, or serve without --shadow."
+                f"{missing[0]}: export the model with its parts, or serve without --shadow."
             )
-        maker = SessionMaker("auto", threads)
-        parts = [OwnSession(maker, bundle.read_file(folder, manifest, n), n) for n in names]
-        self._gate, self._experts = parts[0], parts[1:]
-        self._inputs = InputReader(manifest)
-        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._mixture = MixturePredictor(folder, manifest, threads=threads)
         self._share = share
         self._random = random.Random(0)
 
     def wants(self) -> bool:
-        """Draw whether a request is in the share."""
+        """Decide by chance whether to compare the next request."""
         return self._random.random() < self._share
 
-    def disagreements(self, rows: Any, prediction: Prediction) -> int:
-        """Compare the mixture with what was answered."""
-        wanted = ["hidden", "gate_probabilities"]
-        hidden, weights = self._gate.run(wanted, self._inputs(rows))
-        answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]
-        mixed = np.einsum("nk,kno->no", weights, np.stack(answers))
+    def count_disagreements(self, rows: Any, prediction: Prediction) -> int:
+        """Count the rows where the mixture disagrees with the answer that was given."""
+        mixed = self._mixture.predict(rows)
         if prediction.probabilities is not None:
-            other = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
-            return int(np.count_nonzero(other))
+            differs = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
+            return int(np.count_nonzero(differs))
         value = prediction.value.reshape(mixed.shape)
         largest = np.maximum(np.abs(mixed), np.abs(value))
         far = np.abs(mixed - value) > RELATIVE_DIFFERENCE * largest

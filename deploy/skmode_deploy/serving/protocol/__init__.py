@@ -1,1 +1,1 @@
-"""The Open Inference Protocol: tensors, errors and request ids."""
+"""The Open Inference Protocol: tensors, requests, responses, refusals and request ids."""

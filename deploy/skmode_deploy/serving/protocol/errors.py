@@ -1,26 +1,27 @@
-"""What a client is told when its request is not answered."""
+"""Refusals: why a client gets no result."""
+
+import orjson
+
+MAX_SHOWN_CHARACTERS = 80
 
 
 class RequestError(Exception):
-    """A request that is not answered, with the reason to tell the client.
-
-    Attributes
-    ----------
-    reason : str
-        What to tell the client.
-    status : int
-        Status code of HTTP.
-    retry_after : int or None
-        Seconds to wait.
-    limit : str
-        Which limit turned it away.
-    """
+    """A request is refused, and the client is told why."""
 
     def __init__(
         self, reason: str, status: int = 400, retry_after: int | None = None, limit: str = ""
     ) -> None:
         super().__init__(reason)
-        self.limit = limit
         self.reason = reason
-        self.status = status
-        self.retry_after = retry_after
+        self.status = status  # code of HTTP
+        self.retry_after = retry_after  # seconds
+        self.limit = limit  # which limit was exceeded, as the metrics name it; "" if none was
+
+
+def shorten(value: object) -> str:
+    """Quote as JSON what a client sent, cut where it is long."""
+    try:
+        text: str = orjson.dumps(value).decode()
+    except TypeError:
+        text = "a value"
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "..."

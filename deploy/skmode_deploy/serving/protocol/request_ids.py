@@ -1,14 +1,15 @@
-"""What a request is called in the answer and in the log."""
+"""Request ids, which stand in the response and in the log."""
 
 import random
 import re
 
 HEADER = "x-request-id"
-_PLAIN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# Ids are written into logs and headers: control characters must not get there.
+_SAFE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def choose_request_id(given: str) -> str:
-    """Take the id that a client gives its request, or make one.
+    """Keep the id that a client gave its request, or make a random one.
 
     Examples
     --------
@@ -16,6 +17,6 @@ def choose_request_id(given: str) -> str:
     >>> choose_request_id("case-17.a")
     'case-17.a'
     """
-    if given and _PLAIN.fullmatch(given):
+    if given and _SAFE.fullmatch(given):
         return given
     return f"{random.getrandbits(128):032x}"

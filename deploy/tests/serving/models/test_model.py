@@ -9,7 +9,8 @@ pytest.importorskip("orjson")
 from skmode_deploy import load
 from skmode_deploy.serving.models.model import ServedModel, label_datatype
 from skmode_deploy.serving.protocol.errors import RequestError
-from skmode_deploy.serving.protocol.tensors import DTYPES, Request, Tensor
+from skmode_deploy.serving.protocol.requests import Request
+from skmode_deploy.serving.protocol.tensors import DTYPES, Tensor
 
 
 def tensor(name, datatype, values, shape=None):
@@ -17,13 +18,13 @@ def tensor(name, datatype, values, shape=None):
     return Tensor(name, datatype, array if shape is None else array.reshape(shape))
 
 
-def answer(served, tensors, **options):
+def score(served, tensors, **options):
     request = Request(tensors, **options)
-    return served.answer(request, served.check(request))
+    return served.score(request, served.read_rows(request))
 
 
-def values(answered):
-    return {output.name: output.values for output in answered.answer.outputs}
+def values(scored):
+    return {output.name: output.values for output in scored.response.outputs}
 
 
 @pytest.fixture
@@ -88,29 +89,29 @@ def test_labels_have_a_type_of_the_protocol(dtype, datatype):
 @pytest.mark.parametrize("shape", [None, (3, 1)])
 def test_one_tensor_for_each_column(table, shape):
     tensors = [tensor(name, datatype, cells, shape) for name, datatype, cells in ROWS]
-    answered = answer(table, tensors[::-1], id="r1")
-    found = values(answered)
+    scored = score(table, tensors[::-1], id="r1")
+    found = values(scored)
     assert found["label"].tolist() == [40, 10, 20]
     assert found["probabilities"].argmax(axis=1).tolist() == [3, 0, 1]
     assert found["expert"].tolist() == [0, 1, 1]
     assert found["gate_probability"].tolist() == [0.75] * 3
-    assert answered.answer.model == "churn"
-    assert answered.answer.version == "3"
-    assert answered.answer.id == "r1"
+    assert scored.response.model == "churn"
+    assert scored.response.version == "3"
+    assert scored.response.id == "r1"
 
 
 @pytest.mark.parametrize("datatype", sorted(set(DTYPES) - {"BYTES"}))
 def test_numbers_of_every_type(table, array, datatype):
-    found = values(answer(table, rows(age=tensor("age", datatype, [1, 0, 1]))))
+    found = values(score(table, rows(age=tensor("age", datatype, [1, 0, 1]))))
     assert found["label"].tolist() == [40, 10, 20]
-    found = values(answer(array, [tensor("X", datatype, [[1, 0, 0]])]))
+    found = values(score(array, [tensor("X", datatype, [[1, 0, 0]])]))
     assert found["variable"].tolist() == [[1]]
 
 
 def test_one_tensor_of_an_array_or_one_for_each_column(array):
     X = np.array([[1, 2, 3], [9, 8, 7]], np.float32)
-    whole = values(answer(array, [Tensor("X", "FP32", X)]))
-    apart = values(answer(array, [tensor(f"x{i}", "FP64", X[:, i]) for i in (2, 0, 1)]))
+    whole = values(score(array, [Tensor("X", "FP32", X)]))
+    apart = values(score(array, [tensor(f"x{i}", "FP64", X[:, i]) for i in (2, 0, 1)]))
     assert whole["variable"].tolist() == [[1], [9]]
     assert whole["expert"].tolist() == [2, 0]
     for name in whole:
@@ -119,17 +120,17 @@ def test_one_tensor_of_an_array_or_one_for_each_column(array):
 
 @pytest.mark.parametrize("outputs", [["label"], ["gate_probability", "expert"]])
 def test_outputs_are_chosen(table, outputs):
-    answered = answer(table, rows(), outputs=dict.fromkeys(outputs, False))
-    assert list(values(answered)) == outputs
-    assert answered.answer.binary == frozenset()
+    scored = score(table, rows(), outputs=dict.fromkeys(outputs, False))
+    assert list(values(scored)) == outputs
+    assert scored.response.binary == frozenset()
 
 
 def test_outputs_as_bytes(table):
-    assert answer(table, rows(), binary=True).answer.binary == {
+    assert score(table, rows(), binary=True).response.binary == {
         "label", "probabilities", "expert", "gate_probability"
     }  # fmt: skip
-    answered = answer(table, rows(), outputs={"label": True, "expert": False}, binary=True)
-    assert answered.answer.binary == {"label"}
+    scored = score(table, rows(), outputs={"label": True, "expert": False}, binary=True)
+    assert scored.response.binary == {"label"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_outputs_as_bytes(table):
 )  # fmt: skip
 def test_what_a_table_refuses(table, tensors, message):
     with pytest.raises(RequestError, match=message) as error:
-        answer(table, tensors)
+        score(table, tensors)
     assert error.value.status == 400
 
 
@@ -169,24 +170,24 @@ def test_what_a_table_refuses(table, tensors, message):
 )  # fmt: skip
 def test_what_an_array_refuses(array, tensors, message):
     with pytest.raises(RequestError, match=message):
-        answer(array, tensors)
+        score(array, tensors)
 
 
 def test_an_unknown_output_is_refused(table):
     with pytest.raises(RequestError, match='must be one of label, .*, got "variable"'):
-        answer(table, rows(), outputs={"variable": False})
+        score(table, rows(), outputs={"variable": False})
 
 
 @pytest.mark.parametrize("n_rows", [0, 101])
 def test_rows_are_bounded(table, n_rows):
     tensors = [tensor(name, datatype, cells[:1] * n_rows) for name, datatype, cells in ROWS]
     with pytest.raises(RequestError, match=f"must have from 1 to 100 rows, got {n_rows}"):
-        answer(table, tensors)
+        score(table, tensors)
 
 
 def test_many_names_are_cut(table):
     tensors = [tensor(f"n{i}", "FP32", [1]) for i in range(50)]
     with pytest.raises(RequestError) as error:
-        answer(table, [*rows(), *tensors])
+        score(table, [*rows(), *tensors])
     assert "and 45 more" in error.value.reason
     assert len(error.value.reason) < 400

@@ -38,8 +38,8 @@ def value(metrics, name, **labels):
     return metrics.registry.get_sample_value(name, labels)
 
 
-def answer(metrics, model, predictor, rows):
-    metrics.answered(model, rows, predictor.predict_full(rows))
+def score(metrics, model, predictor, rows):
+    metrics.scored(model, rows, predictor.predict_full(rows))
     metrics.flush()
 
 
@@ -53,7 +53,7 @@ def table(age, city, plan):
 
 def test_rows_missing_and_unseen(metrics, model, predictor):
     for _ in range(2):
-        answer(
+        score(
             metrics,
             model,
             predictor,
@@ -80,7 +80,7 @@ def test_an_array(metrics, make_regressor):
     predictor = load(make_regressor())
     model = ModelMetrics(metrics, "price", "1", predictor.manifest)
     X = np.array([[1, 2, np.nan], [np.nan, 2, np.nan], [1, 5, 3]], np.float32)
-    metrics.answered(model, X, predictor.predict_full(np.nan_to_num(X)))
+    metrics.scored(model, X, predictor.predict_full(np.nan_to_num(X)))
     metrics.flush()
     labels = {"model": "price", "version": "1"}
     missing = [
@@ -96,7 +96,7 @@ def test_several_models_are_kept_apart(metrics, predictor):
     )
     rows = table([1], ["Bern"], [1])
     for model in (first, second, first):
-        metrics.answered(model, rows, predictor.predict_full(rows))
+        metrics.scored(model, rows, predictor.predict_full(rows))
     metrics.flush()
     assert value(metrics, "skmode_rows_total", model="churn", version="1") == 2
     assert value(metrics, "skmode_rows_total", model="churn", version="2") == 1
@@ -106,15 +106,15 @@ def test_many_rows_are_counted_without_being_asked(metrics, model, predictor):
     rows = table([1.0] * 10_000, ["Bern"] * 10_000, [1.0] * 10_000)
     prediction = predictor.predict_full(rows)
     for _ in range(20):
-        metrics.answered(model, rows, prediction)
+        metrics.scored(model, rows, prediction)
     assert value(metrics, "skmode_rows_total", **VERSION) >= 100_000
 
 
 def test_drift_is_not_told_before_500_rows(metrics, model, predictor):
     few = table([1.0] * 400, ["Bern"] * 400, [1.0] * 400)
-    answer(metrics, model, predictor, few)
+    score(metrics, model, predictor, few)
     assert value(metrics, "skmode_routing_drift", **VERSION) is None
-    answer(metrics, model, predictor, few)
+    score(metrics, model, predictor, few)
     # In training a quarter of the rows went to the first expert.
     assert value(metrics, "skmode_routing_drift", **VERSION) > 0.25
     assert value(metrics, "skmode_expert_training_share", **VERSION, expert="0") == 0.25
@@ -128,7 +128,7 @@ def info(metrics, manifest):
 def test_what_is_said_of_a_bundle_goes_with_it(metrics, model, predictor):
     """One that takes its place in the same version has another share for each expert."""
     many = table([1.0] * 1000, ["Bern"] * 1000, [1.0] * 1000)
-    answer(metrics, model, predictor, many)
+    score(metrics, model, predictor, many)
     assert info(metrics, predictor.manifest) == 1
     assert value(metrics, "skmode_routing_drift", **VERSION) > 0.25
     model.retired()
@@ -152,7 +152,7 @@ def test_loads_and_the_current_version(metrics):
     metrics.loaded("churn", True)
     metrics.loaded("churn", True)
     metrics.loaded("churn", False)
-    metrics.current("churn", 7)
+    metrics.switched("churn", 7)
     assert value(metrics, "skmode_model_loads_total", model="churn", result="loaded") == 2
     assert value(metrics, "skmode_model_loads_total", model="churn", result="failed") == 1
     assert value(metrics, "skmode_model_current_version", model="churn") == 7

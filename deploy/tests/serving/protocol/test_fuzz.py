@@ -15,7 +15,8 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages  # noqa: E402
 
 from skmode_deploy.serving.engine.grpc_server import read_message  # noqa: E402
 from skmode_deploy.serving.protocol.errors import RequestError  # noqa: E402
-from skmode_deploy.serving.protocol.tensors import DTYPES, from_bytes, read_request  # noqa: E402
+from skmode_deploy.serving.protocol.requests import read_request  # noqa: E402
+from skmode_deploy.serving.protocol.tensors import DTYPES, from_bytes  # noqa: E402
 
 pytestmark = pytest.mark.slow
 MANY = settings(

@@ -1,0 +1,259 @@
+"""Name the files of a bundle, limit their sizes, and state the interfaces of its graphs."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from skmode_deploy.bundle.graph_check import GraphValue
+from skmode_deploy.bundle.manifest import MANIFEST, Classes, File, Manifest
+from skmode_deploy.errors import (
+    FileSizeError,
+    GraphInterfaceError,
+    LimitError,
+    MissingFileError,
+    UnsafeNameError,
+)
+
+MODEL = "model.onnx"
+GATE = "gate.onnx"
+README = "README.md"
+SAMPLES = "samples.json"
+SIGNATURE = "model.sig"
+
+MAX_BYTES = 8 * 2**30  # of all files together
+MAX_FILES = 10_000
+MAX_MANIFEST_BYTES = 16 * 2**20  # 100,000 columns or experts; more would take long to parse
+
+# Outputs of model.onnx and gate.onnx. A graph must not have an input of the same name.
+_OUTPUTS = (
+    "label",
+    "probabilities",
+    "variable",
+    "expert",
+    "gate_probability",
+    "gate_probabilities",
+    "hidden",
+)
+
+# Plain on every system; see also _DEVICES.
+_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_RESERVED = (MANIFEST, SIGNATURE)
+
+
+def expert_name(expert: int) -> str:
+    """Return the name of an expert's file.
+
+    Parameters
+    ----------
+    expert : int
+        Number of the expert.
+
+    Returns
+    -------
+    str
+        Name of its file in a bundle.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> bundle.expert_name(3)
+    'expert_3.onnx'
+    """
+    return f"expert_{expert}.onnx"
+
+
+def input_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a graph input's name for each column of a table.
+
+    An input has the name of its column. Where that is empty, or is the name of an output or of an
+    earlier input, ``_input`` is appended.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the columns.
+
+    Returns
+    -------
+    tuple of str
+        Names of the inputs, which are distinct, in the order of `names`.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> bundle.input_names(["age", "label", ""])
+    ('age', 'label_input', '_input')
+    """
+    taken = {"", *_OUTPUTS}
+    inputs = []
+    for name in names:
+        while name in taken:
+            name += "_input"
+        taken.add(name)
+        inputs.append(name)
+    return tuple(inputs)
+
+
+def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of a graph's inputs and outputs.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    name : str
+        Name of the graph's file.
+
+    Returns
+    -------
+    inputs, outputs : tuple of str
+        Names in the order of the graph.
+
+    Raises
+    ------
+    GraphInterfaceError
+        If a bundle has no graph of this name.
+
+    See Also
+    --------
+    graph_values : With types and shapes.
+    """
+    inputs, outputs = graph_values(manifest, name)
+    return tuple(value.name for value in inputs), tuple(value.name for value in outputs)
+
+
+def graph_values(
+    manifest: Manifest, name: str
+) -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
+    """Return names, types and shapes of a graph's inputs and outputs.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    name : str
+        Name of the graph's file.
+
+    Returns
+    -------
+    inputs, outputs : tuple of GraphValue
+        Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
+        number of rows, and "width" for the number of values that the experts read of a row, which
+        is the same for all graphs of a bundle.
+
+    Raises
+    ------
+    GraphInterfaceError
+        If a bundle has no graph of this name.
+    """
+    dtypes = {column.input: column.dtype for column in manifest.columns}
+    width = len(manifest.columns) if manifest.input == "array" else 1
+    inputs = tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
+    answer = "variable" if manifest.classes is None else "probabilities"
+    value = GraphValue(answer, "float32", ("n", manifest.n_outputs))
+    hidden = GraphValue("hidden", "float32", ("n", "width"))
+    expert = GraphValue("expert", "int64", ("n",))
+    if name == MODEL:
+        certainty = GraphValue("gate_probability", "float32", ("n",))
+        return inputs, (*_label(manifest.classes), value, expert, certainty)
+    if name == GATE:
+        gate = GraphValue("gate_probabilities", "float32", ("n", manifest.n_experts))
+        return inputs, (gate, expert, hidden)
+    number = re.fullmatch(r"expert_(0|[1-9][0-9]{0,17})\.onnx", name)
+    if number and int(number[1]) < manifest.n_experts:
+        return (hidden,), (value,)
+    raise GraphInterfaceError(
+        f"The graphs of a bundle must be {MODEL}, {GATE} and {expert_name(0)} to "
+        f"{expert_name(manifest.n_experts - 1)}, got {name!r}: export the model again."
+    )
+
+
+def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
+    """State the output `label`, which regressors lack."""
+    if classes is None:
+        return ()
+    strings = classes.label == "value" and isinstance(classes.values[0], str)
+    return (GraphValue("label", "string" if strings else "int64", ("n",)),)
+
+
+def check_max_bytes(max_bytes: Any) -> None:
+    """Check a limit that a caller passed."""
+    whole = isinstance(max_bytes, int | np.integer) and not isinstance(max_bytes, bool)
+    if not whole or max_bytes < 1:
+        raise ValueError(
+            f"max_bytes must be an integer of at least 1, got {max_bytes!r}: pass a number of "
+            f"bytes, such as {MAX_BYTES}."
+        )
+
+
+def check_limits(manifest: Manifest, max_bytes: int) -> None:
+    """Check the number of files, and the sum of their sizes, that a manifest states."""
+    if len(manifest.files) > MAX_FILES:
+        raise LimitError(
+            f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
+            "model of fewer experts."
+        )
+    total = sum(file.size for file in manifest.files.values())
+    if total > max_bytes:
+        raise LimitError(
+            f"The files of a bundle must have at most {max_bytes} bytes together, got {total}: "
+            "pass a larger max_bytes if you trust the bundle."
+        )
+
+
+def check_size(name: str, size: int, expected: File) -> None:
+    """Compare the size of a file with the one that the manifest states."""
+    if size != expected.size:
+        raise FileSizeError(
+            f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {size}: "
+            "copy the whole bundle again."
+        )
+
+
+def check_manifest_size(size: int) -> None:
+    """Refuse a manifest that would take long to parse."""
+    if size > MAX_MANIFEST_BYTES:
+        raise LimitError(
+            f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
+            "of a bundle that skmode.onnx.export wrote, or export a model of fewer columns, "
+            "categories, classes and experts."
+        )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check that file names are plain, and differ where upper and lower case are one."""
+    seen: dict[str, str] = {}
+    for name in names:
+        check_name(name)
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise UnsafeNameError(
+                "The files of a bundle must have names that differ in more than upper and lower "
+                f"case, got {other!r} and {name!r}: export the model again."
+            )
+
+
+def check_name(name: str) -> None:
+    """Check that a file name is plain: on no system it leads elsewhere."""
+    plain = _NAME.fullmatch(name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
+    if not plain or name.lower() in _RESERVED:
+        raise UnsafeNameError(
+            "A file of a bundle must have a plain name, without a folder (letters, digits, '_', "
+            f"'-' and '.'; not {MANIFEST} or {SIGNATURE}), got {name[:300]!r}: export the model "
+            "again."
+        )
+
+
+def check_complete(manifest: Manifest) -> None:
+    """Check that there is a model, and gate and experts together or not at all."""
+    parts = {GATE, *map(expert_name, range(manifest.n_experts))}
+    found = parts & manifest.files.keys()
+    if MODEL not in manifest.files or (found and found != parts):
+        lacking = sorted(({MODEL} | (parts if found else set())) - manifest.files.keys())
+        raise MissingFileError(
+            f"A bundle must have {MODEL}, and {GATE} with every expert or none of these, got one "
+            f"without {', '.join(lacking[:10])}: export the model again."
+        )

@@ -1,0 +1,31 @@
+"""Show values and errors in messages."""
+
+from collections.abc import Sequence
+
+MAX_NAMES = 10
+MAX_CHARACTERS = 200
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Quote the first ten names, and count the others."""
+    shown = ", ".join(map(repr, names[:MAX_NAMES]))
+    rest = len(names) - MAX_NAMES
+    return shown if rest <= 0 else f"{shown} and {rest} more"
+
+
+def as_sentence(error: BaseException) -> str:
+    """Return the message of an error with exactly one full stop at its end."""
+    return f"{str(error).rstrip('. ')}."
+
+
+def short_repr(value: object) -> str:
+    """Return the repr of a value, cut where it is long."""
+    try:
+        return shorten(repr(value))
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+
+
+def shorten(text: str) -> str:
+    """Cut a text where it is long."""
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

@@ -1,0 +1,107 @@
+"""Draw random rows from the ranges and categories of a manifest, not from training data."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import Column, Manifest
+
+MISSING_SHARE = 0.15  # of the values of a column that had missing ones in training
+UNSEEN_EVERY = 8  # rows
+
+
+def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
+    """Draw random rows: numbers uniform over their range, categories with equal probability.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    n_rows : int
+        Number of rows.
+    seed : int, default=0
+        Seed of the random numbers.
+
+    Returns
+    -------
+    dict of ndarray, or ndarray of shape (n_rows, n_columns)
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+    """
+    values = draw_columns(manifest, n_rows, seed)
+    if manifest.input == "array":
+        return np.column_stack(values)
+    return dict(zip((column.name for column in manifest.columns), values, strict=True))
+
+
+def draw_columns(
+    manifest: Manifest, n_rows: int, seed: int = 0, *, missing: bool = False, unseen: bool = False
+) -> list[NDArray[Any]]:
+    """Draw random rows, column by column.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    n_rows : int
+        Number of rows.
+    seed : int, default=0
+        Seed of the random numbers.
+    missing : bool, default=False
+        Whether some values are missing, in columns that had missing values in training.
+    unseen : bool, default=False
+        Whether every eighth row, beginning with the first, has a category that was not in training.
+
+    Returns
+    -------
+    list of ndarray of shape (n_rows,)
+        Columns in the order of training. A missing number is NaN, a missing string ``""``.
+    """
+    rng = np.random.default_rng(seed)
+    values = [_draw_column(column, n_rows, rng) for column in manifest.columns]
+    if missing:
+        for column, cells in zip(manifest.columns, values, strict=True):
+            if column.has_missing and column.dtype != "int64":
+                cells[rng.random(n_rows) < MISSING_SHARE] = (
+                    "" if column.dtype == "string" else np.nan
+                )
+    if unseen:
+        _set_unseen(manifest, values)
+    return values
+
+
+def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArray[Any]:
+    if column.kind == "category":
+        known = list(column.categories or ()) or ["" if column.dtype == "string" else 0]
+        dtype = object if column.dtype == "string" else np.dtype(column.dtype)
+        return np.array(known, dtype=dtype)[rng.integers(len(known), size=n_rows)]
+    low = 0.0 if column.minimum is None else column.minimum
+    high = 1.0 if column.maximum is None else column.maximum
+    share = rng.random(n_rows)
+    # Not low + share * (high - low), for that difference may be infinite.
+    return (low * (1 - share) + high * share).astype(column.dtype)
+
+
+def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
+    """Put unknown categories into every eighth row, in one category column after the other."""
+    found = [
+        (cells, category)
+        for column, cells in zip(manifest.columns, values, strict=True)
+        if column.kind == "category" and (category := _unseen_category(column)) is not None
+    ]
+    for i, row in enumerate(range(0, len(values[0]), UNSEEN_EVERY) if found else ()):
+        cells, category = found[i % len(found)]
+        cells[row] = category
+
+
+def _unseen_category(column: Column) -> Any:
+    """Return a category that is not known; None if the type has no room for one."""
+    known = column.categories or ()
+    if column.dtype == "string":
+        text = "unseen"
+        while text in known:
+            text += "_"
+        return text
+    beyond = 2 * max(map(abs, known), default=0) + 1
+    largest = np.iinfo(np.int64).max if column.dtype == "int64" else np.finfo(column.dtype).max
+    return beyond if beyond <= largest else None

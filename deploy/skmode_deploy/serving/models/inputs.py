@@ -1,0 +1,179 @@
+"""The inputs of a model: what it asks for, and the rows that the tensors of a request hold."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.serving.protocol.errors import RequestError, shorten
+from skmode_deploy.serving.protocol.tensors import DTYPES, Array, Tensor
+
+# By the dtype of a column: the datatype to ask for, and those that are taken as well.
+DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
+_NUMBERS = frozenset(DTYPES) - {"BYTES"}
+_ALLOWED = {
+    "float32": _NUMBERS,
+    "float64": _NUMBERS,
+    # UINT64 holds numbers that INT64 cannot.
+    "int64": frozenset(name for name in _NUMBERS if DTYPES[name].kind in "iub") - {"UINT64"},
+    "string": frozenset({"BYTES"}),
+}
+MAX_SHOWN_NAMES = 5
+
+
+def describe_inputs(manifest: Manifest) -> list[dict[str, Any]]:
+    """Describe the inputs as the metadata of a model does; -1 stands for any number of rows."""
+    if manifest.input == "array":
+        first = manifest.columns[0]
+        shape = [-1, len(manifest.columns)]
+        return [{"name": first.input, "datatype": DATATYPES[first.dtype], "shape": shape}]
+    return [
+        {"name": column.input, "datatype": DATATYPES[column.dtype], "shape": [-1, 1]}
+        for column in manifest.columns
+    ]
+
+
+class TensorReader:
+    """Read tensors as the rows that a predictor takes: a dict of columns, or an array."""
+
+    def __init__(self, manifest: Manifest, max_rows: int) -> None:
+        self.reads_array = manifest.input == "array"
+        self._columns = manifest.columns
+        self._by_input = {column.input: column for column in manifest.columns}
+        self._by_name = {column.name: column for column in manifest.columns}
+        self._max_rows = max_rows
+
+    def read(self, inputs: Sequence[Tensor]) -> Any:
+        """Read the rows; what a model cannot take is refused."""
+        tensors = {tensor.name: tensor for tensor in inputs}
+        if len(tensors) < len(inputs):
+            raise RequestError(
+                "The inputs must have different names, got one of them twice: send each once."
+            )
+        return self._read_array(tensors) if self.reads_array else self._read_columns(tensors)
+
+    def check_finite(self, rows: Array) -> None:
+        """Refuse an array that holds infinite numbers."""
+        _to_finite(self._columns[0].input, self._columns[0], rows)
+
+    def _read_columns(self, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+        self._check_names(tensors, list(self._by_input))
+        rows = {
+            column.name: _read_column(tensors[name], column)
+            for name, column in self._by_input.items()
+        }
+        heights = {len(values) for values in rows.values()}
+        if len(heights) > 1:
+            raise RequestError(
+                "All inputs must have the same number of rows, got "
+                f"{min(heights)} and {max(heights)}: send each column of the same rows."
+            )
+        self._check_n_rows(heights.pop())
+        return rows
+
+    def _read_array(self, tensors: Mapping[str, Tensor]) -> Array:
+        first, width = self._columns[0], len(self._columns)
+        name = first.input
+        if name not in tensors and tensors.keys() == self._by_name.keys():
+            return self._stack_columns(tensors)
+        self._check_names(tensors, [name])
+        values = tensors[name].values
+        _check_datatype(tensors[name], first)
+        if values.ndim == 1 and width == 1:
+            values = values[:, None]
+        if values.ndim != 2 or values.shape[1] != width:
+            raise RequestError(
+                f"Input {name!r} must have the shape [n, {width}], got {list(values.shape)}: send "
+                "the columns of training; a single row has the shape "
+                f"[1, {width}]."
+            )
+        self._check_n_rows(len(values))
+        return _convert(first, values)
+
+    def _stack_columns(self, tensors: Mapping[str, Tensor]) -> Array:
+        """Read one tensor for each column, as tables are sent, for a model that takes an array."""
+        columns = [_read_column(tensors[name], column) for name, column in self._by_name.items()]
+        if len({len(values) for values in columns}) > 1:
+            raise RequestError(
+                "All inputs must have the same number of rows, got different ones: send each "
+                "column of the same rows."
+            )
+        self._check_n_rows(len(columns[0]))
+        return np.column_stack(columns)
+
+    def _check_names(self, tensors: Mapping[str, Tensor], expected: list[str]) -> None:
+        if len(tensors) == 1 and expected == [*tensors]:
+            return
+        missing = [name for name in expected if name not in tensors]
+        if missing:
+            raise RequestError(
+                f"The inputs must be those of the model, got none called {_list_names(missing)}: "
+                f"send {_list_names(expected)}."
+            )
+        if len(tensors) > len(expected):
+            known = set(expected)
+            extra = [name for name in tensors if name not in known]
+            raise RequestError(
+                f"The inputs must be those of the model, got {_list_names(extra)} as well: send "
+                f"{_list_names(expected)}."
+            )
+
+    def _check_n_rows(self, n_rows: int) -> None:
+        if not 1 <= n_rows <= self._max_rows:
+            raise RequestError(
+                f"A request must have from 1 to {self._max_rows} rows, got {n_rows}: send more "
+                "rows in several requests."
+            )
+
+
+def _read_column(tensor: Tensor, column: Column) -> Array:
+    _check_datatype(tensor, column)
+    values = tensor.values
+    if values.ndim == 2:
+        if values.shape[1] != 1:
+            raise RequestError(
+                f"Input {tensor.name!r} must have the shape [n, 1] or [n], got "
+                f"{list(values.shape)}: send one value for each row."
+            )
+        values = values[:, 0]
+    return values if column.dtype == "string" else _to_finite(tensor.name, column, values)
+
+
+def _check_datatype(tensor: Tensor, column: Column) -> None:
+    if tensor.datatype not in _ALLOWED[column.dtype]:
+        others = {"string": "", "int64": " or another type of whole numbers"}
+        allowed = DATATYPES[column.dtype] + others.get(column.dtype, " or another type of numbers")
+        raise RequestError(
+            f"Input {tensor.name!r} must be of {allowed}, got {tensor.datatype}: see the metadata "
+            "of the model."
+        )
+
+
+def _convert(column: Column, values: Array) -> Array:
+    """Convert to the column's dtype; numbers that are too large for it become infinite."""
+    if values.dtype.kind == "O" or values.dtype == column.dtype:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(column.dtype)
+
+
+def _to_finite(name: str, column: Column, values: Array) -> Array:
+    """Convert to the column's dtype, and refuse infinite numbers."""
+    values = _convert(column, values)
+    # Categories of float64 are only compared: an infinite one is just one that training did not
+    # see.
+    is_number = column.kind == "number" or column.dtype == "float32"
+    if is_number and values.dtype.kind == "f" and np.count_nonzero(np.isinf(values)):
+        raise RequestError(
+            f"Input {name!r} must hold numbers that are finite as {column.dtype}, or "
+            "missing (NaN, in JSON null), got an infinite or too large one: correct it, or send it "
+            "as missing."
+        )
+    return values
+
+
+def _list_names(names: Sequence[str]) -> str:
+    shown = ", ".join(shorten(name) for name in names[:MAX_SHOWN_NAMES])
+    n_hidden = len(names) - MAX_SHOWN_NAMES
+    return f"{shown} and {n_hidden} more" if n_hidden > 0 else shown

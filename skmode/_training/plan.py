@@ -1,0 +1,89 @@
+"""The plan of one call of `fit`, in which every parameter that may be "auto" has a value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from skmode._training.rows import Rows
+from skmode.nn import CrossEntropy, RegressionLoss
+
+TaskLoss = CrossEntropy | RegressionLoss
+Mixing = Literal["representation", "likelihood", "expected"]
+Distillation = Literal["mean", "pairwise"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network to build. Only its trunk depends on the kind of rows: table, image or text.
+
+    Attributes
+    ----------
+    make_trunk : callable
+        Makes a trunk with `out_features` for training rows, from which it may take statistics.
+    make_task_loss : callable
+        Makes a task loss, which may have weights of its own.
+    n_outputs : int
+        Width of the output layer.
+    dropout : float
+        Probability of zeroing a hidden unit in training.
+    expert_module : callable or None
+        Makes one expert of the user's; None: multilayer perceptrons of `hidden_layer_sizes`.
+    """
+
+    make_trunk: Callable[[Rows], torch.nn.Module]
+    make_task_loss: Callable[[], TaskLoss]
+    n_outputs: int
+    mixing: Mixing
+    n_experts: int
+    gate: Literal["dense", "sparse"]
+    top_k: int
+    gate_hidden_layer_sizes: tuple[int, ...]
+    gate_temperature: float
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    dropout: float
+    expert_module: Callable[[int], torch.nn.Module] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training: the network, the losses' weights, the steps. No parameter is "auto" here.
+
+    Attributes
+    ----------
+    alphas : tuple of float
+        Weights of the distillation to try; the validation rows choose among several.
+    weight_averaging : float
+        Decay of the moving average of the weights; 0 takes none.
+    monitor_top_expert : bool
+        Whether validation watches the top expert instead of the mixture.
+    refit_fraction : float
+        Share of the epochs that led to the best weights, for which training goes on with all rows.
+    calibrate : bool
+        Whether the validation rows find a temperature for the logits.
+    callbacks : tuple
+        The user's callbacks, or pairs of a name and a callback.
+    """
+
+    network: Network
+    alphas: tuple[float, ...]
+    distillation: Distillation
+    balance: float
+    optimizer: str | Callable[..., torch.optim.Optimizer]
+    learning_rate: float
+    learning_rate_schedule: Literal["constant", "cosine"]
+    weight_decay: float
+    weight_averaging: float
+    batch_size: int
+    epochs: int
+    n_iter_no_change: int
+    monitor_top_expert: bool
+    refit_fraction: float
+    calibrate: bool
+    callbacks: tuple[Any, ...]
+    precision: Literal["float32", "float64", "bf16"]
+    device: str
+    seed: int
+    show_progress: bool

@@ -1,0 +1,174 @@
+"""Losses beside the task's: mutual distillation (arXiv 2402.00893) and load balance."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from skmode.nn.gates import GateOutput
+
+
+class _Spread(torch.autograd.Function):
+    """Per row: mean over active experts and features of (e_i - e_bar)^2.
+
+    Autograd would walk over the representations four times forward and as often backward.
+    Sum_i |e_i|^2 - m |e_bar|^2 needs one reading pass; the gradient 2 (e_i - e_bar) / (m H) one
+    writing pass. The difference of two sums is only exact to rounding in |e|^2, hence the clamp;
+    the gradient does not pass through it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, experts: Tensor, active: Tensor | None) -> Tensor:
+        squared = torch.linalg.vector_norm(experts, dim=2).square()
+        count: Tensor | int = experts.shape[1]
+        if active is None:
+            mean = experts.mean(dim=1)
+        else:
+            squared = squared * active
+            count = active.sum(dim=1).clamp(min=1).to(experts.dtype)
+            weights = active.to(experts.dtype).unsqueeze(1) / count.view(-1, 1, 1)
+            mean = torch.bmm(weights, experts).squeeze(1)
+        ctx.count = count
+        ctx.save_for_backward(experts, active, mean)
+        spread = squared.sum(dim=1) / count - mean.square().sum(dim=1)
+        clamped: Tensor = spread.clamp_(min=0)
+        return clamped.div_(experts.shape[2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        experts, active, mean = ctx.saved_tensors
+        scale = (gradient * 2 / (ctx.count * experts.shape[2])).view(-1, 1, 1)
+        if active is not None:
+            scale = scale * active.unsqueeze(2)
+        return torch.addcmul(-scale * mean.unsqueeze(1), experts, scale), None
+
+
+def distillation_loss(
+    representations: Tensor,
+    *,
+    distillation: Literal["mean", "pairwise"] = "mean",
+    active: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    r"""Mutual distillation loss among the experts of each row.
+
+    With m active experts in a row, mean squared errors over the H features of a representation,
+    and :math:`\bar e` the plain mean of the active experts:
+
+    - ``"mean"`` is the paper's piecewise form: 0 for m = 1, mse(e_1, e_2) for m = 2, and
+      :math:`\frac1m\sum_i \mathrm{mse}(e_i, \bar e)` for m > 2.
+    - ``"pairwise"`` is :math:`\frac1{m(m-1)}\sum_{i\ne j} \mathrm{mse}(e_i, e_j)`, which equals
+      :math:`\frac{2m}{m-1}` times the averaged form.
+
+    The averaged form at m = 2 is mse(e_1, e_2) / 4, so the paper's form jumps by a factor of 4
+    there, and the pairwise form does not. The gradient through :math:`\bar e` vanishes (the
+    deviations from a mean sum to zero), so detaching it would change nothing.
+
+    Parameters
+    ----------
+    representations : torch.Tensor of shape (n_samples, n_experts, width)
+        Representation of each row by each expert.
+    distillation : {"mean", "pairwise"}, default="mean"
+        Which of the two forms.
+    active : torch.Tensor of bool of shape (n_samples, n_experts), default=None
+        Experts that take part in a row. None means all.
+    sample_weight : torch.Tensor of shape (n_samples,), default=None
+        Factor on each row's loss, used as it is: scale it to a mean of one to keep the size of
+        the loss. None means ones.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+        Mean over the rows. Differentiable once.
+
+    Raises
+    ------
+    ValueError
+        If `distillation` is not one of the two.
+
+    References
+    ----------
+    Xie et al., "MoDE: A Mixture-of-Experts Model with Mutual Distillation among the Experts",
+    arXiv 2402.00893, section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import distillation_loss
+    >>> experts = torch.tensor([[[0.0, 0.0], [2.0, 0.0]]])
+    >>> distillation_loss(experts)
+    tensor(2.)
+    """
+    if distillation not in ("mean", "pairwise"):
+        raise ValueError(
+            f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of them.'
+        )
+    n_experts = representations.shape[1]
+    if representations.dtype in (torch.float16, torch.bfloat16):
+        # A spread that is small beside |e|^2 would be rounded away.
+        representations = representations.float()
+    with torch.autocast(representations.device.type, enabled=False):
+        rows: Tensor = _Spread.apply(representations, active)  # type: ignore[no-untyped-call]
+    if active is None:
+        rows = rows * _factor(n_experts, distillation)
+    else:
+        factors = [_factor(count, distillation) for count in range(n_experts + 1)]
+        rows = rows * rows.new_tensor(factors)[active.sum(dim=1)]
+    return (rows if sample_weight is None else rows * sample_weight).mean()
+
+
+def _factor(count: int, distillation: str) -> float:
+    """Factor on the averaged form over `count` active experts."""
+    if count < 2:
+        return 0.0
+    if distillation == "pairwise":
+        return 2 * count / (count - 1)
+    return 4.0 if count == 2 else 1.0
+
+
+def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> Tensor:
+    r"""Load-balance loss of the Switch Transformer (arXiv 2101.03961, equation 4).
+
+    :math:`K \sum_i f_i P_i`, where :math:`f_i` is the share of the assignments that expert i gets
+    (the active experts of a sparse gate, the top expert of a dense one; no gradient) and
+    :math:`P_i` its mean softmax probability. It is 1 when the experts share the rows evenly and
+    K when one expert takes all.
+
+    Parameters
+    ----------
+    gate : GateOutput
+        Output of a gate for a batch.
+    sample_weight : torch.Tensor of shape (n_samples,), default=None
+        Weight of each row in both shares; only the ratios matter. None means ones.
+
+    Returns
+    -------
+    torch.Tensor of shape ()
+        The loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import DenseGate, load_balance_loss
+    >>> gate = DenseGate(4, n_experts=4)
+    >>> with torch.no_grad():
+    ...     _ = gate.layers[0].weight.copy_(torch.eye(4) * 100)
+    ...     load_balance_loss(gate(torch.eye(4)))
+    tensor(1.)
+    """
+    n_samples, n_experts = gate.logits.shape
+    if gate.active is None:
+        top = gate.logits.argmax(dim=1, keepdim=True)
+        assigned = torch.zeros_like(gate.logits).scatter_(1, top, 1.0)
+    else:
+        assigned = gate.active.to(gate.logits.dtype)
+        assigned = assigned / assigned.sum(dim=1, keepdim=True)
+    if sample_weight is None:
+        sample_weight = gate.logits.new_ones(n_samples)
+    # Clamped for a batch without any weight, whose loss is 0.
+    weight = sample_weight / sample_weight.sum().clamp(min=torch.finfo(sample_weight.dtype).tiny)
+    share = weight @ assigned
+    probability = weight @ gate.logits.softmax(dim=1)
+    return n_experts * (share * probability).sum()

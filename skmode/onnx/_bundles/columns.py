@@ -1,0 +1,78 @@
+"""The raw columns of a table or an array: types, known categories, ranges."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skmode.onnx._graphs.columns import ARRAY_INPUT
+from skmode_deploy import bundle
+
+
+def read_columns(X: Any) -> tuple[tuple[bundle.Column, ...], bool]:
+    """Describe the columns of a table or an array."""
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        names = [str(name) for name in frame.columns]
+        if "" in names:
+            raise ValueError(
+                "Columns of a table for a Pipeline must have names, got '' for column "
+                f"{names.index('')}: rename it before fit."
+            )
+        inputs = bundle.input_names(names)
+        return tuple(map(_read_column, names, inputs, frame.iter_columns())), True
+    array = np.asarray(X)
+    if array.ndim != 2 or array.dtype.kind not in "fiub":
+        raise ValueError(
+            "X must be a table or an array of numbers of shape (n_samples, n_features), got "
+            f"shape {array.shape} of type {array.dtype}: fit on a DataFrame and pass it."
+        )
+    return tuple(
+        _number_column(f"x{i}", ARRAY_INPUT, array[:, i], "float32") for i in range(array.shape[1])
+    ), False
+
+
+def _read_column(name: str, input_name: str, values: Any) -> bundle.Column:
+    converted = _to_array(name, values)
+    if converted.dtype == object:
+        known = tuple(sorted({value for value in converted if value}))
+        has_missing = any(not value for value in converted)
+        return bundle.Column(name, input_name, "category", "string", known, has_missing)
+    dtype: Literal["float32", "float64"] = "float64"
+    if values.dtype == nw.Float32:
+        dtype = "float32"
+    return _number_column(name, input_name, converted, dtype)
+
+
+def _number_column(
+    name: str, input_name: str, values: NDArray[Any], dtype: Literal["float32", "float64"]
+) -> bundle.Column:
+    numbers = values.astype(np.float64)
+    known = numbers[~np.isnan(numbers)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
+    has_missing = len(known) < len(numbers)
+    return bundle.Column(name, input_name, "number", dtype, None, has_missing, low, high)
+
+
+def _to_array(name: str, values: Any) -> NDArray[Any]:
+    """Numbers as float64 with NaN, strings as objects with ``""`` for missing ones."""
+    if values.dtype.is_numeric() or values.dtype == nw.Boolean:
+        numbers: NDArray[Any] = values.cast(nw.Float64).to_numpy().astype(np.float64)
+        return numbers
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values.to_list()
+    objects[pd.isna(objects)] = None
+    known = [value for value in objects if value is not None]
+    if known and all(isinstance(value, str) for value in known):
+        objects[[value is None for value in objects]] = ""
+        return objects
+    if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in known):
+        return objects.astype(np.float64)
+    raise TypeError(
+        f"Columns must hold numbers or strings, column {name!r} has type {values.dtype}: convert "
+        "it before the pipeline, for example a date to the days since some origin."
+    )

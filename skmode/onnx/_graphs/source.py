@@ -1,0 +1,215 @@
+"""What the graphs and the manifest are made of, read off a fitted estimator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.columns import ARRAY_INPUT, emit_array_input, emit_column_inputs
+from skmode.onnx._graphs.experts.build import build_experts
+from skmode_deploy import bundle
+
+# Largest step between float32 numbers near the mean target, in its standard deviations.
+COARSEST_TARGET_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps of a Pipeline before its estimator, and the raw columns that they read."""
+
+    # Its inputs are the columns in order, or one array of all of them.
+    graph: onnx.GraphProto
+    # Element type of its numbers, of onnx.TensorProto.
+    dtype: int
+    columns: tuple[bundle.Column, ...]
+    one_input_per_column: bool
+    # Whether the Pipeline was trained on a table.
+    from_table: bool
+
+    def emit(self, graph: GraphBuilder) -> str:
+        """Declare the inputs and compute what the estimator reads."""
+        prefix = "preprocessing"
+        if self.one_input_per_column:
+            values = emit_column_inputs(graph, self.columns)
+        else:
+            values = [emit_array_input(graph, self.columns)]
+        casted = []
+        for value, column in zip(values, self.columns, strict=False):
+            if column.dtype != "string":
+                value = graph.add("Cast", [value], f"{prefix}/{value}", to=self.dtype)
+            casted.append(value)
+        names = [value.name for value in self.graph.input]
+        if len(names) < len(casted):
+            casted = [graph.add("Concat", casted, f"{prefix}/numbers", axis=1)]
+        outputs = graph.inline(self.graph, dict(zip(names, casted, strict=True)), prefix)
+        (value,) = outputs.values()
+        return graph.add("Cast", [value], f"{prefix}/features", to=TensorProto.FLOAT)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the graphs are made of, read off an estimator."""
+
+    mixture: MixtureOfExperts
+    experts: list[onnx.GraphProto]
+    columns: tuple[bundle.Column, ...]
+    one_input_per_column: bool
+    classes: NDArray[Any] | None
+    target_mean: NDArray[np.float64] | None
+    target_scale: NDArray[np.float64] | None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def answer(self) -> str:
+        return "variable" if self.classes is None else "probabilities"
+
+    @property
+    def n_outputs(self) -> int:
+        assert isinstance(self.mixture.head, nn.Linear)
+        return self.mixture.head.out_features
+
+    @property
+    def trunk(self) -> TabularTrunk:
+        assert isinstance(self.mixture.trunk, TabularTrunk)
+        return self.mixture.trunk
+
+
+def read_estimator(estimator: Any) -> Source:
+    """Take what the graphs need from a fitted estimator."""
+    name = type(estimator).__name__
+    if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
+        if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
+            raise NotFittedError(
+                f"Only a fitted estimator has something to export, and this {name} is not fitted: "
+                "call fit before export."
+            )
+        raise TypeError(
+            f"estimator must be a MoDEClassifier or a MoDERegressor, got {name}: pass one, "
+            "a Pipeline that ends with one, or a search over one or the other."
+        )
+    mixture = estimator.net_.module_
+    encoder = estimator.encoder_
+    strings = any(
+        column.categories is not None and column.categories.dtype == object
+        for column in encoder.columns_
+    )
+    apart = encoder.from_table_ or strings
+    classify = isinstance(mixture.task_loss, CrossEntropy)
+    if classify:
+        _check_labels(np.asarray(estimator.classes_))
+    return Source(
+        mixture,
+        build_experts(mixture.experts, mixture.trunk.out_features),
+        _columns(encoder.columns_, apart),
+        apart,
+        np.asarray(estimator.classes_) if classify else None,
+        None if classify else estimator.target_mean_,
+        None if classify else estimator.target_scale_,
+    )
+
+
+def _check_labels(classes: NDArray[Any]) -> None:
+    """The manifest holds labels as JSON."""
+    labels = classes.tolist()
+    # Some dates come out of tolist as bare integers.
+    if classes.dtype.kind in "mM" or not all(isinstance(x, str | int | float) for x in labels):
+        raise TypeError(
+            "Class labels must be strings, integers, bools or floats to be exported, got "
+            f"{classes[0]!r} of type {classes.dtype}: encode the labels as strings before fit, for "
+            "example y.astype(str)."
+        )
+
+
+def with_array_input(source: Source) -> Source:
+    """Read all columns from one float32 array, as it comes out of a preprocessing."""
+    columns = []
+    for column in source.columns:
+        if column.dtype == "string":
+            return source
+        if column.kind == "number":
+            columns.append(replace(column, input=ARRAY_INPUT))
+            continue
+        known = np.asarray(column.categories, dtype=np.float32)
+        if len(np.unique(known)) < len(known):
+            return source
+        columns.append(
+            replace(column, input=ARRAY_INPUT, dtype="float32", categories=tuple(known.tolist()))
+        )
+    return replace(source, columns=tuple(columns), one_input_per_column=False)
+
+
+def check_target(source: Source) -> None:
+    """Warn of regression targets that float32 answers are too coarse for."""
+    if source.target_mean is None:
+        return
+    assert source.target_scale is not None
+    steps = np.finfo(np.float32).eps * np.abs(source.target_mean) / source.target_scale
+    worst = int(np.argmax(steps))
+    if steps[worst] > COARSEST_TARGET_STEP:
+        warnings.warn(
+            "Answers are float32, whose steps near the mean target must be at most "
+            f"{COARSEST_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
+            f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
+            f"{source.target_scale[worst]:g}): subtract a constant from y before fit, and add it "
+            "to the answers.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:
+    """Describe the columns; each has an input of its own if they are `apart`."""
+    names = [str(column.name) for column in learned]
+    inputs = bundle.input_names(names) if apart else (ARRAY_INPUT,) * len(names)
+    return tuple(
+        _column(column, name, input_name, apart)
+        for column, name, input_name in zip(learned, names, inputs, strict=True)
+    )
+
+
+def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Column:
+    if column.kind == "number":
+        return bundle.Column(
+            name,
+            input_name,
+            "number",
+            "float32",
+            has_missing=bool(column.has_missing),
+            minimum=column.minimum,
+            maximum=column.maximum,
+        )
+    known = column.categories
+    dtype: Literal["float32", "float64", "string"] = "float64"
+    if known.dtype == object:
+        dtype = "string"
+    elif not apart:
+        dtype = "float32"  # as the array that holds it
+        if len(np.unique(known.astype(np.float32))) < len(known):
+            raise ValueError(
+                "Categories in an array must differ as float32 numbers, the type of the graph's "
+                f"input, got some in column {name!r} that do not: fit on a DataFrame, whose "
+                "numeric categories stay float64."
+            )
+        known = known.astype(np.float32)
+    return bundle.Column(
+        name, input_name, "category", dtype, tuple(known.tolist()), bool(column.has_missing)
+    )
+
+
+def label_kind(classes: NDArray[Any]) -> Literal["value", "index"]:
+    """ONNX has labels of type string and int64."""
+    kind = classes.dtype.kind
+    strings = kind == "U" or (kind == "O" and all(isinstance(label, str) for label in classes))
+    integers = kind in "iu" and int(classes.max()) <= np.iinfo(np.int64).max
+    return "value" if strings or integers else "index"

@@ -1,0 +1,265 @@
+"""Converters of skl2onnx that are replaced, and when.
+
+skl2onnx has one table of converters for the whole process. Our estimators enter it for good,
+through its public call. What stands in for its converters of scikit-learn's own classes enters the
+table when a conversion begins that needs it, one of a model with an estimator of ours, and leaves
+it when the last such conversion ends, also by an error. Conversions of other threads meanwhile find
+the replacements, which ask what the conversion of their own context needs and otherwise call what
+they replaced. So a model without our estimators is converted by skl2onnx alone, whether
+:mod:`skmode.onnx` was imported or not.
+
+A conversion is noticed in the two functions that all entry points of skl2onnx call. They are
+wrapped once, and the wrappers do nothing for other models. Hooks that were weighed against it:
+
+- Wrapping ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` would miss whoever imported these
+  names before.
+- The parser, shape calculator or converter of our estimators runs too late: skl2onnx has parsed the
+  steps before them, and has begun to convert an ensemble around them.
+- ``convert_sklearn`` takes converters for a single call, but a Pipeline or a search inside an
+  ensemble does not pass them on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from skmode.onnx._graphs.builder import OPSET
+from skmode.onnx._skl2onnx import compat
+from skmode.onnx._skl2onnx.containers import check_target_opset, main_opset
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """What a conversion needs: all replacements, or those alone that other models need too."""
+
+    everything: bool
+    # Whether the input is float32, so that categories are to be compared in it.
+    float32_input: bool = False
+
+
+@dataclass(frozen=True)
+class _Replacement:
+    """An entry of one of skl2onnx's tables, and what stands in for it."""
+
+    table: dict[Any, Any]
+    key: Any
+    original: Any
+    replacement: Any
+
+
+class _Tables:
+    """All replacements, in skl2onnx's tables while at least one conversion needs them."""
+
+    def __init__(self) -> None:
+        self.replacements: list[_Replacement] = []
+        self._n_conversions = 0
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._n_conversions += 1
+            if self._n_conversions == 1:
+                for entry in self.replacements:
+                    self._change(entry, entry.original, entry.replacement)
+
+    def end(self) -> None:
+        with self._lock:
+            self._n_conversions -= 1
+            if self._n_conversions == 0:
+                for entry in self.replacements:
+                    self._change(entry, entry.replacement, entry.original)
+
+    def _change(self, entry: _Replacement, old: Any, new: Any) -> None:
+        # What a user has registered since the import, or during a conversion, stays.
+        if entry.table.get(entry.key) is old:
+            entry.table[entry.key] = new
+
+
+_tables = _Tables()
+_estimators: list[type] = []
+# What skl2onnx had before: converter and shape calculator by alias.
+_originals: dict[str, tuple[Any, Any]] = {}
+# None outside of the conversions that need replacements.
+_conversion: ContextVar[_Conversion | None] = ContextVar("_conversion", default=None)
+
+
+@contextlib.contextmanager
+def _replaced(conversion: _Conversion) -> Iterator[None]:
+    """Use the replacements for the conversions of the block."""
+    _tables.begin()
+    token = _conversion.set(conversion)
+    try:
+        yield
+    finally:
+        _conversion.reset(token)
+        _tables.end()
+
+
+def watch_conversions(*estimators: type) -> None:
+    """Bring the replacements into play for models that hold one of some estimators.
+
+    Called once for the process: it wraps functions of skl2onnx.
+    """
+    _estimators.extend(estimators)
+    replace_parser(Pipeline, _parse_pipeline)
+    replace_parser(GridSearchCV, _parse_search)
+    for name, find_model in compat.CONVERSION_STEPS.items():
+        step = getattr(compat.conversion, name)
+        setattr(compat.conversion, name, _with_replacements(step, find_model))
+
+
+def _with_replacements(
+    step: Callable[..., Any], find_model: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def watched(subject: Any, *args: Any, **kwargs: Any) -> Any:
+        model = find_model(subject)
+        everything = contains_estimator(model)
+        nested = _conversion.get() is not None
+        if nested or not (everything or contains(model, FrozenEstimator)):
+            return step(subject, *args, **kwargs)
+        with _replaced(_Conversion(everything)):
+            return step(subject, *args, **kwargs)
+
+    return watched
+
+
+@contextlib.contextmanager
+def as_before_an_estimator(float32_input: bool) -> Iterator[None]:
+    """Convert whatever is converted meanwhile like steps before an estimator.
+
+    With `float32_input` the categories of encoders are compared in float32.
+    """
+    with _replaced(_Conversion(everything=True, float32_input=float32_input)):
+        yield
+
+
+def reads_float32() -> bool:
+    """Whether categories are to be compared in float32; see :func:`as_before_an_estimator`."""
+    conversion = _conversion.get()
+    return conversion is not None and conversion.float32_input
+
+
+def contains_estimator(model: Any) -> bool:
+    """Whether a model is one of the estimators, or has one as a part."""
+    return contains(model, tuple(_estimators))
+
+
+def contains(model: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a model, or a part of it, is of some class."""
+    todo, seen = [model], set()
+    while todo:
+        part = todo.pop()
+        if isinstance(part, kinds):
+            return True
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, list | tuple):
+            todo += part
+        elif isinstance(part, dict):
+            todo += part.values()
+        elif hasattr(part, "get_params") or hasattr(part, "calibrators"):
+            todo += vars(part).values()
+    return False
+
+
+def replace_parser(model: type, parse: Callable[..., Any]) -> None:
+    """Replace a parser of skl2onnx; `parse` gets the original as its last argument."""
+    original = compat.parsers[model]
+
+    def parse_either(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+        conversion = _conversion.get()
+        if conversion is not None and conversion.everything:
+            return parse(scope, model, inputs, custom_parsers, original)
+        return original(scope, model, inputs, custom_parsers)
+
+    _tables.replacements.append(_Replacement(compat.parsers, model, original, parse_either))
+
+
+def replace_converter(
+    alias: str,
+    model: type,
+    infer: Callable[[Any], None] | None,
+    convert: Callable[..., None],
+    also_for: Callable[[Any], bool] = lambda model: False,
+) -> None:
+    """Replace a converter of skl2onnx, and its shape calculator unless `infer` is None.
+
+    Below opset 18 skl2onnx's own remain in use. `also_for` tells models that need the replacement
+    although they hold no estimator of ours.
+    """
+    converter, shapes = compat.converters[alias], compat.shape_calculators[alias]
+    _originals[alias] = (converter, shapes)
+
+    def applies(operator: Any) -> bool:
+        raw, conversion = operator.raw_operator, _conversion.get()
+        if (
+            conversion is None
+            or type(raw) is not model
+            or main_opset(operator.target_opset) < OPSET
+        ):
+            return False
+        return conversion.everything or also_for(raw)
+
+    def infer_either(operator: Any) -> None:
+        (infer if infer is not None and applies(operator) else shapes)(operator)
+
+    def convert_either(scope: Any, operator: Any, container: Any) -> None:
+        chosen = convert if applies(operator) else converter._fct
+        chosen(scope, operator, container)
+
+    either = type(converter)(convert_either, converter.get_allowed_options())
+    _tables.replacements.append(_Replacement(compat.converters, alias, converter, either))
+    _tables.replacements.append(_Replacement(compat.shape_calculators, alias, shapes, infer_either))
+
+
+def original_converter(alias: str) -> Callable[..., None]:
+    """Get what :func:`replace_converter` has replaced."""
+    function: Callable[..., None] = _originals[alias][0]._fct
+    return function
+
+
+def original_shapes(alias: str) -> Callable[[Any], None]:
+    """Get the shape calculator that :func:`replace_converter` has replaced."""
+    calculate: Callable[[Any], None] = _originals[alias][1]
+    return calculate
+
+
+def refuse_routing(scope: Any, model: Any) -> None:
+    """Refuse option ``routing`` for what holds an estimator."""
+    options = scope.options or {}
+    for key in (id(model), type(model)):
+        if "routing" in (options.get(key) or {}):
+            raise ValueError(
+                "Option routing must be given for the estimator itself, got it for a "
+                f"{type(model).__name__}: pass options={{MoDEClassifier: {{'routing': ...}}}}, or "
+                "the id of one estimator as the key."
+            )
+
+
+def _parse_pipeline(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Callable[..., Any]
+) -> Any:
+    if contains_estimator(model):
+        refuse_routing(scope, model)
+        check_target_opset(scope.target_opset, "A Pipeline with a MoDE estimator")
+    return original(scope, model, inputs, custom_parsers)
+
+
+def _parse_search(
+    scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Callable[..., Any]
+) -> Any:
+    if contains_estimator(model):
+        refuse_routing(scope, model)
+    return original(scope, model, inputs, custom_parsers)

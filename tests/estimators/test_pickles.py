@@ -1,0 +1,53 @@
+"""Pickles of an earlier release load, predict as they did, and go on training."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from skmode import MoDEClassifier, MoDERegressor
+
+# Written by skmode 0.1.0, whose modules had other names, after training on the rows below.
+FOLDER = Path(__file__).parent / "pickles"
+PROBABILITIES = [0.547155, 0.545016, 0.557427, 0.543382, 0.541038, 0.552042]
+VALUES = [0.738018, 0.743325, 0.74405, 0.756087, 0.74198, 0.743929]
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=150), "kind": rng.choice(["a", "b"], 150)})
+    frame.loc[::9, "size"] = np.nan
+    return frame
+
+
+def load(name):
+    return pickle.loads((FOLDER / f"{name}.pickle").read_bytes())
+
+
+def test_classifier_of_0_1_0(rows):
+    classifier = load("classifier")
+    assert type(classifier) is MoDEClassifier
+    assert_allclose(classifier.predict_proba(rows[:6])[:, 1], PROBABILITIES, atol=1e-5)
+    again = pickle.loads(pickle.dumps(classifier))
+    assert_allclose(again.predict_proba(rows), classifier.predict_proba(rows))
+
+
+def test_regressor_of_0_1_0(rows):
+    regressor = load("regressor")
+    assert type(regressor) is MoDERegressor
+    assert_allclose(regressor.predict(rows[:6]), VALUES, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+def test_warm_start_of_a_pickle_goes_on_from_its_weights(rows):
+    classifier = load("classifier").set_params(max_epochs=1, refit_fraction=0)
+    before = [each.detach().clone() for each in classifier.net_.module_.parameters()]
+    classifier.fit(rows, np.where(rows["kind"] == "a", "True", "False"))
+    after = [each.detach() for each in classifier.net_.module_.parameters()]
+    moved = [float((a - b).abs().max()) for a, b in zip(after, before, strict=True)]
+    assert 0 < max(moved) < 0.5
+    assert len(classifier.history_) == 4
