@@ -150,5 +150,6 @@ def test_the_wheel_has_the_template():
     with open(os.path.join(root, "pyproject.toml"), "rb") as file:
         data = tomllib.load(file)["tool"]["setuptools"]["package-data"]
     folder = os.path.dirname(write.__file__)
-    beside = {name for name in os.listdir(folder) if not name.endswith((".py", "__pycache__"))}
+    beside = {each.name for each in os.scandir(folder) if each.is_file()}
+    beside = {name for name in beside if not name.endswith(".py")}
     assert beside == set(data["skmode.inspection._report"])
