@@ -5,7 +5,7 @@ and import matplotlib only then.
 """
 
 from skmode.inspection._attention import ExpertAttention, expert_attention
-from skmode.inspection._comparison import (
+from skmode.inspection._compare import (
     Comparison,
     CorrectedTTest,
     compare,

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from skmode.inspection._comparison.ttest import corrected_resampled_ttest
+from skmode.inspection._compare.ttest import corrected_resampled_ttest
 
 Array = NDArray[Any]
 

@@ -15,8 +15,8 @@ from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, chec
 from sklearn.utils import check_consistent_length
 
 from skmode._sklearn import safe_indexing
-from skmode.inspection._comparison.summary import Comparison, summarize
-from skmode.inspection._comparison.ttest import check_confidence
+from skmode.inspection._compare.summary import Comparison, summarize
+from skmode.inspection._compare.ttest import check_confidence
 from skmode.inspection._evaluation import weights
 
 Array = NDArray[Any]
