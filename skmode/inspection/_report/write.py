@@ -200,7 +200,7 @@ def _lead(facts: Facts) -> str:
     )
     if facts.weighted:
         text += " Rows count by their weights."
-    return f"{text} All figures are for these rows; if training saw them, they are too good."
+    return f"{text} All figures are for these rows; if training saw them, they are too optimistic."
 
 
 def _inside(steps: list[str]) -> str:
