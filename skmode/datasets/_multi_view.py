@@ -1,4 +1,4 @@
-"""Rows made up such that every class can be told by several views, of which some rows show one."""
+"""Synthetic rows whose class can be recognised by any of several views."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+
+from skmode._sklearn import Interval, validate_params
 
 Array = NDArray[Any]
 
-# Strengths of what a row shows are drawn between these.
-WEAKEST, STRONGEST = 1.0, 2.0
+# The strength with which a row shows a view is drawn between these.
+MIN_STRENGTH, MAX_STRENGTH = 1.0, 2.0
 
 
 @validate_params(
@@ -42,15 +43,15 @@ def make_multi_view(
     random_state: Any = None,
     return_details: bool = False,
 ) -> Any:
-    r"""Make up rows of classes that can be told by several views, and say which row shows which.
+    r"""Generate rows whose class can be recognised by any of several views.
 
-    Each view of each class has a block of columns to itself and a pattern, a random vector of
-    length one, in it. A multi-view row shows all views of its class, so that each of them alone
-    would do; a single-view row shows one of them. To show a view is to have its pattern in its
-    block, times a strength between 1 and 2. Each row also shows a view of another class, weaker.
-    All else is noise. A network that has learned one view of a class gets all its multi-view rows
-    right, has little reason to learn the others, and can only memorise the single-view rows that
-    show these.
+    Each view of each class has its own block of columns, and in it a pattern, a random vector of
+    length one. A row that shows a view has its pattern in that block, times a strength between 1
+    and 2. Multi-view rows show all views of their class, so any one of them is enough to recognise
+    it; single-view rows show only one. Each row also shows a view of another class, weaker, and
+    noise in all columns. A network that has learned one view of a class gets all multi-view rows
+    right. It then has little reason to learn the other views, and can only memorise the
+    single-view rows that show these.
 
     Parameters
     ----------
@@ -63,17 +64,17 @@ def make_multi_view(
     view_size : int, default=4
         Number of columns of each view.
     single_view_share : float, default=0.05
-        Share of the rows that show a single view of their class. These are divided evenly among
-        classes and views.
+        Share of the rows that show a single view of their class, divided evenly among classes and
+        views.
     distraction : float, default=0.4
-        Strength of the view of another class that each row shows, relative to the views of its
-        own, from 0 to below 1. Below 0.5 it is always weaker than these.
+        Strength of the view of another class, relative to the views of the row's own class, from
+        0 to below 1. Below 0.5 it is always the weaker one.
     noise : float, default=0.2
         Standard deviation of the normal noise in every column.
     random_state : int, RandomState instance or None, default=None
         Seed of patterns, strengths, noise and the order of the rows.
     return_details : bool, default=False
-        Whether to return the truth about rows and columns too.
+        Whether to return the structure of rows and columns too.
 
     Returns
     -------
@@ -84,10 +85,10 @@ def make_multi_view(
     details : :class:`~sklearn.utils.Bunch`
         Only if `return_details` is True. With ``features``, the columns of each view, ndarray of
         shape (n_classes, n_views, view_size); ``patterns``, of the same shape; ``strengths``, how
-        strongly each row shows each view of each class, zero where it does not, ndarray of shape
+        strongly each row shows each view of each class, zero if it does not, ndarray of shape
         (n_samples, n_classes, n_views); ``shown``, which views of its own class a row shows,
-        ndarray of bool of shape (n_samples, n_views); and ``single_view``, whether it is but one,
-        ndarray of bool of shape (n_samples,).
+        ndarray of bool of shape (n_samples, n_views); and ``single_view``, whether it shows only
+        one, ndarray of bool of shape (n_samples,).
 
     See Also
     --------
@@ -95,12 +96,12 @@ def make_multi_view(
 
     Notes
     -----
-    The distribution follows the multi-view data of the reference in what matters here: views that
-    each suffice, single-view rows, and traces of other classes. There inputs are made of patches,
-    in any of which a view may turn up, and the networks are convolutional; here each view has
-    columns of its own, so that what a network attends to can be compared with the truth.
+    The distribution follows the multi-view data of the reference in its main points: views that
+    are each enough, single-view rows, and traces of other classes. In the reference, inputs consist
+    of patches, any of which may show a view, and the networks are convolutional. Here each view has
+    its own columns, so that the columns that a network attends to can be compared with the truth.
 
-    Training and test rows of one world come from one call: another seed has other patterns.
+    Generate training and test rows in one call and split them: another seed has other patterns.
 
     References
     ----------
@@ -144,7 +145,7 @@ def make_multi_view(
 def _plan(
     n_samples: int, n_classes: int, n_views: int, single_view_share: float, random_state: Any
 ) -> tuple[Array, Array]:
-    """Class of each row and the views that it shows, in random order."""
+    """Draw the class of each row and the views that it shows, bool (n_samples, n_views)."""
     position = np.arange(n_samples)
     y = position % n_classes
     # Classes take turns, and so do the views within each class.
@@ -158,13 +159,13 @@ def _plan(
 def _draw_strengths(
     y: Array, shown: Array, n_classes: int, distraction: float, random_state: Any
 ) -> Array:
-    """How strongly each row shows each view of each class."""
+    """Draw how strongly each row shows each view of each class."""
     n_samples, n_views = shown.shape
     rows = np.arange(n_samples)
     strengths = np.zeros((n_samples, n_classes, n_views))
-    strengths[rows, y] = shown * random_state.uniform(WEAKEST, STRONGEST, shown.shape)
+    strengths[rows, y] = shown * random_state.uniform(MIN_STRENGTH, MAX_STRENGTH, shown.shape)
     other = (y + random_state.randint(1, n_classes, size=n_samples)) % n_classes
     view = random_state.randint(n_views, size=n_samples)
-    drawn = random_state.uniform(WEAKEST, STRONGEST, n_samples)
+    drawn = random_state.uniform(MIN_STRENGTH, MAX_STRENGTH, n_samples)
     strengths[rows, other, view] = distraction * drawn
     return strengths

@@ -46,7 +46,7 @@ def fetch_rdatasets(
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` alone.
+        Whether to return only ``(data, target)``.
 
     Returns
     -------
@@ -56,10 +56,10 @@ def fetch_rdatasets(
 
     Notes
     -----
-    The row names of R are no feature and are left out.
+    R's row names are left out, because they are not a feature.
 
-    The tables went through CSV files, where the word ``None`` became a missing value: in ``ames``
-    a missing ``Mas_Vnr_Type`` or ``Misc_Feature`` means that the house has none.
+    The tables were converted through CSV files, where the word ``None`` became a missing value: in
+    ``ames``, a missing ``Mas_Vnr_Type`` or ``Misc_Feature`` means that the house has none.
 
     Examples
     --------
@@ -86,17 +86,17 @@ def fetch_churn(
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
     """Fetch the customers of a telephone company, some of whom left it.
 
-    7,043 customers, of whom 26.5 % left (``churn`` is ``"Yes"``), with 19 features: ten of text
-    (the services they use, contract, way of paying), six of 0 and 1, and tenure, monthly and total
-    charges. ``total_charges`` is missing for the eleven customers whose first bill is still to
-    come. The table is ``modeldata/wa_churn`` of :func:`fetch_rdatasets`.
+    There are 7,043 customers; 26.5 % of them left (``churn`` is ``"Yes"``). The 19 features are ten
+    texts (the services they use, contract, way of paying), six of 0 and 1, and tenure, monthly and
+    total charges. ``total_charges`` is missing for eleven customers who have not had a bill yet.
+    The table is ``modeldata/wa_churn`` of :func:`fetch_rdatasets`.
 
     Parameters
     ----------
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` alone.
+        Whether to return only ``(data, target)``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From a table to what every ``fetch_*`` function returns."""
+"""The form in which all ``fetch_*`` functions return their tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sklearn.utils import Bunch
 
 
 def categorize(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame` with its columns of text as pandas categories."""
+    """Return a table with its columns of text as pandas categories."""
     text = [
         name
         for name, dtype in frame.dtypes.items()
@@ -21,7 +21,7 @@ def categorize(frame: pd.DataFrame) -> pd.DataFrame:
 def to_bunch(
     frame: pd.DataFrame, target: str, descr: str, return_X_y: bool, **more: Any
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
-    """Split `frame` into features and target, and pack them the way scikit-learn does."""
+    """Split a table into features and target, and return them as scikit-learn does."""
     X, y = frame.drop(columns=target), frame[target]
     if return_X_y:
         return X, y

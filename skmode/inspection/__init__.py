@@ -1,11 +1,11 @@
-"""Look into a fitted mixture: who does what, is the gate right, is alpha right.
+"""Look into a fitted mixture: what each expert does, whether the gate is right, which alpha suits.
 
-Instruments take a fitted estimator and rows and return tables; displays draw them, and import
-matplotlib only then.
+The functions take a fitted estimator and rows and return tables. The displays draw these tables,
+and import matplotlib only then.
 """
 
 from skmode.inspection._attention import ExpertAttention, expert_attention
-from skmode.inspection._compare import (
+from skmode.inspection._comparison import (
     Comparison,
     CorrectedTTest,
     compare,
@@ -14,13 +14,13 @@ from skmode.inspection._compare import (
 from skmode.inspection._history import GateHistory, GateRecognition, gate_history
 from skmode.inspection._layers import LayerProbing, layer_probing
 from skmode.inspection._paths import ParameterPath, alpha_path, experts_path
-from skmode.inspection._plot._attention import ExpertAttentionDisplay
-from skmode.inspection._plot._history import GateHistoryDisplay
-from skmode.inspection._plot._paths import AlphaPathDisplay
-from skmode.inspection._plot._probing import ExpertProbingDisplay
-from skmode.inspection._plot._routing import RoutingMapDisplay
+from skmode.inspection._plot.attention import ExpertAttentionDisplay
+from skmode.inspection._plot.history import GateHistoryDisplay
+from skmode.inspection._plot.paths import AlphaPathDisplay
+from skmode.inspection._plot.probing import ExpertProbingDisplay
+from skmode.inspection._plot.routing import RoutingMapDisplay
 from skmode.inspection._probing import ExpertProbing, expert_probing, route_confusion
-from skmode.inspection._report._write import report
+from skmode.inspection._report.write import report
 
 __all__ = [
     "AlphaPathDisplay",

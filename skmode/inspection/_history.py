@@ -1,4 +1,4 @@
-"""The gate in training: what is known of it after each epoch."""
+"""Gate and experts in training, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pandas as pd
 from sklearn.base import is_classifier
 from skorch.callbacks import Callback
 
-from skmode.inspection import _measures, _outputs
+from skmode.inspection._evaluation import mixtures
+from skmode.inspection._evaluation.forward import Outputs
+from skmode.inspection._evaluation.measures import entropy, gate_recognition, judge
+from skmode.inspection._evaluation.targets import Target
 
-# What `history_` may hold of gate and experts, and what it is called here.
+# Keys of `history_` that concern gate and experts, and the columns they become.
 MEASURES = {
     "gate_entropy": "gate_entropy",
     "consistency": "consistency",
@@ -24,21 +27,21 @@ MEASURES = {
 
 @dataclass(frozen=True, repr=False, eq=False)
 class GateHistory:
-    """What :func:`gate_history` found.
+    """Result of :func:`gate_history`.
 
     Attributes
     ----------
     measures : DataFrame
-        One row an epoch, counted from 1: `gate_entropy`, the mean entropy of the gate's weights
+        One row per epoch, counted from 1: `gate_entropy`, the mean entropy of the gate's weights
         in nats; `usage_entropy`, the entropy of the experts' shares in nats; `consistency`,
-        the agreement of the experts; `gate_recognition` where it was recorded; `mixture_score`
-        and `top_expert_score` (accuracy or coefficient of determination) where rows were held out.
+        the agreement of the experts; `gate_recognition` if it was recorded; `mixture_score`
+        and `top_expert_score` (accuracy or coefficient of determination) if rows were held out.
     usage : DataFrame
-        One row an epoch, one column an expert: share of the rows that the gate sends to it.
+        One row per epoch, one column per expert: share of the rows that the gate sends to it.
     held_out : bool
-        Whether all of it was measured on validation rows; otherwise on training rows.
+        True if everything was measured on validation rows, False if on training rows.
     metric : {"accuracy", "r2"}
-        What the scores are.
+        Metric of the scores.
     """
 
     measures: pd.DataFrame
@@ -55,26 +58,26 @@ class GateHistory:
 
 
 def gate_history(estimator: Any) -> GateHistory:
-    """Tell how gate and experts went from epoch to epoch.
+    """Read how gate and experts developed in training.
 
     Parameters
     ----------
     estimator : object
         A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
-        search that ends with one. Its `history_` is read; with :class:`GateRecognition` among its
-        `callbacks` that holds the gate recognition accuracy too.
+        search that ends with one. Its `history_` is read, which has the gate recognition accuracy
+        if :class:`GateRecognition` was among its `callbacks`.
 
     Returns
     -------
     history : GateHistory
-        Two tables, both by epoch; the refit's epochs are not in them.
+        Two tables with one row per epoch, without the epochs of the refit.
 
     Raises
     ------
     TypeError
         If there is no mixture in `estimator`.
     ValueError
-        If it recorded nothing.
+        If no epoch was recorded.
 
     See Also
     --------
@@ -95,7 +98,7 @@ def gate_history(estimator: Any) -> GateHistory:
     >>> list(history.measures.columns[:4])
     ['gate_entropy', 'usage_entropy', 'consistency', 'gate_recognition']
     """
-    mixture, _ = _outputs.unwrap(estimator, None)
+    mixture, _ = mixtures.unwrap(estimator, None)
     records = getattr(mixture, "history_", None)
     if not records:
         raise ValueError(
@@ -113,7 +116,7 @@ def gate_history(estimator: Any) -> GateHistory:
         },
         index=epochs,
     )
-    measures.insert(1, "usage_entropy", usage.apply(_measures.entropy, axis=1))
+    measures.insert(1, "usage_entropy", usage.apply(entropy, axis=1))
     metric = "accuracy" if is_classifier(mixture) else "r2"
     return GateHistory(measures, usage, "mixture_score" in measures, metric)
 
@@ -121,14 +124,14 @@ def gate_history(estimator: Any) -> GateHistory:
 class GateRecognition(Callback):
     """Record the gate recognition accuracy after each epoch, for :func:`gate_history`.
 
-    Pass it as one of the `callbacks` of an estimator. It is measured as `consistency` is: on the
-    validation rows, or on up to 512 training rows where none are held out; for regression an
-    expert is right where it is within the mixture's root mean squared error. It takes a forward
-    pass over these rows.
+    Pass it as one of the `callbacks` of an estimator. Like `consistency`, it is measured on the
+    validation rows, or on up to 512 training rows if none are held out. For regression, an expert
+    is right where it is within the mixture's root mean squared error. Each epoch costs one more
+    forward pass over these rows.
 
     See Also
     --------
-    skmode.inspection.expert_probing : The same and more, for any rows, after training.
+    skmode.inspection.expert_probing : This and more, for any rows, after training.
 
     Examples
     --------
@@ -154,29 +157,29 @@ class GateRecognition(Callback):
         Raises
         ------
         RuntimeError
-            If the net is not that of an estimator of skmode, which evaluates some rows.
+            If the net does not belong to an estimator of skmode.
         """
-        watch = dict(net.callbacks_).get("watch")
-        if watch is None:
+        evaluate = getattr(net, "evaluate_watched", None)
+        watched = None if evaluate is None else evaluate()
+        if watched is None:
             raise RuntimeError(
                 "GateRecognition needs the rows that the estimators of skmode watch, got a "
                 f"{type(net).__name__} without: pass it to MoDEClassifier or MoDERegressor."
             )
-        gate, experts, mixture = (part.double().cpu() for part in watch.evaluate(net.module_))
-        net.module_.train()
-        rows = watch.rows
+        evaluated, rows = watched
+        gate, experts, mixture = (part.double().cpu() for part in evaluated)
         weight = np.ones(len(rows))
         if rows.sample_weight is not None:
             weight = rows.sample_weight.double().cpu().numpy()
         values = rows.target.cpu().numpy()
         classifies = not rows.target.is_floating_point()
-        found = _outputs.Outputs(
+        outputs = Outputs(
             gate.numpy(),
             gate.argmax(dim=1).numpy(),
             (experts.argmax(dim=2) if classifies else experts).numpy(),
             (mixture.argmax(dim=1) if classifies else mixture).numpy(),
         )
-        scale = None if classifies else np.ones(values.shape[1])  # of scaled targets
-        right = _outputs.judge(found, _outputs.Target(values, weight, scale)).experts
-        value = _measures.gate_recognition(right, found.route, weight)
+        scale = None if classifies else np.ones(values.shape[1])  # the targets are scaled already
+        right = judge(outputs, Target(values, weight, scale)).experts
+        value = gate_recognition(right, outputs.route, weight)
         net.history.record("gate_recognition", value)

@@ -1,4 +1,4 @@
-"""Layer-wise probing: at which layer of an expert its task is solved already."""
+"""Layer-wise probing: at which layer of an expert its task is already solved."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
-from skmode.inspection import _outputs
+from skmode._sklearn import safe_indexing
+from skmode.inspection._evaluation import forward, mixtures, targets, weights
 from skmode.inspection._probing import probe as probe_experts
 
 Array = NDArray[Any]
 
-# What an expert makes of rows, layer by layer: name and hidden units.
+# Hidden units of an expert by name of the layer, each (n_samples, width).
 Layers = dict[str, Array]
 
 # Rows whose hidden units are in memory at once.
@@ -31,23 +32,23 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LayerProbing:
-    """What :func:`layer_probing` found.
+    """Result of :func:`layer_probing`.
 
     Attributes
     ----------
     layers : DataFrame
-        One row a layer of an expert of a model: `model` (``"estimator"`` or ``"reference"``),
-        `expert`, `depth` (0 is what gate and experts read), `layer` (its name), `width`
-        and `score`, the linear probe's on the rows of the expert's domain.
+        One row per layer, expert and model: `model` (``"estimator"`` or ``"reference"``),
+        `expert`, `depth` (0 is the input of gate and experts), `layer` (its name), `width`, and
+        `score`, that of the linear probe on the rows of the expert's domain.
     experts : DataFrame
-        One row an expert of a model: `model`, `expert`, its `domain` and `n_samples` there, its
-        own `score`, the score to reach (`bar`: its own, or on common domains the better one of
-        the two models' experts), and `first_layer` and `first_depth`, the first layer
-        whose probe does as well as that (missing where none does).
+        One row per expert and model: `model`, `expert`, its `domain` with `n_samples` rows, the
+        expert's own `score` there, the score to reach (`bar`: the expert's own, or on common
+        domains the better one of the two models' experts), and `first_layer` and `first_depth`,
+        the first layer whose probe reaches the bar (missing if none does).
     metric : {"accuracy", "rmse"}
-        What the scores are: accuracy, or the root mean squared error in units of the target.
+        Metric of the scores: accuracy, or the root mean squared error in units of the target.
     tolerance : float
-        How much worse than `bar` is as well.
+        How much worse than `bar` still counts as reaching it.
     """
 
     layers: pd.DataFrame
@@ -61,7 +62,7 @@ class LayerProbing:
         for model, part in self.experts.groupby("model", sort=False):
             depths = part["first_depth"].dropna().astype(float)
             mean = f" at depth {depths.mean():.2g} on average" if len(depths) else ""
-            n_tasks = part["bar"].notna().sum()  # who has no rows has no task
+            n_tasks = part["bar"].notna().sum()  # an expert without rows has no task
             parts.append(f"{model}: {len(depths)} of {n_tasks} tasks solved{mean}")
         return f"<LayerProbing, {'; '.join(parts)}>"
 
@@ -85,15 +86,15 @@ def layer_probing(
 ) -> LayerProbing:
     """Train a linear probe on each hidden layer of each expert, and score it on its domain.
 
-    An expert's task is solved at the first layer whose probe does as well on the rows of the
-    expert's domain as the expert itself. Layer 0 is what all experts read: where its
-    probe does as well, the domain is a linear task.
+    An expert's task is solved at the first layer whose probe does as well on the expert's domain
+    as the expert itself. Layer 0 is the input of all experts: if its probe does as well, the
+    domain is a linear task.
 
-    To compare two models, give `reference` and, as `domains`, the fitted estimator whose gate
-    divides the rows for both. On each domain both then have to reach the same score: the better
-    one of the two experts that it belongs to. With domains of their own each expert is measured
-    by its own score alone, and a worse expert, which is easier to match, seems to have solved its
-    task earlier.
+    To compare two models, pass one as `reference` and, as `domains`, the fitted estimator whose
+    gate divides the rows for both. On each domain both then have to reach the same score, that of
+    the better of the two experts. If each model has its own domains, each expert only has to reach
+    its own score. A worse expert is then easier to match, and seems to have solved its task
+    earlier.
 
     Parameters
     ----------
@@ -101,35 +102,36 @@ def layer_probing(
         A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
         search that ends with one.
     X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows to score on, best such that training did not see.
+        Rows to score on, preferably unseen in training.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True classes or values.
     X_train : {array-like, DataFrame} of shape (n_train_samples, n_features)
         Rows to train the probes on.
     y_train : array-like of shape (n_train_samples,) or (n_train_samples, n_outputs)
-        Their classes or values.
+        Classes or values of `X_train`.
     domains : "own" or fitted estimator, default="own"
-        Whose gate divides the rows into domains, see :func:`expert_probing`. A fitted estimator
-        makes domains and scores to reach common to both models.
+        The model whose gate divides the rows into domains, see :func:`expert_probing`. With a
+        fitted estimator, both models have the same domains and the same scores to reach.
     reference : fitted estimator, default=None
-        A model to probe beside it, such as the same without distillation (``alpha=0``); best
+        A second model to probe, such as the same one without distillation (``alpha=0``); best
         with ``domains=reference``.
     probe : estimator, default=None
-        What to train on the hidden units. None: a logistic regression, or a ridge regression
-        whose penalty is chosen by its leave-one-out error, on standardised units.
+        Trained on the hidden units. None means a logistic regression, or a ridge regression with
+        the penalty of the smallest leave-one-out error, on standardised units.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows to score on, in the scores of probes and experts.
+        Weights of the rows to score on, for the scores of probes and experts.
     sample_weight_train : array-like of shape (n_train_samples,), default=None
-        Weights of the rows to train the probes on; of a Pipeline they come to the last step.
+        Weights of the rows to train the probes on; a Pipeline passes them to its last step.
     tolerance : float, default=0.01
-        A probe does as well as it has to with an accuracy that is less by this much, or with
-        an error that is larger by this share.
+        How much worse a probe may be: its accuracy lower by this much, or its error larger by
+        this share.
     max_train_samples : int or None, default=2000
-        Train on this many random rows at most; None takes all. Rows without weight are left out.
+        Train on at most this many rows, chosen at random; None takes all. Rows without weight are
+        left out first.
     random_state : int, RandomState instance or None, default=None
-        Seed of the choice of these rows.
+        Seed of the choice of training rows.
     n_jobs : int or None, default=None
-        Probes to train at the same time, see :class:`joblib.Parallel`.
+        Number of probes to train at the same time, see :class:`joblib.Parallel`.
 
     Returns
     -------
@@ -139,7 +141,7 @@ def layer_probing(
     Raises
     ------
     TypeError
-        If there is no mixture of torch modules in one of the estimators.
+        If one of the estimators is no mixture or has no torch network.
     ValueError
         If the input is malformed, or the probes' training rows hold a single class.
 
@@ -161,10 +163,10 @@ def layer_probing(
     train = _Rows.check(X_train, y_train, sample_weight_train)
     models = {"estimator": estimator} | ({} if reference is None else {"reference": reference})
     for name, model in models.items():
-        mixture, _ = _outputs.unwrap(model, None, name=name)
+        mixture, _ = mixtures.unwrap(model, None, name=name)
         for rows in (test, train):
-            _outputs.check_target(mixture, rows.y, rows.weight)
-    given = _outputs.domains_of(domains, X)
+            targets.check_target(mixture, rows.y, rows.weight)
+    given = mixtures.assign_domains(domains, X)
     train = _some_rows(train, max_train_samples, random_state)
     if is_classifier(mixture):
         _check_classes(train.y)
@@ -180,16 +182,16 @@ def layer_probing(
 
 
 class _Rows(NamedTuple):
-    """Rows, true classes or values, and weights if there are."""
+    """Rows to train or to score a probe on."""
 
     X: Any
-    y: Array
+    y: Array  # true classes or values
     weight: Array | None
 
     @classmethod
     def check(cls, X: Any, y: Any, sample_weight: Any) -> _Rows:
-        _outputs.check_rows(X, y)
-        return cls(X, np.asarray(y), _outputs.check_weight(sample_weight, len(y)))
+        check_consistent_length(X, y)
+        return cls(X, np.asarray(y), weights.check_weight(sample_weight, len(y)))
 
 
 def _check_options(tolerance: Any, max_train_samples: Any) -> None:
@@ -217,7 +219,7 @@ def _check_classes(y_train: Array) -> None:
 
 
 def _some_rows(rows: _Rows, max_samples: int | None, random_state: Any) -> _Rows:
-    """Those with a weight, and not too many."""
+    """Keep rows with a weight, at most `max_samples` of them, chosen at random."""
     n_samples = len(rows.y)
     chosen = np.arange(n_samples) if rows.weight is None else np.flatnonzero(rows.weight)
     if max_samples is not None and len(chosen) > max_samples:
@@ -225,7 +227,7 @@ def _some_rows(rows: _Rows, max_samples: int | None, random_state: Any) -> _Rows
     if len(chosen) == n_samples:
         return rows
     weight = None if rows.weight is None else rows.weight[chosen]
-    return _Rows(_safe_indexing(rows.X, chosen), rows.y[chosen], weight)
+    return _Rows(safe_indexing(rows.X, chosen), rows.y[chosen], weight)
 
 
 def _probe_model(
@@ -237,12 +239,15 @@ def _probe_model(
     probe: Any,
     n_jobs: int | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What probes and experts of one model score."""
-    mixture, X = _outputs.unwrap(estimator, test.X)
-    X_train = _outputs.unwrap(estimator, train.X)[1]
+    """Score the probes and the experts of one model: a table of layers and one of experts.
+
+    `reference` is the common domain of each row, (n_samples,), or None for the model's own.
+    """
+    mixture, X = mixtures.unwrap(estimator, test.X)
+    X_train = mixtures.unwrap(estimator, train.X)[1]
     classifies = is_classifier(mixture)
-    outputs = _outputs.look(mixture, X)
-    target = _outputs.check_target(mixture, test.y, test.weight)
+    outputs = forward.evaluate(mixture, X)
+    target = targets.check_target(mixture, test.y, test.weight)
     probed = probe_experts(outputs, target, reference=reference).experts
     domain = outputs.route if reference is None else reference
     rows_of = [
@@ -280,8 +285,8 @@ def _probe_model(
 
 
 def _common_bars(experts: pd.DataFrame, metric: str) -> pd.Series:
-    """The best score of the experts that a domain belongs to, for each of them."""
-    of_domain = experts.groupby("domain")["score"]  # leaves out who has no domain
+    """Return for each expert the best score that any model's expert has on its domain."""
+    of_domain = experts.groupby("domain")["score"]  # leaves out experts without a domain
     return of_domain.transform("max" if metric == "accuracy" else "min")
 
 
@@ -308,7 +313,7 @@ def _default_probe(classifies: bool) -> Any:
 def _score_probe(probe: Any, train: _Rows, test: _Rows, classifies: bool) -> float:
     if not len(test.y) or (test.weight is not None and not test.weight.any()):
         return float("nan")
-    options = {} if train.weight is None else _outputs.weight_arguments(probe, train.weight)
+    options = {} if train.weight is None else weights.weight_arguments(probe, train.weight)
     predicted = clone(probe).fit(train.X, train.y, **options).predict(test.X)
     score = accuracy_score if classifies else root_mean_squared_error
     return float(score(test.y, predicted, sample_weight=test.weight))
@@ -317,7 +322,7 @@ def _score_probe(probe: Any, train: _Rows, test: _Rows, classifies: bool) -> flo
 def _first_layer(
     layers: pd.DataFrame, bar: float, classifies: bool, tolerance: float
 ) -> tuple[Any, Any]:
-    """Name and depth of the first layer whose probe does well enough."""
+    """Return name and depth of the first layer whose probe does well enough, or missing values."""
     if classifies:
         enough = layers["score"] >= bar - tolerance - 1e-12
     else:
@@ -329,9 +334,9 @@ def _first_layer(
 
 
 def hidden_layers(estimator: Any, X: Any, rows_of: list[Array]) -> list[Layers]:
-    """Hidden units of each expert on rows of its own."""
-    module = getattr(getattr(estimator, "net_", None), "module_", None)
-    if not isinstance(module, torch.nn.Module):
+    """Return the hidden units of each expert; `rows_of` has the positions of rows for each."""
+    module = mixtures.find_network(estimator)
+    if module is None:
         raise TypeError(
             "estimator must keep its network in net_.module_, got "
             f"{type(estimator).__name__} without one: pass an estimator of skmode."
@@ -340,7 +345,7 @@ def hidden_layers(estimator: Any, X: Any, rows_of: list[Array]) -> list[Layers]:
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     for start in range(0, n_samples, BLOCK_ROWS):
         index = np.arange(start, min(start + BLOCK_ROWS, n_samples))
-        of_block = _block_layers(estimator, module, _safe_indexing(X, index))
+        of_block = _block_layers(estimator, module, safe_indexing(X, index))
         for kept, rows, layers in zip(found, rows_of, of_block, strict=True):
             inside = rows[(rows >= start) & (rows <= index[-1])] - start
             kept.append({name: units[inside] for name, units in layers.items()})
@@ -351,13 +356,14 @@ def hidden_layers(estimator: Any, X: Any, rows_of: list[Array]) -> list[Layers]:
 
 
 def _block_layers(estimator: Any, module: Any, X: Any) -> list[Layers]:
+    """Return the hidden units of each expert on all rows of X."""
     inputs: list[torch.Tensor] = []
     experts = module.experts
     if not hasattr(experts, "expert"):  # multilayer perceptrons, computed side by side
         units: list[torch.Tensor] = []
         with (
-            _outputs.hooked(module.trunk, inputs.append),
-            _outputs.hooked(experts.activation, units.append),
+            forward.hooked(module.trunk, inputs.append),
+            forward.hooked(experts.activation, units.append),
         ):
             estimator.expert_predict(X)
         n_layers = len(experts.layers)
@@ -368,14 +374,14 @@ def _block_layers(estimator: Any, module: Any, X: Any) -> list[Layers]:
             | {f"hidden {i}": layer[k].numpy() for i, layer in enumerate(by_layer, start=1)}
             for k in range(experts.n_experts)
         ]
-    with _outputs.hooked(module.trunk, inputs.append):
+    with forward.hooked(module.trunk, inputs.append):
         estimator.gate_proba(X)
     hidden = torch.cat(inputs)
     return [_module_layers(experts.expert(k), hidden) for k in range(experts.n_experts)]
 
 
 def _module_layers(expert: torch.nn.Module, hidden: torch.Tensor) -> Layers:
-    """Outputs of all modules in a module that have no further modules in them, and its own."""
+    """Return the outputs of the innermost modules of an expert in order, and its own output."""
     expert.eval()
     layers: Layers = {"input": hidden.double().cpu().numpy()}
 

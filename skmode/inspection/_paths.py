@@ -1,4 +1,4 @@
-"""How the number of experts or the weight of the distillation changes a mixture."""
+"""Cross-validated paths over the distillation weight or the number of experts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
+from sklearn.utils import check_consistent_length
 
-from skmode.inspection import _measures, _outputs
+from skmode._sklearn import safe_indexing
+from skmode._unwrap import fit_parameter_prefix, nested_estimators
+from skmode.inspection._evaluation import forward, measures, mixtures, targets, weights
 
 Array = NDArray[Any]
 
@@ -24,26 +26,26 @@ MEASURES = ["mixture", "top_expert", "consistency", "gate_recognition", "usage_e
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ParameterPath:
-    """What :func:`alpha_path` or :func:`experts_path` found.
+    """Result of :func:`alpha_path` or :func:`experts_path`.
 
     Attributes
     ----------
     parameter : {"alpha", "n_experts"}
-        What was varied.
+        The parameter that was varied.
     metric : {"accuracy", "log_loss", "rmse"}
-        What the scores of mixture and top expert are. `log_loss` is in nats, `rmse` in units of
-        the target; of both less is better.
+        Metric of the scores of mixture and top expert. `log_loss` is in nats, `rmse` in units of
+        the target; lower is better for both.
     folds : DataFrame
-        One row a value and fold: the value under the parameter's name, `fold`, `mixture` and
-        `top_expert` (scores on the test rows), `consistency`, `gate_recognition` and
-        `usage_entropy` (of the experts' shares of the test rows, in nats).
+        One row per value and fold: the value in a column named after the parameter, `fold`,
+        `mixture` and `top_expert` (scores on the test rows), `consistency`, `gate_recognition` and
+        `usage_entropy` (entropy of the experts' shares of the test rows, in nats).
     summary : DataFrame
-        One row a value; for each of these measures its `mean`, its standard deviation `std` over
+        One row per value; for each of these measures the `mean`, the standard deviation `std` over
         the folds and the standard error `sem` of the mean.
     best : float or int
-        The value with the best mean score of the top expert.
+        The value whose top expert has the best mean score.
     recommended : float or int
-        The smallest value within one standard error of it.
+        The smallest value whose mean score is within one standard error of the best.
     reason : str
         Why it is recommended.
     """
@@ -73,10 +75,10 @@ def alpha_path(
 ) -> ParameterPath:
     """Cross-validate a mixture with several weights of the distillation.
 
-    Each fit is looked at once: one pass over the test rows yields the scores of the mixture and
-    of the top expert alone, and what gate and experts do. The recommendation is the smallest alpha
-    whose top expert is within one standard error of the best one: more distillation makes
-    the experts more alike, and should be there only for what it visibly brings.
+    For each fit, one pass over the test rows gives the scores of the mixture and of the top expert
+    alone, and the measures of gate and experts. The recommendation is the smallest alpha whose top
+    expert is within one standard error of the best one: more distillation makes the experts more
+    alike, so it should bring a visible gain.
 
     Parameters
     ----------
@@ -92,24 +94,24 @@ def alpha_path(
     cv : int, cross-validation generator or iterable, default=5
         Folds, see :func:`sklearn.model_selection.check_cv`.
     n_jobs : int or None, default=None
-        Fits at the same time, see :class:`joblib.Parallel`.
+        Number of fits to run at the same time, see :class:`joblib.Parallel`.
     scoring : {"accuracy", "log_loss", "rmse"} or None, default=None
-        Score. None: accuracy for classes, root mean squared error for values.
+        Metric. None means accuracy for classes, root mean squared error for values.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows, in training and in all that is measured.
+        Weights of the rows, in training and in all measures.
 
     Returns
     -------
     path : ParameterPath
-        Tables and a recommendation.
+        Measures by fold, their summary and a recommendation.
 
     Raises
     ------
     TypeError
-        If `estimator` is none of the above.
+        If `estimator` is not a mixture.
     ValueError
-        If `scoring` does not suit it, there are fewer than two folds, or `alphas` are no sequence
-        of different numbers.
+        If `scoring` does not suit the estimator, there are fewer than two folds, or `alphas` is
+        not a sequence of different numbers.
 
     See Also
     --------
@@ -160,24 +162,24 @@ def experts_path(
     cv : int, cross-validation generator or iterable, default=5
         Folds, see :func:`sklearn.model_selection.check_cv`.
     n_jobs : int or None, default=None
-        Fits at the same time, see :class:`joblib.Parallel`.
+        Number of fits to run at the same time, see :class:`joblib.Parallel`.
     scoring : {"accuracy", "log_loss", "rmse"} or None, default=None
-        Score. None: accuracy for classes, root mean squared error for values.
+        Metric. None means accuracy for classes, root mean squared error for values.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows, in training and in all that is measured.
+        Weights of the rows, in training and in all measures.
 
     Returns
     -------
     path : ParameterPath
-        Tables and a recommendation.
+        Measures by fold, their summary and a recommendation.
 
     Raises
     ------
     TypeError
-        If `estimator` is none of the above.
+        If `estimator` is not a mixture.
     ValueError
-        If `scoring` does not suit it, there are fewer than two folds, or `n_experts` is no
-        sequence of different numbers.
+        If `scoring` does not suit the estimator, there are fewer than two folds, or `n_experts` is
+        not a sequence of different numbers.
 
     See Also
     --------
@@ -207,18 +209,18 @@ def _path(
     scoring: str | None,
     sample_weight: Any,
 ) -> ParameterPath:
-    _outputs.check_rows(X, y)
+    check_consistent_length(X, y)
     values = _check_values(parameter, values)
     prefix = _check_mixture(parameter, estimator)
     metric = check_metric(scoring, is_classifier(estimator))
-    weight = _outputs.check_weight(sample_weight, len(y))
+    weight = weights.check_weight(sample_weight, len(y))
     splits = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     if len(splits) < 2:
         raise ValueError(
             f"cv must make two folds or more, got {len(splits)}: one has no standard error."
         )
     records = Parallel(n_jobs=n_jobs)(
-        delayed(_fit_and_look)(
+        delayed(_fit_and_measure)(
             clone(estimator).set_params(**{f"{prefix}{parameter}": value}),
             X,
             y,
@@ -252,12 +254,11 @@ def _check_values(parameter: str, values: Any) -> list[Any]:
 
 
 def _check_mixture(parameter: str, estimator: Any) -> str:
-    """What stands before the names of the last step's parameters."""
-    prefix, last = "", estimator
-    while isinstance(last, Pipeline):
-        name, last = last.steps[-1]
-        prefix += f"{name}__"
-    able = all(hasattr(last, method) for method in _outputs.METHODS)
+    """Return the prefix of the mixture's parameters in a Pipeline, or raise a TypeError."""
+    parts = nested_estimators(estimator, fitted=False)
+    last = next(part for part in parts if not isinstance(part, Pipeline))
+    prefix = fit_parameter_prefix(estimator)
+    able = all(hasattr(last, method) for method in mixtures.METHODS)
     if not able or f"{prefix}{parameter}" not in estimator.get_params():
         raise TypeError(
             f"estimator must be a mixture of experts with the parameter {parameter}, got "
@@ -268,7 +269,7 @@ def _check_mixture(parameter: str, estimator: Any) -> str:
 
 
 def check_metric(scoring: str | None, classifies: bool) -> str:
-    """The name of the score, or what suits the task."""
+    """Return the name of the metric; for None, the default of the task."""
     known = ("accuracy", "log_loss") if classifies else ("rmse",)
     if scoring is None:
         return known[0]
@@ -281,7 +282,7 @@ def check_metric(scoring: str | None, classifies: bool) -> str:
     return scoring
 
 
-def _fit_and_look(
+def _fit_and_measure(
     estimator: Any,
     X: Any,
     y: Any,
@@ -292,24 +293,24 @@ def _fit_and_look(
 ) -> list[float]:
     train, test = split
     options = {} if weight is None else {f"{prefix}sample_weight": weight[train]}
-    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **options)
-    mixture, rows = _outputs.unwrap(estimator, _safe_indexing(X, test))
-    outputs = _outputs.look(mixture, rows, log_proba=metric == "log_loss")
-    target = _outputs.check_target(
-        mixture, _safe_indexing(y, test), None if weight is None else weight[test]
+    estimator.fit(safe_indexing(X, train), safe_indexing(y, train), **options)
+    mixture, rows = mixtures.unwrap(estimator, safe_indexing(X, test))
+    outputs = forward.evaluate(mixture, rows, log_proba=metric == "log_loss")
+    target = targets.check_target(
+        mixture, safe_indexing(y, test), None if weight is None else weight[test]
     )
-    right = _outputs.judge(outputs, target).experts
-    shares = _measures.usage(outputs.route, outputs.gate.shape[1], target.weight)
+    right = measures.judge(outputs, target).experts
+    shares = measures.usage(outputs.route, outputs.gate.shape[1], target.weight)
     return [
         *scores(outputs, target, metric),
-        _measures.mean_over_pairs(_outputs.consistency(outputs, target)),
-        _measures.gate_recognition(right, outputs.route, target.weight),
-        _measures.entropy(shares),
+        measures.mean_over_pairs(measures.consistency(outputs, target)),
+        measures.gate_recognition(right, outputs.route, target.weight),
+        measures.entropy(shares),
     ]
 
 
-def scores(outputs: _outputs.Outputs, target: _outputs.Target, metric: str) -> tuple[float, float]:
-    """Scores of the mixture and of the top expert alone."""
+def scores(outputs: forward.Outputs, target: targets.Target, metric: str) -> tuple[float, float]:
+    """Return the scores of the mixture and of the top expert alone."""
     rows = np.arange(len(outputs.route))
     if metric == "log_loss":
         parts = [outputs.mixture_log_proba, outputs.expert_log_proba]
@@ -317,12 +318,12 @@ def scores(outputs: _outputs.Outputs, target: _outputs.Target, metric: str) -> t
         assert parts[1] is not None
         known = target.values.clip(min=0)
         found = [parts[0][rows, known], parts[1][rows, outputs.route, known]]
-        # As scikit-learn's: a probability of zero counts as the smallest step from one.
+        # As in scikit-learn's log_loss, a probability of zero counts as the smallest step from 1.
         floor = np.log(np.finfo(np.float64).eps)
         losses = [-np.where(target.values < 0, floor, part.clip(min=floor)) for part in found]
         values = [float(np.average(loss, weights=target.weight)) for loss in losses]
     else:
-        predictions = [outputs.mixture, outputs.experts[rows, outputs.route]]
+        predictions = [outputs.mixture, outputs.top_expert]
         if metric == "accuracy":
             values = [
                 float(np.average(each == target.values, weights=target.weight))
@@ -330,14 +331,17 @@ def scores(outputs: _outputs.Outputs, target: _outputs.Target, metric: str) -> t
             ]
         else:
             values = [
-                float(_measures.root_mean_squared_error((each - target.values) ** 2, target.weight))
+                float(measures.root_mean_squared_error((each - target.values) ** 2, target.weight))
                 for each in predictions
             ]
     return values[0], values[1]
 
 
 def recommend(scores: pd.DataFrame, metric: str, parameter: str) -> tuple[Any, Any, str]:
-    """The best value, the smallest one within one standard error of it, and why."""
+    """Return the best value, the smallest one within one standard error of it, and why.
+
+    `scores` has one row per value with its `mean` and `sem`.
+    """
     sign = 1 if metric == "accuracy" else -1
     scores = scores.sort_index()
     best = (sign * scores["mean"]).idxmax()

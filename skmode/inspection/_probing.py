@@ -1,4 +1,4 @@
-"""Expert probing: who does what, and is the gate right."""
+"""Expert probing: each expert alone, on its domain and elsewhere."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn.utils import check_consistent_length
 
-from skmode.inspection import _measures, _outputs
+from skmode.inspection._evaluation import forward, measures, mixtures, targets, weights
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ExpertProbing:
-    """What :func:`expert_probing` found.
+    """Result of :func:`expert_probing`.
 
     Attributes
     ----------
     experts : DataFrame
-        One row an expert: `domain`, the domain that is called its own (missing where there are
-        fewer domains than experts); `n_samples` and `share`, the size of that domain in rows and
-        as a share of the weight; `score` of the expert alone on the domain and `score_rest` on
+        One row per expert: `domain`, the number of its domain (missing if there are fewer domains
+        than experts); `n_samples` and `share`, the size of the domain in rows and as a share of
+        the total weight; `score` and `score_rest`, the expert's own scores on its domain and on
         the other rows; `mixture_score` and `mixture_score_rest`, the mixture's on the same rows.
     score_matrix : DataFrame
         Score of each expert alone (rows) on each domain (columns).
     metric : {"accuracy", "rmse"}
-        What the scores are: accuracy, or the root mean squared error in units of the target.
+        Metric of the scores: accuracy, or the root mean squared error in units of the target.
     mixture_score : float
         Score of the mixture on all rows.
     top_expert_score : float
-        Score on all rows where each is answered by its top expert alone.
+        Score on all rows if each is predicted by its top expert alone.
     gate_recognition_accuracy : float
         Among rows that at least one expert gets right alone, the share that the gate sends to
         such an expert.
@@ -45,7 +46,7 @@ class ExpertProbing:
     mean_consistency : float
         Mean of `consistency` over the pairs.
     route_confusion : DataFrame or None
-        Share of the rows by the reference's route (rows) and the estimator's (columns). None
+        Share of the samples by the reference's expert (rows) and the estimator's (columns). None
         without a reference.
     tolerance : float or None
         Regression: the largest distance of a prediction that counts as right.
@@ -81,41 +82,41 @@ def expert_probing(
     sample_weight: Any = None,
     tolerance: float | None = None,
 ) -> ExpertProbing:
-    r"""Look at each expert alone, on the rows that the gate sends to it and on the others.
+    r"""Score each expert alone, on the rows that the gate sends to it and on the others.
 
-    The *domain* of an expert are the rows on which its gate weight is the largest. A row that the
-    mixture gets wrong is *misrouted* where another expert is right alone and the top expert is
-    not, an error of the *expert* where no expert is right, and one of *mixing* where the top
-    expert is right alone. The *consistency* of two experts is the share of the rows on which
-    they predict the same class; for regression 1 minus their mean squared difference over twice
-    the variance of the target. All experts are computed in one pass over the rows.
+    An expert's *domain* is the set of rows on which its gate weight is the largest. Rows that the
+    mixture gets wrong are of three types: *misrouted* (the top expert is wrong, another expert is
+    right alone), *expert* (every expert is wrong alone) and *mixing* (the top expert is right
+    alone). The *consistency* of two experts is the share of rows on which they predict the same
+    class; for regression, it is 1 minus their mean squared difference divided by twice the
+    variance of the target. One pass over the rows computes all experts.
 
     Parameters
     ----------
     estimator : object
         A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
-        search that ends with one. Its `inference` does not matter.
+        search that ends with one. Its `inference` is ignored.
     X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows, best such that training did not see.
+        Rows, preferably unseen in training.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True classes or values.
     domains : "own" or fitted estimator, default="own"
-        Whose gate divides the rows into domains. To compare a mixture with and without
-        distillation, look at each with its own domains and at both with those of one. Experts of
-        two models have no common order: each expert gets the domain with which its own
-        shares most rows, no two of them the same.
+        The model whose gate divides the rows into domains. To compare a mixture with and without
+        distillation, probe each on its own domains, and both on the domains of one. Experts of
+        two models have no common order: each expert is matched with another domain, so that
+        experts and domains share as many rows as possible.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
     tolerance : float, default=None
-        Regression: largest distance from the target of a prediction that counts as right, in
-        units of the target; of several outputs the root mean square over them, in standard
-        deviations of each. None: the mixture's root mean squared error, so that an expert
-        is right where it is as good as the mixture usually is.
+        Regression: a prediction is right if it is within this distance of the target, in units
+        of the target. With several outputs the distance is the root mean square over them, in
+        standard deviations of each. None means the mixture's root mean squared error, so that an
+        expert is right where it is as good as the mixture usually is.
 
     Returns
     -------
     probing : ExpertProbing
-        Tables and figures.
+        Scores, error types, consistency and, with a reference, how the routes cross.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def expert_probing(
     See Also
     --------
     skmode.inspection.ExpertProbingDisplay : A picture of it.
-    skmode.inspection.layer_probing : Which layer of an expert solves its task.
+    skmode.inspection.layer_probing : At which layer an expert has solved its task.
 
     References
     ----------
@@ -147,28 +148,28 @@ def expert_probing(
     >>> print(f"{probing.experts['share'].sum():.1f}")
     1.0
     """
-    _outputs.check_rows(X, y)
-    mixture, rows = _outputs.unwrap(estimator, X)
-    target = _outputs.check_target(mixture, y, sample_weight)
-    reference = _outputs.domains_of(domains, X)
-    return probe(_outputs.look(mixture, rows), target, reference=reference, tolerance=tolerance)
+    check_consistent_length(X, y)
+    mixture, rows = mixtures.unwrap(estimator, X)
+    target = targets.check_target(mixture, y, sample_weight)
+    reference = mixtures.assign_domains(domains, X)
+    return probe(forward.evaluate(mixture, rows), target, reference=reference, tolerance=tolerance)
 
 
 def probe(
-    outputs: _outputs.Outputs,
-    target: _outputs.Target,
+    outputs: forward.Outputs,
+    target: targets.Target,
     *,
     reference: Array | None = None,
     tolerance: float | None = None,
 ) -> ExpertProbing:
-    """Find what :func:`expert_probing` tells, from what the experts make of the rows."""
+    """Probe from outputs that are there already, see :func:`expert_probing`."""
     n_experts = outputs.gate.shape[1]
     weight, route = target.weight, outputs.route
-    judgement = _outputs.judge(outputs, target, tolerance)
-    by_domain = _Sums.over_domains(outputs, target, route if reference is None else reference)
+    judgement = measures.judge(outputs, target, tolerance)
+    by_domain = _DomainSums.add_up(outputs, target, route if reference is None else reference)
     confusion = None if reference is None else _confusion(reference, route, weight, n_experts)
     own = np.arange(n_experts) if confusion is None else _match(confusion.to_numpy())
-    agreement = _outputs.consistency(outputs, target)
+    agreement = measures.consistency(outputs, target)
     expert_index = pd.RangeIndex(n_experts, name="expert")
     return ExpertProbing(
         experts=by_domain.table(own, expert_index),
@@ -180,12 +181,12 @@ def probe(
         metric="accuracy" if target.scale is None else "rmse",
         mixture_score=by_domain.overall(by_domain.mixture),
         top_expert_score=by_domain.overall(by_domain.top_expert),
-        gate_recognition_accuracy=_measures.gate_recognition(judgement.experts, route, weight),
-        error_types=_measures.error_types(judgement, route, weight),
+        gate_recognition_accuracy=measures.gate_recognition(judgement.experts, route, weight),
+        error_types=measures.error_types(judgement, route, weight),
         consistency=pd.DataFrame(
             agreement, index=expert_index, columns=expert_index.rename("other")
         ),
-        mean_consistency=_measures.mean_over_pairs(agreement),
+        mean_consistency=measures.mean_over_pairs(agreement),
         route_confusion=confusion,
         tolerance=judgement.tolerance,
     )
@@ -194,14 +195,14 @@ def probe(
 def route_confusion(
     estimator: Any, reference: Any, X: Any, *, sample_weight: Any = None
 ) -> pd.DataFrame:
-    """Cross the routes of two mixtures: which of their experts share rows.
+    """Count which experts of two mixtures share rows.
 
     Parameters
     ----------
     estimator : object
         A fitted mixture, or a Pipeline or search that ends with one.
     reference : object
-        Another.
+        The other mixture, given likewise.
     X : {array-like, DataFrame} of shape (n_samples, n_features)
         Rows.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -210,13 +211,13 @@ def route_confusion(
     Returns
     -------
     confusion : DataFrame
-        Share of the rows by the reference's route (rows) and the estimator's (columns); all of it
-        sums to one.
+        Share of the samples by the reference's expert (rows) and the estimator's (columns). The
+        whole table sums to one.
 
     Raises
     ------
     TypeError
-        If there is no mixture in one of the two.
+        If one of the two is no mixture.
 
     Examples
     --------
@@ -229,35 +230,28 @@ def route_confusion(
     >>> route_confusion(distilled, plain, X).shape
     (2, 2)
     """
-    mixture, rows = _outputs.unwrap(estimator, X)
+    mixture, rows = mixtures.unwrap(estimator, X)
     gate = np.asarray(mixture.gate_proba(rows))
-    weight = _outputs.check_weight(sample_weight, len(gate))
-    weight = np.ones(len(gate)) if weight is None else weight
-    other, rows = _outputs.unwrap(reference, X, name="reference")
+    weight = weights.weight_or_ones(sample_weight, len(gate))
+    other, rows = mixtures.unwrap(reference, X, name="reference")
     route = np.asarray(other.gate_proba(rows)).argmax(axis=1)
     return _confusion(route, gate.argmax(axis=1), weight, gate.shape[1])
 
 
 @dataclass
-class _Sums:
-    """Per domain the weights and the weighted sums of what scores are made of.
+class _DomainSums:
+    """Weighted sums by domain of right predictions (n_out is 1) or squared errors."""
 
-    The sums are of right answers, or of squared errors by output, so the last axis of all but
-    `weight` is one output or more; for experts the first axis is the expert.
-    """
-
-    n_samples: Array
-    weight: Array
-    experts: Array
-    mixture: Array
-    top_expert: Array
+    n_samples: Array  # (n_domains,)
+    weight: Array  # (n_domains,)
+    experts: Array  # (n_experts, n_domains, n_out)
+    mixture: Array  # (n_domains, n_out)
+    top_expert: Array  # (n_domains, n_out)
     is_error: bool
 
     @classmethod
-    def over_domains(
-        cls, outputs: _outputs.Outputs, target: _outputs.Target, domain: Array
-    ) -> _Sums:
-        """Add up the rows of each domain; none is left out that has an expert of its own."""
+    def add_up(cls, outputs: forward.Outputs, target: targets.Target, domain: Array) -> _DomainSums:
+        """Add up the rows of each domain; `domain` is the domain of each row, (n_samples,)."""
         n_experts = outputs.gate.shape[1]
         n_domains = max(n_experts, int(domain.max()) + 1)
         member = np.zeros((len(domain), n_domains))
@@ -283,17 +277,17 @@ class _Sums:
         )
 
     def score(self, sums: Array, weight: Array) -> Array:
-        """Accuracy or root mean squared error; NaN where there are no rows."""
+        """Return accuracies or root mean squared errors; NaN where there are no rows."""
         with np.errstate(invalid="ignore", divide="ignore"):
             means = sums / weight[:, None]
         return np.asarray((np.sqrt(means) if self.is_error else means).mean(axis=-1))
 
     def overall(self, sums: Array) -> float:
-        """Score over all domains."""
+        """Return the score over all domains."""
         return float(self.score(sums.sum(axis=0)[None], self.weight.sum()[None])[0])
 
     def table(self, own: Array, index: pd.Index) -> pd.DataFrame:
-        """One row an expert; `own` is the domain of each, -1 for none."""
+        """Make the table of experts; `own` is the domain of each, -1 for none."""
         # Sums over the other domains, not differences: small errors would drown in large ones.
         others = 1 - np.eye(len(self.weight))
         rest = others @ self.weight
@@ -315,6 +309,7 @@ class _Sums:
 
 
 def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) -> pd.DataFrame:
+    """Return the share of the rows by two routes, each (n_samples,)."""
     n_domains = max(n_experts, int(reference.max()) + 1)
     counted = np.zeros((n_domains, n_experts))
     np.add.at(counted, (reference, route), weight)
@@ -326,7 +321,10 @@ def _confusion(reference: Array, route: Array, weight: Array, n_experts: int) ->
 
 
 def _match(confusion: Array) -> Array:
-    """The domain of each expert, such that they share as many rows as possible."""
+    """Return a domain for each expert (-1 for none), so that they share as many rows as possible.
+
+    `confusion` has shape (n_domains, n_experts).
+    """
     domain, expert = linear_sum_assignment(confusion, maximize=True)
     own: Array = np.full(confusion.shape[1], -1)
     own[expert] = domain

@@ -272,6 +272,43 @@ class TabularTrunk(nn.Module):
         # Adam's steps are of one size for all parameters, so a factor is a rate.
         return 1 + SCALE_RATE * self.scale_offset
 
+    @property
+    def feature_columns(self) -> Tensor:
+        """Input column that each output feature is computed from.
+
+        Columns are counted through both inputs: those of `numbers` first, then those of `codes`.
+
+        Notes
+        -----
+        Shape:
+
+        - Output: int64 `(out_features,)`, from 0 to ``n_numeric + n_categorical - 1``
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skmode.nn import RobustScaler, TabularTrunk
+        >>> scaler = RobustScaler(torch.zeros(2), torch.ones(2), torch.tensor([1]))
+        >>> TabularTrunk(scaler, n_categories=[4]).feature_columns
+        tensor([0, 1, 1, 2, 2, 2])
+        """
+        device = self.scale_offset.device
+        parts, n_numeric = [], 0
+        n_embedded = self.out_features
+        if self.categorical is not None:
+            n_embedded -= self.categorical.out_features
+        if self.scaler is not None:
+            n_numeric = len(self.scaler.center)
+            missing = self.scaler.missing_columns
+            width = (n_embedded - len(missing)) // max(n_numeric, 1)
+            parts += [torch.arange(n_numeric, device=device).repeat_interleave(width), missing]
+        if self.categorical is not None:
+            n_categorical = len(self.categorical.offsets)
+            columns = n_numeric + torch.arange(n_categorical, device=device)
+            width = self.categorical.out_features // n_categorical
+            parts.append(columns.repeat_interleave(width))
+        return torch.cat(parts)
+
     def forward(self, numbers: Tensor, codes: Tensor | None = None) -> Tensor:
         """Embed the columns side by side; see the class for shapes."""
         parts = []

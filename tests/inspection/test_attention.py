@@ -12,15 +12,12 @@ from sklearn.decomposition import PCA
 from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    MinMaxScaler,
-    OneHotEncoder,
-    StandardScaler,
-)
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, OneHotEncoder, StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode.inspection import _attention, expert_attention
+from skmode.inspection import expert_attention
+from skmode.inspection._attention import permutation
+from skmode.inspection._attention.gradients import integrated_gradients
 
 QUICK = {"n_experts": 3, "max_epochs": 8, "random_state": 0, "balance": 0.1}
 
@@ -92,7 +89,7 @@ def test_permutation_by_hand(told_classifier, monkeypatch):
         def permutation(self, n):
             return np.arange(n)[::-1]
 
-    monkeypatch.setattr(_attention, "_permute_within", turned)
+    monkeypatch.setattr(permutation, "_permute_within", turned)
     found = expert_attention(mixture, X, y, n_repeats=1, random_state=Reversing())
     # Expert 0 is right on rows 0 and 1, turned round on none. Expert 1 says a b b b on rows 2 to 5:
     # three right of a b b a, turned round b b b a has three right again.
@@ -103,7 +100,7 @@ def test_permutation_by_hand(told_classifier, monkeypatch):
 
 def test_shuffling_stays_inside_the_domains():
     domain = np.array([0, 1, 0, 1, 1, 2])
-    index = _attention._permute_within(domain, np.random.RandomState(0))
+    index = permutation._permute_within(domain, np.random.RandomState(0))
     assert sorted(index) == list(range(6))
     assert (domain[index] == domain).all()
 
@@ -136,7 +133,7 @@ def test_tables_keep_their_types(mixed, kind):
     found = expert_attention(classifier, table, y, random_state=0, n_repeats=3)
     assert found.importances.index.tolist() == ["color", "size", "weight", "noise"]
     assert (found.importances.loc[["color", "size"], 0] > 0.05).any()
-    shuffled = _attention._Table(table).shuffled(0, np.arange(240)[::-1])
+    shuffled = permutation._ShuffledTable(table).shuffled(0, np.arange(240)[::-1])
     assert list(shuffled["color"]) == list(X["color"][::-1])
     assert shuffled["color"].dtype == table["color"].dtype
     assert list(table["color"]) == list(X["color"])
@@ -145,7 +142,7 @@ def test_tables_keep_their_types(mixed, kind):
 def test_another_index_does_not_put_values_back(mixed):
     X, _ = mixed
     other = X.set_axis(np.arange(len(X))[::-1])
-    shuffled = _attention._Table(other).shuffled(1, np.roll(np.arange(len(X)), 1))
+    shuffled = permutation._ShuffledTable(other).shuffled(1, np.roll(np.arange(len(X)), 1))
     assert_allclose(shuffled["size"], np.roll(X["size"], 1))
 
 
@@ -179,7 +176,7 @@ def test_attributions_sum_to_what_the_row_changes(mixed, embedding, gate):
     classifier = MoDEClassifier(
         numeric_embedding=embedding, gate=gate, activation="tanh", **QUICK
     ).fit(X, y)
-    found = _attention.integrated_gradients(classifier, X, n_steps=64)
+    found = integrated_gradients(classifier, X, n_steps=64)
     route = classifier.route(X)
     assert (found.route == route).all()
     expected = top_output(classifier, X) - output_of_baseline(classifier, X, route)
@@ -197,7 +194,7 @@ def test_attributions_sum_to_what_the_row_changes(mixed, embedding, gate):
 def test_attributions_of_regression_sum_up_in_units_of_the_target(diabetes):
     X, y = diabetes
     regressor = MoDERegressor(activation="tanh", **QUICK).fit(X, y)
-    found = _attention.integrated_gradients(regressor, X, n_steps=64)
+    found = integrated_gradients(regressor, X, n_steps=64)
     expected = top_output(regressor, X) - output_of_baseline(regressor, X, regressor.route(X))
     assert_allclose(found.experts.sum(axis=1), expected, atol=0.05)
 
@@ -210,7 +207,7 @@ def test_of_linear_experts_attributions_are_weights_times_distances(diabetes):
             super().__init__(in_features, 4)
 
     regressor = MoDERegressor(expert_module=Linear, numeric_embedding=None, **QUICK).fit(X, y)
-    found = _attention.integrated_gradients(regressor, X, n_steps=2)
+    found = integrated_gradients(regressor, X, n_steps=2)
     module = regressor.net_.module_
     numbers = torch.as_tensor(X, dtype=torch.float32)
     with torch.no_grad():
@@ -227,7 +224,7 @@ def test_what_one_column_changes_is_attributed_to_it(mixed, column):
     classifier = MoDEClassifier(**QUICK).fit(X, y)
     row = {c.name: c.center if c.kind == "number" else "?" for c in classifier.encoder_.columns_}
     row[column] = {"color": "red", "size": 9.0, "weight": np.nan}[column]
-    found = _attention.integrated_gradients(classifier, pd.DataFrame([row]))
+    found = integrated_gradients(classifier, pd.DataFrame([row]))
     others = [i for i, name in enumerate(X) if name != column]
     assert_allclose(found.experts[0, others], 0, atol=1e-7)
     assert abs(found.experts[0, list(X).index(column)]) > 1e-6
@@ -237,7 +234,7 @@ def test_importances_are_means_over_the_rows_of_each_expert(wine, wine_mixture):
     X, y = wine
     weight = np.random.default_rng(0).random(len(y))
     found = expert_attention(wine_mixture, X, y, "integrated_gradients", sample_weight=weight)
-    by_row = _attention.integrated_gradients(wine_mixture, X)
+    by_row = integrated_gradients(wine_mixture, X)
     own = by_row.route == 1
     expected = np.average(np.abs(by_row.experts[own]), axis=0, weights=weight[own])
     assert_allclose(found.importances[1], expected, rtol=1e-6)
@@ -302,7 +299,7 @@ def test_counts_must_be_positive(six_rows):
 
 def test_the_error_of_the_sum_is_measured(wine, wine_mixture):
     X, _ = wine
-    found = _attention.integrated_gradients(wine_mixture, X, n_steps=1)
+    found = integrated_gradients(wine_mixture, X, n_steps=1)
     route = wine_mixture.route(X)
     change = top_output(wine_mixture, X) - output_of_baseline(wine_mixture, X, route)
     expected = np.abs(found.experts.sum(axis=1) - change)

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier
 from skmode.inspection import compare, corrected_resampled_ttest
-from skmode.inspection._compare import holm, summarize
+from skmode.inspection._comparison.summary import holm, summarize
 
 PAIR = [GaussianNB(), DummyClassifier()]
 DIFFERENCES = np.array([0.02, 0.05, -0.01, 0.04, 0.03, 0.0, 0.06, 0.01, 0.02, 0.03])

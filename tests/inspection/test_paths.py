@@ -14,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.inspection import alpha_path, expert_probing, experts_path
+from skmode.inspection._evaluation.forward import Outputs
+from skmode.inspection._evaluation.targets import Target
 from skmode.inspection._paths import recommend, scores
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
@@ -165,10 +167,8 @@ def test_of_errors_less_is_better():
 
 
 def test_an_impossible_class_costs_what_it_costs_in_scikit_learn(told_classifier):
-    from skmode.inspection import _outputs
-
     log_proba = np.log([[1e-300, 1.0], [0.5, 0.5]])
-    outputs = _outputs.Outputs(
+    outputs = Outputs(
         np.ones((2, 1)),
         np.zeros(2, dtype=int),
         np.ones((2, 1), dtype=int),
@@ -176,7 +176,7 @@ def test_an_impossible_class_costs_what_it_costs_in_scikit_learn(told_classifier
         log_proba[:, None],
         log_proba,
     )
-    target = _outputs.Target(np.array([0, 1]), np.ones(2), None)
+    target = Target(np.array([0, 1]), np.ones(2), None)
     expected = log_loss([0, 1], np.exp(log_proba))
     assert_allclose(scores(outputs, target, "log_loss"), expected)
 

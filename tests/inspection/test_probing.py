@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode.inspection import _outputs, expert_probing, route_confusion
+from skmode.inspection import expert_probing, route_confusion
+from skmode.inspection._evaluation import forward
 
 
 def test_six_rows_by_hand(six_rows):
@@ -300,7 +301,9 @@ def test_labels_of_another_kind_are_refused(wine):
 
 def test_what_is_wrong_is_said_before_the_rows_are_computed(six_rows, monkeypatch):
     mixture, X, y = six_rows
-    monkeypatch.setattr(_outputs, "look", lambda *arguments: pytest.fail("the rows were computed"))
+    monkeypatch.setattr(
+        forward, "evaluate", lambda *arguments: pytest.fail("the rows were computed")
+    )
     with pytest.raises(ValueError, match="domains must be .*, got 'mine'"):
         expert_probing(mixture, X, y, domains="mine")
     with pytest.raises(TypeError, match="domains must be .* got LogisticRegression without gate"):

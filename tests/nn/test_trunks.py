@@ -275,6 +275,35 @@ class TestTabularTrunk:
         row = trunk(torch.tensor([[0.0, NAN]]), torch.tensor([[2]]))
         assert row.tolist() == [[0, 0, 1, 0, 1]]
 
+    @pytest.mark.parametrize("embedding", [None, "periodic_bias", "periodic", "piecewise_linear"])
+    def test_features_change_with_their_column_alone(self, embedding):
+        bins = [torch.linspace(-1, 1, 5)] * 3 if embedding == "piecewise_linear" else None
+        trunk = TabularTrunk(
+            make_scaler(missing=[0, 2]),
+            numeric_embedding=embedding,
+            bins=bins,
+            n_categories=[3, 5],
+        ).eval()
+        numbers, codes = torch.full((1, 3), 0.3), torch.tensor([[1, 2]])
+        columns = trunk.feature_columns
+        assert columns.shape == (trunk.out_features,)
+        assert columns.unique().tolist() == [0, 1, 2, 3, 4]
+        base = trunk(numbers, codes)
+        for column in range(5):
+            other_numbers, other_codes = numbers.clone(), codes.clone()
+            if column < 3:
+                other_numbers[0, column] = NAN
+            else:
+                other_codes[0, column - 3] = 0
+            changed = (trunk(other_numbers, other_codes) != base)[0]
+            assert changed.any()
+            assert (columns[changed] == column).all()
+
+    @pytest.mark.parametrize("with_numbers", [True, False])
+    def test_features_of_one_kind_of_column(self, with_numbers):
+        trunk = TabularTrunk(make_scaler()) if with_numbers else TabularTrunk(n_categories=[2, 2])
+        assert trunk.feature_columns.tolist() == ([0, 1, 2] if with_numbers else [0, 1])
+
     def test_scaler_travels_with_the_state(self):
         trunk = TabularTrunk(make_scaler(2, [1]))
         assert {"scaler.center", "scaler.scale", "scaler.missing_columns"} <= set(

@@ -1,1 +1,1 @@
-"""Pictures of what the instruments find; matplotlib is imported when one is drawn."""
+"""Displays of the results; matplotlib is imported when one is drawn."""

@@ -1,1 +1,1 @@
-"""The report: what the instruments find, told in one file for people who do not program."""
+"""The report: all results in one HTML file, for people who do not program."""

@@ -1,0 +1,137 @@
+"""The instrument: checks its input and measures one way or the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
+
+from skmode._unwrap import nested_estimators
+from skmode.inspection._attention.gradients import attend_by_gradients
+from skmode.inspection._attention.permutation import attend_by_permutation
+from skmode.inspection._attention.result import ExpertAttention
+from skmode.inspection._evaluation import mixtures, targets
+
+
+def expert_attention(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    method: str = "permutation",
+    *,
+    sample_weight: Any = None,
+    n_repeats: int = 5,
+    n_steps: int = 32,
+    random_state: Any = None,
+) -> ExpertAttention:
+    r"""Measure how important each feature is for each expert on its domain, and for the gate.
+
+    *Permutation*: a feature is shuffled among the rows of an expert's domain. Its importance is
+    how much worse the expert alone gets there, in accuracy or in root mean squared error. For the
+    gate, the feature is shuffled among all rows; its importance is the share of rows that then go
+    to another expert.
+
+    *Integrated gradients*: an output is followed along the straight line from a baseline to the
+    row, where gate and experts read it (behind the embeddings). The gradients along that line,
+    times its length, are summed over the features of each column, and their absolute values
+    averaged over the rows. The output is the probability of the class that the expert predicts,
+    the value that it predicts, or the gate's weight of the expert that it chooses (a sparse gate's
+    weight in the softmax over all experts). The baseline has the training medians in number
+    columns and an unknown category in the others. The attributions of a row sum to its output
+    minus that of the baseline, up to an error because the steps are finite in number, which is
+    measured (`completeness_error`). It is largest where an output is steep between baseline and
+    row, or has kinks, as with ReLU.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
+        search that ends with one. In a Pipeline, permutation shuffles the columns of `X`, and
+        integrated gradients are for the columns that the last step reads.
+    X : {array-like, DataFrame} of shape (n_samples, n_features)
+        Rows, preferably unseen in training.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True classes or values. Integrated gradients ignore them.
+    method : {"permutation", "integrated_gradients"}, default="permutation"
+        How to measure.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    n_repeats : int, default=5
+        How often each feature is shuffled; each time costs a forward pass.
+    n_steps : int, default=32
+        Points on the line from the baseline (Gauss-Legendre quadrature). More points lower
+        `completeness_error`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the shuffling.
+
+    Returns
+    -------
+    attention : ExpertAttention
+        Importances of features for experts and gate.
+
+    Raises
+    ------
+    TypeError
+        If there is no mixture in `estimator`, or integrated gradients find no torch network in it.
+    ValueError
+        If the input is malformed.
+
+    Warns
+    -----
+    UserWarning
+        If a completeness error of integrated gradients is above 0.05: of a probability, of a
+        gate's weight, or of a standard deviation of the target.
+
+    See Also
+    --------
+    skmode.inspection.ExpertAttentionDisplay : A picture of it.
+    sklearn.inspection.permutation_importance : The same for a model as a whole.
+
+    References
+    ----------
+    Sundararajan, Taly and Yan, "Axiomatic Attribution for Deep Networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.inspection import expert_attention
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> classifier = MoDEClassifier(n_experts=2, random_state=0).fit(X, y)
+    >>> attention = expert_attention(classifier, X, y, random_state=0)
+    >>> attention.importances.columns.tolist()
+    [0, 1, 'gate']
+    """
+    check_consistent_length(X, y)
+    if method not in ("permutation", "integrated_gradients"):
+        raise ValueError(
+            'method must be "permutation" or "integrated_gradients", got '
+            f"{method!r}: choose one of these."
+        )
+    if not all(
+        isinstance(count, int | np.integer) and count >= 1 for count in (n_repeats, n_steps)
+    ):
+        raise ValueError(
+            "n_repeats and n_steps must be whole numbers of at least 1, got "
+            f"{n_repeats!r} and {n_steps!r}: change them."
+        )
+    mixture, rows = mixtures.unwrap(estimator, X)
+    target = targets.check_target(mixture, y, sample_weight)
+    if method == "permutation":
+        return attend_by_permutation(estimator, X, target, n_repeats, random_state)
+    names = None if rows is X else _names_behind(estimator)
+    return attend_by_gradients(mixture, rows, target, n_steps, names)
+
+
+def _names_behind(estimator: Any) -> list[str] | None:
+    """Return the names of the columns that the mixture reads, if all steps before it know them."""
+    names: list[str] | None = None
+    for part in nested_estimators(estimator):
+        if isinstance(part, Pipeline) and len(part) > 1:
+            try:
+                names = list(part[:-1].get_feature_names_out(names))
+            except (AttributeError, TypeError, ValueError):
+                return None
+    return names

@@ -1,0 +1,1 @@
+"""A mixture evaluated on rows: found, run once, compared with the truth, counted."""

@@ -1,0 +1,147 @@
+"""Findings on serving: whether the model is worth it, and how much of it must run."""
+
+from __future__ import annotations
+
+from skmode.inspection._report.facts import Facts
+from skmode.inspection._report.findings.finding import (
+    Finding,
+    amount,
+    lead_text,
+    loss_limit,
+    loss_text,
+    score_text,
+)
+from skmode.inspection._report.formatting import count, sentence_case
+
+
+def worth(facts: Facts) -> Finding:
+    """Is the mixture better than the same answer for every row?"""
+    loss, answer = facts.constant_loss, facts.constant_answer
+    evidence = (
+        f"{sentence_case(facts.metric)} of the mixture "
+        f"{score_text(facts, facts.probing.mixture_score)}; without a model, with {answer} for "
+        f"every row, {score_text(facts, facts.baseline)}. The mixture is "
+        f"{lead_text(facts, loss)} on {count(facts.n_samples, 'row')}. The constant answer was "
+        "chosen on these rows, which favours it."
+    )
+    if facts.beats_constant:
+        return Finding(
+            "good",
+            "The mixture is better than the same answer for every row",
+            evidence,
+            "Nothing to do.",
+            "rows",
+        )
+    advice = (
+        "Serve neither the mixture nor an expert yet. Check that the estimator was trained for "
+        "such rows and this target, then train with fewer epochs, more rows or better features"
+    )
+    if loss.high >= 0:
+        advice += ", or look at more rows"
+    if facts.classifies:
+        advice += (
+            ". If nearly all rows belong to one class, accuracy says little: compare the log loss "
+            "of the probabilities"
+        )
+    return Finding(
+        "act",
+        "The mixture is worse than the same answer for every row"
+        if loss.high < 0
+        else "The mixture is not clearly better than the same answer for every row",
+        evidence,
+        f"{advice}.",
+        "rows",
+    )
+
+
+def top_expert(facts: Facts, margin: float) -> Finding:
+    """May the top expert answer alone?"""
+    loss, limit = facts.top_loss, loss_limit(facts, margin)
+    top, mixture = facts.probing.top_expert_score, facts.probing.mixture_score
+    evidence = (
+        f"{sentence_case(facts.metric)} of the top expert alone {score_text(facts, top)}, of the "
+        f"mixture {score_text(facts, mixture)}: {loss_text(facts, loss)} on "
+        f"{count(facts.n_samples, 'row')}."
+        f" A loss of up to {amount(facts, limit)} is called small here."
+    )
+    if facts.n_experts == 1:
+        return Finding(
+            "note",
+            "There is one expert, so the mixture is that expert",
+            evidence,
+            "Train with n_experts above 1 for a mixture; skmode.inspection.experts_path compares "
+            "several.",
+            "serving",
+        )
+    if not facts.beats_constant and (loss.high <= limit or loss.low > limit):
+        much = "little" if loss.high <= limit else "much"
+        return Finding(
+            "note",
+            f"The top expert alone loses {much} against the mixture",
+            evidence,
+            "Nothing, as long as the mixture itself is not clearly better than the same answer for "
+            "every row.",
+            "serving",
+        )
+    if loss.high <= limit:
+        better = "The top expert alone is even better than the mixture"
+        title = better if loss.high < 0 else "The top expert alone may answer"
+        advice = (
+            'Serve it: inference="top_expert", and skmode.onnx.export writes a graph that computes '
+            "one expert a row."
+        )
+        return Finding("good", title, evidence, advice, "serving")
+    if loss.low > limit:
+        return Finding(
+            "act",
+            "The top expert alone loses too much",
+            evidence,
+            'Serve the mixture (skmode.onnx.export with routing="mixture"), or train with a '
+            "larger alpha, which makes each expert better alone: skmode.inspection.alpha_path "
+            "tries several.",
+            "serving",
+        )
+    return Finding(
+        "watch",
+        "These rows do not tell whether the top expert alone is good enough",
+        evidence,
+        "Look at more rows that training did not see, or decide whether a loss of "
+        f"{amount(facts, loss.high)} would be bearable.",
+        "serving",
+    )
+
+
+def single(facts: Facts, margin: float) -> Finding:
+    """Are several experts needed?"""
+    loss = facts.single_loss
+    evidence = (
+        f"Expert {facts.single} alone on all rows: {facts.metric} "
+        f"{score_text(facts, facts.alone[facts.single])}; each row's top expert: "
+        f"{score_text(facts, facts.probing.top_expert_score)}; {loss_text(facts, loss)}. The "
+        "single expert was chosen on these rows, which favours it."
+    )
+    if loss.low > 0:
+        return Finding(
+            "good",
+            "Choosing the expert row by row pays",
+            evidence,
+            "Keep the gate.",
+            "serving",
+        )
+    if loss.high <= loss_limit(facts, margin):
+        return Finding(
+            "watch",
+            "One expert for every row would do about as well",
+            evidence,
+            "Train with n_experts=1 and compare by skmode.inspection.compare: it may be all that "
+            "this table needs. But this expert may be good because it learned from the others by "
+            "distillation.",
+            "serving",
+        )
+    return Finding(
+        "note",
+        "Whether choosing the expert row by row pays is not clear",
+        evidence,
+        "Look at more rows, or compare with n_experts=1 by skmode.inspection.compare.",
+        "serving",
+    )

@@ -1,0 +1,231 @@
+"""Pictures of a report: drawn by the displays, embedded as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from skmode._sklearn import safe_indexing
+from skmode.inspection._plot.history import GateHistoryDisplay
+from skmode.inspection._plot.labels import label
+from skmode.inspection._plot.probing import ExpertProbingDisplay
+from skmode.inspection._plot.routing import RoutingMapDisplay
+from skmode.inspection._report.facts import Columns, Facts
+from skmode.inspection._report.formatting import count, quoted, sentence_case
+from skmode.inspection._report.measuring import describe_columns
+
+# Points of the map; more would make the page slow.
+MAP_SAMPLES = 800
+
+# Rows and different values that columns need to be an axis of the map.
+MAP_ROWS = 10
+MAP_VALUES = 5
+
+SIDES = ("width", "height")
+
+STYLE: dict[Any, Any] = {
+    # Text stays text, which the browser draws in the right script; names are not formulas.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "skmode",
+    "text.parse_math": False,
+    "text.usetex": False,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 11.0,
+}
+
+
+class Picture(NamedTuple):
+    """One picture."""
+
+    source: str  # a data URL
+    width: int  # in CSS pixels
+    height: int
+    alternative: str  # read out where the picture cannot be seen
+    caption: str
+
+
+class Pictures(NamedTuple):
+    """All pictures of a report."""
+
+    probing: Picture
+    history: Picture | None
+    map: Picture | None
+    no_map: str  # why there is no map
+
+
+def require_matplotlib() -> None:
+    """Raise an ImportError before the work, not after it, if matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
+            " or install skmode with its extra `report`."
+        ) from error
+
+
+def all_pictures(facts: Facts) -> Pictures:
+    """Draw all pictures; this imports matplotlib, and leaves its settings as they are."""
+    from matplotlib import rc_context, rcdefaults
+
+    with rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that matplotlib's fonts lack
+        rcdefaults()  # the report looks the same whatever the user's settings
+        with rc_context(STYLE):
+            drawn, reason = _map(facts)
+            return Pictures(_probing(facts), _history(facts), drawn, reason)
+
+
+def _probing(facts: Facts) -> Picture:
+    width = max(4.6, 2.0 + 0.5 * facts.n_experts)
+    display = ExpertProbingDisplay(facts.probing)
+
+    def plot(ax: Any) -> None:
+        display.plot(ax)
+        _legend_on_top(ax)
+
+    source, size = _draw(plot, size=(width, 4.4))
+    return Picture(
+        source,
+        *size,
+        f"{sentence_case(facts.metric)} of each expert alone on its own rows and elsewhere, and of "
+        "the mixture; the table of the experts has the figures.",
+        f"{sentence_case(facts.metric)} of each expert alone, on its own rows and on all others, "
+        "and of the mixture.",
+    )
+
+
+def _history(facts: Facts) -> Picture | None:
+    if facts.history is None:
+        return None
+    display = GateHistoryDisplay(facts.history)
+
+    def plot(axes: Any) -> None:
+        display.plot(axes)
+        for ax in axes[1:]:
+            # Above the axes: beside them it would take half of a narrow page.
+            ax.legend(frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
+
+    source, size = _draw(plot, size=(4.6, 7.6), n_axes=3)
+    return Picture(
+        source,
+        *size,
+        "Three charts over the epochs of the training: the share of the rows of each expert, "
+        "entropies, and scores; the table beside them has the first, a middle and the last epoch.",
+        "The training, epoch by epoch: the rows of each expert, how undecided the gate is, and the "
+        "scores that result.",
+    )
+
+
+def _map(facts: Facts) -> tuple[Picture | None, str]:
+    """Draw a map of two columns that matter to the gate, or say why there is none."""
+    columns = describe_columns(facts.X)
+    axes = map_axes(columns, facts.attention.importances["gate"].to_numpy())
+    if axes is None:
+        return None, (
+            f"There is no map: it needs two columns of numbers with {MAP_VALUES} different values "
+            f"or more and {MAP_ROWS} rows where both are known."
+        )
+    missing = columns.missing[:, list(axes)].any(axis=1)
+    rows, weight = facts.X, facts.part_weight[~missing]
+    if missing.any():
+        rows = safe_indexing(rows, np.flatnonzero(~missing))
+    names = [columns.names[i] for i in axes]
+
+    def plot(ax: Any) -> None:
+        RoutingMapDisplay.from_estimator(
+            facts.estimator,
+            rows,
+            features=names if columns.is_table else list(axes),
+            sample_weight=weight,
+            max_samples=MAP_SAMPLES,
+            random_state=0,
+            ax=ax,
+        )
+        _legend_on_top(ax, markerscale=1.5, ncols=5, title=ax.get_legend().get_title().get_text())
+
+    try:
+        source, size = _draw(plot, size=(4.6, 4.4 + 0.2 * (facts.n_experts // 5)))
+    except (TypeError, ValueError) as error:
+        return None, f"There is no map: {label(error, 300)}"
+    one, other = (quoted(name) for name in names)
+    shown = min(MAP_SAMPLES, int((weight > 0).sum()))
+    left_out = int((facts.part_weight[missing] > 0).sum())
+    others = len(columns.names) > 2
+    ground = (
+        "the gate's choice on average over the other columns, so a row may lie in another expert's "
+        "region"
+        if others
+        else "the gate's choice"
+    )
+    caption = (
+        f"{count(shown, 'row')} by {one} and {other}, the two columns of numbers that "
+        f"matter most to the gate, each marked by its top expert. Shades and lines: {ground}."
+    )
+    if facts.weighted:
+        caption += " Shares count rows by their weights."
+    if left_out:
+        caption += f" {count(left_out, 'row')} without one of the two are not shown."
+    return Picture(
+        source, *size, f"Scatter plot of rows by {one} and {other}, marked by expert.", caption
+    ), ""
+
+
+def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
+    """Choose the two columns of numbers that matter most to the gate, by position."""
+    usable = np.flatnonzero(columns.numeric & (columns.distinct >= MAP_VALUES))
+    order = usable[np.argsort(-importance[usable], kind="stable")]
+    for n_first, first in enumerate(order):
+        for second in order[n_first + 1 :]:
+            known = ~columns.missing[:, [first, second]].any(axis=1)
+            if known.sum() >= MAP_ROWS:
+                return int(first), int(second)
+    return None
+
+
+def _legend_on_top(ax: Any, *, ncols: int = 2, **options: Any) -> None:
+    """Put the legend above the whole picture, where it takes no width from the chart."""
+    handles, labels = ax.get_legend_handles_labels()
+    ax.get_legend().remove()
+    ax.figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+        ncols=ncols,
+        columnspacing=1.0,
+        loc="outside upper left",
+        **options,
+    )
+
+
+def _draw(
+    plot: Callable[[Any], Any], *, size: tuple[float, float], n_axes: int = 1
+) -> tuple[str, tuple[int, int]]:
+    """Draw on a new figure; return a data URL, and width and height in CSS pixels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(n_axes, 1, sharex=True, squeeze=False)[:, 0]
+    plot(axes if n_axes > 1 else axes[0])
+    file = io.BytesIO()
+    figure.savefig(
+        file,
+        format="svg",
+        bbox_inches="tight",  # a legend may be wider than the figure
+        pad_inches=0.05,
+        metadata={"Date": None, "Creator": None},
+    )
+    encoded = base64.b64encode(file.getvalue()).decode("ascii")
+    root = ElementTree.fromstring(file.getvalue())
+    width, height = (round(float(root.get(side, "").removesuffix("pt")) * 4 / 3) for side in SIDES)
+    return f"data:image/svg+xml;base64,{encoded}", (width, height)

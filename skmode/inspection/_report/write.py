@@ -1,0 +1,263 @@
+"""The report as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skmode.inspection._plot.labels import label
+from skmode.inspection._report import formatting
+from skmode.inspection._report.facts import Facts
+from skmode.inspection._report.findings.ranking import all_findings
+from skmode.inspection._report.measuring import measure
+from skmode.inspection._report.pictures import all_pictures, require_matplotlib
+from skmode.inspection._report.tables import all_tables
+
+KINDS = {"good": "Good", "note": "Note", "watch": "Watch", "act": "Act"}
+
+HEADINGS = {
+    "rows": "The rows and the model",
+    "experts": "Who does what",
+    "gate": "Is the gate right?",
+    "serving": "May I serve the top expert alone?",
+    "alike": "How alike are the experts?",
+    "attention": "What do they look at?",
+    "map": "Who answers where?",
+    "history": "How did the gate get there?",
+    "words": "Words",
+    "parameters": "Parameters",
+}
+
+WORDS = [
+    ("Expert, gate, mixture", "Each expert is a network that can answer alone. The gate gives each "
+     "row a weight for each expert; the mixture is their joint answer."),
+    ("Top expert, own rows", "The top expert of a row is the one with the largest weight. An "
+     "expert's own rows are those whose top expert it is."),
+    ("Gate recognition accuracy", "Among the rows that at least one expert gets right alone, the "
+     "share whose top expert is such an expert."),
+    (formatting.INTERVAL, "If such rows were drawn again and again, 95 in 100 intervals made in "
+     "this way would hold the true value. This is for the fitted model; how much another training "
+     "would change is measured by skmode.inspection.compare."),
+]  # fmt: skip
+
+
+def report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Report on a mixture of experts",
+    margin: float = 0.01,
+    sample_weight: Any = None,
+    tolerance: float | None = None,
+    n_repeats: int = 5,
+    max_samples: int | None = 5000,
+    random_state: Any = 0,
+) -> Path:
+    """Write one HTML file with all tables and pictures, and findings in plain language.
+
+    The file is complete: sortable tables, pictures, style and script are in it. It loads nothing
+    else, and forbids the browser to. It can be read on a phone, on a desktop and on paper. The
+    same input gives the same file.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
+        search that ends with one. Its `inference` is ignored.
+    X : {array-like, DataFrame} of shape (n_samples, n_features)
+        Rows, preferably unseen in training.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        True classes or values.
+    path : str or path-like
+        File to write. An existing file is replaced once the new one is complete.
+    title : str, default="Report on a mixture of experts"
+        Heading of the page.
+    margin : float, default=0.01
+        Largest loss that the findings call small when fewer experts run: in accuracy (0.01 is one
+        percentage point), or in root mean squared error as a share of the mixture's.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    tolerance : float, default=None
+        Regression: a prediction is right if it is within this distance of the target, see
+        :func:`skmode.inspection.expert_probing`.
+    n_repeats : int, default=5
+        How often each feature is shuffled, see :func:`skmode.inspection.expert_attention`. With
+        fewer than three, chance cannot be told and the findings name no feature.
+    max_samples : int or None, default=5000
+        Measure attention and map on at most this many rows, chosen at random; None takes all.
+        Rows without weight are left out first.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the choice of rows and of the shuffling.
+
+    Returns
+    -------
+    path : pathlib.Path
+        The file that was written.
+
+    Raises
+    ------
+    ImportError
+        If Jinja2 or matplotlib is missing.
+    OSError
+        If the file cannot be written.
+    TypeError
+        If there is no mixture in `estimator`.
+    ValueError
+        If the input is malformed.
+
+    See Also
+    --------
+    skmode.inspection.expert_probing : Scores of the experts, as tables.
+    skmode.inspection.expert_attention : Importance of features for experts and gate.
+    skmode.inspection.gate_history : Gate and experts in training.
+
+    Notes
+    -----
+    Top expert and mixture are compared on the same rows, so the interval of the loss is that of
+    paired samples: for accuracy by Agresti and Min's method for matched proportions, for root mean
+    squared errors by the delta method.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_iris
+    >>> from skmode import MoDEClassifier
+    >>> from skmode.inspection import report
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> classifier = MoDEClassifier(n_experts=2, random_state=0).fit(X[::2], y[::2])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = report(classifier, X[1::2], y[1::2], f"{folder}/iris.html")
+    ...     text = path.read_text(encoding="utf-8")
+    >>> path.name, "May I serve the top expert alone?" in text
+    ('iris.html', True)
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin must be zero or more, got {margin!r}: pass a share such as 0.01.")
+    if max_samples is not None and max_samples < 1:
+        raise ValueError(
+            f"max_samples must be at least 1, got {max_samples!r}: raise it, or pass None for all."
+        )
+    path = Path(path)
+    _check_target(path)
+    template = _template()
+    require_matplotlib()
+    facts = measure(
+        estimator,
+        X,
+        y,
+        sample_weight=sample_weight,
+        tolerance=tolerance,
+        n_repeats=n_repeats,
+        max_samples=max_samples,
+        random_state=random_state,
+    )
+    _replace(path, template.render(**_context(facts, title, margin)))
+    return path
+
+
+def _context(facts: Facts, title: str, margin: float) -> dict[str, Any]:
+    """Collect everything that the template reads."""
+    style, script = _resource("report.css"), _resource("report.js")
+    return {
+        "title": label(title),
+        "lead": _lead(facts),
+        "sections": [("findings", "Findings"), *HEADINGS.items()],
+        "headings": HEADINGS,
+        "kinds": KINDS,
+        "findings": all_findings(facts, margin),
+        "tables": all_tables(facts),
+        "pictures": all_pictures(facts),
+        "attention_rows": _attention_rows(facts),
+        "words": WORDS,
+        "style": style,
+        "script": script,
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+    }
+
+
+def _lead(facts: Facts) -> str:
+    n_features = len(facts.columns.names)
+    what = (
+        formatting.count(len(facts.mixture.classes_), "class", "classes")
+        if facts.classifies
+        else formatting.count(facts.target.values.shape[1], "target")
+    )
+    text = (
+        f"{' with '.join(label(step) for step in facts.steps[:1])}"
+        f"{_inside(facts.steps)}: {formatting.count(facts.n_experts, 'expert')}, looked at on "
+        f"{formatting.count(facts.n_samples, 'row')} of {formatting.count(n_features, 'feature')}, "
+        f"{what}."
+    )
+    if facts.weighted:
+        text += " Rows count by their weights."
+    return f"{text} All figures are for these rows; if training saw them, they are too good."
+
+
+def _inside(steps: list[str]) -> str:
+    inner = [label(step) for step in steps[1:]]
+    return f" ({', '.join(inner)})" if inner else ""
+
+
+def _attention_rows(facts: Facts) -> str:
+    measured = int(facts.attention.n_samples.drop("gate", errors="ignore").sum())
+    text = f"Measured on {formatting.count(measured, 'row')}"
+    if measured == facts.n_samples:
+        return f"{text}."
+    if measured == np.count_nonzero(facts.target.weight):
+        return f"{text}, all that have a weight."
+    return f"{text}, drawn at random."
+
+
+def _template() -> Any:
+    """Load the template, before any work because Jinja2 may be missing."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(
+            "The report is filled in by Jinja2, which is not installed: run `pip install jinja2` "
+            "or install skmode with its extra `report`."
+        ) from error
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_resource("report.html"))
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Name a style or script as a Content Security Policy does to allow it."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def _check_target(path: Path) -> None:
+    """Check the path before the work, not after it."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must be that of a file, got the folder {str(path)!r}: add a name such as "
+            "report.html."
+        )
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"path must lie in a folder that exists, got {str(path)!r}: make the folder first."
+        )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write to a temporary folder beside the target and rename: nobody reads half a report."""
+    path = path.absolute()
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".report-") as folder:
+        fresh = Path(folder, "report.html")
+        fresh.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(fresh, path)
