@@ -1,4 +1,4 @@
-"""The command line, as ``python -m skmode_deploy``."""
+"""Run the command line: ``python -m skmode_deploy``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a bundle is refused for: one exception for each rule."""
+"""Errors for bundles that are refused: one class for each rule."""
 
 __all__ = [
     "BundleError",
@@ -25,20 +25,20 @@ __all__ = [
 class BundleError(ValueError):
     """A bundle is incomplete, damaged, unsafe or of an unknown format.
 
-    Every refusal is of a subclass of this one.
+    This is the base class: each rule has its own subclass.
     """
 
 
 class SchemaVersionError(BundleError):
-    """The manifest has another schema version than this release reads."""
+    """The manifest has a schema version that this release cannot read."""
 
 
 class ManifestError(BundleError):
-    """The manifest is not written as the schema says."""
+    """The manifest does not follow its schema."""
 
 
 class ManifestChangedError(BundleError):
-    """The manifest does not have the checksum that it states."""
+    """The manifest was changed: its checksum is wrong."""
 
 
 class MissingFileError(BundleError):
@@ -58,7 +58,7 @@ class LimitError(BundleError):
 
 
 class UnsafeNameError(BundleError):
-    """A file name is not plain: absolute, with a folder, or special to some system."""
+    """A file name is not plain: it is absolute, has a folder, or is special to some system."""
 
 
 class LinkError(BundleError):
@@ -70,7 +70,7 @@ class NotAFileError(BundleError):
 
 
 class GraphFormatError(BundleError):
-    """A graph is not a serialized ONNX model, or not one that a bundle may hold."""
+    """A graph is not an ONNX model, or contains parts that a bundle must not have."""
 
 
 class ExternalDataError(BundleError):
@@ -78,20 +78,20 @@ class ExternalDataError(BundleError):
 
 
 class OperatorDomainError(BundleError):
-    """A graph has operators outside the domains of ONNX."""
+    """A graph has operators that are not ONNX's own."""
 
 
 class GraphInterfaceError(BundleError):
-    """A graph does not have the inputs and outputs that follow from the manifest."""
+    """A graph does not have the inputs and outputs that the manifest implies."""
 
 
 class SampleFormatError(BundleError):
-    """The sample rows are not written as the format says, or do not fit the manifest."""
+    """The sample rows do not follow their format, or do not fit the manifest."""
 
 
 class SampleMismatchError(BundleError):
-    """The bundle answers its sample rows otherwise than the model that it was made from."""
+    """The bundle answers its sample rows differently from the exported model."""
 
 
 class SignatureError(BundleError):
-    """The bundle is not signed, or not by the holder of the key."""
+    """The bundle is not signed, or not with the required key."""

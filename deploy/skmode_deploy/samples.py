@@ -1,21 +1,21 @@
-"""Sample rows of a bundle with the model's own answers, and whether a predictor gives the same.
+"""Sample rows of a bundle, with the model's own answers, to compare a predictor's answers with.
 
-A bundle may hold ``samples.json``: rows made up from the ranges and categories of the manifest,
-none of the training data, and the answers of the model that was exported. So whoever is to serve
-the bundle can see, before the first request, that this machine computes what the model computes.
+A bundle may hold ``samples.json``: rows drawn from the ranges and categories of the manifest, not
+from training data, and the answers of the exported model. With it one can check, before the first
+request, that this machine computes what the model computed.
 
-The file is JSON in the words of the Open Inference Protocol (V2)::
+The file is JSON, with tensors as in the Open Inference Protocol (V2)::
 
     {"inputs": [{"name": "age", "datatype": "FP32", "shape": [32, 1], "data": [30.5, null, ...]}],
      "outputs": [{"name": "label", "datatype": "BYTES", "shape": [32], "data": ["yes", ...]}],
      "source": "estimator",
      "tolerance": {"probabilities": [0.0001], "gate_probability": [0.0001]}}
 
-Inputs and outputs are those of ``model.onnx``, with flat data; a missing number is null, a missing
-string is ``""``. `source` says whose answers they are: the estimator's, or, where 8-bit weights
-change answers on purpose, those of ``model.onnx`` at the export ("graph"). `tolerance` is how far
-numbers may differ, one for all columns of an output or one for each. The rows are one call: 8-bit
-answers depend a little on the other rows of a call.
+Inputs and outputs are those of ``model.onnx``, as flat data; a missing number is null, a missing
+string is ``""``. `source` says who gave the answers: "estimator", or "graph" for ``model.onnx`` at
+the export, if 8-bit weights change answers on purpose. `tolerance` is the allowed difference of
+numbers, one for all columns of an output or one for each. All rows are predicted in one call,
+because 8-bit answers depend a little on the other rows of a call.
 """
 
 import json
@@ -37,8 +37,9 @@ from skmode_deploy.errors import (
     SampleFormatError,
     SampleMismatchError,
 )
+from skmode_deploy.running.inputs import InputReader
 from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.rows import draw_columns, draw_rows
+from skmode_deploy.running.random_rows import draw_columns, draw_rows
 
 __all__ = [
     "MAX_BYTES",
@@ -46,6 +47,7 @@ __all__ = [
     "check_samples",
     "draw_columns",
     "draw_rows",
+    "graph_inputs",
     "read_samples",
 ]
 
@@ -61,7 +63,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows, and the answers to them.
+    """Sample rows and the answers to them.
 
     Attributes
     ----------
@@ -70,9 +72,9 @@ class Samples:
     outputs : dict of ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Its outputs, by name.
     tolerance : dict of tuple of float
-        How far each output of floats may differ: one number, or one for each of its columns.
+        Allowed difference of each float output: one number, or one for each of its columns.
     source : {"estimator", "graph"}
-        Whose answers they are.
+        What gave the answers: the estimator, or ``model.onnx`` at the export.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -86,7 +88,7 @@ class Samples:
         return len(self.outputs["expert"])
 
     def to_json(self) -> bytes:
-        """Write as the file of a bundle.
+        """Return the content of ``samples.json``.
 
         Returns
         -------
@@ -96,7 +98,7 @@ class Samples:
         Raises
         ------
         ValueError
-            If an answer is no finite number.
+            If an answer is not a finite number.
         """
         document = {
             "inputs": [_to_tensor(name, values) for name, values in self.inputs.items()],
@@ -120,12 +122,12 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
     Returns
     -------
     Samples or None
-        Rows and answers. None if the bundle has none.
+        Rows and answers. None if the bundle has no sample rows.
 
     Raises
     ------
     BundleError
-        If the file is not the one that was exported, too large, or does not fit the manifest.
+        If the file is too large, was changed, or does not fit the manifest.
 
     Examples
     --------
@@ -163,21 +165,67 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
     return _from_document(document, manifest)
 
 
+def graph_inputs(manifest: Manifest, X: Any) -> dict[str, NDArray[Any]]:
+    """Convert rows to the inputs of ``model.onnx``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+
+    Returns
+    -------
+    dict of ndarray
+        Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
+        (n_samples, n_features) for a model that was trained on an array.
+
+    Raises
+    ------
+    ValueError
+        If the rows are not as the model needs them; the message names the column.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> from skmode_deploy.samples import graph_inputs
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="columns",
+    ...     from_table=True,
+    ...     columns=(bundle.Column("age", "age", "number", "float32"),),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> graph_inputs(manifest, {"age": [30, None]})
+    {'age': array([[30.],
+           [nan]], dtype=float32)}
+    """
+    return InputReader(manifest)(X)
+
+
 def check_samples(predictor: Predictor) -> None:
     """Check that a predictor answers the sample rows of its bundle as the model did.
 
     Parameters
     ----------
     predictor : Predictor
-        What answers. Its `max_rows` does not count here. Nothing is checked where its bundle has
-        no sample rows.
+        Predictor to check. Its `max_rows` does not apply here. If its bundle has no sample rows,
+        nothing is checked.
 
     Raises
     ------
     SampleMismatchError
-        If an answer is another one: another label or expert, or a number that differs by more
-        than the tolerance of the samples (1e-4 of a probability, or of the standard deviation of
-        the target; 1e-2 with 8-bit weights), or if the runtime stops.
+        If a label or an expert differs, if a number differs by more than the tolerance, or if
+        onnxruntime fails. `skmode.onnx.export` sets the tolerance to 1e-4 for probabilities, and
+        to 1e-4 of the target's standard deviation for values; with 8-bit weights, to 1e-2.
     BundleError
         If the sample rows cannot be read.
 
@@ -185,13 +233,13 @@ def check_samples(predictor: Predictor) -> None:
     --------
     read_samples : With an example.
     """
-    samples = read_samples(predictor._path, predictor.manifest)
+    samples = read_samples(predictor.path, predictor.manifest)
     if samples is None:
         return
     names = list(samples.outputs)
     try:
         # Not through predict: max_rows may be below the number of rows, which must be one call.
-        answers = predictor._strategy.run(names, samples.inputs)
+        answers = predictor.run(names, samples.inputs)
     except (BundleError, MemoryError):
         raise
     except Exception as error:  # of onnxruntime, which has its own types
@@ -205,6 +253,7 @@ def check_samples(predictor: Predictor) -> None:
 
 
 def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
+    """Compare one output with the samples."""
     expected = samples.outputs[name]
     if answer.shape != expected.shape:
         _fail(name, f"of shape {expected.shape}", f"shape {answer.shape}")

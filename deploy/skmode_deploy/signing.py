@@ -1,8 +1,7 @@
-"""Sign a bundle with a key, and check who signed it, through the library model-signing.
+"""Sign a bundle with a key, and verify its signature, with the library model-signing.
 
 The signature is the file ``model.sig`` in the folder of the bundle. It holds the hash of every
-other file and is of the format of model-signing, whose command line verifies it too. Nothing of
-it needs a network.
+other file. The command line of model-signing can verify it too. No network is needed.
 """
 
 import importlib
@@ -36,18 +35,18 @@ def sign(
     Parameters
     ----------
     directory : path
-        Folder of the bundle, which is verified first. A signature in it is replaced.
+        Folder of the bundle, which is verified first. An earlier signature is replaced.
     private_key : path
         PEM file of a private key on the elliptic curve P-256, P-384 or P-521, as
         ``openssl ecparam -name prime256v1 -genkey -noout`` writes it.
     password : str or None, default=None
-        What the key is encrypted with. None if it is not.
+        Password of the key. None if the key is not encrypted.
 
     Raises
     ------
     BundleError
-        If the bundle is refused by :func:`skmode_deploy.bundle.verify`, or has other files than
-        those of its manifest.
+        If :func:`skmode_deploy.bundle.verify` refuses the bundle, or if its folder has files that
+        the manifest does not name.
     ValueError
         If the key cannot be read.
     ImportError
@@ -88,41 +87,40 @@ def verify_signature(
 ) -> str:
     """Check that a bundle was signed with a key, before any graph in it is parsed.
 
-    In this order: the signature itself; the manifest, names and sizes of the files against it and
-    the limits; then the hash of each file.
+    The checks are, in this order: the signature itself; the manifest; names and sizes of the
+    files, against the manifest and the limits; the hash of each file.
 
     Parameters
     ----------
     directory : path
         Folder of the bundle.
     public_key : path
-        PEM file of the public key that belongs to the signer's private key, as
-        ``openssl ec -pubout`` writes it.
+        PEM file of the signer's public key, as ``openssl ec -pubout`` writes it.
     max_bytes : int, default=8 GiB
-        Largest sum of the files' sizes.
+        Limit of the sum of all file sizes.
 
     Returns
     -------
     str
-        The hash (SHA-256) of the manifest that was signed.
+        SHA-256 of the manifest that was signed.
 
     Raises
     ------
     SignatureError
-        If there is no signature, or one by another key, or one of other files.
+        If there is no signature, or if it is by another key or for other files.
     LimitError
-        If the files are larger, or more, than the limits allow.
+        If there are more files or bytes than the limits allow.
     ValueError
-        If the key cannot be read, or `max_bytes` is no integer of at least 1.
+        If the key cannot be read, or if `max_bytes` is not an integer of at least 1.
     ImportError
         If model-signing is not installed.
 
     Notes
     -----
-    Files may change between this check and the moment when they are used. So pass the returned
-    hash on: :func:`skmode_deploy.bundle.verify` and :func:`skmode_deploy.bundle.read` take it as
-    `sha256` and refuse any other manifest in the bytes that they parse; and every other file is
-    checked, in the bytes that are used, against the hash in this manifest.
+    Files may change between this check and their use. Therefore pass the returned hash as `sha256`
+    to :func:`skmode_deploy.bundle.verify` or :func:`skmode_deploy.bundle.read`: they refuse any
+    other manifest, and all other files are checked against the hashes in this manifest when they
+    are read for use.
     """
     verifying = _import("verifying")
     config = _with_key(
@@ -152,9 +150,9 @@ def verify_signature(
 
 
 class _Hasher:
-    """Hashes a folder for model-signing, which compares the outcome with the signature's.
+    """Hashes a folder for model-signing, which compares the hashes with the signature.
 
-    Remembers the outcome: after a successful comparison these are the hashes that were signed.
+    It keeps them: if the comparison succeeds, they are the hashes that were signed.
     """
 
     def __init__(self, expected: dict[str, str] | None = None, max_bytes: int = MAX_BYTES) -> None:
@@ -170,10 +168,11 @@ class _Hasher:
         )
 
     def add_ignored_paths(self, *, model_path: Any, paths: Any) -> None:
-        """Leave nothing else out, whatever the signature says."""
+        """Ignore no further paths, whatever the signature says."""
 
     def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
         # Before a file is hashed that somebody may have put there to waste hours.
+        """Hash the files, after their names and sizes were checked against the limits."""
         if self._expected is None:
             _check_files(Path(model_path), self._max_bytes)
         else:
@@ -196,7 +195,7 @@ class _Hasher:
 
 
 def _check_files(folder: Path, max_bytes: int) -> None:
-    """Compare the names and sizes of the files with a manifest that may not be the signed one."""
+    """Compare names and sizes of the files with the manifest, signed or not."""
     manifest = bundle.read(folder)
     check_limits(manifest, max_bytes)
     with os.scandir(folder) as entries:
@@ -215,7 +214,7 @@ def _check_files(folder: Path, max_bytes: int) -> None:
 
 
 def _problem(error: Exception) -> str:
-    """Text of an error of model-signing, without the hashes, which it prints as bytes."""
+    """Describe an error of model-signing without the hashes, which it prints as bytes."""
     text = re.sub(r"Expected .*?Actual .*?\)\\*'", "other content", str(error))
     text = text.replace("\\'", "'")
     return f"{type(error).__name__}: {text if len(text) <= 500 else text[:500] + '...'}"
@@ -238,6 +237,7 @@ def _check_signature_file(signature: Path) -> None:
 
 
 def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> Any:
+    """Configure model-signing with a key, or say what is wrong with the key."""
     to_path(path, parameter)
     try:
         return configure()

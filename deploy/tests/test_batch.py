@@ -18,7 +18,8 @@ from pyarrow import parquet
 import skmode_deploy
 from skmode_deploy import batch, bundle
 from skmode_deploy.cli import main
-from skmode_deploy.running import open_predictors as _open_predictors
+from skmode_deploy.running import predictor_cache as _predictor_cache
+from skmode_deploy.tables import record_batches as _record_batches
 
 PROBABILITIES = [f"probability_{label}" for label in (10, 20, 30, 40)]
 CITIES = ["Bern", "Köln", "Paris", "", None]
@@ -51,8 +52,8 @@ def opened(monkeypatch):
             time.sleep(0.05)  # so that threads which open at the same time would be seen
             super().__init__(path, **options)
 
-    monkeypatch.setattr(_open_predictors, "Predictor", Counted)
-    monkeypatch.setattr(batch, "_PREDICTORS", _open_predictors.OpenPredictors())
+    monkeypatch.setattr(_predictor_cache, "Predictor", Counted)
+    monkeypatch.setattr(batch, "_PREDICTORS", _predictor_cache.PredictorCache())
     return paths
 
 
@@ -310,7 +311,9 @@ def test_types_of_labels(values, dtype, kind, table_bundle):
     manifest = dataclasses.replace(bundle.read(table_bundle), classes=classes)
     bundle.write(table_bundle, manifest, {"model.onnx": b"not looked at"})
     assert batch.output_schema(table_bundle).field("prediction").type == kind
-    array = batch._to_arrow(np.array(values, dtype), kind)  # labels as a predictor gives them
+    array = _record_batches._to_arrow(
+        np.array(values, dtype), kind
+    )  # labels as a predictor gives them
     assert array.type == kind
     assert array.to_pylist() == list(values)
 
@@ -362,14 +365,14 @@ def test_a_bundle_that_is_replaced_is_opened_again(table_bundle, opened):
 
 
 def test_a_process_keeps_few_bundles(table_bundle, opened):
-    predictors = _open_predictors.OpenPredictors()
+    predictors = _predictor_cache.PredictorCache()
     first = predictors.get(table_bundle, None, {})
-    for n in range(_open_predictors.MOST_OPEN):
+    for n in range(_predictor_cache.MAX_OPEN):
         predictors.get(table_bundle, None, {"max_rows": n + 1})
     assert predictors.get(table_bundle, None, {"max_rows": n + 1}) is predictors.get(
         table_bundle, None, {"max_rows": n + 1}
     )
-    assert len(opened) == _open_predictors.MOST_OPEN + 1
+    assert len(opened) == _predictor_cache.MAX_OPEN + 1
     assert predictors.get(table_bundle, None, {}) is not first
 
 
@@ -553,7 +556,7 @@ def test_a_finished_folder_is_not_scored_again(table_bundle, make_folder, tmp_pa
     folder, target = make_folder(make_rows(90)), tmp_path / "answers"
     batch.score_folder(table_bundle, folder, target, keep=["id"])
     scored = []
-    monkeypatch.setattr(batch, "_score", lambda *_: scored.append(1) or iter(()))
+    monkeypatch.setattr(batch, "score_batches", lambda *_: scored.append(1) or iter(()))
     assert batch.score_folder(table_bundle, folder, target, keep=["id"]) == 90
     assert scored == []
 

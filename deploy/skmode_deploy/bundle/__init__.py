@@ -1,20 +1,20 @@
 """The bundle: a folder of ONNX files and the manifest that says what is in them.
 
-The format is written down here and in :mod:`skmode_deploy.bundle.manifest`, and nowhere else.
-`skmode.onnx` writes through this module, :class:`skmode_deploy.Predictor` reads through
-it.
+This package alone defines the format: `skmode.onnx` writes bundles with it, and
+:class:`skmode_deploy.Predictor` reads them with it.
 
-A bundle holds ``manifest.json`` and, side by side with it, the files that the manifest names:
+A bundle is a folder with ``manifest.json`` and the files that the manifest names:
 
-- ``model.onnx``: columns in, answer out;
-- ``gate.onnx``: columns in; gate probabilities, top expert and what the experts read out;
-- ``expert_<i>.onnx``: what the experts read in, the answer of expert i alone out;
-- ``README.md``: the model card;
-- ``samples.json``, where there is one: made-up rows with the model's own answers, see
+- ``model.onnx`` reads columns and returns answers;
+- ``gate.onnx`` reads columns and returns the gate's probabilities, the top expert, and `hidden`,
+  the values that the experts read;
+- ``expert_<i>.onnx`` reads `hidden` and returns the answers of expert i;
+- ``README.md`` is the model card;
+- ``samples.json``, which is optional, holds made-up rows with the model's own answers, see
   :mod:`skmode_deploy.samples`.
 
-A folder is replaced as a whole, and every file is checked against its size and hash before use.
-Other files in the folder, such as the signature ``model.sig``, are not looked at.
+Writing replaces the whole folder. Reading checks size and hash of each file before the file is
+used. Other files in the folder, such as the signature ``model.sig``, are ignored.
 """
 
 from skmode_deploy.bundle.card import model_card

@@ -1,4 +1,4 @@
-"""The model card ``README.md`` of a bundle."""
+"""Write the model card, ``README.md``, of a bundle."""
 
 import re
 import string
@@ -10,23 +10,23 @@ from skmode_deploy.bundle.manifest import Column, Manifest
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
 MAX_VALUES = 10  # categories or classes in a line
-MAX_LETTERS = 60  # of a name or value
+MAX_CHARACTERS = 60  # of a name or value
 
 _SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
 
 
 def model_card(manifest: Manifest) -> str:
-    """Describe a model to people.
+    """Write the model card of a bundle.
 
     Parameters
     ----------
     manifest : Manifest
-        What the bundle says about its model.
+        Manifest of the bundle.
 
     Returns
     -------
     str
-        Markdown text; the same manifest gives the same text.
+        Markdown text, which depends on the manifest alone.
     """
     experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
     sections = [
@@ -77,7 +77,7 @@ def _inputs(manifest: Manifest) -> str:
             _escape(column.input),
             column.kind,
             column.dtype,
-            _known(column),
+            _known_values(column),
             "yes" if column.has_missing else "no",
         )
         for column in manifest.columns[:MAX_COLUMNS]
@@ -93,7 +93,8 @@ def _inputs(manifest: Manifest) -> str:
     )
 
 
-def _known(column: Column) -> str:
+def _known_values(column: Column) -> str:
+    """Show the categories or the range of a column."""
     if column.categories is not None:
         return _list(column.categories)
     if column.minimum is not None and column.maximum is not None:
@@ -176,19 +177,22 @@ answers = session.run(None, inputs)
 
 
 def _example(manifest: Manifest) -> str:
-    """Lines of a dict that `model.onnx` takes."""
+    """Write the lines of a dict that ``model.onnx`` takes."""
     inputs = {column.input: column for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []
     for name, column in list(inputs.items())[:MAX_INPUTS]:
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
-        lines.append(f"    {name!r}: np.full((1, {width}), {_value(column)!r}, dtype={dtype}),")
+        lines.append(
+            f"    {name!r}: np.full((1, {width}), {_example_value(column)!r}, dtype={dtype}),"
+        )
     if len(inputs) > MAX_INPUTS:
         lines.append(f"    # and so on for the other {len(inputs) - MAX_INPUTS} inputs")
     return "\n".join(lines)
 
 
-def _value(column: Column) -> Any:
+def _example_value(column: Column) -> Any:
+    """Choose a value that the column may hold."""
     if column.categories:
         return column.categories[0]
     if column.dtype == "string":
@@ -208,21 +212,23 @@ def _versions(manifest: Manifest) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _list(values: Sequence[Any]) -> str:
+    """Show the first values, and count the others."""
     shown = ", ".join(_escape(str(value)) for value in values[:MAX_VALUES])
     rest = len(values) - MAX_VALUES
     return shown if rest <= 0 else f"{shown} and {rest} more"
 
 
 def _quote(text: str) -> str:
-    """Set text apart as a quotation, in which nothing is a heading or HTML."""
+    """Write text as a quotation, in which nothing becomes a heading or HTML."""
     lines = []
     for line in text.splitlines():
-        line = "".join(letter if letter.isprintable() else " " for letter in line)
+        line = "".join(char if char.isprintable() else " " for char in line)
         line = line.replace("<", "\\<")
         line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
         # A line of these signs makes a heading of the line above.
@@ -232,14 +238,12 @@ def _quote(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Show text as it is, within one line: no character of it means anything in Markdown."""
-    if len(text) > MAX_LETTERS:
-        text = text[:MAX_LETTERS] + "..."
+    """Write text in one line in which no character means anything in Markdown."""
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS] + "..."
     visible = (
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
     return (
-        "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in "".join(visible))
-        or "(empty)"
+        "".join(f"\\{char}" if char in _SPECIAL else char for char in "".join(visible)) or "(empty)"
     )

@@ -1,4 +1,4 @@
-"""Files and folders on disk: opened without trust in who put them there, replaced as a whole."""
+"""Open files without trusting whoever put them there, and replace a folder as a whole."""
 
 import ctypes
 import errno
@@ -16,7 +16,7 @@ from skmode_deploy.errors import LinkError, NotAFileError
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file for reading, which must be a file and no link; a pipe does not block."""
+    """Open a regular file for reading; a link is refused, and a pipe does not block."""
     _check_mode(path, os.lstat(path).st_mode)
     # The second look is at what was opened: the first one may be out of date by then.
     flags = os.O_RDONLY
@@ -37,7 +37,7 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def to_path(path: Any, name: str) -> Path:
-    """Take a path that somebody passed."""
+    """Convert a path that a caller passed, or say what is wrong with it."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(
@@ -50,6 +50,7 @@ def to_path(path: Any, name: str) -> Path:
 
 
 def _check_mode(path: Path, mode: int) -> None:
+    """Refuse links, folders, pipes and devices."""
     if stat.S_ISLNK(mode):
         raise LinkError(
             f"The files of a bundle must be files of their own, and {path.name!r} could point "
@@ -64,7 +65,7 @@ def _check_mode(path: Path, mode: int) -> None:
 
 
 def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder, in the place of what was there."""
+    """Write a folder in the place of `target`: others see the old files or the new ones."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = _new_sibling(target)
     try:
@@ -80,7 +81,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
 def check_replaceable(
     target: Path, stated_names: Callable[[], set[str]], ignored: re.Pattern[str]
 ) -> None:
-    """Refuse to replace what is more than a bundle."""
+    """Refuse to replace a folder that holds anything but its bundle."""
     if not os.path.lexists(target):
         return
     stated, before = stated_names(), None
@@ -104,7 +105,7 @@ def check_replaceable(
 
 
 def _names_in(target: Path, ignored: re.Pattern[str]) -> set[str]:
-    """Names in a folder; those of folders end in a slash, so that no manifest has them."""
+    """List the names in a folder; subfolders get a slash, so that no manifest names them."""
     try:
         with os.scandir(target) as entries:
             return {
@@ -119,6 +120,7 @@ def _names_in(target: Path, ignored: re.Pattern[str]) -> set[str]:
 
 
 def _write_file(path: Path, data: bytes) -> None:
+    """Write a new file, and wait until it is on disk."""
     with path.open("xb") as stream:
         stream.write(data)
         stream.flush()
@@ -126,6 +128,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
+    """Wait until renames in a folder are on disk."""
     if os.name == "nt":  # Windows cannot open a folder; its rename is durable without.
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -136,14 +139,14 @@ def sync_directory(path: Path) -> None:
 
 
 def _new_sibling(target: Path) -> Path:
-    """Make a hidden folder beside `target`, on the same file system and with the usual rights."""
+    """Make a hidden folder beside `target`: on its file system, with the usual permissions."""
     folder = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     folder.mkdir()
     return folder
 
 
 def _put_in_place(fresh: Path, target: Path) -> None:
-    """Put `fresh` in the place of `target`; what was there ends up as `fresh`, to be removed."""
+    """Put `fresh` in the place of `target`; the old folder becomes `fresh`, to be removed."""
     if not target.exists():
         try:
             fresh.rename(target)
@@ -168,7 +171,7 @@ def _put_in_place(fresh: Path, target: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step where the system can (Linux: renameat2)."""
+    """Exchange two folders in one step where the system can do so (renameat2 on Linux)."""
     if not sys.platform.startswith("linux"):
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

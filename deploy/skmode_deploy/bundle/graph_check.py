@@ -1,7 +1,7 @@
-"""What a graph may hold, checked on its bytes before onnxruntime parses them.
+"""Check the bytes of a graph before onnxruntime parses them.
 
-Reads the wire format of protocol buffers by itself, so that neither onnx nor protobuf is needed.
-Numbers of fields are those of onnx.proto; what this reader does not know, it refuses.
+This module reads the wire format of protocol buffers itself, so that it needs neither onnx nor
+protobuf. The numbers of fields are those of onnx.proto. A field that it does not know is refused.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -49,17 +49,17 @@ _Value = tuple[bytes, memoryview | None]  # name and type of an input or output
 
 
 class GraphValue(NamedTuple):
-    """What one input or output of a graph must be.
+    """Name, element type and shape of an input or output.
 
     Attributes
     ----------
     name : str
-        Its name.
+        Name in the graph.
     dtype : {"float32", "float64", "int64", "string"}
-        Its element type.
+        Element type.
     shape : tuple of (int or str)
-        Its dimensions. The first one is "n", the rows, of any number. Another text, such as
-        "width", stands for one size, at least 1, wherever it occurs.
+        Sizes of the dimensions. The first one is "n", any number of rows. Another string, such as
+        "width", stands for one size of at least 1, the same wherever it occurs.
     """
 
     name: str
@@ -70,30 +70,30 @@ class GraphValue(NamedTuple):
 def check_graph(
     data: bytes, name: str, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
 ) -> dict[str, int]:
-    """Check the bytes of a graph."""
-    check = _Check(name)
-    check.model(memoryview(data), inputs, outputs)
-    return check.sizes
+    """Check a graph; return the sizes that the manifest leaves open, such as ``width``."""
+    checker = _GraphChecker(name)
+    checker.check_model(memoryview(data), inputs, outputs)
+    return checker.sizes
 
 
-class _Check:
-    """One method for each kind of message; `depth` counts the messages around it."""
+class _GraphChecker:
+    """Checks messages, one method for each kind; `depth` counts the messages around one."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.sizes: dict[str, int] = {}
 
-    def model(
+    def check_model(
         self, data: memoryview, inputs: Sequence[GraphValue], outputs: Sequence[GraphValue]
     ) -> None:
         found: tuple[list[_Value], list[_Value]] = ([], [])
         graphs = 0
-        for number, wire, value in self.fields(data):
+        for number, wire, value in self.read_fields(data):
             if number == _MODEL_GRAPH:
                 graphs += 1
-                found = self.graph(self.message(wire, value), 1)
+                found = self.check_graph(self.as_message(wire, value), 1)
             elif number == _MODEL_OPSETS:
-                self.opset(self.message(wire, value))
+                self.check_opset(self.as_message(wire, value))
             elif number == _MODEL_FUNCTIONS:
                 raise OperatorDomainError(
                     f"{self.name} must be made of ONNX's own operators, got a model with functions "
@@ -108,10 +108,12 @@ class _Check:
                 raise self.unknown(number, "model")
         if graphs != 1:
             raise self.malformed(f"it has {graphs} graphs in place of 1")
-        self.interface("inputs", found[0], inputs)
-        self.interface("outputs", found[1], outputs)
+        self.check_interface("inputs", found[0], inputs)
+        self.check_interface("outputs", found[1], outputs)
 
-    def interface(self, what: str, found: Sequence[_Value], expected: Sequence[GraphValue]) -> None:
+    def check_interface(
+        self, what: str, found: Sequence[_Value], expected: Sequence[GraphValue]
+    ) -> None:
         names = [name for name, _ in found]
         wanted = [value.name for value in expected]
         if names != [name.encode("utf-8", "surrogatepass") for name in wanted]:
@@ -121,11 +123,11 @@ class _Check:
                 f"{list_names(wanted) or 'none'}, got {got}: export the model again."
             )
         for value, (_, kind) in zip(expected, found, strict=True):
-            self.fits(value, kind)
+            self.check_value(value, kind)
 
-    def fits(self, expected: GraphValue, data: memoryview | None) -> None:
+    def check_value(self, expected: GraphValue, data: memoryview | None) -> None:
         """Check element type and shape of an input or output."""
-        element, shape = ("nothing", None) if data is None else self.tensor_type(data)
+        element, shape = ("nothing", None) if data is None else self.read_tensor_type(data)
         fits = element == expected.dtype and shape is not None
         fits = fits and len(shape or ()) == len(expected.shape)
         for size, wanted in zip(shape or (), expected.shape, strict=False):
@@ -143,38 +145,41 @@ class _Check:
                 f"{'of any shape' if shape is None else _shape(shape)}: export the model again."
             )
 
-    def tensor_type(self, data: memoryview) -> tuple[str, list[int | None] | None]:
-        """Read element type and shape; None is a size, or a shape, that is not fixed."""
-        kind = self.once(data, "type", {_TYPE_TENSOR, *_TYPE_OTHER}).get(_TYPE_TENSOR)
+    def read_tensor_type(self, data: memoryview) -> tuple[str, list[int | None] | None]:
+        """Read element type and shape. None is a size, or a shape, that is not fixed."""
+        kind = self.read_unique_fields(data, "type", {_TYPE_TENSOR, *_TYPE_OTHER}).get(_TYPE_TENSOR)
         if kind is None:
             return "nothing", None
-        parts = self.once(self.message(*kind), "tensor type", {_KIND_ELEMENT, _KIND_SHAPE})
-        number = self.number(*parts[_KIND_ELEMENT]) if _KIND_ELEMENT in parts else 0
+        parts = self.read_unique_fields(
+            self.as_message(*kind), "tensor type", {_KIND_ELEMENT, _KIND_SHAPE}
+        )
+        number = self.read_number(*parts[_KIND_ELEMENT]) if _KIND_ELEMENT in parts else 0
         element = _ELEMENTS.get(number, f"element type {number}")
         if _KIND_SHAPE not in parts:
             return element, None
         sizes = []
-        for field, wire, value in self.fields(self.message(*parts[_KIND_SHAPE])):
+        for field, wire, value in self.read_fields(self.as_message(*parts[_KIND_SHAPE])):
             if field != _SHAPE_DIMENSION:
                 raise self.unknown(field, "shape")
-            sizes.append(self.dimension(self.message(wire, value)))
+            sizes.append(self.read_dimension(self.as_message(wire, value)))
         return element, sizes
 
-    def dimension(self, data: memoryview) -> int | None:
+    def read_dimension(self, data: memoryview) -> int | None:
+        """Read the size of a dimension. None if it has a name instead."""
         known = {_DIMENSION_SIZE, _DIMENSION_NAME, *_DIMENSION_OTHER}
-        parts = self.once(data, "dimension", known)
+        parts = self.read_unique_fields(data, "dimension", known)
         if _DIMENSION_SIZE not in parts:
             return None
         if _DIMENSION_NAME in parts:
             raise self.malformed("a dimension has a size and a name")
-        return self.number(*parts[_DIMENSION_SIZE])
+        return self.read_number(*parts[_DIMENSION_SIZE])
 
-    def once(
+    def read_unique_fields(
         self, data: memoryview, what: str, known: Collection[int]
     ) -> dict[int, tuple[int, memoryview]]:
-        """Read a message of fields that must not be repeated: readers differ in what they take."""
+        """Read a message whose fields must not repeat: parsers disagree on which one counts."""
         parts: dict[int, tuple[int, memoryview]] = {}
-        for number, wire, value in self.fields(data):
+        for number, wire, value in self.read_fields(data):
             if number not in known:
                 raise self.unknown(number, what)
             if number in parts:
@@ -182,73 +187,73 @@ class _Check:
             parts[number] = wire, value
         return parts
 
-    def number(self, wire: int, value: memoryview) -> int:
+    def read_number(self, wire: int, value: memoryview) -> int:
         if wire != _VARINT:
             raise self.malformed("a number has the form of a message")
-        return self.varint(value, 0)[0]
+        return self.read_varint(value, 0)[0]
 
-    def opset(self, data: memoryview) -> None:
-        for number, wire, value in self.fields(data):
+    def check_opset(self, data: memoryview) -> None:
+        for number, wire, value in self.read_fields(data):
             if number == _OPSET_DOMAIN:
-                self.domain(self.message(wire, value), "an operator set")
+                self.check_domain(self.as_message(wire, value), "an operator set")
             elif number not in _OPSET_OTHER:
                 raise self.unknown(number, "operator set")
 
-    def graph(self, data: memoryview, depth: int) -> tuple[list[_Value], list[_Value]]:
-        """Check a graph and give its inputs and outputs."""
-        self.limit(depth)
+    def check_graph(self, data: memoryview, depth: int) -> tuple[list[_Value], list[_Value]]:
+        """Check a graph; return its inputs and outputs."""
+        self.check_depth(depth)
         inputs: list[_Value] = []
         outputs: list[_Value] = []
-        for number, wire, value in self.fields(data):
+        for number, wire, value in self.read_fields(data):
             if number == _GRAPH_NODE:
-                self.node(self.message(wire, value), depth + 1)
+                self.check_node(self.as_message(wire, value), depth + 1)
             elif number == _GRAPH_TENSOR:
-                self.tensor(self.message(wire, value))
+                self.check_tensor(self.as_message(wire, value))
             elif number == _GRAPH_INPUT:
-                inputs.append(self.value(self.message(wire, value)))
+                inputs.append(self.read_value(self.as_message(wire, value)))
             elif number == _GRAPH_OUTPUT:
-                outputs.append(self.value(self.message(wire, value)))
+                outputs.append(self.read_value(self.as_message(wire, value)))
             elif number == _GRAPH_SPARSE:
-                self.sparse_tensor(self.message(wire, value))
+                self.check_sparse_tensor(self.as_message(wire, value))
             elif number not in _GRAPH_OTHER:
                 raise self.unknown(number, "graph")
         return inputs, outputs
 
-    def value(self, data: memoryview) -> _Value:
+    def read_value(self, data: memoryview) -> _Value:
         name, kind = b"", None
-        for number, wire, value in self.fields(data):
+        for number, wire, value in self.read_fields(data):
             if number == _VALUE_NAME:
-                name = bytes(self.message(wire, value))
+                name = bytes(self.as_message(wire, value))
             elif number == _VALUE_TYPE:
                 if kind is not None:
                     raise self.malformed("an input or output has two types")
-                kind = self.message(wire, value)
+                kind = self.as_message(wire, value)
             elif number not in _VALUE_OTHER:
                 raise self.unknown(number, "input or output")
         return name, kind
 
-    def node(self, data: memoryview, depth: int) -> None:
-        for number, wire, value in self.fields(data):
+    def check_node(self, data: memoryview, depth: int) -> None:
+        for number, wire, value in self.read_fields(data):
             if number == _NODE_DOMAIN:
-                self.domain(self.message(wire, value), "an operator")
+                self.check_domain(self.as_message(wire, value), "an operator")
             elif number == _NODE_ATTRIBUTE:
-                self.attribute(self.message(wire, value), depth + 1)
+                self.check_attribute(self.as_message(wire, value), depth + 1)
             elif number not in _NODE_OTHER:
                 raise self.unknown(number, "node")
 
-    def attribute(self, data: memoryview, depth: int) -> None:
-        for number, wire, value in self.fields(data):
+    def check_attribute(self, data: memoryview, depth: int) -> None:
+        for number, wire, value in self.read_fields(data):
             if number in _ATTRIBUTE_GRAPHS:
-                self.graph(self.message(wire, value), depth + 1)
+                self.check_graph(self.as_message(wire, value), depth + 1)
             elif number in _ATTRIBUTE_TENSORS:
-                self.tensor(self.message(wire, value))
+                self.check_tensor(self.as_message(wire, value))
             elif number in _ATTRIBUTE_SPARSE:
-                self.sparse_tensor(self.message(wire, value))
+                self.check_sparse_tensor(self.as_message(wire, value))
             elif number not in _ATTRIBUTE_OTHER:
                 raise self.unknown(number, "attribute")
 
-    def tensor(self, data: memoryview) -> None:
-        for number, _, value in self.fields(data):
+    def check_tensor(self, data: memoryview) -> None:
+        for number, _, value in self.read_fields(data):
             # A location of 0, in the file, is a default that writers may state.
             if number == _TENSOR_EXTERNAL or (
                 number == _TENSOR_LOCATION and bytes(value).strip(b"\x00\x80")
@@ -260,14 +265,15 @@ class _Check:
             if number not in _TENSOR_OTHER and number != _TENSOR_LOCATION:
                 raise self.unknown(number, "tensor")
 
-    def sparse_tensor(self, data: memoryview) -> None:
-        for number, wire, value in self.fields(data):
+    def check_sparse_tensor(self, data: memoryview) -> None:
+        for number, wire, value in self.read_fields(data):
             if number in _SPARSE_TENSORS:
-                self.tensor(self.message(wire, value))
+                self.check_tensor(self.as_message(wire, value))
             elif number not in _SPARSE_OTHER:
                 raise self.unknown(number, "sparse tensor")
 
-    def domain(self, data: memoryview, what: str) -> None:
+    def check_domain(self, data: memoryview, what: str) -> None:
+        """Refuse operators that are not ONNX's own."""
         if bytes(data) not in DOMAINS:
             raise OperatorDomainError(
                 f"{self.name} must use the operator domains ai.onnx and ai.onnx.ml only, got "
@@ -275,11 +281,11 @@ class _Check:
                 "without operators of other libraries."
             )
 
-    def limit(self, depth: int) -> None:
+    def check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise self.malformed(f"its graphs are nested more than {MAX_DEPTH} messages deep")
 
-    def message(self, wire: int, value: memoryview) -> memoryview:
+    def as_message(self, wire: int, value: memoryview) -> memoryview:
         if wire != _BYTES:
             raise self.malformed("a message has the form of a number")
         return value
@@ -293,18 +299,18 @@ class _Check:
             "Export the model again."
         )
 
-    def fields(self, data: memoryview) -> Iterator[_Field]:
-        """Split a message into numbers, wire types and raw values of its fields."""
+    def read_fields(self, data: memoryview) -> Iterator[_Field]:
+        """Split a message into number, wire type and raw value of each field."""
         position, end = 0, len(data)
         while position < end:
-            tag, position = self.varint(data, position)
+            tag, position = self.read_varint(data, position)
             number, wire = tag >> 3, tag & 7
             start = position
             if wire == _BYTES:
-                length, start = self.varint(data, position)
+                length, start = self.read_varint(data, position)
                 position = start + length
             elif wire == _VARINT:
-                _, position = self.varint(data, position)
+                _, position = self.read_varint(data, position)
             elif wire == _FIXED32:
                 position += 4
             elif wire == _FIXED64:
@@ -315,7 +321,7 @@ class _Check:
                 raise self.malformed("a field has no number or ends behind its message")
             yield number, wire, data[start:position]
 
-    def varint(self, data: memoryview, position: int) -> tuple[int, int]:
+    def read_varint(self, data: memoryview, position: int) -> tuple[int, int]:
         value = 0
         for shift in range(0, 70, 7):
             if position >= len(data):

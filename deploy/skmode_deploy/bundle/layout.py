@@ -1,4 +1,4 @@
-"""What a bundle consists of: names and sizes of its files, inputs and outputs of its graphs."""
+"""Name the files of a bundle, limit their sizes, and state the interfaces of its graphs."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ _RESERVED = (MANIFEST, SIGNATURE)
 
 
 def expert_name(expert: int) -> str:
-    """Name the file of an expert.
+    """Return the name of an expert's file.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def expert_name(expert: int) -> str:
 
 
 def input_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Name the graph inputs of the columns of a table.
+    """Return a graph input's name for each column of a table.
 
     An input has the name of its column. Where that is empty, or is the name of an output or of an
     earlier input, ``_input`` is appended.
@@ -98,7 +98,7 @@ def input_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Say how the inputs and outputs of a graph of a bundle are called.
+    """Return the names of a graph's inputs and outputs.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tup
 def graph_values(
     manifest: Manifest, name: str
 ) -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
-    """Say which inputs and outputs a graph of a bundle has.
+    """Return names, types and shapes of a graph's inputs and outputs.
 
     Parameters
     ----------
@@ -140,8 +140,9 @@ def graph_values(
     Returns
     -------
     inputs, outputs : tuple of GraphValue
-        Names, element types and shapes, in the order of the graph. In the shapes "n" is the
-        number of rows, and "width" what the experts read, which is one number in the whole bundle.
+        Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
+        number of rows, and "width" for the number of values that the experts read of a row, which
+        is the same for all graphs of a bundle.
 
     Raises
     ------
@@ -171,6 +172,7 @@ def graph_values(
 
 
 def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
+    """State the output `label`, which regressors lack."""
     if classes is None:
         return ()
     strings = classes.label == "value" and isinstance(classes.values[0], str)
@@ -178,7 +180,7 @@ def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
 
 
 def check_max_bytes(max_bytes: Any) -> None:
-    """Check a limit that somebody passed."""
+    """Check a limit that a caller passed."""
     whole = isinstance(max_bytes, int | np.integer) and not isinstance(max_bytes, bool)
     if not whole or max_bytes < 1:
         raise ValueError(
@@ -188,7 +190,7 @@ def check_max_bytes(max_bytes: Any) -> None:
 
 
 def check_limits(manifest: Manifest, max_bytes: int) -> None:
-    """Check number and sizes of the files that a manifest states."""
+    """Check the number of files, and the sum of their sizes, that a manifest states."""
     if len(manifest.files) > MAX_FILES:
         raise LimitError(
             f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
@@ -203,7 +205,7 @@ def check_limits(manifest: Manifest, max_bytes: int) -> None:
 
 
 def check_size(name: str, size: int, expected: File) -> None:
-    """Check the size of a file."""
+    """Compare the size of a file with the one that the manifest states."""
     if size != expected.size:
         raise FileSizeError(
             f"{name} must have the {expected.size} bytes that {MANIFEST} states, got {size}: "
@@ -212,6 +214,7 @@ def check_size(name: str, size: int, expected: File) -> None:
 
 
 def check_manifest_size(size: int) -> None:
+    """Refuse a manifest that would take long to parse."""
     if size > MAX_MANIFEST_BYTES:
         raise LimitError(
             f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
@@ -221,6 +224,7 @@ def check_manifest_size(size: int) -> None:
 
 
 def check_names(names: Iterable[str]) -> None:
+    """Check that file names are plain, and differ where upper and lower case are one."""
     seen: dict[str, str] = {}
     for name in names:
         check_name(name)
@@ -233,6 +237,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def check_name(name: str) -> None:
+    """Check that a file name is plain: on no system it leads elsewhere."""
     plain = _NAME.fullmatch(name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
     if not plain or name.lower() in _RESERVED:
         raise UnsafeNameError(
@@ -243,6 +248,7 @@ def check_name(name: str) -> None:
 
 
 def check_complete(manifest: Manifest) -> None:
+    """Check that there is a model, and gate and experts together or not at all."""
     parts = {GATE, *map(expert_name, range(manifest.n_experts))}
     found = parts & manifest.files.keys()
     if MODEL not in manifest.files or (found and found != parts):

@@ -1,7 +1,7 @@
-"""The manifest of a bundle: what its file ``manifest.json`` says, and how it is read and written.
+"""Read and write the manifest of a bundle, ``manifest.json``.
 
-The text is canonical: one manifest has exactly one text, with a checksum of the rest in it.
-``manifest.schema.json`` beside this module describes it for other languages.
+A manifest has exactly one text: the canonical one, which contains a checksum of the rest.
+``manifest.schema.json`` beside this package describes it for other languages.
 """
 
 import dataclasses
@@ -45,8 +45,9 @@ class Column:
     name : str
         Name of the column in tables.
     input : str
-        Name of its graph input. Differs from `name` only where that is empty or is also the name
-        of an output. Models of arrays have one input for all columns.
+        Name of its graph input. It differs from `name` only if that is empty or the name of an
+        output, see :func:`skmode_deploy.bundle.input_names`. A model that was trained on an array
+        has one input for all columns.
     kind : {"number", "category"}
         How the model reads the column.
     dtype : {"float32", "float64", "int64", "string"}
@@ -54,9 +55,9 @@ class Column:
     categories : tuple or None
         Known categories: strings, floats or integers, as `dtype` says. None for numbers.
     has_missing : bool
-        Whether training saw missing values in the column.
+        Whether the column had missing values in training.
     minimum, maximum : float or None
-        Range of a number that training saw. None for categories, or where it is not known.
+        Range of the numbers in training. None for categories, and if the range is not known.
     """
 
     name: str
@@ -78,11 +79,11 @@ class Classes:
     values : tuple
         Labels in the order of the probabilities.
     dtype : str
-        numpy's name of the type that `predict` had in training. Of strings, "U" with the length
-        of the longest label.
+        numpy's name for the type that `predict` returned in training. For strings, "U" and the
+        length of the longest label.
     label : {"value", "index"}
-        Whether the graph's output `label` is the label itself or its position in `values`: ONNX
-        has strings and integers, other types go by position.
+        Whether the graph's output `label` is the label itself, or its position in `values`. ONNX
+        has strings and integers; labels of other types are returned as positions.
     """
 
     values: tuple[Any, ...]
@@ -108,18 +109,18 @@ class File:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about its model.
+    """Description of the model in a bundle.
 
     Attributes
     ----------
     task : {"classification", "regression"}
-        What `model.onnx` answers.
+        Kind of the model.
     routing : {"top_expert", "mixture"}
-        Whether `model.onnx` runs the top expert of each row or mixes the experts.
+        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts.
     input : {"columns", "array"}
-        One graph input per column, or one float32 input ``X`` for all of them.
+        One graph input per column, or one float32 input ``X`` for all columns.
     from_table : bool
-        Whether training saw a table, so that columns go by name; else they go by position.
+        Whether the model was trained on a table. Then columns are found by name, else by position.
     columns : tuple of Column
         Columns in the order of training.
     n_outputs : int
@@ -131,20 +132,20 @@ class Manifest:
     alpha : float
         Weight of the distillation loss in training.
     expert_usage : tuple of float
-        Share of the training rows that each expert got.
+        Share of the training rows of each expert.
     validation_scores : dict or None
-        Scores on the validation part by kind of inference. None if there was no such part.
+        Scores on the validation rows, by kind of inference. None if there were no such rows.
     versions : dict
         Versions of the libraries that wrote the bundle.
     files : dict
         Size and hash of each file, by name. :func:`skmode_deploy.bundle.write` fills it in.
     created : str
-        Time of writing in UTC, as ``2026-11-22T05:00:00Z``. If empty,
+        Time of writing in UTC, as ``2026-11-22T05:00:00Z``. If it is empty,
         :func:`skmode_deploy.bundle.write` fills it in.
     notes : str
-        Free text of whoever exported the model.
+        Free text from the export.
     quantization : {"dynamic"} or None
-        How the weights of the experts were reduced to 8 bits. None if they were not.
+        How the experts' weights were quantized to 8 bits. None if they were not.
     schema_version : int
         Version of this format.
     """
@@ -168,30 +169,30 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """Write as JSON text.
+        """Return the JSON text.
 
         Returns
         -------
         str
-            The canonical text: sorted keys, two spaces of indentation, ASCII, a line feed at the
-            end, and a field ``sha256`` with the hash of the text that lacks this field.
+            The canonical text: ASCII, sorted keys, indented by two spaces, with a line feed at
+            the end. Its field ``sha256`` is the hash of the same text without this field.
         """
         document = dataclasses.asdict(self)
         return _to_text(document | {"sha256": _checksum(document)})
 
     def file_hash(self) -> str:
-        """Hash the file that the manifest is written to.
+        """Return the hash of ``manifest.json``.
 
         Returns
         -------
         str
-            SHA-256 of the bytes of ``manifest.json``, in hexadecimal digits.
+            SHA-256 of the bytes of the file, in hexadecimal digits.
         """
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read JSON text.
+        """Read a manifest from its JSON text.
 
         Parameters
         ----------
@@ -206,8 +207,8 @@ class Manifest:
         Raises
         ------
         BundleError
-            If the text is not, byte for byte, what :meth:`to_json` writes of a manifest of this
-            schema version, or if the checksum in it is not its own.
+            If the manifest has another schema version, if its checksum is wrong, or if the text
+            is not exactly the canonical one.
         """
         document = _parse(text)
         version = document.get("schema_version")
@@ -236,14 +237,13 @@ class Manifest:
 
 
 def creation_time() -> str:
-    """Give the time to write into a manifest.
+    """Return the time to write into a manifest.
 
     Returns
     -------
     str
-        Now in UTC, as ``2026-11-22T05:00:00Z``; or, for builds that shall be the same byte for
-        byte, the time that the environment variable ``SOURCE_DATE_EPOCH`` fixes, in seconds
-        since 1970.
+        The current time in UTC, as ``2026-11-22T05:00:00Z``. For reproducible builds, the
+        environment variable ``SOURCE_DATE_EPOCH`` sets another time, in seconds since 1970.
 
     Raises
     ------
@@ -300,7 +300,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:
-    """Build the manifest of a document whose types were checked."""
+    """Build a manifest from a document that :func:`check_document` accepted."""
     columns = tuple(
         Column(
             **item

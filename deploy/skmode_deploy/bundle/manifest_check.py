@@ -1,6 +1,7 @@
-"""What a manifest may say, checked on the document that its JSON text holds.
+"""Check what a manifest says, on the document that its JSON text holds.
 
-Each check takes a value and where it stands, and raises the error that states rule, value and fix.
+Each check takes a value and where it stands. It raises an error with the rule, the value and the
+fix.
 """
 
 import math
@@ -20,14 +21,14 @@ MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
 # What labels take in memory: each has the length of the longest, with 4 bytes to a letter.
-MAX_LABEL_LETTERS = 10_000
+MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
 _Check = Callable[[Any, str], None]
 
 
 def check_document(document: Any) -> None:
-    """Check what a manifest says."""
+    """Check all fields, first one by one, then together."""
     _check_object(document, "", _MANIFEST_FIELDS)
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
@@ -283,7 +284,7 @@ def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) ->
 
 
 def _has_labels(dtype: str, values: list[Any]) -> bool:
-    """Whether a graph of these classes gives the labels themselves."""
+    """Whether the graph returns labels of this type, rather than their positions."""
     if "O" in dtype or "U" in dtype:
         return all(isinstance(value, str) for value in values)
     return dtype.lstrip("<>|=")[0] in "iu" and all(_fits(value, "int64") for value in values)
@@ -308,12 +309,12 @@ def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
 
 
 def _check_label_length(name: str, values: list[str]) -> None:
-    """A longer type would take memory for nothing, a shorter one would cut labels off."""
+    """Check string labels: a longer type would waste memory, a shorter one cuts labels off."""
     longest = max(1, *map(len, values))
-    if longest > MAX_LABEL_LETTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
+    if longest > MAX_LABEL_CHARACTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
         _refuse(
             "classes.values",
-            f"strings of at most {MAX_LABEL_LETTERS} letters that take {MAX_LABEL_BYTES} bytes "
+            f"strings of at most {MAX_LABEL_CHARACTERS} letters that take {MAX_LABEL_BYTES} bytes "
             "together, each with the length of the longest and 4 bytes to a letter",
             f"{len(values)} with up to {longest} letters",
         )

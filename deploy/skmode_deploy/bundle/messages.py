@@ -1,9 +1,9 @@
-"""How values and errors are shown in messages."""
+"""Show values and errors in messages."""
 
 from collections.abc import Sequence
 
 MAX_NAMES = 10
-MAX_LETTERS = 200
+MAX_CHARACTERS = 200
 
 
 def list_names(names: Sequence[str]) -> str:
@@ -28,4 +28,4 @@ def short_repr(value: object) -> str:
 
 def shorten(text: str) -> str:
     """Cut a text where it is long."""
-    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}..."
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

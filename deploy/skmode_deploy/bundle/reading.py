@@ -40,18 +40,18 @@ def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Man
     directory : path
         Folder of the bundle.
     sha256 : str or None, default=None
-        What the hash of the manifest's bytes must be, as
-        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
+        Required hash of the manifest, as :func:`skmode_deploy.signing.verify_signature` returns
+        it. None accepts any.
 
     Returns
     -------
     Manifest
-        The manifest. The other files are checked by :func:`verify` and :func:`read_file`.
+        The manifest. :func:`verify` and :func:`read_file` check the other files.
 
     Raises
     ------
     BundleError
-        If there is no manifest, or not one of this schema version, or it was changed.
+        If the manifest is missing, has another schema version, or was changed.
     """
     path = to_path(directory, "directory") / MANIFEST
     try:
@@ -70,7 +70,7 @@ def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Man
 
 
 def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:
-    """Read a file of a bundle once and check these bytes.
+    """Read a file of a bundle, and check size and hash of the bytes that were read.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
     Returns
     -------
     bytes
-        The content, which has the size and hash that the manifest states.
+        Content of the file.
 
     Raises
     ------
     BundleError
-        If the file is missing, a link, or not what the manifest states.
+        If the file is missing, is a link, or is not the one that the manifest states.
     """
     if name not in manifest.files:
         raise MissingFileError(
@@ -106,7 +106,7 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
 
 
 def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:
-    """Read a graph of a bundle once and check these bytes, inside too.
+    """Read a graph of a bundle, and check the bytes that were read, content included.
 
     Parameters
     ----------
@@ -120,14 +120,14 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
     Returns
     -------
     bytes
-        The content: what :func:`read_file` returns, with the inputs and outputs that
-        :func:`graph_values` states, without data outside the file and without operators that
-        are not ONNX's own.
+        Content of the file, as from :func:`read_file`. The graph has the inputs and outputs that
+        :func:`graph_values` returns, no data outside the file, and only ONNX's own operators.
 
     Raises
     ------
     BundleError
-        If the file is missing, a link, not what the manifest states, or not such a graph.
+        If the file is missing, is a link, or is not the one that the manifest states, or if the
+        graph is not as described.
     """
     return _read_graph(directory, manifest, name)[0]
 
@@ -135,7 +135,7 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
 def _read_graph(
     directory: str | os.PathLike[str], manifest: Manifest, name: str
 ) -> tuple[bytes, int | None]:
-    """Read a graph and check it; give also the width of `hidden`, where it has that."""
+    """Read and check a graph; return its bytes, and the width of `hidden` if it has that."""
     inputs, outputs = graph_values(manifest, name)
     data = read_file(directory, manifest, name)
     return data, check_graph(data, name, inputs, outputs).get("width")
@@ -144,36 +144,36 @@ def _read_graph(
 def verify(
     directory: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES, sha256: str | None = None
 ) -> Manifest:
-    """Check a bundle as a whole, before anything in it is used.
+    """Check a whole bundle before anything in it is used.
 
-    In this order: the manifest's schema version, its checksum and fields; number, names and sizes
-    of the files against limits; then for each file that it is no link, its size and its hash, and
-    for each graph its operators, its data, and names, types and shapes of its inputs and outputs.
-    Memory holds one graph at a time.
+    The checks are, in this order: the manifest's schema version, fields and checksum; number,
+    names and sizes of the files, against limits; for each file, that it is no link, its size and
+    its hash; for each graph, its operators, that its data are inside, and names, types and shapes
+    of its inputs and outputs. Memory holds one graph at a time.
 
     Parameters
     ----------
     directory : path
         Folder of the bundle.
     max_bytes : int, default=8 GiB
-        Largest sum of the files' sizes.
+        Limit of the sum of all file sizes.
     sha256 : str or None, default=None
-        What the hash of the manifest's bytes must be, as
-        :func:`skmode_deploy.signing.verify_signature` returns it. None for any.
+        Required hash of the manifest, as :func:`skmode_deploy.signing.verify_signature` returns
+        it. None accepts any.
 
     Returns
     -------
     Manifest
-        The manifest. What :func:`read_file` returns for it later is what was checked here, for it
-        has the same hash.
+        The manifest. :func:`read_file` checks a file against its hash again, and so returns what
+        was checked here.
 
     Raises
     ------
     BundleError
-        If the bundle is refused; each rule has its subclass in `skmode_deploy.errors`. A bundle
-        that is replaced while it is read is refused too: read it again.
+        If the bundle is refused. Each rule has its own subclass in `skmode_deploy.errors`. A
+        bundle that was replaced meanwhile is refused too: verify it again.
     ValueError
-        If `max_bytes` is no integer, or below 1.
+        If `max_bytes` is not an integer of at least 1.
     """
     check_max_bytes(max_bytes)
     manifest = read(directory, sha256=sha256)
@@ -192,7 +192,46 @@ def verify(
     return manifest
 
 
+def manifest_sha256(path: str | os.PathLike[str]) -> str:
+    """Hash the manifest of a bundle, which states the hashes of all its other files.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the bundle.
+
+    Returns
+    -------
+    str
+        SHA-256 of ``manifest.json`` in hexadecimal digits. Bundles with the same hash give the
+        same answers.
+
+    Raises
+    ------
+    BundleError
+        If there is no manifest.
+
+    Examples
+    --------
+    >>> from skmode_deploy import batch
+    >>> batch.manifest_sha256("no-such-folder")
+    Traceback (most recent call last):
+    skmode_deploy.errors.MissingFileError: A bundle must be a folder with a manifest.json, ...
+    """
+    manifest = to_path(path, "bundle") / MANIFEST
+    try:
+        with open_plain(manifest) as stream:
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+            return digest.hexdigest()
+    except OSError:
+        read(path)  # says what is wrong
+        raise
+
+
 def read_manifest_file(path: Path) -> bytes:
+    """Read the bytes of a manifest, but no more than a manifest may have."""
     with open_plain(path) as stream:
         # Not the limit itself, for as much memory as is asked for would be taken.
         size = os.fstat(stream.fileno()).st_size
@@ -202,6 +241,7 @@ def read_manifest_file(path: Path) -> bytes:
 
 
 def _check_widths(widths: Mapping[str, int]) -> None:
+    """Check that the experts read as many values of a row as the gate returns."""
     for name, width in widths.items():
         if width != widths[GATE]:
             raise GraphInterfaceError(
@@ -211,6 +251,7 @@ def _check_widths(widths: Mapping[str, int]) -> None:
 
 
 def _check_content(directory: str | os.PathLike[str], name: str, expected: File) -> None:
+    """Compare size and hash of a file with the manifest, block by block."""
     digest, size = hashlib.sha256(), 0
     with _open_stated(directory, name, expected) as stream:
         while size <= expected.size and (block := stream.read(_BLOCK)):
@@ -221,7 +262,7 @@ def _check_content(directory: str | os.PathLike[str], name: str, expected: File)
 
 
 def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -> BinaryIO:
-    """Open a file that the manifest names and that has the stated size."""
+    """Open a file that the manifest names, and check its size."""
     try:
         stream = open_plain(to_path(directory, "directory") / name)
     except OSError as error:

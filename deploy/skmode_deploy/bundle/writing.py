@@ -22,23 +22,23 @@ _UNFINISHED = re.compile(rf"\.{re.escape(SIGNATURE)}-[0-9a-f]{{16}}")
 def write(
     directory: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, bytes]
 ) -> Manifest:
-    """Write a bundle, or replace one; whoever looks sees the old bundle or the new one.
+    """Write a bundle, or replace one in a single step.
 
-    A process that is killed in between leaves the old bundle or the new one as well, and perhaps
-    a hidden folder beside it, ``.<name>-<digits>``, that may be removed. (Where the system cannot
-    exchange two folders in one step, the bundle is missing for the moment between two renames;
-    Linux can.) A signature in the old bundle goes with it.
+    Other processes see the old bundle or the new one, never a mixture. This holds even if this
+    process is killed; then it may leave a hidden folder ``.<name>-<digits>`` beside the bundle,
+    which can be removed. (On systems that cannot exchange two folders in one step, the bundle is
+    missing between two renames for a moment. Linux can.) A signature of the old bundle is removed
+    with it.
 
     Parameters
     ----------
     directory : path
-        Folder of the bundle. It is made, with its parents, where it does not exist.
+        Folder of the bundle. It is created, with its parents, if it does not exist.
     manifest : Manifest
-        What to say about the model; `files`, and `created` where it is empty, are filled in here,
-        and a type of string labels is made as long as the longest label.
+        Description of the model. This function fills in `files` and, if it is empty, `created`. It
+        sets the length of the type of string labels to that of the longest label.
     files : mapping from str to bytes
-        Content of each file by name. The model card ``README.md`` is added unless it is among
-        them.
+        Content of each file, by name. A model card ``README.md`` is added if there is none.
 
     Returns
     -------
@@ -48,10 +48,10 @@ def write(
     Raises
     ------
     FileExistsError
-        If `directory` exists and is neither empty nor a bundle, or if it holds anything that does
-        not belong to the bundle: what is not named in the manifest and no signature.
+        If `directory` exists and is neither empty nor a bundle, or if it holds files that belong
+        to no bundle: neither named in its manifest nor a signature.
     BundleError
-        If the manifest or a file name would be refused by :func:`read`.
+        If :func:`read` would refuse the manifest or a file name.
     ValueError
         If the environment variable ``SOURCE_DATE_EPOCH`` is not a number of seconds.
 
@@ -96,7 +96,7 @@ def write(
 
 
 def _checked_text(manifest: Manifest) -> bytes:
-    """Text of a manifest that reading will not refuse."""
+    """Write the text of a manifest, and check that it can be read again."""
     try:
         text = manifest.to_json().encode()
     except (TypeError, ValueError) as error:
@@ -110,7 +110,7 @@ def _checked_text(manifest: Manifest) -> bytes:
 
 
 def _with_exact_label_length(manifest: Manifest) -> Manifest:
-    """Shorten the type of string labels to the longest: numpy keeps that of the training data."""
+    """Fit the type of string labels to the longest label; training may have had longer ones."""
     classes = manifest.classes
     if classes is None or not re.fullmatch("[<>|=]?U[0-9]+", classes.dtype):
         return manifest
@@ -120,7 +120,7 @@ def _with_exact_label_length(manifest: Manifest) -> Manifest:
 
 
 def _stated_names(target: Path) -> set[str]:
-    """Names that may be in the folder of a bundle, as its manifest states; of others none."""
+    """Names that the manifest in a folder allows there; none if there is no manifest."""
     try:
         document = json.loads(read_manifest_file(target / MANIFEST))
     except (OSError, ValueError, RecursionError):

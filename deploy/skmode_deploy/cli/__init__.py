@@ -1,5 +1,6 @@
 """The command ``skmode-deploy``."""
 
-from skmode_deploy.cli.commands import EXIT_CODES, main
+from skmode_deploy.cli.arguments import EXIT_CODES
+from skmode_deploy.cli.program import main
 
 __all__ = ["EXIT_CODES", "main"]

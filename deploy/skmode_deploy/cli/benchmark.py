@@ -1,4 +1,4 @@
-"""How fast a predictor answers, on rows made up from what its manifest says."""
+"""Measure how fast a predictor answers random rows."""
 
 import time
 from typing import NamedTuple
@@ -6,23 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.rows import draw_rows
+from skmode_deploy.running.random_rows import draw_rows
 
 
 class Speed(NamedTuple):
-    """Time of one call.
-
-    Attributes
-    ----------
-    rows : int
-        Rows of a call.
-    calls : int
-        Number of calls measured.
-    median_ms : float
-        Median time of a call in milliseconds.
-    rows_per_second : float
-        Rows of a call by its median time.
-    """
+    """Median time of a call of `rows` rows, in milliseconds, and the rows per second at that."""
 
     rows: int
     calls: int
@@ -31,7 +19,7 @@ class Speed(NamedTuple):
 
 
 def measure(predictor: Predictor, n_rows: int, seconds: float) -> Speed:
-    """Call `predict` again and again, and take the time."""
+    """Call `predict` on the same rows again and again for some seconds."""
     X = draw_rows(predictor.manifest, n_rows)
     predictor.predict(X)  # the first call is slower
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""What a bundle holds, in lines of text."""
+"""Describe a bundle in lines of text."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from skmode_deploy.bundle import Column, Manifest
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
-    """Describe a bundle."""
+    """Yield the lines that ``inspect`` prints."""
     yield f"task        {manifest.task}, {manifest.routing.replace('_', ' ')} routing"
     if manifest.classes is not None:
         yield f"classes     {_join(manifest.classes.values)}"

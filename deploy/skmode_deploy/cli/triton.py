@@ -13,27 +13,23 @@ version with the model's file::
 Triton runs ``model.onnx`` by its onnxruntime backend: nothing of this package is needed there.
 """
 
-import argparse
-import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skmode_deploy.bundle import MODEL, BundleError, GraphValue, Manifest, graph_values, read_graph
+from skmode_deploy.bundle import MODEL, GraphValue, Manifest, graph_values, read_graph
 from skmode_deploy.bundle.files import replace_directory, to_path
 from skmode_deploy.running.predictor import load
 from skmode_deploy.samples import check_samples
-from skmode_deploy.tables.streams import UsageError
 
-__all__ = ["CONFIG", "LABELS", "add_triton", "model_config", "write_repository"]
+__all__ = ["CONFIG", "LABELS", "model_config", "write_repository"]
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
@@ -140,7 +136,7 @@ def model_config(
     max_queue_delay_microseconds: int = 0,
     instances: int = 2,
 ) -> str:
-    """Give the configuration of a model, ``config.pbtxt``."""
+    """Write the configuration of a model, ``config.pbtxt``."""
     inputs, outputs = graph_values(manifest, MODEL)
     lines = [
         f"name: {_quote(name)}",
@@ -162,7 +158,7 @@ def model_config(
 
 
 def _facts(manifest: Manifest) -> dict[str, str]:
-    """What all versions of a model have in common, for whoever reads the configuration."""
+    """Collect what all versions of a model share, for readers of the configuration."""
     facts = {
         "task": manifest.task,
         "routing": manifest.routing,
@@ -175,7 +171,7 @@ def _facts(manifest: Manifest) -> dict[str, str]:
 
 
 def _tensor(field: str, value: GraphValue) -> list[str]:
-    """Describe an input or output; the rows are no dimension of it."""
+    """Describe an input or output; its dimensions leave the rows out."""
     dims = value.shape[1:]
     lines = [
         f"{field} {{",
@@ -195,26 +191,26 @@ def _parameter(key: str, value: str) -> str:
 
 
 def _quote(text: str) -> str:
-    """Write a string of the text format; what is not printable as bytes in octal digits."""
+    """Write a string of protobuf's text format; bytes that do not print are octal."""
     parts = []
-    for letter in text:
-        if letter in '"\\':
-            parts.append(f"\\{letter}")
-        elif letter.isprintable():
-            parts.append(letter)
+    for character in text:
+        if character in '"\\':
+            parts.append(f"\\{character}")
+        elif character.isprintable():
+            parts.append(character)
         else:
-            octets = letter.encode("utf-8", "backslashreplace")
+            octets = character.encode("utf-8", "backslashreplace")
             parts += [f"\\{octet:03o}" for octet in octets]
     return f'"{"".join(parts)}"'
 
 
 def _labels(values: tuple[Any, ...]) -> str:
-    """One class in a line; Triton reads lines up to the line feed."""
+    """Write one class per line; Triton ends a line at the line feed only."""
     lines = []
     for value in values:
         text = "".join(
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-            for letter in str(value)
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in str(value)
         )
         lines.append(f"{text}\n")
     return "".join(lines)
@@ -240,7 +236,7 @@ def _add_model(target: Path, version: int, model: bytes, texts: dict[str, str]) 
 def _add_version(
     target: Path, version: int, model: bytes, texts: dict[str, str], overwrite_config: bool
 ) -> None:
-    """Write a version of a model that is there."""
+    """Add a version to a model that is there."""
     there = _read(target / CONFIG)
     if there is None:
         raise FileExistsError(
@@ -274,6 +270,7 @@ def _interface(config: str) -> str | None:
 
 
 def _holds(folder: Path, model: bytes) -> bool:
+    """Whether a version holds exactly this model."""
     path = folder / MODEL
     return path.is_file() and path.stat().st_size == len(model) and path.read_bytes() == model
 
@@ -292,7 +289,7 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that has its name when it is complete."""
+    """Write a file that gets its name when it is complete."""
     fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         with fresh.open("xb") as stream:
@@ -304,7 +301,7 @@ def _write(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-# Parameters and the command line.
+# Parameters.
 
 
 def _checked_name(name: Any) -> str:
@@ -323,53 +320,3 @@ def _checked_count(value: Any, name: str, least: int, most: int) -> int:
             f"{name} must be an integer from {least} to {most}, got {value!r}: pass such a number."
         )
     return int(value)
-
-
-def add_triton(commands: Any) -> None:
-    """Add the command ``triton`` to the command line."""
-    text = "write a bundle's model into a model repository of the Triton Inference Server"
-    command = commands.add_parser(
-        "triton", help=text, description=f"{text[0].upper()}{text[1:]}, with its configuration."
-    )
-    command.set_defaults(run=_run)
-    add = command.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of the bundle")
-    add("repository", metavar="REPOSITORY", help="folder of the model repository")
-    add("--name", metavar="NAME", help="name of the model, default that of the bundle's folder")
-    add("--version", metavar="N", type=int, default=1, help="version of the model, default 1")
-    add("--max-batch-size", metavar="N", type=int, default=1024,
-        help="rows of a run, default 1024")  # fmt: skip
-    add("--max-queue-delay", metavar="US", type=int, default=0,
-        help="microseconds that a request may wait for others, default 0")  # fmt: skip
-    add("--instances", metavar="N", type=int, default=2,
-        help="runs at the same time, one thread each, default 2")  # fmt: skip
-    add("--overwrite-config", action="store_true",
-        help=f"replace a {CONFIG} that is there; else one that fits is kept")  # fmt: skip
-    add("--public-key", metavar="KEY",
-        help="PEM file of the key that must have signed the bundle")  # fmt: skip
-
-
-def _run(args: argparse.Namespace) -> None:
-    with _blaming_the_command_line():
-        folder = write_repository(
-            args.bundle,
-            args.repository,
-            name=args.name,
-            version=args.version,
-            max_batch_size=args.max_batch_size,
-            max_queue_delay_microseconds=args.max_queue_delay,
-            instances=args.instances,
-            overwrite_config=args.overwrite_config,
-            require_signature=args.public_key,
-        )
-    print(f"{folder}: {(folder / MODEL).stat().st_size:,} bytes of {MODEL}, {CONFIG} beside it")
-
-
-@contextlib.contextmanager
-def _blaming_the_command_line() -> Iterator[None]:
-    try:
-        yield
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from None

@@ -1,1 +1,1 @@
-"""From rows to answers: inputs, sessions of onnxruntime, routing."""
+"""Answer rows: convert them, open sessions of onnxruntime, route rows to experts."""

@@ -1,31 +1,37 @@
-"""From rows as people have them to the inputs of a graph, with a message for what does not fit.
+"""Convert rows to the inputs of a graph, or say what does not fit.
 
-Plain columns, that is numpy arrays and lists of plain numbers or strings, are converted together
-at once. Whatever is not plain is converted column by column, with care, and that is also where
-the messages come from.
+Plain columns, which are numpy arrays and lists of numbers or strings, are converted together, fast.
+All others are converted one by one, with care. The messages come from there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence, list_names
+from skmode_deploy.running.columns import (
+    Array,
+    arrow_to_numpy,
+    check_utf8,
+    convert_column,
+    fail_infinite,
+    plain_numbers,
+    plain_strings,
+    refuse_dates,
+    refuse_masked,
+    to_floats,
+    unwrap,
+)
 
-Array: TypeAlias = NDArray[Any]
-
-TEXT = {str}
-PLAIN_INTEGERS = {int, bool}
 _DTYPES = {"float32": np.float32, "float64": np.float64, "int64": np.int64, "string": np.object_}
-PLAIN_NUMBERS = {float, int, bool, type(None)}
 # Up to here one look at all cells of a DataFrame costs less than a look at each of its columns.
 FEW_ROWS = 32
 
 
 class InputReader:
-    """Convert rows to the inputs of a bundle's graphs."""
+    """Converts the rows of a call to graph inputs, as the manifest describes them."""
 
     def __init__(self, manifest: Manifest, max_rows: int | None = None) -> None:
         self._columns = manifest.columns
@@ -42,12 +48,12 @@ class InputReader:
         ]
 
     def _block(self, dtype: str) -> tuple[str, list[int], list[str]]:
-        """Positions and inputs of the columns that are converted together."""
+        """Find positions and inputs of the columns of one type, which are converted together."""
         found = [(i, c.input) for i, c in enumerate(self._columns) if c.dtype == dtype]
         return dtype, [i for i, _ in found], [name for _, name in found]
 
     def __call__(self, X: Any) -> dict[str, Array]:
-        """Convert rows."""
+        """Convert rows to arrays of shape (n_rows, 1), or (n_rows, n_columns), by input."""
         if self._is_array:
             read = self._matrix if self._array_dtype.kind == "f" else self._matrix_by_column
             return {self._array_input: read(X)}
@@ -56,11 +62,11 @@ class InputReader:
         return self._convert(columns) if feeds is None else feeds
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
-        """Say which string has no UTF-8: onnxruntime only says that one has none."""
+        """Name the string that UTF-8 cannot encode; onnxruntime only says that there is one."""
         for i, column in enumerate(self._columns):
             if column.dtype == "string":
                 for text in feeds[column.input][:, i if self._is_array else 0]:
-                    _check_encodes(column, text)
+                    check_utf8(column, text)
 
     def _matrix(self, X: Any) -> Array:
         if type(X) is not np.ndarray or X.dtype != self._array_dtype:
@@ -71,15 +77,15 @@ class InputReader:
         if self._max_rows is not None:
             self._check_height(X)
         if np.count_nonzero(np.isinf(X)):
-            _fail_infinite("X", self._array_dtype)
+            fail_infinite("X", self._array_dtype)
         matrix: Array = X
         return matrix
 
     def _matrix_by_column(self, X: Any) -> Array:
-        """Integers and strings have rules of their own."""
+        """Convert an array of integers or strings, each column by the rules of its type."""
         columns = self._split_matrix(X)
         feeds = [
-            _CONVERSIONS[column.dtype](column, values)
+            convert_column(column, values)
             for column, values in zip(self._columns, columns, strict=True)
         ]
         return np.concatenate(feeds, axis=1)
@@ -99,9 +105,9 @@ class InputReader:
             )
 
     def _select(self, X: Any) -> list[Any]:
-        """Columns in the order of training."""
+        """Return the columns in the order of training."""
         if type(X) is dict and X.keys() == self._known.keys():
-            columns = [_unwrap(X[name]) for name in self._names]
+            columns = [unwrap(X[name]) for name in self._names]
         else:
             columns = self._select_by_name(X)
         if self._max_rows is not None and columns:
@@ -122,7 +128,7 @@ class InputReader:
         if type(X).__module__.partition(".")[0] == "pandas" and len(X) <= FEW_ROWS:
             columns = dict(zip(keys, X.to_numpy(dtype=object).T.tolist(), strict=True))
             return [columns[key] for key in wanted]
-        return [_unwrap(X[key]) for key in wanted]
+        return [unwrap(X[key]) for key in wanted]
 
     def _check_names(self, names: Mapping[str, Any]) -> None:
         missing = [name for name in self._names if name not in names]
@@ -150,7 +156,7 @@ class InputReader:
     def _split_matrix(self, X: Any) -> list[Any]:
         self._check_height(X)
         _refuse_unready(X)
-        _refuse_masked(X, "X")
+        refuse_masked(X, "X")
         matrix = np.asarray(X, dtype=object)
         if matrix.ndim != 2 or matrix.shape[1] != self._width:
             _fail_width(matrix, self._width)
@@ -158,13 +164,13 @@ class InputReader:
         return columns
 
     def _convert_plain(self, columns: list[Any]) -> dict[str, Array] | None:
-        """Convert plain columns of equal length; None where not all are that."""
+        """Convert plain columns of equal length; None if any is not plain."""
         try:
             n_rows = len(columns[0])
             feeds: dict[str, Array] = {}
             for dtype, positions, inputs in self._blocks:
                 values = [columns[i] for i in positions]
-                plain = _plain_strings if dtype == "string" else _plain_numbers
+                plain = plain_strings if dtype == "string" else plain_numbers
                 block = plain(values, n_rows, dtype)
                 if block is None:
                     return None
@@ -175,7 +181,7 @@ class InputReader:
 
     def _convert(self, columns: list[Any]) -> dict[str, Array]:
         feeds = {
-            column.input: _CONVERSIONS[column.dtype](column, values)
+            column.input: convert_column(column, values)
             for column, values in zip(self._columns, columns, strict=True)
         }
         heights = [len(array) for array in feeds.values()]
@@ -188,41 +194,8 @@ class InputReader:
         return feeds
 
 
-def _plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
-    """Fill a block of shape (n_columns, n_rows, 1), if nothing about the columns is special."""
-    block = np.empty((len(columns), n_rows, 1), dtype)
-    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiub", PLAIN_NUMBERS)
-    with np.errstate(over="ignore"):
-        for target, values in zip(block[:, :, 0], columns, strict=True):
-            if type(values) is np.ndarray:
-                plain = values.dtype.kind in kinds and values.ndim == 1
-            else:
-                plain = type(values) is list and types.issuperset(map(type, values))
-            if not plain or len(values) != n_rows:  # numpy would repeat a single value
-                return None
-            target[:] = values
-    if dtype != "int64" and np.count_nonzero(np.isinf(block)):
-        return None
-    return block
-
-
-def _plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
-    block = np.empty((len(columns), n_rows, 1), object)
-    for target, values in zip(block[:, :, 0], columns, strict=True):
-        if type(values) is np.ndarray and values.ndim == 1:
-            values = values.tolist()
-        if type(values) is not list or len(values) != n_rows:
-            return None
-        if not TEXT.issuperset(map(type, values)):
-            values = ["" if value is None or value != value else value for value in values]
-            if not TEXT.issuperset(map(type, values)):
-                return None
-        target[:] = values
-    return block
-
-
 def _refuse_unready(X: Any) -> None:
-    """What holds rows in a form that is not read: a query of polars, a sparse matrix."""
+    """Refuse sparse matrices, and queries of polars that were not run."""
     if hasattr(type(X), "toarray"):  # of its type, for a DataFrame takes its time to say no
         raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
@@ -233,7 +206,7 @@ def _refuse_unready(X: Any) -> None:
 
 
 def _column_keys(X: Any) -> list[Any] | None:
-    """What gets the columns of a table. None where it has no columns."""
+    """Return what gets the columns of a table. None if it is no table."""
     if isinstance(X, Mapping):
         return list(X)
     # Of an Arrow table.
@@ -244,6 +217,7 @@ def _column_keys(X: Any) -> list[Any] | None:
 
 
 def _distinct(keys: list[Any]) -> dict[str, Any]:
+    """Map the names of columns to their keys, which may be no strings."""
     names = {str(key): key for key in keys}
     if len(names) < len(keys):
         texts = [str(key) for key in keys]
@@ -256,10 +230,11 @@ def _distinct(keys: list[Any]) -> dict[str, Any]:
 
 
 def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
+    """Convert an array, a table or a list to one array of floats."""
     plain = type(X) is np.ndarray and X.dtype.kind in "fiub"
     if type(X) is not np.ndarray and type(X) is not list:
         _refuse_unready(X)
-        _refuse_masked(X, "X")
+        refuse_masked(X, "X")
         _refuse_mapping(X)
     try:
         array = X if plain else _to_plain_matrix(X, dtype)
@@ -281,12 +256,12 @@ def _refuse_mapping(X: Any) -> None:
 
 
 def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
-    """Numbers of some type, which numpy converts."""
+    """Convert to an array that numpy can cast to floats."""
     if type(X) is not list:
         if hasattr(X, "to_pylist") and hasattr(X, "columns"):  # an Arrow table
-            X = np.array([_arrow_to_numpy(values) for values in X.columns], dtype=object).T
+            X = np.array([arrow_to_numpy(values) for values in X.columns], dtype=object).T
         for kind in X.dtypes if hasattr(X, "columns") else [getattr(X, "dtype", None)]:
-            _refuse_dates(kind)
+            refuse_dates(kind)
         if type(X).__module__.partition(".")[0] == "pandas":
             _refuse_text_of_pandas(X)
             with np.errstate(over="ignore"):
@@ -296,16 +271,17 @@ def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
     array = np.asarray(X)
     if array.dtype.kind in "fiub":
         return array
-    _refuse_dates(array.dtype)
+    refuse_dates(array.dtype)
     cells = np.asarray(X, dtype=object)
-    return _floats(cells.ravel().tolist()).reshape(cells.shape)
+    return to_floats(cells.ravel().tolist()).reshape(cells.shape)
 
 
 def _refuse_text_of_pandas(X: Any) -> None:
+    """Refuse text in columns of objects, which pandas would read as numbers."""
     frame = X if X.ndim == 2 else X.to_frame()
     for i, dtype in enumerate(frame.dtypes):
         if getattr(dtype, "kind", "O") == "O":
-            _floats(frame.iloc[:, i].to_numpy(dtype=object).tolist())
+            to_floats(frame.iloc[:, i].to_numpy(dtype=object).tolist())
 
 
 def _fail_width(matrix: Array, width: int) -> None:
@@ -313,163 +289,3 @@ def _fail_width(matrix: Array, width: int) -> None:
         f"X must have shape (n_samples, {width}), got {matrix.shape}: pass the columns of "
         "training; a single row is X.reshape(1, -1)."
     )
-
-
-def _fail_infinite(what: str, dtype: np.dtype[Any]) -> None:
-    raise ValueError(
-        f"Numbers must be finite or missing (NaN) as {dtype}, and {what} contains infinity "
-        f"or a value too large for dtype('{dtype}'): replace it by NaN or by a large number."
-    )
-
-
-def _refuse_dates(dtype: Any) -> None:
-    """Dates and complex numbers, which numpy would turn into floats."""
-    of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
-    if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
-        raise TypeError(f"it has type {dtype}")
-
-
-def _floats(values: list[Any]) -> NDArray[np.float64]:
-    """Numbers of any kind, None and pandas.NA: no text, however much it looks like a number."""
-    if PLAIN_NUMBERS.issuperset(map(type, values)):
-        return np.array(values, dtype=np.float64)
-    return np.array([_to_float(value) for value in values], dtype=np.float64)
-
-
-def _to_float(value: Any) -> float:
-    if value is None or type(value).__name__ == "NAType":
-        return np.nan
-    _refuse_dates(getattr(value, "dtype", None))
-    if not hasattr(value, "__float__") or hasattr(value, "__len__"):
-        raise TypeError(f"{value!r} is of type {type(value).__name__}")
-    return float(value)
-
-
-def _refuse_masked(values: Any, what: str) -> None:
-    """Numpy would read what lies under the mask."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise ValueError(
-            f"{what} must not be a masked array, for its mask would get lost, got one: pass "
-            "values.filled(np.nan)."
-        )
-
-
-def _arrow_to_numpy(values: Any) -> Array:
-    if hasattr(values.type, "index_type"):
-        # A dictionary's own to_numpy turns nulls into some other category.
-        values = values.cast(values.type.value_type)
-    array: Array = values.to_numpy(zero_copy_only=False)
-    return array
-
-
-def _unwrap(values: Any) -> Any:
-    """Arrays of Arrow, and series, as numpy arrays; anything else as it is."""
-    if type(values) is np.ndarray or type(values) is list:
-        return values
-    if hasattr(values, "to_pylist"):
-        return _arrow_to_numpy(values)
-    return values.to_numpy() if hasattr(values, "to_numpy") else values
-
-
-def _to_column(values: Any, column: Column) -> Array:
-    _refuse_masked(values, f"Column {column.name!r}")
-    # As objects, for numpy would turn a NaN beside strings into a string.
-    array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
-    if array.ndim != 1:
-        raise ValueError(
-            f"A column must have one dimension, and column {column.name!r} has shape "
-            f"{array.shape}: pass a sequence of values."
-        )
-    return array
-
-
-def _is_missing(value: Any) -> bool:
-    """None, NaN and what tables have in their place, such as pandas.NA and NaT, or ""."""
-    if value is None or (isinstance(value, str) and not value):
-        return True
-    try:
-        return bool(value != value)
-    except TypeError:  # pandas.NA compares to neither true nor false
-        return True
-    except ValueError:  # an array: a cell of lists
-        return False
-
-
-def _to_numbers(column: Column, values: Any) -> Array:
-    array = _to_column(values, column)
-    try:
-        _refuse_dates(array.dtype)
-        if array.dtype.kind not in "fiub":
-            array = _floats(array.tolist())
-        with np.errstate(over="ignore"):
-            numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"Column {column.name!r} must hold numbers, and reading it gave: {as_sentence(error)} "
-            "Convert the column; a missing value is None or NaN."
-        ) from None
-    # A category is compared only, and an infinite one is one that training did not see.
-    if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
-        _fail_infinite(f"column {column.name!r}", numbers.dtype)
-    return numbers
-
-
-def _to_integers(column: Column, values: Any) -> Array:
-    array = _to_column(values, column)
-    if array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8):
-        return array.astype(np.int64, copy=False).reshape(-1, 1)
-    # Not tolist, by which dates become integers.
-    cells = list(array) if array.dtype.kind in "mM" else array.tolist()
-    integers = [_to_integer(value) for value in cells]
-    for value, integer in zip(cells, integers, strict=True):
-        if integer is None:
-            raise ValueError(
-                f"Column {column.name!r} must hold integers of 64 bits, without missing values, "
-                f"got {value!r} of type {type(value).__name__}: convert the column, and fill what "
-                "is missing."
-            )
-    return np.array(integers, dtype=np.int64).reshape(-1, 1)
-
-
-def _to_integer(value: Any) -> int | None:
-    """Also of a whole float. None where it is no integer."""
-    if not hasattr(value, "__int__") or hasattr(value, "__len__"):
-        return None
-    try:
-        _refuse_dates(getattr(value, "dtype", None))
-        integer = int(value)
-        if integer != value:
-            return None
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return integer if -(2**63) <= integer < 2**63 else None
-
-
-def _to_strings(column: Column, values: Any) -> Array:
-    objects = np.asarray(_to_column(values, column), dtype=object)
-    strings = ["" if _is_missing(value) else value for value in objects]
-    for value in strings:
-        if not isinstance(value, str):
-            raise ValueError(
-                f"Column {column.name!r} must hold strings, got {value!r} of type "
-                f"{type(value).__name__}: convert the column to strings."
-            )
-    return np.array(strings, dtype=object).reshape(-1, 1)
-
-
-def _check_encodes(column: Column, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"Column {column.name!r} must hold strings that UTF-8 can write, got {text!r}, which "
-            "has half a surrogate pair: decode the data anew."
-        ) from None
-
-
-_CONVERSIONS: dict[str, Callable[[Column, Any], Array]] = {
-    "float32": _to_numbers,
-    "float64": _to_numbers,
-    "int64": _to_integers,
-    "string": _to_strings,
-}

@@ -1,6 +1,7 @@
-"""Answers from a bundle, by numpy and onnxruntime alone."""
+"""Open a bundle and predict."""
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +11,12 @@ from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
 from skmode_deploy.errors import GraphInterfaceError
 from skmode_deploy.running.inputs import InputReader
-from skmode_deploy.running.sessions import Providers, SessionMaker, check_at_least_one
+from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 from skmode_deploy.running.strategies import open_strategy
 
 
 class Prediction(NamedTuple):
-    """All that a model says about some rows.
+    """Everything that a model predicts for some rows.
 
     Attributes
     ----------
@@ -26,7 +27,7 @@ class Prediction(NamedTuple):
     expert : ndarray of int64 of shape (n_samples,)
         Top expert of each row.
     gate_probability : ndarray of float32 of shape (n_samples,)
-        The gate's probability of that expert.
+        The gate's probability of the top expert.
     """
 
     value: NDArray[Any]
@@ -53,32 +54,32 @@ def load(
     path : path
         Folder of the bundle.
     providers : str or sequence of str or of (str, mapping), default="auto"
-        Where to compute. "auto" is CUDA where onnxruntime has it and it works, else the CPU, and
-        the log (logger ``skmode_deploy``) says so once. Else one or more providers of onnxruntime,
-        by name or with their options, such as ``("CUDAExecutionProvider",)`` or
-        ``(("TensorrtExecutionProvider", {"device_id": 0}), "CUDAExecutionProvider")``: then
-        it is an error where one of them does not work.
+        Execution providers of onnxruntime. "auto" uses CUDA if onnxruntime has it and it works,
+        else the CPU, and logs the choice once (logger ``skmode_deploy``). Otherwise pass one or
+        more providers, by name or with options, such as ``("CUDAExecutionProvider",)`` or
+        ``(("TensorrtExecutionProvider", {"device_id": 0}), "CUDAExecutionProvider")``. Then it is
+        an error if one of them does not work.
     strategy : {"graph", "split"}, default="graph"
-        "graph" runs ``model.onnx``. "split" runs ``gate.onnx``, and loads the file of an expert
-        when a row first needs it, for models of which not all fits into memory.
+        "graph" runs ``model.onnx``. "split" runs ``gate.onnx`` and loads an expert's file when a
+        row first needs it, for models that do not fit in memory.
     max_loaded_experts : int or None, default=None
-        With "split", how many experts are in memory at most; beyond, the one that was used least
-        recently leaves. None is no limit.
+        Largest number of experts in memory with "split". Beyond it, the least recently used expert
+        is removed. None is no limit.
     threads : int, default=1
-        Threads that compute one operation. With "split", the gate and each loaded expert have as
-        many of their own.
+        Number of threads for one operation. With "split", the gate and each loaded expert have
+        this many threads each.
     max_rows : int or None, default=None
-        How many rows one call may have. None is no limit.
+        Largest number of rows in a call. None is no limit.
     max_bytes : int, default=8 GiB
-        Largest sum of the files' sizes.
+        Limit of the sum of all file sizes.
     require_signature : path or None, default=None
-        PEM file of the public key of whoever must have signed the bundle. None asks for no
-        signature. It needs the package model-signing.
+        PEM file of a public key. The bundle must be signed with the private key that belongs to
+        it. None asks for no signature. Signatures need the package model-signing.
 
     Returns
     -------
     Predictor
-        Ready to predict.
+        A predictor for the bundle.
 
     Raises
     ------
@@ -86,8 +87,8 @@ def load(
         If the bundle is incomplete, damaged, unsafe, of an unknown format or not signed. Each
         rule has its own subclass in `skmode_deploy.errors`.
     ValueError
-        If another parameter is not as described, if a provider is not available, or if the bundle
-        mixes experts and `strategy` is "split".
+        If another parameter is invalid, if a provider is not available, or if `strategy` is
+        "split" and the bundle mixes its experts.
 
     Examples
     --------
@@ -120,60 +121,61 @@ def load(
 
 
 class Predictor:
-    """Predict with an exported model; each row is computed by its top expert.
+    """Predict with an exported model.
 
     Parameters
     ----------
     path : path
         Folder of a bundle.
     providers : str or sequence of str or of (str, mapping), default="auto"
-        Where to compute: "auto", or providers of onnxruntime. See :func:`load`.
+        Execution providers of onnxruntime, or "auto". See :func:`load`.
     strategy : {"graph", "split"}, default="graph"
-        Whether to run ``model.onnx``, or gate and experts apart. See :func:`load`.
+        Whether to run ``model.onnx``, or the gate and single experts. See :func:`load`.
     max_loaded_experts : int or None, default=None
-        With "split", how many experts are in memory at most. None is no limit.
+        Largest number of experts in memory with "split". None is no limit.
     threads : int, default=1
-        Threads that compute one operation.
+        Number of threads for one operation.
     max_rows : int or None, default=None
-        How many rows one call may have. None is no limit.
+        Largest number of rows in a call. None is no limit.
     max_bytes : int, default=8 GiB
-        Largest sum of the files' sizes.
+        Limit of the sum of all file sizes.
     require_signature : path or None, default=None
-        PEM file of the public key of whoever must have signed the bundle.
+        PEM file of the public key that must verify the bundle's signature.
 
     Attributes
     ----------
+    path : str
+        Folder of the bundle, as an absolute path.
     manifest : Manifest
-        What the bundle says about the model.
+        Description of the model.
 
     Raises
     ------
     BundleError
         If the bundle is incomplete, damaged, unsafe, of an unknown format or not signed.
     ValueError
-        If another parameter is not as described, if a provider is not available, or if the bundle
-        mixes experts and `strategy` is "split".
+        If another parameter is invalid, if a provider is not available, or if `strategy` is
+        "split" and the bundle mixes its experts.
 
     Notes
     -----
-    Rows come as the model saw them in training. A table may be a pandas, polars or pyarrow table
-    or a mapping from column names to one-dimensional sequences; columns go by name, in any
-    order. In a category column, None, NaN and the empty string are missing, and a category that
-    training did not see is allowed: it has the code that stands for all such. In a number column
-    None and NaN are missing, and infinite values and text are refused, also text that looks like
-    a number. A column of the type int64 holds integers, none of them missing.
+    Pass rows in the form of the training data. A table is a pandas, polars or pyarrow table, or a
+    mapping from column names to one-dimensional sequences. Its columns are found by name, in any
+    order. In a category column, None, NaN and the empty string are missing. A category that was
+    not in training is allowed; the model treats all such categories alike. In a number column,
+    None and NaN are missing. Infinite numbers and text are refused, even text that looks like a
+    number. An int64 column holds integers, and none may be missing.
 
-    The whole bundle is checked before any of it is used. With "split" an expert is read, and
-    checked again, when it is first needed: its file must still be there. An expert that leaves
-    memory while another thread computes with it stays until that is done.
+    The whole bundle is checked before any of it is used. With "split", an expert is read when it
+    is first needed, and checked again: its file must still be there. An expert that is removed
+    from memory while another thread computes with it stays until that thread is done.
 
-    Threads may share a predictor. After `os.fork` the child opens the model anew when it first
-    predicts, from memory. It should end by `os._exit`, as multiprocessing does: some releases of
-    onnxruntime (1.31 among them) wait for ever in the `sys.exit` of a forked child, whether or
-    not it predicted.
+    Threads may share a predictor. After `os.fork`, the child opens the model again when it first
+    predicts. The child should end with `os._exit`, as multiprocessing does: with some releases of
+    onnxruntime, such as 1.31, `sys.exit` never returns in a forked child, even if it did not
+    predict.
 
-    To pickle a predictor is to pickle its path and parameters: it is opened again where it is
-    unpickled, as in a spawned process.
+    A pickle of a predictor holds its path and parameters. Unpickling opens the bundle again.
     """
 
     def __init__(
@@ -193,9 +195,9 @@ class Predictor:
         if not isinstance(path, str | os.PathLike):
             raise ValueError(f"path must be a path, got {path!r}: pass the folder of a bundle.")
         check_key(require_signature)
-        maker = SessionMaker(providers, threads)
+        sessions = SessionFactory(providers, threads)
         folder = os.path.abspath(path)
-        self._path = folder
+        self.path = folder
         self._parameters = {
             "providers": providers,
             "strategy": strategy,
@@ -212,7 +214,7 @@ class Predictor:
             strategy,
             manifest,
             lambda name: bundle.read_file(folder, manifest, name),
-            maker,
+            sessions,
             max_loaded_experts,
         )
         self._inputs = InputReader(manifest, max_rows)
@@ -234,7 +236,7 @@ class Predictor:
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Labels of the type they had in training, or float32 values.
+            Labels of the type that they had in training, or float32 values.
 
         Raises
         ------
@@ -272,7 +274,7 @@ class Predictor:
         return self._run(["probabilities"], X)[0]
 
     def route(self, X: Any) -> NDArray[np.int64]:
-        """Say which expert the gate sends each row to.
+        """Return the expert that the gate chooses for each row.
 
         Parameters
         ----------
@@ -292,7 +294,7 @@ class Predictor:
         return self._run(["expert"], X)[0]
 
     def predict_full(self, X: Any) -> Prediction:
-        """Predict, and say everything about each row, in one run.
+        """Predict labels or values together with probabilities and routing, in one run.
 
         Parameters
         ----------
@@ -302,7 +304,7 @@ class Predictor:
         Returns
         -------
         Prediction
-            Labels or values, probabilities, top experts, and the gate's probability of these.
+            Labels or values, probabilities, top experts, and the gate's probabilities of them.
 
         Raises
         ------
@@ -317,13 +319,36 @@ class Predictor:
         label, probabilities, expert, certainty = self._run(outputs, X)
         return Prediction(self._value(label), probabilities, expert, certainty)
 
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Compute outputs of ``model.onnx``, like onnxruntime's `InferenceSession.run`.
+
+        The other methods convert and check rows. This one takes graph inputs, as
+        :func:`skmode_deploy.samples.graph_inputs` returns them, and checks neither them nor
+        `max_rows`.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Names of the outputs: ``label`` and ``probabilities`` of a classifier, or ``variable``
+            of a regressor; ``expert`` and ``gate_probability``.
+        inputs : mapping from str to ndarray of shape (n_samples, 1) or (n_samples, n_features)
+            Inputs by name.
+
+        Returns
+        -------
+        list of ndarray
+            The outputs in the order of `outputs`. Each has the shape (n_samples,), or
+            (n_samples, n_outputs) for ``probabilities`` and ``variable``.
+        """
+        return self._strategy.run(outputs, inputs)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._path, self._parameters)
+        return _reopen, (self.path, self._parameters)
 
     def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
         feeds = self._inputs(X)
         try:
-            answers = self._strategy.run(outputs, feeds)
+            answers = self.run(outputs, feeds)
         except UnicodeEncodeError:
             self._inputs.check_text(feeds)
             raise
@@ -337,7 +362,7 @@ class Predictor:
         return answers
 
     def _value(self, output: NDArray[Any]) -> NDArray[Any]:
-        """Labels with their type of training; one regression output as one dimension."""
+        """Return labels in their type of training, or values; a single output loses its axis."""
         if self._classes is None:
             return output[:, 0] if self.manifest.n_outputs == 1 else output
         assert self.manifest.classes is not None
@@ -357,7 +382,7 @@ def _reopen(path: str, parameters: dict[str, Any]) -> Predictor:
 
 
 def check_key(path: str | os.PathLike[str] | None) -> None:
-    """Check what is to be the file of a public key."""
+    """Check the path of a public key."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or os.path.isdir(path):
@@ -370,7 +395,7 @@ def check_key(path: str | os.PathLike[str] | None) -> None:
 def _verify(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
-    """Check all of a bundle; what was signed is what is read."""
+    """Check a whole bundle; what was signed is what is read."""
     if require_signature is None:
         return bundle.verify(folder, max_bytes=max_bytes)
     from skmode_deploy import signing

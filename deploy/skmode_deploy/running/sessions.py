@@ -1,19 +1,16 @@
-"""Sessions of onnxruntime: on which device, with how many threads, and after a fork."""
+"""Open sessions of onnxruntime, on chosen devices, with a number of threads."""
 
-import ctypes
 import logging
-import os
 import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from skmode_deploy.errors import GraphFormatError
+from skmode_deploy.running.forks import abandon, after_fork_in_child, no_fork
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -22,41 +19,38 @@ LOGGER = logging.getLogger("skmode_deploy")
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
 Providers: TypeAlias = str | Sequence[Provider]
 
-# A fork waits for sessions that other threads are opening, but not for ever: the one who waits
-# may be a signal handler that interrupted the opening itself.
-LONGEST_WAIT_BEFORE_FORK = 10.0
-
 # More end a process rather than speed it up.
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
-_said: set[int] = set()
+_logged: set[int] = set()
 
 
-class SessionMaker:
-    """Open sessions on chosen providers."""
+class SessionFactory:
+    """Opens sessions on the providers that a caller chose."""
 
     def __init__(self, providers: Providers, threads: int) -> None:
         self._auto = isinstance(providers, str) and providers == "auto"
         self._providers = [] if self._auto else _checked_providers(providers)
         self._threads = check_at_least_one(threads, "threads")
-        if self._threads > MOST_THREADS:
+        if self._threads > MAX_THREADS:
             raise ValueError(
-                f"threads must be at most {MOST_THREADS:,}, got {threads}: pass no more than the "
+                f"threads must be at most {MAX_THREADS:,}, got {threads}: pass no more than the "
                 "machine has cores."
             )
         self._cuda_fails = False
 
     def open(self, data: bytes, name: str, *, keep_memory: bool = True) -> Any:
-        """Open a session."""
-        with _opening():
+        """Open a session; without `keep_memory`, memory goes back after each run."""
+        with no_fork():
             if self._auto:
-                return self._open_anywhere(data, name, keep_memory)
-            return self._open_there(data, name, keep_memory)
+                return self._open_auto(data, name, keep_memory)
+            return self._open_on_providers(data, name, keep_memory)
 
-    def _open_anywhere(self, data: bytes, name: str, keep_memory: bool) -> Any:
+    def _open_auto(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        """Open on CUDA if it works, else on the CPU, and log which and why once."""
         reason = "failed before" if self._cuda_fails else ""
         if CUDA not in onnxruntime.get_available_providers():
-            _say_once(
+            _log_once(
                 logging.INFO,
                 "This build of onnxruntime has no %s: models run on the CPU. Install "
                 "onnxruntime-gpu to use a GPU.",
@@ -72,7 +66,7 @@ class SessionMaker:
                     return session
                 reason = "onnxruntime fell back to the CPU"
             self._cuda_fails = True
-            _say_once(
+            _log_once(
                 logging.WARNING,
                 "onnxruntime has %s, but %s: models run on the CPU. Check the GPU, its driver and "
                 'the CUDA libraries, or pass providers="%s" to silence this.',
@@ -82,7 +76,8 @@ class SessionMaker:
             )
         return self._new_on_cpu(data, name, [CPU], keep_memory)
 
-    def _open_there(self, data: bytes, name: str, keep_memory: bool) -> Any:
+    def _open_on_providers(self, data: bytes, name: str, keep_memory: bool) -> Any:
+        """Open on the chosen providers, or fail."""
         wanted = [entry if isinstance(entry, str) else entry[0] for entry in self._providers]
         if wanted == [CPU]:
             return self._new_on_cpu(data, name, self._providers, keep_memory)
@@ -135,7 +130,7 @@ class SessionMaker:
 
 
 def check_at_least_one(value: Any, name: str) -> int:
-    """Check a count."""
+    """Check a count that a caller passed."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}: pass 1 or more.")
     return int(value)
@@ -180,23 +175,23 @@ def _checked_provider(entry: Any) -> Provider:
     return name, dict(options)
 
 
-def _say_once(level: int, message: str, *values: Any) -> None:
-    if level not in _said:
-        _said.add(level)
+def _log_once(level: int, message: str, *values: Any) -> None:
+    if level not in _logged:
+        _logged.add(level)
         LOGGER.log(level, message, *values)
 
 
-class OwnSession:
+class ForkSafeSession:
     """A session that belongs to its process: a forked child opens its own."""
 
-    def __init__(self, maker: SessionMaker, data: bytes, name: str) -> None:
+    def __init__(self, maker: SessionFactory, data: bytes, name: str) -> None:
         self._open: Callable[[], Any] = lambda: maker.open(data, name)
         self._lock = threading.Lock()
         self._session: Any = self._open()
         after_fork_in_child(self)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run the model."""
+        """Compute outputs from inputs."""
         session = self._session
         if session is None:
             session = self._reopen()
@@ -209,74 +204,8 @@ class OwnSession:
                 self._session = self._open()
             return self._session
 
-    def forget(self) -> None:
-        """Drop what the parent opened."""
+    def reset_after_fork(self) -> None:
+        """Drop the session of the parent."""
         abandon(self._session)
         self._session = None
         self._lock = threading.Lock()
-
-
-def abandon(session: Any) -> None:
-    """Let go of a parent's session in a child, without ending it.
-
-    Its threads do not exist here, and its locks may be held by threads that do not exist either:
-    to end it could wait for them for ever.
-    """
-    if session is not None:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-
-
-class Forgetful(Protocol):
-    """What has something to drop in a forked child."""
-
-    def forget(self) -> None:
-        """Drop what belongs to the parent: sessions and locks."""
-
-
-_forgetful: "weakref.WeakSet[Forgetful]" = weakref.WeakSet()
-_state = threading.Condition()
-_n_opening = 0
-
-
-def after_fork_in_child(owner: Forgetful) -> None:
-    """Have `owner.forget()` called in each forked child."""
-    _forgetful.add(owner)
-
-
-@contextmanager
-def _opening() -> Iterator[None]:
-    """While a session opens, no fork starts: onnxruntime holds locks of the process then."""
-    global _n_opening
-    with _state:
-        _n_opening += 1
-    try:
-        yield
-    finally:
-        with _state:
-            _n_opening -= 1
-            _state.notify_all()
-
-
-def _before_fork() -> None:
-    _state.acquire()
-    _state.wait_for(lambda: _n_opening == 0, timeout=LONGEST_WAIT_BEFORE_FORK)
-
-
-def _after_fork_in_parent() -> None:
-    _state.release()
-
-
-def _after_fork_in_child() -> None:
-    global _state, _n_opening
-    _state = threading.Condition()
-    _n_opening = 0
-    for owner in list(_forgetful):
-        owner.forget()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork.
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )

@@ -1,7 +1,7 @@
-"""The two ways to compute an answer: one graph, or gate and experts apart.
+"""Compute answers in one of two ways: by one graph, or by the gate and single experts.
 
-Both answer by the names of the outputs of ``model.onnx``: label, probabilities, variable, expert
-and gate_probability.
+Both know the outputs of ``model.onnx`` by name: label, probabilities, variable, expert and
+gate_probability.
 """
 
 import threading
@@ -14,13 +14,8 @@ from numpy.typing import NDArray
 
 from skmode_deploy.bundle import GATE, MODEL, Manifest, expert_name
 from skmode_deploy.errors import GraphInterfaceError
-from skmode_deploy.running.sessions import (
-    OwnSession,
-    SessionMaker,
-    abandon,
-    after_fork_in_child,
-    check_at_least_one,
-)
+from skmode_deploy.running.forks import abandon, after_fork_in_child
+from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory, check_at_least_one
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], bytes]
@@ -30,17 +25,17 @@ class Strategy(Protocol):
     """Computes outputs of a model."""
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs."""
+        """Compute the named outputs."""
 
 
 def open_strategy(
     name: str,
     manifest: Manifest,
     read: Read,
-    maker: SessionMaker,
+    sessions: SessionFactory,
     max_loaded_experts: int | None = None,
 ) -> Strategy:
-    """Open what computes the answers."""
+    """Open a strategy by its name; `read` returns the checked bytes of a file."""
     if name not in ("graph", "split"):
         raise ValueError(
             f'strategy must be "graph" or "split", got {name!r}: choose "graph" to run '
@@ -49,33 +44,37 @@ def open_strategy(
     if max_loaded_experts is not None:
         max_loaded_experts = check_at_least_one(max_loaded_experts, "max_loaded_experts")
     if name == "split":
-        return Split(manifest, read, maker, max_loaded_experts)
+        return Split(manifest, read, sessions, max_loaded_experts)
     if max_loaded_experts is not None:
         raise ValueError(
             f'max_loaded_experts must be None with strategy="graph", got {max_loaded_experts}: '
             f'{MODEL} holds all experts; pass strategy="split" to load some of them.'
         )
-    return OwnSession(maker, read(MODEL), MODEL)
+    return ForkSafeSession(sessions, read(MODEL), MODEL)
 
 
 class Split:
-    """Run the gate, then for each row the expert that it chose."""
+    """Runs the gate, then for each row the expert that the gate chose."""
 
     def __init__(
-        self, manifest: Manifest, read: Read, maker: SessionMaker, max_loaded_experts: int | None
+        self,
+        manifest: Manifest,
+        read: Read,
+        sessions: SessionFactory,
+        max_loaded_experts: int | None,
     ) -> None:
-        _check_apart(manifest)
+        _check_split(manifest)
         self._n_outputs = manifest.n_outputs
         self._n_experts = manifest.n_experts
         self._answer = "variable" if manifest.classes is None else "probabilities"
         self._labels = _labels(manifest)
-        self._gate = OwnSession(maker, read(GATE), GATE)
+        self._gate = ForkSafeSession(sessions, read(GATE), GATE)
         self.experts = ExpertCache(
-            lambda name: _open_expert(maker, read(name), name), max_loaded_experts
+            lambda name: _open_expert(sessions, read(name), name), max_loaded_experts
         )
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """Compute outputs."""
+        """Compute the named outputs."""
         wanted = ["expert"]
         if self._answer in outputs or "label" in outputs:
             wanted.append("hidden")
@@ -96,6 +95,7 @@ class Split:
         return [found[name] for name in outputs]
 
     def _answers(self, hidden: Array, expert: Array) -> Array:
+        """Answer rows of shape (n_rows, width), expert by expert."""
         if len(expert) == 1:  # a request
             return self._run_expert(int(expert[0]), hidden)
         groups = list(group_rows(expert))
@@ -117,7 +117,7 @@ class Split:
 
 
 def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
-    """Group rows by expert."""
+    """Yield each expert with the positions of its rows, in ascending order."""
     order = np.argsort(expert, kind="stable")
     ordered = expert[order]
     starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
@@ -125,7 +125,7 @@ def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
         yield int(expert[rows[0]]), rows
 
 
-def _check_apart(manifest: Manifest) -> None:
+def _check_split(manifest: Manifest) -> None:
     if manifest.routing != "top_expert" and manifest.n_experts > 1:
         raise ValueError(
             'strategy="split" needs a bundle with routing="top_expert", for it runs one expert '
@@ -142,15 +142,15 @@ def _check_apart(manifest: Manifest) -> None:
         )
 
 
-def _open_expert(maker: SessionMaker, data: bytes, name: str) -> Any:
-    session = maker.open(data, name, keep_memory=False)
+def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
+    session = sessions.open(data, name, keep_memory=False)
     # onnxruntime's wrapper keeps the file for a fallback that is off here: a third of the memory.
     session._model_bytes = None
     return session
 
 
 def _labels(manifest: Manifest) -> Array | None:
-    """Labels as ``model.onnx`` gives them. None where these are positions."""
+    """Labels as ``model.onnx`` returns them. None if it returns positions."""
     classes = manifest.classes
     if classes is None or classes.label == "index":
         return None
@@ -159,7 +159,7 @@ def _labels(manifest: Manifest) -> Array | None:
 
 
 class _Expert:
-    """An expert that is loaded, or about to be."""
+    """An expert that is loaded, or will be."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -167,10 +167,10 @@ class _Expert:
 
 
 class ExpertCache:
-    """Experts in memory; beyond the limit, the one that was used least recently leaves.
+    """Keeps experts in memory; beyond the limit, the least recently used one leaves.
 
-    Threads wait for each other only where they need an expert that one of them is loading. An
-    expert that leaves while a thread computes with it stays in memory until that is done.
+    A thread waits for another one only if both need the same expert, which is being loaded. An
+    expert that leaves while a thread computes with it stays in memory until that thread is done.
     """
 
     def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:
@@ -181,7 +181,7 @@ class ExpertCache:
         after_fork_in_child(self)
 
     def get(self, i: int) -> Any:
-        """Get an expert, and load it where it is not in memory."""
+        """Return the session of an expert; load it if needed."""
         leaving = None
         with self._lock:
             expert = self._experts.get(i)
@@ -201,12 +201,12 @@ class ExpertCache:
         return session
 
     def loaded(self) -> list[int]:
-        """Say which experts are in memory."""
+        """List the experts that are in memory."""
         with self._lock:
             return [i for i, expert in self._experts.items() if expert.session is not None]
 
-    def forget(self) -> None:
-        """Drop what the parent loaded."""
+    def reset_after_fork(self) -> None:
+        """Drop the sessions of the parent."""
         for expert in self._experts.values():
             abandon(expert.session)
         self._experts = OrderedDict()

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from skmode_deploy.serving.settings import Settings
-from skmode_deploy.tables.streams import UsageError
+from skmode_deploy.tables.errors import UsageError
 
 _OPTIONS: dict[str, tuple[Any, str, str]] = {
     # name: (type, placeholder, text)

@@ -1,1 +1,1 @@
-"""Tables in files: read in blocks, answered, written."""
+"""Read tables from files in chunks, score them, write the answers."""

@@ -1,4 +1,4 @@
-"""CSV files of any length, in and out."""
+"""Read and write CSV files of any length."""
 
 import csv
 import re
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.tables.blocks import Block, InputError, Options, select
+from skmode_deploy.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.tables.columns import select_columns
+from skmode_deploy.tables.errors import InputError
 
 # pandas, with which a table of training was most likely read, takes these for bools.
 BOOLS = {word: float(word.lower() == "true") for word in
@@ -20,32 +22,32 @@ BOOLS = {word: float(word.lower() == "true") for word in
 
 
 # A file without line ends is one line, which must not fill the memory.
-LONGEST_LINE = 2**24
+MAX_LINE_CHARACTERS = 2**24
 
 
 def _lines(stream: IO[str]) -> Iterator[str]:
-    """Lines with their ends; a byte order mark is none of the first field, header or not."""
+    """Yield lines with their ends, without the byte order mark."""
     start = "\ufeff"
-    for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE + 1), ""), 1):
-        if len(line) > LONGEST_LINE:
+    for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_CHARACTERS + 1), ""), 1):
+        if len(line) > MAX_LINE_CHARACTERS:
             raise InputError(
-                f"A line must have at most {LONGEST_LINE:,} characters, got more in line {number}: "
-                "look for missing line ends or quotation marks, or use a Parquet file."
+                f"A line must have at most {MAX_LINE_CHARACTERS:,} characters, got more in line "
+                f"{number}: look for missing line ends or quotation marks, or use a Parquet file."
             )
         yield line.removeprefix(start)
         start = ""
 
 
 class CsvReader:
-    """Read a CSV file."""
+    """Reads a CSV file in chunks."""
 
-    def __init__(self, stream: IO[str], manifest: Manifest, options: Options) -> None:
+    def __init__(self, stream: IO[str], manifest: Manifest, options: ReadOptions) -> None:
         self._stream = _lines(stream)
         self._manifest = manifest
         self._options = options
         self._line = 0  # lines read so far
         self._names = self._read_names()
-        self._selection = select(self._names, manifest, options)
+        self._selection = select_columns(self._names, manifest, options)
         self._missing = dict.fromkeys({"", *options.missing}, np.nan)
         self._only_numbers = (
             not options.missing
@@ -53,19 +55,19 @@ class CsvReader:
             and all(column.dtype in ("float32", "float64") for column in manifest.columns)
         )
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Chunk]:
         empty = True
         while lines := list(islice(self._stream, self._options.chunk_rows)):
             first = self._line + 1
             matrix = self._read_matrix(lines)
             if matrix is not None:
-                yield Block(self._to_rows(list(matrix.T)), [], len(matrix), first)
+                yield Chunk(self._to_rows(list(matrix.T)), [], len(matrix), first)
                 empty = False
             elif rows := self._read_rows(lines):
-                yield self._to_block(rows, first)
+                yield self._to_chunk(rows, first)
                 empty = False
         if empty:
-            yield self._to_block([], self._line + 1)
+            yield self._to_chunk([], self._line + 1)
 
     def _read_names(self) -> list[str]:
         if not self._options.header:
@@ -87,7 +89,7 @@ class CsvReader:
         return csv.reader(lines, delimiter=self._options.delimiter, strict=True)
 
     def _read_matrix(self, lines: list[str]) -> NDArray[np.float64] | None:
-        """Read plain finite numbers at twice the speed; None for all else, to be read closely."""
+        """Read plain finite numbers, at twice the speed. None if there is anything else."""
         if not self._only_numbers:
             return None
         try:
@@ -105,7 +107,7 @@ class CsvReader:
         return matrix[:, self._selection.model]
 
     def _read_rows(self, lines: list[str]) -> list[list[str]]:
-        """Parse at least these lines; a quoted field may go on beyond them."""
+        """Parse these lines, and those after them that a quoted field goes on in."""
         try:
             rows, n_lines = list(self._parse(lines)), len(lines)
         except csv.Error:
@@ -128,7 +130,7 @@ class CsvReader:
         return rows, reader.line_num
 
     def _check_widths(self, rows: list[list[str]]) -> None:
-        """All rows as wide as the header; blank lines at the very end are dropped."""
+        """Check that all rows are as wide as the header; drop blank lines at the very end."""
         width = len(self._names)
         if set(map(len, rows)) == {width}:
             return
@@ -146,7 +148,7 @@ class CsvReader:
                     f"{self._options.delimiter!r}, or pass another --delimiter."
                 )
 
-    def _to_block(self, rows: list[list[str]], first: int) -> Block:
+    def _to_chunk(self, rows: list[list[str]], first: int) -> Chunk:
         fields = list(zip(*rows, strict=True)) if rows else [()] * len(self._names)
         values = []
         for column, position in zip(self._manifest.columns, self._selection.model, strict=True):
@@ -156,7 +158,7 @@ class CsvReader:
                 line = _line_of(rows, error.row, first)
                 raise InputError(f"{error.rule} in line {line}: {error.fix}.") from None
         kept = [list(fields[position]) for position in self._selection.kept]
-        return Block(self._to_rows(values), kept, len(rows), first)
+        return Chunk(self._to_rows(values), kept, len(rows), first)
 
     def _to_rows(self, values: list[Any]) -> Any:
         if self._manifest.input == "array":
@@ -195,7 +197,7 @@ class CsvReader:
 
 
 class _FieldError(Exception):
-    """A field that cannot be read: its row in the block, the rule with the value, and the fix."""
+    """A field cannot be read: its row in the chunk, the rule with the value, and the fix."""
 
     def __init__(self, row: int, rule: str, fix: str) -> None:
         super().__init__(row, rule, fix)
@@ -251,30 +253,30 @@ def _check_finite(column: Column, numbers: NDArray[np.float64], fields: Sequence
 
 
 def _line_of(rows: list[list[str]], i: int, first: int) -> int:
-    """Line where row i starts: a quoted field may have lines of its own."""
+    """Return the line of row i: quoted fields may contain line ends."""
     breaks = (len(re.findall(r"\r\n|\r|\n", field)) for row in rows[:i] for field in row)
     return first + i + sum(breaks)
 
 
 class CsvWriter:
-    """Write answers as CSV: a header, then a line per row."""
+    """Writes answers as CSV: a header, then one line for each row."""
 
     def __init__(self, stream: IO[str], names: Sequence[str], delimiter: str) -> None:
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         self._writer.writerow(names)
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows."""
+        """Write the rows of a chunk."""
         copies = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in kept]
         columns = [*copies, *map(_to_texts, answers)]
         self._writer.writerows(zip(*columns, strict=True))
 
     def close(self) -> None:
-        """Do nothing: a line is complete once written."""
+        """Do nothing: each line is complete."""
 
 
 def _to_texts(column: NDArray[Any]) -> list[Any]:
-    """Nine digits tell any two float32 numbers apart."""
+    """Write float32 numbers with nine digits, which tell any two of them apart."""
     if column.dtype != np.float32:
         return list(column.tolist())
     return ("%.9g\n" * len(column) % tuple(column.tolist())).split("\n")[:-1]

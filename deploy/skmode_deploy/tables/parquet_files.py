@@ -1,4 +1,4 @@
-"""Parquet files of any length, in and out, by pyarrow."""
+"""Read and write Parquet files of any length, with pyarrow."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,15 +7,17 @@ from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence
-from skmode_deploy.tables.blocks import Block, InputError, Options, select
+from skmode_deploy.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.tables.columns import select_columns
+from skmode_deploy.tables.errors import InputError
 
 ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
 
 
 class ParquetReader:
-    """Read a Parquet file."""
+    """Reads a Parquet file in chunks."""
 
-    def __init__(self, path: Any, manifest: Manifest, options: Options, name: str) -> None:
+    def __init__(self, path: Any, manifest: Manifest, options: ReadOptions, name: str) -> None:
         parquet = import_parquet()
         import pyarrow
 
@@ -30,28 +32,28 @@ class ParquetReader:
                 f"{name!r} must be a Parquet file, and reading it gave: {as_sentence(error)}"
             ) from None
         self._names = list(self._file.schema_arrow.names)
-        self._selection = select(self._names, manifest, options)
+        self._selection = select_columns(self._names, manifest, options)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[Chunk]:
         wanted = [self._names[i] for i in (*self._selection.model, *self._selection.kept)]
         row = 1
         try:
             for batch in self._file.iter_batches(self._options.chunk_rows, columns=wanted):
-                yield self._to_block(self._pyarrow.Table.from_batches([batch]), row)
+                yield self._to_chunk(self._pyarrow.Table.from_batches([batch]), row)
                 row += batch.num_rows
         except (self._pyarrow.ArrowException, OSError) as error:
             raise InputError(
                 f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
             ) from None
         if row == 1:
-            yield self._to_block(self._file.schema_arrow.empty_table(), row)
+            yield self._to_chunk(self._file.schema_arrow.empty_table(), row)
 
-    def _to_block(self, table: Any, row: int) -> Block:
+    def _to_chunk(self, table: Any, row: int) -> Chunk:
         columns = [table.column(self._names[i]) for i in self._selection.model]
         names = [column.name for column in self._manifest.columns]
         rows = self._pyarrow.Table.from_arrays(columns, names=names)
         kept = [table.column(self._names[i]) for i in self._selection.kept]
-        return Block(rows, kept, table.num_rows, row)
+        return Chunk(rows, kept, table.num_rows, row)
 
 
 def import_parquet() -> Any:
@@ -67,7 +69,7 @@ def import_parquet() -> Any:
 
 
 class ParquetWriter:
-    """Write answers as Parquet, in row groups of many blocks."""
+    """Writes answers as Parquet, in row groups of many chunks."""
 
     def __init__(self, path: Any, names: Sequence[str]) -> None:
         self._parquet = import_parquet()
@@ -77,7 +79,7 @@ class ParquetWriter:
         self._pending: list[Any] = []
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
-        """Write some rows."""
+        """Write the rows of a chunk."""
         import pyarrow
 
         # As lists, numpy's strings: Arrow takes no fixed width. Fields of a CSV file are text.
@@ -91,7 +93,7 @@ class ParquetWriter:
             self._write_pending()
 
     def close(self) -> None:
-        """Write what is left, and the end of the file."""
+        """Write the rows that are left, and the end of the file."""
         if self._pending:
             self._write_pending()
         if self._writer is not None:

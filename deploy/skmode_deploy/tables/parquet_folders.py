@@ -1,7 +1,7 @@
-"""A folder of Parquet files that is made from another one, file by file, and can be resumed.
+"""Score a folder of Parquet files, file by file; a run that was stopped can go on.
 
-Each file says in its metadata what it was made from and how. There is no list of finished files
-that could say anything else than the files themselves do.
+The metadata of each output file say what it was made from, and how. There is no separate list of
+finished files, which could disagree with the files.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from typing import Any
 
 from skmode_deploy.bundle.files import to_path
 from skmode_deploy.bundle.messages import as_sentence, list_names
-from skmode_deploy.tables.blocks import InputError
+from skmode_deploy.tables.errors import InputError
+from skmode_deploy.tables.files import replacing
 from skmode_deploy.tables.parquet_files import ROW_GROUP, import_parquet
-from skmode_deploy.tables.streams import replacing
 
 SUCCESS = "_SUCCESS"  # as Hadoop and Spark call it
 KEY = b"skmode_deploy"
@@ -25,38 +25,22 @@ _UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What answers depend on, besides the rows.
-
-    Attributes
-    ----------
-    manifest_sha256 : str
-        Hash of the bundle's manifest.
-    keep : tuple of str
-        Columns that are copied.
-    by_position : bool
-        Whether columns go by position.
-    """
+class ScoringJob:
+    """What the answers depend on, besides the rows."""
 
     manifest_sha256: str
     keep: tuple[str, ...]
     by_position: bool
 
-    def describe(self) -> dict[str, Any]:
-        """Say so in a form that JSON has."""
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that JSON can hold."""
         return {**dataclasses.asdict(self), "keep": list(self.keep)}
 
 
 class ScoredFolder:
-    """Two folders of Parquet files: one to read, and one to write.
+    """A folder of Parquet files to read, and one to write; `names` are sorted relative paths."""
 
-    Attributes
-    ----------
-    names : list of str
-        Files to read, relative to `source`, in alphabetical order.
-    """
-
-    def __init__(self, source: Any, target: Any, job: Job) -> None:
+    def __init__(self, source: Any, target: Any, job: ScoringJob) -> None:
         self._parquet = import_parquet()
         self._source = to_path(source, "source")
         self._target = to_path(target, "target")
@@ -69,22 +53,22 @@ class ScoredFolder:
                 f"{str(self._source)!r}: pass the folder that they are in."
             )
         # Before any is read: one that changes from now on is read anew by the next run.
-        self._marks = {name: self._mark(name) for name in self.names}
+        self._fingerprints = {name: self._fingerprint(name) for name in self.names}
 
     def open(self, name: str) -> Any:
-        """Open a file to read."""
+        """Open a file of the source."""
         try:
             # Without pre_buffer, which holds a whole row group at once.
             return self._parquet.ParquetFile(self._source / name, pre_buffer=False)
         except Exception as error:
-            if not _is_of_arrow(error):
+            if not _is_arrow_error(error):
                 raise
             raise InputError(
                 f"It must be a Parquet file, and reading it gave: {as_sentence(error)}"
             ) from None
 
     def unfinished(self) -> list[str]:
-        """Make the target ready, and say what is to be written."""
+        """Prepare the target, and list the files that are to be written."""
         self._target.mkdir(parents=True, exist_ok=True)
         foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
         if foreign:
@@ -101,10 +85,10 @@ class ScoredFolder:
         return names
 
     def write(self, name: str, schema: Any, batches: Iterable[Any]) -> None:
-        """Write a file; it gets its name when it is complete."""
+        """Write a file, which gets its name when it is complete."""
         import pyarrow
 
-        schema = schema.with_metadata({KEY: json.dumps(self._marks[name]).encode()})
+        schema = schema.with_metadata({KEY: json.dumps(self._fingerprints[name]).encode()})
         path = self._target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as fresh, self._parquet.ParquetWriter(fresh, schema) as writer:
@@ -112,14 +96,15 @@ class ScoredFolder:
                 writer.write_table(pyarrow.Table.from_batches(group).replace_schema_metadata())
 
     def finish(self) -> int:
-        """Say that all is there."""
+        """Mark the target as complete; return its number of rows."""
         (self._target / SUCCESS).touch()
         return sum(self._parquet.read_metadata(self._target / name).num_rows for name in self.names)
 
-    def _mark(self, name: str) -> dict[str, Any]:
+    def _fingerprint(self, name: str) -> dict[str, Any]:
+        """Describe the job, and the source file by size and time of change."""
         status = (self._source / name).stat()
         source = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-        return {"job": self._job.describe(), "source": source}
+        return {"job": self._job.to_json(), "source": source}
 
     def _is_finished(self, name: str) -> bool:
         path = self._target / name
@@ -128,20 +113,20 @@ class ScoredFolder:
         try:
             text = (self._parquet.read_schema(path).metadata or {}).get(KEY, b"{}")
         except Exception as error:
-            if not _is_of_arrow(error):
+            if not _is_arrow_error(error):
                 raise
             text = b"{}"
         found = json.loads(text)
-        if found.get("job") != self._job.describe():
+        if found.get("job") != self._job.to_json():
             raise ValueError(
                 f"target must be new, empty or of a run with the same bundle and columns, got "
                 f"{str(path)!r} of {found.get('job', 'something else')}, where this run is of "
-                f"{self._job.describe()}: choose another folder, or remove this one."
+                f"{self._job.to_json()}: choose another folder, or remove this one."
             )
-        return bool(found == self._marks[name])
+        return bool(found == self._fingerprints[name])
 
 
-def _is_of_arrow(error: Exception) -> bool:
+def _is_arrow_error(error: Exception) -> bool:
     import pyarrow
 
     return isinstance(error, pyarrow.ArrowException | OSError)
@@ -164,12 +149,12 @@ def _check_apart(source: Path, target: Path) -> None:
 
 
 def _parquet_names(folder: Path, what: str) -> list[str]:
-    """Names of the files in a folder and those below; what is not known must not get lost."""
+    """List the Parquet files below a folder; refuse others, so that no rows get lost."""
     names = []
     for path, folders, files in os.walk(folder, onerror=_fail):
-        folders[:] = [name for name in folders if _counts(name)]
+        folders[:] = [name for name in folders if _belongs(name)]
         inside = Path(path).relative_to(folder)
-        found = [(inside / name).as_posix() for name in files if _counts(name)]
+        found = [(inside / name).as_posix() for name in files if _belongs(name)]
         linked = [name for name in folders if os.path.islink(os.path.join(path, name))]
         strange = linked or [name for name in found if not name.lower().endswith(".parquet")]
         if strange:
@@ -182,7 +167,8 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
     return sorted(names)
 
 
-def _counts(name: str) -> bool:
+def _belongs(name: str) -> bool:
+    """Whether a name counts: hidden files, and those like ``_SUCCESS``, do not."""
     return not name.startswith((".", "_"))
 
 
@@ -191,7 +177,7 @@ def _fail(error: OSError) -> None:
 
 
 def _grouped(batches: Iterable[Any]) -> Iterator[list[Any]]:
-    """Some batches together, which become a row group."""
+    """Collect batches until they fill a row group."""
     group: list[Any] = []
     n_rows = 0
     for batch in batches:

@@ -63,21 +63,21 @@ def test_a_million_rows(table_bundle, make_rows, check_answers, run_example, tmp
 @pytest.mark.slow
 def test_each_worker_opens_the_bundle_once(example, client, table_bundle, make_rows, tmp_path):
     def count():
-        from skmode_deploy.running import open_predictors as _open_predictors
+        from skmode_deploy.running import predictor_cache as _predictor_cache
 
-        class Counted(_open_predictors.Predictor):
+        class Counted(_predictor_cache.Predictor):
             opened = 0
 
             def __init__(self, *arguments, **options):
                 Counted.opened += 1
                 super().__init__(*arguments, **options)
 
-        _open_predictors.Predictor = Counted
+        _predictor_cache.Predictor = Counted
 
     def opened():
-        from skmode_deploy.running import open_predictors as _open_predictors
+        from skmode_deploy.running import predictor_cache as _predictor_cache
 
-        return _open_predictors.Predictor.opened
+        return _predictor_cache.Predictor.opened
 
     client.run(count)
     source, target = make_rows(200_000, 40), tmp_path / "answers"

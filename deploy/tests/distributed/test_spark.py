@@ -72,20 +72,20 @@ def test_each_process_opens_the_bundle_once(spark, table_bundle, make_rows):
         import pyarrow
 
         from skmode_deploy import batch
-        from skmode_deploy.running import open_predictors as _open_predictors
+        from skmode_deploy.running import predictor_cache as _predictor_cache
 
-        if not hasattr(_open_predictors.Predictor, "opened"):
+        if not hasattr(_predictor_cache.Predictor, "opened"):
 
-            class Counted(_open_predictors.Predictor):
+            class Counted(_predictor_cache.Predictor):
                 opened = 0
 
                 def __init__(self, *arguments, **options):
                     Counted.opened += 1
                     super().__init__(*arguments, **options)
 
-            _open_predictors.Predictor = Counted
+            _predictor_cache.Predictor = Counted
         n_rows = sum(answer.num_rows for answer in batch.score(batches, path, ignore_extra=True))
-        counts = [[os.getpid()], [_open_predictors.Predictor.opened], [n_rows]]
+        counts = [[os.getpid()], [_predictor_cache.Predictor.opened], [n_rows]]
         yield pyarrow.RecordBatch.from_arrays(
             [pyarrow.array(value) for value in counts], names=["pid", "opened", "n_rows"]
         )

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmode_deploy import BundleError, bundle, load, signing
 from skmode_deploy.errors import GraphInterfaceError
+from skmode_deploy.samples import graph_inputs
 
 TABLE = {
     "age": [30.0, 41.5, None, 3.0],
@@ -118,6 +119,18 @@ def test_strings_without_utf_8(strategy, table_bundle):
     rows = TABLE | {"city": ["Bern", None, "a\ud800", "x"]}
     with pytest.raises(ValueError, match=r"'city' must hold strings.*got 'a\\ud800'"):
         load(table_bundle, strategy=strategy).predict(rows)
+
+
+@pytest.mark.parametrize("strategy", ["graph", "split"])
+def test_outputs_from_the_inputs_of_the_graph(strategy, table_bundle):
+    predictor = load(table_bundle, strategy=strategy, max_rows=1)
+    rows = {"age": [30.0, None], "city": ["Bern", "Paris"], "plan": [1.0, 2.0]}
+    inputs = graph_inputs(predictor.manifest, rows)
+    assert {name: values.shape for name, values in inputs.items()} == dict.fromkeys(rows, (2, 1))
+    label, expert = predictor.run(["label", "expert"], inputs)
+    assert label.tolist() == [30, 20]
+    assert expert.tolist() == [0, 1]
+    assert predictor.path == str(table_bundle)
 
 
 def test_nothing_opens_before_the_whole_bundle_is_checked(table_bundle, monkeypatch):

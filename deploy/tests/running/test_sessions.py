@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmode_deploy import load
 from skmode_deploy.errors import BundleError, GraphFormatError
+from skmode_deploy.running import forks as _forks
 from skmode_deploy.running import sessions as _sessions
-from skmode_deploy.running.sessions import CPU, CUDA, OwnSession, SessionMaker
+from skmode_deploy.running.sessions import CPU, CUDA, ForkSafeSession, SessionFactory
 
 TENSORRT = "TensorrtExecutionProvider"
 X = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]], np.float32)
@@ -55,7 +56,7 @@ def simulate(monkeypatch):
         monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
         return opened
 
-    monkeypatch.setattr(_sessions, "_said", set())
+    monkeypatch.setattr(_sessions, "_logged", set())
     return simulate
 
 
@@ -63,7 +64,7 @@ def test_auto_without_cuda_says_so_once(simulate, caplog):
     opened = simulate([CPU])
     with caplog.at_level(logging.INFO, "skmode_deploy"):
         for _ in range(2):
-            SessionMaker("auto", 1).open(b"", "model.onnx")
+            SessionFactory("auto", 1).open(b"", "model.onnx")
     assert [session.asked for session in opened] == [[CPU], [CPU]]
     assert [record.levelname for record in caplog.records] == ["INFO"]
     assert "no CUDAExecutionProvider: models run on the CPU" in caplog.text
@@ -72,7 +73,7 @@ def test_auto_without_cuda_says_so_once(simulate, caplog):
 def test_auto_takes_cuda(simulate, caplog):
     opened = simulate([TENSORRT, CUDA, CPU])
     with caplog.at_level(logging.INFO, "skmode_deploy"):
-        SessionMaker("auto", 1).open(b"", "model.onnx")
+        SessionFactory("auto", 1).open(b"", "model.onnx")
     assert [session.asked for session in opened] == [[CUDA, CPU]]
     assert not caplog.records
 
@@ -86,10 +87,10 @@ def test_auto_takes_cuda(simulate, caplog):
 )
 def test_auto_falls_back_and_says_so_once(failure, message, simulate, caplog):
     opened = simulate([CUDA, CPU], **failure)
-    maker = SessionMaker("auto", 1)
+    maker = SessionFactory("auto", 1)
     with caplog.at_level(logging.INFO, "skmode_deploy"):
         sessions = [maker.open(b"", "model.onnx") for _ in range(3)]
-        sessions.append(SessionMaker("auto", 1).open(b"", "model.onnx"))
+        sessions.append(SessionFactory("auto", 1).open(b"", "model.onnx"))
     assert [session.get_providers() for session in sessions] == [[CPU]] * 4
     assert sum(CUDA in session.names for session in opened) <= 2  # one try for each maker
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -101,7 +102,7 @@ def test_auto_falls_back_and_says_so_once(failure, message, simulate, caplog):
 )
 def test_explicit_providers(providers, simulate, caplog):
     opened = simulate([TENSORRT, CUDA, CPU])
-    SessionMaker(providers, 1).open(b"", "model.onnx")
+    SessionFactory(providers, 1).open(b"", "model.onnx")
     assert opened[0].asked == ([providers] if isinstance(providers, str) else list(providers))
     assert not caplog.records
 
@@ -110,10 +111,10 @@ def test_explicit_providers_that_do_not_work_are_an_error(simulate):
     simulate([CUDA, CPU], working=[CPU])
     message = r"must run on providers \['CUDAExecutionProvider'\], and onnxruntime fell back to"
     with pytest.raises(ValueError, match=message):
-        SessionMaker((CUDA,), 1).open(b"", "model.onnx")
+        SessionFactory((CUDA,), 1).open(b"", "model.onnx")
     simulate([CUDA, CPU], error=RuntimeError("no device"))
     with pytest.raises(ValueError, match=r"model\.onnx must open on.*RuntimeError: no device"):
-        SessionMaker((CUDA,), 1).open(b"", "model.onnx")
+        SessionFactory((CUDA,), 1).open(b"", "model.onnx")
 
 
 def test_explicit_providers_that_are_not_there_are_an_error(make_regressor, monkeypatch):
@@ -130,7 +131,7 @@ def test_explicit_providers_that_are_not_there_are_an_error(make_regressor, monk
 @pytest.mark.parametrize("providers", [(), None, 3, (3,), (CUDA, {"device_id": 0}), ((CUDA, 1),)])
 def test_wrong_providers(providers):
     with pytest.raises(ValueError, match='providers must be "auto", the name of a provider'):
-        SessionMaker(providers, 1)
+        SessionFactory(providers, 1)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
@@ -155,13 +156,13 @@ def test_bundles_are_not_blamed_for_a_lack_of_memory(providers, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
     monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
     with pytest.raises(MemoryError):
-        SessionMaker(providers, 1).open(b"", "model.onnx")
+        SessionFactory(providers, 1).open(b"", "model.onnx")
 
 
 def test_the_cpu_has_no_options():
     with pytest.raises(ValueError, match=r"CPUExecutionProvider must have no options.*'bogus'"):
-        SessionMaker(((CPU, {"bogus": 1}),), 1)
-    SessionMaker(((CPU, {}),), 1)
+        SessionFactory(((CPU, {"bogus": 1}),), 1)
+    SessionFactory(((CPU, {}),), 1)
 
 
 @pytest.mark.skipif(
@@ -185,7 +186,7 @@ def test_cuda_gives_the_answers_of_the_cpu(strategy, table_bundle):
 
 @pytest.mark.parametrize("threads", [1, 2, np.int64(3)])
 def test_threads(threads, model):
-    session = SessionMaker(CPU, threads).open(model, "model.onnx")
+    session = SessionFactory(CPU, threads).open(model, "model.onnx")
     options = session.get_session_options()
     assert options.intra_op_num_threads == threads
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -194,7 +195,7 @@ def test_threads(threads, model):
 def test_what_onnxruntime_cannot_open_is_refused():
     message = rf"model\.onnx must be a model that onnxruntime {onnxruntime.__version__} can open"
     with pytest.raises(GraphFormatError, match=message):
-        SessionMaker("auto", 1).open(b"no model", "model.onnx")
+        SessionFactory("auto", 1).open(b"no model", "model.onnx")
 
 
 def answer_in_fork(function):
@@ -219,7 +220,7 @@ needs_fork = pytest.mark.skipif(
 
 @needs_fork
 def test_a_child_opens_its_own_session_from_memory(model):
-    session = OwnSession(SessionMaker(CPU, 4), model, "model.onnx")
+    session = ForkSafeSession(SessionFactory(CPU, 4), model, "model.onnx")
     parents = session._session
     expected = session.run(["variable"], {"X": X})[0].tolist()
 
@@ -235,7 +236,7 @@ def test_a_child_opens_its_own_session_from_memory(model):
 
 @needs_fork
 def test_a_child_is_free_of_locks_that_were_held(model):
-    session = OwnSession(SessionMaker(CPU, 1), model, "model.onnx")
+    session = ForkSafeSession(SessionFactory(CPU, 1), model, "model.onnx")
     with session._lock:
         answer = answer_in_fork(lambda: session.run(["variable"], {"X": X})[0].tolist())
     assert answer == [[3.0], [0.0]]
@@ -247,7 +248,7 @@ def test_a_fork_waits_for_sessions_that_are_opening():
     inside, leave = threading.Event(), threading.Event()
 
     def open_slowly():
-        with _sessions._opening():
+        with _forks.no_fork():
             inside.set()
             leave.wait(60)
 
@@ -255,11 +256,11 @@ def test_a_fork_waits_for_sessions_that_are_opening():
     thread.start()
     inside.wait(60)
     threading.Timer(0.3, leave.set).start()
-    assert answer_in_fork(lambda: _sessions._n_opening) == 0
+    assert answer_in_fork(lambda: _forks._n_opening) == 0
     assert leave.is_set()
     thread.join(60)
-    with _sessions._opening():  # and the parent goes on
-        assert _sessions._n_opening == 1
+    with _forks.no_fork():  # and the parent goes on
+        assert _forks._n_opening == 1
 
 
 def test_predictors_are_collected(make_regressor):

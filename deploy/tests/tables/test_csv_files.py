@@ -7,8 +7,9 @@ from numpy.testing import assert_array_equal
 
 from skmode_deploy.bundle import Column, Manifest
 from skmode_deploy.tables import csv_files as _csv_files
-from skmode_deploy.tables.blocks import InputError, Options
+from skmode_deploy.tables.chunks import ReadOptions
 from skmode_deploy.tables.csv_files import CsvReader, CsvWriter
+from skmode_deploy.tables.errors import InputError
 
 AGE = Column("age", "age", "number", "float32")
 CITY = Column("city", "city", "category", "string", ("Bern", "Köln"), True)
@@ -35,7 +36,7 @@ TABLE = make_manifest(AGE, CITY, PLAN)
 
 def read(text, manifest=TABLE, **options):
     """Read all blocks and put them together."""
-    blocks = list(CsvReader(io.StringIO(text, newline=""), manifest, Options(**options)))
+    blocks = list(CsvReader(io.StringIO(text, newline=""), manifest, ReadOptions(**options)))
     n_kept = len(blocks[0].kept)
     kept = [[x for block in blocks for x in block.kept[i]] for i in range(n_kept)]
     if manifest.input == "array":
@@ -77,7 +78,7 @@ def test_a_byte_order_mark_belongs_to_no_field(chunk_rows):
 
 
 def test_lines_without_end_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(_csv_files, "LONGEST_LINE", 20)
+    monkeypatch.setattr(_csv_files, "MAX_LINE_CHARACTERS", 20)
     assert len(read("age,city,plan\n" + "1,0123456789abcde,1\n")[0]["age"]) == 1
     for text, number in [("age,city,plan" * 9, 1), ("age,city,plan\n\n" + "1,B,2" * 9, 3)]:
         with pytest.raises(InputError, match=f"at most 20 characters, got more in line {number}"):

@@ -5,13 +5,14 @@ import pytest
 from pyarrow import parquet
 
 from skmode_deploy import bundle
-from skmode_deploy.tables.blocks import InputError, Options
+from skmode_deploy.tables.chunks import ReadOptions
+from skmode_deploy.tables.errors import InputError
 from skmode_deploy.tables.parquet_files import ParquetReader, import_parquet
 
 
 def read(path, manifest):
     with path.open("rb") as stream:
-        return list(ParquetReader(stream, manifest, Options(), name=str(path)))
+        return list(ParquetReader(stream, manifest, ReadOptions(), name=str(path)))
 
 
 def write(path):

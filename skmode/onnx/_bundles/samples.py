@@ -22,8 +22,13 @@ from skmode.onnx._bundles.parity import TOLERANCE, expect, margin
 from skmode.onnx._bundles.pipeline import split_model
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
-from skmode_deploy.running.inputs import InputReader
-from skmode_deploy.samples import MAX_BYTES, Samples, check_samples, draw_columns
+from skmode_deploy.samples import (
+    MAX_BYTES,
+    Samples,
+    check_samples,
+    draw_columns,
+    graph_inputs,
+)
 
 LOGGER = logging.getLogger("skmode")
 
@@ -79,7 +84,7 @@ def _make(
     while True:
         columns = draw_columns(manifest, n_drawn, SEED, **kinds)
         rows = _to_rows(manifest, columns, X)
-        feeds = InputReader(manifest)(rows)
+        feeds = graph_inputs(manifest, rows)
         outputs, clear = _answer(manifest, model, rows)
         chosen = np.flatnonzero(clear)[:N_ROWS]
         if len(chosen) == N_ROWS or n_drawn >= MOST_DRAWN:
@@ -124,7 +129,7 @@ def _answer_by_graph(
     bundle.write(folder, manifest, files)
     names = list(samples.outputs)
     for _ in range(len(next(iter(samples.inputs.values())))):
-        answers = dict(zip(names, _load(folder)._strategy.run(names, samples.inputs), strict=True))
+        answers = dict(zip(names, _load(folder).run(names, samples.inputs), strict=True))
         if "probabilities" not in answers:
             break
         clear = margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS

@@ -25,7 +25,7 @@ from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx import export
 from skmode_deploy import bundle
 from skmode_deploy.bundle import replace as _replace
-from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.samples import graph_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -381,7 +381,7 @@ def test_gate_and_experts_apart(
     ]:
         export(estimator, tmp_path)
         predictor = skmode_deploy.load(tmp_path)
-        outputs = run(tmp_path / "gate.onnx", InputReader(predictor.manifest)(X))
+        outputs = run(tmp_path / "gate.onnx", graph_inputs(predictor.manifest, X))
         assert_allclose(
             outputs["gate_probabilities"], estimator.gate_proba(X), rtol=0, atol=TOLERANCE
         )
@@ -409,7 +409,7 @@ def test_reference_evaluator_agrees(gate, routing, n_rows, table, fit_classifier
     estimator = fit_classifier(table, gate=gate)
     export(estimator, tmp_path, routing=routing)
     predictor = skmode_deploy.load(tmp_path)
-    inputs = InputReader(predictor.manifest)(table[:n_rows])
+    inputs = graph_inputs(predictor.manifest, table[:n_rows])
     evaluator = ReferenceEvaluator(str(tmp_path / "model.onnx"))
     label, probabilities, expert, gate_probability = evaluator.run(None, inputs)
     expected = predictor.predict_full(table[:n_rows])

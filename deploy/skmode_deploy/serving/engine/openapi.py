@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from skmode_deploy.bundle.manifest import Manifest
-from skmode_deploy.running.rows import draw_rows
+from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.serving.engine.service import Service
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.tensors import DTYPES

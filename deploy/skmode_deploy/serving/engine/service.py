@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import skmode_deploy
-from skmode_deploy.running.rows import draw_rows
+from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.samples import check_samples
 from skmode_deploy.serving.models.model import Answered, ServedModel
 from skmode_deploy.serving.models.repository import Event, Repository, UnknownModelError

@@ -6,23 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from skmode_deploy import bundle
 from skmode_deploy.bundle import GATE, Manifest, expert_name
-from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.mixture import MixturePredictor
 from skmode_deploy.running.predictor import Prediction
-from skmode_deploy.running.sessions import OwnSession, SessionMaker
 
 # A value that differs by more, relative to the larger one, is another answer.
 RELATIVE_DIFFERENCE = 0.05
 
 
 class Shadow:
-    """Compute the mixture of all experts from the parts of a bundle.
-
-    The answers of the experts are weighted by the gate: the mixture of models that mix answers,
-    ``mixing="expected"`` and ``"likelihood"``, which are the defaults. Of a model that mixes
-    representations it is the mean answer of its experts.
-    """
+    """Compare the answers of the mixture with those of the top expert."""
 
     def __init__(
         self, folder: str | os.PathLike[str], manifest: Manifest, share: float, threads: int = 1
@@ -34,11 +27,7 @@ class Shadow:
                 f"The mixture needs gate and experts as files of their own, and the bundle has no "
                 f"{lacking[0]}: export the model with its parts, or serve without --shadow."
             )
-        maker = SessionMaker("auto", threads)
-        parts = [OwnSession(maker, bundle.read_file(folder, manifest, n), n) for n in names]
-        self._gate, self._experts = parts[0], parts[1:]
-        self._inputs = InputReader(manifest)
-        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._mixture = MixturePredictor(folder, manifest, threads=threads)
         self._share = share
         self._random = random.Random(0)
 
@@ -48,10 +37,7 @@ class Shadow:
 
     def disagreements(self, rows: Any, prediction: Prediction) -> int:
         """Compare the mixture with what was answered."""
-        wanted = ["hidden", "gate_probabilities"]
-        hidden, weights = self._gate.run(wanted, self._inputs(rows))
-        answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]
-        mixed = np.einsum("nk,kno->no", weights, np.stack(answers))
+        mixed = self._mixture.predict(rows)
         if prediction.probabilities is not None:
             other = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
             return int(np.count_nonzero(other))

@@ -249,10 +249,10 @@ def disagreements(folder, rows):
     """How often the answers of all experts, weighted by the gate, choose another class."""
     import onnxruntime
 
-    from skmode_deploy.running.inputs import InputReader
+    from skmode_deploy.samples import graph_inputs
 
     predictor = skmode_deploy.load(folder)
-    feed = InputReader(predictor.manifest)(rows)
+    feed = graph_inputs(predictor.manifest, rows)
     gate = onnxruntime.InferenceSession(folder / "gate.onnx")
     hidden, weights = gate.run(["hidden", "gate_probabilities"], feed)
     mixed = sum(

@@ -1,4 +1,4 @@
-"""Answers for each row of a file."""
+"""Score a file chunk by chunk."""
 
 import dataclasses
 import sys
@@ -6,9 +6,10 @@ import time
 
 from skmode_deploy.bundle import BundleError
 from skmode_deploy.running.predictor import Prediction, Predictor
-from skmode_deploy.tables import blocks as _tables
-from skmode_deploy.tables.blocks import Block, InputError, Options
-from skmode_deploy.tables.streams import UsageError, open_reader, open_writer
+from skmode_deploy.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.tables.columns import output_columns, output_names
+from skmode_deploy.tables.errors import InputError, UsageError
+from skmode_deploy.tables.files import open_reader, open_writer
 
 PROGRESS_SECONDS = 2.0
 
@@ -17,12 +18,12 @@ def predict_file(
     predictor: Predictor,
     source: str,
     target: str,
-    options: Options,
+    options: ReadOptions,
     encoding: str = "utf-8",
     show_progress: bool = False,
 ) -> None:
-    """Answer for each row of a file."""
-    names = [*options.keep, *_tables.output_names(predictor.manifest)]
+    """Write a file with an answer for each row of another file."""
+    names = [*options.keep, *output_names(predictor.manifest)]
     if len(set(names)) < len(names):
         raise UsageError(
             f"Columns of the output must have different names, got {names}: rename the column to "
@@ -33,40 +34,40 @@ def predict_file(
         open_reader(source, predictor.manifest, options, encoding) as reader,
         open_writer(target, names, options.delimiter) as writer,
     ):
-        for block in reader:
-            writer.write(block.kept, _tables.output_columns(answer_block(predictor, block)))
-            progress.add(block.n_rows)
+        for chunk in reader:
+            writer.write(chunk.kept, output_columns(predict_chunk(predictor, chunk)))
+            progress.add(chunk.n_rows)
     progress.end()
 
 
-def answer_block(predictor: Predictor, block: Block) -> Prediction:
-    """Answer for a block of rows."""
+def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
+    """Predict for a chunk; messages say which rows are refused."""
     try:
-        return predictor.predict_full(block.rows)
+        return predictor.predict_full(chunk.rows)
     except BundleError:  # an expert that was changed before it was first needed
         raise
     except ValueError as error:
-        raise InputError(f"{_locate(predictor, block)}: {error}") from None
+        raise InputError(f"{_locate(predictor, chunk)}: {error}") from None
 
 
-def _locate(predictor: Predictor, block: Block) -> str:
-    """Say which row of a Parquet file is refused."""
-    if not hasattr(block.rows, "slice"):
-        return f"In the rows from line {block.first} on"
-    good, bad = 0, block.n_rows  # the first rows that pass, and that do not
+def _locate(predictor: Predictor, chunk: Chunk) -> str:
+    """Name the row of a Parquet file that is refused, by bisection."""
+    if not hasattr(chunk.rows, "slice"):
+        return f"In the rows from line {chunk.first} on"
+    good, bad = 0, chunk.n_rows  # the first rows that pass, and that do not
     while bad - good > 1:
         middle = (good + bad) // 2
         try:
-            predictor.predict_full(block.rows.slice(0, middle))
+            predictor.predict_full(chunk.rows.slice(0, middle))
             good = middle
         except ValueError:
             bad = middle
-    return f"Row {block.first + bad - 1}"
+    return f"Row {chunk.first + bad - 1}"
 
 
 @dataclasses.dataclass
 class Progress:
-    """Lines on stderr that say how far a long file has come."""
+    """Prints on stderr how many rows are done, every other second."""
 
     shown: bool
     rows: int = 0
@@ -83,7 +84,7 @@ class Progress:
             print(f"{self.rows:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Say how long it took."""
+        """Print the total."""
         if self.shown:
             seconds = max(time.monotonic() - self.start, 1e-9)
             rate = self.rows / seconds

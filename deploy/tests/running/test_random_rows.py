@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from skmode_deploy import bundle
-from skmode_deploy.running.rows import draw_columns, draw_rows
+from skmode_deploy.running.random_rows import draw_columns, draw_rows
 
 
 @pytest.fixture

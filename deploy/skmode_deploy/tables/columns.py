@@ -1,89 +1,28 @@
-"""Tables in files, block by block: which columns to read, and which the answers have."""
+"""Choose the columns of a table, and name the columns of the answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.running.predictor import Prediction
-
-
-class InputError(ValueError):
-    """What a file holds is not what the model needs."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to read a file.
-
-    Attributes
-    ----------
-    chunk_rows : int
-        Number of rows of a block.
-    keep : tuple of str
-        Names of the columns to copy to the output.
-    ignore_extra : bool
-        Whether columns that the model does not know are passed over.
-    by_position : bool
-        Whether the model's columns are the first ones of the file, whatever their names.
-    header : bool
-        Whether a CSV file starts with the names.
-    delimiter : str
-        Character between the fields of a CSV file.
-    missing : frozenset of str
-        Fields of a CSV file that stand for a missing value, besides the empty one.
-    """
-
-    chunk_rows: int = 8192
-    keep: tuple[str, ...] = ()
-    ignore_extra: bool = False
-    by_position: bool = False
-    header: bool = True
-    delimiter: str = ","
-    missing: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Block:
-    """Some rows of a file.
-
-    Attributes
-    ----------
-    rows : dict, ndarray or pyarrow.Table
-        What a predictor takes.
-    kept : list
-        Columns to copy to the output.
-    n_rows : int
-        Number of rows.
-    first : int
-        Number of the first of them: its line in a CSV file, its row in a Parquet file.
-    """
-
-    rows: Any
-    kept: list[Any]
-    n_rows: int
-    first: int
-
-
-class Reader(Protocol):
-    """A file as an iterator over its blocks: at least one, which is empty if there are no rows."""
-
-    def __iter__(self) -> Iterator[Block]: ...
+from skmode_deploy.tables.chunks import ReadOptions
+from skmode_deploy.tables.errors import InputError
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Positions in the file of the model's columns, in its order, and of the columns to keep."""
+    """Positions of the model's columns, in its order, and of the columns to copy."""
 
     model: tuple[int, ...]
     kept: tuple[int, ...]
 
 
-def select(names: Sequence[str], manifest: Manifest, options: Options) -> Selection:
-    """Find the columns of the model and those to keep."""
+def select_columns(names: Sequence[str], manifest: Manifest, options: ReadOptions) -> Selection:
+    """Find the model's columns and those to copy among the columns of a file."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(
@@ -109,7 +48,7 @@ def select(names: Sequence[str], manifest: Manifest, options: Options) -> Select
 
 
 def _model_positions(
-    names: Sequence[str], positions: dict[str, int], manifest: Manifest, options: Options
+    names: Sequence[str], positions: dict[str, int], manifest: Manifest, options: ReadOptions
 ) -> tuple[int, ...]:
     expected = [column.name for column in manifest.columns]
     if options.by_position:
@@ -146,16 +85,8 @@ def output_names(manifest: Manifest) -> list[str]:
 
 
 def output_columns(answer: Prediction) -> list[NDArray[Any]]:
-    """Split answers into the columns that :func:`output_names` names."""
+    """Split a prediction into the columns that :func:`output_names` names."""
     columns = [answer.value] if answer.value.ndim == 1 else list(answer.value.T)
     if answer.probabilities is not None:
         columns += list(answer.probabilities.T)
     return [*columns, answer.expert, answer.gate_probability]
-
-
-class Writer(Protocol):
-    """Writes blocks of answers."""
-
-    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None: ...
-
-    def close(self) -> None: ...

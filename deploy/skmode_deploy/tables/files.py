@@ -1,4 +1,4 @@
-"""Opening the files that the command line reads and writes."""
+"""Open the files that the command line reads and writes, by their format."""
 
 import contextlib
 import gzip
@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.tables.blocks import InputError, Options, Reader, Writer
+from skmode_deploy.tables.chunks import Reader, ReadOptions, Writer
 from skmode_deploy.tables.csv_files import CsvReader, CsvWriter
+from skmode_deploy.tables.errors import InputError, UsageError
 from skmode_deploy.tables.parquet_files import ParquetReader, ParquetWriter
 
 
-class UsageError(ValueError):
-    """What was asked for makes no sense."""
-
-
-def check_names(source: str, target: str, options: Options) -> None:
-    """Check the names of the files, before anything else is done."""
+def check_names(source: str, target: str, options: ReadOptions) -> None:
+    """Check the names of the files before anything else is done."""
     for name in (source, target):
         if name != "-" and not name.endswith((".csv", ".csv.gz", ".parquet")):
             raise UsageError(
@@ -47,9 +44,9 @@ def _same(source: str, target: str) -> bool:
 
 @contextlib.contextmanager
 def open_reader(
-    source: str, manifest: Manifest, options: Options, encoding: str
+    source: str, manifest: Manifest, options: ReadOptions, encoding: str
 ) -> Iterator[Reader]:
-    """Open the rows."""
+    """Open a file, or stdin, for reading."""
     if source.endswith(".parquet"):
         with open(source, "rb") as file:
             yield ParquetReader(file, manifest, options, name=source)
@@ -92,7 +89,7 @@ def _decoded(raw: Any, encoding: str) -> io.TextIOWrapper:
 
 @contextlib.contextmanager
 def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[Writer]:
-    """Open a file for the answers; it takes its name if all goes well."""
+    """Open a file, or stdout, for writing; a file gets its name if all goes well."""
     if target == "-":
         raw = _binary(sys.stdout, "Standard output")
         stream = io.TextIOWrapper(raw, encoding="utf-8", newline="")
@@ -115,7 +112,7 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes its place if all goes well."""
+    """Yield a hidden path to write to, which takes the place of `path` if all goes well."""
     target = path.resolve()
     if target.exists() and not target.is_file():
         raise UsageError(f"OUTPUT must be a file, got {str(path)!r}: pass - and redirect.")

@@ -5,7 +5,9 @@ import pytest
 
 from skmode_deploy import bundle
 from skmode_deploy.running.predictor import Prediction
-from skmode_deploy.tables.blocks import InputError, Options, output_columns, output_names, select
+from skmode_deploy.tables.chunks import ReadOptions
+from skmode_deploy.tables.columns import output_columns, output_names, select_columns
+from skmode_deploy.tables.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -19,14 +21,14 @@ from skmode_deploy.tables.blocks import InputError, Options, output_columns, out
     ],
 )
 def test_columns_are_found(names, options, model, kept, table_bundle):
-    selection = select(names, bundle.read(table_bundle), Options(**options))
+    selection = select_columns(names, bundle.read(table_bundle), ReadOptions(**options))
     assert (selection.model, selection.kept) == (model, kept)
 
 
 def test_columns_beyond_those_that_count_by_position(table_bundle):
-    options = Options(by_position=True)
+    options = ReadOptions(by_position=True)
     with pytest.raises(InputError, match="got 'd' as well: pass --ignore-extra"):
-        select(["a", "b", "c", "d"], bundle.read(table_bundle), options)
+        select_columns(["a", "b", "c", "d"], bundle.read(table_bundle), options)
 
 
 def test_answers_as_columns(table_bundle, make_regressor):

@@ -1,27 +1,25 @@
-"""Predictors that a process has open, so that each bundle is opened once in it."""
+"""Keep the predictors of a process, so that it opens each bundle once."""
 
-import hashlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from skmode_deploy import bundle
-from skmode_deploy.bundle.files import open_plain, to_path
+from skmode_deploy.bundle.files import to_path
+from skmode_deploy.bundle.reading import manifest_sha256
 from skmode_deploy.errors import ManifestChangedError
+from skmode_deploy.running.forks import after_fork_in_child
 from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.sessions import after_fork_in_child
 
-MOST_OPEN = 8  # workers live long, and may see the bundles of many jobs
+MAX_OPEN = 8  # workers live long, and may see the bundles of many jobs
 
 
-class OpenPredictors:
-    """Open bundles and keep them; those that were used least recently leave.
+class PredictorCache:
+    """Opens bundles and keeps the most recently used ones.
 
-    Threads may share it. A forked child goes on with the bundles of its parent, whose sessions it
-    opens anew when it needs them.
+    Threads may share a cache. A forked child keeps the predictors, which open their sessions anew.
     """
 
     def __init__(self) -> None:
@@ -32,7 +30,7 @@ class OpenPredictors:
     def get(
         self, path: str | os.PathLike[str], sha256: str | None, options: Mapping[str, Any]
     ) -> Predictor:
-        """Open a bundle, or take it as it was opened before."""
+        """Return the predictor of a bundle; open it if it is new, or was replaced."""
         key = (os.path.abspath(to_path(path, "bundle")), repr(sorted(options.items())))
         # One thread opens, the others wait: they would only open the same once more.
         with self._lock:
@@ -48,12 +46,12 @@ class OpenPredictors:
                 predictor = _open(path, found, options)
                 self._open[key] = (found, predictor)
             self._open.move_to_end(key)
-            while len(self._open) > MOST_OPEN:
+            while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
             return predictor
 
-    def forget(self) -> None:
-        """Leave a lock behind that a thread of the parent may have held."""
+    def reset_after_fork(self) -> None:
+        """Replace the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
 
 
@@ -65,41 +63,3 @@ def _open(path: str | os.PathLike[str], sha256: str, options: Mapping[str, Any])
             f"{os.fspath(path)!r} at the end than at the beginning: try again."
         )
     return predictor
-
-
-def manifest_sha256(path: str | os.PathLike[str]) -> str:
-    """Hash the manifest of a bundle, which states the hashes of all its other files.
-
-    Parameters
-    ----------
-    path : path
-        Folder of the bundle.
-
-    Returns
-    -------
-    str
-        SHA-256 of ``manifest.json`` in hexadecimal digits: of two bundles with the same one, all
-        answers are the same.
-
-    Raises
-    ------
-    BundleError
-        If there is no manifest.
-
-    Examples
-    --------
-    >>> from skmode_deploy import batch
-    >>> batch.manifest_sha256("no-such-folder")
-    Traceback (most recent call last):
-    skmode_deploy.errors.MissingFileError: A bundle must be a folder with a manifest.json, ...
-    """
-    manifest = Path(to_path(path, "bundle")) / bundle.MANIFEST
-    try:
-        with open_plain(manifest) as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(2**20):
-                digest.update(block)
-            return digest.hexdigest()
-    except OSError:
-        bundle.read(path)  # says what is wrong
-        raise

@@ -1,4 +1,4 @@
-"""Rows made up from what a manifest says about its columns: no row of the training data."""
+"""Draw random rows from the ranges and categories of a manifest, not from training data."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ UNSEEN_EVERY = 8  # rows
 
 
 def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
-    """Make rows up: numbers even over the range of training, categories as likely as each other.
+    """Draw random rows: numbers uniform over their range, categories with equal probability.
 
     Parameters
     ----------
     manifest : Manifest
-        What the model needs.
+        Manifest of the bundle.
     n_rows : int
         Number of rows.
     seed : int, default=0
@@ -26,7 +26,7 @@ def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
     Returns
     -------
     dict of ndarray, or ndarray of shape (n_rows, n_columns)
-        What :meth:`skmode_deploy.Predictor.predict` takes.
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
     """
     values = draw_columns(manifest, n_rows, seed)
     if manifest.input == "array":
@@ -37,25 +37,25 @@ def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
 def draw_columns(
     manifest: Manifest, n_rows: int, seed: int = 0, *, missing: bool = False, unseen: bool = False
 ) -> list[NDArray[Any]]:
-    """Make rows up, column by column.
+    """Draw random rows, column by column.
 
     Parameters
     ----------
     manifest : Manifest
-        What the model needs.
+        Manifest of the bundle.
     n_rows : int
         Number of rows.
     seed : int, default=0
         Seed of the random numbers.
     missing : bool, default=False
-        Whether some values are missing in columns that missed some in training.
+        Whether some values are missing, in columns that had missing values in training.
     unseen : bool, default=False
-        Whether every eighth row, the first one included, has a category that training did not see.
+        Whether every eighth row, beginning with the first, has a category that was not in training.
 
     Returns
     -------
     list of ndarray of shape (n_rows,)
-        Columns in the order of training. Missing are NaN, and in a string column ``""``.
+        Columns in the order of training. A missing number is NaN, a missing string ``""``.
     """
     rng = np.random.default_rng(seed)
     values = [_draw_column(column, n_rows, rng) for column in manifest.columns]
@@ -83,7 +83,7 @@ def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArr
 
 
 def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
-    """Give the category columns in turn a category that is not known."""
+    """Put unknown categories into every eighth row, in one category column after the other."""
     found = [
         (cells, category)
         for column, cells in zip(manifest.columns, values, strict=True)
@@ -95,7 +95,7 @@ def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
 
 
 def _unseen_category(column: Column) -> Any:
-    """Some category that is not known; None where the type has no room for one."""
+    """Return a category that is not known; None if the type has no room for one."""
     known = column.categories or ()
     if column.dtype == "string":
         text = "unseen"

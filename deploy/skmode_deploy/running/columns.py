@@ -1,0 +1,221 @@
+"""Convert one column to the numbers or strings that a graph reads.
+
+A column is a numpy array, a list, or a column of pandas, polars or Arrow. Messages name the
+column, and say what it must hold.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy.bundle import Column
+from skmode_deploy.bundle.messages import as_sentence
+
+Array: TypeAlias = NDArray[Any]
+
+TEXT = {str}
+PLAIN_INTEGERS = {int, bool}
+PLAIN_NUMBERS = {float, int, bool, type(None)}
+
+
+def convert_column(column: Column, values: Any) -> Array:
+    """Convert a column value by value, to shape (n_rows, 1), or say what does not fit."""
+    return _CONVERSIONS[column.dtype](column, values)
+
+
+def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
+    """Fill an array of shape (n_columns, n_rows, 1); None if a column is not plain."""
+    block = np.empty((len(columns), n_rows, 1), dtype)
+    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiub", PLAIN_NUMBERS)
+    with np.errstate(over="ignore"):
+        for target, values in zip(block[:, :, 0], columns, strict=True):
+            if type(values) is np.ndarray:
+                plain = values.dtype.kind in kinds and values.ndim == 1
+            else:
+                plain = type(values) is list and types.issuperset(map(type, values))
+            if not plain or len(values) != n_rows:  # numpy would repeat a single value
+                return None
+            target[:] = values
+    if dtype != "int64" and np.count_nonzero(np.isinf(block)):
+        return None
+    return block
+
+
+def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
+    """Fill an array of strings, of shape (n_columns, n_rows, 1); None if one is not plain."""
+    block = np.empty((len(columns), n_rows, 1), object)
+    for target, values in zip(block[:, :, 0], columns, strict=True):
+        if type(values) is np.ndarray and values.ndim == 1:
+            values = values.tolist()
+        if type(values) is not list or len(values) != n_rows:
+            return None
+        if not TEXT.issuperset(map(type, values)):
+            values = ["" if value is None or value != value else value for value in values]
+            if not TEXT.issuperset(map(type, values)):
+                return None
+        target[:] = values
+    return block
+
+
+def to_floats(values: list[Any]) -> NDArray[np.float64]:
+    """Convert numbers of any kind, None and pandas.NA; refuse text, even ``"30"``."""
+    if PLAIN_NUMBERS.issuperset(map(type, values)):
+        return np.array(values, dtype=np.float64)
+    return np.array([_to_float(value) for value in values], dtype=np.float64)
+
+
+def _to_float(value: Any) -> float:
+    if value is None or type(value).__name__ == "NAType":
+        return np.nan
+    refuse_dates(getattr(value, "dtype", None))
+    if not hasattr(value, "__float__") or hasattr(value, "__len__"):
+        raise TypeError(f"{value!r} is of type {type(value).__name__}")
+    return float(value)
+
+
+def refuse_dates(dtype: Any) -> None:
+    """Refuse dates and complex numbers, which numpy would turn into floats."""
+    of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
+    if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
+        raise TypeError(f"it has type {dtype}")
+
+
+def refuse_masked(values: Any, what: str) -> None:
+    """Refuse masked arrays: numpy would read the values under the mask."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(
+            f"{what} must not be a masked array, for its mask would get lost, got one: pass "
+            "values.filled(np.nan)."
+        )
+
+
+def fail_infinite(what: str, dtype: np.dtype[Any]) -> None:
+    raise ValueError(
+        f"Numbers must be finite or missing (NaN) as {dtype}, and {what} contains infinity "
+        f"or a value too large for dtype('{dtype}'): replace it by NaN or by a large number."
+    )
+
+
+def arrow_to_numpy(values: Any) -> Array:
+    """Convert an Arrow array, with its nulls."""
+    if hasattr(values.type, "index_type"):
+        # A dictionary's own to_numpy turns nulls into some other category.
+        values = values.cast(values.type.value_type)
+    array: Array = values.to_numpy(zero_copy_only=False)
+    return array
+
+
+def unwrap(values: Any) -> Any:
+    """Convert Arrow arrays and series to numpy arrays; leave everything else alone."""
+    if type(values) is np.ndarray or type(values) is list:
+        return values
+    if hasattr(values, "to_pylist"):
+        return arrow_to_numpy(values)
+    return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def _to_column(values: Any, column: Column) -> Array:
+    """Convert to an array of one dimension; lists become objects."""
+    refuse_masked(values, f"Column {column.name!r}")
+    # As objects, for numpy would turn a NaN beside strings into a string.
+    array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
+    if array.ndim != 1:
+        raise ValueError(
+            f"A column must have one dimension, and column {column.name!r} has shape "
+            f"{array.shape}: pass a sequence of values."
+        )
+    return array
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, pandas.NA, NaT or an empty string."""
+    if value is None or (isinstance(value, str) and not value):
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA compares to neither true nor false
+        return True
+    except ValueError:  # an array: a cell of lists
+        return False
+
+
+def _to_numbers(column: Column, values: Any) -> Array:
+    array = _to_column(values, column)
+    try:
+        refuse_dates(array.dtype)
+        if array.dtype.kind not in "fiub":
+            array = to_floats(array.tolist())
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"Column {column.name!r} must hold numbers, and reading it gave: {as_sentence(error)} "
+            "Convert the column; a missing value is None or NaN."
+        ) from None
+    # A category is compared only, and an infinite one is one that training did not see.
+    if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
+        fail_infinite(f"column {column.name!r}", numbers.dtype)
+    return numbers
+
+
+def _to_integers(column: Column, values: Any) -> Array:
+    array = _to_column(values, column)
+    if array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8):
+        return array.astype(np.int64, copy=False).reshape(-1, 1)
+    # Not tolist, by which dates become integers.
+    cells = list(array) if array.dtype.kind in "mM" else array.tolist()
+    integers = [_to_integer(value) for value in cells]
+    for value, integer in zip(cells, integers, strict=True):
+        if integer is None:
+            raise ValueError(
+                f"Column {column.name!r} must hold integers of 64 bits, without missing values, "
+                f"got {value!r} of type {type(value).__name__}: convert the column, and fill what "
+                "is missing."
+            )
+    return np.array(integers, dtype=np.int64).reshape(-1, 1)
+
+
+def _to_integer(value: Any) -> int | None:
+    """Convert an integer or a whole float. None for anything else."""
+    if not hasattr(value, "__int__") or hasattr(value, "__len__"):
+        return None
+    try:
+        refuse_dates(getattr(value, "dtype", None))
+        integer = int(value)
+        if integer != value:
+            return None
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return integer if -(2**63) <= integer < 2**63 else None
+
+
+def _to_strings(column: Column, values: Any) -> Array:
+    objects = np.asarray(_to_column(values, column), dtype=object)
+    strings = ["" if _is_missing(value) else value for value in objects]
+    for value in strings:
+        if not isinstance(value, str):
+            raise ValueError(
+                f"Column {column.name!r} must hold strings, got {value!r} of type "
+                f"{type(value).__name__}: convert the column to strings."
+            )
+    return np.array(strings, dtype=object).reshape(-1, 1)
+
+
+def check_utf8(column: Column, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"Column {column.name!r} must hold strings that UTF-8 can write, got {text!r}, which "
+            "has half a surrogate pair: decode the data anew."
+        ) from None
+
+
+_CONVERSIONS: dict[str, Callable[[Column, Any], Array]] = {
+    "float32": _to_numbers,
+    "float64": _to_numbers,
+    "int64": _to_integers,
+    "string": _to_strings,
+}

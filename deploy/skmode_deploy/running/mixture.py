@@ -1,0 +1,39 @@
+"""Answer with the mixture of all experts, from the parts of a bundle."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmode_deploy import bundle
+from skmode_deploy.bundle import GATE, Manifest, expert_name
+from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
+
+
+class MixturePredictor:
+    """Predict with all experts, weighted by the gate, whatever the routing of the bundle.
+
+    This is the mixture of models that mix answers (``mixing="expected"`` or ``"likelihood"``).
+    For a model that mixes representations, it is the weighted mean of the experts' answers.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], manifest: Manifest, *, threads: int = 1
+    ) -> None:
+        sessions = SessionFactory("auto", threads)
+        names = [GATE, *map(expert_name, range(manifest.n_experts))]
+        self._gate, *self._experts = (
+            ForkSafeSession(sessions, bundle.read_file(folder, manifest, name), name)
+            for name in names
+        )
+        self._inputs = InputReader(manifest)
+        self._answer = "variable" if manifest.classes is None else "probabilities"
+
+    def predict(self, X: Any) -> NDArray[np.float32]:
+        """Return probabilities, or values of a regressor, of shape (n_samples, n_outputs)."""
+        hidden, weights = self._gate.run(["hidden", "gate_probabilities"], self._inputs(X))
+        answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]
+        mixed: NDArray[np.float32] = np.einsum("nk,kno->no", weights, np.stack(answers))
+        return mixed
