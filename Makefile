@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+NEWEST := .venv-newest/bin
 SERVE := .venv-serve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-distributed test-floor lint bench bench-serving league \
+.PHONY: demo test test-fast test-serve test-distributed test-floor test-newest lint bench bench-serving league \
 	league-quick clean
 
 demo: .venv/installed
@@ -36,6 +37,13 @@ test-distributed: .venv-serve/installed
 test-floor: .venv-floor/installed
 	$(FLOOR)/python -m pytest tests/estimators/test_estimator_contract.py tests/onnx deploy/tests
 
+# The newest releases that exist, also beyond the upper bounds of pyproject.toml: what a bound must
+# still exclude, and what it need not exclude any longer. torch stays that of constraints.txt.
+test-newest: .venv-newest/installed
+	$(NEWEST)/python -m pip install --quiet --upgrade scikit-learn skorch onnx onnxruntime skl2onnx
+	$(NEWEST)/python -m pip freeze | grep -E '^(onnx|onnxruntime|scikit-learn|skl2onnx|skorch|torch)=='
+	$(NEWEST)/python -m pytest -m "not slow" tests/estimators/test_estimator_contract.py tests/onnx
+
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -59,7 +67,7 @@ league-quick: .venv/installed-league
 	$(BIN)/python -m benchmarks.tabular report --quick
 
 clean:
-	rm -rf .venv .venv-floor .venv-serve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
+	rm -rf .venv .venv-floor .venv-newest .venv-serve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
 
 # "installed" is touched last: an interrupted installation starts over.
@@ -91,4 +99,10 @@ clean:
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt -e './deploy[parquet,signing]' -e '.[test]'
+	touch $@
+
+.venv-newest/installed: $(SOURCES) constraints.txt
+	$(PYTHON) -m venv .venv-newest
+	$(NEWEST)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" \
+		-e './deploy[parquet,signing]' -e '.[test]'
 	touch $@
