@@ -175,7 +175,7 @@ class Servers:
 
 
 def make_servers():
-    for package in ("kserve", "grpc"):
+    for package in ("grpc", "starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}")
     servers = Servers()

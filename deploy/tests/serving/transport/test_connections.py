@@ -202,7 +202,6 @@ def test_clients_that_keep_their_connection_are_told_of_the_end(start_server, mo
 
 def test_nothing_of_a_refused_request_is_kept():
     """Python looks for cycles hardly ever where there are a few large lists."""
-    pytest.importorskip("kserve")
     from skmode_deploy.serving.engine.service import INLINE_BYTES, Service
     from skmode_deploy.serving.observe.metrics import Metrics
     from skmode_deploy.serving.protocol.errors import RequestError
