@@ -27,7 +27,8 @@ test-serve: .venv/installed
 # servers of their own and change logging for whoever imports them; KServe's clients and MLServer,
 # whose pins exclude newer packages of .venv.
 test-engines: test-distributed .venv-kserve/installed .venv-mlserver/installed
-	$(KSERVE)/python -m pytest deploy/tests/kserve deploy/tests/operations/test_kserve.py
+	$(KSERVE)/python -m pytest deploy/tests/serving/engine/test_kserve_clients.py \
+		deploy/tests/operations/test_kserve.py
 	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/cli/test_triton.py
 
 test-distributed: .venv/installed-distributed

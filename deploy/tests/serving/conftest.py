@@ -186,6 +186,12 @@ def make_servers():
 
 
 @pytest.fixture
+def free_port():
+    """A port that nobody listens on."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture
 def start_server():
     """``start_server(path, *flags)`` starts a server, which ends with the test."""
     yield from make_servers()
