@@ -3,38 +3,48 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
-SERVE := .venv-serve/bin
+NEWEST := .venv-newest/bin
+KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-distributed test-floor lint bench bench-serving league \
-	league-quick clean
+.PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest lint \
+	bench bench-serving league league-quick clean
 
 demo: .venv/installed
 	$(BIN)/python demo/churn.py
 
-# Three environments: the server's packages exclude newer ones of the others. Only what needs them
-# runs in theirs.
-test: .venv/installed .venv-serve/installed .venv-mlserver/installed
-	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/cli/test_triton.py
-	$(SERVE)/python -m pytest $(SERVE_TESTS)
+test: .venv/installed
 	$(BIN)/python -m pytest
 
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -m "not slow"
 
-test-serve: .venv-serve/installed
-	$(SERVE)/python -m pytest $(SERVE_TESTS)
+test-serve: .venv/installed
+	$(BIN)/python -m pytest $(SERVE_TESTS)
 
-# Dask, Ray and Spark (which needs Java 17 on the path): they start servers of their own, and change
-# logging for whoever imports them.
-test-distributed: .venv-serve/installed
-	$(SERVE)/python -m pytest deploy/tests/distributed
+# What `make test` leaves out: Dask, Ray and Spark (which needs Java 17 on the path), which start
+# servers of their own and change logging for whoever imports them; KServe's clients and MLServer,
+# whose pins exclude newer packages of .venv.
+test-engines: test-distributed .venv-kserve/installed .venv-mlserver/installed
+	$(KSERVE)/python -m pytest deploy/tests/serving/engine/test_kserve_clients.py \
+		deploy/tests/operations/test_kserve.py
+	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/cli/test_triton.py
+
+test-distributed: .venv/installed-distributed
+	$(BIN)/python -m pytest deploy/tests/distributed
 
 # The oldest releases that pyproject.toml admits.
 test-floor: .venv-floor/installed
 	$(FLOOR)/python -m pytest tests/estimators/test_estimator_contract.py tests/onnx deploy/tests
+
+# The newest releases that exist, also beyond the upper bounds of pyproject.toml: what a bound must
+# still exclude, and what it need not exclude any longer. torch stays that of constraints.txt.
+test-newest: .venv-newest/installed
+	$(NEWEST)/python -m pip install --quiet --upgrade scikit-learn skorch onnx onnxruntime skl2onnx
+	$(NEWEST)/python -m pip freeze | grep -E '^(onnx|onnxruntime|scikit-learn|skl2onnx|skorch|torch)=='
+	$(NEWEST)/python -m pytest -m "not slow" tests/estimators/test_estimator_contract.py tests/onnx
 
 lint: .venv/installed
 	$(BIN)/ruff check
@@ -45,9 +55,9 @@ lint: .venv/installed
 bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks
 
-# Needs wrk and hey as well: `apt-get install wrk hey`.
-bench-serving: .venv-serve/installed
-	$(SERVE)/python -m benchmarks.serving
+# Needs wrk and hey as well: `apt-get install wrk hey`. KServe's own server is compared with.
+bench-serving: .venv/installed .venv-kserve/installed
+	$(BIN)/python -m benchmarks.serving $(KSERVE)/python
 
 # Four hours at most, then from there at the next call. `make league-quick` takes minutes.
 league: .venv/installed-league
@@ -59,13 +69,14 @@ league-quick: .venv/installed-league
 	$(BIN)/python -m benchmarks.tabular report --quick
 
 clean:
-	rm -rf .venv .venv-floor .venv-serve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
+	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
 
 # "installed" is touched last: an interrupted installation starts over.
 .venv/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[parquet,signing]' -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt \
+		-e './deploy[parquet,serve,signing]' -e '.[serve-test,test]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
@@ -76,10 +87,14 @@ clean:
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[league]'
 	touch $@
 
-.venv-serve/installed: $(SOURCES) constraints-serve.txt
-	$(PYTHON) -m venv .venv-serve
-	$(SERVE)/python -m pip install --quiet -c constraints-serve.txt \
-		-e './deploy[dask,parquet,ray,serve,signing,spark]' -e '.[serve-test]'
+.venv/installed-distributed: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[dask,ray,spark]'
+	touch $@
+
+.venv-kserve/installed: deploy/pyproject.toml constraints-kserve.txt
+	$(PYTHON) -m venv .venv-kserve
+	$(KSERVE)/python -m pip install --quiet -c constraints-kserve.txt \
+		-e './deploy[serve]' 'kserve>=0.21,<0.22' onnx jsonschema pytest pyyaml
 	touch $@
 
 .venv-mlserver/installed: deploy/pyproject.toml constraints-mlserver.txt
@@ -91,4 +106,10 @@ clean:
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt -e './deploy[parquet,signing]' -e '.[test]'
+	touch $@
+
+.venv-newest/installed: $(SOURCES) constraints.txt
+	$(PYTHON) -m venv .venv-newest
+	$(NEWEST)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" \
+		-e './deploy[parquet,signing]' -e '.[test]'
 	touch $@

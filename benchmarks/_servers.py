@@ -1,7 +1,7 @@
 """Servers to compare with: ``python -m benchmarks._servers constant|bare PORT BUNDLE``.
 
 ``constant`` is KServe as it comes, with a model that always answers the same. ``bare`` is the
-engine of skmode-deploy (uvicorn, FastAPI, one route) around the bundle's graph, without limits,
+engine of skmode-deploy (uvicorn, Starlette, one route) around the bundle's graph, without limits,
 checks, metrics, tokens and logs of requests: what a line of each of these costs is the difference.
 """
 
@@ -47,11 +47,13 @@ def serve_constant(port: int, bundle: str) -> None:
 def serve_bare(port: int, bundle: str) -> None:
     """The engine with what an answer needs, and nothing else."""
     import uvicorn
-    from fastapi import FastAPI, Request, Response
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
 
     predictor = skmode_deploy.load(bundle)
     datatypes = {"label": "INT64", "expert": "INT64"}
-    app = FastAPI()
 
     async def infer(request: Request) -> Response:
         body = await request.body()
@@ -80,9 +82,13 @@ def serve_bare(port: int, bundle: str) -> None:
         headers = {LENGTH: str(len(parts[0]))}
         return Response(b"".join(parts), headers=headers, media_type="application/octet-stream")
 
-    app.add_route("/v2/models/model/infer", infer, methods=["POST"])
-    app.add_route("/v2/health/ready", lambda request: Response("{}"))
-    uvicorn.run(app, port=port, http="httptools", access_log=False, log_level="warning")
+    routes = [
+        Route("/v2/models/model/infer", infer, methods=["POST"]),
+        Route("/v2/health/ready", lambda request: Response("{}")),
+    ]
+    uvicorn.run(
+        Starlette(routes=routes), port=port, http="httptools", access_log=False, log_level="warning"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What the server costs: against its engine with a constant model, and against itself made bare.
+"""What the server costs: against KServe's with a constant model, and against itself made bare.
 
-Run ``make bench-serving``, with wrk and hey on the path (Debian: ``apt-get install wrk hey``).
+Run ``make bench-serving``, with wrk and hey on the path (Debian: ``apt-get install wrk hey``). It
+passes the Python of KServe's environment, which runs the constant model.
 Servers run on one core and the clients on another, one after another in turns; medians are
 compared. For two processes behind one port everything runs on any of the two cores, so that the
 client takes some of what the second process could have. All requests have one row, as binary
@@ -40,7 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "serving.json"
 SERVER_CORE, CLIENT_CORE, BOTH = "0", "1", "0,1"
 CONNECTIONS, ROUNDS, SECONDS, LATENCY_SECONDS = 16, 5, 4, 10
 LEAST_RATE, MOST_TAIL, MOST_EXPERTS, MOST_COST = 0.9, 5.0, 1.1, 0.1
-PACKAGES = ("skmode", "skmode-deploy", "kserve", "fastapi", "uvicorn", "onnxruntime", "numpy")
+PACKAGES = ("skmode", "skmode-deploy", "starlette", "uvicorn", "onnxruntime", "numpy")
 LUA = """
 local file = io.open("{body}", "rb")
 wrk.method = "POST"
@@ -107,7 +108,13 @@ def _on_cores(cores: str, command: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def serve(kind: str, bundle: Path, cores: str = SERVER_CORE, n_processes: int = 1) -> Iterator[int]:
+def serve(
+    kind: str,
+    bundle: Path,
+    cores: str = SERVER_CORE,
+    n_processes: int = 1,
+    python: str = sys.executable,
+) -> Iterator[int]:
     """Run a server on its cores; gives its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -120,7 +127,7 @@ def serve(kind: str, bundle: Path, cores: str = SERVER_CORE, n_processes: int = 
         command += ["--log-level", "warning"] if kind == "quiet" else []
         command += ["--workers", str(n_processes)]
     process = subprocess.Popen(
-        ["taskset", "-c", cores, sys.executable, *command],
+        ["taskset", "-c", cores, python, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -180,7 +187,7 @@ def compare_processes(load: Load, bundle: Path) -> dict[str, float]:
     return {number: statistics.median(values) for number, values in rates.items()}
 
 
-def measure() -> dict[str, Any]:
+def measure(kserve_python: str) -> dict[str, Any]:
     """All figures."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -188,7 +195,11 @@ def measure() -> dict[str, Any]:
         many, _ = make_bundle(folder, 64)
         load = Load(folder, row)
         kinds = {"constant": few, "served": few, "quiet": few, "bare": few, "experts_64": many}
-        servers = {kind: stack.enter_context(serve(kind, bundle)) for kind, bundle in kinds.items()}
+        pythons = {"constant": kserve_python}
+        servers = {
+            kind: stack.enter_context(serve(kind, bundle, python=pythons.get(kind, sys.executable)))
+            for kind, bundle in kinds.items()
+        }
         rates = compare_rates(load, servers)
         at_half = load.latencies(
             servers["served"], rates["served"] / 2, CONNECTIONS, LATENCY_SECONDS
@@ -215,12 +226,19 @@ def measure() -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def read_kserve_version(kserve_python: str) -> str:
+    """The version that is compared with."""
+    code = "from importlib.metadata import version; print(version('kserve'))"
+    done = subprocess.run([kserve_python, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def main(kserve_python: str) -> int:
     """Measure, print, write; 1 if a bar is missed."""
     lacking = [tool for tool in ("wrk", "hey", "taskset") if shutil.which(tool) is None]
     if lacking or len(os.sched_getaffinity(0)) < 2:
         raise SystemExit(f"This needs two cores and wrk, hey and taskset; missing: {lacking}.")
-    found = measure()
+    found = measure(kserve_python)
     bars = {
         "rate_over_constant": found["rate_over_constant"] >= LEAST_RATE,
         "p99_over_p50": found["p99_over_p50"] <= MOST_TAIL,
@@ -230,6 +248,7 @@ def main() -> int:
     for name, value in found.items():
         print(f"{name}: {value}" + (f" {word(bars[name])}" if name in bars else ""))
     result = {**environment(PACKAGES), "deploy": skmode_deploy.__version__, **found, "bars": bars}
+    result["versions"]["kserve"] = read_kserve_version(kserve_python)
     temporary = RESULTS.with_suffix(".tmp")
     temporary.write_text(json.dumps(result, indent=2) + "\n")
     temporary.replace(RESULTS)
@@ -237,4 +256,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1]))

@@ -1,7 +1,7 @@
 """What needs a server's packages is collected only where they are installed.
 
-KServe's pins and MLServer's exclude each other, and newer releases of pandas and protobuf: each has
-an environment of its own, see the Makefile.
+MLServer's pins exclude newer releases of what the server needs: it has an environment of its own,
+see the Makefile.
 """
 
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ def _installed(package: str) -> bool:
 
 
 collect_ignore_glob = []
-if not _installed("kserve"):
+if not (_installed("grpc") and _installed("starlette") and _installed("uvicorn")):
     collect_ignore_glob += ["skmode_deploy/serving/*", "tests/serving/*"]
 if not _installed("mlserver"):
     collect_ignore_glob += ["skmode_deploy/serving/mlserver_runtime.py", "tests/mlserver/*"]

@@ -20,9 +20,11 @@ PACKAGES = [
     "skmode.datasets",
     "skmode.inspection",
     "skmode_deploy",
+    "skmode_deploy.batch",
     "skmode_deploy.bundle",
     "skmode_deploy.errors",
     "skmode_deploy.bundle.manifest",
+    "skmode_deploy.samples",
     "skmode_deploy.signing",
 ]
 

@@ -2,8 +2,8 @@
 
     python batch_dask.py BUNDLE SOURCE TARGET --keep id
 
-It starts two worker processes on this machine, or, with --scheduler, uses a cluster whose workers
-find the bundle and both folders under the same paths, and have skmode-deploy installed.
+It starts two worker processes on this machine. With --scheduler, it uses a cluster, whose workers
+must have skmode-deploy, and the bundle and both folders under the same paths.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from skmode_deploy import batch, bundle
 def score_partition(
     rows: pd.DataFrame, path: str, schema: pa.Schema, keep: Sequence[str], sha256: str
 ) -> pd.DataFrame:
-    """Answer for one partition. What Dask pickles is this function and its arguments."""
+    """Score one partition. Dask pickles this function and its arguments, not the model."""
     table = pa.Table.from_pandas(rows, preserve_index=False)
     answers = batch.score(table.to_batches(), path, keep=keep, sha256=sha256)
     return pa.Table.from_batches(answers, schema).to_pandas(types_mapper=pd.ArrowDtype)
@@ -30,12 +30,12 @@ def score_partition(
 def score_parquet(
     path: str, source: str, target: str, keep: Sequence[str] = (), ignore_extra: bool = False
 ) -> None:
-    """Answer for each row of `source` in `target`, with the workers of the current client."""
+    """Score the rows of `source` into `target`, with the workers of the current client."""
     if Path(target).exists():
         raise SystemExit(f"TARGET must not exist, got {target!r}: remove it, or name another one.")
     model = [column.name for column in bundle.read(path).columns]
     wanted = list(dict.fromkeys([*keep, *model])) if ignore_extra else None
-    # With Arrow's types, which have missing integers and do not turn them into floats.
+    # With Arrow's types: pandas' own turn integers into floats if some are missing.
     rows = dd.read_parquet(source, columns=wanted, index=False, dtype_backend="pyarrow")
     input_schema = pa.Schema.from_pandas(rows._meta, preserve_index=False)
     schema = batch.output_schema(path, input_schema, keep=keep)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", help="folder of the rows")
     parser.add_argument("target", help="folder to write, which does not exist")
     parser.add_argument("--keep", action="append", default=[], help="column to copy, repeatable")
-    parser.add_argument("--ignore-extra", action="store_true", help="pass over other columns")
+    parser.add_argument("--ignore-extra", action="store_true", help="ignore other columns")
     parser.add_argument("--workers", type=int, default=2, help="processes on this machine")
     parser.add_argument("--scheduler", help="address of a cluster that runs already")
     args = parser.parse_args(arguments)

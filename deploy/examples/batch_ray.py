@@ -2,9 +2,9 @@
 
     python batch_ray.py BUNDLE SOURCE TARGET --keep id
 
-It starts Ray on this machine, or, with --address, uses a cluster whose nodes find the bundle and
-both folders under the same paths, and have skmode-deploy installed. Ray promises no order of the
-rows: keep a column that says which is which.
+It starts Ray on this machine. With --address, it uses a cluster, whose nodes must have
+skmode-deploy, and the bundle and both folders under the same paths. Ray does not keep the order of
+rows: keep a column that identifies them.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from skmode_deploy import batch, bundle
 
 
 class Scorer:
-    """An actor of the pool. What Ray pickles is this class and the arguments of `__init__`."""
+    """An actor of the pool. Ray pickles this class and the arguments of `__init__`."""
 
     def __init__(self, path: str, keep: Sequence[str], sha256: str) -> None:
         self.schema = functools.partial(batch.output_schema, path, keep=keep)
         self.score = functools.partial(batch.score, bundle=path, keep=keep, sha256=sha256)
-        self.score([])  # opens the bundle: what is wrong with it, or with `keep`, shows here
+        self.score([])  # opens the bundle, so that errors in it or in `keep` show here
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        """Answer for some rows."""
+        """Score some rows."""
         return pa.Table.from_batches(self.score(rows.to_batches()), self.schema(rows.schema))
 
 
@@ -40,13 +40,13 @@ def score_parquet(
     workers: int = 2,
     task_rows: int = 2**16,
 ) -> None:
-    """Answer for each row of `source` in `target`, with a pool of actors."""
+    """Score the rows of `source` into `target`, with a pool of actors."""
     if Path(target).exists():
         raise SystemExit(f"TARGET must not exist, got {target!r}: remove it, or name another one.")
     model = [column.name for column in bundle.read(path).columns]
     wanted = list(dict.fromkeys([*keep, *model])) if ignore_extra else None
     rows = ray.data.read_parquet(source, columns=wanted)
-    # Ray makes one task of many small files: there would be nothing to share among the actors.
+    # Ray would make one task of many small files, and leave all but one actor idle.
     answers = rows.repartition(target_num_rows_per_block=task_rows).map_batches(
         Scorer,
         fn_constructor_args=(path, keep, batch.manifest_sha256(path)),
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", help="folder of the rows")
     parser.add_argument("target", help="folder to write, which does not exist")
     parser.add_argument("--keep", action="append", default=[], help="column to copy, repeatable")
-    parser.add_argument("--ignore-extra", action="store_true", help="pass over other columns")
+    parser.add_argument("--ignore-extra", action="store_true", help="ignore other columns")
     parser.add_argument("--workers", type=int, default=2, help="actors, each with one core")
     parser.add_argument("--task-rows", type=int, default=2**16, help="rows of one task")
     parser.add_argument("--address", help="address of a cluster that runs already")

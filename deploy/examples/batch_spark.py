@@ -3,9 +3,9 @@
     python batch_spark.py BUNDLE SOURCE TARGET --keep id
     spark-submit batch_spark.py BUNDLE SOURCE TARGET --keep id
 
-Without spark-submit it runs on this machine. On a cluster, skmode-deploy is installed on all nodes,
-and the bundle has the same path on all of them. SOURCE and TARGET may be whatever Spark reads and
-writes, such as folders on HDFS or S3.
+Without spark-submit it runs on this machine. On a cluster, all nodes must have skmode-deploy, and
+the bundle under the same path. SOURCE and TARGET may be anything that Spark reads and writes, such
+as folders on HDFS or S3.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from skmode_deploy import batch, bundle
 def score_rows(
     rows: DataFrame, path: str, keep: Sequence[str] = (), ignore_extra: bool = False
 ) -> DataFrame:
-    """Answer for each row. What Spark pickles is the path of the bundle, and names of columns."""
+    """Score each row. Spark pickles the path of the bundle and names of columns, not the model."""
     if ignore_extra:
         model = [column.name for column in bundle.read(path).columns]
         wanted = dict.fromkeys([*keep, *model])
@@ -38,7 +38,7 @@ def score_rows(
         named = (part.rename_columns(names) for part in batches)
         return batch.score(named, path, keep=keep, sha256=sha256)
 
-    # For mapInArrow takes no names with dots.
+    # mapInArrow takes no names with dots.
     return rows.toDF(*(f"column{i}" for i in range(len(names)))).mapInArrow(score, schema)
 
 
@@ -49,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source", help="folder of the rows")
     parser.add_argument("target", help="folder to write, which does not exist")
     parser.add_argument("--keep", action="append", default=[], help="column to copy, repeatable")
-    parser.add_argument("--ignore-extra", action="store_true", help="pass over other columns")
+    parser.add_argument("--ignore-extra", action="store_true", help="ignore other columns")
     args = parser.parse_args(arguments)
-    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # which spark-submit sets
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # spark-submit sets it
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.appName("skmode-deploy").getOrCreate()
     path = os.path.abspath(args.bundle)

@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
 
-/** Read the manifest of a bundle and open its model, if that is the one the manifest names. */
+/** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {
   const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
   const bytes = readFileSync(join(bundle, "model.onnx"));
@@ -24,12 +24,12 @@ export async function load(bundle) {
   if (digest !== manifest.files["model.onnx"].sha256) {
     throw new Error("model.onnx is not the file that manifest.json names: copy the bundle again");
   }
-  // One thread: these models answer sooner than threads wake up.
+  // One thread: small models answer before others wake up.
   const options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
   return { manifest, session: await ort.InferenceSession.create(bytes, options) };
 }
 
-/** Answer rows: objects by column name, or arrays in the order of training. */
+/** Predict for rows: objects by column name, or arrays in the order of training. */
 export async function predict({ manifest, session }, rows) {
   const outputs = await session.run(toFeeds(manifest, rows));
   const { expert, gate_probability: gate } = outputs;
@@ -45,7 +45,7 @@ function answer({ classes, n_outputs: width }, { label, probabilities, variable 
     const values = Array.from(variable.data.slice(i * width, (i + 1) * width));
     return { prediction: width === 1 ? values[0] : values };
   }
-  // Labels are integers or strings; others are given by their position in the manifest.
+  // Labels are integers or strings; for other types, positions in the list of the manifest.
   const raw = typeof label.data[i] === "bigint" ? Number(label.data[i]) : label.data[i];
   return {
     prediction: classes.label === "index" ? classes.values[raw] : raw,
@@ -88,7 +88,7 @@ function toElement({ name, dtype }, value) {
     return missing ? "" : value;
   }
   if (missing && dtype !== "int64") return NaN;
-  // Number() reads what is blank or an array as well.
+  // Number() would also convert blank text and arrays.
   const number = missing || !/\S/.test(value) || typeof value === "object" ? NaN : Number(value);
   const stored = dtype === "float32" ? Math.fround(number) : number;
   if (!Number.isFinite(stored)) {

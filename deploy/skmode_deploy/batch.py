@@ -228,8 +228,16 @@ def score_folder(
     target : path
         Folder to write. It is created, with its parents, if it does not exist. It must be new,
         empty, or from a run with the same bundle and columns.
-    keep, ignore_extra, by_position, chunk_rows, threads
-        As in :func:`score`.
+    keep : sequence of str, default=()
+        Names of the columns to copy to the output, before the answers.
+    ignore_extra : bool, default=False
+        Whether to ignore columns that the model does not know.
+    by_position : bool, default=False
+        Whether to ignore names: the model's columns are then the first ones not in `keep`.
+    chunk_rows : int, default=8192
+        Largest number of rows that are computed at a time.
+    threads : int, default=1
+        Number of threads for one operation.
     **load_options : dict
         Further options of :func:`skmode_deploy.load`.
 

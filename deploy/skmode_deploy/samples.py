@@ -238,11 +238,11 @@ def check_samples(predictor: Predictor) -> None:
         return
     names = list(samples.outputs)
     try:
-        # Not through predict: max_rows may be below the number of rows, which must be one call.
+        # Not by predict: all rows must be one call, and max_rows may be smaller.
         answers = predictor.run(names, samples.inputs)
     except (BundleError, MemoryError):
         raise
-    except Exception as error:  # of onnxruntime, which has its own types
+    except Exception as error:  # onnxruntime has its own types of errors
         raise SampleMismatchError(
             f"The rows of {SAMPLES} must be answered as at the export, got "
             f"{type(error).__name__}: {shorten(as_sentence(error))} Upgrade onnxruntime, or export "
@@ -301,14 +301,14 @@ def _to_tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
     elif flat.dtype == np.int64:
         datatype, data = "INT64", flat.tolist()
     elif flat.dtype == np.float32:
-        # The fewest digits that give the same float32 again.
+        # As few digits as identify the float32.
         datatype, data = "FP32", [None if x != x else float(str(x)) for x in flat]
     else:
         datatype, data = "FP64", [None if x != x else x for x in flat.tolist()]
     return {"name": name, "datatype": datatype, "shape": list(values.shape), "data": data}
 
 
-# Reading: nothing in the file is believed.
+# Reading, without trust in the file.
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -380,7 +380,9 @@ def _read_tensor(
         if not check(cell) and not (cell is None and may_miss and "float" in value.dtype):
             _refuse(f"{where}.data", rule, cell)
     dtype = object if value.dtype == "string" else np.dtype(value.dtype)
-    with np.errstate(over="ignore"):  # what is too large is infinite, and differs from any answer
+    with np.errstate(
+        over="ignore"
+    ):  # a number that is too large becomes infinite, and differs from any answer
         return np.array([np.nan if x is None else x for x in data], dtype=dtype).reshape(shape)
 
 
@@ -393,7 +395,7 @@ def _is_integer(cell: Any) -> bool:
 
 
 def _is_float(cell: Any) -> bool:
-    # An integer beyond all floats compares as greater.
+    # Compared rather than converted: an integer may be larger than any float.
     return type(cell) in (int, float) and abs(cell) <= 1.7976931348623157e308
 
 

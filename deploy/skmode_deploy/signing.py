@@ -70,7 +70,7 @@ def sign(
         fresh.replace(folder / SIGNATURE)
     except BundleError:
         raise
-    except ValueError as error:  # of a link or a pipe, say
+    except ValueError as error:  # for example a link or a pipe
         raise SignatureError(
             f"The folder of a bundle must hold plain files only to be signed, got: {error}. "
             "Export the model again."
@@ -140,8 +140,7 @@ def verify_signature(
     except LimitError:
         raise
     except Exception as error:
-        # The library has many exceptions for files that are not what they should be, and
-        # whatever keeps it from saying yes is a no.
+        # The library raises many types of errors for wrong files. Any error is a refusal.
         raise SignatureError(
             f"A bundle must have a {SIGNATURE} of its files by the holder of the key "
             f"{str(public_key)!r}, and checking it gave {_problem(error)}. Copy the whole bundle "
@@ -159,7 +158,7 @@ class _Hasher:
         self.hashes: dict[str, str] = {}
         self._expected = expected
         self._max_bytes = max_bytes
-        # All files but the signature; model-signing leaves those of git out unless told.
+        # All files except the signature; by default, model-signing ignores files of git.
         self._config = (
             _import("hashing")
             .Config()
@@ -171,7 +170,7 @@ class _Hasher:
         """Ignore no further paths, whatever the signature says."""
 
     def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
-        # Before a file is hashed that somebody may have put there to waste hours.
+        # Checked before any hashing: a huge file may have been put there to waste hours.
         """Hash the files, after their names and sizes were checked against the limits."""
         if self._expected is None:
             _check_files(Path(model_path), self._max_bytes)

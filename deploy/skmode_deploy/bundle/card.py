@@ -231,7 +231,7 @@ def _quote(text: str) -> str:
         line = "".join(char if char.isprintable() else " " for char in line)
         line = line.replace("<", "\\<")
         line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
-        # A line of these signs makes a heading of the line above.
+        # A line of = or - would turn the line above into a heading.
         line = re.sub(r"^([\s>]*)(?=(=+|-+)\s*$)", r"\1\\", line)
         lines.append(f"> {line}".rstrip())
     return "\n".join(lines)

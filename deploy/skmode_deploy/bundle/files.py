@@ -18,7 +18,7 @@ from skmode_deploy.errors import LinkError, NotAFileError
 def open_plain(path: Path) -> BinaryIO:
     """Open a regular file for reading; a link is refused, and a pipe does not block."""
     _check_mode(path, os.lstat(path).st_mode)
-    # The second look is at what was opened: the first one may be out of date by then.
+    # Checked again on the open file: the path may lead to another file by now.
     flags = os.O_RDONLY
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
         flags |= getattr(os, flag, 0)
@@ -85,7 +85,7 @@ def check_replaceable(
     if not os.path.lexists(target):
         return
     stated, before = stated_names(), None
-    while stated != before:  # else another writer replaced the folder while it was looked at
+    while stated != before:  # else another writer has just replaced the folder
         found = _names_in(target, ignored)
         stated, before = stated_names(), stated
     foreign = sorted(found - stated)
@@ -97,8 +97,8 @@ def check_replaceable(
             "these: choose another one, or remove it first."
         )
     raise FileExistsError(
-        "directory must hold nothing but the files of its bundle, for all of it is replaced, got "
-        f"{str(target)!r} with {', '.join(map(repr, foreign[:10]))}"
+        "directory must hold nothing but the files of its bundle, because all of it is replaced, "
+        f"got {str(target)!r} with {', '.join(map(repr, foreign[:10]))}"
         f"{f' and {len(foreign) - 10} more' if len(foreign) > 10 else ''}: move that elsewhere, or "
         "choose another directory."
     )
@@ -113,7 +113,7 @@ def _names_in(target: Path, ignored: re.Pattern[str]) -> set[str]:
                 for entry in entries
                 if not ignored.fullmatch(entry.name)
             }
-    except FileNotFoundError:  # for the moment between two renames of another writer
+    except FileNotFoundError:  # another writer is between its two renames
         return set()
     except NotADirectoryError:
         return {"."}

@@ -20,7 +20,7 @@ MAX_DEPTH = 100  # messages within messages, as protobuf's own readers allow
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-# Fields that are looked into, by message, and fields that are passed over.
+# For each message, the fields that are checked, and in _OTHER those that are allowed as they are.
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _MODEL_OTHER = frozenset((1, 2, 3, 4, 5, 6, 14, 26))
 _OPSET_DOMAIN = 1
@@ -254,7 +254,7 @@ class _GraphChecker:
 
     def check_tensor(self, data: memoryview) -> None:
         for number, _, value in self.read_fields(data):
-            # A location of 0, in the file, is a default that writers may state.
+            # Writers may state the default location, 0, which means inside the file.
             if number == _TENSOR_EXTERNAL or (
                 number == _TENSOR_LOCATION and bytes(value).strip(b"\x00\x80")
             ):

@@ -37,7 +37,7 @@ _OUTPUTS = (
     "hidden",
 )
 
-# Plain on every system; see also _DEVICES.
+# Plain on every system, except for names of devices.
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _RESERVED = (MANIFEST, SIGNATURE)
@@ -254,6 +254,6 @@ def check_complete(manifest: Manifest) -> None:
     if MODEL not in manifest.files or (found and found != parts):
         lacking = sorted(({MODEL} | (parts if found else set())) - manifest.files.keys())
         raise MissingFileError(
-            f"A bundle must have {MODEL}, and {GATE} with every expert or none of these, got one "
+            f"A bundle must have {MODEL}, and {GATE} with all experts or none of them, got one "
             f"without {', '.join(lacking[:10])}: export the model again."
         )

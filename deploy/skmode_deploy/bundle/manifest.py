@@ -279,7 +279,7 @@ def _checksum(document: dict[str, Any]) -> str:
 
 def _parse(text: str | bytes) -> dict[str, Any]:
     try:
-        # Decoded here, for json would guess among encodings.
+        # Decoded here, because json would guess the encoding.
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         document = json.loads(decoded, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

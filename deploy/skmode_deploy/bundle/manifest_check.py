@@ -20,7 +20,7 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
-# What labels take in memory: each has the length of the longest, with 4 bytes to a letter.
+# Limits of what labels take in memory: each has the length of the longest, 4 bytes a character.
 MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
@@ -40,7 +40,7 @@ def check_document(document: Any) -> None:
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
-# Types of the fields, one by one.
+# Rules for single fields.
 
 
 def _refuse(where: str, rule: str, value: object) -> NoReturn:
@@ -210,7 +210,7 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
 }
 
 
-# What the fields say together.
+# Rules for several fields together.
 
 
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
@@ -239,7 +239,9 @@ def _check_column(column: dict[str, Any], where: str) -> None:
         _check_distinct(f"{where}.categories", categories)
     low, high = column["minimum"], column["maximum"]
     if (low is None) != (high is None) or (low is not None and low > high):
-        _refuse(f"{where}.minimum", "at most maximum, or null as that", (low, high))
+        _refuse(
+            f"{where}.minimum", "at most maximum, and null only if maximum is null", (low, high)
+        )
     if low is not None and kind == "category":
         _refuse(f"{where}.minimum", "null where kind is 'category'", low)
 

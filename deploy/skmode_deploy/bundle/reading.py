@@ -98,7 +98,7 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
     check_name(name)
     expected = manifest.files[name]
     with _open_stated(directory, name, expected) as stream:
-        # One byte more shows that the file grew since its size was looked up.
+        # One byte more than stated shows whether the file has grown meanwhile.
         data = stream.read(expected.size + 1)
     check_size(name, len(data), expected)
     _check_hash(name, hashlib.sha256(data).hexdigest(), expected)
@@ -233,7 +233,7 @@ def manifest_sha256(path: str | os.PathLike[str]) -> str:
 def read_manifest_file(path: Path) -> bytes:
     """Read the bytes of a manifest, but no more than a manifest may have."""
     with open_plain(path) as stream:
-        # Not the limit itself, for as much memory as is asked for would be taken.
+        # By its size, because reading up to the limit would allocate that much memory.
         size = os.fstat(stream.fileno()).st_size
         text = stream.read(min(size, MAX_MANIFEST_BYTES) + 1)
     check_manifest_size(len(text))

@@ -15,7 +15,7 @@ from skmode_deploy.bundle.manifest import MANIFEST, File, Manifest, creation_tim
 from skmode_deploy.bundle.reading import read_manifest_file
 from skmode_deploy.errors import ManifestError
 
-# What a process leaves that was killed while it signed.
+# Left behind by a process that was killed while it signed.
 _UNFINISHED = re.compile(rf"\.{re.escape(SIGNATURE)}-[0-9a-f]{{16}}")
 
 

@@ -27,7 +27,7 @@ def run_inspect(args: argparse.Namespace) -> None:
         _print(manifest.to_json(), end="")
         return
     for line in describe(manifest):
-        # Names and notes are whatever somebody wrote: no control of the terminal.
+        # Names and notes come from others, and must not control the terminal.
         _print("".join(c if c.isprintable() else "\ufffd" for c in line))
 
 

@@ -74,7 +74,7 @@ def _terminable() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # What is ignored stays so: nohup.
+    # Signals that are ignored, as under nohup, stay ignored.
     before = {i: signal.getsignal(i) for i in numbers if signal.getsignal(i) != signal.SIG_IGN}
     for number in before:
         signal.signal(number, stop)

@@ -43,7 +43,7 @@ _TYPES = {
     "int64": "TYPE_INT64",
     "string": "TYPE_STRING",
 }
-# It is a folder, and a part of URLs.
+# The name becomes a folder, and a part of URLs.
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _INTERFACE = re.compile(
     r'parameters\s*\{\s*key:\s*"skmode_interface"\s+value\s*\{\s*string_value:\s*"([0-9a-f]{64})"'
@@ -147,7 +147,7 @@ def model_config(
         f"dynamic_batching {{ max_queue_delay_microseconds: {max_queue_delay_microseconds} }}",
         f"instance_group {{ count: {instances} kind: KIND_CPU }}",
         "version_policy { latest { num_versions: 1 } }",
-        # These models answer sooner by one thread; instances use the other cores.
+        # One thread is fastest for these models; instances use the other cores.
         _parameter("intra_op_thread_count", "1"),
     ]
     facts = _facts(manifest)
@@ -224,7 +224,7 @@ def _add_model(target: Path, version: int, model: bytes, texts: dict[str, str]) 
     fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     fresh.mkdir()
     try:
-        # First the configuration: it has another name, so that no server takes this for a model.
+        # The hidden name keeps servers from taking the unfinished folder for a model.
         for file, text in texts.items():
             _write(fresh / file, text)
         replace_directory(fresh / str(version), {MODEL: model})

@@ -86,7 +86,7 @@ def refuse_masked(values: Any, what: str) -> None:
     """Refuse masked arrays: numpy would read the values under the mask."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(
-            f"{what} must not be a masked array, for its mask would get lost, got one: pass "
+            f"{what} must not be a masked array, because its mask would be lost, got one: pass "
             "values.filled(np.nan)."
         )
 
@@ -101,7 +101,7 @@ def fail_infinite(what: str, dtype: np.dtype[Any]) -> None:
 def arrow_to_numpy(values: Any) -> Array:
     """Convert an Arrow array, with its nulls."""
     if hasattr(values.type, "index_type"):
-        # A dictionary's own to_numpy turns nulls into some other category.
+        # to_numpy of a dictionary array turns nulls into one of its categories.
         values = values.cast(values.type.value_type)
     array: Array = values.to_numpy(zero_copy_only=False)
     return array
@@ -119,7 +119,7 @@ def unwrap(values: Any) -> Any:
 def _to_column(values: Any, column: Column) -> Array:
     """Convert to an array of one dimension; lists become objects."""
     refuse_masked(values, f"Column {column.name!r}")
-    # As objects, for numpy would turn a NaN beside strings into a string.
+    # As objects, because numpy would turn a NaN beside strings into a string.
     array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise ValueError(
@@ -154,7 +154,7 @@ def _to_numbers(column: Column, values: Any) -> Array:
             f"Column {column.name!r} must hold numbers, and reading it gave: {as_sentence(error)} "
             "Convert the column; a missing value is None or NaN."
         ) from None
-    # A category is compared only, and an infinite one is one that training did not see.
+    # Categories are only compared: an infinite one is just one that was not in training.
     if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
         fail_infinite(f"column {column.name!r}", numbers.dtype)
     return numbers
@@ -164,7 +164,7 @@ def _to_integers(column: Column, values: Any) -> Array:
     array = _to_column(values, column)
     if array.dtype.kind in "ib" or (array.dtype.kind == "u" and array.dtype.itemsize < 8):
         return array.astype(np.int64, copy=False).reshape(-1, 1)
-    # Not tolist, by which dates become integers.
+    # Not by tolist, which turns dates into integers.
     cells = list(array) if array.dtype.kind in "mM" else array.tolist()
     integers = [_to_integer(value) for value in cells]
     for value, integer in zip(cells, integers, strict=True):
@@ -209,7 +209,7 @@ def check_utf8(column: Column, text: str) -> None:
     except UnicodeEncodeError:
         raise ValueError(
             f"Column {column.name!r} must hold strings that UTF-8 can write, got {text!r}, which "
-            "has half a surrogate pair: decode the data anew."
+            "has half a surrogate pair: decode the data again."
         ) from None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-# A fork waits for sessions that other threads are opening, but not for ever: the one who waits
-# may be a signal handler that interrupted the opening itself.
+# A fork waits for sessions that are opening, but not for ever: it may be in a signal handler that
+# interrupted the opening itself.
 MAX_WAIT_BEFORE_FORK = 10.0  # seconds
 
 

@@ -26,7 +26,7 @@ from skmode_deploy.running.columns import (
 )
 
 _DTYPES = {"float32": np.float32, "float64": np.float64, "int64": np.int64, "string": np.object_}
-# Up to here one look at all cells of a DataFrame costs less than a look at each of its columns.
+# For fewer rows, converting a whole DataFrame is faster than converting each column.
 FEW_ROWS = 32
 
 
@@ -96,7 +96,7 @@ class InputReader:
         shape = getattr(rows, "shape", None)
         try:
             height = shape[0] if shape else len(rows)
-        except TypeError:  # no rows at all, which the conversion explains
+        except TypeError:  # not rows at all: the conversion says so
             return
         if height > self._max_rows:
             raise ValueError(
@@ -196,7 +196,7 @@ class InputReader:
 
 def _refuse_unready(X: Any) -> None:
     """Refuse sparse matrices, and queries of polars that were not run."""
-    if hasattr(type(X), "toarray"):  # of its type, for a DataFrame takes its time to say no
+    if hasattr(type(X), "toarray"):  # of the type: on a DataFrame hasattr is slow
         raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
         raise ValueError(
@@ -209,7 +209,7 @@ def _column_keys(X: Any) -> list[Any] | None:
     """Return what gets the columns of a table. None if it is no table."""
     if isinstance(X, Mapping):
         return list(X)
-    # Of an Arrow table.
+    # Arrow tables have column_names.
     keys = X.column_names if hasattr(type(X), "column_names") else getattr(X, "columns", None)
     if keys is None:
         return None
@@ -250,7 +250,7 @@ def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
 def _refuse_mapping(X: Any) -> None:
     if isinstance(X, Mapping):
         raise ValueError(
-            f"X must be an array or a table, for the model knows its columns by position, got "
+            f"X must be an array or a table, because the model finds columns by position, got "
             f"{type(X).__name__}: pass np.column_stack of the columns in the order of training."
         )
 
@@ -267,7 +267,7 @@ def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
             with np.errstate(over="ignore"):
                 matrix: Array = X.to_numpy(dtype=dtype, na_value=np.nan)
             return matrix
-    # First as it is, for told to make numbers numpy would read text.
+    # First without a dtype: with one, numpy would parse text as numbers.
     array = np.asarray(X)
     if array.dtype.kind in "fiub":
         return array

@@ -209,7 +209,7 @@ class Predictor:
         }
         self.manifest: Manifest = _verify(folder, max_bytes, require_signature)
         manifest = self.manifest
-        # Of these bytes and no others: what was hashed is what runs.
+        # Each file is read once: the bytes that were checked are those that run.
         self._strategy = open_strategy(
             strategy,
             manifest,

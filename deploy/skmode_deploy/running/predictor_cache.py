@@ -32,14 +32,14 @@ class PredictorCache:
     ) -> Predictor:
         """Return the predictor of a bundle; open it if it is new, or was replaced."""
         key = (os.path.abspath(to_path(path, "bundle")), repr(sorted(options.items())))
-        # One thread opens, the others wait: they would only open the same once more.
+        # Other threads wait while one opens a bundle, rather than open it again.
         with self._lock:
             found = manifest_sha256(path)
             if sha256 is not None and sha256 != found:
                 raise ManifestChangedError(
                     f"The bundle must be the one whose manifest has the sha256 {sha256}, got "
-                    f"{found} in {os.fspath(path)!r}: it was replaced, or is another copy. Put "
-                    "the former one there, or score all rows anew with this one."
+                    f"{found} in {os.fspath(path)!r}: it was replaced, or is another copy. "
+                    "Restore the former bundle, or score all rows again with this one."
                 )
             opened, predictor = self._open.get(key, ("", None))
             if predictor is None or opened != found:
@@ -59,7 +59,7 @@ def _open(path: str | os.PathLike[str], sha256: str, options: Mapping[str, Any])
     predictor = Predictor(path, **options)
     if manifest_sha256(path) != sha256:
         raise ManifestChangedError(
-            f"A bundle must stay as it is while it is opened, got another {bundle.MANIFEST} in "
-            f"{os.fspath(path)!r} at the end than at the beginning: try again."
+            f"A bundle must stay as it is while it is opened, and {bundle.MANIFEST} in "
+            f"{os.fspath(path)!r} was replaced: try again."
         )
     return predictor

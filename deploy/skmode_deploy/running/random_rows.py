@@ -78,7 +78,7 @@ def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArr
     low = 0.0 if column.minimum is None else column.minimum
     high = 1.0 if column.maximum is None else column.maximum
     share = rng.random(n_rows)
-    # Not low + share * (high - low), for that difference may be infinite.
+    # Not low + share * (high - low): the difference may be infinite.
     return (low * (1 - share) + high * share).astype(column.dtype)
 
 

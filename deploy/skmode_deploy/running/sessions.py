@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("skmode_deploy")
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
 Providers: TypeAlias = str | Sequence[Provider]
 
-# More end a process rather than speed it up.
+# With more, onnxruntime tends to end the process.
 MAX_THREADS = 1024
 
 _logged: set[int] = set()
@@ -105,7 +105,7 @@ class SessionFactory:
     ) -> Any:
         try:
             return self._new(data, providers, keep_memory)
-        except MemoryError:  # of which the model is innocent
+        except MemoryError:  # not the fault of the model
             raise
         except Exception as error:
             raise GraphFormatError(
@@ -119,11 +119,11 @@ class SessionFactory:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # These models answer sooner than a spinning thread pays off.
+        # These models are too small for spinning threads to pay off.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = keep_memory
-        # Without its fallback, which prints and goes on: here somebody else decides.
+        # The fallback would print and go on with other providers; callers decide that here.
         return onnxruntime.InferenceSession(
             data, options, providers=list(providers), enable_fallback=0
         )
@@ -160,7 +160,7 @@ def _checked_providers(providers: Any) -> list[Provider]:
     for entry in checked:
         if not isinstance(entry, str) and entry[0] == CPU and entry[1]:
             raise ValueError(
-                f"{CPU} must have no options, for onnxruntime would pass over them, got "
+                f"{CPU} must have no options, because onnxruntime ignores them, got "
                 f"{entry[1]!r}: leave them out."
             )
     return checked

@@ -96,7 +96,7 @@ class Split:
 
     def _answers(self, hidden: Array, expert: Array) -> Array:
         """Answer rows of shape (n_rows, width), expert by expert."""
-        if len(expert) == 1:  # a request
+        if len(expert) == 1:  # the most common request
             return self._run_expert(int(expert[0]), hidden)
         groups = list(group_rows(expert))
         if len(groups) == 1:
@@ -128,8 +128,9 @@ def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:
 def _check_split(manifest: Manifest) -> None:
     if manifest.routing != "top_expert" and manifest.n_experts > 1:
         raise ValueError(
-            'strategy="split" needs a bundle with routing="top_expert", for it runs one expert '
-            f"per row, got routing={manifest.routing!r} with {manifest.n_experts} experts: export "
+            'strategy="split" needs a bundle with routing="top_expert", because it runs one '
+            f"expert per row, got routing={manifest.routing!r} with {manifest.n_experts} experts: "
+            "export "
             'with routing="top_expert", or load with strategy="graph".'
         )
     names = [GATE, *map(expert_name, range(manifest.n_experts))]
@@ -144,7 +145,7 @@ def _check_split(manifest: Manifest) -> None:
 
 def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
     session = sessions.open(data, name, keep_memory=False)
-    # onnxruntime's wrapper keeps the file for a fallback that is off here: a third of the memory.
+    # onnxruntime's wrapper keeps the file for a fallback that is off: a third of the memory.
     session._model_bytes = None
     return session
 
@@ -191,7 +192,7 @@ class ExpertCache:
                 expert = self._experts[i] = _Expert()
             else:
                 self._experts.move_to_end(i)
-        del leaving  # outside the lock: to end a session takes its time
+        del leaving  # outside the lock, because closing a session takes time
         session = expert.session
         if session is None:
             with expert.lock:

@@ -3,43 +3,11 @@
 import argparse
 import dataclasses
 import os
+import typing
 from typing import Any
 
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.tables.errors import UsageError
-
-_OPTIONS: dict[str, tuple[Any, str, str]] = {
-    # name: (type, placeholder, text)
-    "name": (str, "NAME", "name of the model, where PATH is a bundle; default: its folder's"),
-    "host": (str, "ADDRESS", "address to listen on"),
-    "http_port": (int, "PORT", "port of REST"),
-    "grpc_port": (int, "PORT", "port of gRPC; 0 for none"),
-    "metrics_port": (int, "PORT", "port of the metrics; default: /metrics on the port of REST"),
-    "workers": (int, "N", "processes that answer"),
-    "threads": (int, "N", "threads that compute one operation of a model"),
-    "watch": (bool, "", "pick up new, changed and removed bundles"),
-    "watch_interval": (float, "SECONDS", "time between two looks"),
-    "shadow": (float, "SHARE", "share of the requests, from 0 to 1, that the whole mixture "
-               "answers as well, to count disagreements"),
-    "max_body_bytes": (int, "N", "largest body of a request"),
-    "max_grpc_message_bytes": (int, "N", "largest message of gRPC, and at most that of a body"),
-    "max_pending_bytes": (int, "N", "largest sum of all bodies in memory"),
-    "max_rows": (int, "N", "rows of a request"),
-    "max_concurrency": (int, "N", "requests that compute at a time"),
-    "max_queue": (int, "N", "requests that wait; beyond, the answer is 503"),
-    "deadline": (float, "SECONDS", "time until a request is given up"),
-    "max_connections": (int, "N", "open connections; beyond, idle ones are closed"),
-    "max_header_bytes": (int, "N", "largest header of a request"),
-    "max_json_depth": (int, "N", "how deeply JSON may be nested"),
-    "idle_timeout": (float, "SECONDS", "time until a connection without a request is closed"),
-    "token_file": (str, "FILE", "bearer tokens, one a line; read anew when it changes"),
-    "tls_cert": (str, "FILE", "certificate chain, PEM"),
-    "tls_key": (str, "FILE", "private key, PEM"),
-    "management": (bool, "", "let clients load and unload models"),
-    "public_key": (str, "FILE", "key that must have signed the bundles, PEM"),
-    "drain_seconds": (float, "SECONDS", "time between SIGTERM and the end, not ready meanwhile"),
-    "log_level": (str, "LEVEL", "debug, info, warning or error"),
-}  # fmt: skip
 
 
 def add_serve(commands: Any) -> None:
@@ -49,18 +17,21 @@ def add_serve(commands: Any) -> None:
     command.add_argument(
         "path", metavar="PATH", help="a bundle, or a folder of models: NAME/VERSION/ is a bundle"
     )
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    for name, (kind, placeholder, words) in _OPTIONS.items():
-        flag, default = f"--{name.replace('_', '-')}", defaults[name]
-        if kind is bool:
+    for option in _options():
+        flag, default = f"--{option.name.replace('_', '-')}", option.default
+        words, placeholder = option.metadata["text"], option.metadata["placeholder"]
+        if option.type is bool:
             command.add_argument(flag, action="store_true", help=words)
             continue
-        shown = "" if default is None else f"; default {default:g}" if kind is float else (
-            f"; default {default}")  # fmt: skip
-        command.add_argument(
-            flag, type=kind, default=default, metavar=placeholder, help=words + shown
-        )
+        kind: Any = next(iter(typing.get_args(option.type)), option.type)  # `str` of `str | None`
+        if default is not None:
+            words += f"; default {default:g}" if kind is float else f"; default {default}"
+        command.add_argument(flag, type=kind, default=default, metavar=placeholder, help=words)
     command.set_defaults(run=_serve)
+
+
+def _options() -> list[dataclasses.Field[Any]]:
+    return [option for option in dataclasses.fields(Settings) if option.metadata]
 
 
 def add_rollback(commands: Any) -> None:
@@ -83,16 +54,16 @@ def add_rollback(commands: Any) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    values = {name: getattr(args, name) for name in ("path", *_OPTIONS)}
+    values = {option.name: getattr(args, option.name) for option in _options()}
     try:
-        settings = Settings(**values)
+        settings = Settings(args.path, **values)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    # grpc's own lines in the log are no JSON, and any client can bring them about. It looks when
-    # it is imported.
+    # grpc's own lines in the log are no JSON, and any client can provoke them. grpc reads this
+    # variable when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # So does prometheus_client, which would count in files of another program's folder. Several
-    # processes are given one of their own later.
+    # prometheus_client reads these when it is imported, and would count in files of another
+    # program's folder. Several processes get a folder of their own later.
     for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         os.environ.pop(name, None)
     try:

@@ -23,10 +23,10 @@ from prometheus_client import (
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from skmode_deploy.serving.engine.front import Application, Front
-from skmode_deploy.serving.engine.grpc_server import make_grpc_server
-from skmode_deploy.serving.engine.kserve_engine import Plane, make_engine
+from skmode_deploy.serving.engine.gateway import Application, Gateway
+from skmode_deploy.serving.engine.grpc_service.server import make_grpc_server
 from skmode_deploy.serving.engine.metrics_server import serve_metrics
+from skmode_deploy.serving.engine.routes import make_app
 from skmode_deploy.serving.engine.service import Service
 from skmode_deploy.serving.models.repository import Repository
 from skmode_deploy.serving.observe import metric_files
@@ -34,8 +34,8 @@ from skmode_deploy.serving.observe.logs import configure_logs
 from skmode_deploy.serving.observe.metrics import Metrics
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.connections import KEY, Connections
-from skmode_deploy.serving.transport.http import GuardedProtocol
-from skmode_deploy.serving.transport.tls import make_context
+from skmode_deploy.serving.transport.http import make_config
+from skmode_deploy.serving.transport.tls import check_certificate
 from skmode_deploy.serving.transport.tokens import Tokens
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
@@ -46,7 +46,7 @@ SPARE_FILES = 256
 # Exit codes out of sysexits.h.
 NO_INPUT = 66
 NO_ROOM = 74
-SECONDS_TO_MEND = 1.0
+RETRY_SECONDS = 1.0
 FLUSH_SECONDS = 0.5
 
 
@@ -59,13 +59,13 @@ class NoModelError(StartError):
 
 
 class Server(uvicorn.Server):
-    """A server whose end by SIGTERM is no failure."""
+    """A server that exits with 0 after SIGTERM."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """End; at once where it is told again."""
+        """End; at once where SIGINT comes again."""
         self.should_exit: bool
         self.force_exit: bool
-        # uvicorn's own would raise the signal once more at the end, and exit with its number.
+        # uvicorn's own handler would raise the signal once more, and exit with its number.
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
@@ -77,7 +77,7 @@ class Processes(Multiprocess):
     def terminate_all(self) -> None:
         """Tell all of them to end."""
         super().terminate_all()
-        # They listen until they are drained; from then on nobody must wait for an answer.
+        # The processes listen until they are drained; from then on nobody must connect and wait.
         for listener in self.sockets:
             listener.close()
 
@@ -89,7 +89,7 @@ def serve(settings: Settings) -> None:
     _check_files(settings)
     _allow_files(settings.max_connections + SPARE_FILES)
     listener = _listen(settings.host, settings.http_port)
-    if settings.grpc_port:  # looked at before, to tell it well
+    if settings.grpc_port:  # gRPC's own message would not say why
         _listen(settings.host, settings.grpc_port).close()
     with contextlib.closing(listener), contextlib.ExitStack() as stack:
         if settings.workers > 1:
@@ -105,8 +105,7 @@ def serve(settings: Settings) -> None:
         ProcessCollector(registry=service.metrics.registry)
         _load(service)
         _open_metrics(stack, settings, service.metrics.registry, service.flush)
-        app = functools.partial(_build, service)
-        Server(_config(settings, app)).run([listener])
+        Server(_configure(settings, functools.partial(_build, service))).run([listener])
 
 
 def _open_metrics(
@@ -121,7 +120,7 @@ def _open_metrics(
 
 
 def _run_processes(settings: Settings, listener: socket.socket) -> None:
-    config = _config(settings, functools.partial(make_app, settings))
+    config = _configure(settings, functools.partial(_build_in_process, settings))
     processes = Processes(config, [listener])
     processes.run()
     if any(process.exitcode == STARTUP_FAILURE for process in processes.processes):
@@ -129,17 +128,17 @@ def _run_processes(settings: Settings, listener: socket.socket) -> None:
 
 
 def _check_files(settings: Settings) -> None:
-    """Fail here, and in words, rather than in each process."""
+    """Fail here with a message, rather than in each process."""
     try:
         Repository(settings.path, lambda name, version, folder: None, name=settings.name)
         if settings.token_file is not None:
             Tokens(settings.token_file)
-        make_context(settings)
+        check_certificate(settings)
     except (OSError, ValueError) as error:
         raise StartError(str(error)) from None
 
 
-def make_app(settings: Settings) -> Application:
+def _build_in_process(settings: Settings) -> Application:
     """Make the application of one of several processes."""
     configure_logs(settings.log_level)
     disable_created_metrics()
@@ -154,19 +153,17 @@ def make_app(settings: Settings) -> Application:
         return _build(Service(settings, Metrics()))
     except (OSError, ValueError) as error:  # all was well when the first process started
         LOGGER.error("process not started", extra={"reason": str(error)})
-        time.sleep(SECONDS_TO_MEND)
+        time.sleep(RETRY_SECONDS)
         os._exit(NO_INPUT)
 
 
 def _build(service: Service) -> Application:
     registry = _registry(service.metrics.registry)
-    plane = Plane(service)
-    app = make_engine(service, plane, registry, functools.partial(_lifespan, service))
-    return Front(app, plane, service)
+    return Gateway(make_app(service, registry, functools.partial(_lifespan, service)), service)
 
 
 def _registry(own: CollectorRegistry | None) -> CollectorRegistry:
-    """Where to read metrics: of all processes, if there are several."""
+    """Give the registry to read metrics from: that of all processes, if there are several."""
     if MULTIPROCESS not in os.environ:
         assert own is not None
         return own
@@ -175,20 +172,13 @@ def _registry(own: CollectorRegistry | None) -> CollectorRegistry:
     return registry
 
 
-def _config(settings: Settings, app: Any) -> uvicorn.Config:
-    return uvicorn.Config(
+def _configure(settings: Settings, app: Any) -> uvicorn.Config:
+    return make_config(
         app,
+        settings,
         factory=True,
-        http=GuardedProtocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
         workers=settings.workers,
         backlog=BACKLOG,
-        timeout_keep_alive=int(settings.idle_timeout) + 1,  # ours is sooner
         timeout_graceful_shutdown=int(2 * settings.deadline) + 5,
     )
 
@@ -231,7 +221,7 @@ def _load(service: Service) -> None:
 
 
 async def _load_in_process(service: Service) -> None:
-    """Load in one of several processes. Where others serve already, what is on disk is damaged."""
+    """Load in one of several processes; a failure ends all of them unless others serve already."""
     served = os.path.join(os.environ[MULTIPROCESS], "served")
     try:
         await asyncio.to_thread(_load, service)
@@ -239,8 +229,8 @@ async def _load_in_process(service: Service) -> None:
         LOGGER.error("nothing to serve", extra={"reason": str(error)})
         if not os.path.exists(served):
             os._exit(STARTUP_FAILURE)  # and uvicorn ends all of them
-        await asyncio.sleep(SECONDS_TO_MEND)
-        # As if killed: of a process that does not start uvicorn thinks that none would.
+        await asyncio.sleep(RETRY_SECONDS)
+        # As if killed: uvicorn gives up all processes when one does not start.
         os._exit(NO_INPUT)
     with open(served, "ab"):
         pass
@@ -250,7 +240,7 @@ async def _follow_parent() -> None:
     """End as by SIGTERM when the first process is gone: nobody else would end this one."""
     parent = multiprocessing.parent_process()
     while parent is not None:
-        await asyncio.sleep(SECONDS_TO_MEND)
+        await asyncio.sleep(RETRY_SECONDS)
         if not parent.is_alive():
             os.kill(os.getpid(), signal.SIGTERM)
             return
@@ -267,7 +257,6 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         settings.idle_timeout,
         settings.deadline,
         3 * settings.deadline,  # to arrive, to be answered, to be taken
-        make_context(settings),
     )
     service.admission.count_requests = connections.n_requests
     tasks = [asyncio.create_task(connections.sweep()), asyncio.create_task(_flush(service))]
@@ -315,7 +304,7 @@ async def _watch(service: Service) -> None:
 
 
 def _drain_on_signal(service: Service) -> None:
-    """On SIGTERM say first that we are not ready, so that nobody sends more, and then end."""
+    """On SIGTERM say that the server is not ready, so that nobody sends more, and end later."""
     loop = asyncio.get_running_loop()
     end: Any = signal.getsignal(signal.SIGTERM)
 

@@ -16,12 +16,12 @@ from skmode_deploy.tables.chunks import Chunk, ReadOptions
 from skmode_deploy.tables.columns import select_columns
 from skmode_deploy.tables.errors import InputError
 
-# pandas, with which a table of training was most likely read, takes these for bools.
+# pandas, which most training tables were read with, takes these for bools.
 BOOLS = {word: float(word.lower() == "true") for word in
          ("True", "TRUE", "true", "False", "FALSE", "false")}  # fmt: skip
 
 
-# A file without line ends is one line, which must not fill the memory.
+# A file without line ends would be one line that fills the memory.
 MAX_LINE_CHARACTERS = 2**24
 
 
@@ -101,7 +101,7 @@ class CsvReader:
         with np.errstate(over="ignore"):
             if np.isinf(matrix.astype(np.float32)).any():
                 return None
-        if matrix.shape != (len(lines), len(self._names)):  # blank lines are passed over
+        if matrix.shape != (len(lines), len(self._names)):  # loadtxt skips blank lines
             return None
         self._line += len(lines)
         return matrix[:, self._selection.model]
@@ -137,7 +137,7 @@ class CsvReader:
         blank = 0
         while blank < len(rows) and not rows[-1 - blank]:
             blank += 1
-        # What follows blank lines decides whether they are the end.
+        # Blank lines are the end only if nothing but blank lines follows.
         if blank and not any(line.strip("\r\n") for line in self._stream):
             del rows[-blank:]
         for i, row in enumerate(rows):
@@ -230,7 +230,7 @@ def _to_integer(field: str) -> int:
     try:
         return int(field)
     except ValueError:
-        # 3.0 as well. Not by float, which has fewer digits than 64 bits.
+        # 3.0 is allowed. Not by float, which has fewer digits than 64 bits.
         number = Decimal(field)
         if not -(2**63) <= number < 2**63 or number != number.to_integral_value():
             raise

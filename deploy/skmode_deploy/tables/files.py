@@ -119,7 +119,7 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     try:
         if target.exists():
-            # Who must not read the old answers must not read the new ones at any time.
+            # Nobody may read the new answers, at any time, who may not read the old ones.
             fresh.touch(mode=0o600, exist_ok=False)
             fresh.chmod(stat.S_IMODE(target.stat().st_mode))
         else:

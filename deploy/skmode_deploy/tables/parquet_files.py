@@ -82,7 +82,7 @@ class ParquetWriter:
         """Write the rows of a chunk."""
         import pyarrow
 
-        # As lists, numpy's strings: Arrow takes no fixed width. Fields of a CSV file are text.
+        # Arrow takes no numpy strings of fixed width, but lists. Fields of CSV files are text.
         columns = [pyarrow.array(c, pyarrow.string()) if isinstance(c, list) else c for c in kept]
         columns += [
             pyarrow.array(c.tolist(), pyarrow.string()) if c.dtype.kind == "U" else pyarrow.array(c)

@@ -20,7 +20,7 @@ from skmode_deploy.tables.parquet_files import ROW_GROUP, import_parquet
 
 SUCCESS = "_SUCCESS"  # as Hadoop and Spark call it
 KEY = b"skmode_deploy"
-# What a process leaves that was killed while it wrote.
+# Left behind by a process that was killed while it wrote.
 _UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
 
 
@@ -52,7 +52,7 @@ class ScoredFolder:
                 "source must be a folder with Parquet files, got none in "
                 f"{str(self._source)!r}: pass the folder that they are in."
             )
-        # Before any is read: one that changes from now on is read anew by the next run.
+        # Taken before any file is read: the next run reads files again that change from now on.
         self._fingerprints = {name: self._fingerprint(name) for name in self.names}
 
     def open(self, name: str) -> Any:
@@ -74,7 +74,7 @@ class ScoredFolder:
         if foreign:
             raise ValueError(
                 f"target must hold answers for the files of source only, got {list_names(foreign)} "
-                "as well: remove what source has no longer, or choose another folder."
+                "as well: remove files that source no longer has, or choose another folder."
             )
         names = [name for name in self.names if not self._is_finished(name)]
         if names:

@@ -55,12 +55,12 @@ def _score_part(
     answers: Sequence[pa.Field],
 ) -> pa.RecordBatch:
     names = [column.name for column in predictor.manifest.columns]
-    # As a table, for a column of a batch is read in another way.
+    # As a table, because predictors read the columns of a batch in another way.
     rows = pa.Table.from_arrays([part.column(i) for i in selection.model], names=names)
     kept = [part.column(i) for i in selection.kept]
     try:
         answer = predict_chunk(predictor, Chunk(rows, kept, part.num_rows, row))
-    except pa.ArrowException as error:  # a type that numpy has nothing for
+    except pa.ArrowException as error:  # a type that numpy lacks
         raise InputError(
             f"The rows from {row} on must hold numbers and strings, and reading them gave: "
             f"{as_sentence(error)} Convert the columns."
@@ -82,7 +82,7 @@ def _refuse_nested(fields: Sequence[pa.Field]) -> None:
 
 
 def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    if values.dtype.kind in "UO":  # Arrow takes no strings of fixed width
+    if values.dtype.kind in "UO":  # Arrow takes no numpy strings of fixed width
         return pa.array(values.tolist(), kind)
     return pa.array(values.astype(values.dtype.newbyteorder("="), copy=False), kind)
 
@@ -131,8 +131,7 @@ def check_output_names(options: ReadOptions, answers: Sequence[pa.Field]) -> Non
     if twice:
         raise ValueError(
             f"Columns of the output must have different names, got {list_names(twice)} more than "
-            "once: name each column to keep once, and rename those that are called as the answers "
-            "are."
+            "once: name each column to keep once, and rename those that have the name of an answer."
         )
 
 
@@ -140,7 +139,7 @@ def kept_fields(schema: pa.Schema | None, options: ReadOptions) -> list[pa.Field
     """Return names and types of the columns to copy."""
     if schema is None and options.keep:
         raise ValueError(
-            f"input_schema must say of which type the columns to keep are, got None with "
+            f"input_schema must say which types the columns to keep have, got None with "
             f"{list_names(options.keep)} to keep: pass the schema of the rows."
         )
     if schema is not None:

@@ -175,7 +175,7 @@ class Servers:
 
 
 def make_servers():
-    for package in ("kserve", "grpc"):
+    for package in ("grpc", "starlette", "uvicorn"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}")
     servers = Servers()
@@ -183,6 +183,12 @@ def make_servers():
         yield servers
     finally:
         servers.end()
+
+
+@pytest.fixture
+def free_port():
+    """A port that nobody listens on."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 psutil = pytest.importorskip("psutil")
 grpc = pytest.importorskip("grpc")
-pytest.importorskip("kserve")
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages  # noqa: E402
+from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2 as messages  # noqa: E402
 
 MEBIBYTE = 2**20
 GIGABYTE = 10**9

@@ -17,7 +17,6 @@ import pytest
 
 httpx = pytest.importorskip("httpx")
 psutil = pytest.importorskip("psutil")
-pytest.importorskip("kserve")
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("SKMODE_LOAD_SECONDS", "20"))

@@ -1,1 +1,1 @@
-"""What is exported, checked and written."""
+"""Bundles: from a fitted model to files that were checked."""

@@ -1,4 +1,4 @@
-"""Categories that the fitted encoders of a Pipeline know, by raw column."""
+"""Categories that the fitted encoders of a Pipeline know, for each raw column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 
 def known_categories(steps: Pipeline) -> dict[str, set[str]]:
-    """Look the categories of training up where encoders read raw columns of a table."""
+    """Collect the categories of training from the encoders that read raw columns of a table."""
     known: dict[str, set[str]] = {}
     for encoder, names in _encoders(steps.steps[0][1]):
         for name, categories in zip(names, encoder.categories_, strict=True):
@@ -28,14 +28,14 @@ def _encoders(first: Any) -> Iterator[tuple[Any, list[str]]]:
     if isinstance(first, ColumnTransformer):
         parts = [(part, _names(columns, names)) for _, part, columns in first.transformers_]
     for part, columns in parts:
-        encoder = _behind_imputers(part)
+        encoder = _last_behind_imputers(part)
         known = isinstance(encoder, OneHotEncoder | OrdinalEncoder)
         if known and len(encoder.categories_) == len(columns):
             yield encoder, columns
 
 
 def _names(columns: Any, names: list[str]) -> list[str]:
-    """Names of columns that a ColumnTransformer gives by name or position; else none."""
+    """Columns of a ColumnTransformer by name; none where it selects them by a callable or slice."""
     if isinstance(columns, str):
         return [columns]
     if any(isinstance(one, bool | np.bool_) for one in np.atleast_1d(columns)):  # a mask
@@ -46,8 +46,8 @@ def _names(columns: Any, names: list[str]) -> list[str]:
         return []
 
 
-def _behind_imputers(part: Any) -> Any:
-    """The last step, if those before it keep the columns and add no category of their own."""
+def _last_behind_imputers(part: Any) -> Any:
+    """Get the last step if those before it keep the columns and add no category."""
     if not isinstance(part, Pipeline):
         return part
     for _, step in part.steps[:-1]:

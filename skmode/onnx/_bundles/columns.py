@@ -59,7 +59,7 @@ def _number_column(
 
 
 def _to_array(name: str, values: Any) -> NDArray[Any]:
-    """Numbers as float64 with NaN, strings as objects with ``""`` for missing ones."""
+    """Convert numbers to float64 with NaN, strings to objects with ``""`` where one is missing."""
     if values.dtype.is_numeric() or values.dtype == nw.Boolean:
         numbers: NDArray[Any] = values.cast(nw.Float64).to_numpy().astype(np.float64)
         return numbers

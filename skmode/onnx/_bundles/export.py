@@ -1,4 +1,4 @@
-"""From a fitted estimator to a bundle."""
+"""Export: from a fitted estimator to a bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import torch
 from skmode._version import __version__
 from skmode.onnx._bundles.parity import (
     Differences,
-    check_answers,
+    check_predictions,
     check_quantization,
     measure_differences,
 )
@@ -45,14 +45,18 @@ def export(
 ) -> None:
     """Write a fitted estimator as a bundle of ONNX files.
 
-    The bundle holds ``model.onnx`` (columns in, answer out), ``gate.onnx`` and one
-    ``expert_<i>.onnx`` per expert (the parts, to be served apart), ``manifest.json`` (what the
-    model is, size and hash of each file), ``README.md`` (the same for people) and
-    ``samples.json`` (32 made-up rows, none of the training data, with the estimator's answers).
-    `skmode_deploy.load` serves it; so does any onnxruntime. All files use the operators of
-    ``ai.onnx`` and ``ai.onnx.ml`` only. The same estimator gives the same bytes, if the
-    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states (another
-    machine may round the answers in ``samples.json`` otherwise).
+    The bundle holds:
+
+    - ``model.onnx``, the whole model, from columns to predictions;
+    - ``gate.onnx`` and one ``expert_<i>.onnx`` per expert, its parts, to be served apart;
+    - ``manifest.json``, which describes the model and states size and hash of each file;
+    - ``README.md``, the same for people;
+    - ``samples.json``, 32 made-up rows, none of the training data, with the estimator's answers.
+
+    `skmode_deploy.load` serves a bundle, and any onnxruntime runs its graphs, which use the
+    operators of ``ai.onnx`` and ``ai.onnx.ml`` only. The same estimator gives the same bytes if the
+    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states. Another
+    machine may round the answers in ``samples.json`` otherwise.
 
     Parameters
     ----------
@@ -64,21 +68,21 @@ def export(
         once the new one is complete.
     X : {array-like, DataFrame} of shape (n_samples, n_features), default=None
         Rows as in training, at best the training table. On up to 1,000 of them the answers of the
-        bundle are compared with those of `estimator` before anything is written. Needed for a
-        Pipeline, whose raw columns get their types, known categories and ranges from it, and for
+        bundle are compared with those of `estimator` before anything is written. A Pipeline needs
+        it, because the types, categories and ranges of its raw columns are read off it, and so does
         `quantize`.
     routing : {"top_expert", "mixture"}, default="top_expert"
-        What ``model.onnx`` computes: each row by its top expert alone, as the estimator does
-        with ``inference="top_expert"``, or the mixture of the experts.
+        How ``model.onnx`` computes a row: by its top expert alone, as the estimator does with
+        ``inference="top_expert"``, or by the mixture of the experts.
     quantize : {"dynamic"} or None, default=None
-        ``"dynamic"`` reduces the weights of the experts to 8 bits
-        (`onnxruntime.quantization.quantize_dynamic`): a quarter of the size, and faster where
-        the experts are wide. Answers change a little, and depend a little on the other rows of
+        ``"dynamic"`` reduces the weights of the experts to 8 bits with
+        `onnxruntime.quantization.quantize_dynamic`. They take a quarter of the space, and wide
+        experts are faster. Answers change a little, and depend a little on the other rows of
         the same call, whose range the runtime measures. Needs `X`.
     tolerance : float, default=0.02
-        What 8-bit experts may change on `X`: the share of other labels, and the mean absolute
-        difference of the probabilities (for regression the root mean squared difference, in
-        standard deviations of the target).
+        How much 8-bit experts may change the answers on `X`. It limits the share of labels that
+        change, and the mean absolute difference of the probabilities. For regression it limits the
+        root mean squared difference in standard deviations of the target.
     notes : str, default=""
         Free text for the manifest and ``README.md``.
 
@@ -87,45 +91,45 @@ def export(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If a parameter has no value of those above, if `X` is needed and missing or has other
-        columns than in training, if the answers on `X` differ from the estimator's (by more than
-        1e-4, with 8-bit experts by more than `tolerance` allows), or if categories differ by less
-        than float32 tells.
+        If a parameter has none of the values above; if `X` is needed and missing, or has other
+        columns than in training; if the answers on `X` differ from the estimator's by more than
+        1e-4, or with 8-bit experts by more than `tolerance` allows; if categories are equal as
+        float32 numbers.
     TypeError
         If the estimator, or a part of it, has no ONNX form, or if its class labels are not
-        strings, integers, bools or floats. Calibrated classifiers and ensembles are no bundle:
-        `skl2onnx.to_onnx` converts them.
+        strings, integers, bools or floats. A calibrated classifier or an ensemble cannot become a
+        bundle; `skl2onnx.to_onnx` converts it.
     NotImplementedError
         If skl2onnx has no converter for a step of a Pipeline.
     FileExistsError
-        If `directory` holds something else than a bundle.
+        If `directory` is not empty and is no bundle.
 
     Warns
     -----
     UserWarning
         If a regression target is so far from zero that float32, the type of the answers, is too
-        coarse for it.
+        coarse.
 
     Notes
     -----
-    Inputs of ``model.onnx``: after training on a table, one input `(n, 1)` per column, called as
-    the column (with ``_input`` appended if that is the name of an output): float32 numbers with
-    NaN for missing ones, strings with ``""`` for missing ones, be they None or NaN, or float64
-    where the categories are numbers. In front of the steps of a Pipeline all numbers are float64,
-    except for the float32 columns of a table. After training on an array, one float32 input ``X``,
-    or, if it had string categories, one input per column, ``x0``, ``x1`` and so on.
+    A model that was trained on a table has one input of shape `(n, 1)` per column, with the name of
+    the column; where that is the name of an output, ``_input`` is appended. Numbers are float32
+    with NaN where one is missing, numeric categories are float64, strings have ``""`` in place of
+    None and NaN. Numbers that the steps of a Pipeline read are float64, unless the table has them
+    in float32. A model that was trained on an array has one float32 input ``X``; if the array had
+    string categories, it has one input per column, ``x0``, ``x1`` and so on.
 
-    Outputs: ``label`` `(n,)` and ``probabilities`` `(n, n_classes)` of a classifier, ``variable``
-    `(n, n_outputs)` of a regressor, ``expert`` `(n,)`, the top expert of each row, and
-    ``gate_probability`` `(n,)`, the weight that the gate gives it. Labels are integers or strings;
-    bools and floats appear as their position.
+    The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`, that of
+    a regressor is ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
+    each row, and ``gate_probability`` `(n,)`, the weight that the gate gives it. Labels are
+    integers or strings; bools and floats are given by their position in `classes_`.
 
-    The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with
-    some missing values where training saw them and a category that it did not see; rows between
-    two experts or two classes are left out. `skmode_deploy.samples.check_samples` and
-    ``skmode-deploy verify`` compare the answers on the machine that serves. With `quantize` the
-    answers are those of ``model.onnx``. Where the steps of a Pipeline refuse such rows, the log
-    (logger ``skmode``) says so, and there is no such file.
+    The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with a
+    category that training did not see, and with missing values where training saw some. Rows on
+    the border between two experts or two classes are left out. On the machine that serves, compare
+    the answers with `skmode_deploy.samples.check_samples` or ``skmode-deploy verify``. With
+    `quantize` the answers are those of ``model.onnx``. If the steps of a Pipeline refuse all such
+    rows, the bundle has no such file, and the logger ``skmode`` says why.
 
     Examples
     --------
@@ -150,7 +154,7 @@ def export(
     manifest = replace(_manifest(last, source, routing), notes=notes)
     files = _files(source, manifest)
     if X is not None:
-        check_answers(_differences(manifest, files, estimator, X), estimator)
+        check_predictions(_differences(manifest, files, estimator, X), estimator)
     if quantize is not None:
         source = replace(source, experts=quantize_experts(source.experts))
         manifest = replace(manifest, quantization=quantize)
@@ -207,7 +211,7 @@ def _check_rows(X: Any) -> None:
 
 
 def _files(source: Source, manifest: bundle.Manifest) -> dict[str, bytes]:
-    """The content of each graph's file."""
+    """Build the content of each graph's file."""
     models = {"model.onnx": build_model(source, manifest.routing), "gate.onnx": build_gate(source)}
     for i in range(source.mixture.n_experts):
         models[f"expert_{i}.onnx"] = build_expert(source, i)

@@ -1,4 +1,4 @@
-"""Answers of a bundle against those of the model that it was made from."""
+"""A finished bundle compared with the model that it was made from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import skmode_deploy
 from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.pipeline import name_steps, split_model
 
-# Rows on which they are compared.
-CHECKED_ROWS = 1000
+# The comparison takes at most so many rows.
+MAX_CHECKED = 1000
 # Largest difference of a probability, or of a value in standard deviations of the target.
 TOLERANCE = 1e-4
 # Where the two best experts are closer than this, rounding decides between them.
@@ -25,49 +25,37 @@ TIE = 1e-4
 
 @dataclass(frozen=True)
 class Differences:
-    """How far a bundle is from its model on some rows.
-
-    Attributes
-    ----------
-    n_rows : int
-        Number of rows.
-    labels : float
-        Share of the rows with another label. 0 for regression.
-    clear_labels : float
-        Share of the rows with another label although one class is clearly the most probable.
-    mean : float
-        Mean absolute difference of the probabilities; for regression the root mean squared
-        difference of the values, in standard deviations of the target.
-    largest : float
-        Largest absolute difference of a probability, or of a value in these standard deviations.
-    worst : int
-        The row in which it lies.
-    by_rounding : bool
-        Whether the model itself answers otherwise for rows that are rounded to float32, as the
-        bundle reads those of an array.
-    """
+    """How far the predictions of a bundle are from those of its model."""
 
     n_rows: int
+    # Share of the rows with another label; 0 for regression.
     labels: float
+    # The same for rows in which one class is clearly the most probable.
     clear_labels: float
+    # Mean absolute difference of the probabilities; for regression the root mean squared difference
+    # of the values, in standard deviations of the target.
     mean: float
+    # Largest absolute difference of a probability, or of a value in these standard deviations, and
+    # the row in which it lies.
     largest: float
     worst: int
+    # Whether the model itself predicts otherwise for rows rounded to float32, as which the bundle
+    # reads an array.
     by_rounding: bool = False
 
 
 def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
     """Compare a bundle with its model, on up to 1,000 rows."""
-    rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), CHECKED_ROWS)).astype(int))
+    rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_CHECKED)).astype(int))
     X = safe_indexing(X, rows)
     steps, last = split_model(model)
     features = Pipeline(steps).transform(X) if steps else X
     between = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
         between = margin(last.gate_proba(features)) < TIE
-    answers = _answer(bundle, X, steps)
+    answers = _predict(bundle, X, steps)
     reference = copy.copy(last).set_params(inference=routing)
-    expected = expect(reference, features)
+    expected = predict_reference(reference, features)
     if answers.probabilities is None:
         errors = np.abs(answers.value.reshape(expected.shape) - expected) / last.target_scale_
         other = clear = np.zeros(len(rows), dtype=bool)
@@ -90,7 +78,7 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     )
 
 
-def _answer(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy.Prediction:
+def _predict(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy.Prediction:
     try:
         return skmode_deploy.load(bundle).predict_full(X)
     except (TypeError, ValueError):  # of skmode_deploy
@@ -105,8 +93,8 @@ def _answer(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy
         ) from error
 
 
-def expect(estimator: Any, features: Any) -> NDArray[Any]:
-    """Ask an estimator for what a bundle answers."""
+def predict_reference(estimator: Any, features: Any) -> NDArray[Any]:
+    """Predict what a bundle should: probabilities, or values of shape (n_rows, n_outputs)."""
     if hasattr(estimator, "predict_proba"):
         return np.asarray(estimator.predict_proba(features))
     return np.asarray(estimator.predict(features)).reshape(len(features), -1)
@@ -119,17 +107,17 @@ def _depends_on_rounding(
     expected: NDArray[Any],
     rows: NDArray[np.bool_],
 ) -> bool:
-    """Whether answers on an array change by more than the tolerance if it is rounded."""
+    """Whether predictions change by more than the tolerance if an array is rounded to float32."""
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
         return False
     rounded = X.astype(np.float32).astype(np.float64)
-    answers = expect(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
+    answers = predict_reference(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
     differences = np.abs(answers - expected)[rows] / getattr(estimator, "target_scale_", 1)
     return not differences.max(initial=0) <= TOLERANCE
 
 
 def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Say how far the largest probability of each row is above the second largest."""
+    """Get how far the largest probability of each row is above the second largest."""
     if probabilities.shape[1] == 1:
         return np.ones(len(probabilities))
     ordered = np.sort(probabilities, axis=1)
@@ -138,7 +126,7 @@ def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_quantization(differences: Differences, tolerance: float) -> None:
-    """Refuse 8-bit experts that answer differently."""
+    """Refuse 8-bit experts whose predictions differ too much."""
     if differences.labels <= tolerance and differences.mean <= tolerance:
         return
     raise ValueError(
@@ -149,8 +137,8 @@ def check_quantization(differences: Differences, tolerance: float) -> None:
     )
 
 
-def check_answers(differences: Differences, model: Any) -> None:
-    """Refuse a bundle whose graph computes something else than its model."""
+def check_predictions(differences: Differences, model: Any) -> None:
+    """Refuse a bundle that predicts something else than its model."""
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
     steps, _ = split_model(model)

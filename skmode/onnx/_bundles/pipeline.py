@@ -60,7 +60,7 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
 
 
 def prepend_steps(source: Source, preprocessing: Preprocessing) -> Source:
-    """Let the graphs of an estimator begin with what comes before it."""
+    """Let the graphs of an estimator begin with the steps before it."""
     source = with_array_input(source)
     if source.one_input_per_column:
         raise ValueError(
@@ -83,7 +83,7 @@ def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
             f"{type(part).__name__} has no best_estimator_: call fit before export."
         )
     names = [name for name, _ in steps]
-    if len(set(names)) < len(names):  # of nested pipelines
+    if len(set(names)) < len(names):  # in nested pipelines
         steps = [(f"{name}_{i}", step) for i, (name, step) in enumerate(steps)]
     return steps, part
 
@@ -124,9 +124,10 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
 def _input_types(
     steps: Pipeline, columns: Sequence[bundle.Column], from_table: bool, kind: Any
 ) -> list[tuple[str, Any]]:
-    """What the graph of the steps reads.
+    """Name and type the inputs of the steps.
 
-    Most converters of skl2onnx want one array, but a ColumnTransformer may look for names.
+    One array, which most converters of skl2onnx want, or columns where there are strings or a
+    ColumnTransformer may look for names.
     """
     strings = any(column.dtype == "string" for column in columns)
     if from_table and (strings or contains(steps, ColumnTransformer)):
@@ -138,7 +139,7 @@ def _input_types(
 
 
 def _convert(steps: Pipeline, types: list[tuple[str, Any]]) -> onnx.GraphProto:
-    """Convert, and see that the outcome runs."""
+    """Convert the steps, and check that a plain onnxruntime opens the graph."""
     target = {"": OPSET, "ai.onnx.ml": ML_OPSET}
     model: onnx.ModelProto = skl2onnx.convert_sklearn(
         steps, "preprocessing", types, target_opset=target
@@ -161,7 +162,7 @@ def _open(model: bytes) -> Any:
 
 
 def name_steps(steps: Pipeline) -> str:
-    """Name the steps that skl2onnx does not know, or all where it knows them."""
+    """Name the steps that skl2onnx does not know, or all of them if it knows each."""
     leaves = list(_leaves(steps, ""))
     unknown = [
         (name, step)

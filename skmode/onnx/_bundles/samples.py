@@ -1,4 +1,4 @@
-"""Made-up sample rows with the model's own answers, for the file ``samples.json`` of a bundle."""
+"""Made-up rows with the model's own predictions, for the file ``samples.json`` of a bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 import skmode_deploy
-from skmode.onnx._bundles.parity import TOLERANCE, expect, margin
+from skmode.onnx._bundles.parity import TOLERANCE, margin, predict_reference
 from skmode.onnx._bundles.pipeline import split_model
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
@@ -33,14 +33,14 @@ from skmode_deploy.samples import (
 LOGGER = logging.getLogger("skmode")
 
 N_ROWS = 32
-# Rows are made up until this many were looked at; most models need the first 64 of them.
-MOST_DRAWN = 2048
+# Most models need the first 64 rows that are drawn.
+MAX_DRAWN = 2048
 SEED = 0
 # Where two experts or two classes are closer than this, rounding may decide between them.
 CLEAR = 1e-3
 # What 8-bit weights may differ by on another processor, where one rounding step decides more.
 TOLERANCE_8_BITS = 1e-2
-# Missing values and categories that are not known; a step of a Pipeline may refuse either.
+# Tried in turn, for a step of a Pipeline may refuse missing values or unknown categories.
 KINDS_OF_ROWS = (
     {"missing": True, "unseen": True},
     {"missing": True, "unseen": False},
@@ -53,7 +53,7 @@ _Arrays = dict[str, NDArray[Any]]
 def make_samples(
     manifest: bundle.Manifest, files: Mapping[str, bytes], model: Any, X: Any
 ) -> bytes | None:
-    """Make up rows, let the model answer them, and see that the bundle answers alike."""
+    """Make up rows, let the model predict them, and check that the bundle predicts the same."""
     reasons = []
     for kinds in KINDS_OF_ROWS:
         try:
@@ -61,7 +61,7 @@ def make_samples(
         except Exception as error:  # of any step of a Pipeline
             reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
             reasons.append(reason)
-            # That a step refuses such rows is its good right; to answer otherwise is a defect.
+            # A step may refuse such rows; a bundle that predicts otherwise has a defect.
             level = logging.WARNING if isinstance(error, SampleMismatchError) else logging.INFO
             LOGGER.log(level, "Sample rows (%s) gave %s", _describe(kinds), reason)
     LOGGER.warning(
@@ -83,11 +83,11 @@ def _make(
     n_drawn = 2 * N_ROWS
     while True:
         columns = draw_columns(manifest, n_drawn, SEED, **kinds)
-        rows = _to_rows(manifest, columns, X)
+        rows = _like_training(manifest, columns, X)
         feeds = graph_inputs(manifest, rows)
-        outputs, clear = _answer(manifest, model, rows)
+        outputs, clear = _predict(manifest, model, rows)
         chosen = np.flatnonzero(clear)[:N_ROWS]
-        if len(chosen) == N_ROWS or n_drawn >= MOST_DRAWN:
+        if len(chosen) == N_ROWS or n_drawn >= MAX_DRAWN:
             break
         n_drawn *= 2
     if not len(chosen):
@@ -100,7 +100,7 @@ def _make(
     )
     with tempfile.TemporaryDirectory() as folder:
         if manifest.quantization is not None:
-            samples = _answer_by_graph(samples, manifest, files, Path(folder) / "graph")
+            samples = _predict_by_graph(samples, manifest, files, Path(folder) / "graph")
         return _check(samples, manifest, files, Path(folder) / "checked")
 
 
@@ -122,10 +122,10 @@ def _check(
     return text
 
 
-def _answer_by_graph(
+def _predict_by_graph(
     samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
 ) -> Samples:
-    """Put the answers of 8-bit weights in the place of the estimator's."""
+    """Take the predictions of the graph, whose weights have 8 bits, instead of the estimator's."""
     bundle.write(folder, manifest, files)
     names = list(samples.outputs)
     for _ in range(len(next(iter(samples.inputs.values())))):
@@ -135,7 +135,7 @@ def _answer_by_graph(
         clear = margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
         if clear.all():
             break
-        # Fewer rows are another call, whose answers are others.
+        # With fewer rows the runtime measures another range, and predicts otherwise.
         samples = _select(samples, clear)
     if not samples.n_rows:
         raise ValueError("no row lies clearly with one class")
@@ -154,14 +154,14 @@ def _load(folder: Path) -> skmode_deploy.Predictor:
     return skmode_deploy.load(folder, providers=("CPUExecutionProvider",))
 
 
-def _answer(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
-    """Outputs of the graph as the model gives them, and which rows lie clearly on one side."""
+def _predict(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
+    """Predict the outputs of the graph, and tell the rows in which rounding decides nothing."""
     steps, last = split_model(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of categories that are not known, say
         features = Pipeline(steps).transform(rows) if steps else rows
         reference = copy.copy(last).set_params(inference=manifest.routing)
-        expected = expect(reference, features)
+        expected = predict_reference(reference, features)
         gate = np.asarray(last.gate_proba(features))
     clear = (margin(gate) >= CLEAR) & np.isfinite(expected).all(axis=1)
     outputs: _Arrays = {}
@@ -177,7 +177,7 @@ def _answer(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, 
 
 
 def _labels(classes: bundle.Classes, positions: NDArray[Any]) -> NDArray[Any]:
-    """Labels as the graph gives them."""
+    """Class labels in the type of the graph's output."""
     if classes.label == "index":
         return positions.astype(np.int64)
     dtype: Any = object if isinstance(classes.values[0], str) else np.int64
@@ -188,31 +188,28 @@ def _labels(classes: bundle.Classes, positions: NDArray[Any]) -> NDArray[Any]:
 def _tolerance(
     manifest: bundle.Manifest, model: Any, outputs: _Arrays
 ) -> dict[str, tuple[float, ...]]:
-    """How far answers may differ, as where an export compares them with the model's."""
+    """How far each output may differ on another machine, as far as where export compares them."""
     tolerance = TOLERANCE if manifest.quantization is None else TOLERANCE_8_BITS
     gate = {"gate_probability": (TOLERANCE,)}
     if manifest.classes is not None:
         return {"probabilities": (tolerance,), **gate}
     scale = np.asarray(split_model(model)[1].target_scale_, dtype=float).reshape(-1)
-    # Of a target that is far from zero, float32 has steps that are larger.
+    # Far from zero the steps of float32 are larger than the tolerance.
     steps = 4 * np.finfo(np.float32).eps * np.abs(outputs["variable"]).max(axis=0)
     return {"variable": tuple((tolerance * scale + steps).tolist()), **gate}
 
 
-# Rows in the form that the model was trained on.
-
-
-def _to_rows(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
+def _like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
     if manifest.input == "array":
         return np.column_stack(columns)
     if not manifest.from_table:
-        # Also of numbers and strings beside each other.
+        # Objects, for numbers may stand beside strings.
         return np.column_stack([column.astype(object) for column in columns])
     table = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(table, nw.DataFrame):
         names = [column.name for column in manifest.columns]
         return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
-    typed = [_as_in(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
+    typed = [_column_like(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
     if table.implementation.is_pandas():
         frame = pd.DataFrame(dict(enumerate(typed)))
         frame.columns = X.columns  # which may be no strings
@@ -222,8 +219,8 @@ def _to_rows(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any)
     return nw.from_dict(data, backend=table.implementation).to_native()
 
 
-def _as_in(old: Any, new: NDArray[Any]) -> Any:
-    """Integers, bools and missing strings as the training table has them."""
+def _column_like(old: Any, new: NDArray[Any]) -> Any:
+    """Give a made-up column the integers, bools or missing strings of the training column."""
     if new.dtype == object:
         values = old.to_native()
         missing = next((value for value in old.to_list() if _is_missing(value)), None)

@@ -1,1 +1,1 @@
-"""Operators: the parts of an estimator as ONNX graphs."""
+"""Graphs: a fitted estimator, and each of its parts, in ONNX operators."""

@@ -46,7 +46,7 @@ def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any
 
 
 def emit_numbers(graph: GraphBuilder, values: Sequence[str]) -> str | None:
-    """Put number columns side by side."""
+    """Put number columns side by side, if there are any."""
     return graph.concatenate(values, "columns/numbers") if values else None
 
 

@@ -1,4 +1,4 @@
-"""From experts to an answer: by the top expert, by the active experts, by all experts."""
+"""From experts to predictions: by the top expert, by the active experts, by all experts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Head:
         # Stored as torch does: with few outputs the runtime multiplies by rows sooner.
         return graph.add("Gemm", [value, self.weight, self.bias], name, transB=1)
 
-    def to_answer(self, graph: GraphBuilder, value: str, name: str) -> str:
+    def activate(self, graph: GraphBuilder, value: str, name: str) -> str:
         """Turn scores into probabilities; values stay as they are."""
         return graph.add("Softmax", [value], name, axis=-1) if self.classify else value
 
@@ -69,7 +69,7 @@ def emit_active_mixture(
         if not mix_outputs:
             return value
         value = head.apply(branch, value, f"{name}/head")
-        return head.to_answer(branch, value, f"{name}/answer")
+        return head.activate(branch, value, f"{name}/answer")
 
     width = head.n_outputs if mix_outputs else experts.width
     values = emit_chosen_experts(graph, experts, hidden, choice, finish, width, top_k)
@@ -82,7 +82,7 @@ def emit_active_mixture(
         return graph.add("ReduceSum", [values, axis], name, keepdims=0)
     value = graph.add("ReduceSum", [values, axis], "mixture/sum", keepdims=0)
     value = head.apply(graph, value, "head" if head.classify else name)
-    return head.to_answer(graph, value, name)
+    return head.activate(graph, value, name)
 
 
 def emit_dense_mixture(
@@ -105,10 +105,10 @@ def emit_dense_mixture(
         value = experts.apply(graph, i, hidden, one)
         if mix_outputs:
             value = head.apply(graph, value, f"{one}/head")
-            value = head.to_answer(graph, value, f"{one}/answer")
+            value = head.activate(graph, value, f"{one}/answer")
         values.append(graph.add("Mul", [value, shares[i]], f"{one}/share"))
     if mix_outputs:
         return graph.add("Sum", values, name)
     value = graph.add("Sum", values, "mixture/sum")
     value = head.apply(graph, value, "head" if head.classify else name)
-    return head.to_answer(graph, value, name)
+    return head.activate(graph, value, name)

@@ -1,4 +1,4 @@
-"""The graphs of a bundle: model, gate and experts."""
+"""The graphs of a bundle: the whole model, the gate, single experts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Routing = Literal["top_expert", "mixture"]
 
 
 def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
-    """Inputs, what comes before the estimator, and trunk."""
+    """Declare the inputs and compute what gate and experts read."""
     columns = source.columns
     if source.one_input_per_column:
         values = emit_column_inputs(graph, columns)
@@ -55,7 +55,7 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
 
 
 def build_model(source: Source, routing: Routing) -> GraphBuilder:
-    """Columns in, answer out."""
+    """Build the graph from columns to predictions."""
     graph = GraphBuilder()
     mixture = source.mixture
     gate = mixture.gate
@@ -68,19 +68,19 @@ def build_model(source: Source, routing: Routing) -> GraphBuilder:
     name = "probabilities" if head.classify else "mixture"
     if routing == "top_expert" or one_active or mixture.n_experts == 1:
         value = emit_top_expert_outputs(graph, experts, head, hidden, expert)
-        value = head.to_answer(graph, value, source.answer)
+        value = head.activate(graph, value, source.output_name)
     elif isinstance(gate, SparseGate):
         value = emit_active_mixture(graph, mixture, experts, head, hidden, logits, name)
     else:
         value = emit_dense_mixture(graph, mixture, experts, head, hidden, weights, name)
-    _emit_answer(graph, source, value)
+    _emit_prediction(graph, source, value)
     graph.add_output(expert, TensorProto.INT64, ["n"])
     graph.add_output(emit_gate_probability(graph, weights), TensorProto.FLOAT, ["n"])
     return graph
 
 
-def _emit_answer(graph: GraphBuilder, source: Source, value: str) -> None:
-    """Labels of probabilities, or values in the unit of the target."""
+def _emit_prediction(graph: GraphBuilder, source: Source, value: str) -> None:
+    """Find the labels of probabilities, or scale values to the unit of the target."""
     shape: list[int | str | None] = ["n", source.n_outputs]
     if source.classes is None:
         _emit_target_scale(graph, source, value)
@@ -109,7 +109,7 @@ def _emit_target_scale(graph: GraphBuilder, source: Source, value: str) -> None:
 
 
 def build_gate(source: Source) -> GraphBuilder:
-    """Columns in; gate probabilities, top expert and what the experts read out."""
+    """Build the graph from columns to gate probabilities, top expert and the input of experts."""
     graph = GraphBuilder()
     gate = source.mixture.gate
     hidden = _emit_hidden(graph, source)
@@ -124,14 +124,14 @@ def build_gate(source: Source) -> GraphBuilder:
 
 
 def build_expert(source: Source, expert: int) -> GraphBuilder:
-    """What the experts read in, the answer of one of them out."""
+    """Build the graph from the input of the experts to the predictions of one alone."""
     graph = GraphBuilder()
     hidden = graph.add_input("hidden", TensorProto.FLOAT, ["n", source.trunk.out_features])
     stored = StoredExperts(graph, source.experts[expert : expert + 1])
     head = Head(graph, source.mixture)
     value = head.apply(graph, stored.apply(graph, 0, hidden, "expert"), "head")
-    value = head.to_answer(graph, value, "probabilities")
+    value = head.activate(graph, value, "probabilities")
     if source.classes is None:
         _emit_target_scale(graph, source, value)
-    graph.add_output(source.answer, TensorProto.FLOAT, ["n", source.n_outputs])
+    graph.add_output(source.output_name, TensorProto.FLOAT, ["n", source.n_outputs])
     return graph

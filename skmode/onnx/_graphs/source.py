@@ -1,4 +1,4 @@
-"""What the graphs and the manifest are made of, read off a fitted estimator."""
+"""A fitted estimator as graphs and manifest need it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from skmode.onnx._graphs.columns import ARRAY_INPUT, emit_array_input, emit_colu
 from skmode.onnx._graphs.experts.build import build_experts
 from skmode_deploy import bundle
 
-# Largest step between float32 numbers near the mean target, in its standard deviations.
-COARSEST_TARGET_STEP = 1e-3
+# Between float32 numbers near the mean target, in standard deviations of the target.
+MAX_TARGET_STEP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Source:
-    """What the graphs are made of, read off an estimator."""
+    """All that the graphs of an estimator are made of."""
 
     mixture: MixtureOfExperts
     experts: list[onnx.GraphProto]
@@ -71,7 +71,7 @@ class Source:
     preprocessing: Preprocessing | None = None
 
     @property
-    def answer(self) -> str:
+    def output_name(self) -> str:
         return "variable" if self.classes is None else "probabilities"
 
     @property
@@ -86,7 +86,7 @@ class Source:
 
 
 def read_estimator(estimator: Any) -> Source:
-    """Take what the graphs need from a fitted estimator."""
+    """Read all that the graphs need off a fitted estimator."""
     name = type(estimator).__name__
     if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
         if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
@@ -120,7 +120,7 @@ def read_estimator(estimator: Any) -> Source:
 
 
 def _check_labels(classes: NDArray[Any]) -> None:
-    """The manifest holds labels as JSON."""
+    """Refuse labels that JSON, the format of the manifest, cannot hold."""
     labels = classes.tolist()
     # Some dates come out of tolist as bare integers.
     if classes.dtype.kind in "mM" or not all(isinstance(x, str | int | float) for x in labels):
@@ -132,7 +132,7 @@ def _check_labels(classes: NDArray[Any]) -> None:
 
 
 def with_array_input(source: Source) -> Source:
-    """Read all columns from one float32 array, as it comes out of a preprocessing."""
+    """Let all columns come from one float32 array, if their categories can; else change nothing."""
     columns = []
     for column in source.columns:
         if column.dtype == "string":
@@ -150,16 +150,16 @@ def with_array_input(source: Source) -> Source:
 
 
 def check_target(source: Source) -> None:
-    """Warn of regression targets that float32 answers are too coarse for."""
+    """Warn of regression targets for which float32, the type of the outputs, is too coarse."""
     if source.target_mean is None:
         return
     assert source.target_scale is not None
     steps = np.finfo(np.float32).eps * np.abs(source.target_mean) / source.target_scale
     worst = int(np.argmax(steps))
-    if steps[worst] > COARSEST_TARGET_STEP:
+    if steps[worst] > MAX_TARGET_STEP:
         warnings.warn(
             "Answers are float32, whose steps near the mean target must be at most "
-            f"{COARSEST_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
+            f"{MAX_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
             f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
             f"{source.target_scale[worst]:g}): subtract a constant from y before fit, and add it "
             "to the answers.",
@@ -208,7 +208,7 @@ def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Colu
 
 
 def label_kind(classes: NDArray[Any]) -> Literal["value", "index"]:
-    """ONNX has labels of type string and int64."""
+    """Whether ONNX, with strings and int64, can hold the labels, or their positions instead."""
     kind = classes.dtype.kind
     strings = kind == "U" or (kind == "O" and all(isinstance(label, str) for label in classes))
     integers = kind in "iu" and int(classes.max()) <= np.iinfo(np.int64).max

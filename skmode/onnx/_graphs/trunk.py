@@ -24,7 +24,7 @@ from skmode.onnx._graphs.layers import to_float32
 def emit_trunk(
     graph: GraphBuilder, trunk: TabularTrunk, numbers: str | None, codes: str | None
 ) -> str:
-    """Scale and embed."""
+    """Scale and embed numbers, embed codes."""
     parts: list[str] = []
     if trunk.scaler is not None:
         assert numbers is not None
@@ -139,7 +139,7 @@ def _emit_periodic_bias(graph: GraphBuilder, module: PeriodicBiasEmbeddings, by_
 def _emit_piecewise_linear(
     graph: GraphBuilder, module: PiecewiseLinearEmbeddings, by_column: str
 ) -> str:
-    """Version B: a linear embedding plus the embedding of the position in the bins."""
+    """Version B of the package: a linear embedding plus that of the position in the bins."""
     bins = module.impl
     n_columns, n_bins = bins.weight.shape
     largest = np.finfo(np.float32).max

@@ -1,1 +1,1 @@
-"""Converters: what skl2onnx is taught, and where it is mended."""
+"""Converters: our estimators for skl2onnx, and repairs of its own converters around them."""

@@ -1,4 +1,4 @@
-"""From graphs that are built here into the container in which skl2onnx collects a model."""
+"""Our graphs in the container in which skl2onnx collects the nodes of a model."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from skmode.onnx._graphs.builder import OPSET
 
 
 def main_opset(target: Any) -> int:
-    """Opset of ``ai.onnx`` in a target opset of skl2onnx."""
+    """Get the opset of ``ai.onnx``, above all others where none is asked for."""
     if isinstance(target, dict):
         target = target.get("")
     return int(target) if target else 1000
 
 
 def check_opset(container: Any, name: str) -> None:
-    """Refuse opsets that lack what the graphs need."""
+    """Refuse to write into a model whose opset lacks operators of our graphs."""
     check_target_opset(container.target_opset_all, name)
 
 
 def check_target_opset(target: Any, name: str) -> None:
-    """Refuse a target opset that lacks what the graphs need."""
+    """Refuse a target opset that lacks operators of our graphs."""
     opset = main_opset(target)
     if opset < OPSET:
         raise ValueError(
@@ -44,7 +44,7 @@ def check_target_opset(target: Any, name: str) -> None:
 def insert_model(
     scope: Any, container: Any, model: onnx.ModelProto, values: Mapping[str, str], name: str
 ) -> dict[str, str]:
-    """Add the nodes and weights of a model, its names behind a prefix that nothing else has."""
+    """Add the nodes and weights of a model under a prefix that no other name has."""
     prefix = scope.get_unique_operator_name(name)
     while any(value.startswith(f"{prefix}/") for value in scope.onnx_variable_names):
         prefix = scope.get_unique_operator_name(name)
@@ -163,7 +163,7 @@ def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
 
 
 def join_columns(scope: Any, container: Any, variables: Sequence[Any], dtype: int) -> str:
-    """Put all columns of some variables into one value."""
+    """Put all columns of some variables into one value of one type."""
     values = [cast(scope, container, variable.full_name, dtype) for variable in variables]
     return values[0] if len(values) == 1 else add_node(scope, container, "Concat", values, axis=1)
 
@@ -171,7 +171,7 @@ def join_columns(scope: Any, container: Any, variables: Sequence[Any], dtype: in
 def split_columns(
     scope: Any, container: Any, variables: Sequence[Any], dtypes: Sequence[int]
 ) -> list[str]:
-    """Take variables apart."""
+    """Split variables into values of one column, each of its type in `dtypes`."""
     values: list[str] = []
     for variable in variables:
         width = variable.get_second_dimension()
@@ -186,7 +186,7 @@ def split_columns(
 
 
 def connect_output(container: Any, value: str, variable: Any) -> None:
-    """Make a value that of a declared variable, in its type."""
+    """Give a value the name and the type of a declared variable."""
     output, name = variable.full_name, f"{variable.full_name}/output"
     dtypes = {
         FloatTensorType: TensorProto.FLOAT,
@@ -208,7 +208,7 @@ def set_number_type(variable: Any, shape: list[Any]) -> None:
 
 
 def column_widths(name: str, variables: Sequence[Any], expected: int) -> list[int]:
-    """Check how many columns some variables have together."""
+    """Get the number of columns of each variable, and check their sum."""
     widths = [variable.get_second_dimension() for variable in variables]
     if widths == [None]:
         variables[0].type.shape = [variables[0].get_first_dimension(), expected]
@@ -222,7 +222,7 @@ def column_widths(name: str, variables: Sequence[Any], expected: int) -> list[in
 
 
 def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
-    """Class labels as skl2onnx has them: floats and bools become integers."""
+    """Get class labels as skl2onnx has them: floats and bools become integers."""
     classes = np.asarray(model.classes_)
     if nocl:
         return np.arange(len(classes))

@@ -1,4 +1,4 @@
-"""Registration of the estimators with skl2onnx, so that it converts whatever holds one of them."""
+"""Our estimators for skl2onnx, so that it converts them and the models that hold one."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ def register_converters() -> None:
     """Teach skl2onnx to convert MoDEClassifier and MoDERegressor.
 
     Importing :mod:`skmode.onnx` calls it; another call changes nothing. Afterwards
-    ``skl2onnx.to_onnx`` takes an estimator, and a Pipeline, a GridSearchCV, a
-    CalibratedClassifierCV, a voting or a stacking ensemble that holds some.
+    ``skl2onnx.to_onnx`` converts an estimator, and a Pipeline, a GridSearchCV, a
+    CalibratedClassifierCV, a voting or a stacking ensemble that contains one.
 
     Notes
     -----
     Options, as ``skl2onnx.to_onnx(model, X[:1], options={MoDEClassifier: {...}})``:
 
-    - ``routing``: ``"top_expert"`` or ``"mixture"``; without it, what the estimator's `inference`
-      says, so that the graph answers as the estimator does;
+    - ``routing``: ``"top_expert"`` or ``"mixture"``. By default the graph computes what the
+      estimator's parameter `inference` says;
     - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
 
-    The options belong to the estimator, or its class, and not to what holds it; ``zipmap`` and
-    ``output_class_labels`` of a Pipeline, a search or a FrozenEstimator reach it.
+    Give options for the estimator or its class, not for the model around it. Only ``zipmap`` and
+    ``output_class_labels`` of a Pipeline, a search or a FrozenEstimator reach the estimator.
 
-    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the
-    types of the inputs off the first row of X, so let that be one without missing strings, or
-    pass ``initial_types=[("age", FloatTensorType([None, 1])), ("city", StringTensorType([None,
-    1]))]``. In the graph a missing string is ``""``, be it None or NaN in Python; of a step that
-    tells these two apart, such as a SimpleImputer for NaN on a column with None, the graph answers
-    as for NaN.
+    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the types
+    of the inputs off the first row of X: pass a row without missing strings, or pass
+    ``initial_types=[("age", FloatTensorType([None, 1])), ("city", StringTensorType([None, 1]))]``.
+    In the graph a missing string is ``""``, be it None or NaN in Python. A step that treats None
+    and NaN differently, such as a SimpleImputer for NaN on a column with None, is converted as if
+    all were NaN.
 
-    skl2onnx itself refuses, or answers otherwise than scikit-learn, where a table has missing
-    strings or columns of several number types, and where calibration is isotonic. In a model that
-    holds one of the estimators, other converters of ColumnTransformer, StandardScaler,
-    SimpleImputer, OneHotEncoder, OrdinalEncoder, CalibratedClassifierCV, VotingClassifier and
-    VotingRegressor therefore stand in for its own. They compute numbers in float64, whatever
-    option ``div`` says. Everything else is converted as without this package, except that a
-    FrozenEstimator, which skl2onnx does not know, now has a converter. Where an encoder has
-    ``handle_unknown="error"``, the runtime stops at an unseen category.
+    skl2onnx refuses tables with missing strings or columns of several number types, and isotonic
+    calibration, or converts them to something else than scikit-learn computes. While it converts a
+    model that contains one of the estimators, other converters therefore stand in for its own of
+    ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
+    CalibratedClassifierCV, VotingClassifier and VotingRegressor. They compute numbers in float64,
+    whatever option ``div`` says. Models without one of the estimators are converted as without this
+    package. Only a FrozenEstimator, which skl2onnx does not know, now has a converter. Where an
+    encoder has ``handle_unknown="error"``, the runtime stops at an unseen category.
 
     Not converted are calibration with ``method="temperature"``, calibration by the decision
     function of an estimator in a Pipeline or a search, FixedThresholdClassifier and
@@ -108,7 +108,7 @@ def _replace_converters() -> None:
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
-    """As skl2onnx parses classifiers, except that probabilities are float32 for any inputs."""
+    """Parse as skl2onnx does classifiers, but with float32 probabilities for any inputs."""
     options = scope.get_options(model, {"zipmap": True})
     operator = _declare(scope, model, inputs, "SkmodeMoDEClassifier")
     operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
@@ -192,7 +192,7 @@ def _convert(
 
 
 def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
-    """The values that the inputs of the graph read, in the types that it wants."""
+    """Get a value for each input of the graph, in its type."""
     name, columns = type(operator.raw_operator).__name__, source.columns
     widths = column_widths(name, operator.inputs, len(columns))
     pairs = zip(operator.inputs, widths, strict=True)

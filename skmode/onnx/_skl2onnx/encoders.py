@@ -1,5 +1,5 @@
-"""Converters of OneHotEncoder and OrdinalEncoder, also for missing strings and for categories that
-are no integers. Numbers are compared in float64.
+"""Converters of OneHotEncoder and OrdinalEncoder that know missing strings and compare numbers in
+float64.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from skmode_deploy import bundle
 
 
 def infer_one_hot(operator: Any) -> None:
-    """Set type and shape of what a OneHotEncoder gives."""
+    """Set type and shape of the output of a OneHotEncoder."""
     model = operator.raw_operator
     _check_category_inputs(operator)
     shape = [operator.inputs[0].get_first_dimension(), sum(_widths(model))]
@@ -37,7 +37,7 @@ def infer_one_hot(operator: Any) -> None:
 
 
 def infer_ordinal(operator: Any) -> None:
-    """Set type and shape of what an OrdinalEncoder gives."""
+    """Set type and shape of the output of an OrdinalEncoder."""
     model = operator.raw_operator
     _check_category_inputs(operator)
     integers = np.issubdtype(model.dtype, np.integer)
@@ -64,7 +64,7 @@ def _check_category_inputs(operator: Any) -> None:
 
 
 def _is_too_coarse(column: bundle.Column, variable: Any) -> bool:
-    """Whether float32 inputs cannot equal float64 categories."""
+    """Whether float32 inputs cannot equal some of the float64 categories."""
     if column.dtype != "float64" or not is_float32(variable):
         return False
     known = np.array(column.categories)
@@ -72,7 +72,7 @@ def _is_too_coarse(column: bundle.Column, variable: Any) -> bool:
 
 
 def _columns(encoder: Any) -> list[bundle.Column]:
-    """Known categories in the order of the encoder, of which missing ones come last."""
+    """Describe the known categories of each column; a missing one is the last."""
     columns = []
     for i, categories in enumerate(encoder.categories_):
         missing = pd.isna(categories)
@@ -128,7 +128,7 @@ def _to_float32(known: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _transform_categories(encoder: Any) -> NDArray[Any]:
-    """What the encoder makes of its categories: row i holds the i-th of each column."""
+    """Encode the categories themselves: row i holds the i-th category of each column."""
     n_rows = max(map(len, encoder.categories_))
     columns = [
         values[np.minimum(np.arange(n_rows), len(values) - 1)] for values in encoder.categories_
@@ -149,7 +149,7 @@ def _transform_categories(encoder: Any) -> NDArray[Any]:
 
 
 def _widths(encoder: Any) -> list[int]:
-    """Number of outputs of each column of a OneHotEncoder."""
+    """Count the outputs of each column of a OneHotEncoder."""
     dropped = encoder.drop_idx_
     if dropped is None:
         dropped = [None] * len(encoder.categories_)
@@ -212,11 +212,11 @@ def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _emit_lookup(graph: GraphBuilder, encoder: Any, table: NDArray[Any]) -> str:
-    """Look up the categories of each column.
+    """Look up the code of each category.
 
-    For each column the table holds what a category becomes: first an unseen one, then the known
-    ones. With ``handle_unknown="error"`` an unseen one leads outside of a small table, at which
-    the runtime stops, as scikit-learn does.
+    The table holds the codes column by column: first that of unseen categories, then those of the
+    known ones. With ``handle_unknown="error"`` an unseen one leads outside of a small table, where
+    the runtime stops with an error, as scikit-learn does.
     """
     columns = _columns(encoder)
     codes = emit_codes(graph, columns, emit_column_inputs(graph, columns))

@@ -1,5 +1,5 @@
-"""Converters of models around an estimator, where skl2onnx refuses them or answers otherwise than
-scikit-learn: calibration, voting, FrozenEstimator, and dicts of probabilities.
+"""Models around an estimator that skl2onnx refuses, or converts to something else than scikit-learn
+computes: calibration, voting, FrozenEstimator, and dicts of probabilities.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ def register_frozen_estimator() -> None:
 
 
 def _infer_zip_map(operator: Any) -> None:
-    """As skl2onnx, but with float32 as the only type that values of a ZipMap can have."""
+    """Infer as skl2onnx does, but float32 for the values, the only type that a ZipMap can have."""
     original_shapes(operator.type)(operator)
     element = operator.outputs[-1].type.element_type
     element.value_type = FloatTensorType([])
 
 
 def _convert_zip_map(scope: Any, operator: Any, container: Any) -> None:
-    """skl2onnx hands it the float64 probabilities of a float64 table, which ONNX forbids."""
+    """Cast probabilities to float32: skl2onnx passes float64 ones, which ONNX forbids."""
     probabilities = operator.inputs[-1].full_name
     name = scope.get_unique_variable_name(f"{probabilities}_float32")
     node_name = scope.get_unique_operator_name("Cast")
@@ -98,8 +98,9 @@ def _convert_zip_map(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
-    """skl2onnx wants weights as an array without those of dropped estimators, and would not take
-    the default of `flatten_transform`, which concerns `transform` alone."""
+    """Convert a copy that skl2onnx takes: it wants weights as an array without those of dropped
+    estimators, and refuses the default of `flatten_transform`, which concerns `transform` alone.
+    """
     model = copy.copy(operator.raw_operator)
     if isinstance(model, VotingClassifier):
         if _has_nocl(operator):  # skl2onnx would not see it on the copy
@@ -161,7 +162,7 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _check_decision_function(part: Any, container: Any) -> None:
-    """Refuse what skl2onnx would calibrate in another way than scikit-learn."""
+    """Refuse estimators that skl2onnx would calibrate in another way than scikit-learn."""
     estimator = _unfreeze(part.estimator)
     if part.method != "sigmoid":
         raise NotImplementedError(
@@ -183,7 +184,7 @@ def _check_decision_function(part: Any, container: Any) -> None:
 
 
 def _declare_probabilities(scope: Any, operator: Any, estimator: Any) -> str:
-    """Let skl2onnx convert an estimator; the name of its probabilities."""
+    """Let skl2onnx convert an estimator, and get the name of its probabilities."""
     nested = scope.declare_local_operator(_alias(estimator), estimator)
     nested.inputs = operator.inputs
     nested.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
@@ -205,7 +206,7 @@ def _alias(estimator: Any) -> str:
 
 
 def _emit_calibration(graph: GraphBuilder, part: Any, value: str) -> str:
-    """What one fitted classifier and its calibrators answer, in float64."""
+    """Calibrate the probabilities of one fitted classifier, in float64."""
     n_classes = len(part.classes)
     if part.method not in ("sigmoid", "isotonic"):
         raise NotImplementedError(
@@ -232,7 +233,7 @@ def _emit_calibration(graph: GraphBuilder, part: Any, value: str) -> str:
 
 
 def _emit_normalization(graph: GraphBuilder, columns: Sequence[str]) -> str:
-    """Probabilities that sum to one; even ones where all are zero."""
+    """Scale the probabilities of a row to sum to one; where all are zero, they become equal."""
     value = graph.add("Concat", columns, "calibrated", axis=1)
     zero = graph.constant(0, "zero", np.float64)
     total = graph.add("ReduceSum", [value, graph.constant([1], "axis")], "sum")
@@ -251,7 +252,7 @@ def _emit_sigmoid(graph: GraphBuilder, calibrator: Any, value: str) -> str:
 
 
 def _emit_isotonic(graph: GraphBuilder, calibrator: Any, value: str) -> str:
-    """Interpolate between the thresholds, of which those at both ends hold beyond them too."""
+    """Interpolate between the thresholds; beyond them the first and the last value hold."""
     x, y = calibrator.X_thresholds_, calibrator.y_thresholds_
     if len(x) == 1:
         x, y = np.array([x[0], x[0] + 1]), np.repeat(y, 2)
@@ -273,7 +274,7 @@ def _emit_isotonic(graph: GraphBuilder, calibrator: Any, value: str) -> str:
 
 
 def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
-    """A frozen estimator is the estimator itself."""
+    """Parse a FrozenEstimator as the estimator in it."""
     refuse_routing(scope, model)
     options = scope.get_options(model)
     if options:
@@ -282,7 +283,7 @@ def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
 
 
 def _infer_frozen(operator: Any) -> None:
-    """Types of what another model reads; skl2onnx does not infer those of a Pipeline."""
+    """Set the types that a surrounding model reads; skl2onnx does not infer those of a Pipeline."""
     estimator = operator.raw_operator.estimator
     n_rows = operator.inputs[0].get_first_dimension()
     if not is_classifier(estimator):
@@ -307,12 +308,11 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
-    """Let the estimator give its decision function where another model wants that."""
+    """Ask the estimator for its decision function where the surrounding model reads that."""
     estimator = _unfreeze(model)
     name = type(estimator).__name__
     if container.get_options(model, {"raw_scores": False})["raw_scores"]:
-        deaf = _is_wrapper(estimator)
-        if deaf or not container.has_options(estimator, "raw_scores"):
+        if _is_wrapper(estimator) or not container.has_options(estimator, "raw_scores"):
             raise NotImplementedError(
                 "A decision function must be that of an estimator with option raw_scores of "
                 f"skl2onnx to be converted, got a FrozenEstimator of a {name}: freeze such an "

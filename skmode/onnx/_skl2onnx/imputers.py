@@ -1,7 +1,4 @@
-"""Converter of SimpleImputer, also for strings and columns of several number types.
-
-A missing string is ``""``, a missing number NaN. Numbers are computed in float64.
-"""
+"""Converter of SimpleImputer for strings, where ``""`` is missing, and for numbers in float64."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numb
 
 
 def infer_imputer(operator: Any) -> None:
-    """Set type and shape of what a SimpleImputer gives."""
+    """Set type and shape of the output of a SimpleImputer."""
     model, output = operator.raw_operator, operator.outputs[0]
     column_widths("SimpleImputer", operator.inputs, model.n_features_in_)
     shape = [operator.inputs[0].get_first_dimension(), len(_kept(model)) + len(_indicated(model))]
@@ -49,7 +46,7 @@ def infer_imputer(operator: Any) -> None:
 
 
 def _kept(model: Any) -> NDArray[np.int64]:
-    """Columns that had values in training; the imputer drops the others."""
+    """Find the columns that had values in training; the imputer drops the others."""
     if model.keep_empty_features:
         return np.arange(len(model.statistics_))
     return np.flatnonzero(~pd.isna(model.statistics_))

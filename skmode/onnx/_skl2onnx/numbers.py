@@ -1,4 +1,4 @@
-"""Numbers that converters read from skl2onnx: their types, and graphs in float64 on them."""
+"""Number inputs of converters: which types they have, and graphs that compute in float64."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def is_float32(variable: Any) -> bool:
 
 
 def numbers_input(graph: GraphBuilder, width: int) -> str:
-    """Declare the input of a graph for :func:`insert_on_numbers`."""
+    """Declare the float64 input of a graph for :func:`insert_on_numbers`."""
     return graph.add_input("X", TensorProto.DOUBLE, ["n", width])
 
 
 def insert_on_numbers(
     scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
 ) -> None:
-    """Insert a graph with the input of :func:`numbers_input` and one output."""
+    """Insert a graph between all inputs of an operator, in float64, and its one output."""
     name = type(operator.raw_operator).__name__
     output = graph.add("Identity", [value], "output")
     graph.add_output(output, TensorProto.DOUBLE, ["n", None])

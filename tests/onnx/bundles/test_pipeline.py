@@ -483,7 +483,7 @@ def test_wrong_labels_are_refused(frame, target, tmp_path):
     differences = _parity.measure_differences(tmp_path, pipeline, frame, "top_expert")
     assert differences.largest < 1e-4
     with pytest.raises(ValueError, match=r"other labels in \d+.\d% of the rows"):
-        _parity.check_answers(differences, pipeline)
+        _parity.check_predictions(differences, pipeline)
 
 
 def test_target_encoder(frame, target, tmp_path):

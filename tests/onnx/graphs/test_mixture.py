@@ -72,7 +72,7 @@ def test_top_expert(n_rows, n_experts, rows):
     expert = emit_top_expert(graph, logits)
     head = Head(graph, mixture)
     value = emit_top_expert_outputs(graph, experts, head, x, expert)
-    value = head.to_answer(graph, value, "answer")
+    value = head.activate(graph, value, "answer")
     outputs = [(value, TensorProto.FLOAT, ["n", N_CLASSES]), (expert, TensorProto.INT64, ["n"])]
     result = run(graph, outputs, rows[:n_rows])
     with torch.no_grad():

@@ -1,9 +1,5 @@
 """Conversion by skl2onnx of whatever holds an estimator."""
 
-import pickle
-import subprocess
-import sys
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -630,57 +626,6 @@ def test_below_opset_18_other_models_convert_as_before(shapes):
     model = make_pipeline(StandardScaler(), Ridge()).fit(X, X["count"])
     converted = skl2onnx.to_onnx(model, X[:1], target_opset=15)
     assert {entry.domain: entry.version for entry in converted.opset_import}[""] == 15
-
-
-UNTOUCHED = {
-    "integers": lambda table: (
-        ColumnTransformer([("count", "passthrough", ["count"])]).fit(table[["count", "number"]]),
-        table[["count", "number"]],
-    ),
-    "constant": lambda table: (
-        SimpleImputer(strategy="constant").fit(table[["count"]]),
-        table[["count"]],
-    ),
-    "isotonic": lambda table: (
-        CalibratedClassifierCV(LogisticRegression(), method="isotonic", cv=2).fit(
-            table[["number"]], table["flag"]
-        ),
-        table[["number"]],
-    ),
-    "pipeline": lambda table: (
-        make_pipeline(StandardScaler(), LogisticRegression()).fit(table[["number"]], table["flag"]),
-        table[["number"]],
-    ),
-    "voting": lambda table: (
-        VotingRegressor([("a", Ridge())]).fit(table[["number"]], table["count"]),
-        table[["number"]],
-    ),
-}
-
-WITHOUT_US = """
-import pickle, sys
-import skl2onnx
-models = pickle.load(open(sys.argv[1], "rb"))
-converted = {
-    name: skl2onnx.to_onnx(model, X[:1], target_opset=18).SerializeToString()
-    for name, (model, X) in models.items()
-}
-assert "skmode" not in sys.modules
-pickle.dump(converted, open(sys.argv[1], "wb"))
-"""
-
-
-@pytest.mark.slow
-def test_what_holds_no_estimator_converts_as_without_us(shapes, tmp_path):
-    models = {name: make(shapes) for name, make in UNTOUCHED.items()}
-    path = tmp_path / "models"
-    path.write_bytes(pickle.dumps(models))
-    subprocess.run([sys.executable, "-c", WITHOUT_US, str(path)], check=True)
-    for name, expected in pickle.loads(path.read_bytes()).items():
-        model, X = models[name]
-        # The order of its opsets is that of a set.
-        expected = onnx.load_from_string(expected)
-        assert skl2onnx.to_onnx(model, X[:1], target_opset=18).graph == expected.graph
 
 
 def test_forbidden_operators(flowers):

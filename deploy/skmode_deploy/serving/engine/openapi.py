@@ -1,18 +1,71 @@
-"""The OpenAPI document: KServe's routes, and for each model its own inputs and outputs."""
+"""The OpenAPI document: routes of the protocol, and inputs and outputs of each model."""
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
+import skmode_deploy
 from skmode_deploy.bundle.manifest import Manifest
 from skmode_deploy.running.random_rows import draw_rows
-from skmode_deploy.serving.engine.service import Service
+from skmode_deploy.serving.engine.service import NAME, Service
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.tensors import DTYPES
 
-ERROR = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
-REASONS = {
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+BOOLEAN: Schema = {"type": "boolean"}
+BYTES: Schema = {"type": "string", "format": "binary"}
+
+
+def _array(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _object(required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    properties = {**required, **(optional or {})}
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_PARAMETERS: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
+_TENSOR = {"name": STRING, "datatype": STRING, "shape": _array(INTEGER)}
+_DATA = {"type": "array", "items": {}}
+SCHEMAS: dict[str, Schema] = {
+    "Error": _object({"error": STRING}),
+    "ServerMetadata": _object({"name": STRING, "version": STRING, "extensions": _array(STRING)}),
+    "ModelMetadata": _object(
+        {
+            "name": STRING,
+            "versions": _array(STRING),
+            "platform": STRING,
+            "inputs": _array(_object(_TENSOR)),
+            "outputs": _array(_object(_TENSOR)),
+        }
+    ),
+    "InferenceRequest": _object(
+        {"inputs": _array(_object({**_TENSOR, "data": _DATA}, {"parameters": _PARAMETERS}))},
+        {
+            "id": STRING,
+            "parameters": _PARAMETERS,
+            "outputs": _array(_object({"name": STRING}, {"parameters": _PARAMETERS})),
+        },
+    ),
+    "InferenceResponse": _object(
+        {
+            "model_name": STRING,
+            "model_version": STRING,
+            "outputs": _array(_object(_TENSOR, {"data": _DATA, "parameters": _PARAMETERS})),
+        },
+        {"id": STRING},
+    ),
+}
+REFUSALS = {
     "400": "The request is refused.",
     "401": "A token is missing.",
     "403": "Management is not open.",
@@ -26,132 +79,145 @@ REASONS = {
     "503": "Too many requests, or not ready.",
     "504": "The answer took too long.",
 }
+_MODEL = "/v2/models/{name}"
+_VERSION = _MODEL + "/versions/{version}"
+_READY = _object({"name": STRING, "ready": BOOLEAN})
+# path: (operation, summary, schema of the answer)
+GETS: dict[str, tuple[str, str, Schema]] = {
+    "/v2": ("server_metadata", "Describe the server", _reference("ServerMetadata")),
+    "/v2/": ("server_metadata_slash", "As /v2", _reference("ServerMetadata")),
+    "/v2/health/live": ("live", "Say whether the server runs", _object({"live": BOOLEAN})),
+    "/v2/health/ready": (
+        "ready", "Say whether requests should be sent here", _object({"ready": BOOLEAN})),
+    "/v2/models": ("models", "List the models", _object({"models": _array(STRING)})),
+    _MODEL: ("model_metadata", "Describe a model", _reference("ModelMetadata")),
+    _VERSION: ("version_metadata", "Describe a version", _reference("ModelMetadata")),
+    f"{_MODEL}/ready": ("model_ready", "Say whether a model answers", _READY),
+    f"{_VERSION}/ready": ("version_ready", "Say whether a version answers", _READY),
+}  # fmt: skip
+_STATE = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING})
+POSTS: dict[str, tuple[str, str, Schema]] = {
+    "/v2/repository/index": ("index", "Describe the repository", _array(_STATE)),
+    "/v2/repository/models/{name}/load": (
+        "load", "Load a model", _object({"name": STRING, "load": BOOLEAN})),
+    "/v2/repository/models/{name}/unload": (
+        "unload", "Unload a model", _object({"name": STRING, "unload": BOOLEAN})),
+}  # fmt: skip
 
 
-def describe(app: FastAPI, service: Service) -> dict[str, Any]:
+class DocumentCache:
+    """The document of a server, written anew when other models serve."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._key: Any = None
+        self._document: Schema = {}
+
+    def get(self) -> Schema:
+        """Give the document."""
+        service = self._service
+        key = tuple((name, id(service.get(name))) for name in service.repository.names())
+        if key != self._key:
+            self._document = describe(service)
+            self._key = key
+        return self._document
+
+
+def describe(service: Service) -> Schema:
     """Describe the routes of a server, and those of its models."""
-    # By what serves: every reader would pay for it anew.
-    key = tuple((name, id(service.get(name))) for name in service.repository.names())
-    cached: tuple[Any, dict[str, Any]] | None = getattr(app.state, "openapi", None)
-    if cached is not None and cached[0] == key:
-        return cached[1]
-    document = _describe(app, service)
-    app.state.openapi = (key, document)
-    return document
-
-
-def _describe(app: FastAPI, service: Service) -> dict[str, Any]:
-    document: dict[str, Any] = get_openapi(
-        title=app.title,
-        version=app.version,
-        summary="Models that skmode exported, by the Open Inference Protocol V2",
-        routes=app.routes,
-    )
-    paths = document["paths"]
-    for path in list(paths):
-        for operation in paths[path].values():
-            operation["responses"].pop("422", None)
-            _drop_queries(operation)
-            operation["responses"] |= _errors()
-        if path.endswith("/infer"):
-            _take_bytes(paths[path]["post"])
+    paths: dict[str, Schema] = {}
+    for method, operations in (("get", GETS), ("post", POSTS)):
+        for path, (name, summary, schema) in operations.items():
+            paths[path] = {method: _operation(path, name, summary, _json(schema))}
+    either = {"application/octet-stream": {"schema": BYTES}}
+    for path, name in ((f"{_MODEL}/infer", "infer"), (f"{_VERSION}/infer", "infer_version")):
+        answer = {**_json(_reference("InferenceResponse")), **either}
+        operation = _operation(path, name, "Ask a model", answer)
+        content = {**_json(_reference("InferenceRequest")), **either}
+        operation["requestBody"] = {"required": True, "content": content}
+        paths[path] = {"post": operation}
     for name in service.repository.names():
-        paths[f"/v2/models/{name}/infer"] = {"post": _operation(service.get(name).served)}
-    return document
-
-
-def _errors() -> dict[str, Any]:
-    content = {"application/json": {"schema": ERROR}}
-    return {code: {"description": text, "content": content} for code, text in REASONS.items()}
-
-
-def _drop_queries(operation: dict[str, Any]) -> None:
-    """KServe's routes know of a version as a query, which it does not answer."""
-    if "parameters" in operation:
-        kept = [item for item in operation["parameters"] if item["in"] != "query"]
-        operation["parameters"] = kept
-
-
-def _take_bytes(operation: dict[str, Any]) -> None:
-    """The general route also takes binary tensors."""
-    schema = {"$ref": "#/components/schemas/InferenceRequest"}
-    operation["requestBody"] = {
-        "required": True,
-        "content": {
-            "application/json": {"schema": schema},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        path = f"/v2/models/{name}/infer"
+        paths[path] = {"post": _ask_model(path, service.get(name).served)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": NAME,
+            "summary": "Models that skmode exported, by the Open Inference Protocol V2",
+            "version": skmode_deploy.__version__,
         },
-    }
-    operation["responses"]["200"] = {
-        "description": "The answer.",
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
+        "paths": paths,
+        "components": {"schemas": SCHEMAS},
     }
 
 
-def _operation(served: ServedModel) -> dict[str, Any]:
-    tensors = [_tensor(tensor) for tensor in served.inputs]
-    outputs = [output["name"] for output in served.outputs]
-    schema = {
-        "type": "object",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "inputs": {
-                "type": "array",
-                "minItems": len(tensors),
-                "maxItems": len(tensors),
-                "items": {"oneOf": tensors} if len(tensors) > 1 else tensors[0],
-            },
-            "outputs": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {"name": {"enum": outputs}},
-                },
-            },
-        },
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _operation(path: str, name: str, summary: str, answer: Schema) -> Schema:
+    refusals = {
+        code: {"description": text, "content": _json(_reference("Error"))}
+        for code, text in REFUSALS.items()
     }
-    operation: dict[str, Any] = {
+    parameters = [
+        {"name": part, "in": "path", "required": True, "schema": STRING}
+        for part in ("name", "version")
+        if f"{{{part}}}" in path
+    ]
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {"200": {"description": "The answer.", "content": answer}, **refusals},
+    }
+
+
+def _ask_model(path: str, served: ServedModel) -> Schema:
+    tensors = [_describe_tensor(tensor) for tensor in served.inputs]
+    inputs = {
+        "type": "array",
+        "minItems": len(tensors),
+        "maxItems": len(tensors),
+        "items": {"oneOf": tensors} if len(tensors) > 1 else tensors[0],
+    }
+    output = _object({"name": {"enum": [output["name"] for output in served.outputs]}})
+    schema = _object({"inputs": inputs}, {"id": STRING, "outputs": _array(output)})
+    operation = _operation(
+        path,
+        f"infer_{served.name}",
+        f"Ask {served.name}, version {served.version}",
+        _json(_reference("InferenceResponse")),
+    )
+    content = {"application/json": {"schema": schema, "example": _make_example(served)}}
+    return {
+        **operation,
         "tags": [served.name],
-        "operationId": f"infer_{served.name}",
-        "summary": f"Ask {served.name}, version {served.version}",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": _example(served)}},
-        },
-        "responses": {"200": {"description": "The answer."}, **_errors()},
+        "requestBody": {"required": True, "content": content},
     }
-    return operation
 
 
-def _tensor(tensor: dict[str, Any]) -> dict[str, Any]:
-    width = tensor["shape"][1]
+def _describe_tensor(tensor: Schema) -> Schema:
     kind = DTYPES[tensor["datatype"]].kind
     item = {"O": "string", "i": "integer"}.get(kind, "number")
-    types = [item] if kind == "i" else [item, "null"]
-    return {
-        "type": "object",
-        "required": ["name", "datatype", "shape", "data"],
-        "properties": {
+    shape = {
+        "type": "array",
+        "prefixItems": [{"type": "integer", "minimum": 1}, {"const": tensor["shape"][1]}],
+        "minItems": 2,
+        "maxItems": 2,
+    }
+    return _object(
+        {
             "name": {"const": tensor["name"]},
             "datatype": {"const": tensor["datatype"]},
-            "shape": {
-                "type": "array",
-                "prefixItems": [{"type": "integer", "minimum": 1}, {"const": width}],
-                "minItems": 2,
-                "maxItems": 2,
-            },
-            "data": {"type": "array", "items": {"type": types}},
-        },
-    }
+            "shape": shape,
+            "data": _array({"type": [item] if kind == "i" else [item, "null"]}),
+        }
+    )
 
 
-def _example(served: ServedModel) -> dict[str, Any]:
-    """A row made up from what the manifest says; none of training."""
+def _make_example(served: ServedModel) -> Schema:
+    """Make a row up from the manifest; none of training."""
     manifest: Manifest = served.manifest
     rows = draw_rows(manifest, 1)
     inputs = []

@@ -1,4 +1,4 @@
-"""Answer requests of any protocol: which model, whose turn, how long, in which thread, counted."""
+"""Answer requests of any protocol: find the model, wait for a turn, compute, count."""
 
 import asyncio
 import logging
@@ -23,7 +23,8 @@ from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.admission import Admission
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
-# Up to here a request is computed at once: to wake a thread up would take longer.
+NAME = "skmode-deploy"
+# Up to this size a request is computed at once: to wake a thread up would take longer.
 INLINE_BYTES = 32_768
 WARM_UP_ROWS = (1, 64)
 
@@ -32,17 +33,7 @@ T = TypeVar("T")
 
 @dataclass
 class Loaded:
-    """A version of a model that answers.
-
-    Attributes
-    ----------
-    served : ServedModel
-        What answers.
-    metrics : ModelMetrics
-        What counts.
-    shadow : Shadow or None
-        What checks.
-    """
+    """A version of a model in memory, with its metrics and the mixture that is compared with it."""
 
     served: ServedModel
     metrics: ModelMetrics
@@ -50,21 +41,7 @@ class Loaded:
 
 
 class Service:
-    """Answer requests.
-
-    Attributes
-    ----------
-    settings : Settings
-        How.
-    metrics : Metrics
-        Where to count.
-    admission : Admission
-        Who is let in.
-    repository : Repository
-        The models.
-    stopping : bool
-        Whether the server is about to stop.
-    """
+    """Answer requests from the models of a repository, within the limits of the settings."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
@@ -76,7 +53,7 @@ class Service:
             metrics.running,
             metrics.waiting,
         )
-        self.stopping = False
+        self.stopping = False  # from SIGTERM on
         self._threads = ThreadPoolExecutor(settings.max_concurrency, "compute")
         self._shadows = ThreadPoolExecutor(1, "shadow")
         self._shadowing = threading.Lock()
@@ -91,15 +68,28 @@ class Service:
         """Whether requests should be sent here."""
         return not self.stopping and bool(self.repository.names())
 
-    def get(self, name: str, version: str | None = None) -> Loaded:
-        """Find a model."""
+    def get(self, name: str, version: str = "") -> Loaded:
+        """Find a model; without a version the current one."""
         try:
             return self.repository.get(f"{name}@{version}" if version else name)
         except UnknownModelError as error:
-            raise RequestError(str(error), 404) from None
+            reason = str(error)
+        if version:
+            try:
+                self.repository.get(name)
+            except UnknownModelError as error:  # which names the model as the client did
+                reason = str(error)
+        raise RequestError(reason, 404)
 
-    def describe(self, name: str, version: str | None = None) -> dict[str, Any]:
-        """Describe a model."""
+    def describe_server(self) -> dict[str, Any]:
+        """Write the metadata of the server."""
+        extensions = ["binary_tensor_data"]
+        if self.settings.management:
+            extensions.append("model_repository")
+        return {"name": NAME, "version": skmode_deploy.__version__, "extensions": extensions}
+
+    def describe_model(self, name: str, version: str = "") -> dict[str, Any]:
+        """Write the metadata of a model."""
         served = self.get(name, version).served
         document = served.metadata()
         if name == served.name and not version:
@@ -109,6 +99,22 @@ class Service:
                 raise RequestError(str(error), 404) from None
         return document
 
+    async def load(self, name: str) -> None:
+        """Load a model anew, also one that was unloaded or refused."""
+        await self._change(self.repository.load, name)
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model until it is loaded again."""
+        await self._change(self.repository.unload, name)
+
+    async def _change(self, change: Callable[[str], Any], name: str) -> None:
+        try:
+            await asyncio.to_thread(change, name)
+        except LookupError as error:
+            raise RequestError(str(error.args[0]), 404) from None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"The model cannot be loaded: {error}", 409) from None
+
     async def infer(
         self,
         loaded: Loaded,
@@ -117,9 +123,11 @@ class Service:
         write: Callable[[ScoredRequest], T],
         start: float | None = None,
     ) -> T:
-        """Answer a request."""
+        """Answer a request of `n_bytes`, which `read` reads and whose answer `write` writes.
 
-        end = (now() if start is None else start) + self.settings.deadline
+        Both run when the request's turn has come, and in the thread that computes.
+        """
+        end = (time.perf_counter() if start is None else start) + self.settings.deadline
 
         def work() -> tuple[ScoredRequest, T]:
             rows, request = self._read(loaded, n_bytes, read, end)
@@ -129,12 +137,12 @@ class Service:
 
         self.admission.check_queue()
         try:
-            if now() > end:
+            if time.perf_counter() > end:
                 raise TimeoutError
             if n_bytes <= INLINE_BYTES and self.admission.has_room():
                 scored, written = work()
             else:
-                async with asyncio.timeout(end - now()):
+                async with asyncio.timeout(end - time.perf_counter()):
                     scored, written = await self._take_turn(n_bytes, work)
         except TimeoutError:
             raise RequestError(
@@ -148,7 +156,7 @@ class Service:
         return written
 
     async def _take_turn(self, n_bytes: int, work: Callable[[], T]) -> T:
-        """Wait for a turn, which a thread keeps to its end, whoever gives up waiting for it."""
+        """Compute in turn. A thread keeps its turn to the end, even if nobody waits any more."""
         await self.admission.enter()
         if n_bytes <= INLINE_BYTES:
             try:
@@ -161,13 +169,13 @@ class Service:
         try:
             return await asyncio.shield(future)
         finally:
-            # Its error refers to this frame, and to all that was read: in a cycle it would stay
-            # in memory until Python looks for such, which for a few large lists is hardly ever.
+            # Its error refers to this frame and so to all that was read. A cycle of these would
+            # stay in memory until Python collects it, which for a few large lists is hardly ever.
             del future
 
     def flush(self) -> None:
         """Bring the metrics up to date."""
-        self.admission.show()
+        self.admission.update_gauges()
         self.metrics.flush()
 
     def close(self) -> None:
@@ -179,16 +187,16 @@ class Service:
     def _read(
         self, loaded: Loaded, n_bytes: int, read: Callable[[], Request], end: float
     ) -> tuple[Any, Request]:
-        """Read a request: large ones one after the other.
+        """Read a request; large ones one after the other.
 
-        What is read out of a body may be forty times as large as it is, until arrays are made of
-        it. Several at once would not be read sooner, for nearly all of it holds Python's lock.
+        Until arrays are made of them, values may take forty times the memory of the body. Several
+        bodies at once would not be read sooner, for reading holds Python's lock.
         """
         if n_bytes <= INLINE_BYTES:
             request = read()
             return loaded.served.read_rows(request), request
         with self._reading:
-            if now() > end:
+            if time.perf_counter() > end:
                 raise TimeoutError  # nobody waits for it any more
             request = read()
             return loaded.served.read_rows(request), request
@@ -236,7 +244,7 @@ class Service:
             f"model {event.kind}",
             extra={"model": event.model, "version": event.version, "reason": event.reason},
         )
-        # Without a version it is about the folder: whatever lies there must not become a label.
+        # Without a version it is about a folder, whose name must not become a label.
         if event.kind in ("loaded", "failed") and event.version is not None:
             self.metrics.loaded(event.model, event.kind == "loaded")
         if event.kind == "retired" and event.version is not None:
@@ -246,8 +254,3 @@ class Service:
                 self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
             self.metrics.switched(event.model, event.version)
-
-
-def now() -> float:
-    """Give a time to measure with."""
-    return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Who is let in: a bounded number of requests at a time, a bounded queue, bounded memory."""
+"""Bounds on the requests that compute, on those that wait, and on the memory of their bodies."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,24 +11,15 @@ RETRY_AFTER = 1
 
 
 class Admission:
-    """Let a bounded number of requests compute at a time, and a bounded number wait.
-
-    Attributes
-    ----------
-    n_running, n_waiting : int
-        How many there are.
-    count_requests : callable
-        Says how many have arrived and are not answered. Small requests are computed as soon as
-        they are looked at, and wait before that.
-    """
+    """Let a bounded number of requests compute at a time, and a bounded number wait."""
 
     def __init__(
         self,
         max_concurrency: int,
         max_queue: int,
         max_pending_bytes: int,
-        running: Any,
-        waiting: Any,
+        running_gauge: Any,
+        waiting_gauge: Any,
     ) -> None:
         self._free = asyncio.Semaphore(max_concurrency)
         self._max_concurrency = max_concurrency
@@ -38,9 +29,10 @@ class Admission:
         self._max_requests = max_concurrency + max_queue
         self.n_waiting = 0
         self.n_running = 0
+        # Requests that have arrived and are not answered: small ones wait before they get here.
         self.count_requests: Callable[[], int] = lambda: 0
-        self._running = running
-        self._waiting = waiting
+        self._running_gauge = running_gauge
+        self._waiting_gauge = waiting_gauge
 
     def has_room(self) -> bool:
         """Say whether nobody has to wait."""
@@ -52,7 +44,7 @@ class Admission:
             self._refuse()
 
     async def enter(self) -> None:
-        """Wait for one's turn, and take it; :meth:`leave` ends it."""
+        """Wait for a turn, and take it; :meth:`leave` ends it."""
         if self._free.locked():
             await self._wait()
         else:
@@ -60,14 +52,14 @@ class Admission:
         self.n_running += 1
 
     def leave(self) -> None:
-        """End one's turn."""
+        """End a turn."""
         self.n_running -= 1
         self._free.release()
 
-    def show(self) -> None:
-        """Say how many compute and wait."""
-        self._running.set(self.n_running)
-        self._waiting.set(max(self.n_waiting, self.count_requests() - self.n_running))
+    def update_gauges(self) -> None:
+        """Tell the metrics how many requests compute and wait."""
+        self._running_gauge.set(self.n_running)
+        self._waiting_gauge.set(max(self.n_waiting, self.count_requests() - self.n_running))
 
     async def _wait(self) -> None:
         if self.n_waiting >= self._max_queue:
@@ -87,7 +79,7 @@ class Admission:
             "queue_full",
         )
 
-    def take_bytes(self, n_bytes: int) -> None:
+    def reserve_bytes(self, n_bytes: int) -> None:
         """Count bytes of a body before they are kept."""
         if self._pending_bytes + n_bytes > self._max_pending_bytes:
             raise RequestError(
@@ -99,15 +91,15 @@ class Admission:
             )
         self._pending_bytes += n_bytes
 
-    def give_bytes(self, n_bytes: int) -> None:
+    def release_bytes(self, n_bytes: int) -> None:
         """Count bytes that are not kept any more."""
         self._pending_bytes -= n_bytes
 
     @contextmanager
-    def bytes_of(self, data: bytes) -> Iterator[None]:
-        """Count a body for as long as it is kept."""
-        self.take_bytes(len(data))
+    def reserve(self, n_bytes: int) -> Iterator[None]:
+        """Count the bytes of a body for as long as it is kept."""
+        self.reserve_bytes(n_bytes)
         try:
             yield
         finally:
-            self.give_bytes(len(data))
+            self.release_bytes(n_bytes)

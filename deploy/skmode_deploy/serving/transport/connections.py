@@ -1,85 +1,83 @@
 """Connections that do nothing, or send and read without end, make room for others.
 
-uvicorn limits how many requests run, and closes connections that are idle after a request. What
-it leaves open for ever is a connection that never asks anything, sends its header byte by byte, or
-never reads its answer.
+uvicorn limits how many requests run, and closes connections that are idle after a request. It
+leaves open for ever a connection that never asks anything, sends its header byte by byte, or never
+reads its answer.
 """
 
 import asyncio
 from collections import OrderedDict
-from ssl import SSLContext
-from typing import Any
+from typing import Any, Literal
 
 SWEEP_SECONDS = 0.5
 KEY = "connections"  # in the state of the application
+# In the state of a request: when its header was complete, whether its body is, and whether the
+# header is known to keep its limit.
+HEADER_TIME, BODY_IS_COMPLETE, HEADER_IS_SHORT = (
+    "header_time",
+    "body_is_complete",
+    "header_is_short",
+)
+
+State = Literal["idle", "header", "body", "request"]
 
 
 class Connections:
-    """Follow the connections of a server.
-
-    Attributes
-    ----------
-    max_header_bytes : int
-        Largest header.
-    tls : SSLContext or None
-        What connections are encrypted with.
-    """
+    """Follow what the connections of a server do, and close those that do it for too long."""
 
     def __init__(
         self,
-        most: int,
+        max_connections: int,
         max_header_bytes: int,
         idle_timeout: float,
         header_timeout: float,
         request_timeout: float,
-        tls: SSLContext | None = None,
     ) -> None:
-        self._most = most
+        self._max_connections = max_connections
         self.max_header_bytes = max_header_bytes
-        self.tls = tls
-        self._timeouts = {
-            "handshake": header_timeout,
+        self._timeouts: dict[State, float] = {
             "idle": idle_timeout,
             "header": header_timeout,
             "body": request_timeout,
             "request": request_timeout,
         }
         # By state, in the order of their entry: the first one has been there for longest.
-        self._states: dict[str, OrderedDict[Any, float]] = {
+        self._members: dict[State, OrderedDict[Any, float]] = {
             state: OrderedDict() for state in self._timeouts
         }
-        self._state_of: dict[Any, str] = {}
+        self._state_of: dict[Any, State] = {}
 
     def n_requests(self) -> int:
         """Count the requests that have arrived as a whole and are not answered."""
-        return len(self._states["request"])
+        return len(self._members["request"])
 
     def __len__(self) -> int:
         return len(self._state_of)
 
     def admit(self) -> bool:
-        """Make room for one more."""
-        if len(self) < self._most:
+        """Make room for one more: close the connection that has asked nothing for longest."""
+        if len(self) < self._max_connections:
             return True
-        for state in ("handshake", "idle", "header"):
-            if self._states[state]:
-                oldest = next(iter(self._states[state]))
+        states: tuple[State, ...] = ("idle", "header")
+        for state in states:
+            if self._members[state]:
+                oldest = next(iter(self._members[state]))
                 self.forget(oldest)
                 oldest.transport.abort()
                 return True
         return False
 
-    def enter(self, connection: Any, state: str, time: float) -> None:
+    def enter(self, connection: Any, state: State, time: float) -> None:
         """Say what a connection does from now on."""
         self.forget(connection)
         self._state_of[connection] = state
-        self._states[state][connection] = time
+        self._members[state][connection] = time
 
     def forget(self, connection: Any) -> None:
         """Say that a connection is closed."""
         state = self._state_of.pop(connection, None)
         if state is not None:
-            del self._states[state][connection]
+            del self._members[state][connection]
 
     async def sweep(self) -> None:
         """Close what has stayed too long in one state, again and again."""
@@ -89,7 +87,7 @@ class Connections:
             for state, timeout in self._timeouts.items():
                 latest = loop.time() - timeout
                 late = []
-                for connection, time in self._states[state].items():
+                for connection, time in self._members[state].items():
                     if time > latest:
                         break
                     late.append(connection)

@@ -1,14 +1,14 @@
-"""The certificate."""
+"""The certificate of the server."""
 
 import ssl
 
 from skmode_deploy.serving.settings import Settings
 
 
-def make_context(settings: Settings) -> ssl.SSLContext | None:
-    """Load the certificate."""
+def check_certificate(settings: Settings) -> None:
+    """Load the certificate once, to say what is wrong with it before anything starts."""
     if settings.tls_cert is None:
-        return None
+        return
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, lambda: "")
@@ -18,4 +18,3 @@ def make_context(settings: Settings) -> ssl.SSLContext | None:
             f"without a password, got {settings.tls_cert!r} and {settings.tls_key!r}, and to load "
             f"them gave {error}: pass a pair that belongs together."
         ) from None
-    return context

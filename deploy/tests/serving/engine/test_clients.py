@@ -1,6 +1,5 @@
-"""Clients that others wrote: tritonclient, KServe's own, and curl."""
+"""Clients that others wrote: tritonclient and curl. KServe's own are in test_kserve_clients.py."""
 
-import asyncio
 import importlib.util
 import json
 import shutil
@@ -108,7 +107,7 @@ def test_triton_rest_metadata(triton_http, credit_rows):
     assert client.get_model_metadata("credit", "1")["versions"] == ["1"]
 
 
-# In a process of its own: KServe's messages and tritonclient's have the same names.
+# In a process of its own: this server's messages and tritonclient's have the same names.
 TRITON_GRPC = """
 import json, sys
 import numpy as np
@@ -159,77 +158,6 @@ def test_triton_grpc(server, credit_rows, credit_answers, tmp_path):
     assert said["versions"] == ["1", "2"]
     assert said["refusal"][0] == "StatusCode.NOT_FOUND"
     assert said["refusal"][1].startswith("The model must be one of")
-
-
-@pytest.fixture
-def kserve(monkeypatch, server):
-    monkeypatch.setattr("sys.argv", ["pytest"])  # which it parses when imported
-    return pytest.importorskip("kserve")
-
-
-def kserve_inputs(kserve, table, *, binary):
-    inputs = []
-    for name, array in to_arrays(table).items():
-        datatype = "BYTES" if array.dtype == object else "FP32"
-        inputs.append(kserve.InferInput(name, list(array.shape), datatype))
-        inputs[-1].set_data_from_numpy(array, binary_data=binary)
-    return inputs
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_kserve_rest(kserve, server, credit_rows, estimators, binary):
-    table = credit_rows if binary else fill_missing(credit_rows)
-
-    async def ask():
-        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", timeout=30))
-        request = kserve.InferRequest(
-            model_name="credit", infer_inputs=kserve_inputs(kserve, table, binary=binary)
-        )
-        request.parameters = {"binary_data_output": binary}
-        try:
-            return await client.infer(server.url, request, model_name="credit")
-        finally:
-            await client.close()
-
-    response = asyncio.run(ask())
-    estimator = estimators["credit@2"]
-    expected = {
-        "label": estimator.predict(table),
-        "probabilities": estimator.predict_proba(table),
-        "expert": estimator.route(table),
-    }
-    found = {output.name: output.as_numpy() for output in response.outputs}
-    check_credit(found.__getitem__, expected)
-
-
-def test_kserve_rest_health(kserve, server):
-    async def ask():
-        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2"))
-        try:
-            return [
-                await client.is_server_live(server.url),
-                await client.is_server_ready(server.url),
-                await client.is_model_ready(server.url, "credit"),
-            ]
-        finally:
-            await client.close()
-
-    assert asyncio.run(ask()) == [True, True, True]
-
-
-@pytest.mark.parametrize("raw", [True, False])
-def test_kserve_grpc(kserve, server, credit_rows, credit_answers, raw):
-    async def ask():
-        async with kserve.InferenceGRPCClient(server.grpc_address) as client:
-            inputs = kserve_inputs(kserve, credit_rows, binary=raw)
-            request = kserve.InferRequest(model_name="credit", infer_inputs=inputs)
-            ready = await client.is_model_ready("credit")
-            return ready, await client.infer(request)
-
-    ready, response = asyncio.run(ask())
-    assert ready
-    found = {output.name: output.as_numpy() for output in response.outputs}
-    check_credit(found.__getitem__, credit_answers["2"])
 
 
 def curl(server, path, *arguments):

@@ -1,18 +1,15 @@
 """What a client of gRPC sees, with the messages of the protocol themselves."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 grpc = pytest.importorskip("grpc")
-if importlib.util.find_spec("kserve") is None:
-    pytest.skip("needs kserve", allow_module_level=True)
 
-# KServe parses the command line when its server is imported; these two do not.
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages  # noqa: E402
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as stubs  # noqa: E402
+from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2 as messages  # noqa: E402
+from skmode_deploy.serving.engine.grpc_service import (  # noqa: E402
+    open_inference_grpc_pb2_grpc as stubs,
+)
 
 CONTENTS = {
     "FP32": "fp32_contents",

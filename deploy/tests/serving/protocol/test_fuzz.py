@@ -8,12 +8,11 @@ import pytest
 
 hypothesis = pytest.importorskip("hypothesis")
 schemathesis = pytest.importorskip("schemathesis")
-pytest.importorskip("kserve")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages  # noqa: E402
 
-from skmode_deploy.serving.engine.grpc_server import read_message  # noqa: E402
+from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2 as messages  # noqa: E402
+from skmode_deploy.serving.engine.grpc_service.messages import read_message  # noqa: E402
 from skmode_deploy.serving.protocol.errors import RequestError  # noqa: E402
 from skmode_deploy.serving.protocol.requests import read_request  # noqa: E402
 from skmode_deploy.serving.protocol.tensors import DTYPES, from_bytes  # noqa: E402
@@ -184,7 +183,7 @@ def test_published_document(server):
     """Whatever is made up for a route gets an answer that the document foresees, and no 5xx."""
     codes = {}
     found = operations(server)
-    assert {"/v2", "/v2/models/iris/infer", "/v2/models/{model_name}/infer"} <= {
+    assert {"/v2", "/v2/models/iris/infer", "/v2/models/{name}/infer"} <= {
         operation.path for operation in found
     }
     modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)

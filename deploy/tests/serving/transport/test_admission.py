@@ -91,10 +91,10 @@ def test_an_error_inside_frees_the_turn():
 
 def test_bytes_in_memory_are_bounded():
     admission = make_admission(pending=1000)
-    admission.take_bytes(600)
+    admission.reserve_bytes(600)
     with pytest.raises(RequestError, match="may take 1000 bytes") as error:
-        admission.take_bytes(500)
+        admission.reserve_bytes(500)
     assert error.value.status == 503
-    admission.take_bytes(400)
-    admission.give_bytes(600)
-    admission.take_bytes(600)
+    admission.reserve_bytes(400)
+    admission.release_bytes(600)
+    admission.reserve_bytes(600)

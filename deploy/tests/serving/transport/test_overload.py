@@ -78,9 +78,9 @@ def test_a_thread_keeps_its_turn_when_nobody_waits_for_it(service):
 def test_memory_that_is_full_is_told_apart():
     metrics = Metrics()
     admission = Admission(1, 1, 10, metrics.running, metrics.waiting)
-    admission.take_bytes(10)
+    admission.reserve_bytes(10)
     with pytest.raises(RequestError) as refused:
-        admission.take_bytes(1)
+        admission.reserve_bytes(1)
     assert (refused.value.status, refused.value.limit) == (503, "memory")
 
 

@@ -153,7 +153,7 @@ def test_clients_that_never_read(hasty, connect):
     assert most - before < 64 * MEBIBYTE
     # Three times the deadline is for the whole of a request, and then its connection is closed.
     process = psutil.Process(hasty.pid)
-    hasty.wait_for(lambda: len(process.connections("tcp")) < 10, 10)
+    hasty.wait_for(lambda: len(process.net_connections("tcp")) < 10, 10)
 
 
 def test_header_without_end_behind_a_request(hasty, connect):

@@ -45,7 +45,7 @@ def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
 
 
 def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
-    """The graph with our operator versions, without the exporter's notes and functions."""
+    """Bring a graph to our operator version, without the exporter's notes and functions."""
     model = inliner.inline_local_functions(model)
     versions = {opset.domain: opset.version for opset in model.opset_import}
     if versions.get("", OPSET) != OPSET:
@@ -69,7 +69,7 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and warnings to itself; its errors are raised."""
+    """Hide the exporter's progress and warnings; its errors are raised."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -34,7 +34,7 @@ def emit_chosen_experts(
     width: int,
     choices_per_row: int = 1,
 ) -> str:
-    """Compute what the gate chose, and nothing else."""
+    """Compute each row by the experts that were chosen for it, and no others."""
     if experts.n_experts == 1:
         return finish(graph, experts.apply(graph, 0, hidden, "expert_0"), "expert_0")
     rows = graph if experts.stacks is None else graph.branch()

@@ -59,7 +59,7 @@ def _inline(
 def _different_weights(
     experts: Sequence[onnx.GraphProto],
 ) -> dict[str, list[NDArray[Any]]] | None:
-    """Weights that are not the same in all experts; None if something else differs too."""
+    """Find the weights that differ between experts; None if something else differs too."""
     if len({_structure(expert) for expert in experts}) > 1:
         return None
     weights = [{t.name: t for t in expert.initializer} for expert in experts]
@@ -72,7 +72,7 @@ def _different_weights(
 
 
 def _structure(expert: onnx.GraphProto) -> bytes:
-    """The graph without the values of its weights."""
+    """Serialize a graph without the values of its weights."""
     bare = onnx.GraphProto()
     bare.CopyFrom(expert)
     for tensor in bare.initializer:

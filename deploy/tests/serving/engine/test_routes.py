@@ -1,18 +1,16 @@
-"""KServe's routes without a server."""
+"""The routes without a server."""
 
 import asyncio
-import importlib.util
 import threading
 
 import pytest
 
 httpx = pytest.importorskip("httpx")
-if importlib.util.find_spec("kserve") is None:
-    pytest.skip("needs kserve", allow_module_level=True)
+pytest.importorskip("starlette")
 
 from prometheus_client import CollectorRegistry  # noqa: E402
 
-from skmode_deploy.serving import kserve_engine  # noqa: E402
+from skmode_deploy.serving.engine.routes import make_app  # noqa: E402
 from skmode_deploy.serving.engine.service import Service  # noqa: E402
 from skmode_deploy.serving.observe.metrics import Metrics  # noqa: E402
 from skmode_deploy.serving.settings import Settings  # noqa: E402
@@ -26,7 +24,7 @@ def service(table_bundle):
 
 
 def make_client(service, registry):
-    app = kserve_engine.make_engine(service, kserve_engine.Plane(service), registry, None)
+    app = make_app(service, registry)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server")
 
 
