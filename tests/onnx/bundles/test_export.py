@@ -24,7 +24,7 @@ import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx import export
 from skmode_deploy import bundle
-from skmode_deploy.bundle import replace as _replace
+from skmode_deploy.bundle import files as _files
 from skmode_deploy.samples import graph_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
@@ -521,12 +521,12 @@ def test_failure_leaves_the_old_bundle(array, fit_classifier, tmp_path, monkeypa
     export(fit_classifier(array, n_experts=2), target)
     before = {path.name: path.read_bytes() for path in target.iterdir()}
 
-    def fail(path, data, write=_replace._write_file):
+    def fail(path, data, write=_files._write_file):
         if path.name == "expert_1.onnx":
             raise OSError("disk full")
         write(path, data)
 
-    monkeypatch.setattr(_replace, "_write_file", fail)
+    monkeypatch.setattr(_files, "_write_file", fail)
     with pytest.raises(OSError, match="disk full"):
         export(fit_classifier(array, n_experts=3), target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
