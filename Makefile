@@ -9,8 +9,8 @@ MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-distributed test-floor test-newest lint bench bench-serving league \
-	league-quick clean
+.PHONY: demo test test-fast test-serve test-distributed test-floor test-newest lint bench \
+	bench-serving league league-quick clean
 
 demo: .venv/installed
 	$(BIN)/python demo/churn.py
