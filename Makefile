@@ -44,7 +44,7 @@ test-floor: .venv-floor/installed
 test-newest: .venv-newest/installed
 	$(NEWEST)/python -m pip install --quiet --upgrade scikit-learn skorch onnx onnxruntime skl2onnx
 	$(NEWEST)/python -m pip freeze | grep -E '^(onnx|onnxruntime|scikit-learn|skl2onnx|skorch|torch)=='
-	$(NEWEST)/python -m pytest -m "not slow" tests/estimators/test_estimator_contract.py tests/onnx
+	$(NEWEST)/python -m pytest -m "not slow" tests/onnx tests/estimators/test_estimator_contract.py
 
 lint: .venv/installed
 	$(BIN)/ruff check

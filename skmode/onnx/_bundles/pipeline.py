@@ -47,7 +47,7 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
         raise TypeError(
             "A bundle holds one MoDEClassifier or MoDERegressor, got a "
             f"{type(last).__name__}, which holds several: convert it with "
-            "skl2onnx.to_onnx(model, X[:1]), which skmode.onnx has taught to."
+            "skl2onnx.to_onnx(model, X[:1])."
         )
     if not steps or not hasattr(last, "net_"):
         return last, None

@@ -110,7 +110,8 @@ def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
             )
         model.flatten_transform = False
     if model.weights is not None:
-        model.weights = np.asarray(model._weights_not_none)
+        pairs = zip(model.estimators, model.weights, strict=True)
+        model.weights = np.asarray([weight for (_, part), weight in pairs if part != "drop"])
     alias = operator.type
     patched = operator.new_raw_operator(model, alias)
     original_converter(alias)(scope, patched, container)

@@ -212,22 +212,25 @@ def replace_converter(
             return False
         return conversion.everything or also_for(raw)
 
-    def infer_either(operator: Any) -> None:
-        (infer if infer is not None and applies(operator) else shapes)(operator)
-
     def convert_either(scope: Any, operator: Any, container: Any) -> None:
-        chosen = convert if applies(operator) else converter._fct
+        chosen = convert if applies(operator) else converter
         chosen(scope, operator, container)
 
     either = type(converter)(convert_either, converter.get_allowed_options())
     _tables.replacements.append(_Replacement(compat.converters, alias, converter, either))
+    if infer is None:
+        return
+
+    def infer_either(operator: Any) -> None:
+        (infer if applies(operator) else shapes)(operator)
+
     _tables.replacements.append(_Replacement(compat.shape_calculators, alias, shapes, infer_either))
 
 
 def original_converter(alias: str) -> Callable[..., None]:
     """Get what :func:`replace_converter` has replaced."""
-    function: Callable[..., None] = _originals[alias][0]._fct
-    return function
+    converter: Callable[..., None] = _originals[alias][0]
+    return converter
 
 
 def original_shapes(alias: str) -> Callable[[Any], None]:
