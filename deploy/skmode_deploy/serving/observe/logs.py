@@ -53,10 +53,9 @@ def configure_logs(level: str) -> None:
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined, unused-ignore]
     logging.getLogger("skmode_deploy").setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "kserve", "kserve.trace"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
     # Every request has a line of ours already.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("kserve.trace").disabled = True
