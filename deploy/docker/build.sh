@@ -33,14 +33,10 @@ for wheel in "$work"/wheels/skmode_deploy-*.whl; do
         --only-binary :all: --constraint "$here/constraints.txt" "${wheel}[${EXTRAS:-serve}]"
 done
 
-# The tests of these two are a tenth of the environment.
-for package in numpy pandas; do
-    find "$target"/lib/python3*/site-packages/"$package" -type d -name tests -prune \
-        -exec rm -rf {} +
-done
-# Compiled here, for whoever serves may not write into the environment. kubernetes is large, comes
-# with kserve, and is not imported by a server.
-"$target/bin/python" -m compileall -q -x '/site-packages/kubernetes/' "$target/lib"
+# The tests of numpy are a tenth of the environment.
+find "$target"/lib/python3*/site-packages/numpy -type d -name tests -prune -exec rm -rf {} +
+# Compiled here, for whoever serves may not write into the environment.
+"$target/bin/python" -m compileall -q "$target/lib"
 "$target/bin/python" -I -c '
 import importlib.util
 import sys

@@ -1,5 +1,5 @@
-"""Serve bundles to requests: what is common to all engines, and the engines themselves.
+"""Serve bundles by the Open Inference Protocol V2, REST and gRPC.
 
-`tensors`, `model`, `repository`, `metrics` and `admission` know of no engine. `kserve_engine` and
-`grpc_server` put them behind KServe's implementation of the Open Inference Protocol.
+From the bottom up: `protocol` reads and writes tensors, `transport` bounds connections and
+requests, `observe` counts and logs, `models` keeps the versions in memory, `engine` answers.
 """

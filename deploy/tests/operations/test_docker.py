@@ -103,7 +103,8 @@ def test_constraints_pin_every_release_exactly_and_no_training_library():
     lines = (FOLDER / "constraints.txt").read_text().splitlines()
     pins = read_pins()
     assert len(pins) == sum(not line.startswith("#") for line in lines)
-    assert {"kserve", "numpy", "onnxruntime", "prometheus-client", "uvicorn", "grpcio"} <= set(pins)
+    needed = {"grpcio", "numpy", "onnxruntime", "prometheus-client", "starlette", "uvicorn"}
+    assert needed <= set(pins)
     assert not {"onnx", "scikit-learn", "skmode", "skorch", "torch"} & set(pins)
 
 
@@ -226,10 +227,10 @@ def test_the_environment_serves_and_cannot_train(built, record_property):
     command = [built / "bin/skmode-deploy", "serve", "--help"]
     subprocess.run(command, check=True, capture_output=True, env=clean_environment(), cwd="/")
     names = ["onnx", "pip", "pytest", "sklearn", "skmode", "skorch", "torch"]
-    names += ["kserve", "onnxruntime", "prometheus_client", "skmode_deploy"]
+    names += ["kserve", "onnxruntime", "prometheus_client", "skmode_deploy", "starlette"]
     code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
     present = ask(built, code)
-    assert present == "['kserve', 'onnxruntime', 'prometheus_client', 'skmode_deploy']\n"
+    assert present == "['onnxruntime', 'prometheus_client', 'skmode_deploy', 'starlette']\n"
     files = [path for path in built.rglob("*") if path.is_file() and not path.is_symlink()]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     print(f"The environment of the image has {megabytes:.0f} MB.")
@@ -248,7 +249,7 @@ def test_the_environment_holds_the_pinned_releases_and_no_others(built):
     pins = read_pins()
     assert installed.items() <= pins.items()
     # What is pinned besides is for signatures.
-    assert "kserve" in installed
+    assert "starlette" in installed
     assert "model-signing" not in installed
     check = [sys.executable, "-m", "pip", "--python", str(built / "bin/python"), "check"]
     outcome = subprocess.run(
@@ -260,7 +261,7 @@ def test_the_environment_holds_the_pinned_releases_and_no_others(built):
 @pytest.mark.slow
 def test_the_environment_is_compiled_so_that_it_can_be_read_only(built):
     packages = next((built / "lib").glob("python3*")) / "site-packages"
-    for package in ("skmode_deploy", "kserve", "numpy"):
+    for package in ("skmode_deploy", "starlette", "numpy"):
         sources = set((packages / package).rglob("*.py"))
         compiled = {
             path.parent.parent / f"{path.name.split('.')[0]}.py"

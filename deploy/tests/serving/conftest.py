@@ -35,6 +35,13 @@ def free_ports(count):
             one.close()
 
 
+def listens(port):
+    with contextlib.suppress(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        return True
+    return False
+
+
 @dataclasses.dataclass
 class Running:
     """A server that runs.
@@ -163,6 +170,7 @@ class Servers:
         self.running.append(server)
         if wait:
             server.wait_for_log("serving")
+            server.wait_for(lambda: listens(http_port))  # a moment later, on a busy machine
             if "--workers" in flags:
                 wanted = int(flags[flags.index("--workers") + 1])
                 server.wait_for(lambda: len(server.logs("serving")) >= wanted)

@@ -1,1 +1,1 @@
-"""REST and gRPC around the models."""
+"""Answer REST and gRPC from one service."""

@@ -54,10 +54,9 @@ def configure_logs(level: str) -> None:
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined, unused-ignore]
     logging.getLogger("skmode_deploy").setLevel(level.upper())
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "kserve", "kserve.trace"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
     # Each request has a line of our own already.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("kserve.trace").disabled = True

@@ -1,1 +1,1 @@
-"""Connections, TLS, tokens and limits."""
+"""Connections, certificates, tokens and limits."""

@@ -11,13 +11,9 @@ from typing import Any, Literal
 
 SWEEP_SECONDS = 0.5
 KEY = "connections"  # in the state of the application
-# In the state of a request: when its header was complete, whether its body is, and whether the
-# header is known to keep its limit.
-HEADER_TIME, BODY_IS_COMPLETE, HEADER_IS_SHORT = (
-    "header_time",
-    "body_is_complete",
-    "header_is_short",
-)
+# In the state of a request: when its header was complete, whether the header is known to keep its
+# limit, the body if it came at once, and a function that sends a response at once.
+HEADER_TIME, HEADER_IS_SHORT, BODY, RESPOND = "header_time", "header_is_short", "body", "respond"
 
 State = Literal["idle", "header", "body", "request"]
 

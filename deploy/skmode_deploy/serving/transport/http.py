@@ -6,21 +6,24 @@ does better is left to one, see deploy/proxy.
 """
 
 import asyncio
+import functools
 import time
 from typing import Any
 
 import httptools
 import orjson
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.connections import (
-    BODY_IS_COMPLETE,
+    BODY,
     HEADER_IS_SHORT,
     HEADER_TIME,
     KEY,
+    RESPOND,
     Connections,
+    State,
 )
 
 
@@ -59,6 +62,7 @@ class TrackedProtocol(HttpToolsProtocol):
         # Most bytes that a header can have which ends in what arrived last.
         self._max_head_bytes = 0
         self._is_upgrade = False  # whether the request that is read asks for another protocol
+        self._is_new = False  # whether nobody can have seen the request that is read
         if self._tracker.admit():
             self._tracker.enter(self, "idle", self.loop.time())
             return
@@ -75,12 +79,19 @@ class TrackedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read."""
-        if not self._n_head_bytes and (self.cycle is None or self.cycle.response_complete):
-            self._tracker.enter(self, "header", self.loop.time())
+        begins = not self._n_head_bytes
         self._n_head_bytes += len(data)
         self._max_head_bytes = self._n_head_bytes
         self._unset_keepalive_if_required()
         self._parse(data)
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            if begins and self._n_head_bytes:
+                self._tracker.enter(self, "header", self.loop.time())
+        elif self._is_new and self.cycle.more_body:
+            self._tracker.enter(self, "body", self.loop.time())
+        self._is_new = False
         n_bytes = max(self._n_head_bytes, self._count_trailer_bytes())
         if n_bytes > self._tracker.max_header_bytes:
             self._refuse(
@@ -140,11 +151,12 @@ class TrackedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._is_upgrade = True
             return
-        self._tracker.enter(self, "body", self.loop.time())
+        self._is_new = True
         state = self.scope["state"]
         state[HEADER_TIME] = time.perf_counter()
         state[HEADER_IS_SHORT] = self._max_head_bytes <= self._tracker.max_header_bytes
         super().on_headers_complete()
+        state[RESPOND] = functools.partial(self._respond, self.cycle)
         # What follows a body in chunks is no header: no token, no length, no id.
         self.headers: list[tuple[bytes, bytes]] = []
 
@@ -158,11 +170,31 @@ class TrackedProtocol(HttpToolsProtocol):
         if self._is_upgrade:
             return
         self._n_head_bytes = 0
-        self.scope["state"][BODY_IS_COMPLETE] = True
-        # Only these wait for a model: whoever reads the metrics is not in its own count.
-        if not self.cycle.response_complete and self.scope["method"] == "POST":
-            self._tracker.enter(self, "request", self.loop.time())
+        cycle = self.cycle
+        if self._is_new:
+            self.scope["state"][BODY], cycle.body = bytes(cycle.body), bytearray()
+        if not cycle.response_complete:
+            # Only these wait for a model: whoever reads the metrics is not in its own count.
+            state: State = "request" if self.scope["method"] == "POST" else "body"
+            self._tracker.enter(self, state, self.loop.time())
         super().on_message_complete()
+
+    async def _respond(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> None:
+        """Send a response with 200 at once: uvicorn looks at each header, and sends in parts."""
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected:
+            return
+        parts = [b"HTTP/1.1 200 OK\r\n"]
+        parts += [name + b": " + value + b"\r\n" for name, value in cycle.default_headers]
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        self.transport.write(b"".join([*parts, head, b"\r\n", body]))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def on_response_complete(self) -> None:
         """End a request."""

@@ -1,4 +1,4 @@
-"""Bearer tokens: which ones are good is read from a file, anew whenever that changes."""
+"""Bearer tokens, read from a file, and again whenever it changes."""
 
 import hashlib
 import hmac
@@ -8,7 +8,7 @@ import time
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
 LOOK_EVERY = 1.0  # seconds
-FEWEST_CHARACTERS = 16
+MIN_CHARACTERS = 16
 
 
 class Tokens:
@@ -38,7 +38,7 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         digest = _hash(token.strip())
         found = False
-        for good in self._hashes:  # all of them, whichever it is
+        for good in self._hashes:  # all, so that the time does not tell which one it is
             found |= hmac.compare_digest(digest, good)
         return found and scheme.lower() == "bearer"
 
@@ -62,7 +62,7 @@ class Tokens:
 
 
 def _hash(token: str) -> bytes:
-    # Hashes are of one length, so that the comparison says nothing of the token's.
+    # Hashes have one length, so that the comparison tells nothing of a token's.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -70,10 +70,10 @@ def _read(path: str | os.PathLike[str]) -> list[bytes]:
     with open(path, encoding="utf-8") as file:
         lines = [line.strip() for line in file]
     tokens = [line for line in lines if line and not line.startswith("#")]
-    short = [i for i, token in enumerate(tokens) if len(token) < FEWEST_CHARACTERS]
+    short = [i for i, token in enumerate(tokens) if len(token) < MIN_CHARACTERS]
     if not tokens or short:
         raise ValueError(
-            f"The token file must hold tokens of at least {FEWEST_CHARACTERS} characters, one a "
+            f"The token file must hold tokens of at least {MIN_CHARACTERS} characters, one a "
             f"line, got {'a shorter one' if short else 'none'} in {os.fspath(path)}: make one with "
             "`openssl rand -hex 32`."
         )

@@ -354,6 +354,29 @@ def test_a_good_request_is_answered_after_bad_ones_on_the_same_connection(server
 # About the server and its models
 
 
+def test_the_operations_of_the_published_document(server, iris_body):
+    """kserve/open-inference-protocol, open_inference_rest.yaml."""
+    url = f"{server.url}/v2"
+    version = f"{url}/models/iris/versions/1"
+    for path in ("health/live", "health/ready", "models/iris/versions/1/ready"):
+        assert httpx.get(f"{url}/{path}").status_code == 200
+    assert httpx.get(f"{url}/").json() == httpx.get(url).json()
+    metadata = httpx.get(version).json()
+    assert list(metadata) == ["name", "versions", "platform", "inputs", "outputs"]
+    answer = httpx.post(f"{version}/infer", json=iris_body)
+    assert answer.json()["model_name"] == "iris"
+    assert reason(httpx.post(f"{version}/infer", content=b"{"))
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("0/versions/0", "'0'"), ("0@0", "'0@0'"), ("0", "'0'"), ("iris/versions/0", "'0'")],
+)
+def test_a_refusal_names_the_model_as_the_client_did(server, path, named):
+    text = reason(httpx.get(f"{server.url}/v2/models/{path}"), 404)
+    assert f"got {named}: ask for one of these" in text
+
+
 def test_the_server_says_what_it_is(server):
     document = httpx.get(f"{server.url}/v2").json()
     assert document["name"] == "skmode-deploy"

@@ -72,10 +72,17 @@ def test_what_a_request_begins(protocol):
         assert protocol.url == b"/v2", ADVICE
         assert protocol.scope["state"] == {}, ADVICE
         assert protocol.headers == protocol.scope["headers"] != [], ADVICE
-        assert protocol.cycle.more_body is True, ADVICE
-        assert protocol.cycle.response_complete is False, ADVICE
+        cycle, flow = protocol.cycle, protocol.flow
+        assert (cycle.more_body, cycle.keep_alive) == (True, True), ADVICE
+        assert (cycle.response_started, cycle.response_complete) == (False, False), ADVICE
+        assert (cycle.disconnected, cycle.body) == (False, b""), ADVICE
+        assert isinstance(cycle.default_headers, list), ADVICE
+        assert isinstance(cycle.message_event, asyncio.Event), ADVICE
+        assert callable(cycle.on_response), ADVICE
         assert len(protocol.pipeline) == 0, ADVICE
-        assert callable(protocol.flow.pause_reading), ADVICE
+        assert flow.write_paused is False, ADVICE
+        assert callable(flow.pause_reading), ADVICE
+        assert inspect.iscoroutinefunction(flow.drain), ADVICE
         for task in protocol.tasks:
             task.cancel()
 
