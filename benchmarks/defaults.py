@@ -28,12 +28,14 @@ import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
+from benchmarks.tabular._fingerprint import Fingerprint, fingerprint
 from benchmarks.tabular._measure import score
-from benchmarks.tabular._models import settings_hash
 from benchmarks.tabular._sets import SETS, Part, TabularSet, load, split
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.nn import trunks
 
+# What `read` calls the code as it is now.
+PRESENT = "present"
 RESULTS = Path(__file__).parent / "results"
 ROWS = 4_000
 REPEATS = range(3)
@@ -178,10 +180,26 @@ def results_of(rows: int) -> Path:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All lines, the newest last."""
+    """All lines, the newest last; the version of each is `PRESENT`, or tells former code apart."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    known = {PRESENT: fingerprint()}
+    for line in lines:
+        line["version"] = number_code(line["version"], known)
+    return lines
+
+
+def number_code(version: Any, known: dict[str, Fingerprint]) -> str:
+    """Name the code of a line; code that does the same has one name."""
+    found = Fingerprint.of(version)
+    if found is None:  # lines of old name it themselves
+        return str(version)
+    for name, code in known.items():
+        if found.agrees(code):
+            return name
+    known[name := f"former {len(known)}"] = found
+    return name
 
 
 def place(line: dict[str, Any]) -> tuple[str, str, int]:
@@ -197,12 +215,12 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 def summarize(path: Path) -> None:
     """Print ratios to the defaults: of the present code, then of the last before it."""
-    lines, version = read(path), settings_hash()
+    lines = read(path)
     print("With the present code:\n")
-    present = [line for line in lines if line["version"] == version]
+    present = [line for line in lines if line["version"] == PRESENT]
     shown = print_table(present)
     print("\nWith earlier code, each against the defaults of that code:\n")
-    print_table([line for line in lines if line["version"] != version], without=shown)
+    print_table([line for line in lines if line["version"] != PRESENT], without=shown)
 
 
 def print_table(lines: list[dict[str, Any]], without: Iterable[str] = ()) -> list[str]:
@@ -258,17 +276,17 @@ def main(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     path = results_of(options.rows)
     path.parent.mkdir(exist_ok=True)
-    version, done = settings_hash(), {(*place(line), line["version"]) for line in read(path)}
+    done = {place(line) for line in read(path) if line["version"] == PRESENT}
     tables = [table for table in SETS.values() if table.task in options.tasks]
     wanted = options.sets or [name for name in SETS if name not in LEFT_OUT]
     for candidate in options.names or CANDIDATES:
         for table, repeat in itertools.product(tables, REPEATS):
-            if table.name not in wanted or (candidate, table.name, repeat, version) in done:
+            if table.name not in wanted or (candidate, table.name, repeat) in done:
                 continue
             record = {"candidate": candidate, "set": table.name, "repeat": repeat}
             record |= measure(table, repeat, CANDIDATES[candidate], options.rows)
             with path.open("a") as file:
-                file.write(json.dumps(record | {"version": version}) + "\n")
+                file.write(json.dumps(record | {"version": fingerprint().stored()}) + "\n")
     summarize(path)
 
 

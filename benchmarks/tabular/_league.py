@@ -44,8 +44,8 @@ class League:
         found = _results.newest(records).values()
         known = [r for r in found if _results.contender_of(r["model"])]
         # Of ours those of the code that the last line is of, and all of the peers'.
-        code = next((r["settings"] for r in reversed(records) if "settings" in r), None)
-        self.records = [r for r in known if r.get("settings", code) == code]
+        last = next((r for r in reversed(records) if "settings" in r), None)
+        self.records = [r for r in known if last is None or _same_code(r, last)]
         self.left_out = len(known) - len(self.records)
         rows = {r["set"]: r["n_train"] + r["n_test"] for r in self.records if "value" in r}
         tasks = {r["set"]: r["task"] for r in self.records}
@@ -101,6 +101,13 @@ class League:
     def stale(self) -> list[Record]:
         """Results of other versions than those that are installed here."""
         return [r for r in self.records if "skipped" not in r and not _results.is_current(r)]
+
+
+def _same_code(record: Record, last: Record) -> bool:
+    """Whether a line is of a peer, or of code that does what that of the last line of ours did."""
+    if "settings" not in record or record["settings"] == last["settings"]:
+        return True
+    return _results.is_of(record, _results.code_of(last))
 
 
 def error(record: Record) -> float | None:

@@ -27,14 +27,8 @@ from sklearn.metrics import (
 )
 
 from benchmarks._timing import open_session, processor, to_inputs
-from benchmarks.tabular._models import (
-    OURS,
-    TOP_EXPERT,
-    Contender,
-    Ensemble,
-    settings_hash,
-    version,
-)
+from benchmarks.tabular._fingerprint import fingerprint
+from benchmarks.tabular._models import OURS, TOP_EXPERT, Contender, Ensemble, version
 from benchmarks.tabular._sets import Part, TabularSet
 
 PRIMARY = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
@@ -93,7 +87,7 @@ def describe(contender: Contender, name: str, table: TabularSet, split: int) -> 
     packages = dict.fromkeys([*PACKAGES, contender.module])
     versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
     record = {"set": table.name, "task": table.task, "split": split, "model": name}
-    settings = {"settings": settings_hash()} if contender.module == OURS else {}
+    settings = {"settings": fingerprint().stored()} if contender.module == OURS else {}
     where = {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     return record | settings | where | {"processor": processor(), "versions": versions}
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -266,32 +263,6 @@ def count_parameters(in_features: int, sizes: Sequence[int]) -> int:
     """Weights and biases of a multilayer perceptron without an output layer."""
     widths = [in_features, *sizes]
     return sum((a + 1) * b for a, b in zip(widths, sizes, strict=False))
-
-
-@cache
-def settings_hash() -> str:
-    """Return what changes when our estimators do: their defaults and the code that fits them.
-
-    Docstrings and comments do not count.
-    """
-    digest = hashlib.sha256()
-    for estimator in (MoDEClassifier(), MoDERegressor()):
-        digest.update(repr(sorted(estimator.get_params().items())).encode())
-    package = Path(skmode.__file__).parent
-    for path in sorted([*package.glob("*.py"), *(package / "nn").glob("*.py")]):
-        digest.update(_code(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-def _code(source: str) -> str:
-    """The source without comments and docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body[0] = ast.Pass()
-    return ast.unparse(tree)
 
 
 # Peers. Numbers are missing in some columns and categories in others.

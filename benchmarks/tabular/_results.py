@@ -8,14 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tabular._models import (
-    OURS,
-    TOP_EXPERT,
-    Contender,
-    contenders,
-    settings_hash,
-    version,
-)
+from benchmarks.tabular._fingerprint import Fingerprint, fingerprint
+from benchmarks.tabular._models import OURS, TOP_EXPERT, Contender, contenders, version
 
 Record = dict[str, Any]
 Key = tuple[str, int, str]
@@ -80,8 +74,19 @@ def is_current(record: Record) -> bool:
         return False
     contender = contender_of(record["model"])
     if contender is None or contender.module == OURS:
-        return contender is not None and record.get("settings") == settings_hash()
+        return contender is not None and is_of(record, fingerprint())
     return record["versions"].get(contender.module) == version(contender.module)
+
+
+def code_of(record: Record) -> Fingerprint | None:
+    """Return the fingerprint that a line of ours was measured with, None in lines of old."""
+    return Fingerprint.of(record.get("settings"))
+
+
+def is_of(record: Record, code: Fingerprint | None) -> bool:
+    """Whether a line of ours was measured with code that does the same."""
+    found = code_of(record)
+    return found is not None and found.agrees(code)
 
 
 def contender_of(model: str) -> Contender | None:

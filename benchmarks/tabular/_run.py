@@ -9,19 +9,17 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.datasets import make_classification
 
 from benchmarks.tabular import _results
+from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._measure import describe, measure
-from benchmarks.tabular._models import MODERATE_ROWS, OURS, Contender, contenders, settings_hash
+from benchmarks.tabular._models import MODERATE_ROWS, OURS, Contender, contenders
 from benchmarks.tabular._sets import TEST_SHARE, Part, TabularSet, load, split
-from skmode import MoDEClassifier
 
 Record = dict[str, Any]
 
@@ -254,7 +252,6 @@ def serve(connection: Connection, number: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
     torch.set_num_threads(1)
-    settings_hash()  # of the code as it was imported, should someone edit it meanwhile
     tables: dict[str, Part] = {}
     while True:
         try:
@@ -262,14 +259,9 @@ def serve(connection: Connection, number: int) -> None:
         except EOFError:
             return
         if contenders()[job.contender].module == OURS:
-            _warm_up()
+            # torch imports parts of itself in the first fit, which no model is to be charged with.
+            fingerprint()
         connection.send(_do(job, tables))
-
-
-@cache
-def _warm_up() -> None:
-    """torch imports parts of itself in the first fit, which no model is to be charged with."""
-    MoDEClassifier(max_epochs=1, device="cpu").fit(*make_classification(200, random_state=0))
 
 
 def _end_with_parent() -> None:

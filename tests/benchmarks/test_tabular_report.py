@@ -9,8 +9,8 @@ import pytest
 from benchmarks.tabular import _results
 from benchmarks.tabular.__main__ import main
 from benchmarks.tabular._bars import bars
+from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._league import League
-from benchmarks.tabular._models import settings_hash
 
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 SETS = {"coins": "binary", "birds": "multiclass", "rents": "regression"}
@@ -34,7 +34,7 @@ def record(model, table, split, value, **more):
         "task": task,
         "split": split,
         "model": model,
-        **({"settings": settings_hash()} if ours else {}),
+        **({"settings": fingerprint().stored()} if ours else {}),
         "versions": {"python": "3.11.0"},
         "metric": METRICS[task],
         "value": value,

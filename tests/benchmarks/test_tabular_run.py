@@ -14,6 +14,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
 from benchmarks.tabular import _results
+from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._measure import PRIMARY, score
 from benchmarks.tabular._models import (
     contenders,
@@ -21,7 +22,6 @@ from benchmarks.tabular._models import (
     labels,
     make_ensemble,
     match_size,
-    settings_hash,
     version,
 )
 from benchmarks.tabular._run import Job, open_jobs, plan, run
@@ -38,7 +38,7 @@ CHEAP = ["linear", "hist_gradient_boosting"]
 def line(model, **more):
     """A line of the results as this checkout would write it."""
     module = _results.contender_of(model).module
-    settings = {"settings": settings_hash()} if module == "skmode" else {}
+    settings = {"settings": fingerprint().stored()} if module == "skmode" else {}
     record = {"set": "iris", "task": "multiclass", "split": 0, "model": model, **settings}
     return record | {"versions": {module: version(module)}, "value": 0.5} | more
 

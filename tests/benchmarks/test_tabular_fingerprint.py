@@ -1,0 +1,86 @@
+"""The league's fingerprint: what makes results stale, and what does not."""
+
+import numpy as np
+import pytest
+
+from benchmarks.tabular import _fingerprint
+from benchmarks.tabular._fingerprint import FITS, TOLERANCE, Fingerprint, fingerprint, predict
+from skmode._training import trainer
+from skmode.nn import mixture
+
+CURRENT = Fingerprint("digest", (0.25, 0.5))
+
+
+def moved(name):
+    """How far the predictions of a fit are from those of the unchanged code."""
+    names = list(FITS)
+    before = np.reshape(fingerprint().predictions, (len(names), -1))[names.index(name)]
+    return np.abs(before - predict(FITS[name])).max()
+
+
+class TestAgreement:
+    def test_the_last_bits_do_not_count(self):
+        near = Fingerprint("digest", (0.25 + TOLERANCE / 2, 0.5 - TOLERANCE / 2))
+        assert CURRENT.agrees(near)
+        assert not CURRENT.agrees(Fingerprint("digest", (0.25, 0.5 + 2 * TOLERANCE)))
+
+    def test_parameters_are_compared_as_they_are(self):
+        assert not CURRENT.agrees(Fingerprint("other", CURRENT.predictions))
+        assert not CURRENT.agrees(Fingerprint("digest", CURRENT.predictions[:1]))
+
+    def test_a_line_gives_back_what_it_holds(self):
+        assert Fingerprint.of(CURRENT.stored()) == CURRENT
+        assert Fingerprint.of("0123456789abcdef") is None
+        assert not CURRENT.agrees(None)
+
+    def test_a_changed_default_changes_the_digest(self, monkeypatch):
+        before = _fingerprint.parameters()
+        assert before == fingerprint().parameters
+        for name, value in {"learning_rate": 0.004, "max_epochs": 59, "calibration": None}.items():
+            with monkeypatch.context() as patched:
+                defaults = _fingerprint.MoDEClassifier.__init__.__kwdefaults__
+                patched.setitem(defaults, name, value)
+                assert _fingerprint.parameters() != before
+
+
+@pytest.mark.slow
+class TestChangedSteps:
+    """Each is a change of code that no parameter shows."""
+
+    def test_an_unchanged_fit_agrees(self):
+        assert moved("one batch of all rows") == 0
+
+    def test_a_moved_function_agrees(self, monkeypatch):
+        former = mixture.load_balance_loss
+
+        def elsewhere(*args, **kwargs):
+            return former(*args, **kwargs)
+
+        monkeypatch.setattr(mixture, "load_balance_loss", elsewhere)
+        assert moved("one batch of all rows") == 0
+
+    @pytest.mark.parametrize("name", ["distillation_loss", "load_balance_loss"])
+    def test_a_dropped_loss_term_is_seen(self, monkeypatch, name):
+        monkeypatch.setattr(mixture, name, lambda first, *args, **kwargs: first_of(first).sum() * 0)
+        assert moved("one batch of all rows") > 2 * TOLERANCE
+
+    def test_a_dropped_calibration_is_seen(self, monkeypatch):
+        monkeypatch.setattr(trainer, "fit_temperature", lambda *args, **kwargs: 1.0)
+        assert moved("larger batches, plain mixture") > 2 * TOLERANCE
+
+    def test_a_dropped_refit_is_seen(self, monkeypatch):
+        monkeypatch.setattr(trainer, "refit_epochs", lambda fraction, best_epoch: 0)
+        assert moved("values") > 2 * TOLERANCE
+
+    @pytest.mark.parametrize("option", [{"learning_rate": 0.0045}, {"max_epochs": 50}])
+    def test_other_steps_are_seen(self, monkeypatch, option):
+        name = "one batch of all rows"
+        fit = FITS[name]
+        changed = _fingerprint.Fit(fit.task, fit.rows, fit.seed, fit.options | option)
+        monkeypatch.setitem(FITS, name, changed)
+        assert moved(name) > 2 * TOLERANCE
+
+
+def first_of(value):
+    """The tensor of a loss's first argument, which may be a gate's output."""
+    return getattr(value, "logits", value)
