@@ -30,7 +30,7 @@ test-serve: .venv/installed
 test-engines: test-distributed .venv-kserve/installed .venv-mlserver/installed
 	$(KSERVE)/python -m pytest deploy/tests/serving/engine/test_kserve_clients.py \
 		deploy/tests/operations/test_kserve.py
-	$(MLSERVER)/python -m pytest deploy/tests/mlserver deploy/tests/cli/test_triton.py
+	$(MLSERVER)/python -m pytest deploy/tests/mlserver
 
 test-distributed: .venv/installed-distributed
 	$(BIN)/python -m pytest deploy/tests/distributed
@@ -105,7 +105,8 @@ clean:
 
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt -e './deploy[parquet,signing]' -e '.[test]'
+	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt \
+		-e './deploy[parquet,serve,signing]' -e '.[test]' httpx psutil
 	touch $@
 
 .venv-newest/installed: $(SOURCES) constraints.txt

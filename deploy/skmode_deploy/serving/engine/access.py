@@ -1,4 +1,4 @@
-"""Who may ask for what: bearer tokens and management, alike for REST and gRPC."""
+"""Who may ask for what, by REST and by gRPC: bearer tokens and management."""
 
 from typing import Literal
 
@@ -15,24 +15,21 @@ _NO_TOKEN = {
 
 
 class Access:
-    """Refuse requests without a token, and those that would load or unload models."""
+    """Refuse requests without a token, and those that manage models; callers say which are open."""
 
     def __init__(self, settings: Settings) -> None:
         self._tokens = None if settings.token_file is None else Tokens(settings.token_file)
         self._management = settings.management
+        self.needs_token = self._tokens is not None
 
-    def check(
-        self,
-        authorization: str,
-        protocol: Literal["rest", "grpc"],
-        *,
-        is_health: bool,
-        is_management: bool,
-    ) -> None:
-        """Refuse a request that may not be made; the server's own health is open to everybody."""
-        if not (self._tokens is None or is_health or self._tokens.allow(authorization)):
+    def check_token(self, authorization: str, protocol: Literal["rest", "grpc"]) -> None:
+        """Refuse a request that has no good token."""
+        if self._tokens is not None and not self._tokens.allow(authorization):
             raise RequestError(_NO_TOKEN[protocol], 401, limit="unauthorized")
-        if is_management and not self._management:
+
+    def check_management(self) -> None:
+        """Refuse a request that would load or unload models, unless the server allows that."""
+        if not self._management:
             raise RequestError(
                 "The repository may not be managed by requests: start the server with "
                 "--management, or change the folder of the models.",

@@ -166,12 +166,11 @@ class Gateway:
             )
         if path == "/metrics" and self._settings.metrics_port is not None:
             raise RequestError("The metrics have a port of their own: ask there.", 404)
-        self._access.check(
-            headers.get(b"authorization", b"").decode("latin-1"),
-            "rest",
-            is_health=_HEALTH.fullmatch(path) is not None,
-            is_management=path.startswith("/v2/repository"),
-        )
+        if self._access.needs_token and not _HEALTH.fullmatch(path):
+            authorization = headers.get(b"authorization", b"").decode("latin-1")
+            self._access.check_token(authorization, "rest")
+        if path.startswith("/v2/repository"):
+            self._access.check_management()
 
     def _check_header_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
         # Each has a colon, a space and the end of its line as well.

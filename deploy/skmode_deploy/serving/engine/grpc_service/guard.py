@@ -125,12 +125,10 @@ class CallGuard(aio.ServerInterceptor):
         return answer
 
     def _check(self, name: str, metadata: dict[str, Any]) -> None:
-        self._access.check(
-            str(metadata.get("authorization", "")),
-            "grpc",
-            is_health=name in _HEALTH,
-            is_management=name in _MANAGEMENT,
-        )
+        if name not in _HEALTH:
+            self._access.check_token(str(metadata.get("authorization", "")), "grpc")
+        if name in _MANAGEMENT:
+            self._access.check_management()
 
     def _record(
         self, name: str, asked: list[str], code: str, request_id: str, seconds: float
