@@ -15,11 +15,14 @@ SOURCES := pyproject.toml deploy/pyproject.toml
 demo: .venv/installed
 	$(BIN)/python demo/churn.py
 
+# The server's tests measure time, so they run alone and after the others, which take both cores.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(SERVE_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest $(SERVE_TESTS)
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(SERVE_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not slow" $(SERVE_TESTS)
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)
