@@ -15,10 +15,10 @@ demo: .venv/installed
 	$(BIN)/python demo/churn.py
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=deploy/tests/distributed
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --ignore=deploy/tests/distributed -m "not slow"
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)
