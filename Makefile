@@ -7,6 +7,7 @@ NEWEST := .venv-newest/bin
 KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
+PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(SERVE_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
 .PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest lint \
@@ -17,11 +18,11 @@ demo: .venv/installed
 
 # The server's tests measure time, so they run alone and after the others, which take both cores.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(SERVE_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest $(SERVE_TESTS)
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(SERVE_TESTS:%=--ignore=%)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 	$(BIN)/python -m pytest -m "not slow" $(SERVE_TESTS)
 
 test-serve: .venv/installed
