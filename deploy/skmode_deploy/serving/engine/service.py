@@ -71,15 +71,9 @@ class Service:
     def get(self, name: str, version: str = "") -> Loaded:
         """Find a model; without a version the current one."""
         try:
-            return self.repository.get(f"{name}@{version}" if version else name)
+            return self.repository.get(name, version)
         except UnknownModelError as error:
-            reason = str(error)
-        if version:
-            try:
-                self.repository.get(name)
-            except UnknownModelError as error:  # which names the model as the client did
-                reason = str(error)
-        raise RequestError(reason, 404)
+            raise RequestError(str(error), 404) from None
 
     def describe_server(self) -> dict[str, Any]:
         """Write the metadata of the server."""

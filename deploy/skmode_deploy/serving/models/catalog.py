@@ -26,12 +26,12 @@ class Catalog(Generic[M]):
     current_versions: Mapping[str, int] = field(default_factory=dict)
     states: tuple[ModelState, ...] = ()  # of what does not serve as well
 
-    def get(self, name: str) -> M:
-        """Find a model."""
+    def get(self, name: str, version: str = "") -> M:
+        """Find a model by its name, which may be "churn@3", or by its name and version."""
         try:
-            return self.models[name]
+            return self.models[f"{name}@{version}" if version else name]
         except KeyError:
-            raise self._explain(name) from None
+            raise self._explain(name, version) from None
 
     def names(self) -> list[str]:
         """List the models."""
@@ -49,20 +49,23 @@ class Catalog(Generic[M]):
             raise self._explain(name)
         return self.current_versions[name]
 
-    def _explain(self, name: str) -> UnknownModelError:
-        model, _, version = name.partition("@")
-        if version and model in self.loaded_versions:
-            versions = list_names([str(number) for number in self.loaded_versions[model]])
+    def _explain(self, name: str, version: str = "") -> UnknownModelError:
+        model, number = (name, version) if version else name.partition("@")[::2]
+        if number and model in self.loaded_versions:
+            versions = list_names([str(each) for each in self.loaded_versions[model]])
             return UnknownModelError(
-                f"The version of {model!r} must be one of {versions}, got {version[:40]!r}: ask "
+                f"The version of {model!r} must be one of {versions}, got {number[:40]!r}: ask "
                 f"for one of these, or for {model!r} without a version."
             )
-        return unknown_model(name, self.current_versions)
+        return unknown_model(name, self.current_versions, version)
 
 
-def unknown_model(name: str, known: Mapping[str, object]) -> UnknownModelError:
-    """Say that there is no such model, and which ones there are."""
-    shown = _name_as_client(name)
+def unknown_model(name: str, known: Mapping[str, object], version: str = "") -> UnknownModelError:
+    """Say that there is no such model, and which ones there are; name it as the client did."""
+    shown = repr(name[:120])
+    if version:
+        is_number = version.isascii() and version.isdigit() and len(version) <= 40
+        shown = f"version {version if is_number else repr(version[:40])} of model {shown}"
     if not known:
         return UnknownModelError(
             f"A model must be served to be asked for, got {shown}, and none is: copy its bundle to "
@@ -71,12 +74,3 @@ def unknown_model(name: str, known: Mapping[str, object]) -> UnknownModelError:
     return UnknownModelError(
         f"The model must be one of {list_names(sorted(known))}, got {shown}: ask for one of these."
     )
-
-
-def _name_as_client(name: str) -> str:
-    """Show "churn@3" as version 3 of a model: in most requests the version stands by itself."""
-    model, _, version = name.partition("@")
-    if not model or not version:
-        return repr(name[:120])
-    is_number = version.isascii() and version.isdigit() and len(version) <= 40
-    return f"version {version if is_number else repr(version[:40])} of model {model[:120]!r}"

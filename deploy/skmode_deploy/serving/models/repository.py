@@ -111,9 +111,9 @@ class Repository(Generic[M]):
 
     # Reading: out of a catalog that nobody changes.
 
-    def get(self, name: str) -> M:
+    def get(self, name: str, version: str = "") -> M:
         """Find a model by name, ``"churn"``, or by name and version, ``"churn@3"``."""
-        return self._catalog.get(name)
+        return self._catalog.get(name, version)
 
     def names(self) -> list[str]:
         """List the models that serve."""

@@ -370,7 +370,12 @@ def test_the_operations_of_the_published_document(server, iris_body):
 
 @pytest.mark.parametrize(
     ("path", "named"),
-    [("0/versions/0", "'0'"), ("0@0", "'0@0'"), ("0", "'0'"), ("iris/versions/0", "'0'")],
+    [
+        ("0/versions/0", "version 0 of model '0'"),
+        ("0@0", "'0@0'"),
+        ("0", "'0'"),
+        ("iris/versions/0", "'0'"),
+    ],
 )
 def test_a_refusal_names_the_model_as_the_client_did(server, path, named):
     text = reason(httpx.get(f"{server.url}/v2/models/{path}"), 404)

@@ -184,7 +184,7 @@ def test_what_is_unloaded_leaves_the_metrics(models):
     service.repository.load("iris")
     assert "skmode_model_current_version" in series()
     rows = np.zeros((3, 4), np.float32)
-    service.metrics.answered(
+    service.metrics.scored(
         service.get("iris").metrics, rows, service.get("iris").served.predictor.predict_full(rows)
     )
     service.flush()

@@ -98,21 +98,22 @@ def test_unknown_models(models, watched, put):
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "version", "shown"),
     [
-        ("0@0", "got version 0 of model '0'"),
-        ("credit@latest", "got version 'latest' of model 'credit'"),
-        ("credit@", "got 'credit@'"),
-        ("@3", "got '@3'"),
+        ("0", "0", "got version 0 of model '0'"),
+        ("credit", "latest", "got version 'latest' of model 'credit'"),
+        ("0@0", "", "got '0@0'"),
+        ("credit@", "", "got 'credit@'"),
+        ("@3", "", "got '@3'"),
     ],
 )
-def test_an_unknown_model_is_named_as_the_client_did(models, watched, put, name, shown):
+def test_an_unknown_model_is_named_as_the_client_did(models, watched, put, name, version, shown):
     with pytest.raises(UnknownModelError, match=f"{shown}, and none is: copy"):
-        watched.repository.get(name)
+        watched.repository.get(name, version)
     put(models / "churn")
     watched.scan()
     with pytest.raises(UnknownModelError, match=f"must be one of 'churn', {shown}: ask for one"):
-        watched.repository.get(name)
+        watched.repository.get(name, version)
 
 
 def test_a_bad_start_says_why_and_serves_the_rest(models, watched, put, damage):
