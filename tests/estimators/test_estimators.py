@@ -636,7 +636,7 @@ def test_unknown_inference_after_fit_is_an_error():
 
 @pytest.mark.parametrize("class_weight", [{0: 0, 1: 0}, {0: -1, 1: 1}])
 def test_class_weights_without_sense_are_an_error(class_weight):
-    with pytest.raises(ValueError, match="class_weight must hold weights of at least zero"):
+    with pytest.raises(ValueError, match="class_weight must hold no negative weight"):
         MoDEClassifier(**QUICK, class_weight=class_weight).fit(X, np.arange(len(X)) % 2)
 
 
