@@ -102,7 +102,7 @@ def test_bf16_differs_from_float32_by_rounding_only():
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_without_cuda_is_an_error(Estimator, device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=f"device='{device}' needs a CUDA device and torch finds"):
+    with pytest.raises(ValueError, match=f"device='{device}' needs a CUDA device, but torch finds"):
         Estimator(**QUICK, device=device).fit(X, y)
 
 
