@@ -191,7 +191,7 @@ def test_validation_rows_without_weight_are_an_error(weights):
         estimator, sample_weight = MoDEClassifier(**HELD_OUT, class_weight={0: 1, 1: 0}), None
     else:
         estimator, sample_weight = MoDEClassifier(**HELD_OUT), np.where(y == 0, 1, 1e-60)
-    with pytest.raises(ValueError, match="At least one of the validation rows needs a positive weight"):
+    with pytest.raises(ValueError, match="one of the validation rows needs a positive weight"):
         estimator.fit(X, y, sample_weight=sample_weight)
     estimator.set_params(early_stopping=False).fit(X, y, sample_weight=sample_weight)
 
