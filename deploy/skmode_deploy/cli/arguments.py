@@ -21,9 +21,9 @@ MAX_COUNT = 2**31 - 1
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    the bundle is invalid
+  1    the bundle is refused
   2    wrong usage, or a file that cannot be opened or written
-  3    the input data are invalid
+  3    the input data are refused
   70   out of memory, or a defect of this program
   129  the terminal was closed
   130  interrupted
