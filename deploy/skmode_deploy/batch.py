@@ -97,7 +97,7 @@ def score(
     Raises
     ------
     BundleError
-        If the bundle is refused, or does not have the hash `sha256`.
+        If the bundle is invalid, or does not have the hash `sha256`.
     ValueError
         If an option is invalid. The iterator raises it for invalid rows; the message names the
         first of them, counted from 1, and the reason.
@@ -158,7 +158,7 @@ def output_schema(
     Raises
     ------
     BundleError
-        If the manifest is refused.
+        If the manifest is invalid.
     ValueError
         If a column of `keep` is not in `input_schema`, or has the name of another output column.
 
@@ -248,7 +248,7 @@ def score_folder(
     Raises
     ------
     BundleError
-        If the bundle is refused.
+        If the bundle is invalid.
     ValueError
         If a row, a folder or an option is invalid. For rows, the message names file and row. The
         columns of all files are checked before the first file is scored.

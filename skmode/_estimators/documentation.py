@@ -85,7 +85,7 @@ PARAMETERS = {
         """
         Embedding of each number after scaling. ``"periodic_bias"``: cosines of learned frequencies
         and phases, and the number itself (PBLD of RealMLP, arXiv 2407.04491). ``"periodic"`` and
-        ``"piecewise_linear"`` are those of arXiv 2203.05556. None: the scaled number.
+        ``"piecewise_linear"`` are described in arXiv 2203.05556. None: the scaled number.
         """,
     ),
     "categorical_features": (

@@ -42,7 +42,7 @@ def fetch_rdatasets(
     name : str
         Name of the table in it.
     target : str
-        Name of the column to predict. Rows that lack it are left out.
+        Name of the column to predict. Rows without a target are left out.
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False

@@ -16,7 +16,7 @@ from skmode_deploy.errors import LinkError, NotAFileError
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a regular file for reading; a link is refused, and a pipe does not block."""
+    """Open a regular file for reading; links are an error, and pipes do not block."""
     _check_mode(path, os.lstat(path).st_mode)
     # Checked again on the open file: the path may lead to another file by now.
     flags = os.O_RDONLY

@@ -104,7 +104,7 @@ def run_triton(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _as_usage_errors() -> Iterator[None]:
-    """Report arguments that the library refuses, such as a key, as wrong usage."""
+    """Report arguments that the library rejects, such as a key, as wrong usage."""
     try:
         yield
     except BundleError:

@@ -50,8 +50,8 @@ _INTERFACE = re.compile(
 )
 _HEADER = """\
 # Written by skmode-deploy, for all versions of the model. Batching, instances and the version
-# policy may be changed. The inputs, outputs and classes are those of the exported model, and
-# skmode_interface is their hash: a version with others is another model, or needs another config.
+# policy may be changed. The inputs, outputs and classes describe the exported model, and
+# skmode_interface is their hash: a version with another hash needs another model name or config.
 """
 
 

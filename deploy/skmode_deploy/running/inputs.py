@@ -238,7 +238,7 @@ def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
         _refuse_mapping(X)
     try:
         array = X if plain else _to_plain_matrix(X, dtype)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused later
+        with np.errstate(over="ignore"):  # too large numbers become infinite, an error later
             return np.asarray(array, dtype=dtype)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(

@@ -186,13 +186,13 @@ def _convert(
     source = with_array_input(source)
     model = build_model(source, routing).to_model(name, {})
     keep_outputs(model, outputs)
-    inputs = _bind(scope, operator, container, source)
+    inputs = _connect_inputs(scope, operator, container, source)
     results = insert_model(scope, container, model, inputs, name)
     for value, variable in zip(outputs, operator.outputs, strict=True):
         connect_output(container, results[value], variable)
 
 
-def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
+def _connect_inputs(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
     """Get the value for each input of the graph, cast to its type."""
     name, columns = type(operator.raw_operator).__name__, source.columns
     widths = column_widths(name, operator.inputs, len(columns))

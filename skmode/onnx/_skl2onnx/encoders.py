@@ -223,11 +223,12 @@ def _emit_lookup(graph: GraphBuilder, encoder: Any, table: NDArray[Any]) -> str:
     assert codes is not None
     if encoder.handle_unknown == "error":
         sizes = [1 + len(values) for values in encoder.categories_]
-        refused = np.zeros(len(table), dtype=np.int64)
-        refused[np.cumsum([0, *sizes[:-1]])] = 1
-        steps = graph.add("Gather", [graph.add_weight(refused, "unseen"), codes], "is_unseen")
-        nothing = graph.add("Gather", [graph.constant([0], "unseen_is_an_error"), steps], "check")
-        codes = graph.add("Add", [codes, nothing], "checked")
+        unseen = np.zeros(len(table), dtype=np.int64)
+        unseen[np.cumsum([0, *sizes[:-1]])] = 1
+        is_unseen = graph.add("Gather", [graph.add_weight(unseen, "unseen"), codes], "is_unseen")
+        # One entry, which is zero: position 0 changes nothing, position 1 is out of bounds.
+        zero = graph.add("Gather", [graph.constant([0], "unseen_is_an_error"), is_unseen], "check")
+        codes = graph.add("Add", [codes, zero], "checked")
     return graph.add("Gather", [graph.add_weight(table, "table"), codes], "found")
 
 

@@ -22,6 +22,7 @@ from skmode.onnx._graphs.experts.stored import StoredExperts
 # With more experts than this, their Ifs are put into groups.
 GROUP_SIZE = 8
 
+# Adds to a branch what follows an expert, such as the output layer: from graph, value and name.
 Finish = Callable[[GraphBuilder, str, str], str]
 
 
@@ -38,8 +39,8 @@ def emit_chosen_experts(
     if experts.n_experts == 1:
         return finish(graph, experts.apply(graph, 0, hidden, "expert_0"), "expert_0")
     rows = graph if experts.stacks is None else graph.branch()
-    visits = _Visits(experts, hidden, finish, width, choices_per_row)
-    answers = visits.emit(rows, choice)
+    branches = _ExpertBranches(experts, hidden, finish, width, choices_per_row)
+    answers = branches.emit(rows, choice)
     if rows is graph:
         return answers
     rows.add_output(answers, TensorProto.FLOAT, [None, width])
@@ -73,7 +74,7 @@ def _emit_one_row(
     return values[0] if len(values) == 1 else graph.add("Concat", values, "one_row/values", axis=0)
 
 
-class _Visits:
+class _ExpertBranches:
     """Ifs around experts and around groups of experts.
 
     With few experts each one searches all rows for its own. With many that is slow, so the rows
@@ -93,7 +94,7 @@ class _Visits:
         self.finish = finish
         self.width = width
         self.choices_per_row = choices_per_row
-        parts = _parts(range(experts.n_experts))
+        parts = _split_experts(range(experts.n_experts))
         self.sort = len(parts[0]) > 1
         # Padded to whole groups, so that the counts can be reshaped to one row per group.
         self.n_counted = len(parts) * len(parts[0])
@@ -108,7 +109,7 @@ class _Visits:
             starts = graph.add("Sub", [ends, counts], "routing/starts")
             rows: _Rows = _SortedRows(places, starts, ends)
         else:
-            rows = _FoundRows(choice)
+            rows = _SearchedRows(choice)
         found = self._emit_parts(graph, range(self.experts.n_experts), rows, counts, "routing")
         if not self.sort:
             places = found[1]
@@ -134,7 +135,7 @@ class _Visits:
 
         If the rows are not sorted, the positions of the rows are returned as a second value.
         """
-        parts = _parts(members)
+        parts = _split_experts(members)
         conditions = self._emit_conditions(graph, parts, counts, name)
         outputs = []
         for part, condition in zip(parts, conditions, strict=True):
@@ -147,7 +148,7 @@ class _Visits:
                 else self._emit_parts(visit, part, rows, counts, inside)
             )
             self._add_outputs(visit, values)
-            self._add_outputs(skip, self._emit_nothing(skip, inside))
+            self._add_outputs(skip, self._emit_no_rows(skip, inside))
             names = [f"{inside}/answers", f"{inside}/rows"][: len(values)]
             outputs.append(
                 graph.add_many("If", [condition], names, then_branch=visit, else_branch=skip)
@@ -185,7 +186,7 @@ class _Visits:
         value = self.finish(graph, self.experts.apply(graph, expert, value, name), name)
         return [value] if self.sort else [value, places]
 
-    def _emit_nothing(self, graph: GraphBuilder, name: str) -> list[str]:
+    def _emit_no_rows(self, graph: GraphBuilder, name: str) -> list[str]:
         values = graph.constant(np.empty((0, self.width)), f"{name}/no_values", np.float32)
         nothing = [graph.add("Identity", [values], f"{name}/nothing")]
         if not self.sort:
@@ -200,7 +201,7 @@ class _Visits:
 
 
 @dataclass(frozen=True)
-class _FoundRows:
+class _SearchedRows:
     """Find the rows of an expert by comparing the choice of every row."""
 
     choice: str
@@ -227,7 +228,7 @@ class _SortedRows:
         return graph.add("Slice", [self.order, start, end], f"{name}/places")
 
 
-_Rows = _FoundRows | _SortedRows
+_Rows = _SearchedRows | _SortedRows
 
 
 def _emit_order(graph: GraphBuilder, choice: str, n_experts: int) -> str:
@@ -242,7 +243,7 @@ def _emit_order(graph: GraphBuilder, choice: str, n_experts: int) -> str:
     return graph.add("Slice", [order, start, stop], "routing/order")
 
 
-def _parts(members: range) -> list[range]:
+def _split_experts(members: range) -> list[range]:
     """Split experts into single ones if they are few, else into groups."""
     size = 1
     while size * GROUP_SIZE < len(members):
