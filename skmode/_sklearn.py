@@ -37,6 +37,6 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def validates_parameters(method: Method) -> Method:
-    """Have `fit` or `partial_fit` check the parameters first, nested estimators' left to them."""
+    """Make `fit` or `partial_fit` check the estimator's own parameters first."""
     decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
     return decorated

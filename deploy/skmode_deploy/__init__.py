@@ -1,4 +1,4 @@
-"""Serve exported mixtures of experts with numpy and onnxruntime alone."""
+"""Serve exported mixtures of experts; numpy and onnxruntime are the only dependencies."""
 
 from skmode_deploy._version import __version__
 from skmode_deploy.bundle import BundleError

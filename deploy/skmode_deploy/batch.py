@@ -1,10 +1,10 @@
-"""Score rows where the data live: from Arrow record batches to Arrow record batches.
+"""Score large data: Arrow record batches, or a folder of Parquet files.
 
-:func:`score` takes an iterator and returns an iterator. So it fits the functions that distribute
-rows over processes: ``map_partitions`` of Dask, ``map_batches`` of Ray Data, ``mapInArrow`` of
-Spark. Only the path of the bundle is sent to the workers. Each process opens the bundle when it
-first needs it, and keeps it open. :func:`score_folder` scores a folder of Parquet files in one
-process.
+:func:`score` takes an iterator of record batches and returns one, as needed for functions that
+distribute rows over processes: ``map_partitions`` of Dask, ``map_batches`` of Ray Data,
+``mapInArrow`` of Spark. Only the path of the bundle is sent to the workers. Each process opens the
+bundle when it first needs it, and keeps it open. :func:`score_folder` scores a folder of Parquet
+files in one process.
 """
 
 import os
@@ -54,13 +54,13 @@ def score(
 ) -> Iterator[pa.RecordBatch]:
     """Predict for each row of some record batches.
 
-    Rows stay in their order, none is added and none left out. At most `chunk_rows` rows are
-    computed at a time; longer batches come back in several parts.
+    The output has one row for each input row, in the same order. At most `chunk_rows` rows are
+    computed at a time; longer batches are returned in several parts.
 
-    A process opens a bundle once, however often and from however many threads it calls this
-    function. It opens the bundle again only if that was replaced, or with other options. So
-    ``functools.partial(score, bundle=path)`` can be pickled and sent to another process: it holds
-    nothing of the model.
+    A process opens a bundle only once, even if it calls this function often or from several
+    threads. It opens the bundle again only if the bundle was replaced, or for other options. So
+    ``functools.partial(score, bundle=path)`` is cheap to pickle and to send to another process: it
+    does not contain the model.
 
     Parameters
     ----------
@@ -71,17 +71,17 @@ def score(
     bundle : path
         Folder of the bundle.
     keep : sequence of str, default=()
-        Names of the columns to copy to the output, before the answers. Their types stay.
+        Names of the columns to copy to the output, before the predictions. They keep their types.
     ignore_extra : bool, default=False
-        Whether to ignore columns that the model does not know. Otherwise they are refused.
+        Whether to ignore columns that the model does not use. Otherwise they are an error.
     by_position : bool, default=False
         Whether to ignore names: the model's columns are then the first ones not in `keep`.
     chunk_rows : int, default=8192
         Largest number of rows that are computed at a time.
     sha256 : str or None, default=None
         Required hash of the bundle, as :func:`manifest_sha256` returns it. Compute it once before
-        rows are distributed, so that one model answers all rows, even if the bundle is replaced
-        meanwhile or a worker has an old copy. None accepts any bundle.
+        rows are distributed: then the same model predicts all rows, or a worker with another copy
+        of the bundle raises an error. None accepts any bundle.
     threads : int, default=1
         Number of threads for one operation. With one worker per core, 1 is best.
     **load_options : dict
@@ -90,17 +90,17 @@ def score(
     Returns
     -------
     iterator of pyarrow.RecordBatch
-        The columns of `keep`, then the answers: ``prediction`` (``prediction_0`` and so on for
-        several values per row), ``probability_<class>`` of a classifier, ``expert`` and
-        ``gate_probability``. :func:`output_schema` returns their names and types beforehand.
+        The columns of `keep`, then ``prediction`` (``prediction_0`` and so on for several values
+        per row), ``probability_<class>`` of a classifier, ``expert`` and ``gate_probability``.
+        :func:`output_schema` returns their names and types beforehand.
 
     Raises
     ------
     BundleError
-        If the bundle is refused, or does not have the hash `sha256`.
+        If the bundle is invalid, or does not have the hash `sha256`.
     ValueError
-        If an option is invalid. The iterator raises it for rows that are refused; the message
-        names the first of them, counted from 1, and the reason.
+        If an option is invalid. The iterator raises it for invalid rows; the message names the
+        first of them, counted from 1, and the reason.
     TypeError
         If `bundle` is not a path, or if an option is unknown. The iterator raises it for a batch
         that is not a record batch.
@@ -139,7 +139,7 @@ def output_schema(
     *,
     keep: Sequence[str] = (),
 ) -> pa.Schema:
-    """Return the columns of the answers of a bundle, without opening it.
+    """Return the columns of the output of :func:`score`, without opening the bundle.
 
     Parameters
     ----------
@@ -158,9 +158,9 @@ def output_schema(
     Raises
     ------
     BundleError
-        If the manifest is refused.
+        If the manifest is invalid.
     ValueError
-        If a column of `keep` is not in `input_schema`, or has the name of an answer.
+        If a column of `keep` is not in `input_schema`, or has the name of another output column.
 
     Examples
     --------
@@ -208,30 +208,29 @@ def score_folder(
     threads: int = 1,
     **load_options: Any,
 ) -> int:
-    """Predict for each row of a folder of Parquet files, and write such a folder.
+    """Predict each row of a folder of Parquet files, and write the same folder structure.
 
-    Each file of `source` becomes a file of the same relative path in `target`, row for row. It is
-    written under a hidden name and gets its own when it is complete. At the end, an empty file
-    ``_SUCCESS`` is written. A run that was killed can be started again: complete files stay, all
-    others are scored, and no row is lost or doubled. If files of `source` were added or changed,
-    the next run scores them. Only one run at a time may write to a folder.
+    Each file of `source` becomes a file with the same relative path and number of rows in `target`.
+    It is written under a hidden name and renamed when it is complete. At the end an empty file
+    ``_SUCCESS`` is written. A run that was killed can be started again: it keeps the complete
+    files and scores the others, so no row is lost or doubled. If files of `source` were added or
+    changed, the next run scores them. Only one run at a time may write to a folder.
 
     Parameters
     ----------
     bundle : path
         Folder of the bundle.
     source : path
-        Folder with ``.parquet`` files, in it and in the folders below. As usual, names that start
-        with a dot or an underscore are ignored. Only columns inside the files count: the value in
-        the name of a folder such as ``year=2026`` is not a column. It stays in the name of the
-        output's folder.
+        Folder with ``.parquet`` files, in itself and in its subfolders. As usual, names that start
+        with a dot or an underscore are ignored. A folder name such as ``year=2026`` does not
+        become a column; the output has a folder of the same name.
     target : path
         Folder to write. It is created, with its parents, if it does not exist. It must be new,
         empty, or from a run with the same bundle and columns.
     keep : sequence of str, default=()
-        Names of the columns to copy to the output, before the answers.
+        Names of the columns to copy to the output, before the predictions.
     ignore_extra : bool, default=False
-        Whether to ignore columns that the model does not know.
+        Whether to ignore columns that the model does not use.
     by_position : bool, default=False
         Whether to ignore names: the model's columns are then the first ones not in `keep`.
     chunk_rows : int, default=8192
@@ -249,10 +248,10 @@ def score_folder(
     Raises
     ------
     BundleError
-        If the bundle is refused.
+        If the bundle is invalid.
     ValueError
-        If rows, the folders or an option are refused. For rows, the message names file and row.
-        The columns of all files are checked before the first file is scored.
+        If a row, a folder or an option is invalid. For rows, the message names file and row. The
+        columns of all files are checked before the first file is scored.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Errors for bundles that are refused: one class for each rule."""
+"""Errors for invalid bundles: one class for each rule."""
 
 __all__ = [
     "BundleError",
@@ -58,7 +58,7 @@ class LimitError(BundleError):
 
 
 class UnsafeNameError(BundleError):
-    """A file name is not plain: it is absolute, has a folder, or is special to some system."""
+    """A file name is absolute, contains a folder, or is special on some operating system."""
 
 
 class LinkError(BundleError):
@@ -90,7 +90,7 @@ class SampleFormatError(BundleError):
 
 
 class SampleMismatchError(BundleError):
-    """The bundle answers its sample rows differently from the exported model."""
+    """The bundle does not predict for its sample rows what the exported model predicted."""
 
 
 class SignatureError(BundleError):

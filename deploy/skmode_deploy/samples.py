@@ -1,8 +1,8 @@
-"""Sample rows of a bundle, with the model's own answers, to compare a predictor's answers with.
+"""Sample rows of a bundle with the model's predictions, to check a predictor against.
 
-A bundle may hold ``samples.json``: rows drawn from the ranges and categories of the manifest, not
-from training data, and the answers of the exported model. With it one can check, before the first
-request, that this machine computes what the model computed.
+A bundle may contain ``samples.json``: rows drawn from the ranges and categories of the manifest,
+not from training data, and the predictions of the exported model. They show, before the first
+request, whether this machine computes what the model computed.
 
 The file is JSON, with tensors as in the Open Inference Protocol (V2)::
 
@@ -11,11 +11,12 @@ The file is JSON, with tensors as in the Open Inference Protocol (V2)::
      "source": "estimator",
      "tolerance": {"probabilities": [0.0001], "gate_probability": [0.0001]}}
 
-Inputs and outputs are those of ``model.onnx``, as flat data; a missing number is null, a missing
-string is ``""``. `source` says who gave the answers: "estimator", or "graph" for ``model.onnx`` at
-the export, if 8-bit weights change answers on purpose. `tolerance` is the allowed difference of
-numbers, one for all columns of an output or one for each. All rows are predicted in one call,
-because 8-bit answers depend a little on the other rows of a call.
+The tensors are the inputs and outputs of ``model.onnx``, as flat data; a missing number is null, a
+missing string is ``""``. `source` says where the predictions come from: "estimator", or "graph" for
+``model.onnx`` at the export, if 8-bit weights change the predictions on purpose. `tolerance` is the
+allowed difference of numbers, one for all columns of an output or one for each. All rows are
+predicted in one call, because with 8-bit weights predictions depend slightly on the other rows of a
+call.
 """
 
 import json
@@ -63,7 +64,7 @@ _Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Sample rows and the answers to them.
+    """Sample rows and their predictions.
 
     Attributes
     ----------
@@ -74,7 +75,7 @@ class Samples:
     tolerance : dict of tuple of float
         Allowed difference of each float output: one number, or one for each of its columns.
     source : {"estimator", "graph"}
-        What gave the answers: the estimator, or ``model.onnx`` at the export.
+        Where the predictions come from: the estimator, or ``model.onnx`` at the export.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -98,7 +99,7 @@ class Samples:
         Raises
         ------
         ValueError
-            If an answer is not a finite number.
+            If a prediction is not a finite number.
         """
         document = {
             "inputs": [_to_tensor(name, values) for name, values in self.inputs.items()],
@@ -122,7 +123,7 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
     Returns
     -------
     Samples or None
-        Rows and answers. None if the bundle has no sample rows.
+        Rows and predictions. None if the bundle has no sample rows.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
         document = json.loads(text.decode("ascii"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise SampleFormatError(
-            f"{SAMPLES} must be JSON in ASCII, and reading it gave {type(error).__name__}: "
+            f"{SAMPLES} must be JSON in ASCII, but reading it failed with {type(error).__name__}: "
             f"{shorten(str(error))}. Export the model again."
         ) from None
     return _from_document(document, manifest)
@@ -184,7 +185,7 @@ def graph_inputs(manifest: Manifest, X: Any) -> dict[str, NDArray[Any]]:
     Raises
     ------
     ValueError
-        If the rows are not as the model needs them; the message names the column.
+        If the rows are invalid; the message names the column.
 
     Examples
     --------
@@ -212,7 +213,7 @@ def graph_inputs(manifest: Manifest, X: Any) -> dict[str, NDArray[Any]]:
 
 
 def check_samples(predictor: Predictor) -> None:
-    """Check that a predictor answers the sample rows of its bundle as the model did.
+    """Check that a predictor predicts for its sample rows what the exported model predicted.
 
     Parameters
     ----------
@@ -244,7 +245,7 @@ def check_samples(predictor: Predictor) -> None:
         raise
     except Exception as error:  # onnxruntime has its own types of errors
         raise SampleMismatchError(
-            f"The rows of {SAMPLES} must be answered as at the export, got "
+            f"The rows of {SAMPLES} must get the predictions of the export, got "
             f"{type(error).__name__}: {shorten(as_sentence(error))} Upgrade onnxruntime, or export "
             "the model again."
         ) from error
@@ -265,7 +266,7 @@ def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
                 f"{name} of row {i}",
                 short_repr(expected[i : i + 1].tolist()[0]),
                 f"{short_repr(answer[i : i + 1].tolist()[0])}, and {len(other)} of {len(answer)} "
-                "rows with another one",
+                "rows differ",
             )
         return
     tolerance = np.asarray(samples.tolerance[name])
@@ -284,7 +285,7 @@ def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
 
 def _fail(what: str, rule: str, found: str) -> NoReturn:
     raise SampleMismatchError(
-        f"The rows of {SAMPLES} must be answered as at the export, {what} must be {rule}, got "
+        f"The rows of {SAMPLES} must get the predictions of the export; {what} must be {rule}, got "
         f"{found}: export the model again, or serve it with the onnxruntime release that the "
         'manifest states, on the CPU (providers=("CPUExecutionProvider",)).'
     )
@@ -301,18 +302,18 @@ def _to_tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
     elif flat.dtype == np.int64:
         datatype, data = "INT64", flat.tolist()
     elif flat.dtype == np.float32:
-        # As few digits as identify the float32.
+        # The shortest text that identifies the float32.
         datatype, data = "FP32", [None if x != x else float(str(x)) for x in flat]
     else:
         datatype, data = "FP64", [None if x != x else x for x in flat.tolist()]
     return {"name": name, "datatype": datatype, "shape": list(values.shape), "data": data}
 
 
-# Reading, without trust in the file.
+# Reading; the file is not trusted.
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _refuse(where: str, rule: str, value: object) -> NoReturn:
@@ -354,7 +355,7 @@ def _read_tensors(tensors: Any, values: tuple[GraphValue, ...], n_rows: int, whe
         _refuse(where, "an array of objects", tensors)
     names = [tensor.get("name") for tensor in tensors]
     if names != expected:
-        _refuse(where, f"those of {MODEL}, {short_repr(expected)}", names)
+        _refuse(where, f"the {where} of {MODEL}, {short_repr(expected)}", names)
     return {
         value.name: _read_tensor(tensor, value, n_rows, f"{where}[{i}]", where == "inputs")
         for i, (tensor, value) in enumerate(zip(tensors, values, strict=True))
@@ -380,9 +381,8 @@ def _read_tensor(
         if not check(cell) and not (cell is None and may_miss and "float" in value.dtype):
             _refuse(f"{where}.data", rule, cell)
     dtype = object if value.dtype == "string" else np.dtype(value.dtype)
-    with np.errstate(
-        over="ignore"
-    ):  # a number that is too large becomes infinite, and differs from any answer
+    # A number that is too large becomes infinite, and differs from any prediction.
+    with np.errstate(over="ignore"):
         return np.array([np.nan if x is None else x for x in data], dtype=dtype).reshape(shape)
 
 
@@ -420,5 +420,5 @@ def _read_tolerance(
     for name, numbers in tolerance.items():
         fits = isinstance(numbers, list) and len(numbers) in allowed[name]
         if not fits or not all(_is_float(number) and number > 0 for number in numbers):
-            _refuse(f"tolerance.{name}", "positive numbers, one or one for each column", numbers)
+            _refuse(f"tolerance.{name}", "one positive number, or one for each column", numbers)
     return {name: tuple(map(float, numbers)) for name, numbers in tolerance.items()}

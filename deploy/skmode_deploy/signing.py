@@ -1,6 +1,6 @@
-"""Sign a bundle with a key, and verify its signature, with the library model-signing.
+"""Sign a bundle with a key, and verify the signature, with the library model-signing.
 
-The signature is the file ``model.sig`` in the folder of the bundle. It holds the hash of every
+The signature is the file ``model.sig`` in the folder of the bundle. It contains the hash of every
 other file. The command line of model-signing can verify it too. No network is needed.
 """
 
@@ -72,7 +72,7 @@ def sign(
         raise
     except ValueError as error:  # for example a link or a pipe
         raise SignatureError(
-            f"The folder of a bundle must hold plain files only to be signed, got: {error}. "
+            f"A bundle must hold only plain files to be signed, got: {error}. "
             "Export the model again."
         ) from None
     finally:
@@ -140,11 +140,11 @@ def verify_signature(
     except LimitError:
         raise
     except Exception as error:
-        # The library raises many types of errors for wrong files. Any error is a refusal.
+        # The library raises many types of errors for wrong files. After any, nothing is trusted.
         raise SignatureError(
-            f"A bundle must have a {SIGNATURE} of its files by the holder of the key "
-            f"{str(public_key)!r}, and checking it gave {_problem(error)}. Copy the whole bundle "
-            "again, or pass the public key of whoever signed it."
+            f"{SIGNATURE} must be a signature of the bundle's files that the public key "
+            f"{str(public_key)!r} verifies, but checking it failed with {_problem(error)}. Copy "
+            "the whole bundle again, or pass the public key of whoever signed it."
         ) from None
 
 
@@ -170,8 +170,7 @@ class _Hasher:
         """Ignore no further paths, whatever the signature says."""
 
     def hash(self, model_path: Any, files_to_hash: Any = None) -> Any:
-        # Checked before any hashing: a huge file may have been put there to waste hours.
-        """Hash the files, after their names and sizes were checked against the limits."""
+        """Check names and sizes of the files, then hash them: a huge file could waste hours."""
         if self._expected is None:
             _check_files(Path(model_path), self._max_bytes)
         else:
@@ -188,8 +187,9 @@ class _Hasher:
     def _refuse_others(self, names: set[str]) -> None:
         if names:
             raise SignatureError(
-                f"A bundle must have the files of its manifest and no others to be signed, got a "
-                f"difference in {list_names(sorted(names))}: remove what is not part of the bundle."
+                "A bundle must have exactly the files of its manifest to be signed, got a "
+                f"difference in {list_names(sorted(names))}: remove files that do not belong to "
+                "the bundle, or export the model again."
             )
 
 
@@ -225,8 +225,8 @@ def _check_signature_file(signature: Path) -> None:
             size = os.fstat(stream.fileno()).st_size
     except OSError as error:
         raise SignatureError(
-            f"A bundle must be signed where a signature is required, and reading its {SIGNATURE} "
-            f"gave {error}: sign it with skmode_deploy.signing.sign."
+            f"The bundle must be signed, but reading its {SIGNATURE} failed with {error}: "
+            "sign it with skmode_deploy.signing.sign, or do not require a signature."
         ) from None
     if size > MAX_SIGNATURE_BYTES:
         raise LimitError(
@@ -242,13 +242,13 @@ def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> A
         return configure()
     except OSError:
         raise
-    except AttributeError:  # the library looks for the curve
+    except AttributeError:  # the library reads the curve, which other kinds of keys lack
         problem = "a key of another kind, such as RSA"
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     raise ValueError(
         f"{parameter} must be a PEM file of a key on the elliptic curve P-256, P-384 or P-521, and "
-        f"reading {str(path)!r} gave {problem}. Pass such a key, with its password where it is "
+        f"reading {str(path)!r} gave {problem}. Pass such a key, with its password if it is "
         "encrypted."
     )
 
@@ -258,7 +258,7 @@ def _import(module: str) -> Any:
         return importlib.import_module(f"model_signing.{module}")
     except ImportError as error:
         raise ImportError(
-            "Signatures need the library model-signing, and importing it gave: "
+            "Signatures need the library model-signing, but importing it failed: "
             f"{error}. Install the extra 'signing' of skmode-deploy (in a checkout: "
             "pip install './deploy[signing]')."
         ) from error

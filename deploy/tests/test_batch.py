@@ -175,7 +175,7 @@ def test_types_of_columns(column, values, table_bundle):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("age", ["1", "2", "3"], "Row 1: Column 'age' must hold numbers, and reading it gave: "),
+        ("age", ["1", "2", "3"], "Row 1: Column 'age' must hold numbers, but reading it failed: "),
         ("age", [1.0, 2.0, float("inf")], "Row 3: Numbers must be finite or missing"),
         ("age", pa.array([0, 1, 2], pa.timestamp("s")), "Row 1: Column 'age' must hold numbers"),
         ("city", [b"Bern", b"", b""], "Row 1: Column 'city' must hold strings, got b'Bern'"),
@@ -186,7 +186,7 @@ def test_types_of_columns(column, values, table_bundle):
         (
             "city",
             pa.DictionaryArray.from_arrays([0, 0, 0], pa.array([["a"]])),
-            "The rows from 1 on must hold numbers and strings, and reading them gave: ",
+            "The rows from 1 on must hold numbers and strings, but reading them failed: ",
         ),
     ],
 )
@@ -211,7 +211,7 @@ def test_refused_rows_are_counted_over_batches(table_bundle):
     [
         (lambda t: t, {}, "got 'id' as well: pass ignore_extra=True to leave them out, or keep="),
         (lambda t: t.drop_columns("city"), {}, "got none called 'city': add them, with nulls"),
-        (lambda t: t, {"keep": ["number"]}, "one of the input's, got 'number': the input has 'id'"),
+        (lambda t: t, {"keep": ["number"]}, "in the input, got 'number': the input has 'id'"),
         (lambda t: t.append_column("age", t["age"]), {"ignore_extra": True},
          "different names, got 'age' more than once"),
     ],
@@ -289,9 +289,9 @@ def test_schema_beforehand(table_bundle, make_regressor):
         "expert",
         "gate_probability",
     ]
-    with pytest.raises(ValueError, match="input_schema must say .* got None with 'id' to keep"):
+    with pytest.raises(ValueError, match="input_schema must give .* got None with 'id' to keep"):
         batch.output_schema(table_bundle, keep=["id"])
-    with pytest.raises(ValueError, match="one of the input's, got 'number'"):
+    with pytest.raises(ValueError, match="in the input, got 'number'"):
         batch.output_schema(table_bundle, rows.schema, keep=["number"])
 
 
@@ -507,8 +507,8 @@ def test_folder_with_a_bad_file(damage, table_bundle, make_folder, tmp_path):
         file.write_bytes(whole)
     message = {
         "columns": "Rows must have the columns of the model, got none called 'age'",
-        "text": "It must be a Parquet file, and reading it gave: ",
-        "page": "Row 1 must be readable, and reading it gave: ",
+        "text": "It must be a Parquet file, but reading it failed: ",
+        "page": "Row 1 must be readable, but reading it failed: ",
     }[damage]
     with pytest.raises(ValueError, match=rf"^In 'part-001\.parquet': {message}"):
         batch.score_folder(table_bundle, folder, tmp_path / "answers", keep=["id"])
@@ -615,12 +615,12 @@ def put_foreign_file(table_bundle, folder, target):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_bundle, "target must be new, empty or of a run with the same bundle and columns"),
-        (change_options, "target must be new, empty or of a run with the same bundle and columns"),
-        (remove_source, r"for the files of source only, got 'part-000\.parquet' as well: remove"),
-        (put_foreign_answers, r"part-000\.parquet' of something else, where this run is of"),
-        (put_no_parquet, r"part-000\.parquet' of something else, where this run is of"),
-        (put_foreign_file, r"target must hold files called \.parquet .* got 'notes\.txt'"),
+        (change_bundle, "must be new, empty or from a run with the same bundle and columns"),
+        (change_options, "must be new, empty or from a run with the same bundle and columns"),
+        (remove_source, r"only files that source has, got 'part-000\.parquet' as well: remove"),
+        (put_foreign_answers, r"part-000\.parquet' from something else: choose"),
+        (put_no_parquet, r"part-000\.parquet' from something else: choose"),
+        (put_foreign_file, r"target must contain only \.parquet .* got 'notes\.txt'"),
     ],
 )
 def test_answers_of_two_runs_are_not_mixed(change, message, table_bundle, make_folder, tmp_path):
@@ -637,13 +637,13 @@ def test_answers_of_two_runs_are_not_mixed(change, message, table_bundle, make_f
     ("make", "message"),
     [
         (lambda f: (f / "none", f / "answers"), "source must be a folder, got "),
-        (lambda f: (f / "rows" / "part-000.parquet", f / "a"), "A single file is for `skmode"),
+        (lambda f: (f / "rows" / "part-000.parquet", f / "a"), "score a single file with `skmode"),
         (lambda f: (f / "empty", f / "answers"), "with Parquet files, got none in"),
-        (lambda f: (f / "rows", f / "rows"), "must not lie in one another"),
-        (lambda f: (f / "rows", f / "rows" / "_answers"), "must not lie in one another"),
-        (lambda f: (f / "rows", f), "must not lie in one another"),
+        (lambda f: (f / "rows", f / "rows"), "must not contain each other"),
+        (lambda f: (f / "rows", f / "rows" / "_answers"), "must not contain each other"),
+        (lambda f: (f / "rows", f), "must not contain each other"),
         (lambda f: (f / "rows", f / "file"), "target must be a folder, got the file"),
-        (lambda f: (f / "mixed", f / "answers"), r"files called \.parquet .* got 'rows\.csv' in"),
+        (lambda f: (f / "mixed", f / "answers"), r"only \.parquet files .* got 'rows\.csv' in"),
         (lambda f: (f / "linked", f / "answers"), "got 'more', which is a link in"),
     ],
 )  # fmt: skip

@@ -174,7 +174,7 @@ def change(*path_and_value):
     (change("inputs", 0, "shape", [0, 1]), "must be tensors of 1 to 10000 rows, got 0"),
     (change("inputs", 0, "shape", [4, 1]), r"inputs\[0\].data .* a flat array of 4 values, got 3"),
     (change("inputs", 1, "shape", [3]), r"inputs\[1\].shape .* must be \[3, 1\], got \[3\]"),
-    (change("inputs", 0, "name", "Age"), "inputs .* those of model.onnx, .*got .*'Age'"),
+    (change("inputs", 0, "name", "Age"), "inputs .* the inputs of model.onnx, .*got .*'Age'"),
     (change("inputs", 0, "datatype", "FP64"), r"inputs\[0\].datatype .* must be 'FP32'"),
     (change("inputs", 0, "data", "x"), r"inputs\[0\].data .* a flat array of 3 values, got 'x'"),
     (change("inputs", 0, "data", 0, True), r"inputs\[0\].data .* must be numbers, got True"),
@@ -186,8 +186,8 @@ def change(*path_and_value):
     (change("outputs", 1, "data", 0, None), r"outputs\[1\].data .* must be numbers, got None"),
     (change("outputs", {}), "outputs in samples.json must be an array of objects"),
     (change("tolerance", {}), "tolerance .* fields probabilities, gate_probability, got {}"),
-    (change("tolerance", "probabilities", [1, 2]), "positive numbers, one or one for each column"),
-    (change("tolerance", "probabilities", [0]), "positive numbers, one or one for each column"),
+    (change("tolerance", "probabilities", [1, 2]), "one positive number, or one for each column"),
+    (change("tolerance", "probabilities", [0]), "one positive number, or one for each column"),
 ])  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused(apply, message, table_bundle, table_samples):
     document = json.loads(table_samples.to_json())
@@ -228,4 +228,4 @@ def test_verify_refuses_other_answers(table_bundle, table_samples, capsys):
     assert main(["verify", str(table_bundle)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("skmode-deploy: The rows of samples.json must be answered as at")
+    assert err.startswith("skmode-deploy: The rows of samples.json must get the")

@@ -1,4 +1,4 @@
-"""From what a user passes to tensors."""
+"""Encode what a user passes as tensors."""
 
 from skmode._encoding.tables import Column, TableEncoder
 

@@ -1,4 +1,4 @@
-"""Tables to tensors: which columns are numbers or categories, and what training saw of them."""
+"""Encode tables: numeric and categorical columns, with the categories that training saw."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
-# Quartile distance of a standard normal variable: dividing by it gives unit variance.
+# Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 
@@ -91,7 +91,7 @@ class TableEncoder:
         names = [column.name for column in self.columns_]
         if self.from_table_ and is_table(X) and list(columns) != names:
             raise ValueError(
-                f"The columns must be those of training, in their order, {names[:10]}, got "
+                f"X must have the columns of training in their order, {names[:10]}, got "
                 f"{list(columns)[:10]}: select them by name."
             )
         seen = list(columns.values())
@@ -169,12 +169,12 @@ def is_table(X: Any) -> bool:
         return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(
-            f"Column names must differ ({error}): rename the columns, or pass an array."
+            f"Column names must be unique ({error}): rename the columns, or pass an array."
         ) from None
 
 
 def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
-    """Check an array by scikit-learn's rules; object arrays may hold strings where asked for."""
+    """Check an array as scikit-learn does; with chosen categorical columns it may hold strings."""
     asked = estimator.categorical_features
     needs_object = asked is not None and not isinstance(asked, str)
     if needs_object and not hasattr(X, "dtype"):
@@ -242,14 +242,14 @@ def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
             values = _as_objects(values)
         else:
             raise ValueError(
-                f"Columns must be numeric, bool, string or categorical; column {name!r} has type "
-                f"{dtype}: convert it, for example a date to the days since some origin."
+                f"Columns must be numeric, bool, string or categorical, got column {name!r} of "
+                f"type {dtype}: convert it, for example a date to a number of days."
             )
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"Column {name!r} is a number column and holds a value that is no number ({error}): "
+            f"Column {name!r} must hold numbers, but reading it failed ({error}): "
             "convert the column, or list it in categorical_features."
         ) from None
 
@@ -282,9 +282,9 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     resolution = np.finfo(np.float32).eps * abs(center)
     if high > low and scale < 100 * resolution:
         warnings.warn(
-            f"Numbers are read as float32, which near {center:g} tells values apart by "
-            f"{resolution:.2g}; column {name!r} varies by only {scale:.2g}: subtract a constant "
-            "from it, for example the first date from a time stamp.",
+            f"Numbers are read as float32, which has steps of {resolution:.2g} near {center:g}, "
+            f"but column {name!r} varies by only {scale:.2g}: subtract a constant from it, for "
+            "example the first date from a time stamp.",
             UserWarning,
             stacklevel=6,
         )
@@ -306,7 +306,7 @@ def weighted_quantiles(
     order = np.argsort(values, kind="stable")
     share = np.cumsum(sample_weight[order])
     share /= share[-1]
-    # Weights in other units may round to the other side of a level.
+    # The tolerance keeps the result the same when all weights are multiplied by a constant.
     positions = np.searchsorted(share, levels - 1e-9)
     return values[order][positions]
 
@@ -317,14 +317,14 @@ def _learn_category(name: str, values: Any) -> Column:
     kind = _type_of_values(objects)
     if kind not in ("string", "number"):
         raise ValueError(
-            f"A category column must hold strings only or numbers only; column {name!r} holds "
-            f"{kind!r} values: convert the column to strings."
+            f"A categorical column must hold only strings or only numbers, got {kind!r} values in "
+            f"column {name!r}: convert the column to strings."
         )
     dtype = object if kind == "string" else np.float64
     if kind == "number" and any(abs(value) > 2**53 for value in objects[~missing]):
         raise ValueError(
-            f"Numeric categories must lie within 2**53 of zero, where float64 tells them apart; "
-            f"column {name!r} goes beyond: convert the column to strings."
+            "Numeric categories must lie within 2**53 of zero, where float64 holds every integer, "
+            f"got larger ones in column {name!r}: convert the column to strings."
         )
     categories = np.unique(objects[~missing].astype(dtype))
     return Column(name, "category", categories, bool(missing.any()))

@@ -96,7 +96,7 @@ class BaseMoDE(BaseEstimator):
     warm_start: bool
     verbose: int
 
-    # What `fit` leaves behind.
+    # Fitted attributes.
     net_: MixtureNet
     encoder_: TableEncoder
     alpha_: float
@@ -117,7 +117,7 @@ class BaseMoDE(BaseEstimator):
         tags.target_tags.required = True
         return tags
 
-    # What the two estimators add.
+    # Overridden by the classifier, the regressor or both.
 
     @property
     def _n_outputs(self) -> int:
@@ -156,10 +156,10 @@ class BaseMoDE(BaseEstimator):
         first: bool,
         partial: bool = False,
     ) -> Self:
-        """Train for some epochs: `first` builds encoder and net, otherwise both go on.
+        """Train for `epochs` epochs; `first` builds a new encoder and net, else training continues.
 
-        A `partial` fit holds nothing out, keeps its learning rate constant and takes no averages
-        of the weights, for it cannot know how many calls will follow.
+        A `partial` fit has no validation rows, no learning-rate schedule and no weight averaging,
+        because it cannot know how many calls will follow.
         """
         check_combinations(self.get_params(deep=False))
         if not first:
@@ -191,8 +191,8 @@ class BaseMoDE(BaseEstimator):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-        """Validate; rows of weight zero are left out, as if they had not been passed."""
-        is_table(X)  # refuses tables without rows in memory or with ambiguous names
+        """Validate the input and drop rows of weight zero."""
+        is_table(X)  # raises for lazy tables and duplicate column names
         validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
         X = self._check_input(X, reset=first)
         y = self._check_target(y)
@@ -209,8 +209,8 @@ class BaseMoDE(BaseEstimator):
         weight = weight * self._target_weight(y, weight)
         if not np.all(weight >= 0) or not np.any(weight > 0):
             raise ValueError(
-                "class_weight must hold weights of at least zero, above zero for a class that "
-                f"occurs, got {getattr(self, 'class_weight', None)!r}: correct it."
+                "class_weight must hold no negative weight, and a positive one for at least one "
+                f"class in y, got {getattr(self, 'class_weight', None)!r}: correct the weights."
             )
         return X, y, weight
 
@@ -294,14 +294,14 @@ class BaseMoDE(BaseEstimator):
         return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
 
     def _train(self, trainer: Trainer) -> Trained:
-        """Train; where that fails, forget it, so that nothing goes on from useless weights."""
+        """Train; after a failure restore the former state: no call may build on bad weights."""
         net = trainer.net
         before = None
         if net is not None:
             before = copy.deepcopy(net.module_.state_dict()), list(net.history)
         try:
             return trainer.train()
-        except BaseException:  # an interrupt that came outside of the epochs too
+        except BaseException:  # also a KeyboardInterrupt outside of the epochs
             if net is None or before is None:
                 self.__dict__.pop("net_", None)
             else:
@@ -332,7 +332,7 @@ class BaseMoDE(BaseEstimator):
         enough = self.n_experts > 1 and n_rows >= 10 * self.n_experts
         if enough and self.expert_usage_.max() > COLLAPSED_SHARE:
             warnings.warn(
-                "Each expert should get some rows, and the gate sends "
+                "Each expert should get some rows, but the gate sends "
                 f"{self.expert_usage_.max():.1%} of the training rows to expert "
                 f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try 0.1) or "
                 f"gate_temperature, or use fewer experts (now {self.n_experts}).",
@@ -348,13 +348,13 @@ class BaseMoDE(BaseEstimator):
     # Evaluation.
 
     def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
-        """Apply a function of a module and its inputs to new rows, block by block."""
+        """Encode new rows, and apply `function` to the network and each block of them."""
         check_is_fitted(self, "net_")
         inputs = self._encode_inputs(self._check_input(X, reset=False))
         return self._evaluate_rows(Rows(inputs, torch.empty(0), None), function)
 
     def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
-        # What was trained on a GPU predicts without one too.
+        # A model that was trained on a GPU can predict on a machine without one.
         device = resolve_device(self.device, fall_back=True)
         dtype = self.net_.module_.head.weight.dtype
         return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
@@ -369,7 +369,7 @@ class BaseMoDE(BaseEstimator):
         return top_expert if self.inference == "top_expert" else mixture
 
     def gate_proba(self, X: Any) -> NDArray[np.float64]:
-        """Weight of each expert in each row.
+        """Gate probabilities: the weight of each expert for each row.
 
         Parameters
         ----------
@@ -390,7 +390,7 @@ class BaseMoDE(BaseEstimator):
         return to_probabilities(log_probabilities)
 
     def route(self, X: Any) -> NDArray[np.int64]:
-        """Top expert of each row: the one that answers with ``inference="top_expert"``.
+        """Top expert of each row: the one that predicts with ``inference="top_expert"``.
 
         Parameters
         ----------

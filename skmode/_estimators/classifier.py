@@ -1,4 +1,4 @@
-"""MoDEClassifier: a mixture of distilled experts by scikit-learn's rules, for class labels."""
+"""MoDEClassifier: a mixture of distilled experts as a scikit-learn classifier."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
-    them good enough to answer alone (MoDE, arXiv 2402.00893). With ``inference="top_expert"``
-    only the best one of a row is computed, and that is what :func:`skmode.onnx.export` ships.
+    them good enough to predict alone (MoDE, arXiv 2402.00893). With ``inference="top_expert"``
+    each row is predicted by the one expert with the largest gate weight, and the others are not
+    computed. :func:`skmode.onnx.export` writes this form by default.
 
-    Numbers may be raw: they are scaled inside, robustly, and missing values are allowed in every
-    column. They are read as float32.
+    Numeric columns need no scaling: the network scales them robustly. Missing values are allowed
+    in every column. Numbers are read as float32.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Class labels, sorted.
     {attributes}
     temperature_ : float
-        What the last call divided the logits by; the weights of ``net_.module_.head`` have it in
-        them. 1.0 where it held out no rows or `calibration` is None.
+        Temperature that the last call divided the logits by. The weights of ``net_.module_.head``
+        already include it. 1.0 if no rows were held out or `calibration` is None.
 
     See Also
     --------
@@ -68,7 +69,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
     >>> classifier.route(X).shape
     (150,)
 
-    Experts of one's own, here gated linear units:
+    Custom experts, here gated linear units:
 
     >>> import torch
     >>> class GatedUnit(torch.nn.Module):
@@ -195,17 +196,17 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Raises
         ------
         ValueError
-            If the input is malformed, or the training loss does not stay finite.
+            If the input is invalid, or the training loss becomes NaN or infinite.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first)
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one epoch on some rows, without averages of the weights.
+        """Train for one epoch on some rows, without weight averaging.
 
-        The first call learns scales, categories and column types from its rows; make it a
-        representative part of the data.
+        Scales, categories and column types are learned in the first call only, so its rows should
+        be representative.
 
         Parameters
         ----------
@@ -214,7 +215,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         y : array-like of shape (n_samples,)
             Class labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will ever come; read in the first call. None: those in `y`.
+            All labels that any call may contain. Needed in the first call only; None takes the
+            labels of its `y`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -226,20 +228,20 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Raises
         ------
         ValueError
-            If `y` holds a label that the first call did not announce, or with
+            If `y` holds a label that the first call did not name, or if
             ``class_weight="balanced"``, which needs all labels at once.
         """
         if self.class_weight == "balanced":
             raise ValueError(
-                'class_weight="balanced" needs all labels at once, and partial_fit sees a part of '
-                "them: pass class_weight as a dict, or sample_weight."
+                'class_weight="balanced" needs all labels at once, but partial_fit gets only some '
+                "of them: pass class_weight as a dict, or sample_weight."
             )
         first = not hasattr(self, "net_")
         if first and classes is not None:
             self._announced_classes = np.unique(classes)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
-                f"classes must stay those of the first call, {self.classes_.tolist()}, got "
+                f"classes must be the same in every call, {self.classes_.tolist()}, got "
                 f"{np.unique(classes).tolist()}: name all classes in the first call."
             )
         try:
@@ -311,7 +313,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         return np.log(self.predict_proba(X))
 
     def expert_predict(self, X: Any) -> NDArray[Any]:
-        """Predict the class of each row by every expert alone.
+        """Predict the class of each row with each expert alone.
 
         Parameters
         ----------
@@ -333,7 +335,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         return labels
 
     def expert_predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict the probability of each class by every expert alone.
+        """Predict the probability of each class with each expert alone.
 
         Parameters
         ----------
@@ -378,8 +380,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         if len(unknown):
             raise ValueError(
                 f"y may only hold the classes of the first fit, {self.classes_.tolist()}, got "
-                f"{unknown.tolist()[:10]} as well: name all classes in the first partial_fit, "
-                "or fit anew with warm_start=False."
+                f"{unknown.tolist()[:10]} as well: pass all classes to the first partial_fit, "
+                "or start again with warm_start=False."
             )
         return np.searchsorted(self.classes_, y).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""The texts that the docstrings of classifier and regressor share, each written once."""
+"""The docstring texts that classifier and regressor share, each written once."""
 
 import inspect
 import json
@@ -6,16 +6,16 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-# Of each parameter its type and its text. Its default comes from the signature of `__init__`.
+# Type and text of each parameter; the default comes from the signature of `__init__`.
 PARAMETERS = {
     "n_experts": ("int", "Number of experts."),
     "alpha": (
         'float or "auto"',
         """
         Weight of the mutual distillation among the experts. 0 is a plain mixture of experts; the
-        larger it is, the more alike the experts become. ``"auto"`` trains with 1 and with 10 and
-        keeps the one with the lower validation loss, or takes 1 where no rows are held out. The
-        first fit decides; later calls keep `alpha_`.
+        larger it is, the more alike the experts become. ``"auto"`` trains once with 1 and once
+        with 10 and keeps the model with the lower validation loss; without held-out rows it takes
+        1. A warm start keeps the `alpha_` of the first fit.
         """,
     ),
     "distillation": (
@@ -25,8 +25,9 @@ PARAMETERS = {
     "mixing": (
         '{"representation", "likelihood", "expected"}',
         """
-        How the experts make one prediction, see :class:`skmode.nn.MixtureOfExperts`.
-        ``"representation"`` is the paper's.
+        How the experts are combined. ``"representation"`` (the paper) mixes their representations
+        before the output layer. ``"likelihood"`` and ``"expected"`` mix their predictions; they
+        differ in the loss, see :class:`skmode.nn.MixtureOfExperts`.
         """,
     ),
     "gate": (
@@ -36,14 +37,14 @@ PARAMETERS = {
         with the largest weights do.
         """,
     ),
-    "top_k": ("int", "Experts per row of a sparse gate, from 1 to `n_experts`."),
+    "top_k": ("int", 'Number of experts per row with ``gate="sparse"``, from 1 to `n_experts`.'),
     "gate_hidden_layer_sizes": (
         "array-like of int",
         "Widths of the gate's own hidden layers. Empty means a linear gate.",
     ),
     "gate_temperature": (
         "float",
-        "Divides the gate's logits: above 1 the weights are more even.",
+        "Divides the gate's logits: above 1 the gate weights are more even.",
     ),
     "balance": (
         "float",
@@ -51,7 +52,10 @@ PARAMETERS = {
     ),
     "hidden_layer_sizes": (
         "array-like of int",
-        "Widths of each expert's layers. The last is the representation that is distilled.",
+        """
+        Widths of each expert's layers. The output of the last one is the representation that
+        distillation compares.
+        """,
     ),
     "activation": (
         '{"relu", "gelu", "silu", "tanh", "logistic", "identity"}',
@@ -60,20 +64,20 @@ PARAMETERS = {
     "dropout": (
         'float or "auto"',
         """
-        Probability of zeroing a hidden unit in training. ``"auto"``: 0 where one batch holds all
-        rows (up to 128), 0.1 otherwise; the first fit decides.
+        Probability of zeroing a hidden unit in training. ``"auto"``: 0 if one batch holds all
+        rows (up to 128), otherwise 0.1. A warm start keeps the choice of the first fit.
         """,
     ),
     "expert_module": (
         "callable or None",
         """
-        Makes experts of your own; `hidden_layer_sizes`, `activation` and `dropout` then do not
-        apply to them. It is called once per expert with `in_features`, the number of features
-        that an expert reads, and returns a new :class:`torch.nn.Module` that maps
-        `(n_samples, in_features)` to `(n_samples, width)`, each row by itself and with the same
-        width for all. `random_state` seeds the weights that the modules draw from torch. A class
-        or function that can be imported keeps the estimator picklable. None: multilayer
-        perceptrons.
+        Class or function that builds a custom expert, to which `hidden_layer_sizes`, `activation`
+        and `dropout` do not apply. It is called once per expert with `in_features`, the number of
+        features that an expert reads, and returns a new :class:`torch.nn.Module` that maps
+        `(n_samples, in_features)` to `(n_samples, width)`. It must treat each row independently,
+        and all experts must have the same width. `random_state` seeds weights that are drawn from
+        torch. Use a class or function that can be imported, or the estimator cannot be pickled.
+        None builds multilayer perceptrons.
         """,
     ),
     "numeric_embedding": (
@@ -81,34 +85,34 @@ PARAMETERS = {
         """
         Embedding of each number after scaling. ``"periodic_bias"``: cosines of learned frequencies
         and phases, and the number itself (PBLD of RealMLP, arXiv 2407.04491). ``"periodic"`` and
-        ``"piecewise_linear"`` are those of arXiv 2203.05556. None: the scaled number.
+        ``"piecewise_linear"`` are described in arXiv 2203.05556. None: the scaled number.
         """,
     ),
     "categorical_features": (
         '"from_dtype", array-like of bool, int or str, or None',
         """
-        Which columns are categories: ``"from_dtype"`` takes the string and categorical columns
-        of a DataFrame and none of an array; otherwise a mask, positions or names. A category
-        that training did not see is allowed at prediction and counts as unknown.
+        The categorical columns, as a mask, positions or names. ``"from_dtype"`` takes the string
+        and categorical columns of a DataFrame, and none of an array. None: no column is
+        categorical. New categories are allowed in prediction and count as unknown.
         """,
     ),
     "loss": (
         '{"squared_error", "absolute_error", "huber", "quantile"}',
-        'What to minimise. ``"huber"`` turns linear at one standard deviation of the target.',
+        'Loss to minimise. ``"huber"`` is linear beyond one standard deviation of the target.',
     ),
     "quantile": ("float", 'Level of ``loss="quantile"``.'),
     "inference": (
         '{"mixture", "top_expert"}',
         """
-        Whether predictions come from the whole mixture or from each row's top expert alone. It
-        can be changed after fitting; early stopping watches the one that is set while fitting.
+        Whether the whole mixture predicts or only the top expert of each row. It can be changed
+        after fitting. Early stopping monitors the one that is set during `fit`.
         """,
     ),
     "optimizer": (
         '{"adamw", "adam", "sgd"} or type',
         "Optimizer, or a class such as :class:`torch.optim.RAdam`.",
     ),
-    "learning_rate": ("float", "Step size of the optimizer at its peak."),
+    "learning_rate": ("float", "Peak learning rate of the optimizer."),
     "learning_rate_schedule": (
         '{"constant", "cosine"}',
         '``"cosine"``: a short warm-up, then down to zero at `max_epochs`.',
@@ -117,9 +121,9 @@ PARAMETERS = {
     "weight_averaging": (
         "float",
         """
-        Decay of the exponential moving average of the weights, from 0 to below 1. Validation,
-        early stopping and the result use the averages; training goes on from the raw weights. 0
-        takes no averages, and neither does `partial_fit`.
+        Decay of the exponential moving average of the weights, from 0 (no averaging) to below 1.
+        Validation, early stopping and the fitted model use the averages; the optimizer continues
+        from the raw weights. `partial_fit` does not average.
         """,
     ),
     "batch_size": (
@@ -134,7 +138,7 @@ PARAMETERS = {
         'bool or "auto"',
         """
         Whether to hold out validation rows, stop when their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: above 128 rows.
+        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: with more than 128 rows.
         """,
     ),
     "validation_fraction": ("float", "Share of the rows to hold out."),
@@ -142,74 +146,75 @@ PARAMETERS = {
     "refit_fraction": (
         "float",
         """
-        Length of the refit, from 0 (none) to 1. After early stopping, training goes on from the
-        best weights with all rows, held-out ones included, for this share of the epochs that led
-        to them, two at least. Its learning rate starts where that of the best epoch was, at a
-        fifth of the peak or more, and falls to zero. `partial_fit` has no refit, nor has a
-        training that the user interrupts.
+        Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
+        best weights on all rows, including the held-out ones. It takes this fraction of the
+        epochs up to the best one, but at least two. The learning rate starts at that of the best
+        epoch, but at least at a fifth of the peak, and falls to zero. There is no refit in
+        `partial_fit` or after the user interrupts training.
         """,
     ),
     "calibration": (
         '{"temperature"} or None',
         """
-        ``"temperature"``: divide the logits by the temperature that suits the held-out rows best
-        (temperature scaling, arXiv 1706.04599). Where these are few it stays near one. It is
-        found for the best weights, before the refit. None leaves the logits as trained.
+        ``"temperature"`` divides the logits by a temperature that is fitted to the held-out rows
+        (temperature scaling, arXiv 1706.04599), for the best weights and before the refit. With
+        few held-out rows it stays near one. None does not calibrate.
         """,
     ),
     "class_weight": (
         'dict, "balanced" or None',
         """
-        Weights of the classes; ``"balanced"`` makes them inversely proportional to how often a
-        class occurs.
+        Weights of the classes; ``"balanced"`` makes them inversely proportional to the class
+        frequencies.
         """,
     ),
     "callbacks": (
         "list of skorch callbacks",
         """
-        Further callbacks for the training loop, see :mod:`skorch.callbacks`. They find the losses
-        of `history_` in ``net.history``, but no datasets to score. At the end of an epoch they see
-        the averaged weights. During the refit, only callbacks that look at gradients are called
-        (to clip them, say). ``alpha="auto"`` calls all of them in both trainings.
+        Further callbacks for the training loop, see :mod:`skorch.callbacks`. ``net.history`` has
+        the losses of `history_`; callbacks that score a dataset do not work, because there is
+        none. At the end of an epoch the network holds the averaged weights. The refit calls only
+        callbacks with `on_grad_computed`, such as gradient clipping. ``alpha="auto"`` calls all of
+        them in both trainings.
         """,
     ),
-    "device": ("str", '``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA if torch finds it.'),
+    "device": ("str", '``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA if torch finds a device.'),
     "precision": (
         '{"auto", "float32", "float64", "bf16"}',
         """
-        Arithmetic of the training. ``"auto"``: float64 where one batch holds all rows (up to
-        128), which makes a fit independent of their order; float32 otherwise; the first fit
-        decides. ``"bf16"``: float32 weights, bfloat16 products.
+        Floating-point precision of training. ``"auto"``: float64 if one batch holds all rows (up
+        to 128), which makes the result independent of their order, otherwise float32. A warm
+        start keeps the choice of the first fit. ``"bf16"``: float32 weights, bfloat16 products.
         """,
     ),
     "random_state": (
         "int, RandomState instance or None",
         """
-        Seed of the weights, the validation split and the batches. torch's global random state
-        stays untouched, and so does numpy's unless this is None.
+        Seed of the weights, the validation split and the batches. The global random state of
+        torch is not changed; numpy's is used only if this is None.
         """,
     ),
     "warm_start": (
         "bool",
         """
-        Whether `fit` continues from the last fit instead of starting anew. A pickle then holds
-        the optimizer's state too.
+        Whether `fit` continues from the last fit instead of starting again. Pickles then include
+        the state of the optimizer.
         """,
     ),
-    "verbose": ("int", "Above 0: a progress bar over the epochs."),
+    "verbose": ("int", "Above 0, show a progress bar over the epochs."),
 }
 
-# Of each attribute that both estimators have its type and its text.
+# Type and text of each attribute that both estimators have.
 ATTRIBUTES = {
     "net_": (
         "skorch.NeuralNet",
         "The trained net; ``net_.module_`` is a :class:`skmode.nn.MixtureOfExperts`.",
     ),
-    "alpha_": ("float", "The `alpha` of the training."),
+    "alpha_": ("float", "Value of `alpha` that the model was trained with."),
     "encoder_": (
         "object",
         """
-        What training saw of the columns: names, kinds, known categories, centres, scales and
+        The columns as training saw them: names, kinds, known categories, centres, scales and
         ranges.
         """,
     ),
@@ -220,7 +225,7 @@ ATTRIBUTES = {
     ),
     "expert_usage_": (
         "ndarray of shape (n_experts,)",
-        "Share of the rows passed to `fit` that the gate sends to each expert, by weight.",
+        "Share of the rows passed to `fit` that the gate sends to each expert, by sample weight.",
     ),
     "validation_scores_": (
         "dict or None",
@@ -229,21 +234,21 @@ ATTRIBUTES = {
         None when no rows were held out.
         """,
     ),
-    "loss_curve_": ("list of float", "Training loss per epoch, without those of the refit."),
+    "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
     "history_": (
         "list of dict",
         """
-        Per epoch before the refit: ``train_loss`` and its parts ``task_loss``,
-        ``distillation_loss``, ``balance_loss``; ``gate_entropy`` (nats), ``expert_usage`` and
-        ``consistency`` (agreement among the experts) on the held-out rows, or on up to 512
-        training rows without any; ``valid_loss`` and the losses and scores of mixture and top
-        expert; ``dur`` (seconds).
+        One dict per epoch before the refit: ``train_loss`` and its parts ``task_loss``,
+        ``distillation_loss`` and ``balance_loss``; ``gate_entropy`` (nats), ``expert_usage`` and
+        ``consistency`` (agreement among the experts), measured on the held-out rows, or on up to
+        512 training rows if there are none; with held-out rows also ``valid_loss`` and the losses
+        and scores of mixture and top expert; ``dur`` (seconds).
         """,
     ),
     "n_iter_": ("int", "Number of epochs before the refit."),
     "refit_n_iter_": (
         "int",
-        "Number of epochs of the last call's refit, 0 where there was none.",
+        "Number of epochs of the last call's refit, 0 if there was none.",
     ),
 }
 
@@ -251,7 +256,7 @@ Estimator = TypeVar("Estimator", bound=type)
 
 
 def documented(metric: str) -> Callable[[Estimator], Estimator]:
-    """Fill ``{parameters}`` and ``{attributes}`` in the docstring of an estimator's class."""
+    """Fill ``{parameters}`` and ``{attributes}`` in the docstring of an estimator class."""
 
     def document(estimator: Estimator) -> Estimator:
         if estimator.__doc__ is None:  # as under python -OO

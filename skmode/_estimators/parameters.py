@@ -21,13 +21,13 @@ Precision = Literal["float32", "float64", "bf16"]
 # Up to this many rows one batch holds all of them, and training runs in double precision: small
 # tables cost nothing, and their fit does not depend on the order of the rows.
 FULL_BATCH_ROWS = 128
-# Rows per step of "auto" where all rows are not known, as in partial_fit.
+# batch_size="auto" in partial_fit, which does not know how many rows there are in all.
 LARGE_BATCH_ROWS = 256
-# What alpha="auto" chooses from; the first where there are no validation rows to choose by.
+# Candidates of alpha="auto"; without validation rows it takes the first.
 ALPHAS = (1.0, 10.0)
-# Dropout of "auto" where not every step sees all rows.
+# dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
-# Parameters that shape the network; training that goes on cannot change them.
+# Parameters that shape the network, so that a warm start cannot change them.
 STRUCTURE = (
     "n_experts",
     "mixing",
@@ -46,7 +46,7 @@ STRUCTURE = (
     "optimizer",
     "precision",
 )
-# What each parameter may be by itself, in scikit-learn's terms.
+# Constraint on each parameter by itself, as scikit-learn writes them.
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_experts": [Interval(Integral, 1, None, closed="left")],
     "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -85,7 +85,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def check_combinations(parameters: Mapping[str, Any]) -> None:
-    """Refuse combinations of valid parameters that make no network."""
+    """Check what the constraints on single parameters cannot express."""
     top_k, n_experts = parameters["top_k"], parameters["n_experts"]
     if parameters["gate"] == "sparse" and top_k > n_experts:
         raise ValueError(
@@ -97,12 +97,12 @@ def check_combinations(parameters: Mapping[str, Any]) -> None:
         if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
             raise ValueError(
                 f"{name} must hold positive integers, got {parameters[name]!r}: "
-                "give the width of each layer."
+                "pass the width of each layer."
             )
     if parameters["expert_module"] is None and not np.size(parameters["hidden_layer_sizes"]):
         raise ValueError(
             "hidden_layer_sizes must name at least one layer, got (): "
-            "the last layer is the representation that the experts distil."
+            "pass for example (64,). Distillation compares the outputs of the last layer."
         )
 
 
@@ -112,13 +112,13 @@ def structure(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_structure(parameters: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Refuse to go on where a parameter no longer fits the network that was built from it."""
+    """Raise if a parameter that shapes the network has changed since it was built."""
     for name, old in before.items():
         new = parameters[name]
         if not _same_setting(new, old):
             raise ValueError(
-                f"Training that goes on keeps the network's {name}={old!r}, got {new!r}: "
-                "set it back, or fit anew with warm_start=False."
+                f"{name} must stay {old!r} when training continues, got {new!r}: "
+                "set it back, or start again with warm_start=False."
             )
 
 
@@ -138,8 +138,8 @@ def check_callbacks(callbacks: Sequence[Any] | None) -> tuple[Any, ...]:
         callback = named[-1] if isinstance(named, tuple) else named
         if not isinstance(callback, Callback):
             raise TypeError(
-                f"callbacks must hold instances of skorch.callbacks.Callback, got {callback!r}"
-                ": pass an instance of a skorch callback."
+                f"callbacks must hold instances of skorch.callbacks.Callback, got {callback!r}: "
+                "pass an instance, not a class or function."
             )
     return tuple(callbacks or ())
 
@@ -162,14 +162,14 @@ def resolve_device(device: str, *, fall_back: bool = False) -> str:
         if fall_back:
             return "cpu"
         raise ValueError(
-            f"device={device!r} needs a CUDA device and torch finds none: "
+            f"device={device!r} needs a CUDA device, but torch finds none: "
             'use device="auto" or "cpu", or install a CUDA build of torch.'
         )
     return device
 
 
 def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
-    """All rows of a small table at once; otherwise a few dozen steps per epoch."""
+    """All rows of a small table; otherwise a sixteenth of the rows, within 32 and 256."""
     if n_rows is None:
         return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
     if batch_size != "auto":
@@ -182,14 +182,14 @@ def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
 def resolve_precision(
     precision: Precision | Auto, batch_size: int, n_rows: int | None
 ) -> Precision:
-    """Double precision where one batch holds all rows, unless another is asked for."""
+    """For "auto", double precision where one batch holds all rows."""
     if precision != "auto":
         return precision
     return "float64" if _one_batch(batch_size, n_rows) else "float32"
 
 
 def resolve_dropout(dropout: float | str, batch_size: int, n_rows: int | None) -> float:
-    """No dropout where one batch holds all rows: it would make their order matter."""
+    """For "auto", no dropout where one batch holds all rows: the result would depend on order."""
     if dropout != "auto":
         return float(dropout)
     return 0.0 if _one_batch(batch_size, n_rows) else DROPOUT

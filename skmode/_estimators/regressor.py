@@ -1,4 +1,4 @@
-"""MoDERegressor: a mixture of distilled experts by scikit-learn's rules, for real values."""
+"""MoDERegressor: a mixture of distilled experts as a scikit-learn regressor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skmode._training.evaluation import all_experts
 from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import RegressionLoss
 
-# Beyond it the variance of the target overflows, and so would a float32 prediction.
+# Exported predictions are float32, which ends at 3.4e38.
 MAX_TARGET = 1e38
 
 
@@ -30,11 +30,12 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
-    them good enough to answer alone (MoDE, arXiv 2402.00893). With ``inference="top_expert"``
-    only the best one of a row is computed, and that is what :func:`skmode.onnx.export` ships.
+    them good enough to predict alone (MoDE, arXiv 2402.00893). With ``inference="top_expert"``
+    each row is predicted by the one expert with the largest gate weight, and the others are not
+    computed. :func:`skmode.onnx.export` writes this form by default.
 
-    Numbers and targets may be raw: they are scaled inside, and missing values are allowed in
-    every column. Columns are read as float32.
+    Numeric columns and targets need no scaling: the estimator scales both. Missing values are
+    allowed in every column. Numbers are read as float32.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
-    # Values change faster with a number than classes do; see benchmarks/ablations.md.
+    # Larger than the classifier's: values vary faster with a feature than class probabilities do.
     _frequency_scale: ClassVar[float] = 0.3
 
     def __init__(
@@ -183,17 +184,17 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         Raises
         ------
         ValueError
-            If the input is malformed, or the training loss does not stay finite.
+            If the input is invalid, or the training loss becomes NaN or infinite.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first)
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one epoch on some rows, without averages of the weights.
+        """Train for one epoch on some rows, without weight averaging.
 
-        The first call learns scales, categories and column types from its rows; make it a
-        representative part of the data.
+        Scales, categories and column types are learned in the first call only, so its rows should
+        be representative.
 
         Parameters
         ----------
@@ -212,7 +213,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         Raises
         ------
         ValueError
-            If the number of targets is not that of the first call.
+            If the number of targets differs from the first call.
         """
         first = not hasattr(self, "net_")
         return self._fit(X, y, sample_weight, epochs=1, first=first, partial=True)
@@ -239,7 +240,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         return self._unscale(scaled)
 
     def expert_predict(self, X: Any) -> NDArray[Any]:
-        """Predict the target of each row by every expert alone.
+        """Predict the target of each row with each expert alone.
 
         Parameters
         ----------
@@ -269,8 +270,8 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         )
         if target.ndim > 2:
             raise ValueError(
-                f"y must have one or two dimensions, got shape {target.shape}: one column per "
-                "target."
+                f"y must have one or two dimensions, got shape {target.shape}: pass one column "
+                "per target."
             )
         return target
 
@@ -281,7 +282,8 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         largest = np.abs(y).max()
         if largest > MAX_TARGET:
             raise ValueError(
-                f"y must lie within {MAX_TARGET:g} of zero, got {largest:g}: use a larger unit."
+                f"Absolute values in y must be at most {MAX_TARGET:g}, got {largest:g}: use a "
+                "larger unit."
             )
         self.target_mean_ = np.average(y, axis=0, weights=sample_weight)
         deviation = np.average((y - self.target_mean_) ** 2, axis=0, weights=sample_weight) ** 0.5
@@ -294,7 +296,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         if y.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"y must have the {self.n_outputs_} target(s) of the first fit, got {y.shape[1]}: "
-                "pass the same targets, or fit anew with warm_start=False."
+                "pass the same targets, or start again with warm_start=False."
             )
         return ((y - self.target_mean_) / self.target_scale_).astype(np.float64)
 

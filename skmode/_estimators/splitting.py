@@ -31,12 +31,12 @@ def hold_out(rows: Rows, early_stopping: bool | str, fraction: float, random_sta
     kept = np.setdiff1d(np.arange(len(rows)), held_out)
     parts = rows.select(torch.as_tensor(kept)), rows.select(torch.as_tensor(np.sort(held_out)))
     for name, part in zip(("training", "validation"), parts, strict=True):
-        # In the precision of training.
+        # In float32, as training reads them: a tiny float64 weight may become zero.
         if part.sample_weight is not None and part.sample_weight.float().sum() == 0:
             raise ValueError(
-                f"The {name} rows need a weight above zero, and none of the {len(part)} has "
-                "one by sample_weight and class_weight: give more rows a weight, or train on "
-                "all rows with early_stopping=False."
+                f"At least one of the {name} rows needs a positive weight, but sample_weight and "
+                f"class_weight leave all {len(part)} at zero: give more rows a weight, or train "
+                "on all rows with early_stopping=False."
             )
     return Data(rows, *parts)
 

@@ -20,7 +20,7 @@ def make_trunk(
     numeric_embedding: NumericEmbedding | None,
     frequency_scale: float,
 ) -> nn.TabularTrunk:
-    """Scale by what the encoder saw; a piecewise linear embedding takes bins from the rows."""
+    """Build the trunk: scales come from the encoder, bins of numbers from the training rows."""
     numeric = encoder.numeric_columns
     scaler, bins = None, None
     if numeric:
@@ -48,6 +48,7 @@ def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:
         if column.min() == column.max():
             bins.append(torch.stack([column[0] - 1, column[0] + 1]))
             continue
+        # 48 bins, the default of rtdl_num_embeddings.compute_bins.
         edges = weighted_quantiles(column.numpy(), weight, np.linspace(0, 1, 49))
         bins.append(torch.as_tensor(np.unique(edges)))
     return bins

@@ -1,4 +1,4 @@
-"""From a plan to a network, and to the net that trains it."""
+"""Build the network of a plan, and the skorch net that trains it."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 
 
 def build_net(plan: Plan, train: Rows) -> MixtureNet:
-    """A net with new weights; those of the losses are set when it is trained."""
+    """Build a net with new weights; the trainer sets alpha and balance."""
     module = build_module(plan.network, train)
     net = MixtureNet(
         module.to(torch.float64 if plan.precision == "float64" else torch.float32),
@@ -32,7 +32,7 @@ def build_net(plan: Plan, train: Rows) -> MixtureNet:
 
 
 def build_module(network: Network, train: Rows) -> nn.MixtureOfExperts:
-    """The network in single precision; its trunk may take statistics from the training rows."""
+    """Build the network in float32; its trunk may take statistics from the training rows."""
     trunk = network.make_trunk(train)
     width: int = trunk.out_features  # type: ignore[assignment]
     gate_options: dict[str, Any] = {
@@ -62,7 +62,7 @@ def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) 
         if optimizer is torch.optim.LBFGS:
             raise ValueError(
                 "The optimizer must step once per gradient, got LBFGS, which evaluates the loss "
-                'anew: use "adamw", "adam", "sgd" or another class of torch.optim.'
+                'several times: use "adamw", "adam", "sgd" or another class of torch.optim.'
             )
         options: dict[str, Any] = {"optimizer": optimizer}
         if "weight_decay" in inspect.signature(optimizer).parameters:
@@ -77,7 +77,7 @@ def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) 
 def _build_experts(
     network: Network, in_features: int
 ) -> tuple[nn.MLPExperts | nn.ModuleExperts, int]:
-    """The experts and the width of what they return."""
+    """The experts and the width of their output."""
     if network.expert_module is None:
         sizes = network.hidden_layer_sizes
         experts = nn.MLPExperts(
@@ -91,7 +91,7 @@ def _build_experts(
         if any(module is other for other in modules):
             raise ValueError(
                 "expert_module must return a new module in each call, got the same "
-                f"{type(module).__name__} twice: create it within the call."
+                f"{type(module).__name__} twice: create it inside the function."
             )
         modules.append(module)
         widths.append(_expert_width(module, in_features))
@@ -114,38 +114,38 @@ def _make_expert(expert_module: Any, in_features: int) -> torch.nn.Module:
         module = expert_module(in_features)
     except TypeError as error:
         raise TypeError(
-            f"expert_module must take one argument, in_features (here {in_features}), and its "
+            f"expert_module must take one argument, in_features (here {in_features}), but the "
             f"call failed with {error}: bind other arguments with functools.partial."
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise TypeError(
             f"expert_module must return a torch.nn.Module, got {type(module).__name__}: "
-            "return an instance of a module."
+            "return an instance of torch.nn.Module."
         )
     return module.to("cpu", torch.float32)
 
 
 def _expert_width(module: torch.nn.Module, in_features: int) -> int:
-    """Width of what an expert returns, found by a forward pass of two rows."""
+    """Width of an expert's output, found by a forward pass of two rows."""
     name = type(module).__name__
-    # Not zeros, on which a module may be undefined that divides by the length of a row.
+    # Not zeros: a module that normalises its input would divide by zero.
     rows = torch.linspace(-1, 1, 2 * in_features).reshape(2, in_features)
     module.eval()
     try:
-        # Lazy modules draw their weights here: torch's random numbers move on, expert by expert.
+        # Lazy modules draw their weights here, so each expert gets different ones.
         with torch.no_grad():
             output = module(rows)
     except Exception as error:
         raise ValueError(
             f"The experts of expert_module must map (n_samples, {in_features}) to (n_samples, "
-            f"width), and {name} failed on shape (2, {in_features}) with {error}: "
+            f"width), but {name} failed on shape (2, {in_features}) with {error}: "
             "build it for in_features inputs."
         ) from error
     module.train()
     if not isinstance(output, Tensor):
         raise TypeError(
             f"The experts of expert_module must return a tensor, got {type(output).__name__} from "
-            f"{name}: return the representation of the rows alone."
+            f"{name}: return only the representation of the rows."
         )
     if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] == 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Temperature scaling: the validation rows decide how confident probabilities may be."""
+"""Temperature scaling: fit the confidence of the probabilities to the validation rows."""
 
 import math
 
@@ -10,9 +10,10 @@ from skmode._training.evaluation import Evaluated
 from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
 
-# Standard deviation that the temperature's logarithm has before any row is seen, around zero.
+# Standard deviation of the normal prior on the log temperature, whose mean is 0. Without a prior
+# calibration did harm on one set (benchmarks/ablations.md).
 PRIOR_SPREAD = 0.2
-# No temperature is further from one than this, as a logarithm.
+# Largest absolute log temperature.
 LIMIT = 1.5
 
 
@@ -21,16 +22,16 @@ def fit_temperature(
 ) -> float:
     """Find the temperature by which to divide the classes' logits.
 
-    The temperature with the largest posterior density: the likelihood is that of the rows, and a
-    log-normal prior holds against it where they are few. Guo et al., "On Calibration of Modern
-    Neural Networks" (arXiv 1706.04599), section 4.2, has the method without a prior.
+    It maximises the posterior density: the likelihood of the rows times a log-normal prior, which
+    keeps the temperature near one where rows are few. Guo et al., "On Calibration of Modern Neural
+    Networks" (arXiv 1706.04599), section 4.2, describe the method without a prior.
     """
     weight = rows.sample_weight
     if weight is None:
         weight = torch.ones_like(evaluated.gate[:, 0])
 
     def cost(log_temperature: float) -> float:
-        prediction = _divide(module, evaluated, math.exp(log_temperature), top_expert)
+        prediction = _calibrated(module, evaluated, math.exp(log_temperature), top_expert)
         loss = (weight * module.task_loss(prediction, rows.target)).sum().item()
         return float(loss + 0.5 * (log_temperature / PRIOR_SPREAD) ** 2)
 
@@ -40,13 +41,13 @@ def fit_temperature(
 
 
 def apply_temperature(module: MixtureOfExperts, temperature: float) -> None:
-    """Divide the logits for good: the output layer is linear, so its weights can take it."""
+    """Divide the output layer's weights: it is linear, so this divides the logits."""
     with torch.no_grad():
         for parameter in module.head.parameters():
             parameter.div_(temperature)
 
 
-def _divide(
+def _calibrated(
     module: MixtureOfExperts, evaluated: Evaluated, temperature: float, top_expert: bool
 ) -> Tensor:
     """Log-probabilities after dividing all logits by the temperature.

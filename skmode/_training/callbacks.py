@@ -1,4 +1,4 @@
-"""Callbacks of a training: validation, best weights, averaged weights, learning rate."""
+"""Callbacks of the training loop: validation, best and averaged weights, learning rate."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ from skmode.nn import MixtureOfExperts
 
 
 class Watch(Callback):
-    """Record after each epoch how mixture and gate do on the validation rows."""
+    """Measure gate, experts and mixture after each epoch, on validation rows if there are any."""
 
     def __init__(self, rows: Rows, held_out: bool, monitor_top_expert: bool) -> None:
         self.rows = rows
@@ -32,7 +32,7 @@ class Watch(Callback):
         net.complete_epoch()
 
     def check(self, net: Any) -> dict[str, Any]:
-        """Measure, and refuse what is not finite: no training loss tells of the last step."""
+        """Measure, and raise if a value is not finite: the training loss misses the last step."""
         measured = self.measure(net.module_)
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
@@ -89,19 +89,19 @@ class Watch(Callback):
 
 
 class BestWeights(Callback):
-    """Keep the weights of the lowest `valid_loss`, and put them back once training has ended.
+    """Keep the weights with the lowest `valid_loss`, and restore them when training ends.
 
-    It comes directly after `Watch`: a callback that stops the training, in the best epoch maybe,
-    keeps those behind it from seeing that epoch.
+    It must come directly after `Watch`: when a callback stops the training, the callbacks behind
+    it do not see that epoch, which may be the best one.
 
     Attributes
     ----------
     loss : float
         The lowest loss.
     epoch : int
-        Which epoch of this training reached it, 0 for none.
+        The epoch of this training that reached it, 0 for none.
     rate : float
-        The learning rate at its end.
+        The learning rate at the end of that epoch.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
@@ -126,9 +126,9 @@ class BestWeights(Callback):
 class AveragedWeights(Callback):
     """Train the raw weights; validate, keep and return their exponential moving average.
 
-    The averages stand in the module from the end of an epoch to the start of the next, and once
-    training has ended, however it did: as the first of the callbacks, it puts them there before
-    the others look. Buffers are the module's own throughout.
+    The module holds the averages from the end of an epoch to the start of the next, and after
+    training, even if it was interrupted. This must be the first callback, so that the others see
+    the averages. Buffers are not averaged.
     """
 
     def __init__(self, decay: float) -> None:
@@ -147,6 +147,7 @@ class AveragedWeights(Callback):
 
     def on_batch_end(self, net: Any, **kwargs: Any) -> None:
         self._steps += 1
+        # Smaller in the first steps, or the initial weights would stay in the averages for long.
         decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         average(self._averages, self._weights, None)
@@ -156,7 +157,7 @@ class AveragedWeights(Callback):
         torch._foreach_copy_(self._weights, self._averages)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        # Whichever weights an interrupt found in the module.
+        # After an interrupt the module may hold the raw weights.
         torch._foreach_copy_(self._weights, self._averages)
 
 
@@ -206,5 +207,5 @@ def make_schedule(name: str, steps: int) -> list[tuple[str, Callback]]:
 
 
 def make_early_stopping(patience: int) -> EarlyStopping:
-    """Stop when `valid_loss` has not fallen for `patience` epochs; `BestWeights` goes back."""
+    """Stop when `valid_loss` has not fallen for `patience` epochs; `BestWeights` restores."""
     return EarlyStopping("valid_loss", patience=patience, threshold=0.0, sink=lambda text: None)

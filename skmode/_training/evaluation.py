@@ -1,4 +1,4 @@
-"""Networks over many rows, block by block, and how well they do on them."""
+"""Evaluate a network on many rows, block by block, and score its predictions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skmode._training.rows import BLOCK_ROWS, Batches, Rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
-# What to compute: from a module and its inputs to one tensor or more with rows first.
+# Maps a network and the inputs of some rows to one or more tensors with rows first.
 Function = Callable[[MixtureOfExperts, tuple[Tensor, ...]], tuple[Tensor, ...]]
 
 
@@ -36,7 +36,7 @@ class Evaluated(NamedTuple):
 def evaluate(
     module: MixtureOfExperts, rows: Rows, function: Function, device: str, dtype: torch.dtype
 ) -> list[NDArray[Any]]:
-    """Apply a function to rows in memory; the module is on the device already."""
+    """Apply a function to encoded rows; the module must be on the device already."""
     blocks = []
     size = BLOCK_ROWS[torch.device(device).type]
     with torch.inference_mode():
@@ -68,14 +68,14 @@ def gate(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponentials that sum to one over the last axis, whatever the rounding before."""
+    """Exponentials, normalised so that they sum to one over the last axis despite rounding."""
     probabilities = np.exp(log_probabilities)
     normalized: NDArray[np.float64] = probabilities / probabilities.sum(axis=-1, keepdims=True)
     return normalized
 
 
 def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
-    """Evaluate gate, experts and mixture on the module's device; leaves it in evaluation mode."""
+    """Evaluate gate, experts and mixture, and leave the module in evaluation mode."""
     module.eval()
     with torch.inference_mode():
         blocks = [
@@ -90,7 +90,7 @@ def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
 
 
 def consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:
-    """Per row: agreement over the pairs of experts, 1 where all of them predict the same.
+    """Agreement of the experts on each row, averaged over pairs; 1 if all predict the same.
 
     Classes: the share of pairs that predict the same class. Values (in units of the target's
     standard deviation): 1 minus the mean squared difference over twice the target's variance.

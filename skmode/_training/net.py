@@ -1,4 +1,4 @@
-"""The skorch net: its batches from memory, its losses, its steps and its pickles."""
+"""The skorch net that trains a mixture: batches, losses, steps and pickles."""
 
 import contextlib
 import copy
@@ -20,15 +20,15 @@ from skmode.nn import MixtureOfExperts
 
 
 class NotFiniteError(ValueError):
-    """Training left the finite numbers."""
+    """A loss or a measure became NaN or infinite in training."""
 
 
 class MixtureNet(NeuralNet):
     """skorch's net around a mixture of experts.
 
-    It adds to skorch: batches from memory, the losses that the mixture itself computes, their
-    sums kept on the device until the epoch ends, a stop when the loss is not finite, and pickles
-    without data, callbacks or (unless `keep_optimizer`) optimizer state.
+    It changes skorch in these points: batches come from memory, the mixture computes its own
+    losses, which stay on the device until the epoch ends, a loss that is not finite stops the
+    training, and pickles hold no data, no callbacks and (unless `keep_optimizer`) no optimizer.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MixtureNet(NeuralNet):
         super().__init__(module, criterion=None, train_split=None, **kwargs)
 
     def initialize_criterion(self) -> "MixtureNet":
-        """The mixture computes its own losses: there is no criterion."""
+        """Do nothing: the mixture computes its own losses."""
         return self
 
     @property
@@ -77,17 +77,14 @@ class MixtureNet(NeuralNet):
         return len(self.history) - begun < epochs and not stopped
 
     def complete_epoch(self) -> None:
-        """Keep the present epoch in the history.
-
-        Without this call the history forgets it: an interrupted epoch, or one of the refit.
-        """
+        """Keep the present epoch in the history, which drops interrupted and refit epochs."""
         self._n_complete = len(self.history)
 
     def evaluate_watched(self) -> tuple[Evaluated, Rows] | None:
-        """Evaluate gate and experts on the rows that epochs are measured on; return these too.
+        """Evaluate gate and experts on the rows that measure each epoch, and return both.
 
-        For callbacks of users, such as :class:`skmode.inspection.GateRecognition`, to call in
-        `on_epoch_end`. Outside of a training there are no such rows: None.
+        Callbacks such as :class:`skmode.inspection.GateRecognition` call it in `on_epoch_end`.
+        Outside of training it returns None.
         """
         watch = next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
         if watch is None:
@@ -112,7 +109,7 @@ class MixtureNet(NeuralNet):
         step_fn: Callable[..., Any],
         **fit_params: Any,
     ) -> None:
-        """One pass over the training rows; nothing for validation, which has no iterator."""
+        """Run one pass over the training rows; validation has no iterator and is skipped."""
         if iterator is None:
             return
         self._set_training(True)
@@ -123,7 +120,7 @@ class MixtureNet(NeuralNet):
             losses.append(step["losses"])
             n_rows.append(len(batch))
             self.notify("on_batch_end", batch=batch, training=True, **step)
-        # Only here does the device have to be waited for.
+        # The first transfer from the device: reading each step's loss would make it wait.
         means = np.average(torch.stack(losses).cpu().double(), axis=0, weights=n_rows).tolist()
         if not all(map(math.isfinite, means)):
             raise self.not_finite("training loss", means[0])
@@ -132,9 +129,9 @@ class MixtureNet(NeuralNet):
         self.history.record("train_batch_count", len(iterator))
 
     def not_finite(self, what: str, value: float) -> "NotFiniteError":
-        """The error to raise where training went astray."""
+        """Build the error for a loss or measure that is not finite."""
         return NotFiniteError(
-            f"The {what} must stay finite, and in epoch {len(self.history)} it became {value}: "
+            f"The {what} must stay finite, but in epoch {len(self.history)} it became {value}: "
             f"lower learning_rate (now {self.lr:g}), lower alpha, or look for extreme values in "
             "X and y."
         )
@@ -155,7 +152,7 @@ class MixtureNet(NeuralNet):
         }
 
     def train_step(self, batch: Rows, **fit_params: Any) -> Any:
-        """One optimizer step, as skorch's, without its closure."""
+        """One optimizer step; unlike skorch's, it passes no closure to the optimizer."""
         self._zero_grad_optimizer()
         step = self.train_step_single(batch, **fit_params)
         if self._gradients_are_watched:
@@ -174,6 +171,7 @@ class MixtureNet(NeuralNet):
         return torch.autocast(device.type, dtype=self.autocast)
 
     def __getstate__(self) -> dict[str, Any]:
+        # A shallow copy, because pickling must not change this net.
         bare = object.__new__(type(self))
         state = bare.__dict__
         state.update(self.__dict__, module=None, callbacks=None, callbacks_=[], device="cpu")
@@ -189,15 +187,15 @@ class MixtureNet(NeuralNet):
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what a training step frees, which the next one asks for again.
+    """Make glibc keep the memory that a training step frees, for the next step to use.
 
-    It hands memory back to the system as soon as some is free on top, until a larger block has
-    been freed once (mallopt(3), M_TRIM_THRESHOLD); the page faults of the next step then took a
-    fifth of its time at 8 experts of width 256. Elsewhere this does nothing.
+    By default glibc returns it to the system, and page faults then took a fifth of a step's time
+    at 8 experts of width 256. Freeing one large block raises the threshold for doing so
+    (mallopt(3), M_TRIM_THRESHOLD). With other allocators this has no effect.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def watches_gradients(callback: Callback) -> bool:
-    """Whether a callback looks at gradients, or changes them."""
+    """Whether a callback reads or changes gradients."""
     return type(callback).on_grad_computed is not Callback.on_grad_computed

@@ -21,15 +21,15 @@ class Network:
     Attributes
     ----------
     make_trunk : callable
-        Makes a trunk with `out_features` for training rows, from which it may take statistics.
+        Builds the trunk for some training rows, from which it may take statistics.
     make_task_loss : callable
-        Makes a task loss, which may have weights of its own.
+        Builds the task loss, which may have trainable weights.
     n_outputs : int
         Width of the output layer.
     dropout : float
         Probability of zeroing a hidden unit in training.
     expert_module : callable or None
-        Makes one expert of the user's; None: multilayer perceptrons of `hidden_layer_sizes`.
+        Builds one custom expert; None means multilayer perceptrons of `hidden_layer_sizes`.
     """
 
     make_trunk: Callable[[Rows], torch.nn.Module]
@@ -56,13 +56,13 @@ class Plan:
     alphas : tuple of float
         Weights of the distillation to try; the validation rows choose among several.
     weight_averaging : float
-        Decay of the moving average of the weights; 0 takes none.
+        Decay of the moving average of the weights; 0 does not average.
     monitor_top_expert : bool
-        Whether validation watches the top expert instead of the mixture.
+        Whether validation monitors the top expert instead of the mixture.
     refit_fraction : float
-        Share of the epochs that led to the best weights, for which training goes on with all rows.
+        Epochs of the refit, as a share of the epochs up to the best one.
     calibrate : bool
-        Whether the validation rows find a temperature for the logits.
+        Whether to fit a temperature for the logits to the validation rows.
     callbacks : tuple
         The user's callbacks, or pairs of a name and a callback.
     """

@@ -1,4 +1,4 @@
-"""The refit: after early stopping, train on from the best weights with all rows."""
+"""The refit: after early stopping, continue from the best weights with all rows."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from skmode._training.rows import Rows, n_batches
 
 
 def refit_epochs(fraction: float, best_epoch: int) -> int:
-    """This fraction of the epochs that led to the best weights, at least two; 0 stays 0."""
+    """Epochs of the refit: a fraction of those up to the best one, at least two; 0 stays 0."""
     return max(2, math.ceil(fraction * best_epoch)) if fraction else 0
 
 
@@ -26,13 +26,16 @@ def refit(
     watch: Watch,
     callbacks: list[Any],
 ) -> tuple[int, bool]:
-    """Train on all rows while the learning rate falls to zero."""
+    """Train on all rows while the learning rate falls to zero.
+
+    Returns the number of epochs, 0 if the refit was undone, and whether the user interrupted it.
+    """
     best = copy.deepcopy(net.module_.state_dict())
     steps = epochs * n_batches(len(rows), net.batch_size)
     for group in net.optimizer_.param_groups:
         group["lr"] = group["initial_lr"] = rate
-    end = _End(epochs, watch)
-    # Without `Watch` among the callbacks the history forgets these epochs.
+    end = _LastEpoch(epochs, watch)
+    # `Watch` is not among the callbacks, so the history does not keep these epochs.
     callbacks = [make_rate(lambda step: 1 - step / steps), *callbacks, ("end", end)]
     failed = False
     try:
@@ -40,11 +43,11 @@ def refit(
     except NotFiniteError as error:
         failed = True
         warnings.warn(
-            f"The refit left the finite numbers, so the best weights before it are kept. {error}",
+            f"The refit did not stay finite, so the best weights before it are kept. {error}",
             ConvergenceWarning,
             stacklevel=2,
         )
-        net.initialize_optimizer()  # its averages are of no use either
+        net.initialize_optimizer()  # its moments are not finite either
     if end.reached:
         return epochs, False
     net.module_.load_state_dict(best)
@@ -52,8 +55,8 @@ def refit(
     return 0, not failed
 
 
-class _End(Callback):
-    """Notice the last epoch, and refuse weights that are not finite by then."""
+class _LastEpoch(Callback):
+    """Record whether the last epoch was reached, with finite results on the watched rows."""
 
     def __init__(self, epochs: int, watch: Watch) -> None:
         self.epochs = epochs
@@ -63,7 +66,7 @@ class _End(Callback):
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         if self.passed + 1 == self.epochs:
             self.watch.check(net)
-        self.passed += 1  # only now: weights that are of no use raise
+        self.passed += 1  # after the check, so that an epoch that is not finite does not count
 
     @property
     def reached(self) -> bool:

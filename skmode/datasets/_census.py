@@ -100,7 +100,9 @@ def fetch_census_income(
     (99762, 40)
     """
     if subset not in _PARTS:
-        raise ValueError(f"subset must be one of {', '.join(_PARTS)}; got {subset!r}.")
+        raise ValueError(
+            f"subset must be one of {', '.join(_PARTS)}, got {subset!r}: choose one of these."
+        )
     content = read_archive(CENSUS, data_home)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         parts = [_read_part(archive, part) for part in _PARTS[subset]]

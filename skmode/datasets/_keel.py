@@ -71,7 +71,9 @@ def _read_table(archive: zipfile.ZipFile, name: str) -> pd.DataFrame:
         if path.startswith(_FOLDER)
     }
     if name not in members:
-        raise ValueError(f"name must be one of {', '.join(sorted(members))}; got {name!r}.")
+        raise ValueError(
+            f"name must be one of {', '.join(sorted(members))}, got {name!r}: choose one of these."
+        )
     # "NA" and the like would be categories here: the files have no missing values.
     text = pd.read_csv(
         io.BytesIO(archive.read(members[name])), header=None, dtype=str, keep_default_na=False

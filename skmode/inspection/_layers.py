@@ -90,11 +90,11 @@ def layer_probing(
     as the expert itself. Layer 0 is the input of all experts: if its probe does as well, the
     domain is a linear task.
 
-    To compare two models, pass one as `reference` and, as `domains`, the fitted estimator whose
-    gate divides the rows for both. On each domain both then have to reach the same score, that of
-    the better of the two experts. If each model has its own domains, each expert only has to reach
-    its own score. A worse expert is then easier to match, and seems to have solved its task
-    earlier.
+    To compare two models, pass one as `reference`, and pass as `domains` the fitted estimator
+    whose gate divides the rows for both. On each domain the probes of both models must then reach
+    the score of the better expert. If each model has its own domains, its probes must only reach
+    the expert's own score. A worse expert then seems to solve its task earlier, because its score
+    is easier to reach.
 
     Parameters
     ----------
@@ -141,9 +141,9 @@ def layer_probing(
     Raises
     ------
     TypeError
-        If one of the estimators is no mixture or has no torch network.
+        If one of the estimators is not a mixture or has no torch network.
     ValueError
-        If the input is malformed, or the probes' training rows hold a single class.
+        If the input is invalid, or the probes' training rows hold a single class.
 
     Examples
     --------

@@ -116,14 +116,14 @@ def expert_probing(
     Returns
     -------
     probing : ExpertProbing
-        Scores, error types, consistency and, with a reference, how the routes cross.
+        Scores, error types, consistency and, with a reference, the route confusion.
 
     Raises
     ------
     TypeError
         If there is no mixture in `estimator` or `domains`.
     ValueError
-        If the input is malformed.
+        If the input is invalid.
 
     See Also
     --------
@@ -195,14 +195,14 @@ def probe(
 def route_confusion(
     estimator: Any, reference: Any, X: Any, *, sample_weight: Any = None
 ) -> pd.DataFrame:
-    """Count which experts of two mixtures share rows.
+    """Cross-tabulate rows by the experts that two mixtures route them to.
 
     Parameters
     ----------
     estimator : object
         A fitted mixture, or a Pipeline or search that ends with one.
     reference : object
-        The other mixture, given likewise.
+        The other mixture, or a Pipeline or search that ends with one.
     X : {array-like, DataFrame} of shape (n_samples, n_features)
         Rows.
     sample_weight : array-like of shape (n_samples,), default=None
@@ -217,7 +217,7 @@ def route_confusion(
     Raises
     ------
     TypeError
-        If one of the two is no mixture.
+        If one of the two is not a mixture.
 
     Examples
     --------

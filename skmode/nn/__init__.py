@@ -1,4 +1,4 @@
-"""Mixtures of experts with mutual distillation, as torch modules that stand alone."""
+"""Mixtures of experts with mutual distillation, as torch modules for use without the estimators."""
 
 from skmode.nn.activations import make_activation
 from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss

@@ -28,7 +28,7 @@ def make_activation(name: str) -> nn.Module:
     Raises
     ------
     ValueError
-        If the name is not one of the above.
+        If the name is unknown.
     """
     if name not in ACTIVATIONS:
         raise ValueError(

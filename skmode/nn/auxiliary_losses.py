@@ -1,4 +1,4 @@
-"""Losses beside the task's: mutual distillation (arXiv 2402.00893) and load balance."""
+"""Auxiliary losses: mutual distillation (arXiv 2402.00893) and load balance."""
 
 from typing import Any, Literal
 
@@ -12,10 +12,10 @@ from skmode.nn.gates import GateOutput
 class _Spread(torch.autograd.Function):
     """Per row: mean over active experts and features of (e_i - e_bar)^2.
 
-    Autograd would walk over the representations four times forward and as often backward.
-    Sum_i |e_i|^2 - m |e_bar|^2 needs one reading pass; the gradient 2 (e_i - e_bar) / (m H) one
-    writing pass. The difference of two sums is only exact to rounding in |e|^2, hence the clamp;
-    the gradient does not pass through it.
+    Autograd would need four passes over the representations forward and four backward. Computed
+    as sum_i |e_i|^2 - m |e_bar|^2 the loss needs one pass, and its gradient
+    2 (e_i - e_bar) / (m H) another. Rounding may make the difference negative, hence the clamp,
+    which the gradient ignores.
     """
 
     @staticmethod
@@ -54,34 +54,35 @@ def distillation_loss(
 ) -> Tensor:
     r"""Mutual distillation loss among the experts of each row.
 
-    With m active experts in a row, mean squared errors over the H features of a representation,
-    and :math:`\bar e` the plain mean of the active experts:
+    Let m be the number of active experts of a row, :math:`e_i` the representation by expert i,
+    :math:`\bar e` the mean over the active experts, and mse the mean squared error over the
+    features of a representation:
 
     - ``"mean"`` is the paper's piecewise form: 0 for m = 1, mse(e_1, e_2) for m = 2, and
       :math:`\frac1m\sum_i \mathrm{mse}(e_i, \bar e)` for m > 2.
     - ``"pairwise"`` is :math:`\frac1{m(m-1)}\sum_{i\ne j} \mathrm{mse}(e_i, e_j)`, which equals
       :math:`\frac{2m}{m-1}` times the averaged form.
 
-    The averaged form at m = 2 is mse(e_1, e_2) / 4, so the paper's form jumps by a factor of 4
-    there, and the pairwise form does not. The gradient through :math:`\bar e` vanishes (the
-    deviations from a mean sum to zero), so detaching it would change nothing.
+    At m = 2 the averaged form would be mse(e_1, e_2) / 4, so the paper's form jumps by a factor
+    of 4 there; the pairwise form does not. Detaching :math:`\bar e` would change nothing: its
+    gradient is zero, because deviations from a mean sum to zero.
 
     Parameters
     ----------
     representations : torch.Tensor of shape (n_samples, n_experts, width)
         Representation of each row by each expert.
     distillation : {"mean", "pairwise"}, default="mean"
-        Which of the two forms.
+        Form of the loss, see above.
     active : torch.Tensor of bool of shape (n_samples, n_experts), default=None
         Experts that take part in a row. None means all.
     sample_weight : torch.Tensor of shape (n_samples,), default=None
-        Factor on each row's loss, used as it is: scale it to a mean of one to keep the size of
-        the loss. None means ones.
+        Factor on each row's loss. It is not normalised: weights with a mean of one keep the scale
+        of the loss. None means ones.
 
     Returns
     -------
     torch.Tensor of shape ()
-        Mean over the rows. Differentiable once.
+        Mean over the rows. It can be differentiated once only.
 
     Raises
     ------
@@ -103,11 +104,11 @@ def distillation_loss(
     """
     if distillation not in ("mean", "pairwise"):
         raise ValueError(
-            f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of them.'
+            f'distillation must be "mean" or "pairwise", got {distillation!r}: choose one of these.'
         )
     n_experts = representations.shape[1]
     if representations.dtype in (torch.float16, torch.bfloat16):
-        # A spread that is small beside |e|^2 would be rounded away.
+        # In half precision a spread that is small beside |e|^2 would be rounded to zero.
         representations = representations.float()
     with torch.autocast(representations.device.type, enabled=False):
         rows: Tensor = _Spread.apply(representations, active)  # type: ignore[no-untyped-call]
@@ -131,17 +132,18 @@ def _factor(count: int, distillation: str) -> float:
 def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> Tensor:
     r"""Load-balance loss of the Switch Transformer (arXiv 2101.03961, equation 4).
 
-    :math:`K \sum_i f_i P_i`, where :math:`f_i` is the share of the assignments that expert i gets
-    (the active experts of a sparse gate, the top expert of a dense one; no gradient) and
-    :math:`P_i` its mean softmax probability. It is 1 when the experts share the rows evenly and
-    K when one expert takes all.
+    :math:`K \sum_i f_i P_i` for K experts, where :math:`f_i` is the share of the rows assigned to
+    expert i and :math:`P_i` its mean softmax probability. A sparse gate assigns a row to its
+    active experts in equal parts, a dense gate to the top expert. There is no gradient through
+    :math:`f_i`. The loss is 1 when the experts share the rows evenly, and K when one expert takes
+    all of them.
 
     Parameters
     ----------
     gate : GateOutput
         Output of a gate for a batch.
     sample_weight : torch.Tensor of shape (n_samples,), default=None
-        Weight of each row in both shares; only the ratios matter. None means ones.
+        Weight of each row; only the ratios matter. None means ones.
 
     Returns
     -------
@@ -167,7 +169,7 @@ def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> 
         assigned = assigned / assigned.sum(dim=1, keepdim=True)
     if sample_weight is None:
         sample_weight = gate.logits.new_ones(n_samples)
-    # Clamped for a batch without any weight, whose loss is 0.
+    # Clamped so that a batch whose weights are all zero has a loss of 0, not NaN.
     weight = sample_weight / sample_weight.sum().clamp(min=torch.finfo(sample_weight.dtype).tiny)
     share = weight @ assigned
     probability = weight @ gate.logits.softmax(dim=1)

@@ -1,28 +1,29 @@
-"""Dropout whose random numbers cost little on a processor."""
+"""Dropout with fast random numbers on the CPU."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Zero entries at random in training and scale up the others, as :class:`torch.nn.Dropout`.
+    """Zero entries at random in training and scale up the others, like :class:`torch.nn.Dropout`.
 
-    On a CPU torch draws one number at a time, which took a fifth of the training of a mixture;
-    here each 64-bit draw decides on four entries. On other devices this is torch's own.
-    Transforms of `torch.func` have no rule for it: take :class:`torch.nn.Dropout` there.
+    On a CPU torch draws one random number per entry, which took a fifth of the training time of a
+    mixture; here one 64-bit number decides on four entries. Other devices use torch's
+    implementation. It does not work under the transforms of `torch.func`, such as vmap: use
+    :class:`torch.nn.Dropout` there.
 
     Parameters
     ----------
     p : float, default=0.5
-        Probability of an entry to become zero, in [0, 1). On a CPU it is rounded to a multiple of
-        2 ** -16, and the scale is that of the rounded probability.
+        Probability that an entry becomes zero, in [0, 1). On a CPU it is rounded to a multiple of
+        2 ** -16.
 
     Notes
     -----
     Shape:
 
     - Input: any
-    - Output: that of the input
+    - Output: same as the input
 
     Examples
     --------
@@ -39,7 +40,7 @@ class Dropout(nn.Module):
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(
-                f"p must lie in [0, 1), got {p}: it is the probability of an entry to become zero."
+                f"p must lie in [0, 1), got {p}: pass the probability that an entry becomes zero."
             )
         self.p = p
 
@@ -52,12 +53,12 @@ class Dropout(nn.Module):
         return x * self._mask(x)
 
     def _mask(self, x: Tensor) -> Tensor:
-        """Zeros, and what scales the entries that stay."""
+        """Zeros for the dropped entries, and the scale 1 / (1 - p) for those kept."""
         dropped = min(round(self.p * 2**16), 2**16 - 1)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
         draws.random_(-(2**63), None)
         draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        # Comparing into real numbers is several times as fast as converting booleans to them.
+        # Comparing into floats is several times as fast as converting booleans.
         kept = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
         return kept.mul_(2**16 / (2**16 - dropped))
 
@@ -67,6 +68,6 @@ class Dropout(nn.Module):
         Returns
         -------
         str
-            What stands between the parentheses of the module's representation.
+            Text inside the parentheses of the module's repr.
         """
         return f"p={self.p}"

@@ -1,4 +1,4 @@
-"""Periodic embeddings of numbers, with what makes them fast in training."""
+"""Periodic embeddings of numbers, made fast in training."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 class _Waves(torch.autograd.Function):
     """Cosines and sines of all products of a column's values with its frequencies.
 
-    Each is the other's derivative but for the sign, so the backward pass reads them from the
-    output; autograd would compute them again. Values run along the last axis, which keeps every
-    pass contiguous however few frequencies there are.
+    The derivative of each is the other, up to the sign, so the backward pass takes them from the
+    output; autograd would compute them again. Values run along the last axis, so that each pass
+    is contiguous even with few frequencies.
     """
 
     @staticmethod
@@ -45,8 +45,8 @@ class _Waves(torch.autograd.Function):
 class PeriodicEmbeddings(rtdl_num_embeddings.PeriodicEmbeddings):
     """Embed each number by cosines and sines of learned frequencies, a linear layer and ReLU.
 
-    The same parameters and values as the class of that name in `rtdl_num_embeddings`, with
-    ``lite=False``; about 0.6 of its time in training (arXiv 2203.05556, section 3.3).
+    It has the parameters and values of `rtdl_num_embeddings.PeriodicEmbeddings` with
+    ``lite=False`` (arXiv 2203.05556, section 3.3), but takes about 0.6 of its time in training.
 
     Notes
     -----
@@ -76,22 +76,22 @@ class PeriodicEmbeddings(rtdl_num_embeddings.PeriodicEmbeddings):
 
 
 class PeriodicBiasEmbeddings(nn.Module):
-    r"""Embed each number by cosines with learned frequencies and phases, beside the number itself.
+    r"""Embed each number by cosines with learned frequencies and phases, and the number itself.
 
-    RealMLP's "PBLD" embedding (arXiv 2407.04491): the cosines
-    :math:`\cos(2 \pi w x + b)` of a column go through a linear layer of its own, and the number is
-    appended to what that returns.
+    RealMLP's "PBLD" embedding (arXiv 2407.04491). Each column has its own frequencies w, phases b
+    and linear layer; the cosines :math:`\cos(2 \pi w x + b)` pass through the linear layer, and
+    the number itself is appended to the result.
 
     Parameters
     ----------
     n_features : int
         Number of columns.
     embedding_size : int, default=8
-        Width of a number's embedding, the number itself included.
+        Width of a number's embedding, including the number itself.
     n_frequencies : int, default=16
         Frequencies per column.
     frequency_scale : float, default=0.1
-        Standard deviation of the frequencies at the start.
+        Standard deviation of the initial frequencies.
 
     Notes
     -----
@@ -122,8 +122,8 @@ class PeriodicBiasEmbeddings(nn.Module):
         super().__init__()
         if embedding_size < 2:
             raise ValueError(
-                f"embedding_size must be at least 2, got {embedding_size}: one of the numbers is "
-                "the column's own, the others are those of its cosines."
+                f"embedding_size must be at least 2, got {embedding_size}: raise it. One entry is "
+                "the number itself, the others come from the cosines."
             )
         bound, width = n_frequencies**-0.5, embedding_size - 1
         self.frequency = nn.Parameter(torch.randn(n_features, n_frequencies) * frequency_scale)
@@ -136,7 +136,7 @@ class PeriodicBiasEmbeddings(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_features, width).uniform_(-bound, bound))
 
     def get_output_shape(self) -> torch.Size:
-        """Shape of the output without its first axis, as `rtdl_num_embeddings` names it.
+        """Shape of the output without its first axis; the modules of `rtdl_num_embeddings` have it.
 
         Returns
         -------
@@ -148,8 +148,8 @@ class PeriodicBiasEmbeddings(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed every number; see the class for shapes."""
-        # Values run along the last axis, as in `_Waves`; an autograd function of its own gains
-        # nothing here, for the numbers need no gradient and no wave is the other's derivative.
+        # Values run along the last axis, as in `_Waves`. A custom autograd function would gain
+        # nothing here: without sines there is no derivative to take from the output.
         values = x.T.unsqueeze(1)
         frequency, phase = self.frequency.unsqueeze(2), self.phase.unsqueeze(2)
         waves = torch.addcmul(phase, frequency, values, value=2 * math.pi).cos()

@@ -1,4 +1,4 @@
-"""Experts: K networks of one shape, evaluated together or one at a time."""
+"""Experts: networks with equal inputs and outputs, evaluated together or one at a time."""
 
 import copy
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from skmode.nn.dropout import Dropout
 
 
 class StackedLinear(nn.Module):
-    """K linear layers whose weights are one tensor, computed by one batched product.
+    """Linear layers of several experts, stored as one tensor and computed by one batched product.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class StackedLinear(nn.Module):
     - Output: `(n_experts, n_samples, out_features)`
     - `weight`: `(n_experts, in_features, out_features)`; `bias`: `(n_experts, 1, out_features)`
 
-    Each layer starts as :class:`torch.nn.Linear` does.
+    Each layer is initialised like :class:`torch.nn.Linear`.
 
     Examples
     --------
@@ -98,11 +98,11 @@ class MLPExperts(nn.Module):
         if not hidden_layer_sizes:
             raise ValueError(
                 "hidden_layer_sizes must name at least one layer, got (): "
-                "the last layer is the representation that the experts distil."
+                "pass for example (64,). Distillation compares the outputs of the last layer."
             )
         self.activation = make_activation(activation)
         if isinstance(self.activation, nn.ReLU):
-            self.activation.inplace = True  # nothing else reads what the products wrote
+            self.activation.inplace = True  # nothing else reads the output of the linear layers
         self.dropout = Dropout(dropout)
         self.n_experts = n_experts
         self.width = hidden_layer_sizes[-1]
@@ -144,10 +144,9 @@ class MLPExperts(nn.Module):
 class ModuleExperts(nn.Module):
     """Experts made of any torch modules.
 
-    Modules that differ in nothing but the values of their parameters and buffers are stacked and
-    evaluated with :func:`torch.func.vmap`. Where vmap cannot (control flow that looks at values),
-    the same stacked parameters are evaluated in a loop. Modules that differ otherwise are kept
-    apart and evaluated in a loop.
+    Modules that differ only in the values of their parameters and buffers are stacked and
+    evaluated with :func:`torch.func.vmap`, or in a loop if vmap fails (for example on control flow
+    that depends on values). Other modules are kept separate and evaluated in a loop.
 
     Parameters
     ----------
@@ -182,7 +181,8 @@ class ModuleExperts(nn.Module):
             self.separate = nn.ModuleList(copy.deepcopy(list(modules)))
             return
         self.vectorized = True
-        self.skeleton = [copy.deepcopy(modules[0])]  # in a list: its weights are not ours
+        # In a list, so that its weights are not registered as parameters.
+        self.skeleton = [copy.deepcopy(modules[0])]
         self.stacked = nn.ParameterDict()
         self.parameter_names = [name for name, _ in modules[0].named_parameters()]
         self.buffer_names = [name for name, _ in modules[0].named_buffers()]
@@ -200,7 +200,7 @@ class ModuleExperts(nn.Module):
             try:
                 return self._forward_vectorized(x)
             except (RuntimeError, ValueError):
-                # Either vmap has no rule for this module, or a mistake that shows in the loop too.
+                # vmap does not support this module; any other mistake is raised by the loop below.
                 pass
         outputs = torch.stack([self.forward_one(x, i) for i in range(self.n_experts)], dim=1)
         self.vectorized = False
@@ -238,8 +238,8 @@ class ModuleExperts(nn.Module):
         Returns
         -------
         torch.nn.Module
-            A module as it was given, with the current weights, device, dtype and mode. It shares
-            no memory with the experts.
+            A copy of the module that was passed in, with the current weights, device, dtype and
+            mode. It shares no memory with the experts.
 
         Raises
         ------
@@ -262,7 +262,7 @@ class ModuleExperts(nn.Module):
             return copy.deepcopy(self.separate[i])
         module = copy.deepcopy(self.skeleton[0]).train(self.training)
         values = {name: value[i].detach().clone() for name, value in self._state().items()}
-        # Into the tensors that are there, so that what is tied stays tied.
+        # Set the data of the existing tensors, so that tied weights stay tied.
         for name in self.parameter_names:
             module.get_parameter(name).data = values[name]
         for name in self.buffer_names:
@@ -280,7 +280,7 @@ class ModuleExperts(nn.Module):
             return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
 
         state = self._state()
-        # A module such as BatchNorm changes its buffers before vmap may give up on a later one.
+        # On copies: BatchNorm changes its buffers, and vmap may still fail on a later module.
         changed = {name: state[name].clone() for name in self.buffer_names}
         outputs: Tensor = vmap(one, out_dims=1, randomness="different")(state | changed)
         for name, value in changed.items():
@@ -289,13 +289,13 @@ class ModuleExperts(nn.Module):
 
 
 def _mangle(name: str) -> str:
-    # The prefix keeps clear of attributes of our own and of ParameterDict, such as `keys`.
+    # The prefix avoids clashes with attributes of this module and of ParameterDict, such as `keys`.
     return "expert__" + name.replace(".", "__")
 
 
 def _stackable(modules: Sequence[nn.Module]) -> bool:
-    """Whether the modules differ in nothing but the values of their parameters and buffers."""
-    # Names tell which parameters are tied, as `named_parameters` has those once.
+    """Whether the modules differ only in the values of their parameters and buffers."""
+    # `named_parameters` yields tied parameters once, so equal names mean that the same are tied.
     names = [[name for name, _ in module.named_parameters()] for module in modules]
     states = [*names[0], *(name for name, _ in modules[0].named_buffers())]
     distinct = len({_mangle(name) for name in states}) == len(states)
@@ -321,7 +321,7 @@ def _tensor_kinds(module: nn.Module) -> dict[str, tuple[object, ...]]:
 
 
 def _same_attributes(first: nn.Module, second: nn.Module) -> bool:
-    """Whether all other attributes, hooks included, are equal; False where equality is unclear."""
+    """Whether all other attributes, including hooks, are equal; False if that is unclear."""
     held = ("_parameters", "_buffers", "_modules")
     ours, theirs = ({k: v for k, v in vars(m).items() if k not in held} for m in (first, second))
     try:

@@ -1,4 +1,4 @@
-"""Gates: which expert answers for which row, and with what weight."""
+"""Gates: the weight of each expert for each row."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,10 +15,10 @@ class GateOutput(NamedTuple):
     Attributes
     ----------
     probabilities : torch.Tensor of shape (n_samples, n_experts)
-        Weight of each expert; every row sums to one. A sparse gate puts exact zeros on the experts
-        that it did not choose.
+        Weight of each expert; every row sums to one. A sparse gate gives exactly zero to the
+        experts that it did not choose.
     log_probabilities : torch.Tensor of shape (n_samples, n_experts)
-        Their logarithms, computed without taking the logarithm of a zero.
+        Logarithms of the weights, computed from the logits.
     logits : torch.Tensor of shape (n_samples, n_experts)
         Scores before the softmax, divided by the temperature.
     active : torch.Tensor of bool of shape (n_samples, n_experts), or None
@@ -45,7 +45,7 @@ class DenseGate(nn.Module):
     activation : str, default="relu"
         Activation of the hidden layers, see :func:`skmode.nn.make_activation`.
     temperature : float, default=1.0
-        The logits are divided by it: above 1 the weights are more even, below 1 more decided.
+        Divides the logits: above 1 the weights are more even, below 1 more concentrated.
 
     Notes
     -----
@@ -73,10 +73,10 @@ class DenseGate(nn.Module):
     ) -> None:
         super().__init__()
         if n_experts < 1:
-            raise ValueError(f"n_experts must be at least 1, got {n_experts}: ask for one or more.")
+            raise ValueError(f"n_experts must be at least 1, got {n_experts}: pass 1 or more.")
         if not temperature > 0:
             raise ValueError(
-                f"temperature must be above 0, got {temperature}: 1.0 leaves the logits alone."
+                f"temperature must be above 0, got {temperature}: pass 1.0 to keep the logits."
             )
         layers: list[nn.Module] = []
         for width in hidden_layer_sizes:
@@ -113,10 +113,10 @@ class DenseGate(nn.Module):
 class SparseGate(DenseGate):
     """Top-k gate: the `top_k` experts with the largest logits share a row.
 
-    The weights are the softmax over the chosen experts alone, so they sum to one. With
-    ``top_k=1`` that weight is the constant 1, which would leave the gate without a gradient from
-    the task; there the gradient of the full softmax probability is passed straight through, as
-    the Switch Transformer's does (arXiv 2101.03961, section 2.1), while the value stays 1.
+    The weights are the softmax over the chosen experts only, so they sum to one. With ``top_k=1``
+    the weight is always 1 and would give the gate no gradient from the task. Training then uses a
+    straight-through gradient: the value stays 1, and the gradient is that of the softmax over all
+    experts, which the Switch Transformer trains with (arXiv 2101.03961, section 2.1).
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class SparseGate(DenseGate):
     activation : str, default="relu"
         Activation of the hidden layers, see :func:`skmode.nn.make_activation`.
     temperature : float, default=1.0
-        The logits are divided by it.
+        Divides the logits.
 
     Notes
     -----

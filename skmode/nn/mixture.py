@@ -1,4 +1,4 @@
-"""The mixture: trunk, gate, experts and output layer, and how the experts are mixed."""
+"""The mixture of experts: trunk, gate, experts and output layer."""
 
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ Mixing = Literal["representation", "likelihood", "expected"]
 
 
 class MixtureLosses(NamedTuple):
-    """The parts of the training loss, each a scalar, before and after weighting.
+    """The training loss and its parts, each a scalar.
 
     Attributes
     ----------
@@ -22,9 +22,9 @@ class MixtureLosses(NamedTuple):
     task : torch.Tensor of shape ()
         Loss of the mixture's prediction.
     distillation : torch.Tensor of shape ()
-        :func:`skmode.nn.distillation_loss`; zero when `alpha` is zero, where it is not computed.
+        :func:`skmode.nn.distillation_loss`; not computed and zero if `alpha` is 0.
     balance : torch.Tensor of shape ()
-        :func:`skmode.nn.load_balance_loss`; zero when its weight is zero.
+        :func:`skmode.nn.load_balance_loss`; not computed and zero if its weight is 0.
     """
 
     total: Tensor
@@ -43,12 +43,12 @@ class MixtureOutput(NamedTuple):
     gate_probabilities : torch.Tensor of shape (n_samples, n_experts)
         Weight of each expert in each row.
     representations : torch.Tensor of shape (n_samples, n_experts, width), or None
-        Representation of each row by each expert. None where only the chosen experts ran.
+        Representation of each row by each expert. None if only the chosen experts ran.
     expert_outputs : torch.Tensor of shape (n_samples, n_experts, n_outputs), or None
-        Prediction of each expert alone. None where nothing needed it: in training with
-        representation mixing, and where only the chosen experts ran.
+        Prediction of each expert alone. None if only the chosen experts ran, and in training with
+        representation mixing, which does not need it.
     losses : MixtureLosses or None
-        Parts of the loss. None when no target was given.
+        Parts of the loss. None if no target was given.
     """
 
     prediction: Tensor
@@ -64,17 +64,18 @@ class MixtureOfExperts(nn.Module):
     With gate weights :math:`g_i`, representations :math:`e_i` and a shared output layer:
 
     - ``mixing="representation"`` (the paper) predicts ``head(sum_i g_i e_i)``;
-    - ``mixing="likelihood"`` (Jacobs et al. 1991) predicts ``sum_i g_i p_i`` from each expert's
-      own ``p_i = head(e_i)`` and minimises ``-log sum_i g_i p_i(y)``;
+    - ``mixing="likelihood"`` (Jacobs et al. 1991) predicts ``sum_i g_i p_i``, where
+      ``p_i = head(e_i)`` is the prediction of expert i alone, and minimises
+      ``-log sum_i g_i p_i(y)``;
     - ``mixing="expected"`` predicts the same and minimises ``sum_i g_i loss(y, head(e_i))``.
 
     Parameters
     ----------
     trunk : torch.nn.Module
-        Called as ``trunk(*inputs)``; its `out_features` is the width of what gate and experts
-        read.
+        Called as ``trunk(*inputs)``; its output of width `out_features` is the input of gate and
+        experts.
     gate : DenseGate
-        Gate, dense or sparse.
+        A :class:`DenseGate` or :class:`SparseGate`.
     experts : torch.nn.Module
         Maps `(n_samples, trunk.out_features)` to `(n_samples, n_experts, width)` and has
         ``forward_one(x, expert)``, as :class:`MLPExperts` and :class:`ModuleExperts` do.
@@ -83,7 +84,7 @@ class MixtureOfExperts(nn.Module):
     task_loss : CrossEntropy or RegressionLoss
         Loss of one prediction.
     mixing : {"representation", "likelihood", "expected"}, default="representation"
-        How the experts make one prediction.
+        How the experts are combined, see above.
     alpha : float, default=0.0
         Weight of the distillation loss. 0 is a plain mixture of experts.
     distillation : {"mean", "pairwise"}, default="mean"
@@ -95,12 +96,12 @@ class MixtureOfExperts(nn.Module):
     -----
     Shape:
 
-    - Input: what the trunk reads, each `(n_samples, ...)`; of a :class:`TabularTrunk` numbers
-      `(n_samples, n_numeric)` and codes of int64 `(n_samples, n_categorical)`
+    - Input: the inputs of the trunk, each `(n_samples, ...)`; for a :class:`TabularTrunk` numbers
+      `(n_samples, n_numeric)` and int64 codes `(n_samples, n_categorical)`
     - Output: :class:`MixtureOutput`
 
-    In evaluation mode a sparse gate computes the chosen experts only, unless a target is given
-    (its losses need them all) or ``all_experts=True`` is asked for.
+    In evaluation mode with a sparse gate only the chosen experts are computed, unless there is a
+    target (the losses need all experts) or ``all_experts=True``.
 
     Examples
     --------
@@ -143,13 +144,13 @@ class MixtureOfExperts(nn.Module):
         if distillation not in ("mean", "pairwise"):
             raise ValueError(
                 'distillation must be "mean" or "pairwise", '
-                f"got {distillation!r}: choose one of them."
+                f"got {distillation!r}: choose one of these."
             )
         n_experts = getattr(experts, "n_experts", gate.n_experts)
         if n_experts != gate.n_experts:
             raise ValueError(
-                f"The gate must choose among as many experts as there are, {n_experts}, got "
-                f"n_experts={gate.n_experts}: give both the same number."
+                f"gate must have the n_experts of experts, {n_experts}, got {gate.n_experts}: "
+                "build both with the same number."
             )
         self.trunk = trunk
         self.gate = gate
@@ -168,7 +169,7 @@ class MixtureOfExperts(nn.Module):
         Returns
         -------
         int
-            Number of experts, as the gate counts them.
+            Number of experts of the gate.
         """
         return self.gate.n_experts
 
@@ -179,23 +180,23 @@ class MixtureOfExperts(nn.Module):
         sample_weight: Tensor | None = None,
         all_experts: bool = False,
     ) -> MixtureOutput:
-        """Predict, and compute the loss when a target is given.
+        """Predict, and compute the losses if a target is given.
 
         Parameters
         ----------
         *inputs : torch.Tensor of shape (n_samples, ...)
-            What the trunk reads.
+            Inputs of the trunk.
         target : torch.Tensor, default=None
             Classes `(n_samples,)` or values `(n_samples, n_outputs)`.
         sample_weight : torch.Tensor of shape (n_samples,), default=None
             Factor on each row's loss. None means ones.
         all_experts : bool, default=False
-            Fill `representations` and `expert_outputs` whatever the gate and the mode.
+            Whether to compute `representations` and `expert_outputs` in every case.
 
         Returns
         -------
         MixtureOutput
-            Prediction and what led to it.
+            Prediction, gate weights, the experts' parts and the losses.
         """
         hidden = self.trunk(*inputs)
         gate = self.gate(hidden)
@@ -219,19 +220,19 @@ class MixtureOfExperts(nn.Module):
         return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
 
     def predict_top_expert(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict each row by its top expert alone; no other expert is computed.
+        """Predict each row with its top expert alone; the other experts are not computed.
 
         Parameters
         ----------
         *inputs : torch.Tensor of shape (n_samples, ...)
-            What the trunk reads.
+            Inputs of the trunk.
 
         Returns
         -------
         prediction : torch.Tensor of shape (n_samples, n_outputs)
             Log-probabilities or values.
         expert : torch.Tensor of int64 of shape (n_samples,)
-            The expert with the largest gate logit; the first of equals.
+            The expert with the largest gate logit, the first one if several are equal.
         """
         hidden = self.trunk(*inputs)
         logits = self.gate.logits(hidden)
@@ -242,7 +243,7 @@ class MixtureOfExperts(nn.Module):
         return self._predict_active(hidden, gate), expert
 
     def _expert_outputs(self, representations: Tensor) -> Tensor:
-        # Expert by expert, as they are stored: a product over a view that is not would copy it.
+        # Expert first, as the tensor is stored: any other order would copy it.
         by_expert = self.head(representations.transpose(0, 1))
         return self.task_loss.finalize(by_expert).transpose(0, 1)
 
@@ -252,13 +253,13 @@ class MixtureOfExperts(nn.Module):
         return (gate.probabilities.unsqueeze(2) * outputs).sum(dim=1)
 
     def _predict_active(self, hidden: Tensor, gate: GateOutput) -> Tensor:
-        """Visit each expert that has rows, with those rows alone, and add up its share."""
+        """Run each expert on its active rows only, and sum the weighted results."""
         assert gate.active is not None
         classify = isinstance(self.task_loss, CrossEntropy)
         total: Tensor | None = None
         for i in range(self.n_experts):
             rows = gate.active[:, i].nonzero().squeeze(1)
-            # The last one runs on no rows only where there are none at all, for the shape.
+            # With no rows at all the last expert still runs, to find the shape of the result.
             if rows.numel() == 0 and (i < self.n_experts - 1 or total is not None):
                 continue
             share = self.experts.forward_one(hidden[rows], i)  # type: ignore[operator]
@@ -313,6 +314,6 @@ class MixtureOfExperts(nn.Module):
         if self.mixing == "expected":
             rows = (gate.probabilities * self.task_loss(outputs, each)).sum(dim=1)
             return rows
-        # For classes this is the loss of `prediction`, at the cost of one class instead of all.
+        # For classes this equals the loss of `prediction`, but computes one class instead of all.
         log_density = -self.task_loss.negative_log_likelihood(outputs, each)
         return -(gate.log_probabilities + log_density).logsumexp(dim=1)

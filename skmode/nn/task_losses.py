@@ -1,6 +1,6 @@
-"""Losses of a single prediction, per row, and the densities that they stand for.
+"""Task losses per row, and the densities that belong to them.
 
-Likelihood mixing needs a density p(y | prediction). For a loss rho it is the one proportional to
+Likelihood mixing needs a density p(y | prediction). For a loss rho it is proportional to
 exp(-rho(y - prediction) / scale) with one learned scale: the normal distribution for the squared
 error, Laplace's for the absolute error, the asymmetric Laplace for the quantile loss.
 """
@@ -44,7 +44,7 @@ class CrossEntropy(nn.Module):
         return -prediction.gather(-1, target).squeeze(-1)
 
     def negative_log_likelihood(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood of each row, which is the loss itself; same shapes.
+        """Negative log-likelihood of each row, which equals the loss.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class RegressionLoss(nn.Module):
     Parameters
     ----------
     loss : {"squared_error", "absolute_error", "huber", "quantile"}, default="squared_error"
-        What to minimise. The squared error carries the factor 1/2 of a normal log density.
+        Loss to minimise. The squared error has the factor 1/2 of a normal log density.
     quantile : float, default=0.5
         Level of the quantile loss, between 0 and 1.
     delta : float, default=1.0
@@ -103,17 +103,17 @@ class RegressionLoss(nn.Module):
             )
         if not 0 < quantile < 1:
             raise ValueError(
-                f"quantile must lie between 0 and 1, got {quantile}: 0.5 is the median."
+                f"quantile must lie between 0 and 1, got {quantile}: pass 0.5 for the median."
             )
         if not delta > 0:
-            raise ValueError(f"delta must be above 0, got {delta}: 1.0 is the usual distance.")
+            raise ValueError(f"delta must be above 0, got {delta}: pass for example 1.0.")
         self.loss = loss
         self.quantile = quantile
         self.delta = delta
         self.log_scale = nn.Parameter(torch.zeros(()))
 
     def finalize(self, output: Tensor) -> Tensor:
-        """Return the output layer's values as they are.
+        """Return the output layer's values unchanged.
 
         Parameters
         ----------

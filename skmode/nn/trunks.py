@@ -1,4 +1,4 @@
-"""Trunks: what gate and experts share before they part."""
+"""Trunks: the layers in front of the gate and the experts, which both share."""
 
 import warnings
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from skmode.nn.embeddings import PeriodicBiasEmbeddings, PeriodicEmbeddings
 
-# Times the rate of a weight at which the scale of a feature learns.
+# The scale of a feature learns this many times as fast as a weight.
 SCALE_RATE = 6.0
 
 
 class IdentityTrunk(nn.Module):
-    """Pass the numbers on as they are.
+    """Return the numbers unchanged.
 
     Parameters
     ----------
@@ -52,13 +52,13 @@ class IdentityTrunk(nn.Module):
 
 
 class RobustScaler(nn.Module):
-    r"""Centre, scale and softly clip numbers, and fill what is missing.
+    r"""Centre, scale and softly clip numbers, and fill in missing values.
 
     :math:`z = u / \sqrt{1 + (u / \mathrm{limit})^2}` with
     :math:`u = (x - \mathrm{center}) / \mathrm{scale}`. A missing value (NaN) becomes 0, the
-    centre; for the columns in `missing_columns` an indicator (1 missing, 0 present) is appended.
-    The clipping is that of RealMLP (arXiv 2407.04491, section 3): the identity near zero, bounded
-    by `limit` far from it.
+    centre; for the columns in `missing_columns` an indicator (1 missing, 0 present) is returned
+    too. The soft clipping of RealMLP (arXiv 2407.04491, section 3) is the identity near zero and
+    bounded by `limit` far from it.
 
     Parameters
     ----------
@@ -103,9 +103,9 @@ class RobustScaler(nn.Module):
         self.limit = limit
 
     def forward(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale the numbers and mark what is missing; see the class for shapes."""
+        """Scale the numbers and mark missing values; see the class for shapes."""
         missing = numbers.isnan()
-        # Clamped first: the square of a huge number overflows, which would end in 0, not limit.
+        # Clamped first: the square of a huge number overflows, and z would be 0 instead of limit.
         bound = 1e6 * self.limit
         scaled = ((numbers - self.center) / self.scale).clamp(-bound, bound)
         scaled = scaled.masked_fill(missing, 0.0)
@@ -114,18 +114,18 @@ class RobustScaler(nn.Module):
 
 
 class CategoricalEmbeddings(nn.Module):
-    """One embedding vector per category of each column, in one table.
+    """Embed each categorical column; all vectors are rows of one table.
 
-    Code 0 stands for a category that training did not see; its vector is zero and stays zero.
-    Columns with at most `embedding_size` categories start as one-hot vectors, the others at
-    random with the same mean square.
+    Code 0 means a category that training did not see; its vector is always zero. Columns with at
+    most `embedding_size` categories start with one-hot vectors, larger ones with random vectors
+    of the same mean square.
 
     Parameters
     ----------
     n_categories : sequence of int
-        Number of codes of each column, the code 0 included.
+        Number of codes of each column, including code 0.
     embedding_size : int, default=8
-        Width of a vector; never more than the largest column needs.
+        Width of a vector, at most the number of known categories of the largest column.
 
     Notes
     -----
@@ -170,24 +170,23 @@ class CategoricalEmbeddings(nn.Module):
 
 
 class TabularTrunk(nn.Module):
-    """Scaled numbers, their embeddings, indicators of missing values and embedded categories.
+    """Turn the columns of a table into features: embedded numbers, indicators, categories.
 
-    Each feature that comes out has a scale of its own, which starts at one and learns
-    `SCALE_RATE` times as fast as a weight does under Adam, under plain gradient descent as many
-    times squared (the scaling layer of RealMLP, arXiv 2407.04491): what does not help is soon
-    turned down.
+    Each feature is multiplied by a learned scale (the scaling layer of RealMLP, arXiv 2407.04491).
+    It starts at one and learns 6 times as fast as a weight under Adam (36 times under plain
+    gradient descent), so that useless features soon lose their influence.
 
     Parameters
     ----------
     scaler : RobustScaler or None, default=None
         Scales the numeric columns. None when there are none.
     numeric_embedding : {None, "periodic_bias", "periodic", "piecewise_linear"}, default=None
-        Embedding of each scaled number: :class:`PeriodicBiasEmbeddings`, or those of
-        `rtdl_num_embeddings` (arXiv 2203.05556). None passes the scaled numbers on.
+        Embedding of each scaled number. ``"periodic_bias"`` is :class:`PeriodicBiasEmbeddings`,
+        the others are those of `rtdl_num_embeddings` (arXiv 2203.05556). None keeps the number.
     bins : list of torch.Tensor, default=None
         Bin edges of each column, in scaled units; needed by ``"piecewise_linear"``.
     n_categories : sequence of int, default=()
-        Number of codes of each categorical column, code 0 (unseen) included.
+        Number of codes of each categorical column, including code 0 (unseen).
     numeric_embedding_size : int, default=8
         Width of a number's embedding.
     categorical_embedding_size : int, default=8
@@ -195,7 +194,7 @@ class TabularTrunk(nn.Module):
     n_frequencies : int, default=16
         Frequencies of the periodic embeddings.
     frequency_scale : float, default=0.1
-        Standard deviation of the frequencies at the start.
+        Standard deviation of the initial frequencies.
 
     Notes
     -----
@@ -249,7 +248,7 @@ class TabularTrunk(nn.Module):
                         'numeric_embedding="piecewise_linear" needs the bin edges, got bins=None: '
                         "compute them with rtdl_num_embeddings.compute_bins on scaled numbers."
                     )
-                with warnings.catch_warnings():  # a column with one bin is a scaled number: fine
+                with warnings.catch_warnings():  # it warns of columns with one bin, which are fine
                     warnings.simplefilter("ignore", UserWarning)
                     self.numeric = PiecewiseLinearEmbeddings(
                         bins, numeric_embedding_size, activation=False, version="B"
@@ -269,14 +268,14 @@ class TabularTrunk(nn.Module):
     @property
     def feature_scales(self) -> Tensor:
         """Scale of each feature, of shape `(out_features,)`."""
-        # Adam's steps are of one size for all parameters, so a factor is a rate.
+        # Adam's steps do not depend on the size of the gradient, so the factor sets the rate.
         return 1 + SCALE_RATE * self.scale_offset
 
     @property
     def feature_columns(self) -> Tensor:
         """Input column that each output feature is computed from.
 
-        Columns are counted through both inputs: those of `numbers` first, then those of `codes`.
+        Columns are numbered from 0: first the columns of `numbers`, then those of `codes`.
 
         Notes
         -----

@@ -1,4 +1,4 @@
-"""Export of fitted estimators to ONNX. Importing it teaches skl2onnx to convert them."""
+"""Export of fitted estimators to ONNX. Importing it registers their converters with skl2onnx."""
 
 try:
     import skmode_deploy.bundle  # noqa: F401

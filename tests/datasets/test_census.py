@@ -19,5 +19,5 @@ def test_train_and_test(data_home):
 
 
 def test_unknown_subset(tmp_path):
-    with pytest.raises(ValueError, match="one of train, test, all; got 'validation'"):
+    with pytest.raises(ValueError, match="one of train, test, all, got 'validation'"):
         fetch_census_income(subset="validation", data_home=tmp_path)

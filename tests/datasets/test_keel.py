@@ -41,5 +41,5 @@ def test_labels_carry_no_spaces(data_home):
 
 
 def test_unknown_name_lists_the_known(data_home):
-    with pytest.raises(ValueError, match=r"one of australian, .*wisconsin; got 'adult'"):
+    with pytest.raises(ValueError, match=r"one of australian, .*wisconsin, got 'adult'"):
         fetch_keel("adult", data_home=data_home)

@@ -54,5 +54,5 @@ def test_unknown_table_names_its_neighbours(data_home):
 
 
 def test_unknown_target_names_the_columns(data_home):
-    with pytest.raises(ValueError, match="got 'Churn'; its columns are churn, female"):
+    with pytest.raises(ValueError, match="got 'Churn': choose one of churn, female"):
         fetch_rdatasets("modeldata", "wa_churn", target="Churn", data_home=data_home)

@@ -265,12 +265,12 @@ def test_names_of_array_columns_are_an_error():
 
 def test_category_column_of_mixed_types_is_an_error():
     frame = pd.DataFrame({"c": objects(1, "a", None)})
-    with pytest.raises(ValueError, match="strings only or numbers only; column 'c' holds 'mixed"):
+    with pytest.raises(ValueError, match="only strings or only numbers, got 'mixed.* column 'c'"):
         fit(frame, ["c"])
 
 
 def test_number_column_of_mixed_types_is_an_error():
-    with pytest.raises(ValueError, match="Column 'c' is a number column and holds a value that is"):
+    with pytest.raises(ValueError, match="Column 'c' must hold numbers, but reading it failed"):
         fit(pd.DataFrame({"c": objects(1, "a", None)}))
 
 
@@ -285,7 +285,7 @@ def test_number_column_of_mixed_types_is_an_error():
 )
 def test_dates_are_an_error_that_says_what_to_do(frame):
     with pytest.raises(
-        ValueError, match="column 'when' has type .* convert it, for example a date"
+        ValueError, match="got column 'when' of type .* convert it, for example a date"
     ):
         MoDERegressor(**QUICK).fit(frame, [1.0, 2.0])
 
@@ -397,7 +397,7 @@ def test_encoder_learns_the_same_from_weights_and_from_repeated_rows(values, dat
 
 def test_reordered_columns_are_an_error_whatever_the_table():
     encoder = fit(pl.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}))
-    with pytest.raises(ValueError, match="columns must be those of training, in their order"):
+    with pytest.raises(ValueError, match="X must have the columns of training in their order"):
         encoder.transform(pl.DataFrame({"b": [3.0, 4.0], "a": [1.0, 2.0]}))
 
 
@@ -410,5 +410,5 @@ def test_integer_categories_that_float64_cannot_tell_apart_are_an_error():
 def test_lazy_tables_and_duplicate_names_are_errors_that_say_what_to_do():
     with pytest.raises(TypeError, match=r"got a LazyFrame: pass X.collect\(\)"):
         MoDERegressor(**QUICK).fit(pl.LazyFrame({"a": [1.0, 2.0]}), [1.0, 2.0])
-    with pytest.raises(ValueError, match="(?s)Column names must differ .*rename the columns"):
+    with pytest.raises(ValueError, match="(?s)Column names must be unique .*rename the columns"):
         MoDERegressor(**QUICK).fit(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), [1.0, 2.0])

@@ -624,7 +624,7 @@ def test_score_takes_weights():
 
 
 def test_targets_beyond_what_can_be_squared_are_an_error():
-    with pytest.raises(ValueError, match="y must lie within 1e\\+38 of zero.*larger unit"):
+    with pytest.raises(ValueError, match=r"values in y must be at most 1e\+38.*larger unit"):
         MoDERegressor(**QUICK).fit(X, np.linspace(0, 1e300, len(X)))
 
 
@@ -636,7 +636,7 @@ def test_unknown_inference_after_fit_is_an_error():
 
 @pytest.mark.parametrize("class_weight", [{0: 0, 1: 0}, {0: -1, 1: 1}])
 def test_class_weights_without_sense_are_an_error(class_weight):
-    with pytest.raises(ValueError, match="class_weight must hold weights of at least zero"):
+    with pytest.raises(ValueError, match="class_weight must hold no negative weight"):
         MoDEClassifier(**QUICK, class_weight=class_weight).fit(X, np.arange(len(X)) % 2)
 
 

@@ -102,7 +102,7 @@ def test_bf16_differs_from_float32_by_rounding_only():
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_without_cuda_is_an_error(Estimator, device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=f"device='{device}' needs a CUDA device and torch finds"):
+    with pytest.raises(ValueError, match=f"device='{device}' needs a CUDA device, but torch finds"):
         Estimator(**QUICK, device=device).fit(X, y)
 
 
@@ -139,7 +139,7 @@ def test_optimizer_may_be_a_class():
 def test_warm_start_cannot_change_the_network(change):
     estimator = MoDEClassifier(**QUICK, mixing="likelihood", warm_start=True).fit(X, y)
     (name,) = change
-    with pytest.raises(ValueError, match=f"keeps the network's {name}=.*warm_start=False"):
+    with pytest.raises(ValueError, match=f"{name} must stay .*warm_start=False"):
         estimator.set_params(**change).fit(X, y)
     estimator.set_params(warm_start=False).fit(X, y)
 
@@ -182,7 +182,7 @@ def test_warm_start_takes_a_new_batch_size_and_weight_decay():
 
 def test_other_classes_in_a_later_partial_fit_are_an_error():
     estimator = MoDEClassifier(**QUICK).partial_fit(X, y, classes=np.unique(y))
-    with pytest.raises(ValueError, match="classes must stay those of the first call"):
+    with pytest.raises(ValueError, match="classes must be the same in every call"):
         estimator.partial_fit(X, y, classes=[*np.unique(y), 99])
 
 

@@ -137,7 +137,7 @@ class TestMLPExperts:
 
     def test_needs_a_layer(self):
         with pytest.raises(
-            ValueError, match=r"hidden_layer_sizes must name at least one layer, got \(\): the last"
+            ValueError, match=r"hidden_layer_sizes must name at least one layer, got \(\): pass"
         ):
             MLPExperts(5, 2, ())
 

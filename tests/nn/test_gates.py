@@ -109,10 +109,10 @@ def test_sparse_gradients_are_those_of_the_renormalised_softmax(top_k):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_experts": 0}, "n_experts must be at least 1, got 0: ask for one or more"),
+        ({"n_experts": 0}, "n_experts must be at least 1, got 0: pass 1 or more"),
         (
             {"n_experts": 2, "temperature": 0.0},
-            r"temperature must be above 0, got 0.0: 1\.0 leaves",
+            r"temperature must be above 0, got 0.0: pass 1\.0",
         ),
         ({"n_experts": 2, "temperature": float("nan")}, "temperature must be above 0, got nan"),
         (

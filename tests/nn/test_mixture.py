@@ -433,7 +433,7 @@ class TestModule:
 
 
 def test_gate_and_experts_must_agree_on_their_number():
-    with pytest.raises(ValueError, match="as many experts as there are, 3, got n_experts=2.*same"):
+    with pytest.raises(ValueError, match="must have the n_experts of experts, 3, got 2.*same"):
         MixtureOfExperts(
             IdentityTrunk(4),
             DenseGate(4, 2),

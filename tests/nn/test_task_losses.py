@@ -125,7 +125,7 @@ def test_gradcheck_of_the_cross_entropy():
 
 @pytest.mark.parametrize("delta", [0.0, -1.0, float("nan")])
 def test_delta_out_of_range(delta):
-    with pytest.raises(ValueError, match=f"delta must be above 0, got {delta}: 1.0 is the usual"):
+    with pytest.raises(ValueError, match=f"delta must be above 0, got {delta}: pass for"):
         RegressionLoss("huber", delta=delta)
 
 
@@ -139,6 +139,6 @@ def test_unknown_loss():
 @pytest.mark.parametrize("quantile", [0.0, 1.0, -0.5])
 def test_quantile_out_of_range(quantile):
     with pytest.raises(
-        ValueError, match=f"quantile must lie between 0 and 1, got {quantile}: 0.5 is the median"
+        ValueError, match=f"quantile must lie between 0 and 1, got {quantile}: pass 0.5 for"
     ):
         RegressionLoss("quantile", quantile=quantile)

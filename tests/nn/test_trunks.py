@@ -187,7 +187,7 @@ class TestPeriodicBiasEmbeddings:
         assert torch.autograd.gradcheck(embed, [x])
 
     def test_needs_room_for_the_number(self):
-        with pytest.raises(ValueError, match="embedding_size must be at least 2, got 1: one of"):
+        with pytest.raises(ValueError, match="embedding_size must be at least 2, got 1: raise it"):
             PeriodicBiasEmbeddings(3, 1)
 
 

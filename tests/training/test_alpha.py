@@ -177,7 +177,7 @@ def test_one_that_leaves_the_finite_numbers_is_none_to_choose(spoilt, kept):
 
 
 def test_error_where_none_stays_finite():
-    with pytest.raises(ValueError, match="must stay finite, and in epoch 1 it became nan"):
+    with pytest.raises(ValueError, match="must stay finite, but in epoch 1 it became nan"):
         MoDEClassifier(**QUICK, alpha="auto", callbacks=[Poison(1, 2)]).fit(X, y)
 
 

@@ -209,7 +209,7 @@ def test_warm_start_goes_on_with_own_experts(expert_module):
 @pytest.mark.parametrize("other", [None, Residual, partial(GatedUnit, width=9), lambda n: None])
 def test_warm_start_cannot_change_the_experts(other):
     classifier = fit(partial(GatedUnit, width=8), warm_start=True).set_params(expert_module=other)
-    with pytest.raises(ValueError, match=r"keeps the network's expert_module=.*warm_start=False"):
+    with pytest.raises(ValueError, match=r"expert_module must stay .*warm_start=False"):
         classifier.fit(X, y)
 
 
@@ -230,13 +230,13 @@ def test_warm_start_cannot_change_the_experts(other):
         (
             lambda in_features: nn.Linear(7, 4),
             ValueError,
-            r"map \(n_samples, 32\) to \(n_samples, width\), and Linear failed on shape \(2, 32\) "
+            r"map \(n_samples, 32\) to \(n_samples, width\), but Linear failed on shape \(2, 32\) "
             "with mat1.*: build it for in_features inputs",
         ),
         (
             partial(Returns, function=lambda x: (x, x)),
             TypeError,
-            "must return a tensor, got tuple from Returns: return the representation",
+            "must return a tensor, got tuple from Returns: return only the representation",
         ),
         (
             partial(Returns, function=lambda x: x.sum(dim=1)),
@@ -266,7 +266,7 @@ def test_warm_start_cannot_change_the_experts(other):
         (
             lambda in_features: MADE,
             ValueError,
-            "must return a new module in each call, got the same Linear twice: create it within",
+            "must return a new module in each call, got the same Linear twice: create it inside",
         ),
     ],
 )

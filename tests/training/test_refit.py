@@ -225,7 +225,7 @@ def test_refit_that_leaves_the_finite_numbers_keeps_the_best_weights(Estimator, 
 
     after_step(spoil)
     with pytest.warns(
-        ConvergenceWarning, match=r"The refit left the finite .* are kept\. The .* lo"
+        ConvergenceWarning, match=r"The refit did not stay finite, .* are kept\. The .* lo"
     ):
         estimator = Estimator(**options, refit_fraction=0.01, warm_start=True).fit(X, y)
     assert estimator.refit_n_iter_ == 0

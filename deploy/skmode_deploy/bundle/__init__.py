@@ -1,16 +1,16 @@
-"""The bundle: a folder of ONNX files and the manifest that says what is in them.
+"""The bundle: a folder of ONNX files, and a manifest that describes them.
 
-This package alone defines the format: `skmode.onnx` writes bundles with it, and
+This package defines the format: `skmode.onnx` writes bundles with it, and
 :class:`skmode_deploy.Predictor` reads them with it.
 
 A bundle is a folder with ``manifest.json`` and the files that the manifest names:
 
-- ``model.onnx`` reads columns and returns answers;
-- ``gate.onnx`` reads columns and returns the gate's probabilities, the top expert, and `hidden`,
-  the values that the experts read;
-- ``expert_<i>.onnx`` reads `hidden` and returns the answers of expert i;
+- ``model.onnx`` maps columns to predictions;
+- ``gate.onnx`` maps columns to the gate probabilities, the top expert, and `hidden`, the input of
+  the experts;
+- ``expert_<i>.onnx`` maps `hidden` to the predictions of expert i;
 - ``README.md`` is the model card;
-- ``samples.json``, which is optional, holds made-up rows with the model's own answers, see
+- ``samples.json`` (optional) holds made-up rows with the model's predictions, see
   :mod:`skmode_deploy.samples`.
 
 Writing replaces the whole folder. Reading checks size and hash of each file before the file is

@@ -26,7 +26,7 @@ def model_card(manifest: Manifest) -> str:
     Returns
     -------
     str
-        Markdown text, which depends on the manifest alone.
+        Markdown text, which depends only on the manifest.
     """
     experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
     sections = [
@@ -52,24 +52,24 @@ def model_card(manifest: Manifest) -> str:
 
 def _summary(manifest: Manifest) -> str:
     routing = {
-        "top_expert": "the one expert that the gate chooses for it",
+        "top_expert": "one expert, which the gate chooses",
         "mixture": "all experts, weighted by the gate",
     }[manifest.routing]
     weights = ""
     if manifest.quantization is not None:
         weights = f" The experts' weights are 8-bit numbers ({manifest.quantization})."
     return (
-        f"Exported on {manifest.created} by skmode. Each row is answered by {routing}.{weights} "
+        f"Exported on {manifest.created} by skmode. Each row is predicted by {routing}.{weights} "
         f"The weight of the distillation loss in training, alpha, was {manifest.alpha:g}.\n\n"
-        "The same facts, and the hash of each file, are in `manifest.json`."
+        "`manifest.json` states the same facts, and the hash of each file."
     )
 
 
 def _inputs(manifest: Manifest) -> str:
     by = (
-        "Training saw a table: columns go by name."
+        "The model was trained on a table: columns are found by name."
         if manifest.from_table
-        else "Training saw an array: columns go by position, in this order."
+        else "The model was trained on an array: columns are found by position, in this order."
     )
     rows = [
         (
@@ -88,8 +88,8 @@ def _inputs(manifest: Manifest) -> str:
     if rest > 0:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
     return (
-        f"{text}\n\nA missing number is NaN, a missing string is the empty one. A category that is "
-        "not known is allowed."
+        f"{text}\n\nA missing number is NaN, a missing string is empty. Unknown categories are "
+        "allowed."
     )
 
 
@@ -137,13 +137,13 @@ def _experts(manifest: Manifest) -> str:
 
 def _scores(manifest: Manifest) -> str:
     if not manifest.validation_scores:
-        return "There were no rows for validation."
+        return "Training held out no validation rows."
     rows = [
         (_escape(name.replace("_", " ")), f"{score:.4g}")
         for name, score in sorted(manifest.validation_scores.items())
     ]
     return (
-        "On the rows that training kept for validation, as the estimator's `score` measures it:"
+        "The estimator's `score` on the rows that training held out for validation:"
         f"\n\n{_table(('Inference', 'Score'), rows)}"
     )
 
@@ -159,8 +159,8 @@ model.predict(X)
 ```
 
 To check the files only: `skmode-deploy verify "this folder"`, or in Python
-`skmode_deploy.bundle.verify("this folder")`. The command also compares the answers on the made-up
-rows of `samples.json`, where there is one, with those that the model gave at the export.
+`skmode_deploy.bundle.verify("this folder")`. If there is a `samples.json`, the command also checks
+that its made-up rows get the predictions that the model gave at the export.
 
 With onnxruntime alone, in any language:
 
@@ -238,7 +238,7 @@ def _quote(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    """Write text in one line in which no character means anything in Markdown."""
+    """Write text in one line, with all special characters of Markdown escaped."""
     if len(text) > MAX_CHARACTERS:
         text = text[:MAX_CHARACTERS] + "..."
     visible = (

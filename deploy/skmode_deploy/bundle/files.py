@@ -16,7 +16,7 @@ from skmode_deploy.errors import LinkError, NotAFileError
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a regular file for reading; a link is refused, and a pipe does not block."""
+    """Open a regular file for reading; links are an error, and pipes do not block."""
     _check_mode(path, os.lstat(path).st_mode)
     # Checked again on the open file: the path may lead to another file by now.
     flags = os.O_RDONLY
@@ -53,19 +53,19 @@ def _check_mode(path: Path, mode: int) -> None:
     """Refuse links, folders, pipes and devices."""
     if stat.S_ISLNK(mode):
         raise LinkError(
-            f"The files of a bundle must be files of their own, and {path.name!r} could point "
-            "anywhere: it is a link. Copy the whole bundle again, with what its links point to."
+            f"The files of a bundle must be plain files, but {path.name!r} is a link, which could "
+            "point anywhere: copy the whole bundle again, with the files that its links point to."
         )
     if not stat.S_ISREG(mode):
         kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
         raise NotAFileError(
-            f"The files of a bundle must be plain files, and {path.name!r} is a {kind}: copy the "
+            f"The files of a bundle must be plain files, but {path.name!r} is a {kind}: copy the "
             "whole bundle again."
         )
 
 
 def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder in the place of `target`: others see the old files or the new ones."""
+    """Replace `target` by a new folder at once: others see the old files or the new ones."""
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = _new_sibling(target)
     try:
@@ -81,7 +81,7 @@ def replace_directory(target: Path, contents: Mapping[str, bytes]) -> None:
 def check_replaceable(
     target: Path, stated_names: Callable[[], set[str]], ignored: re.Pattern[str]
 ) -> None:
-    """Refuse to replace a folder that holds anything but its bundle."""
+    """Raise if a folder that is to be replaced holds anything but its bundle."""
     if not os.path.lexists(target):
         return
     stated, before = stated_names(), None
@@ -94,13 +94,13 @@ def check_replaceable(
     if not stated:
         raise FileExistsError(
             f"directory must be new, empty or a bundle, got {str(target)!r}, which is none of "
-            "these: choose another one, or remove it first."
+            "these: choose another directory, or remove this one first."
         )
     raise FileExistsError(
         "directory must hold nothing but the files of its bundle, because all of it is replaced, "
         f"got {str(target)!r} with {', '.join(map(repr, foreign[:10]))}"
-        f"{f' and {len(foreign) - 10} more' if len(foreign) > 10 else ''}: move that elsewhere, or "
-        "choose another directory."
+        f"{f' and {len(foreign) - 10} more' if len(foreign) > 10 else ''}: move these elsewhere, "
+        "or choose another directory."
     )
 
 

@@ -1,7 +1,7 @@
 """Check the bytes of a graph before onnxruntime parses them.
 
 This module reads the wire format of protocol buffers itself, so that it needs neither onnx nor
-protobuf. The numbers of fields are those of onnx.proto. A field that it does not know is refused.
+protobuf. The field numbers come from onnx.proto. An unknown field is an error.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -20,7 +20,7 @@ MAX_DEPTH = 100  # messages within messages, as protobuf's own readers allow
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
-# For each message, the fields that are checked, and in _OTHER those that are allowed as they are.
+# For each message the fields that are checked; fields in _OTHER are allowed without a check.
 _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
 _MODEL_OTHER = frozenset((1, 2, 3, 4, 5, 6, 14, 26))
 _OPSET_DOMAIN = 1
@@ -96,8 +96,8 @@ class _GraphChecker:
                 self.check_opset(self.as_message(wire, value))
             elif number == _MODEL_FUNCTIONS:
                 raise OperatorDomainError(
-                    f"{self.name} must be made of ONNX's own operators, got a model with functions "
-                    "of its own: inline them (onnx.inliner) before the export."
+                    f"{self.name} must use ONNX's own operators only, got a model with functions: "
+                    "inline them (onnx.inliner) before the export."
                 )
             elif number == _MODEL_TRAINING:
                 raise GraphFormatError(
@@ -107,7 +107,7 @@ class _GraphChecker:
             elif number not in _MODEL_OTHER:
                 raise self.unknown(number, "model")
         if graphs != 1:
-            raise self.malformed(f"it has {graphs} graphs in place of 1")
+            raise self.malformed(f"it has {graphs} graphs instead of 1")
         self.check_interface("inputs", found[0], inputs)
         self.check_interface("outputs", found[1], outputs)
 
@@ -119,7 +119,7 @@ class _GraphChecker:
         if names != [name.encode("utf-8", "surrogatepass") for name in wanted]:
             got = list_names([name.decode("utf-8", "replace") for name in names]) or "none"
             raise GraphInterfaceError(
-                f"{self.name} must have the {what} that follow from manifest.json, "
+                f"{self.name} must have the {what} that manifest.json implies, "
                 f"{list_names(wanted) or 'none'}, got {got}: export the model again."
             )
         for value, (_, kind) in zip(expected, found, strict=True):
@@ -140,7 +140,7 @@ class _GraphChecker:
         if not fits:
             sizes = [self.sizes.get(str(size), size) for size in expected.shape]
             raise GraphInterfaceError(
-                f"{self.name} must have the types and shapes that follow from manifest.json, for "
+                f"{self.name} must have the types and shapes that manifest.json implies, for "
                 f"{expected.name!r} {expected.dtype} {_shape(sizes)}, got {element} "
                 f"{'of any shape' if shape is None else _shape(shape)}: export the model again."
             )
@@ -171,7 +171,7 @@ class _GraphChecker:
         if _DIMENSION_SIZE not in parts:
             return None
         if _DIMENSION_NAME in parts:
-            raise self.malformed("a dimension has a size and a name")
+            raise self.malformed("a dimension has both a size and a name")
         return self.read_number(*parts[_DIMENSION_SIZE])
 
     def read_unique_fields(
@@ -189,7 +189,7 @@ class _GraphChecker:
 
     def read_number(self, wire: int, value: memoryview) -> int:
         if wire != _VARINT:
-            raise self.malformed("a number has the form of a message")
+            raise self.malformed("a message stands where a number is expected")
         return self.read_varint(value, 0)[0]
 
     def check_opset(self, data: memoryview) -> None:
@@ -273,7 +273,7 @@ class _GraphChecker:
                 raise self.unknown(number, "sparse tensor")
 
     def check_domain(self, data: memoryview, what: str) -> None:
-        """Refuse operators that are not ONNX's own."""
+        """Raise for operators that are not ONNX's own."""
         if bytes(data) not in DOMAINS:
             raise OperatorDomainError(
                 f"{self.name} must use the operator domains ai.onnx and ai.onnx.ml only, got "
@@ -287,7 +287,7 @@ class _GraphChecker:
 
     def as_message(self, wire: int, value: memoryview) -> memoryview:
         if wire != _BYTES:
-            raise self.malformed("a message has the form of a number")
+            raise self.malformed("a number stands where a message is expected")
         return value
 
     def unknown(self, number: int, what: str) -> GraphFormatError:
@@ -295,7 +295,7 @@ class _GraphChecker:
 
     def malformed(self, problem: str) -> GraphFormatError:
         return GraphFormatError(
-            f"{self.name} must be a serialized ONNX model, and reading it gave: {problem}. "
+            f"{self.name} must be a serialized ONNX model, but reading it failed: {problem}. "
             "Export the model again."
         )
 
@@ -318,7 +318,7 @@ class _GraphChecker:
             else:
                 raise self.malformed(f"a field has the unknown wire type {wire}")
             if number == 0 or position > end:
-                raise self.malformed("a field has no number or ends behind its message")
+                raise self.malformed("a field has no number or extends past its message")
             yield number, wire, data[start:position]
 
     def read_varint(self, data: memoryview, position: int) -> tuple[int, int]:

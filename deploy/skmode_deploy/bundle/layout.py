@@ -37,7 +37,7 @@ _OUTPUTS = (
     "hidden",
 )
 
-# Plain on every system, except for names of devices.
+# Safe on every operating system, except for the names of Windows devices.
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _RESERVED = (MANIFEST, SIGNATURE)
@@ -68,7 +68,7 @@ def expert_name(expert: int) -> str:
 def input_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return a graph input's name for each column of a table.
 
-    An input has the name of its column. Where that is empty, or is the name of an output or of an
+    An input has the name of its column. If that is empty, or is the name of an output or of an
     earlier input, ``_input`` is appended.
 
     Parameters
@@ -79,7 +79,7 @@ def input_names(names: Sequence[str]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Names of the inputs, which are distinct, in the order of `names`.
+        Names of the inputs, each different, in the order of `names`.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def graph_values(
     -------
     inputs, outputs : tuple of GraphValue
         Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
-        number of rows, and "width" for the number of values that the experts read of a row, which
-        is the same for all graphs of a bundle.
+        number of rows, and "width" for the width of the experts' input, which is the same for all
+        graphs of a bundle.
 
     Raises
     ------
@@ -194,12 +194,12 @@ def check_limits(manifest: Manifest, max_bytes: int) -> None:
     if len(manifest.files) > MAX_FILES:
         raise LimitError(
             f"A bundle must have at most {MAX_FILES} files, got {len(manifest.files)}: export a "
-            "model of fewer experts."
+            "model with fewer experts."
         )
     total = sum(file.size for file in manifest.files.values())
     if total > max_bytes:
         raise LimitError(
-            f"The files of a bundle must have at most {max_bytes} bytes together, got {total}: "
+            f"The files of a bundle must have at most {max_bytes} bytes in total, got {total}: "
             "pass a larger max_bytes if you trust the bundle."
         )
 
@@ -214,30 +214,30 @@ def check_size(name: str, size: int, expected: File) -> None:
 
 
 def check_manifest_size(size: int) -> None:
-    """Refuse a manifest that would take long to parse."""
+    """Raise for a manifest that would take long to parse."""
     if size > MAX_MANIFEST_BYTES:
         raise LimitError(
             f"{MANIFEST} must have at most {MAX_MANIFEST_BYTES} bytes, got more: pass the folder "
-            "of a bundle that skmode.onnx.export wrote, or export a model of fewer columns, "
+            "of a bundle that skmode.onnx.export wrote, or export a model with fewer columns, "
             "categories, classes and experts."
         )
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Check that file names are plain, and differ where upper and lower case are one."""
+    """Check that file names are plain, and differ even if case is ignored."""
     seen: dict[str, str] = {}
     for name in names:
         check_name(name)
         other = seen.setdefault(name.lower(), name)
         if other != name:
             raise UnsafeNameError(
-                "The files of a bundle must have names that differ in more than upper and lower "
-                f"case, got {other!r} and {name!r}: export the model again."
+                "The files of a bundle must have names that differ even if case is ignored, got "
+                f"{other!r} and {name!r}: export the model again."
             )
 
 
 def check_name(name: str) -> None:
-    """Check that a file name is plain: on no system it leads elsewhere."""
+    """Check that a file name is plain: it must not lead elsewhere on any system."""
     plain = _NAME.fullmatch(name) and not name.endswith(".") and not _DEVICES.fullmatch(name)
     if not plain or name.lower() in _RESERVED:
         raise UnsafeNameError(

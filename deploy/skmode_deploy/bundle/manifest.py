@@ -1,6 +1,6 @@
 """Read and write the manifest of a bundle, ``manifest.json``.
 
-A manifest has exactly one text: the canonical one, which contains a checksum of the rest.
+A manifest has exactly one valid text, the canonical one, which contains a checksum of the rest.
 ``manifest.schema.json`` beside this package describes it for other languages.
 """
 
@@ -132,7 +132,7 @@ class Manifest:
     alpha : float
         Weight of the distillation loss in training.
     expert_usage : tuple of float
-        Share of the training rows of each expert.
+        Share of the training rows that the gate sends to each expert.
     validation_scores : dict or None
         Scores on the validation rows, by kind of inference. None if there were no such rows.
     versions : dict
@@ -215,7 +215,7 @@ class Manifest:
         if type(version) is not int or version != SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"{MANIFEST} must have schema_version {SCHEMA_VERSION}, got {short_repr(version)}: "
-                f"install the skmode-deploy release that belongs to it, or {AGAIN}."
+                f"install the skmode-deploy release that reads this version, or {AGAIN}."
             )
         check_document(document)
         stated = document.pop("sha256")
@@ -229,9 +229,9 @@ class Manifest:
         canonical = manifest.to_json()
         if canonical != (text if isinstance(text, str) else text.decode()):
             raise ManifestError(
-                f"{MANIFEST} must be written as skmode.onnx.export writes it (sorted keys, two "
-                "spaces, ASCII, each key once), got other text with the same content: copy the "
-                "whole bundle again, in binary mode."
+                f"{MANIFEST} must have exactly the text that skmode.onnx.export writes (sorted "
+                "keys, two spaces, ASCII, each key once), got another text with the same content: "
+                "copy the whole bundle again, in binary mode."
             )
         return manifest
 
@@ -284,7 +284,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
         document = json.loads(decoded, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ManifestError(
-            f"{MANIFEST} must be a JSON object with a schema_version, and reading it gave "
+            f"{MANIFEST} must be a JSON object with a schema_version, but reading it failed with "
             f"{type(error).__name__}: {shorten(str(error))}. Copy the whole bundle again."
         ) from None
     if not isinstance(document, dict) or "schema_version" not in document:
@@ -296,7 +296,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:

@@ -1,7 +1,7 @@
-"""Check what a manifest says, on the document that its JSON text holds.
+"""Check the parsed JSON document of a manifest.
 
-Each check takes a value and where it stands. It raises an error with the rule, the value and the
-fix.
+Each check takes a value and its place in the document. It raises an error with the rule, the value
+and the fix.
 """
 
 import math
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 AGAIN = "export the model again"
 
-# Limits of what labels take in memory: each has the length of the longest, 4 bytes a character.
+# Limits of the memory for labels: each has the length of the longest, 4 bytes per character.
 MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
@@ -33,7 +33,7 @@ def check_document(document: Any) -> None:
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
             "expert_usage",
-            f"as long as n_experts says, {document['n_experts']}",
+            f"of length n_experts, {document['n_experts']}",
             len(document["expert_usage"]),
         )
     _check_columns(document["columns"], document["input"])
@@ -164,8 +164,8 @@ def _check_object(value: Any, where: str, fields: dict[str, _Check]) -> None:
         lacking = sorted(fields.keys() - value.keys())
         unknown = sorted(value.keys() - fields.keys())
         raise ManifestError(
-            f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown ones "
-            f"{short_repr(unknown)} and none called {short_repr(lacking)}: {AGAIN}."
+            f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown fields "
+            f"{short_repr(unknown)} and missing fields {short_repr(lacking)}: {AGAIN}."
         )
     for name, check in fields.items():
         check(value[name], f"{where}.{name}" if where else name)
@@ -221,7 +221,7 @@ def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
     if form == "columns":
         _check_distinct("Inputs of columns", (column["input"] for column in columns))
     elif len(inputs) > 1:
-        _refuse("columns", "of one input and dtype where input is 'array'", sorted(inputs))
+        _refuse("columns", "of one input and dtype if input is 'array'", sorted(inputs))
     for i, column in enumerate(columns):
         _check_column(column, f"columns[{i}]")
 
@@ -229,10 +229,10 @@ def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
 def _check_column(column: dict[str, Any], where: str) -> None:
     kind, dtype, categories = column["kind"], column["dtype"], column["categories"]
     if kind == "number" and dtype == "string":
-        _refuse(f"{where}.dtype", "a type of numbers where kind is 'number'", dtype)
+        _refuse(f"{where}.dtype", "a numeric type if kind is 'number'", dtype)
     if categories is not None:
         if kind == "number":
-            _refuse(f"{where}.categories", "null where kind is 'number'", categories)
+            _refuse(f"{where}.categories", "null if kind is 'number'", categories)
         for category in categories:
             if not _fits(category, dtype):
                 _refuse(f"{where}.categories", f"values of dtype {dtype}", category)
@@ -243,7 +243,7 @@ def _check_column(column: dict[str, Any], where: str) -> None:
             f"{where}.minimum", "at most maximum, and null only if maximum is null", (low, high)
         )
     if low is not None and kind == "category":
-        _refuse(f"{where}.minimum", "null where kind is 'category'", low)
+        _refuse(f"{where}.minimum", "null if kind is 'category'", low)
 
 
 def _fits(value: Any, dtype: str) -> bool:
@@ -258,19 +258,19 @@ def _check_distinct(what: str, values: Iterable[Any]) -> None:
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise ManifestError(
-            f"{what} in {MANIFEST} must be distinct, got more than once {short_repr(twice)}: "
+            f"{what} in {MANIFEST} must be distinct, got {short_repr(twice)} more than once: "
             f"{AGAIN}."
         )
 
 
 def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) -> None:
     if (classes is None) != (task == "regression"):
-        _refuse("classes", "null for regression and only there", task)
+        _refuse("classes", "null for regression and only for regression", task)
     if classes is None:
         return
     values = classes["values"]
     if len(values) != n_outputs:
-        _refuse("classes.values", f"as many as n_outputs says, {n_outputs}", len(values))
+        _refuse("classes.values", f"of length n_outputs, {n_outputs}", len(values))
     kinds = {type(value) for value in values}
     # Floats may be written as integers.
     if len(kinds - {float, int}) + bool(kinds & {float, int}) != 1:
@@ -279,9 +279,9 @@ def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) ->
     if classes["label"] == "value" and not all(
         _fits(value, "int64") or isinstance(value, str) for value in values
     ):
-        _refuse("classes.label", "'index' where labels are no strings or integers", "value")
+        _refuse("classes.label", "'index' if labels are not strings or integers", "value")
     if classes["label"] == "index" and _has_labels(classes["dtype"], values):
-        _refuse("classes.label", "'value' where labels are strings or 64-bit integers", "index")
+        _refuse("classes.label", "'value' if labels are strings or 64-bit integers", "index")
     _check_class_type(classes["dtype"], values, kinds)
 
 
@@ -293,7 +293,7 @@ def _has_labels(dtype: str, values: list[Any]) -> bool:
 
 
 def _check_class_type(name: str, values: list[Any], kinds: set[type]) -> None:
-    rule = "a numpy type of the values"
+    rule = "a numpy type that can hold the values"
     if "U" in name:
         if kinds != {str}:
             _refuse("classes.dtype", rule, name)
@@ -316,9 +316,9 @@ def _check_label_length(name: str, values: list[str]) -> None:
     if longest > MAX_LABEL_CHARACTERS or 4 * longest * len(values) > MAX_LABEL_BYTES:
         _refuse(
             "classes.values",
-            f"strings of at most {MAX_LABEL_CHARACTERS} letters that take {MAX_LABEL_BYTES} bytes "
-            "together, each with the length of the longest and 4 bytes to a letter",
-            f"{len(values)} with up to {longest} letters",
+            f"strings of at most {MAX_LABEL_CHARACTERS} characters and {MAX_LABEL_BYTES} bytes in "
+            "total, at 4 bytes per character and the length of the longest for each",
+            f"{len(values)} with up to {longest} characters",
         )
     if name.partition("U")[2] != str(longest):
         _refuse("classes.dtype", f"as long as the longest label, U{longest}", name)

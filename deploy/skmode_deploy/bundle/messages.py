@@ -19,7 +19,7 @@ def as_sentence(error: BaseException) -> str:
 
 
 def short_repr(value: object) -> str:
-    """Return the repr of a value, cut where it is long."""
+    """Return the repr of a value, shortened if it is long."""
     try:
         return shorten(repr(value))
     except RecursionError:
@@ -27,5 +27,5 @@ def short_repr(value: object) -> str:
 
 
 def shorten(text: str) -> str:
-    """Cut a text where it is long."""
+    """Shorten a text if it is long."""
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

@@ -58,8 +58,8 @@ def read(directory: str | os.PathLike[str], *, sha256: str | None = None) -> Man
         text = read_manifest_file(path)
     except OSError as error:
         raise MissingFileError(
-            f"A bundle must be a folder with a {MANIFEST}, and reading {str(path)!r} gave {error}: "
-            "pass the folder that skmode.onnx.export wrote."
+            f"A bundle must be a folder with a {MANIFEST}, but reading {str(path)!r} failed with "
+            f"{error}: pass the folder that skmode.onnx.export wrote."
         ) from None
     if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
         raise ManifestChangedError(
@@ -89,11 +89,12 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
     Raises
     ------
     BundleError
-        If the file is missing, is a link, or is not the one that the manifest states.
+        If the file is missing, is a link, or differs from the size or hash in the manifest.
     """
     if name not in manifest.files:
         raise MissingFileError(
-            f"A file must be named in {MANIFEST}, got {name!r}: it names {sorted(manifest.files)}."
+            f"name must be a file in {MANIFEST}, got {name!r}: choose one of "
+            f"{sorted(manifest.files)}."
         )
     check_name(name)
     expected = manifest.files[name]
@@ -120,14 +121,14 @@ def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str)
     Returns
     -------
     bytes
-        Content of the file, as from :func:`read_file`. The graph has the inputs and outputs that
-        :func:`graph_values` returns, no data outside the file, and only ONNX's own operators.
+        Content of the file, as :func:`read_file` returns it. The graph has the inputs and outputs
+        of :func:`graph_values`, no data outside the file, and only ONNX's own operators.
 
     Raises
     ------
     BundleError
-        If the file is missing, is a link, or is not the one that the manifest states, or if the
-        graph is not as described.
+        If the file is missing, is a link, or differs from the size or hash in the manifest, or if
+        the graph is not as described.
     """
     return _read_graph(directory, manifest, name)[0]
 
@@ -146,10 +147,14 @@ def verify(
 ) -> Manifest:
     """Check a whole bundle before anything in it is used.
 
-    The checks are, in this order: the manifest's schema version, fields and checksum; number,
-    names and sizes of the files, against limits; for each file, that it is no link, its size and
-    its hash; for each graph, its operators, that its data are inside, and names, types and shapes
-    of its inputs and outputs. Memory holds one graph at a time.
+    The checks, in this order, are:
+
+    - the manifest: schema version, fields and checksum;
+    - the files together: number, names and sizes, against the limits;
+    - each file: that it is not a link, its size and its hash;
+    - each graph: operators, no external data, and names, types and shapes of inputs and outputs.
+
+    Only one graph at a time is in memory.
 
     Parameters
     ----------
@@ -164,14 +169,14 @@ def verify(
     Returns
     -------
     Manifest
-        The manifest. :func:`read_file` checks a file against its hash again, and so returns what
-        was checked here.
+        The manifest. :func:`read_file` checks the hash of a file again when it reads it, so it
+        returns only content that was checked here.
 
     Raises
     ------
     BundleError
-        If the bundle is refused. Each rule has its own subclass in `skmode_deploy.errors`. A
-        bundle that was replaced meanwhile is refused too: verify it again.
+        If the bundle is invalid. Each rule has its own subclass in `skmode_deploy.errors`. It is
+        also raised if the bundle is replaced during the check: verify it again.
     ValueError
         If `max_bytes` is not an integer of at least 1.
     """
@@ -203,8 +208,8 @@ def manifest_sha256(path: str | os.PathLike[str]) -> str:
     Returns
     -------
     str
-        SHA-256 of ``manifest.json`` in hexadecimal digits. Bundles with the same hash give the
-        same answers.
+        SHA-256 of ``manifest.json`` in hexadecimal digits. Bundles with the same hash make the
+        same predictions.
 
     Raises
     ------
@@ -245,8 +250,8 @@ def _check_widths(widths: Mapping[str, int]) -> None:
     for name, width in widths.items():
         if width != widths[GATE]:
             raise GraphInterfaceError(
-                f"{name} must read the {widths[GATE]} values of a row that {GATE} gives as "
-                f"'hidden', got {width}: export the model again."
+                f"{name} must read as many values per row as {GATE} returns in 'hidden', "
+                f"{widths[GATE]}, got {width}: export the model again."
             )
 
 
@@ -267,8 +272,8 @@ def _open_stated(directory: str | os.PathLike[str], name: str, expected: File) -
         stream = open_plain(to_path(directory, "directory") / name)
     except OSError as error:
         raise MissingFileError(
-            f"The files of {MANIFEST} must lie beside it, and reading {name!r} gave {error}: "
-            "copy the whole bundle again."
+            f"All files in {MANIFEST} must lie beside it, but reading {name!r} failed with "
+            f"{error}: copy the whole bundle again."
         ) from None
     try:
         check_size(name, os.fstat(stream.fileno()).st_size, expected)

@@ -24,11 +24,10 @@ def write(
 ) -> Manifest:
     """Write a bundle, or replace one in a single step.
 
-    Other processes see the old bundle or the new one, never a mixture. This holds even if this
-    process is killed; then it may leave a hidden folder ``.<name>-<digits>`` beside the bundle,
-    which can be removed. (On systems that cannot exchange two folders in one step, the bundle is
-    missing between two renames for a moment. Linux can.) A signature of the old bundle is removed
-    with it.
+    Other processes see the old bundle or the new one, never a mixture, even if this process is
+    killed. In that case it may leave a hidden folder ``.<name>-<digits>`` beside the bundle, which
+    can be removed. On systems other than Linux, which cannot exchange two folders in one step, the
+    bundle is missing for a moment. A signature of the old bundle is removed with it.
 
     Parameters
     ----------
@@ -101,8 +100,8 @@ def _checked_text(manifest: Manifest) -> bytes:
         text = manifest.to_json().encode()
     except (TypeError, ValueError) as error:
         raise ManifestError(
-            f"A manifest must hold strings, finite numbers and true or false only, and writing it "
-            f"gave: {error}. Convert the values, for example with float()."
+            "A manifest must hold only strings, finite numbers and true or false, but writing it "
+            f"failed: {error}. Convert the values, for example with float()."
         ) from None
     check_manifest_size(len(text))
     Manifest.from_json(text)

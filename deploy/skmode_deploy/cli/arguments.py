@@ -34,13 +34,13 @@ exit codes:
 CSV_RULES = (
     """\
 CSV files:
-  The first line holds the names of the columns. Every row has as many fields as it. Fields with
-  the delimiter, quotation marks or line ends stand in double quotes. Files are UTF-8, with or
-  without byte order mark. Answers are written as UTF-8, with the same delimiter.
+  The first line holds the names of the columns. Every row has one field per column. Fields that
+  contain the delimiter, quotation marks or line ends are in double quotes. Files are UTF-8, with
+  or without byte order mark. The output is UTF-8, with the same delimiter.
 
-  An empty field is a missing value, and so is what --missing names. A number is what Python's
-  float() reads, "nan" being missing; True and False are 1 and 0. Infinite numbers are refused.
-  A string is taken as it stands; one that training did not see is allowed.
+  Empty fields and the texts given by --missing are missing values. A number is anything that
+  Python's float() reads; "nan" is missing, True and False are 1 and 0. Infinite numbers are an
+  error. Strings are read unchanged; strings that training did not see are allowed.
 
 """
     + EXIT_CODES
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands; each sets `run`, the function that does the work."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Look into, check and run models that skmode.onnx.export wrote.",
+        description="Inspect, check and run models that skmode.onnx.export wrote.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,38 +95,38 @@ def _add_verify(commands: Any) -> None:
         commands,
         "verify",
         run_verify,
-        "check every file of a bundle, its signature, and its answers on its sample rows",
+        "check every file of a bundle, its signature, and its predictions for its sample rows",
     )
     _add_key(command)
 
 
 def _add_predict(commands: Any) -> None:
     command = _add_command(
-        commands, "predict", run_predict, "answer for each row of a file", epilog=CSV_RULES
+        commands, "predict", run_predict, "predict each row of a file", epilog=CSV_RULES
     )
     add = command.add_argument
     add("input", metavar="INPUT", help=".csv, .csv.gz or .parquet file, or - for CSV from stdin")
     add("output", metavar="OUTPUT", help=".csv, .csv.gz or .parquet file, or - for CSV to stdout")
     add("--keep", metavar="COLUMN", action="append", default=[],
         help="copy this column of the input to the output, such as an id; repeatable")  # fmt: skip
-    add("--ignore-extra", action="store_true", help="leave out columns that the model lacks")
+    add("--ignore-extra", action="store_true", help="ignore columns that the model does not use")
     add("--by-position", action="store_true",
-        help="take the columns in the order of training, whatever their names")  # fmt: skip
+        help="read the columns in the order of training, ignoring their names")  # fmt: skip
     add("--no-header", action="store_true",
-        help="the CSV file has no names: all columns, in the order of training")  # fmt: skip
+        help="the CSV file has no header, and all columns in the order of training")  # fmt: skip
     add("--missing", metavar="TEXT", action="append", default=[],
-        help="CSV fields that are missing values, such as NA; repeatable")  # fmt: skip
+        help="text that means a missing value in CSV, such as NA; repeatable")  # fmt: skip
     add("--delimiter", default=",", metavar="CHAR", help='default ","; "tab" for a tab')
     add("--encoding", default="utf-8", help="encoding of a CSV input, default utf-8")
     add("--chunk-rows", type=_positive_int, default=CHUNK_ROWS, metavar="N",
         help=f"rows in memory at a time, default {CHUNK_ROWS}")  # fmt: skip
-    add("--progress", action="store_true", help="show rows done even if stderr is no terminal")
+    add("--progress", action="store_true", help="show progress even if stderr is not a terminal")
     _add_serving(command)
 
 
 def _add_benchmark(commands: Any) -> None:
     command = _add_command(
-        commands, "benchmark", run_benchmark, "measure how fast a bundle answers random rows"
+        commands, "benchmark", run_benchmark, "measure how fast a bundle predicts random rows"
     )
     add = command.add_argument
     add("--rows", type=_positive_int, nargs="+", default=[1, 1024, 16384], metavar="N",
@@ -140,13 +140,14 @@ def _add_benchmark(commands: Any) -> None:
 def _add_serving(command: Any) -> None:
     add = command.add_argument
     add("--strategy", choices=("graph", "split"), default="graph",
-        help="one graph, or gate and experts apart, which are loaded when needed")  # fmt: skip
+        help="one graph, or the gate, with experts loaded when needed; default graph")  # fmt: skip
     add("--max-loaded-experts", type=_positive_int, metavar="N",
         help="experts in memory at a time, with --strategy split")  # fmt: skip
-    add("--threads", type=_positive_int, default=1, metavar="N", help="default 1")
+    add("--threads", type=_positive_int, default=1, metavar="N",
+        help="threads for one operation, default 1")  # fmt: skip
     add("--provider", metavar="NAME", action="append", dest="providers",
         help="onnxruntime execution provider, such as CUDAExecutionProvider; repeatable; "
-             "default: CUDA where it works, else the CPU")  # fmt: skip
+             "default: CUDA if it works, else the CPU")  # fmt: skip
     _add_key(command)
 
 
@@ -168,7 +169,7 @@ def _add_triton(commands: Any) -> None:
     add("--instances", metavar="N", type=int, default=2,
         help="runs at the same time, one thread each, default 2")  # fmt: skip
     add("--overwrite-config", action="store_true",
-        help=f"replace a {CONFIG} that is there; else one that fits is kept")  # fmt: skip
+        help=f"replace an existing {CONFIG}; by default it is kept if it fits")  # fmt: skip
     add("--public-key", metavar="KEY",
         help="PEM file of the key that must have signed the bundle")  # fmt: skip
 

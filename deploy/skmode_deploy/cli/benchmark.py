@@ -1,4 +1,4 @@
-"""Measure how fast a predictor answers random rows."""
+"""Measure how fast a predictor predicts random rows."""
 
 import time
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Do what the commands say, given their arguments."""
+"""Run the commands, given their arguments."""
 
 import argparse
 import contextlib
@@ -27,14 +27,14 @@ def run_inspect(args: argparse.Namespace) -> None:
         _print(manifest.to_json(), end="")
         return
     for line in describe(manifest):
-        # Names and notes come from others, and must not control the terminal.
+        # Names and notes are untrusted text, which must not control the terminal.
         _print("".join(c if c.isprintable() else "\ufffd" for c in line))
 
 
 def _print(text: str, end: str = "\n") -> None:
     """Print text, whatever stdout can encode."""
     if sys.stdout is None:
-        raise UsageError("Standard output must be open, and it is closed: redirect it.")
+        raise UsageError("Standard output must be open, but it is closed: redirect it.")
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), end=end)
 
@@ -53,14 +53,14 @@ def run_verify(args: argparse.Namespace) -> None:
 
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
-    """Compare the answers on the sample rows, if there are any; return what to tell."""
+    """Check the predictions for the sample rows, if there are any; return text to print."""
     samples = read_samples(folder, manifest)
     if samples is None:
         return ""
     predictor = skmode_deploy.load(folder)
     if predictor.manifest != manifest:
         raise ManifestChangedError(
-            f"A bundle must stay as it is while it is verified, and {folder!r} was replaced: "
+            f"A bundle must not change while it is verified, but {folder!r} was replaced: "
             "verify it again."
         )
     check_samples(predictor)
@@ -104,7 +104,7 @@ def run_triton(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _as_usage_errors() -> Iterator[None]:
-    """Report arguments that the library refuses, such as a key, as wrong usage."""
+    """Report arguments that the library rejects, such as a key, as wrong usage."""
     try:
         yield
     except BundleError:
@@ -129,7 +129,7 @@ def _read_options(args: argparse.Namespace) -> ReadOptions:
     delimiter = {"tab": "\t", "\\t": "\t"}.get(args.delimiter, args.delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
         raise UsageError(
-            f"--delimiter must be one ASCII character and no quotation mark, got {delimiter!r}: "
+            f"--delimiter must be one ASCII character, not a quotation mark, got {delimiter!r}: "
             'pass for example ";" or "tab".'
         )
     return ReadOptions(

@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail(70, "out of memory: pass smaller --chunk-rows, or fewer --rows")
     except Exception:
-        return _fail(70, f"this should not happen, please report it:\n{traceback.format_exc()}")
+        return _fail(70, f"this is a defect, please report it:\n{traceback.format_exc()}")
     return 0
 
 
 def _fail(code: int, message: object) -> int:
-    if sys.stderr is not None:  # or print would take stdout
+    if sys.stderr is not None:  # print(file=None) would write to stdout
         print(f"{PROGRAM}: {message}", file=sys.stderr)
     return code
 

@@ -10,7 +10,7 @@ version with the model's file::
         1/model.onnx    as it is in the bundle
         2/model.onnx
 
-Triton runs ``model.onnx`` by its onnxruntime backend: nothing of this package is needed there.
+Triton runs ``model.onnx`` with its onnxruntime backend and does not need this package.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ _INTERFACE = re.compile(
 )
 _HEADER = """\
 # Written by skmode-deploy, for all versions of the model. Batching, instances and the version
-# policy may be changed. The inputs, outputs and classes are those of the exported model, and
-# skmode_interface is their hash: a version with others is another model, or needs another config.
+# policy may be changed. The inputs, outputs and classes describe the exported model, and
+# skmode_interface is their hash: a version with another hash needs another model name or config.
 """
 
 
@@ -69,20 +69,20 @@ def write_repository(
 ) -> Path:
     """Write the model of a bundle into a model repository of Triton.
 
-    The bundle is checked first, with the answers on its sample rows. What is written takes its
-    name when it is complete. Other models, and other versions of this one, stay as they are.
+    The bundle is checked first, with its predictions for its sample rows. New folders and files
+    are renamed when they are complete. Other models and other versions do not change.
 
     Notes
     -----
     Labels, experts and their probabilities are of shape `(n,)` in ``model.onnx`` and of shape
-    `(n, 1)` in requests to Triton, which has no tensors without dimensions beside the rows. The
-    classification extension of the protocol, asked for `probabilities`, names the classes.
+    `(n, 1)` in requests to Triton, whose tensors need a dimension besides the rows. If a request
+    asks for `probabilities` with the classification extension, Triton returns the class names.
 
-    Missing numbers are NaN, which JSON lacks: send numbers as binary data or by gRPC.
+    Missing numbers are NaN, which JSON does not have: send numbers as binary data or by gRPC.
 
-    Triton looks at a repository without locks if it is started with
-    ``--model-control-mode=poll``. What is not complete has a hidden name until then; a process
-    that is killed may leave such a folder, ``.<name>-<digits>``, that may be removed.
+    With ``--model-control-mode=poll`` Triton reads a repository at any time, without locks.
+    Incomplete folders therefore have a hidden name, ``.<name>-<digits>``. A process that is killed
+    may leave such a folder behind, which can be removed.
 
     Examples
     --------
@@ -246,16 +246,16 @@ def _add_version(
     fits = _interface(there) == _interface(texts[CONFIG])
     if not fits and not overwrite_config:
         raise FileExistsError(
-            f"All versions of a model must have the inputs, outputs, classes and experts of its "
-            f"{CONFIG}, got a bundle with others than {str(target / CONFIG)!r}: choose another "
+            "All versions of a model must have the inputs, outputs, classes and experts of its "
+            f"{CONFIG}, but this bundle differs from {str(target / CONFIG)!r}: choose another "
             "name, or overwrite the configuration if no other version is to be served."
         )
     folder = target / str(version)
     exists = os.path.lexists(folder)
     if exists and not _holds(folder, model):
         raise FileExistsError(
-            f"A version must be new, got {version}, and {str(folder)!r} has another model: choose "
-            f"a higher version, such as {_highest(target) + 1}, or remove it first."
+            f"version must be new, got {version}, but {str(folder)!r} has another model: choose "
+            f"a higher version, such as {_highest(target) + 1}, or remove that one first."
         )
     if overwrite_config and there != texts[CONFIG]:
         for file in reversed(texts):  # the labels before the configuration that names them
@@ -307,8 +307,8 @@ def _write(path: Path, text: str) -> None:
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            "The name of a model must be letters, digits, '_', '-' and '.', at most 200 and no "
-            f'leading sign or dot, got {name!r}: pass a name such as "credit".'
+            "The name of a model must have at most 200 letters, digits, '_', '-' and '.', and not "
+            f"start with '-' or '.', got {name!r}: pass a name such as \"credit\"."
         )
     return name
 
@@ -317,6 +317,6 @@ def _checked_count(value: Any, name: str, least: int, most: int) -> int:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not least <= value <= most:
         raise ValueError(
-            f"{name} must be an integer from {least} to {most}, got {value!r}: pass such a number."
+            f"{name} must be an integer from {least} to {most}, got {value!r}: change it."
         )
     return int(value)

@@ -1,1 +1,1 @@
-"""Answer rows: convert them, open sessions of onnxruntime, route rows to experts."""
+"""Predict rows: convert them, open onnxruntime sessions, route rows to experts."""

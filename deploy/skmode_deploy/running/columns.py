@@ -21,7 +21,7 @@ PLAIN_NUMBERS = {float, int, bool, type(None)}
 
 
 def convert_column(column: Column, values: Any) -> Array:
-    """Convert a column value by value, to shape (n_rows, 1), or say what does not fit."""
+    """Convert a column value by value, to shape (n_rows, 1); the error names the bad value."""
     return _CONVERSIONS[column.dtype](column, values)
 
 
@@ -60,7 +60,7 @@ def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
 
 
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
-    """Convert numbers of any kind, None and pandas.NA; refuse text, even ``"30"``."""
+    """Convert numbers of any kind, None and pandas.NA; raise for text, even ``"30"``."""
     if PLAIN_NUMBERS.issuperset(map(type, values)):
         return np.array(values, dtype=np.float64)
     return np.array([_to_float(value) for value in values], dtype=np.float64)
@@ -76,24 +76,24 @@ def _to_float(value: Any) -> float:
 
 
 def refuse_dates(dtype: Any) -> None:
-    """Refuse dates and complex numbers, which numpy would turn into floats."""
+    """Raise for dates and complex numbers, which numpy would turn into floats."""
     of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
     if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
         raise TypeError(f"it has type {dtype}")
 
 
 def refuse_masked(values: Any, what: str) -> None:
-    """Refuse masked arrays: numpy would read the values under the mask."""
+    """Raise for masked arrays: numpy would read the values under the mask."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(
-            f"{what} must not be a masked array, because its mask would be lost, got one: pass "
+            f"{what} must not be a masked array, because its mask would be lost: pass "
             "values.filled(np.nan)."
         )
 
 
 def fail_infinite(what: str, dtype: np.dtype[Any]) -> None:
     raise ValueError(
-        f"Numbers must be finite or missing (NaN) as {dtype}, and {what} contains infinity "
+        f"Numbers must be finite or missing (NaN) as {dtype}, but {what} contains infinity "
         f"or a value too large for dtype('{dtype}'): replace it by NaN or by a large number."
     )
 
@@ -123,7 +123,7 @@ def _to_column(values: Any, column: Column) -> Array:
     array = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
     if array.ndim != 1:
         raise ValueError(
-            f"A column must have one dimension, and column {column.name!r} has shape "
+            f"A column must have one dimension, but column {column.name!r} has shape "
             f"{array.shape}: pass a sequence of values."
         )
     return array
@@ -151,8 +151,8 @@ def _to_numbers(column: Column, values: Any) -> Array:
             numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Column {column.name!r} must hold numbers, and reading it gave: {as_sentence(error)} "
-            "Convert the column; a missing value is None or NaN."
+            f"Column {column.name!r} must hold numbers, but reading it failed: "
+            f"{as_sentence(error)} Convert the column; a missing value is None or NaN."
         ) from None
     # Categories are only compared: an infinite one is just one that was not in training.
     if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
@@ -171,8 +171,8 @@ def _to_integers(column: Column, values: Any) -> Array:
         if integer is None:
             raise ValueError(
                 f"Column {column.name!r} must hold integers of 64 bits, without missing values, "
-                f"got {value!r} of type {type(value).__name__}: convert the column, and fill what "
-                "is missing."
+                f"got {value!r} of type {type(value).__name__}: convert the column, and fill in "
+                "missing values."
             )
     return np.array(integers, dtype=np.int64).reshape(-1, 1)
 
@@ -208,7 +208,7 @@ def check_utf8(column: Column, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"Column {column.name!r} must hold strings that UTF-8 can write, got {text!r}, which "
+            f"Column {column.name!r} must hold strings that UTF-8 can encode, got {text!r}, which "
             "has half a surrogate pair: decode the data again."
         ) from None
 

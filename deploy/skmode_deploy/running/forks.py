@@ -1,4 +1,4 @@
-"""Survive forks: a child opens its own sessions, and no fork starts while one is opening."""
+"""Make forks safe: a child opens its own sessions, and forks wait while a session opens."""
 
 import ctypes
 import os
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-# A fork waits for sessions that are opening, but not for ever: it may be in a signal handler that
+# A fork waits for sessions that are opening, but not forever: it may run in a signal handler that
 # interrupted the opening itself.
 MAX_WAIT_BEFORE_FORK = 10.0  # seconds
 
 
 def abandon(session: Any) -> None:
-    """Keep a parent's session alive in a child, for ever.
+    """Keep a parent's session alive in a child forever.
 
-    Its threads do not exist here, and threads that do not exist either may hold its locks: to end
-    it could block for ever.
+    Its threads do not exist in the child, and its locks may be held by such threads, so closing it
+    could block forever.
     """
     if session is not None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
@@ -42,7 +42,7 @@ def after_fork_in_child(owner: ForkAware) -> None:
 
 @contextmanager
 def no_fork() -> Iterator[None]:
-    """Delay forks while a session opens: meanwhile onnxruntime holds locks of the process."""
+    """Delay forks while a session opens: onnxruntime holds locks of the process meanwhile."""
     global _n_opening
     with _state:
         _n_opening += 1

@@ -1,7 +1,7 @@
-"""Convert rows to the inputs of a graph, or say what does not fit.
+"""Convert rows to the inputs of a graph, and check them.
 
-Plain columns, which are numpy arrays and lists of numbers or strings, are converted together, fast.
-All others are converted one by one, with care. The messages come from there.
+Plain columns (numpy arrays and lists of numbers or strings) are converted together, which is fast.
+If any column is not plain, all are converted one by one, which also gives the error messages.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class InputReader:
         return self._convert(columns) if feeds is None else feeds
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
-        """Name the string that UTF-8 cannot encode; onnxruntime only says that there is one."""
+        """Raise for the string that UTF-8 cannot encode; onnxruntime's error does not name it."""
         for i, column in enumerate(self._columns):
             if column.dtype == "string":
                 for text in feeds[column.input][:, i if self._is_array else 0]:
@@ -135,7 +135,7 @@ class InputReader:
         if missing:
             raise ValueError(
                 f"X must have the columns of training, got none called {list_names(missing)}: add "
-                "them, with missing values where nothing is known."
+                "them, with missing values if nothing is known."
             )
         if len(names) > self._width:
             extra = [name for name in names if name not in self._known]
@@ -195,18 +195,18 @@ class InputReader:
 
 
 def _refuse_unready(X: Any) -> None:
-    """Refuse sparse matrices, and queries of polars that were not run."""
-    if hasattr(type(X), "toarray"):  # of the type: on a DataFrame hasattr is slow
+    """Raise for sparse matrices and for lazy polars frames."""
+    if hasattr(type(X), "toarray"):  # on the type, because hasattr on a DataFrame is slow
         raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
         raise ValueError(
-            f"X must hold its rows, got a {type(X).__name__} that is not computed yet: pass "
+            f"X must hold its rows, got a {type(X).__name__}, which is not computed yet: pass "
             "X.collect()."
         )
 
 
 def _column_keys(X: Any) -> list[Any] | None:
-    """Return what gets the columns of a table. None if it is no table."""
+    """Return the keys of a table's columns. None if X is not a table."""
     if isinstance(X, Mapping):
         return list(X)
     # Arrow tables have column_names.
@@ -217,7 +217,7 @@ def _column_keys(X: Any) -> list[Any] | None:
 
 
 def _distinct(keys: list[Any]) -> dict[str, Any]:
-    """Map the names of columns to their keys, which may be no strings."""
+    """Map the names of columns to their keys, which need not be strings."""
     names = {str(key): key for key in keys}
     if len(names) < len(keys):
         texts = [str(key) for key in keys]
@@ -238,12 +238,12 @@ def _to_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
         _refuse_mapping(X)
     try:
         array = X if plain else _to_plain_matrix(X, dtype)
-        with np.errstate(over="ignore"):  # what is too large becomes infinite and is refused later
+        with np.errstate(over="ignore"):  # too large numbers become infinite, an error later
             return np.asarray(array, dtype=dtype)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(
-            f"X must hold numbers only, and reading it gave: {as_sentence(error)} "
-            "Convert or drop what is no number; a missing value is NaN."
+            f"X must hold numbers only, but reading it failed: {as_sentence(error)} "
+            "Convert or drop other columns; a missing value is NaN."
         ) from None
 
 
@@ -277,7 +277,7 @@ def _to_plain_matrix(X: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _refuse_text_of_pandas(X: Any) -> None:
-    """Refuse text in columns of objects, which pandas would read as numbers."""
+    """Raise for text in columns of objects, which pandas would read as numbers."""
     frame = X if X.ndim == 2 else X.to_frame()
     for i, dtype in enumerate(frame.dtypes):
         if getattr(dtype, "kind", "O") == "O":

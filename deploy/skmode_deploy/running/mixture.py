@@ -1,4 +1,4 @@
-"""Answer with the mixture of all experts, from the parts of a bundle."""
+"""Predict with the mixture of all experts, from the parts of a bundle."""
 
 import os
 from typing import Any
@@ -15,8 +15,8 @@ from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
 class MixturePredictor:
     """Predict with all experts, weighted by the gate, whatever the routing of the bundle.
 
-    This is the mixture of models that mix answers (``mixing="expected"`` or ``"likelihood"``).
-    For a model that mixes representations, it is the weighted mean of the experts' answers.
+    The result is exact for ``mixing="expected"`` and ``"likelihood"``, which mix predictions. For
+    ``mixing="representation"`` it is the weighted mean of the experts' predictions instead.
     """
 
     def __init__(

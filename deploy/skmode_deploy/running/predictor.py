@@ -54,11 +54,11 @@ def load(
     path : path
         Folder of the bundle.
     providers : str or sequence of str or of (str, mapping), default="auto"
-        Execution providers of onnxruntime. "auto" uses CUDA if onnxruntime has it and it works,
-        else the CPU, and logs the choice once (logger ``skmode_deploy``). Otherwise pass one or
-        more providers, by name or with options, such as ``("CUDAExecutionProvider",)`` or
-        ``(("TensorrtExecutionProvider", {"device_id": 0}), "CUDAExecutionProvider")``. Then it is
-        an error if one of them does not work.
+        Execution providers of onnxruntime. "auto" uses CUDA if it is installed and works, else the
+        CPU, and the logger ``skmode_deploy`` says so once. Or pass one or more providers, by name
+        or with options, such as ``("CUDAExecutionProvider",)`` or
+        ``(("TensorrtExecutionProvider", {"device_id": 0}), "CUDAExecutionProvider")``; if one of
+        them does not work, an error is raised.
     strategy : {"graph", "split"}, default="graph"
         "graph" runs ``model.onnx``. "split" runs ``gate.onnx`` and loads an expert's file when a
         row first needs it, for models that do not fit in memory.
@@ -73,8 +73,8 @@ def load(
     max_bytes : int, default=8 GiB
         Limit of the sum of all file sizes.
     require_signature : path or None, default=None
-        PEM file of a public key. The bundle must be signed with the private key that belongs to
-        it. None asks for no signature. Signatures need the package model-signing.
+        PEM file of a public key. The bundle must be signed with its private key. None requires no
+        signature. Signatures need the package model-signing.
 
     Returns
     -------
@@ -161,21 +161,21 @@ class Predictor:
     -----
     Pass rows in the form of the training data. A table is a pandas, polars or pyarrow table, or a
     mapping from column names to one-dimensional sequences. Its columns are found by name, in any
-    order. In a category column, None, NaN and the empty string are missing. A category that was
-    not in training is allowed; the model treats all such categories alike. In a number column,
-    None and NaN are missing. Infinite numbers and text are refused, even text that looks like a
-    number. An int64 column holds integers, and none may be missing.
+    order. In a categorical column, None, NaN and the empty string are missing. A category that was
+    not in training is allowed; the model treats all such categories alike. In a numeric column,
+    None and NaN are missing. Infinite numbers and text are errors, even text that looks like a
+    number. An int64 column holds integers without missing values.
 
-    The whole bundle is checked before any of it is used. With "split", an expert is read when it
-    is first needed, and checked again: its file must still be there. An expert that is removed
-    from memory while another thread computes with it stays until that thread is done.
+    The whole bundle is checked before any of it is used. With "split", an expert's file is read
+    when it is first needed, and checked again, so it must still be there. An expert that is removed
+    from memory while another thread uses it stays until that thread is done.
 
     Threads may share a predictor. After `os.fork`, the child opens the model again when it first
     predicts. The child should end with `os._exit`, as multiprocessing does: with some releases of
     onnxruntime, such as 1.31, `sys.exit` never returns in a forked child, even if it did not
     predict.
 
-    A pickle of a predictor holds its path and parameters. Unpickling opens the bundle again.
+    A pickle of a predictor holds only its path and parameters; unpickling opens the bundle again.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class Predictor:
         }
         self.manifest: Manifest = _verify(folder, max_bytes, require_signature)
         manifest = self.manifest
-        # Each file is read once: the bytes that were checked are those that run.
+        # Each file is read once, so that the bytes that were checked are the bytes that run.
         self._strategy = open_strategy(
             strategy,
             manifest,
@@ -268,13 +268,13 @@ class Predictor:
         """
         if self._classes is None:
             raise AttributeError(
-                "Only a classifier has predict_proba, and this bundle holds a regressor: "
+                "Only a classifier has predict_proba, but this bundle holds a regressor: "
                 "use predict."
             )
         return self._run(["probabilities"], X)[0]
 
     def route(self, X: Any) -> NDArray[np.int64]:
-        """Return the expert that the gate chooses for each row.
+        """Return the top expert of each row.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class Predictor:
         Returns
         -------
         ndarray of int64 of shape (n_samples,)
-            Top expert of each row.
+            Position of the expert with the largest gate probability.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class Predictor:
         Returns
         -------
         Prediction
-            Labels or values, probabilities, top experts, and the gate's probabilities of them.
+            Labels or values, probabilities, top experts and their gate probabilities.
 
         Raises
         ------
@@ -322,8 +322,8 @@ class Predictor:
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Compute outputs of ``model.onnx``, like onnxruntime's `InferenceSession.run`.
 
-        The other methods convert and check rows. This one takes graph inputs, as
-        :func:`skmode_deploy.samples.graph_inputs` returns them, and checks neither them nor
+        Unlike the other methods, it takes graph inputs, as
+        :func:`skmode_deploy.samples.graph_inputs` returns them, and does not check them or
         `max_rows`.
 
         Parameters
@@ -354,9 +354,9 @@ class Predictor:
             raise
         for name, answer in zip(outputs, answers, strict=True):
             if answer.shape[1:] != self._shapes[name]:
-                # onnxruntime only warns where a graph computes another shape than it states.
+                # onnxruntime only warns if a graph computes another shape than it declares.
                 raise GraphInterfaceError(
-                    f"Output {name!r} must have {('n', *self._shapes[name])} as its shape, got "
+                    f"Output {name!r} must have shape {('n', *self._shapes[name])}, got "
                     f"{answer.shape}: export the model again."
                 )
         return answers
@@ -388,14 +388,14 @@ def check_key(path: str | os.PathLike[str] | None) -> None:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path) or os.path.isdir(path):
         raise ValueError(
             f"The public key must be the path of a PEM file, got {path!r}: pass the file of "
-            "whoever signed the bundle, or leave it out to ask for no signature."
+            "whoever signed the bundle, or leave it out to require no signature."
         )
 
 
 def _verify(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
-    """Check a whole bundle; what was signed is what is read."""
+    """Check a whole bundle, and if required that it is the one that was signed."""
     if require_signature is None:
         return bundle.verify(folder, max_bytes=max_bytes)
     from skmode_deploy import signing

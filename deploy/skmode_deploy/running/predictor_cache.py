@@ -19,7 +19,7 @@ MAX_OPEN = 8  # workers live long, and may see the bundles of many jobs
 class PredictorCache:
     """Opens bundles and keeps the most recently used ones.
 
-    Threads may share a cache. A forked child keeps the predictors, which open their sessions anew.
+    Threads may share a cache. A forked child keeps the predictors, which then open new sessions.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class PredictorCache:
             found = manifest_sha256(path)
             if sha256 is not None and sha256 != found:
                 raise ManifestChangedError(
-                    f"The bundle must be the one whose manifest has the sha256 {sha256}, got "
+                    f"The manifest of the bundle must have the sha256 {sha256}, got "
                     f"{found} in {os.fspath(path)!r}: it was replaced, or is another copy. "
                     "Restore the former bundle, or score all rows again with this one."
                 )
@@ -59,7 +59,7 @@ def _open(path: str | os.PathLike[str], sha256: str, options: Mapping[str, Any])
     predictor = Predictor(path, **options)
     if manifest_sha256(path) != sha256:
         raise ManifestChangedError(
-            f"A bundle must stay as it is while it is opened, and {bundle.MANIFEST} in "
+            f"A bundle must not change while it is opened, but {bundle.MANIFEST} in "
             f"{os.fspath(path)!r} was replaced: try again."
         )
     return predictor

@@ -50,7 +50,7 @@ def draw_columns(
     missing : bool, default=False
         Whether some values are missing, in columns that had missing values in training.
     unseen : bool, default=False
-        Whether every eighth row, beginning with the first, has a category that was not in training.
+        Whether every eighth row, starting with the first, has a category that was not in training.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
 
 
 def _unseen_category(column: Column) -> Any:
-    """Return a category that is not known; None if the type has no room for one."""
+    """Return an unknown category; None if the type cannot represent one."""
     known = column.categories or ()
     if column.dtype == "string":
         text = "unseen"

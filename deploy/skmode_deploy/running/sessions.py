@@ -1,4 +1,4 @@
-"""Open sessions of onnxruntime, on chosen devices, with a number of threads."""
+"""Open onnxruntime sessions on chosen devices, with a number of threads."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("skmode_deploy")
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
 Providers: TypeAlias = str | Sequence[Provider]
 
-# With more, onnxruntime tends to end the process.
+# With more threads onnxruntime tends to crash the process.
 MAX_THREADS = 1024
 
 _logged: set[int] = set()
@@ -34,8 +34,8 @@ class SessionFactory:
         self._threads = check_at_least_one(threads, "threads")
         if self._threads > MAX_THREADS:
             raise ValueError(
-                f"threads must be at most {MAX_THREADS:,}, got {threads}: pass no more than the "
-                "machine has cores."
+                f"threads must be at most {MAX_THREADS:,}, got {threads}: pass at most the number "
+                "of cores."
             )
         self._cuda_fails = False
 
@@ -87,14 +87,14 @@ class SessionFactory:
             raise
         except Exception as error:
             raise ValueError(
-                f"{name} must open on providers {wanted}, and opening it gave "
+                f"{name} must open on providers {wanted}, but opening it failed with "
                 f"{type(error).__name__}: {error}. Check the device, its driver and the options, "
                 'or pass providers="auto" to fall back to the CPU.'
             ) from error
         got = session.get_providers()
         if not set(wanted) <= set(got):
             raise ValueError(
-                f"{name} must run on providers {wanted}, and onnxruntime fell back to {list(got)}: "
+                f"{name} must run on providers {wanted}, but onnxruntime fell back to {list(got)}: "
                 'check the device and its driver, or pass providers="auto" to fall back to the '
                 "CPU."
             )
@@ -105,7 +105,7 @@ class SessionFactory:
     ) -> Any:
         try:
             return self._new(data, providers, keep_memory)
-        except MemoryError:  # not the fault of the model
+        except MemoryError:  # the model may be valid
             raise
         except Exception as error:
             raise GraphFormatError(
@@ -123,7 +123,7 @@ class SessionFactory:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = keep_memory
-        # The fallback would print and go on with other providers; callers decide that here.
+        # onnxruntime's fallback would print and continue with other providers; we decide ourselves.
         return onnxruntime.InferenceSession(
             data, options, providers=list(providers), enable_fallback=0
         )
@@ -153,7 +153,7 @@ def _checked_providers(providers: Any) -> list[Provider]:
     unknown = [name for name in names if name not in available]
     if unknown:
         raise ValueError(
-            f"providers must be available in this build of onnxruntime, got {unknown}, and it has "
+            f"providers must be available in this build of onnxruntime, got {unknown}, but it has "
             f"{available}: install the build that has them (onnxruntime-gpu for CUDA and "
             'TensorRT), or pass providers="auto".'
         )

@@ -1,6 +1,6 @@
-"""Compute answers in one of two ways: by one graph, or by the gate and single experts.
+"""Compute predictions in one of two ways: with one graph, or with the gate and single experts.
 
-Both know the outputs of ``model.onnx`` by name: label, probabilities, variable, expert and
+Both return the outputs of ``model.onnx`` by name: label, probabilities, variable, expert and
 gate_probability.
 """
 
@@ -95,7 +95,7 @@ class Split:
         return [found[name] for name in outputs]
 
     def _answers(self, hidden: Array, expert: Array) -> Array:
-        """Answer rows of shape (n_rows, width), expert by expert."""
+        """Predict rows of shape (n_rows, width), expert by expert."""
         if len(expert) == 1:  # the most common request
             return self._run_expert(int(expert[0]), hidden)
         groups = list(group_rows(expert))
@@ -130,14 +130,13 @@ def _check_split(manifest: Manifest) -> None:
         raise ValueError(
             'strategy="split" needs a bundle with routing="top_expert", because it runs one '
             f"expert per row, got routing={manifest.routing!r} with {manifest.n_experts} experts: "
-            "export "
-            'with routing="top_expert", or load with strategy="graph".'
+            'export with routing="top_expert", or load with strategy="graph".'
         )
     names = [GATE, *map(expert_name, range(manifest.n_experts))]
     missing = [name for name in names if name not in manifest.files]
     if missing:
         raise ValueError(
-            f'strategy="split" needs a bundle with {GATE} and a file for each expert, and this '
+            f'strategy="split" needs a bundle with {GATE} and a file for each expert, but this '
             f"one has no {missing[0]}: export the model again with its parts, or load with "
             'strategy="graph".'
         )
@@ -145,7 +144,7 @@ def _check_split(manifest: Manifest) -> None:
 
 def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
     session = sessions.open(data, name, keep_memory=False)
-    # onnxruntime's wrapper keeps the file for a fallback that is off: a third of the memory.
+    # onnxruntime keeps the file's bytes, a third of the memory, for a fallback that is off here.
     session._model_bytes = None
     return session
 
@@ -168,10 +167,10 @@ class _Expert:
 
 
 class ExpertCache:
-    """Keeps experts in memory; beyond the limit, the least recently used one leaves.
+    """Keeps experts in memory; beyond the limit, the least recently used one is removed.
 
-    A thread waits for another one only if both need the same expert, which is being loaded. An
-    expert that leaves while a thread computes with it stays in memory until that thread is done.
+    A thread waits for another one only if both need the same expert and it is being loaded. An
+    expert that is removed while a thread uses it stays in memory until that thread is done.
     """
 
     def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:

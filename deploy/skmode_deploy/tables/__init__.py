@@ -1,1 +1,1 @@
-"""Read tables from files in chunks, score them, write the answers."""
+"""Read tables from files in chunks, score them, and write the predictions."""

@@ -15,7 +15,7 @@ class ReadOptions:
 
     chunk_rows: int = CHUNK_ROWS
     keep: tuple[str, ...] = ()  # names of the columns to copy to the output
-    ignore_extra: bool = False  # pass over columns that the model does not know
+    ignore_extra: bool = False  # ignore columns that the model does not use
     by_position: bool = False  # the model's columns are the first ones, whatever their names
     header: bool = True
     delimiter: str = ","
@@ -39,7 +39,7 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """Writes the answers to chunks."""
+    """Writes the predictions of chunks."""
 
     def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None: ...
 

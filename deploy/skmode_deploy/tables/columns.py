@@ -1,4 +1,4 @@
-"""Choose the columns of a table, and name the columns of the answers."""
+"""Choose the columns of a table, and name the columns of the output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def select_columns(names: Sequence[str], manifest: Manifest, options: ReadOption
     lost = [name for name in options.keep if name not in positions]
     if lost:
         raise InputError(
-            f"A column to keep must be one of the file's, got {list_names(lost)}: the file has "
+            f"A column to keep must be in the file, got {list_names(lost)}: the file has "
             f"{list_names(names)}."
         )
     kept = tuple(positions[name] for name in options.keep)
@@ -41,8 +41,8 @@ def select_columns(names: Sequence[str], manifest: Manifest, options: ReadOption
     extra = [name for i, name in enumerate(names) if i not in {*model, *kept}]
     if extra and not options.ignore_extra:
         raise InputError(
-            f"The columns of a file must be the model's, got {list_names(extra)} as well: pass "
-            "--ignore-extra to leave them out, or --keep NAME to copy one to the output."
+            f"A file must have only the columns of the model, got {list_names(extra)} as well: "
+            "pass --ignore-extra to leave them out, or --keep NAME to copy one to the output."
         )
     return Selection(model, kept)
 
@@ -52,7 +52,7 @@ def _model_positions(
 ) -> tuple[int, ...]:
     expected = [column.name for column in manifest.columns]
     if options.by_position:
-        # A kept column is not the model's, so that an id may stand before the features.
+        # Kept columns do not count, so that an id column may come before the features.
         free = [i for i, name in enumerate(names) if name not in options.keep]
         if len(free) < len(expected):
             raise InputError(
@@ -63,7 +63,7 @@ def _model_positions(
     missing = [name for name in expected if name not in positions]
     if missing:
         fix = (
-            "add them, with empty fields where nothing is known."
+            "add them, with empty fields if nothing is known."
             if manifest.from_table
             else "pass --by-position to take the columns in the order of the file."
         )
@@ -75,7 +75,7 @@ def _model_positions(
 
 
 def output_names(manifest: Manifest) -> list[str]:
-    """Name the columns of the answers."""
+    """Name the columns of the predictions."""
     names = ["prediction"]
     if manifest.classes is not None:
         names += [f"probability_{label}" for label in manifest.classes.values]

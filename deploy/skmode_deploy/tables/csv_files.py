@@ -16,7 +16,7 @@ from skmode_deploy.tables.chunks import Chunk, ReadOptions
 from skmode_deploy.tables.columns import select_columns
 from skmode_deploy.tables.errors import InputError
 
-# pandas, which most training tables were read with, takes these for bools.
+# pandas reads these as bools, and most training tables were read with pandas.
 BOOLS = {word: float(word.lower() == "true") for word in
          ("True", "TRUE", "true", "False", "FALSE", "false")}  # fmt: skip
 
@@ -76,7 +76,10 @@ class CsvReader:
         try:
             names = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"The header must be CSV, and reading it gave: {error}.") from None
+            raise InputError(
+                f"The header must be CSV, but reading it failed: {error}. Look for a missing "
+                "quotation mark."
+            ) from None
         if not names:
             raise InputError(
                 "A CSV file must start with the names of its columns, got none: add a header, or "
@@ -107,7 +110,7 @@ class CsvReader:
         return matrix[:, self._selection.model]
 
     def _read_rows(self, lines: list[str]) -> list[list[str]]:
-        """Parse these lines, and those after them that a quoted field goes on in."""
+        """Parse these lines, and further lines if a quoted field continues in them."""
         try:
             rows, n_lines = list(self._parse(lines)), len(lines)
         except csv.Error:
@@ -124,8 +127,8 @@ class CsvReader:
                 rows.append(next(reader))
         except csv.Error as error:
             raise InputError(
-                f"Line {self._line + max(reader.line_num, 1)} must be CSV, and reading it gave: "
-                f"{error}. Look for a quotation mark without its partner."
+                f"Line {self._line + max(reader.line_num, 1)} must be CSV, but reading it failed: "
+                f"{error}. Look for a missing quotation mark."
             ) from None
         return rows, reader.line_num
 
@@ -143,7 +146,7 @@ class CsvReader:
         for i, row in enumerate(rows):
             if len(row) != width:
                 raise InputError(
-                    f"Each row must have {width} fields, as the columns, got {len(row)} in line "
+                    f"Each row must have {width} fields, one per column, got {len(row)} in line "
                     f"{_line_of(rows, i, self._line + 1)}: correct the row, quote fields that hold "
                     f"{self._options.delimiter!r}, or pass another --delimiter."
                 )
@@ -230,7 +233,7 @@ def _to_integer(field: str) -> int:
     try:
         return int(field)
     except ValueError:
-        # 3.0 is allowed. Not by float, which has fewer digits than 64 bits.
+        # 3.0 is allowed. Not with float, which cannot hold all 64-bit integers.
         number = Decimal(field)
         if not -(2**63) <= number < 2**63 or number != number.to_integral_value():
             raise
@@ -259,7 +262,7 @@ def _line_of(rows: list[list[str]], i: int, first: int) -> int:
 
 
 class CsvWriter:
-    """Writes answers as CSV: a header, then one line for each row."""
+    """Writes predictions as CSV: a header, then one line for each row."""
 
     def __init__(self, stream: IO[str], names: Sequence[str], delimiter: str) -> None:
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
@@ -276,7 +279,7 @@ class CsvWriter:
 
 
 def _to_texts(column: NDArray[Any]) -> list[Any]:
-    """Write float32 numbers with nine digits, which tell any two of them apart."""
+    """Write float32 numbers with nine digits, which identify each of them."""
     if column.dtype != np.float32:
         return list(column.tolist())
     return ("%.9g\n" * len(column) % tuple(column.tolist())).split("\n")[:-1]

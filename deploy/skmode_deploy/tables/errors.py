@@ -1,4 +1,4 @@
-"""Errors for tables and commands that are refused."""
+"""Errors for invalid tables and commands."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,4 @@ class InputError(ValueError):
 
 
 class UsageError(ValueError):
-    """A command, or one of its options, makes no sense."""
+    """A command or one of its options is invalid."""

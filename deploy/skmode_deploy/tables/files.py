@@ -33,8 +33,8 @@ def check_names(source: str, target: str, options: ReadOptions) -> None:
         )
     if "-" not in (source, target) and _same(source, target):
         raise UsageError(
-            f"OUTPUT must be another file than INPUT, got {target!r} for both: the rows would be "
-            "lost. Name another file."
+            f"OUTPUT must be another file than INPUT, got {target!r} for both, which would lose "
+            "the rows: name another file."
         )
 
 
@@ -62,12 +62,12 @@ def open_reader(
             yield CsvReader(stream, manifest, options)
         except UnicodeError as error:
             raise InputError(
-                f"The input must be {encoding} text, and reading it gave: {error}. Pass its "
+                f"The input must be {encoding} text, but reading it failed: {error}. Pass its "
                 "--encoding."
             ) from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(
-                f"The input must be a gzip file, and reading it gave: {error}."
+                f"The input must be a gzip file, but reading it failed: {error}."
             ) from None
         finally:
             if source == "-":
@@ -76,7 +76,7 @@ def open_reader(
 
 def _binary(stream: Any, what: str) -> Any:
     if stream is None:
-        raise UsageError(f"{what} must be open for -, and it is closed: name a file, or redirect.")
+        raise UsageError(f"{what} must be open for -, but it is closed: name a file, or redirect.")
     return stream.buffer
 
 
@@ -84,7 +84,9 @@ def _decoded(raw: Any, encoding: str) -> io.TextIOWrapper:
     try:
         return io.TextIOWrapper(raw, encoding=encoding, newline="")
     except LookupError as error:
-        raise UsageError(f"--encoding must be one that Python knows, got {error}.") from None
+        raise UsageError(
+            f"--encoding must be one that Python knows, got {error}: pass for example utf-8."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -119,7 +121,7 @@ def replacing(path: Path) -> Iterator[Path]:
     fresh = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     try:
         if target.exists():
-            # Nobody may read the new answers, at any time, who may not read the old ones.
+            # Same permissions as the old file, and never wider ones in between.
             fresh.touch(mode=0o600, exist_ok=False)
             fresh.chmod(stat.S_IMODE(target.stat().st_mode))
         else:

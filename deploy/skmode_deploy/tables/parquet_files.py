@@ -29,7 +29,8 @@ class ParquetReader:
             self._file = parquet.ParquetFile(path, pre_buffer=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise InputError(
-                f"{name!r} must be a Parquet file, and reading it gave: {as_sentence(error)}"
+                f"{name!r} must be a Parquet file, but reading it failed: {as_sentence(error)} "
+                "Write the file again."
             ) from None
         self._names = list(self._file.schema_arrow.names)
         self._selection = select_columns(self._names, manifest, options)
@@ -43,7 +44,8 @@ class ParquetReader:
                 row += batch.num_rows
         except (self._pyarrow.ArrowException, OSError) as error:
             raise InputError(
-                f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
+                f"Row {row} must be readable, but reading it failed: {as_sentence(error)} "
+                "Write the file again."
             ) from None
         if row == 1:
             yield self._to_chunk(self._file.schema_arrow.empty_table(), row)
@@ -57,7 +59,7 @@ class ParquetReader:
 
 
 def import_parquet() -> Any:
-    """Import pyarrow.parquet, or say how to install it."""
+    """Import pyarrow.parquet; the error says how to install it."""
     try:
         from pyarrow import parquet
     except ImportError:
@@ -82,7 +84,7 @@ class ParquetWriter:
         """Write the rows of a chunk."""
         import pyarrow
 
-        # Arrow takes no numpy strings of fixed width, but lists. Fields of CSV files are text.
+        # Arrow cannot convert numpy's fixed-width strings, but lists. CSV fields are text.
         columns = [pyarrow.array(c, pyarrow.string()) if isinstance(c, list) else c for c in kept]
         columns += [
             pyarrow.array(c.tolist(), pyarrow.string()) if c.dtype.kind == "U" else pyarrow.array(c)

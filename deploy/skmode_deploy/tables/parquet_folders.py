@@ -1,6 +1,6 @@
-"""Score a folder of Parquet files, file by file; a run that was stopped can go on.
+"""Score a folder of Parquet files, file by file; a run that was stopped can continue.
 
-The metadata of each output file say what it was made from, and how. There is no separate list of
+The metadata of each output file record its source file and the job. There is no separate list of
 finished files, which could disagree with the files.
 """
 
@@ -26,7 +26,7 @@ _UNFINISHED = re.compile(r"\..*-[0-9a-f]{16}")
 
 @dataclasses.dataclass(frozen=True)
 class ScoringJob:
-    """What the answers depend on, besides the rows."""
+    """Everything besides the rows that the predictions depend on."""
 
     manifest_sha256: str
     keep: tuple[str, ...]
@@ -52,7 +52,7 @@ class ScoredFolder:
                 "source must be a folder with Parquet files, got none in "
                 f"{str(self._source)!r}: pass the folder that they are in."
             )
-        # Taken before any file is read: the next run reads files again that change from now on.
+        # Taken before any file is read, so that the next run notices files that change from now on.
         self._fingerprints = {name: self._fingerprint(name) for name in self.names}
 
     def open(self, name: str) -> Any:
@@ -64,7 +64,7 @@ class ScoredFolder:
             if not _is_arrow_error(error):
                 raise
             raise InputError(
-                f"It must be a Parquet file, and reading it gave: {as_sentence(error)}"
+                f"It must be a Parquet file, but reading it failed: {as_sentence(error)}"
             ) from None
 
     def unfinished(self) -> list[str]:
@@ -73,8 +73,8 @@ class ScoredFolder:
         foreign = sorted({*_parquet_names(self._target, "target")} - {*self.names})
         if foreign:
             raise ValueError(
-                f"target must hold answers for the files of source only, got {list_names(foreign)} "
-                "as well: remove files that source no longer has, or choose another folder."
+                f"target must hold only files that source has, got {list_names(foreign)} as well: "
+                "remove files that source no longer has, or choose another folder."
             )
         names = [name for name in self.names if not self._is_finished(name)]
         if names:
@@ -119,9 +119,9 @@ class ScoredFolder:
         found = json.loads(text)
         if found.get("job") != self._job.to_json():
             raise ValueError(
-                f"target must be new, empty or of a run with the same bundle and columns, got "
-                f"{str(path)!r} of {found.get('job', 'something else')}, where this run is of "
-                f"{self._job.to_json()}: choose another folder, or remove this one."
+                "target must be new, empty or from a run with the same bundle and columns as this "
+                f"one, {self._job.to_json()}, got {str(path)!r} from "
+                f"{found.get('job', 'something else')}: choose another folder, or remove this one."
             )
         return bool(found == self._fingerprints[name])
 
@@ -135,21 +135,21 @@ def _is_arrow_error(error: Exception) -> bool:
 def _check_apart(source: Path, target: Path) -> None:
     if not source.is_dir():
         raise ValueError(
-            f"source must be a folder, got {str(source)!r}: pass the folder of the Parquet files. "
-            "A single file is for `skmode-deploy predict`."
+            f"source must be a folder, got {str(source)!r}: pass the folder of the Parquet files, "
+            "or score a single file with `skmode-deploy predict`."
         )
     if target.exists() and not target.is_dir():
         raise ValueError(f"target must be a folder, got the file {str(target)!r}: name another.")
     first, second = source.resolve(), target.resolve()
     if first == second or first in second.parents or second in first.parents:
         raise ValueError(
-            f"source and target must not lie in one another, got {str(source)!r} and "
+            f"source and target must not contain each other, got {str(source)!r} and "
             f"{str(target)!r}: name a folder elsewhere."
         )
 
 
 def _parquet_names(folder: Path, what: str) -> list[str]:
-    """List the Parquet files below a folder; refuse others, so that no rows get lost."""
+    """List the Parquet files below a folder; raise for other files, so that no rows get lost."""
     names = []
     for path, folders, files in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if _belongs(name)]
@@ -159,16 +159,16 @@ def _parquet_names(folder: Path, what: str) -> list[str]:
         strange = linked or [name for name in found if not name.lower().endswith(".parquet")]
         if strange:
             raise ValueError(
-                f"{what} must hold files called .parquet and folders with such, got "
+                f"{what} must contain only .parquet files and folders of them, got "
                 f"{list_names(sorted(strange))}{', which is a link' if linked else ''} in "
-                f"{str(folder)!r}: move it elsewhere, or let its name begin with an underscore."
+                f"{str(folder)!r}: move it elsewhere, or start its name with an underscore."
             )
         names += found
     return sorted(names)
 
 
 def _belongs(name: str) -> bool:
-    """Whether a name counts: hidden files, and those like ``_SUCCESS``, do not."""
+    """Whether a name counts; hidden names and names such as ``_SUCCESS`` do not."""
     return not name.startswith((".", "_"))
 
 

@@ -1,4 +1,4 @@
-"""Score Arrow record batches: choose columns, score chunks, convert the answers to Arrow."""
+"""Score Arrow record batches: choose columns, score chunks, convert predictions to Arrow."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ def score_batches(
     options: ReadOptions,
     answers: Sequence[pa.Field],
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the answers of each batch, at most `chunk_rows` rows at a time."""
+    """Yield the predictions of each batch, at most `chunk_rows` rows at a time."""
     row = 1
     for batch in batches:
         if not isinstance(batch, pa.RecordBatch):
@@ -55,14 +55,14 @@ def _score_part(
     answers: Sequence[pa.Field],
 ) -> pa.RecordBatch:
     names = [column.name for column in predictor.manifest.columns]
-    # As a table, because predictors read the columns of a batch in another way.
+    # As a table, the form in which predictors read Arrow data.
     rows = pa.Table.from_arrays([part.column(i) for i in selection.model], names=names)
     kept = [part.column(i) for i in selection.kept]
     try:
         answer = predict_chunk(predictor, Chunk(rows, kept, part.num_rows, row))
-    except pa.ArrowException as error:  # a type that numpy lacks
+    except pa.ArrowException as error:  # a type that numpy does not have
         raise InputError(
-            f"The rows from {row} on must hold numbers and strings, and reading them gave: "
+            f"The rows from {row} on must hold numbers and strings, but reading them failed: "
             f"{as_sentence(error)} Convert the columns."
         ) from None
     answered = zip(output_columns(answer), answers, strict=True)
@@ -88,7 +88,7 @@ def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 
 def answer_fields(manifest: Manifest) -> list[pa.Field]:
-    """Return names and types of the answers."""
+    """Return names and types of the predictions."""
     names = output_names(manifest)
     if manifest.classes is None:
         types = [pa.float32()] * manifest.n_outputs
@@ -125,13 +125,13 @@ def check_options(
 
 
 def check_output_names(options: ReadOptions, answers: Sequence[pa.Field]) -> None:
-    """Refuse outputs with two columns of one name."""
+    """Raise if two columns of the output have the same name."""
     names = [*options.keep, *(field.name for field in answers)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
             f"Columns of the output must have different names, got {list_names(twice)} more than "
-            "once: name each column to keep once, and rename those that have the name of an answer."
+            "once: name each column to keep once, and rename those with the name of a prediction."
         )
 
 
@@ -139,7 +139,7 @@ def kept_fields(schema: pa.Schema | None, options: ReadOptions) -> list[pa.Field
     """Return names and types of the columns to copy."""
     if schema is None and options.keep:
         raise ValueError(
-            f"input_schema must say which types the columns to keep have, got None with "
+            "input_schema must give the types of the columns to keep, got None with "
             f"{list_names(options.keep)} to keep: pass the schema of the rows."
         )
     if schema is not None:
@@ -151,7 +151,7 @@ def _check_kept(names: Sequence[str], options: ReadOptions) -> None:
     lost = [name for name in options.keep if name not in names]
     if lost:
         raise InputError(
-            f"A column to keep must be one of the input's, got {list_names(lost)}: the input has "
+            f"A column to keep must be in the input, got {list_names(lost)}: the input has "
             f"{list_names(names)}."
         )
 
@@ -159,13 +159,13 @@ def _check_kept(names: Sequence[str], options: ReadOptions) -> None:
 def select_batch_columns(
     names: Sequence[str], manifest: Manifest, options: ReadOptions
 ) -> Selection:
-    """Find the columns; messages name parameters, where `select_columns` names options."""
+    """Find the columns; messages name parameters instead of the options of the command line."""
     _check_kept(names, options)
     expected = [column.name for column in manifest.columns]
     missing = [] if options.by_position else [name for name in expected if name not in names]
     if missing:
         fix = (
-            "add them, with nulls where nothing is known."
+            "add them, with nulls if nothing is known."
             if manifest.from_table
             else "rename them, or pass by_position=True to take the columns in their order."
         )
@@ -177,8 +177,8 @@ def select_batch_columns(
     extra = [name for i, name in enumerate(names) if i not in used]
     if extra and not options.ignore_extra:
         raise InputError(
-            f"Rows must have the columns of the model only, got {list_names(extra)} as well: pass "
-            "ignore_extra=True to leave them out, or keep=[...] with the names of those to copy "
+            f"Rows must have only the columns of the model, got {list_names(extra)} as well: pass "
+            "ignore_extra=True to leave them out, or keep=[...] with the names of columns to copy "
             "to the output."
         )
     return selection
@@ -196,7 +196,7 @@ def read_batches(file: Any, manifest: Manifest, options: ReadOptions) -> Iterato
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"Row {row} must be readable, and reading it gave: {as_sentence(error)}"
+            f"Row {row} must be readable, but reading it failed: {as_sentence(error)}"
         ) from None
 
 

@@ -22,7 +22,7 @@ def predict_file(
     encoding: str = "utf-8",
     show_progress: bool = False,
 ) -> None:
-    """Write a file with an answer for each row of another file."""
+    """Write a file with a prediction for each row of another file."""
     names = [*options.keep, *output_names(predictor.manifest)]
     if len(set(names)) < len(names):
         raise UsageError(
@@ -41,7 +41,7 @@ def predict_file(
 
 
 def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
-    """Predict for a chunk; messages say which rows are refused."""
+    """Predict a chunk; error messages name the invalid row."""
     try:
         return predictor.predict_full(chunk.rows)
     except BundleError:  # an expert that was changed before it was first needed
@@ -51,10 +51,10 @@ def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
 
 
 def _locate(predictor: Predictor, chunk: Chunk) -> str:
-    """Name the row of a Parquet file that is refused, by bisection."""
+    """Find the first invalid row of a Parquet file by bisection; for CSV name the chunk."""
     if not hasattr(chunk.rows, "slice"):
         return f"In the rows from line {chunk.first} on"
-    good, bad = 0, chunk.n_rows  # the first rows that pass, and that do not
+    good, bad = 0, chunk.n_rows  # numbers of first rows that pass, and that do not
     while bad - good > 1:
         middle = (good + bad) // 2
         try:

@@ -108,11 +108,11 @@ def test_class_labels_of_all_kinds(values, dtype):
 
 BROKEN = [
     # Fields
-    (("notes",), ..., "none called .'notes'"),
-    (("more",), 1, "unknown ones .'more'"),
+    (("notes",), ..., "missing fields .'notes'"),
+    (("more",), 1, "unknown fields .'more'"),
     (("columns", 0, "more"), 1, r"columns\[0\] in manifest.json must have the fields"),
-    (("classes", "label"), ..., "none called .'label'"),
-    (("files", "model.onnx", "more"), 1, "unknown ones"),
+    (("classes", "label"), ..., "missing fields .'label'"),
+    (("files", "model.onnx", "more"), 1, "unknown fields"),
     # Types
     (("task",), "clustering", "task in manifest.json must be 'classification' or 'regression'"),
     (("task",), ["classification"], "task .* must be 'classification'"),
@@ -151,13 +151,13 @@ BROKEN = [
     (("classes", "dtype"), "f4,f4", "scalar type"),
     (("classes", "label"), "name", "'value' or 'index'"),
     # What the fields say together
-    (("expert_usage",), [1.0], "as long as n_experts says, 2, got 1"),
+    (("expert_usage",), [1.0], "of length n_experts, 2, got 1"),
     (("columns",), [], "at least one"),
-    (("columns", 1, "name"), "age", "Names of columns .* distinct, got more than once .'age'"),
+    (("columns", 1, "name"), "age", "Names of columns .* distinct, got .'age'"),
     (("columns", 1, "input"), "age", "Inputs of columns .* distinct"),
     (("input",), "array", "of one input and dtype"),
-    (("columns", 0, "categories"), [1.0], "null where kind is 'number'"),
-    (("columns", 0, "dtype"), "string", "a type of numbers"),
+    (("columns", 0, "categories"), [1.0], "null if kind is 'number'"),
+    (("columns", 0, "dtype"), "string", "a numeric type"),
     (("columns", 1, "categories"), ["Bern", 1], "values of dtype string, got 1"),
     (("columns", 1, "dtype"), "float64", "values of dtype float64, got 'Bern'"),
     (("columns", 2, "categories"), [1, 2.0], "values of dtype int64, got 2.0"),
@@ -166,15 +166,15 @@ BROKEN = [
     (("columns", 0, "minimum"), 90, "at most maximum"),
     (("columns", 0, "maximum"), None, "at most maximum"),
     (("columns", 2, "minimum"), None, None),
-    (("classes",), None, "null for regression and only there"),
-    (("task",), "regression", "null for regression and only there"),
-    (("n_outputs",), 3, "as many as n_outputs says, 3, got 2"),
+    (("classes",), None, "null for regression and only for regression"),
+    (("task",), "regression", "null for regression and only for regression"),
+    (("n_outputs",), 3, "of length n_outputs, 3, got 2"),
     (("classes", "values"), ["no", 1], "of one type"),
     (("classes", "values"), ["no", "no"], "distinct"),
-    (("classes", "values"), [0.5, 1.5], "'index' where labels are no strings or integers"),
-    (("classes", "values"), [1, 2], "a numpy type of the values"),
-    (("classes", "dtype"), "<i4", "a numpy type of the values"),
-    (("classes", "dtype"), "<i3", "a numpy type of the values"),
+    (("classes", "values"), [0.5, 1.5], "'index' if labels are not strings or integers"),
+    (("classes", "values"), [1, 2], "a numpy type that can hold the values"),
+    (("classes", "dtype"), "<i4", "a numpy type that can hold the values"),
+    (("classes", "dtype"), "<i3", "a numpy type that can hold the values"),
 ]
 
 
@@ -191,7 +191,7 @@ def test_broken_manifests_are_refused(path, value, message):
 
 def test_labels_that_do_not_fit_their_type():
     for classes in (Classes((0, 300), "|u1", "value"), Classes((-1, 1), "<u8", "value")):
-        with pytest.raises(ManifestError, match="a numpy type of the values"):
+        with pytest.raises(ManifestError, match="a numpy type that can hold the values"):
             Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
 
 
@@ -213,7 +213,7 @@ def test_labels_that_take_much_memory_are_refused(number, letters):
     classes = Classes(values, f"<U{letters}", "value")
     manifest = dataclasses.replace(CLASSIFIER, n_outputs=number, classes=classes)
     tracemalloc.start()
-    with pytest.raises(ManifestError, match=f"got '{number} with up to {letters} letters'"):
+    with pytest.raises(ManifestError, match=f"got '{number} with up to {letters} characters'"):
         Manifest.from_json(manifest.to_json())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -225,18 +225,18 @@ def test_labels_that_take_much_memory_are_refused(number, letters):
 )
 def test_labels_that_graphs_give_do_not_go_by_position(values, dtype):
     classes = Classes(values, dtype, "index")
-    with pytest.raises(ManifestError, match="'value' where labels are strings or 64-bit integers"):
+    with pytest.raises(ManifestError, match="'value' if labels are strings or 64-bit integers"):
         Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be a JSON object with a schema_version, and reading it gave JSONDecodeError"),
+        ("", "a JSON object with a schema_version, but reading it failed with JSONDecodeError"),
         ("[]", "must be a JSON object with a schema_version, got .."),
         ("{}", "schema_version"),
         ("[" * 100_000, "RecursionError"),
-        ('{"schema_version": NaN}', "NaN is no JSON number"),
+        ('{"schema_version": NaN}', "NaN is not a JSON number"),
         ('{"schema_version": ' + "9" * 5000 + "}", "ValueError"),
         (b"\xff\xfe{}", "UnicodeDecodeError"),
         ('{"schema_version": 2}', "must have the fields of schema_version 2"),
@@ -278,7 +278,7 @@ def test_a_changed_manifest_is_refused():
 def test_one_manifest_has_one_text(reformat):
     text = reformat(CLASSIFIER.to_json())
     assert text != CLASSIFIER.to_json()
-    with pytest.raises(ManifestError, match="written as skmode.onnx.export writes it"):
+    with pytest.raises(ManifestError, match="exactly the text that skmode.onnx.export writes"):
         Manifest.from_json(text)
 
 
@@ -336,8 +336,8 @@ def test_any_changed_byte_is_refused(data):
 
 # What a schema cannot say: lengths and names that fit each other, and real dates.
 BEYOND = (
-    "as long as", "distinct", "at most maximum", "as many as", "of one input", "numpy type",
-    "values of dtype", "'index' where", "time in UTC", "64 hexadecimal", "whole number",
+    "as long as", "distinct", "at most maximum", "of length", "of one input", "numpy type",
+    "values of dtype", "'index' if", "time in UTC", "64 hexadecimal", "whole number",
 )  # fmt: skip
 
 

@@ -276,7 +276,7 @@ def test_a_bundle_that_answers_otherwise_is_refused(make_regressor, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"name": "a/b"}, "The name of a model must be letters, digits, .* got 'a/b'"),
+    ({"name": "a/b"}, "The name of a model must have at most .* got 'a/b'"),
     ({"name": ".hidden"}, "got '.hidden': pass a name such as"),
     ({"name": ""}, "got ''"),
     ({"version": 0}, "version must be an integer from 1 to 9223372036854775807, got 0"),

@@ -109,7 +109,7 @@ def test_explicit_providers(providers, simulate, caplog):
 
 def test_explicit_providers_that_do_not_work_are_an_error(simulate):
     simulate([CUDA, CPU], working=[CPU])
-    message = r"must run on providers \['CUDAExecutionProvider'\], and onnxruntime fell back to"
+    message = r"must run on providers \['CUDAExecutionProvider'\], but onnxruntime fell back to"
     with pytest.raises(ValueError, match=message):
         SessionFactory((CUDA,), 1).open(b"", "model.onnx")
     simulate([CUDA, CPU], error=RuntimeError("no device"))
@@ -120,7 +120,7 @@ def test_explicit_providers_that_do_not_work_are_an_error(simulate):
 def test_explicit_providers_that_are_not_there_are_an_error(make_regressor, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     message = (
-        r"available in this build of onnxruntime, got \['CUDAExecutionProvider'\], and it has "
+        r"available in this build of onnxruntime, got \['CUDAExecutionProvider'\], but it has "
         r"\['CPUExecutionProvider'\]: install"
     )
     for providers in (CUDA, (CUDA, CPU), ((CUDA, {"device_id": 1}),)):

@@ -113,7 +113,7 @@ def test_columns_to_keep_and_to_leave_out():
     assert rows["city"] == ["Bern", "Köln"]
     with pytest.raises(InputError, match="got 'note' as well: pass --ignore-extra"):
         read(text, keep=("id",))
-    with pytest.raises(InputError, match="column to keep must be one of the file's, got 'ID'"):
+    with pytest.raises(InputError, match="column to keep must be in the file, got 'ID'"):
         read(text, keep=("ID",))
 
 

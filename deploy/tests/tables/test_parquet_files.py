@@ -43,7 +43,7 @@ def test_damaged_pages(table_bundle, tmp_path):
     whole = bytearray(path.read_bytes())
     whole[100:300] = b"\xff" * 200
     path.write_bytes(whole)
-    with pytest.raises(InputError, match="Row 1 must be readable, and reading it gave: "):
+    with pytest.raises(InputError, match="Row 1 must be readable, but reading it failed: "):
         read(path, bundle.read(table_bundle))
 
 

@@ -33,16 +33,16 @@ def expert_attention(
     gate, the feature is shuffled among all rows; its importance is the share of rows that then go
     to another expert.
 
-    *Integrated gradients*: an output is followed along the straight line from a baseline to the
-    row, where gate and experts read it (behind the embeddings). The gradients along that line,
-    times its length, are summed over the features of each column, and their absolute values
-    averaged over the rows. The output is the probability of the class that the expert predicts,
-    the value that it predicts, or the gate's weight of the expert that it chooses (a sparse gate's
-    weight in the softmax over all experts). The baseline has the training medians in number
-    columns and an unknown category in the others. The attributions of a row sum to its output
-    minus that of the baseline, up to an error because the steps are finite in number, which is
-    measured (`completeness_error`). It is largest where an output is steep between baseline and
-    row, or has kinks, as with ReLU.
+    *Integrated gradients*: the gradients of an output are integrated along the straight line from
+    a baseline to the row, at the input of gate and experts (behind the embeddings). The
+    attributions are summed over the features of each column, and their absolute values are
+    averaged over the rows. For an expert, the output is the probability of the class that it
+    predicts, or the value that it predicts. For the gate, it is the weight of the expert that it
+    chooses (with a sparse gate, in the softmax over all experts). The baseline has the training
+    median in numeric columns and an unknown category in the others. The attributions of a row sum
+    to its output minus that of the baseline. This holds up to an error, because the number of
+    steps is finite; `completeness_error` measures it. It is largest for outputs that are steep
+    between baseline and row, or have kinks, as with ReLU.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def expert_attention(
     TypeError
         If there is no mixture in `estimator`, or integrated gradients find no torch network in it.
     ValueError
-        If the input is malformed.
+        If the input is invalid.
 
     Warns
     -----

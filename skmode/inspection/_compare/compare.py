@@ -52,7 +52,7 @@ def compare(
         Classes or values.
     cv : int, cross-validation generator, iterable of splits or None, default=5
         Number of folds, stratified for classes and shuffled again in each repetition; or splits
-        (positions or masks of training and test rows), which are used as they are. None means 5.
+        (positions or masks of training and test rows), which are used unchanged. None means 5.
     repeats : int, default=5
         Repetitions of the folds. Used only if `cv` is a number or None.
     scoring : str, callable or None, default=None
@@ -74,7 +74,7 @@ def compare(
     Raises
     ------
     TypeError
-        If there are weights, and an estimator or `scoring` takes none.
+        If there are weights, but an estimator or `scoring` does not accept them.
     ValueError
         If there are fewer than two estimators or splits, or a score is not finite.
 

@@ -64,9 +64,9 @@ def report(
 ) -> Path:
     """Write one HTML file with all tables and pictures, and findings in plain language.
 
-    The file is complete: sortable tables, pictures, style and script are in it. It loads nothing
-    else, and forbids the browser to. It can be read on a phone, on a desktop and on paper. The
-    same input gives the same file.
+    The file contains everything it needs: sortable tables, pictures, style and script. It loads
+    nothing from the network, and its content security policy forbids it. It can be read on a
+    phone, on a desktop and on paper. The same input gives the same file.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def report(
         :func:`skmode.inspection.expert_probing`.
     n_repeats : int, default=5
         How often each feature is shuffled, see :func:`skmode.inspection.expert_attention`. With
-        fewer than three, chance cannot be told and the findings name no feature.
+        fewer than three the findings name no feature, because they cannot rule out chance.
     max_samples : int or None, default=5000
         Measure attention and map on at most this many rows, chosen at random; None takes all.
         Rows without weight are left out first.
@@ -112,7 +112,7 @@ def report(
     TypeError
         If there is no mixture in `estimator`.
     ValueError
-        If the input is malformed.
+        If the input is invalid.
 
     See Also
     --------

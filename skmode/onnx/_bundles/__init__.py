@@ -1,1 +1,1 @@
-"""Bundles: from a fitted model to files that were checked."""
+"""Write a fitted model as a bundle of files, and check them."""

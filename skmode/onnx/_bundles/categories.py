@@ -1,4 +1,4 @@
-"""Categories that the fitted encoders of a Pipeline know, for each raw column."""
+"""The categories that the fitted encoders of a Pipeline know, for each raw column."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _encoders(first: Any) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _names(columns: Any, names: list[str]) -> list[str]:
-    """Columns of a ColumnTransformer by name; none where it selects them by a callable or slice."""
+    """Names of a ColumnTransformer's columns; none if a callable or slice selects them."""
     if isinstance(columns, str):
         return [columns]
     if any(isinstance(one, bool | np.bool_) for one in np.atleast_1d(columns)):  # a mask
@@ -47,7 +47,7 @@ def _names(columns: Any, names: list[str]) -> list[str]:
 
 
 def _last_behind_imputers(part: Any) -> Any:
-    """Get the last step if those before it keep the columns and add no category."""
+    """Get the last step, or None unless the steps before it keep the columns and categories."""
     if not isinstance(part, Pipeline):
         return part
     for _, step in part.steps[:-1]:

@@ -20,7 +20,7 @@ def read_columns(X: Any) -> tuple[tuple[bundle.Column, ...], bool]:
         names = [str(name) for name in frame.columns]
         if "" in names:
             raise ValueError(
-                "Columns of a table for a Pipeline must have names, got '' for column "
+                "The columns of a table for a Pipeline must have names, got '' for column "
                 f"{names.index('')}: rename it before fit."
             )
         inputs = bundle.input_names(names)
@@ -59,7 +59,7 @@ def _number_column(
 
 
 def _to_array(name: str, values: Any) -> NDArray[Any]:
-    """Convert numbers to float64 with NaN, strings to objects with ``""`` where one is missing."""
+    """Convert numbers to float64 and strings to objects; missing ones become NaN and ``""``."""
     if values.dtype.is_numeric() or values.dtype == nw.Boolean:
         numbers: NDArray[Any] = values.cast(nw.Float64).to_numpy().astype(np.float64)
         return numbers
@@ -73,6 +73,6 @@ def _to_array(name: str, values: Any) -> NDArray[Any]:
     if all(isinstance(value, bool | int | float | np.number | np.bool_) for value in known):
         return objects.astype(np.float64)
     raise TypeError(
-        f"Columns must hold numbers or strings, column {name!r} has type {values.dtype}: convert "
-        "it before the pipeline, for example a date to the days since some origin."
+        f"Columns must hold numbers or strings, got column {name!r} of type {values.dtype}: "
+        "convert it before the pipeline, for example a date to a number of days."
     )

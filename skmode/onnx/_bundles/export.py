@@ -1,4 +1,4 @@
-"""Export: from a fitted estimator to a bundle."""
+"""Export a fitted estimator as a bundle."""
 
 from __future__ import annotations
 
@@ -47,42 +47,44 @@ def export(
 
     The bundle holds:
 
-    - ``model.onnx``, the whole model, from columns to predictions;
-    - ``gate.onnx`` and one ``expert_<i>.onnx`` per expert, its parts, to be served apart;
-    - ``manifest.json``, which describes the model and states size and hash of each file;
-    - ``README.md``, the same for people;
-    - ``samples.json``, 32 made-up rows, none of the training data, with the estimator's answers.
+    - ``model.onnx``: the whole model, from columns to predictions;
+    - ``gate.onnx`` and one ``expert_<i>.onnx`` per expert: the same model in parts, for servers
+      that load experts when they are needed;
+    - ``manifest.json``: a description of the model, with the size and hash of each file;
+    - ``README.md``: a model card, the same description for people;
+    - ``samples.json``: 32 made-up rows (no training data) with the estimator's predictions, to
+      check the bundle on another machine.
 
-    `skmode_deploy.load` serves a bundle, and any onnxruntime runs its graphs, which use the
-    operators of ``ai.onnx`` and ``ai.onnx.ml`` only. The same estimator gives the same bytes if the
-    environment variable ``SOURCE_DATE_EPOCH`` fixes the time that the manifest states. Another
-    machine may round the answers in ``samples.json`` otherwise.
+    `skmode_deploy.load` opens a bundle, and any onnxruntime runs its graphs, which use only the
+    operators of ``ai.onnx`` and ``ai.onnx.ml``. The same estimator gives the same bytes if the
+    environment variable ``SOURCE_DATE_EPOCH`` fixes the time in the manifest. On another machine
+    the predictions in ``samples.json`` may be rounded differently.
 
     Parameters
     ----------
     estimator : MoDEClassifier, MoDERegressor, Pipeline or search
-        A fitted estimator, a Pipeline that ends with one, or a search, such as GridSearchCV, whose
-        `best_estimator_` is one or the other. The steps of a Pipeline become part of the graphs.
+        A fitted estimator, a Pipeline that ends with one, or a fitted search such as GridSearchCV
+        over either. The steps of a Pipeline become part of the graphs.
     directory : path
-        Folder to write. It must be new, empty or a bundle; a bundle in it is replaced as a whole
-        once the new one is complete.
+        Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
+        whole once the new one is complete.
     X : {array-like, DataFrame} of shape (n_samples, n_features), default=None
-        Rows as in training, at best the training table. On up to 1,000 of them the answers of the
-        bundle are compared with those of `estimator` before anything is written. A Pipeline needs
-        it, because the types, categories and ranges of its raw columns are read off it, and so does
-        `quantize`.
+        Rows like those of training, ideally the training table. Before anything is written, the
+        predictions of the bundle and of `estimator` are compared on up to 1,000 of them. A
+        Pipeline needs `X`, because the types, categories and ranges of its raw columns are read
+        from it; so does `quantize`.
     routing : {"top_expert", "mixture"}, default="top_expert"
-        How ``model.onnx`` computes a row: by its top expert alone, as the estimator does with
-        ``inference="top_expert"``, or by the mixture of the experts.
+        Whether ``model.onnx`` predicts each row with its top expert alone, as the estimator does
+        with ``inference="top_expert"``, or with the whole mixture.
     quantize : {"dynamic"} or None, default=None
         ``"dynamic"`` reduces the weights of the experts to 8 bits with
         `onnxruntime.quantization.quantize_dynamic`. They take a quarter of the space, and wide
-        experts are faster. Answers change a little, and depend a little on the other rows of
-        the same call, whose range the runtime measures. Needs `X`.
+        experts are faster. Predictions change a little. They also depend slightly on the other
+        rows of a call, because the runtime scales the inputs of a layer by their range. Needs `X`.
     tolerance : float, default=0.02
-        How much 8-bit experts may change the answers on `X`. It limits the share of labels that
-        change, and the mean absolute difference of the probabilities. For regression it limits the
-        root mean squared difference in standard deviations of the target.
+        How much 8-bit experts may change the predictions on `X`. It limits the share of labels
+        that change, and the mean absolute difference of the probabilities. For regression it
+        limits the root mean squared difference in standard deviations of the target.
     notes : str, default=""
         Free text for the manifest and ``README.md``.
 
@@ -91,45 +93,45 @@ def export(
     sklearn.exceptions.NotFittedError
         If the estimator is not fitted.
     ValueError
-        If a parameter has none of the values above; if `X` is needed and missing, or has other
-        columns than in training; if the answers on `X` differ from the estimator's by more than
-        1e-4, or with 8-bit experts by more than `tolerance` allows; if categories are equal as
-        float32 numbers.
+        If a parameter has an invalid value; if `X` is needed and missing, or its columns differ
+        from training; if the predictions on `X` differ from the estimator's by more than 1e-4, or
+        with 8-bit experts by more than `tolerance`; if float32 cannot tell all categories of a
+        column apart.
     TypeError
-        If the estimator, or a part of it, has no ONNX form, or if its class labels are not
-        strings, integers, bools or floats. A calibrated classifier or an ensemble cannot become a
-        bundle; `skl2onnx.to_onnx` converts it.
+        If the estimator, or a part of it, cannot be converted to ONNX, or if its class labels are
+        not strings, integers, bools or floats. A calibrated classifier or an ensemble cannot
+        become a bundle; use `skl2onnx.to_onnx`.
     NotImplementedError
         If skl2onnx has no converter for a step of a Pipeline.
     FileExistsError
-        If `directory` is not empty and is no bundle.
+        If `directory` is not empty and not a bundle.
 
     Warns
     -----
     UserWarning
-        If a regression target is so far from zero that float32, the type of the answers, is too
-        coarse.
+        If a regression target is so far from zero that float32, the type of the predictions, is
+        too coarse.
 
     Notes
     -----
     A model that was trained on a table has one input of shape `(n, 1)` per column, with the name of
-    the column; where that is the name of an output, ``_input`` is appended. Numbers are float32
-    with NaN where one is missing, numeric categories are float64, strings have ``""`` in place of
-    None and NaN. Numbers that the steps of a Pipeline read are float64, unless the table has them
-    in float32. A model that was trained on an array has one float32 input ``X``; if the array had
-    string categories, it has one input per column, ``x0``, ``x1`` and so on.
+    the column; if an output has that name, ``_input`` is appended. Numbers are float32, with NaN
+    for missing ones. Numeric categories are float64. Missing strings are ``""``. Numbers that the
+    steps of a Pipeline read are float64, unless they are float32 in the table. A model that was
+    trained on an array has one float32 input ``X``; if the array had string categories, it has one
+    input per column, ``x0``, ``x1`` and so on.
 
-    The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`, that of
-    a regressor is ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
-    each row, and ``gate_probability`` `(n,)`, the weight that the gate gives it. Labels are
-    integers or strings; bools and floats are given by their position in `classes_`.
+    The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
+    regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
+    each row, and ``gate_probability`` `(n,)`, its gate weight. Labels are integers or strings;
+    for bools and floats ``label`` is the position in `classes_`.
 
     The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with a
-    category that training did not see, and with missing values where training saw some. Rows on
-    the border between two experts or two classes are left out. On the machine that serves, compare
-    the answers with `skmode_deploy.samples.check_samples` or ``skmode-deploy verify``. With
-    `quantize` the answers are those of ``model.onnx``. If the steps of a Pipeline refuse all such
-    rows, the bundle has no such file, and the logger ``skmode`` says why.
+    category that training did not see, and with missing values where training saw some. Rows
+    close to a tie between two experts or two classes are left out. On the machine that serves the
+    bundle, check it with `skmode_deploy.samples.check_samples` or ``skmode-deploy verify``. With
+    `quantize` the stored predictions are those of ``model.onnx``. If the steps of a Pipeline fail
+    on all such rows, the bundle has no ``samples.json``, and the logger ``skmode`` says why.
 
     Examples
     --------
@@ -177,27 +179,27 @@ def _differences(
 def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: Any) -> None:
     if routing not in ("top_expert", "mixture"):
         raise ValueError(
-            f'routing must be "top_expert" or "mixture", got {routing!r}: choose one of them.'
+            f'routing must be "top_expert" or "mixture", got {routing!r}: choose one of these.'
         )
     if quantize not in (None, "dynamic"):
         raise ValueError(
-            f'quantize must be None or "dynamic", got {quantize!r}: choose one of them.'
+            f'quantize must be None or "dynamic", got {quantize!r}: choose one of these.'
         )
     if X is not None:
         _check_rows(X)
     if quantize is not None and X is None:
         raise ValueError(
-            f"quantize={quantize!r} needs rows to compare answers on, got X=None: pass some "
+            f"quantize={quantize!r} needs rows to compare predictions on, got X=None: pass a few "
             "hundred rows like those of training as X."
         )
     is_number = isinstance(tolerance, int | float | np.number) and not isinstance(tolerance, bool)
     if not is_number or not tolerance >= 0:
         raise ValueError(
-            f"tolerance must be a number of at least 0, got {tolerance!r}: 0.02 lets 2 % of the "
-            "labels change."
+            f"tolerance must be a number of at least 0, got {tolerance!r}: pass for example 0.02, "
+            "which lets 2 % of the labels change."
         )
     if not isinstance(notes, str):
-        raise TypeError(f"notes must be a str, got {notes!r}: pass text.")
+        raise TypeError(f"notes must be a str, got {notes!r}: pass a string.")
 
 
 def _check_rows(X: Any) -> None:
@@ -207,11 +209,11 @@ def _check_rows(X: Any) -> None:
             f"{type(X).__name__}: pass the training table."
         )
     if (X.shape[0] if getattr(X, "shape", ()) else len(X)) == 0:
-        raise ValueError("X must have rows, got 0: pass the training table, or some rows of it.")
+        raise ValueError("X must have rows, got 0: pass the training table, or part of it.")
 
 
 def _files(source: Source, manifest: bundle.Manifest) -> dict[str, bytes]:
-    """Build the content of each graph's file."""
+    """Build the content of each ONNX file."""
     models = {"model.onnx": build_model(source, manifest.routing), "gate.onnx": build_gate(source)}
     for i in range(source.mixture.n_experts):
         models[f"expert_{i}.onnx"] = build_expert(source, i)
@@ -250,15 +252,16 @@ def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manife
             tuple(source.classes.tolist()), dtype.str, label_kind(source.classes)
         )
     scores = estimator.validation_scores_
-    apart, from_table = source.one_input_per_column, bool(estimator.encoder_.from_table_)
+    one_per_column, from_table = source.one_input_per_column, bool(estimator.encoder_.from_table_)
     columns = source.columns
     if source.preprocessing is not None:
         before = source.preprocessing
-        apart, from_table, columns = before.one_input_per_column, before.from_table, before.columns
+        one_per_column, from_table = before.one_input_per_column, before.from_table
+        columns = before.columns
     return bundle.Manifest(
         task="regression" if source.classes is None else "classification",
         routing=routing,
-        input="columns" if apart else "array",
+        input="columns" if one_per_column else "array",
         from_table=from_table,
         columns=columns,
         n_outputs=source.n_outputs,

@@ -1,4 +1,4 @@
-"""A finished bundle compared with the model that it was made from."""
+"""Compare the predictions of a bundle with those of its model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import skmode_deploy
 from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.pipeline import name_steps, split_model
 
-# The comparison takes at most so many rows.
+# Rows to compare, at most.
 MAX_CHECKED = 1000
 # Largest difference of a probability, or of a value in standard deviations of the target.
 TOLERANCE = 1e-4
-# Where the two best experts are closer than this, rounding decides between them.
+# If the two best experts are closer than this, rounding decides between them.
 TIE = 1e-4
 
 
@@ -28,19 +28,18 @@ class Differences:
     """How far the predictions of a bundle are from those of its model."""
 
     n_rows: int
-    # Share of the rows with another label; 0 for regression.
+    # Share of the rows whose label differs; 0 for regression.
     labels: float
-    # The same for rows in which one class is clearly the most probable.
+    # The same, without rows close to a tie between experts or classes.
     clear_labels: float
     # Mean absolute difference of the probabilities; for regression the root mean squared difference
     # of the values, in standard deviations of the target.
     mean: float
     # Largest absolute difference of a probability, or of a value in these standard deviations, and
-    # the row in which it lies.
+    # the row where it occurs.
     largest: float
     worst: int
-    # Whether the model itself predicts otherwise for rows rounded to float32, as which the bundle
-    # reads an array.
+    # Whether the difference comes from rounding an array to float32, as the bundle reads it.
     by_rounding: bool = False
 
 
@@ -50,9 +49,9 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     X = safe_indexing(X, rows)
     steps, last = split_model(model)
     features = Pipeline(steps).transform(X) if steps else X
-    between = np.zeros(len(rows), dtype=bool)
+    tied = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
-        between = margin(last.gate_proba(features)) < TIE
+        tied = margin(last.gate_proba(features)) < TIE
     answers = _predict(bundle, X, steps)
     reference = copy.copy(last).set_params(inference=routing)
     expected = predict_reference(reference, features)
@@ -62,8 +61,8 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     else:
         errors = np.abs(answers.probabilities - expected)
         other = np.asarray(answers.value != last.classes_[expected.argmax(axis=1)])
-        clear = other & ~between & (margin(expected) > 2 * TOLERANCE)
-    errors[between] = 0
+        clear = other & ~tied & (margin(expected) > 2 * TOLERANCE)
+    errors[tied] = 0
     worst = int(np.argmax(errors.max(axis=1)))
     mean = errors.mean() if answers.probabilities is not None else np.sqrt(np.mean(errors**2))
     return Differences(
@@ -74,20 +73,20 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
         largest=float(errors[worst].max()),
         worst=int(rows[worst]),
         by_rounding=not errors[worst].max() <= TOLERANCE
-        and _depends_on_rounding(reference, steps, X, expected, ~between),
+        and _depends_on_rounding(reference, steps, X, expected, ~tied),
     )
 
 
 def _predict(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy.Prediction:
     try:
         return skmode_deploy.load(bundle).predict_full(X)
-    except (TypeError, ValueError):  # of skmode_deploy
+    except (TypeError, ValueError):  # skmode_deploy's own errors say what to do
         raise
     except Exception as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
         names = f" ({name_steps(Pipeline(steps))})" if steps else ""
         raise ValueError(
-            "The bundle must answer on the rows of X, got an error of onnxruntime: "
+            "The bundle must predict the rows of X, but onnxruntime failed: "
             f"{reason}. Replace a step before the estimator{names}, or leave its work to the "
             "estimator."
         ) from error
@@ -117,7 +116,7 @@ def _depends_on_rounding(
 
 
 def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Get how far the largest probability of each row is above the second largest."""
+    """Difference between the largest and the second largest probability of each row."""
     if probabilities.shape[1] == 1:
         return np.ones(len(probabilities))
     ordered = np.sort(probabilities, axis=1)
@@ -126,37 +125,37 @@ def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_quantization(differences: Differences, tolerance: float) -> None:
-    """Refuse 8-bit experts whose predictions differ too much."""
+    """Raise if the predictions with 8-bit experts differ too much."""
     if differences.labels <= tolerance and differences.mean <= tolerance:
         return
     raise ValueError(
-        f"With 8-bit experts at most {tolerance:g} of the labels may change, and answers may "
-        f"differ by {tolerance:g} in the mean, got {differences.labels:.3g} and "
+        f"With 8-bit experts at most {tolerance:g} of the labels may change, and predictions may "
+        f"differ by at most {tolerance:g} on average, got {differences.labels:.3g} and "
         f"{differences.mean:.3g} on {differences.n_rows} rows of X: export with quantize=None, or "
         "raise tolerance."
     )
 
 
 def check_predictions(differences: Differences, model: Any) -> None:
-    """Refuse a bundle that predicts something else than its model."""
+    """Raise if the bundle does not predict what its model predicts."""
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
     steps, _ = split_model(model)
     if differences.by_rounding:
         what = (
             "its input is float32, too coarse for the numbers of this array; subtract a constant "
-            "from them or scale them before fit, or fit on a DataFrame, whose numbers stay "
-            "float64 in front of a Pipeline."
+            "from them or scale them before fit, or fit a Pipeline on a DataFrame, whose numbers "
+            "stay float64."
         )
     elif steps:
         what = (
-            "a step before the estimator is converted otherwise than scikit-learn computes it "
+            "skl2onnx converts a step before the estimator wrongly "
             f"({name_steps(Pipeline(steps))}); replace it, or leave its work to the estimator."
         )
     else:
         what = "X has numbers that do not fit into float32; scale them before fit."
     raise ValueError(
-        f"The bundle must answer as the model does within {TOLERANCE:g}, got a difference of "
-        f"{differences.largest:.3g} in row {differences.worst} of X and other labels in "
+        f"The bundle must predict what the model predicts within {TOLERANCE:g}, got a difference "
+        f"of {differences.largest:.3g} in row {differences.worst} of X and other labels in "
         f"{differences.clear_labels:.1%} of the rows: {what}"
     )

@@ -1,4 +1,4 @@
-"""From a Pipeline to what the graphs of a bundle need of it: the estimator, and a
+"""Split a Pipeline into its estimator and a
 :class:`~skmode.onnx._graphs.source.Preprocessing` with the graph of the steps before it.
 """
 
@@ -47,14 +47,14 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
         raise TypeError(
             "A bundle holds one MoDEClassifier or MoDERegressor, got a "
             f"{type(last).__name__}, which holds several: convert it with "
-            "skl2onnx.to_onnx(model, X[:1])."
+            "skl2onnx.to_onnx(model, X[:1]), which uses the converters of skmode.onnx."
         )
     if not steps or not hasattr(last, "net_"):
         return last, None
     if X is None:
         raise ValueError(
-            "X must be given to export a Pipeline, got None: pass the training table, from which "
-            "the bundle takes types and ranges of the columns and on which its answers are checked."
+            "X must be given to export a Pipeline, got None: pass the training table. The bundle "
+            "takes the types and ranges of its columns, and its predictions are checked on it."
         )
     return last, _convert_steps(Pipeline(steps), X)
 
@@ -64,8 +64,8 @@ def prepend_steps(source: Source, preprocessing: Preprocessing) -> Source:
     source = with_array_input(source)
     if source.one_input_per_column:
         raise ValueError(
-            "Categories that come out of the steps before the estimator must differ as float32 "
-            "numbers, got some that do not: encode them by an OrdinalEncoder."
+            "Categories that the steps before the estimator return must differ as float32 "
+            "numbers, got some that do not: encode them with an OrdinalEncoder."
         )
     return replace(source, preprocessing=preprocessing)
 
@@ -79,11 +79,11 @@ def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
             steps += [(name, step) for name, step in before if step != "passthrough"]
     if is_search(part):
         raise NotFittedError(
-            f"A search must be fitted with refit=True to be exported, and this "
+            f"A search must be fitted with refit=True to be exported, but this "
             f"{type(part).__name__} has no best_estimator_: call fit before export."
         )
     names = [name for name, _ in steps]
-    if len(set(names)) < len(names):  # in nested pipelines
+    if len(set(names)) < len(names):  # nested pipelines may use a name twice
         steps = [(f"{name}_{i}", step) for i, (name, step) in enumerate(steps)]
     return steps, part
 
@@ -94,7 +94,7 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
     known = known_categories(steps) if from_table else {}
     columns = tuple(_with_known(column, known.get(column.name, set())) for column in columns)
     errors: list[Exception] = []
-    # Some converters of skl2onnx know float32 only.
+    # Some converters of skl2onnx support only float32.
     for kind, dtype in (
         (DoubleTensorType, TensorProto.DOUBLE),
         (FloatTensorType, TensorProto.FLOAT),
@@ -107,9 +107,9 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
             continue
         if graph.output[0].type.tensor_type.elem_type == TensorProto.STRING:
             raise TypeError(
-                "The steps before the estimator must leave numbers only, got strings among the "
-                "columns that they pass on: encode these too, or leave the whole table to the "
-                "estimator, which takes raw numbers, strings and missing values."
+                "The steps before the estimator must return numbers only, got strings in some "
+                "columns: encode these too, or leave the whole table to the estimator, which takes "
+                "raw numbers, strings and missing values."
             )
         return Preprocessing(graph, dtype, columns, from_table, from_table)
     reasons = dict.fromkeys(map(_shorten, errors))
@@ -126,8 +126,8 @@ def _input_types(
 ) -> list[tuple[str, Any]]:
     """Name and type the inputs of the steps.
 
-    One array, which most converters of skl2onnx want, or columns where there are strings or a
-    ColumnTransformer may look for names.
+    Most converters of skl2onnx want one array. With strings, or for a ColumnTransformer, which may
+    select columns by name, there is one input per column.
     """
     strings = any(column.dtype == "string" for column in columns)
     if from_table and (strings or contains(steps, ColumnTransformer)):
@@ -162,7 +162,7 @@ def _open(model: bytes) -> Any:
 
 
 def name_steps(steps: Pipeline) -> str:
-    """Name the steps that skl2onnx does not know, or all of them if it knows each."""
+    """Name the steps that skl2onnx cannot convert, or all steps if it has a converter for each."""
     leaves = list(_leaves(steps, ""))
     unknown = [
         (name, step)
@@ -209,7 +209,7 @@ def _check_names(steps: Pipeline, columns: Sequence[bundle.Column], from_table: 
 
 
 def _with_known(column: bundle.Column, known: set[str]) -> bundle.Column:
-    """Add what encoders know: X may hold a part of the training rows only."""
+    """Add the encoders' categories, because X may be only a part of the training rows."""
     if column.dtype != "string" or column.categories is None:
         return column
     return replace(column, categories=tuple(sorted({*column.categories, *known})))

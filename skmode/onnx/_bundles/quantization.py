@@ -16,11 +16,11 @@ from skmode.onnx._graphs.builder import IR_VERSION, OPSET
 
 
 def quantize_experts(experts: Sequence[onnx.GraphProto]) -> list[onnx.GraphProto]:
-    """Reduce the weights of experts to 8 bits; the inputs of their layers are reduced at each call.
+    """Reduce the weights of experts to 8 bits; the runtime does so with layer inputs at each call.
 
-    The weights have one scale per output of a layer, its input one per call. Weights are signed and
-    use 7 of the 8 bits: with all 8, sums of two products saturate on processors without VNNI;
-    unsigned ones would not, but are slow on those that have it.
+    There is one scale per output of a layer for the weights, and one per call for its input.
+    Weights are signed and use 7 of the 8 bits: with all 8, sums of two products saturate on
+    processors without VNNI. Unsigned weights would not, but are slow on processors with VNNI.
     """
     return [_quantize(expert) for expert in experts]
 
@@ -45,7 +45,7 @@ def _quantize(expert: onnx.GraphProto) -> onnx.GraphProto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide its advice to run another tool first, which would change nothing in these graphs."""
+    """Hide onnxruntime's advice to preprocess the model first, which changes nothing here."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

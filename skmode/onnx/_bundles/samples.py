@@ -1,4 +1,4 @@
-"""Made-up rows with the model's own predictions, for the file ``samples.json`` of a bundle."""
+"""Make up rows and predict them, for the file ``samples.json`` of a bundle."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ N_ROWS = 32
 # Most models need the first 64 rows that are drawn.
 MAX_DRAWN = 2048
 SEED = 0
-# Where two experts or two classes are closer than this, rounding may decide between them.
+# If two experts or two classes are closer than this, rounding may decide between them.
 CLEAR = 1e-3
-# What 8-bit weights may differ by on another processor, where one rounding step decides more.
+# Predictions with 8-bit weights may differ by this on another processor, as rounding is coarser.
 TOLERANCE_8_BITS = 1e-2
-# Tried in turn, for a step of a Pipeline may refuse missing values or unknown categories.
+# Tried in turn: a step of a Pipeline may fail on missing values or unknown categories.
 KINDS_OF_ROWS = (
     {"missing": True, "unseen": True},
     {"missing": True, "unseen": False},
@@ -58,15 +58,15 @@ def make_samples(
     for kinds in KINDS_OF_ROWS:
         try:
             return _make(manifest, files, model, X, kinds)
-        except Exception as error:  # of any step of a Pipeline
+        except Exception as error:  # a step of a Pipeline may raise anything
             reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
             reasons.append(reason)
-            # A step may refuse such rows; a bundle that predicts otherwise has a defect.
+            # A step may well fail on such rows, but a bundle must not predict something else.
             level = logging.WARNING if isinstance(error, SampleMismatchError) else logging.INFO
             LOGGER.log(level, "Sample rows (%s) gave %s", _describe(kinds), reason)
     LOGGER.warning(
-        "The bundle gets no %s: sample rows were made up from the ranges and categories of the "
-        "columns, and answering them gave %s. Whoever serves the bundle cannot compare answers.",
+        "The bundle gets no %s: the model failed on rows made up from the ranges and categories "
+        "of its columns: %s. Servers cannot check the predictions of this bundle.",
         bundle.SAMPLES,
         "; ".join(dict.fromkeys(reasons)),
     )
@@ -91,7 +91,7 @@ def _make(
             break
         n_drawn *= 2
     if not len(chosen):
-        raise ValueError("no row lies clearly with one expert and one class")
+        raise ValueError("every row is too close to a tie between experts or classes")
     samples = Samples(
         {name: feeds[name][chosen] for name in bundle.graph_interface(manifest, bundle.MODEL)[0]},
         {name: values[chosen] for name, values in outputs.items()},
@@ -105,7 +105,7 @@ def _make(
 
 
 def _describe(kinds: Mapping[str, bool]) -> str:
-    names = {"missing": "missing values", "unseen": "categories that are not known"}
+    names = {"missing": "missing values", "unseen": "unknown categories"}
     chosen = [names[name] for name, wanted in kinds.items() if wanted]
     return f"with {' and '.join(chosen)}" if chosen else "plain"
 
@@ -113,7 +113,7 @@ def _describe(kinds: Mapping[str, bool]) -> str:
 def _check(
     samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
 ) -> bytes:
-    """Write the samples into the bundle, and check them as a server does."""
+    """Write the samples into the bundle, and check them as a server would."""
     text = samples.to_json()
     if len(text) > MAX_BYTES:
         raise ValueError(f"{len(text)} bytes, more than {MAX_BYTES}, for {samples.n_rows} rows")
@@ -125,7 +125,7 @@ def _check(
 def _predict_by_graph(
     samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
 ) -> Samples:
-    """Take the predictions of the graph, whose weights have 8 bits, instead of the estimator's."""
+    """Replace the estimator's predictions by those of the graph with 8-bit weights."""
     bundle.write(folder, manifest, files)
     names = list(samples.outputs)
     for _ in range(len(next(iter(samples.inputs.values())))):
@@ -135,10 +135,10 @@ def _predict_by_graph(
         clear = margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
         if clear.all():
             break
-        # With fewer rows the runtime measures another range, and predicts otherwise.
+        # With fewer rows the runtime measures another range, so predictions may change again.
         samples = _select(samples, clear)
     if not samples.n_rows:
-        raise ValueError("no row lies clearly with one class")
+        raise ValueError("every row is too close to a tie between classes")
     return replace(samples, outputs=answers, source="graph")
 
 
@@ -155,10 +155,10 @@ def _load(folder: Path) -> skmode_deploy.Predictor:
 
 
 def _predict(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
-    """Predict the outputs of the graph, and tell the rows in which rounding decides nothing."""
+    """Predict the outputs of the graph, and mark the rows that are not close to a tie."""
     steps, last = split_model(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of categories that are not known, say
+        warnings.simplefilter("ignore")  # for example of unknown categories
         features = Pipeline(steps).transform(rows) if steps else rows
         reference = copy.copy(last).set_params(inference=manifest.routing)
         expected = predict_reference(reference, features)
@@ -188,13 +188,13 @@ def _labels(classes: bundle.Classes, positions: NDArray[Any]) -> NDArray[Any]:
 def _tolerance(
     manifest: bundle.Manifest, model: Any, outputs: _Arrays
 ) -> dict[str, tuple[float, ...]]:
-    """How far each output may differ on another machine, as far as where export compares them."""
+    """How far each output may differ on another machine: as far as `export` itself allows."""
     tolerance = TOLERANCE if manifest.quantization is None else TOLERANCE_8_BITS
     gate = {"gate_probability": (TOLERANCE,)}
     if manifest.classes is not None:
         return {"probabilities": (tolerance,), **gate}
     scale = np.asarray(split_model(model)[1].target_scale_, dtype=float).reshape(-1)
-    # Far from zero the steps of float32 are larger than the tolerance.
+    # Far from zero float32 has steps larger than the tolerance.
     steps = 4 * np.finfo(np.float32).eps * np.abs(outputs["variable"]).max(axis=0)
     return {"variable": tuple((tolerance * scale + steps).tolist()), **gate}
 
@@ -203,7 +203,7 @@ def _like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X
     if manifest.input == "array":
         return np.column_stack(columns)
     if not manifest.from_table:
-        # Objects, for numbers may stand beside strings.
+        # As objects, because some columns may be strings.
         return np.column_stack([column.astype(object) for column in columns])
     table = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(table, nw.DataFrame):
@@ -212,21 +212,21 @@ def _like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X
     typed = [_column_like(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
     if table.implementation.is_pandas():
         frame = pd.DataFrame(dict(enumerate(typed)))
-        frame.columns = X.columns  # which may be no strings
+        frame.columns = X.columns  # names need not be strings
         return frame
-    # From lists, for numpy strings become objects.
+    # From lists: numpy's strings would become columns of objects.
     data = {name: values.tolist() for name, values in zip(table.columns, typed, strict=True)}
     return nw.from_dict(data, backend=table.implementation).to_native()
 
 
 def _column_like(old: Any, new: NDArray[Any]) -> Any:
-    """Give a made-up column the integers, bools or missing strings of the training column."""
+    """Convert a made-up column to the integers, bools or missing strings of the training column."""
     if new.dtype == object:
         values = old.to_native()
         missing = next((value for value in old.to_list() if _is_missing(value)), None)
         filled = np.array([missing if value == "" else value for value in new], dtype=object)
         if old.implementation.is_pandas():
-            # A series, for pandas makes strings of an array of objects, and NaN of None in it.
+            # As a Series: pandas would turn an array of objects into strings, and None into NaN.
             kind = values.dtype if old.dtype == nw.String else object
             return pd.Series(filled, dtype=kind)
         return filled

@@ -1,1 +1,1 @@
-"""Graphs: a fitted estimator, and each of its parts, in ONNX operators."""
+"""Build ONNX graphs of a fitted estimator and of its parts."""

@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs: names that a person can read, weights stored once."""
+"""A small builder of ONNX graphs, with readable names and each weight stored once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Shape = Sequence[int | str | None]
 
 
 class GraphBuilder:
-    """Collect nodes and weights of one graph, or of a branch inside another.
+    """Collect the nodes and weights of one graph, or of a branch of an If.
 
-    Values are referred to by their names, as ONNX does. Names are paths such as
-    ``"gate/layer_0"``; a name that is taken gets a number. Branches see all values of the graph
-    around them, so they share its names. A weight belongs to the graph or branch that adds it: a
-    runtime hands a branch everything that it uses of the outside, at each call.
+    Values are referred to by their names, as in ONNX. Names are paths such as ``"gate/layer_0"``; a
+    name that is taken gets a number. Branches see all values of the graph around them, so names
+    are unique across both. A weight belongs to the graph or branch that adds it: the runtime
+    passes outside values into a branch at each call, which costs time.
 
     Examples
     --------
@@ -44,7 +44,7 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._weights: list[onnx.TensorProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-        # Of the root alone.
+        # Used in the root only.
         self._taken: set[str] = set()
         self._domains: set[str] = set()
 
@@ -117,13 +117,13 @@ class GraphBuilder:
         return outputs
 
     def concatenate(self, values: Sequence[str], name: str, axis: int = 1) -> str:
-        """Put values beside each other; a single one stays as it is."""
+        """Concatenate values; a single one is returned unchanged."""
         return values[0] if len(values) == 1 else self.add("Concat", values, name, axis=axis)
 
     def inline(
         self, graph: onnx.GraphProto, values: Mapping[str, str], prefix: str
     ) -> dict[str, str]:
-        """Add all nodes of another graph."""
+        """Add all nodes of another graph; `values` says what its inputs are."""
         names = dict(values)
         for tensor in graph.initializer:
             if tensor.name not in names:
@@ -156,7 +156,7 @@ class GraphBuilder:
     def _renamed_node(
         self, node: onnx.NodeProto, names: dict[str, str], prefix: str
     ) -> onnx.NodeProto:
-        """Copy a node; `names` learns the names of its outputs."""
+        """Copy a node, and add the new names of its outputs to `names`."""
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         del copy.metadata_props[:]

@@ -1,4 +1,4 @@
-"""The inputs of a graph: raw columns, apart or in one array, as numbers and codes of categories."""
+"""The inputs of a graph: raw columns, one by one or in one array, to numbers and category codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def emit_array_input(graph: GraphBuilder, columns: Sequence[Any]) -> str:
 
 
 def emit_columns_of_array(graph: GraphBuilder, array: str, columns: Sequence[Any]) -> list[str]:
-    """Take the category columns out of an array."""
+    """Split an array into its numbers, as one value, and its category columns."""
     numbers = [i for i, column in enumerate(columns) if column.kind == "number"]
     if len(numbers) == len(columns):
         return [array]
@@ -51,7 +51,7 @@ def emit_numbers(graph: GraphBuilder, values: Sequence[str]) -> str | None:
 
 
 def emit_codes(graph: GraphBuilder, columns: Sequence[Any], values: Sequence[str]) -> str | None:
-    """Look categories up; the codes are rows of the embedding table of all columns together."""
+    """Look up the codes of categories: rows of the embedding table, which all columns share."""
     codes, offset = [], 0
     for column, value in zip(columns, values, strict=True):
         emit = _emit_string_code if column.dtype == "string" else _emit_number_code
@@ -61,7 +61,7 @@ def emit_codes(graph: GraphBuilder, columns: Sequence[Any], values: Sequence[str
 
 
 def _emit_string_code(graph: GraphBuilder, column: Any, value: str, offset: int) -> str:
-    """A missing string is the empty one; what training did not see gets the column's first row."""
+    """Look up a string; a missing one is empty, an unseen one gets the column's first row."""
     keys = [*column.categories, ""] if column.has_missing else list(column.categories)
     return graph.add(
         "LabelEncoder",
@@ -75,7 +75,7 @@ def _emit_string_code(graph: GraphBuilder, column: Any, value: str, offset: int)
 
 
 def _emit_number_code(graph: GraphBuilder, column: Any, value: str, offset: int) -> str:
-    """Compare with every known number: a lookup by floating keys is not portable."""
+    """Compare with every known number, because lookup by floating-point keys is not portable."""
     name = f"columns/code/{column.name}"
     dtype = np.dtype(column.dtype)
     n_known = len(column.categories)
@@ -83,7 +83,7 @@ def _emit_number_code(graph: GraphBuilder, column: Any, value: str, offset: int)
     code = unseen
     if n_known:
         known = graph.constant([column.categories], f"{name}/known", dtype)
-        # No row equals more than one of them, so the product is exact; 0 is none.
+        # A value equals at most one category, so the product is its exact position; 0 means none.
         numbers = graph.constant(np.arange(1, n_known + 1)[:, None], f"{name}/numbers", np.float32)
         equal = graph.add("Equal", [value, known], f"{name}/equal")
         equal = graph.add("Cast", [equal], f"{name}/equal", to=TensorProto.FLOAT)

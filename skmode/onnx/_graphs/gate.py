@@ -25,14 +25,14 @@ def emit_gate_logits(graph: GraphBuilder, gate: DenseGate, hidden: str) -> str:
 
 
 def emit_top_expert(graph: GraphBuilder, logits: str) -> str:
-    """Choose the expert with the largest logit, the first of equals."""
+    """Choose the expert with the largest logit; the first one if several are equal."""
     return graph.add("ArgMax", [logits], "expert", axis=1, keepdims=0)
 
 
 def emit_gate_probabilities(
     graph: GraphBuilder, gate: DenseGate, logits: str, name: str = "gate/probabilities"
 ) -> str:
-    """Weigh the experts; a sparse gate gives zeros to those that it does not choose."""
+    """Compute the gate weights; a sparse gate gives zero to the experts that it does not choose."""
     if not isinstance(gate, SparseGate) or gate.top_k == gate.n_experts:
         return graph.add("Softmax", [logits], name, axis=1)
     weights, chosen = emit_top_k(graph, gate, logits)
@@ -41,8 +41,8 @@ def emit_gate_probabilities(
 
 
 def emit_top_k(graph: GraphBuilder, gate: SparseGate, logits: str) -> tuple[str, str]:
-    """Choose the experts of a sparse gate, the best one first, and weigh them."""
-    # TopK of no rows ends some releases of onnxruntime (1.20 among them), hence one row more.
+    """Choose the experts of a sparse gate, the best one first, and compute their weights."""
+    # TopK of zero rows crashes some releases of onnxruntime (1.20 among them): add a row.
     extra_row = graph.constant(np.zeros((1, gate.n_experts)), "gate/extra_row", np.float32)
     logits = graph.add("Concat", [logits, extra_row], "gate/logits_and_extra_row", axis=0)
     top_k = graph.constant([gate.top_k], "gate/top_k")

@@ -1,4 +1,4 @@
-"""Linear layers and activations as nodes, and their weights as graphs store them."""
+"""Linear layers and activations as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skmode.onnx._graphs.builder import GraphBuilder
 
 
 def to_float32(tensor: Tensor) -> NDArray[np.float32]:
-    """Weights as every graph stores them, whatever the module computes in."""
+    """Convert weights to float32, which all graphs store, whatever the module's precision."""
     return tensor.detach().cpu().numpy().astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""From experts to predictions: by the top expert, by the active experts, by all experts."""
+"""Predict with the top expert, with the active experts, or with all experts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Head:
 
     def apply(self, graph: GraphBuilder, value: str, name: str) -> str:
         """Apply the layer to rows."""
-        # Stored as torch does: with few outputs the runtime multiplies by rows sooner.
+        # Transposed, as torch stores it: with few outputs the runtime is faster that way.
         return graph.add("Gemm", [value, self.weight, self.bias], name, transB=1)
 
     def activate(self, graph: GraphBuilder, value: str, name: str) -> str:
-        """Turn scores into probabilities; values stay as they are."""
+        """Turn scores into probabilities; regression values do not change."""
         return graph.add("Softmax", [value], name, axis=-1) if self.classify else value
 
 
@@ -57,7 +57,7 @@ def emit_active_mixture(
     logits: str,
     name: str,
 ) -> str:
-    """Mix the experts that a sparse gate chose; the others are not computed."""
+    """Mix the experts that a sparse gate chose; the other experts are not computed."""
     assert isinstance(mixture.gate, SparseGate)
     top_k = mixture.gate.top_k
     weights, chosen = emit_top_k(graph, mixture.gate, logits)

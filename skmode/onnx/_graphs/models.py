@@ -36,7 +36,7 @@ Routing = Literal["top_expert", "mixture"]
 
 
 def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
-    """Declare the inputs and compute what gate and experts read."""
+    """Declare the inputs and compute the trunk's output."""
     columns = source.columns
     if source.one_input_per_column:
         values = emit_column_inputs(graph, columns)
@@ -80,7 +80,7 @@ def build_model(source: Source, routing: Routing) -> GraphBuilder:
 
 
 def _emit_prediction(graph: GraphBuilder, source: Source, value: str) -> None:
-    """Find the labels of probabilities, or scale values to the unit of the target."""
+    """Add the labels to probabilities, or scale regression values back to the target's unit."""
     shape: list[int | str | None] = ["n", source.n_outputs]
     if source.classes is None:
         _emit_target_scale(graph, source, value)

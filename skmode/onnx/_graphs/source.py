@@ -1,4 +1,4 @@
-"""A fitted estimator as graphs and manifest need it."""
+"""Read from a fitted estimator what its graphs and its manifest need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skmode.onnx._graphs.columns import ARRAY_INPUT, emit_array_input, emit_colu
 from skmode.onnx._graphs.experts.build import build_experts
 from skmode_deploy import bundle
 
-# Between float32 numbers near the mean target, in standard deviations of the target.
+# Largest step between float32 numbers near the mean target, in standard deviations of the target.
 MAX_TARGET_STEP = 1e-3
 
 
@@ -28,9 +28,9 @@ MAX_TARGET_STEP = 1e-3
 class Preprocessing:
     """The steps of a Pipeline before its estimator, and the raw columns that they read."""
 
-    # Its inputs are the columns in order, or one array of all of them.
+    # Its inputs are the columns in order, or one array of all columns.
     graph: onnx.GraphProto
-    # Element type of its numbers, of onnx.TensorProto.
+    # Element type of its numeric inputs, from onnx.TensorProto.
     dtype: int
     columns: tuple[bundle.Column, ...]
     one_input_per_column: bool
@@ -38,7 +38,7 @@ class Preprocessing:
     from_table: bool
 
     def emit(self, graph: GraphBuilder) -> str:
-        """Declare the inputs and compute what the estimator reads."""
+        """Declare the inputs and compute the estimator's input."""
         prefix = "preprocessing"
         if self.one_input_per_column:
             values = emit_column_inputs(graph, self.columns)
@@ -59,7 +59,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Source:
-    """All that the graphs of an estimator are made of."""
+    """Everything that the graphs of an estimator need."""
 
     mixture: MixtureOfExperts
     experts: list[onnx.GraphProto]
@@ -86,17 +86,17 @@ class Source:
 
 
 def read_estimator(estimator: Any) -> Source:
-    """Read all that the graphs need off a fitted estimator."""
+    """Read a fitted estimator."""
     name = type(estimator).__name__
     if not (hasattr(estimator, "net_") and hasattr(estimator, "encoder_")):
         if hasattr(estimator, "fit") and "inference" in getattr(estimator, "get_params", dict)():
             raise NotFittedError(
-                f"Only a fitted estimator has something to export, and this {name} is not fitted: "
+                f"Only a fitted estimator can be exported, but this {name} is not fitted: "
                 "call fit before export."
             )
         raise TypeError(
             f"estimator must be a MoDEClassifier or a MoDERegressor, got {name}: pass one, "
-            "a Pipeline that ends with one, or a search over one or the other."
+            "a Pipeline that ends with one, or a search over either."
         )
     mixture = estimator.net_.module_
     encoder = estimator.encoder_
@@ -104,15 +104,15 @@ def read_estimator(estimator: Any) -> Source:
         column.categories is not None and column.categories.dtype == object
         for column in encoder.columns_
     )
-    apart = encoder.from_table_ or strings
+    one_per_column = encoder.from_table_ or strings
     classify = isinstance(mixture.task_loss, CrossEntropy)
     if classify:
         _check_labels(np.asarray(estimator.classes_))
     return Source(
         mixture,
         build_experts(mixture.experts, mixture.trunk.out_features),
-        _columns(encoder.columns_, apart),
-        apart,
+        _columns(encoder.columns_, one_per_column),
+        one_per_column,
         np.asarray(estimator.classes_) if classify else None,
         None if classify else estimator.target_mean_,
         None if classify else estimator.target_scale_,
@@ -120,9 +120,9 @@ def read_estimator(estimator: Any) -> Source:
 
 
 def _check_labels(classes: NDArray[Any]) -> None:
-    """Refuse labels that JSON, the format of the manifest, cannot hold."""
+    """Raise for labels that JSON, the format of the manifest, cannot hold."""
     labels = classes.tolist()
-    # Some dates come out of tolist as bare integers.
+    # The dtype too: `tolist` turns dates in nanoseconds into plain integers.
     if classes.dtype.kind in "mM" or not all(isinstance(x, str | int | float) for x in labels):
         raise TypeError(
             "Class labels must be strings, integers, bools or floats to be exported, got "
@@ -132,7 +132,7 @@ def _check_labels(classes: NDArray[Any]) -> None:
 
 
 def with_array_input(source: Source) -> Source:
-    """Let all columns come from one float32 array, if their categories can; else change nothing."""
+    """Read all columns from one float32 array if it can hold their categories; else do nothing."""
     columns = []
     for column in source.columns:
         if column.dtype == "string":
@@ -150,7 +150,7 @@ def with_array_input(source: Source) -> Source:
 
 
 def check_target(source: Source) -> None:
-    """Warn of regression targets for which float32, the type of the outputs, is too coarse."""
+    """Warn if float32, the type of the outputs, is too coarse for the regression target."""
     if source.target_mean is None:
         return
     assert source.target_scale is not None
@@ -158,27 +158,27 @@ def check_target(source: Source) -> None:
     worst = int(np.argmax(steps))
     if steps[worst] > MAX_TARGET_STEP:
         warnings.warn(
-            "Answers are float32, whose steps near the mean target must be at most "
+            "Exported predictions are float32, whose steps near the mean target should be at most "
             f"{MAX_TARGET_STEP:g} of its standard deviation, got {steps[worst]:.2g} for "
             f"output {worst} (mean {source.target_mean[worst]:g}, standard deviation "
             f"{source.target_scale[worst]:g}): subtract a constant from y before fit, and add it "
-            "to the answers.",
+            "to the predictions.",
             UserWarning,
             stacklevel=3,
         )
 
 
-def _columns(learned: Sequence[Any], apart: bool) -> tuple[bundle.Column, ...]:
-    """Describe the columns; each has an input of its own if they are `apart`."""
+def _columns(learned: Sequence[Any], one_per_column: bool) -> tuple[bundle.Column, ...]:
+    """Describe the columns, which have one input each or one array as their common input."""
     names = [str(column.name) for column in learned]
-    inputs = bundle.input_names(names) if apart else (ARRAY_INPUT,) * len(names)
+    inputs = bundle.input_names(names) if one_per_column else (ARRAY_INPUT,) * len(names)
     return tuple(
-        _column(column, name, input_name, apart)
+        _column(column, name, input_name, one_per_column)
         for column, name, input_name in zip(learned, names, inputs, strict=True)
     )
 
 
-def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Column:
+def _column(column: Any, name: str, input_name: str, one_per_column: bool) -> bundle.Column:
     if column.kind == "number":
         return bundle.Column(
             name,
@@ -193,8 +193,8 @@ def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Colu
     dtype: Literal["float32", "float64", "string"] = "float64"
     if known.dtype == object:
         dtype = "string"
-    elif not apart:
-        dtype = "float32"  # as the array that holds it
+    elif not one_per_column:
+        dtype = "float32"  # the type of the array
         if len(np.unique(known.astype(np.float32))) < len(known):
             raise ValueError(
                 "Categories in an array must differ as float32 numbers, the type of the graph's "
@@ -208,7 +208,7 @@ def _column(column: Any, name: str, input_name: str, apart: bool) -> bundle.Colu
 
 
 def label_kind(classes: NDArray[Any]) -> Literal["value", "index"]:
-    """Whether ONNX, with strings and int64, can hold the labels, or their positions instead."""
+    """Whether the graph returns the labels ("value") or, if ONNX cannot hold them, positions."""
     kind = classes.dtype.kind
     strings = kind == "U" or (kind == "O" and all(isinstance(label, str) for label in classes))
     integers = kind in "iu" and int(classes.max()) <= np.iinfo(np.int64).max

@@ -1,4 +1,4 @@
-"""From numbers and codes to what gate and experts read: scaling and embeddings."""
+"""The trunk: scaling and embeddings of numbers and codes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _emit_scaler(graph: GraphBuilder, scaler: RobustScaler, numbers: str) -> tup
     is_missing = graph.add("IsNaN", [numbers], "scaler/is_missing")
     value = graph.add("Sub", [numbers, center], "scaler/centered")
     value = graph.add("Div", [value, scale], "scaler/scaled")
-    bound = np.array([-1e6, 1e6]) * scaler.limit  # as the module: squares must not overflow
+    bound = np.array([-1e6, 1e6]) * scaler.limit  # as in RobustScaler: squares must not overflow
     clamps = [graph.constant(side, "scaler/bound", np.float32) for side in bound]
     value = graph.add("Clip", [value, *clamps], "scaler/bounded")
     value = graph.add("Where", [is_missing, zero, value], "scaler/filled")
@@ -69,9 +69,9 @@ def _emit_scaler(graph: GraphBuilder, scaler: RobustScaler, numbers: str) -> tup
 def _emit_numeric_embedding(
     graph: GraphBuilder, module: torch.nn.Module | None, scaled: str
 ) -> str:
-    """Embed each number by the weights of its column: products of `(column, ..., n)` stacks.
+    """Embed each number with the weights of its column.
 
-    With the rows last, elementwise operators and products run along them.
+    The values have the shape `(column, ..., n)`: with the rows last, all operators run along them.
     """
     if module is None:
         return scaled
@@ -139,13 +139,13 @@ def _emit_periodic_bias(graph: GraphBuilder, module: PeriodicBiasEmbeddings, by_
 def _emit_piecewise_linear(
     graph: GraphBuilder, module: PiecewiseLinearEmbeddings, by_column: str
 ) -> str:
-    """Version B of the package: a linear embedding plus that of the position in the bins."""
+    """Version B of rtdl_num_embeddings: the sum of a linear and a piecewise linear embedding."""
     bins = module.impl
     n_columns, n_bins = bins.weight.shape
     largest = np.finfo(np.float32).max
     lower = np.zeros((n_columns, n_bins, 1), np.float32)
     upper = np.ones((n_columns, n_bins, 1), np.float32)
-    # Beyond the outer bins the encoding goes on straight, and a lone bin has no clamps at all.
+    # The outer bins are not clamped on their outer side, and a single bin on neither.
     lower[:, 0] = -largest
     upper[:, -1] = largest
     if bins.single_bin_mask is not None:

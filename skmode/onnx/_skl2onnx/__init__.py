@@ -1,1 +1,1 @@
-"""Converters: our estimators for skl2onnx, and repairs of its own converters around them."""
+"""Converters of our estimators for skl2onnx, and replacements for some of its own converters."""

@@ -1,6 +1,6 @@
-"""Private parts of skl2onnx: all that the package uses of them, why, and what would replace them.
+"""Every private name of skl2onnx that skmode uses, each with why and what would replace it.
 
-They are why pyproject.toml caps skl2onnx below its next minor release.
+Because of them pyproject.toml caps skl2onnx below its next minor release.
 """
 
 from __future__ import annotations

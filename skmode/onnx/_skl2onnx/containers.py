@@ -1,4 +1,4 @@
-"""Our graphs in the container in which skl2onnx collects the nodes of a model."""
+"""Insert our graphs into skl2onnx's container, which collects the nodes of a model."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from skmode.onnx._graphs.builder import OPSET
 
 
 def main_opset(target: Any) -> int:
-    """Get the opset of ``ai.onnx``, above all others where none is asked for."""
+    """Get the opset of ``ai.onnx``; 1000 stands for the newest, if none is asked for."""
     if isinstance(target, dict):
         target = target.get("")
     return int(target) if target else 1000
 
 
 def check_opset(container: Any, name: str) -> None:
-    """Refuse to write into a model whose opset lacks operators of our graphs."""
+    """Raise if the opset of a model lacks operators of our graphs."""
     check_target_opset(container.target_opset_all, name)
 
 
 def check_target_opset(target: Any, name: str) -> None:
-    """Refuse a target opset that lacks operators of our graphs."""
+    """Raise if a target opset lacks operators of our graphs."""
     opset = main_opset(target)
     if opset < OPSET:
         raise ValueError(
@@ -51,7 +51,7 @@ def insert_model(
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     _add_prefix(graph, f"{prefix}/")
-    # A branch must not see a name of the outside, for skl2onnx may still change it.
+    # Through Identity nodes: skl2onnx may rename outside values, but not inside branches.
     nodes = [
         helper.make_node("Identity", [value], [f"{prefix}/{key}"], name=f"{prefix}/{key}/input")
         for key, value in values.items()
@@ -85,7 +85,7 @@ def _operators(node: onnx.NodeProto) -> set[str]:
 
 
 def keep_outputs(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Remove the other outputs of a model, and what only they need."""
+    """Remove all other outputs of a model, and the nodes and weights that only they need."""
     graph, wanted = model.graph, set(names)
     nodes: list[onnx.NodeProto] = []
     for node in reversed(graph.node):
@@ -105,7 +105,7 @@ def _add_prefix(graph: onnx.GraphProto, prefix: str) -> None:
         item.name = prefix + item.name
     for node in graph.node:
         node.name = prefix + node.name
-        # An input that is left out has the empty name.
+        # The name of an omitted optional input is empty, and must stay so.
         node.input[:] = [value and prefix + value for value in node.input]
         node.output[:] = [value and prefix + value for value in node.output]
         for attribute in node.attribute:
@@ -114,11 +114,11 @@ def _add_prefix(graph: onnx.GraphProto, prefix: str) -> None:
 
 
 def _delay(node: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Hold a node with branches back until the values that they see are there.
+    """Make skl2onnx sort a node with branches behind the values that its branches read.
 
-    skl2onnx sorts nodes by how many others come before them, and counts the inputs of a node, but
-    not what its branches see. A chain of Identity nodes before its input makes up for that; they
-    disappear after the sorting.
+    skl2onnx sorts nodes by their depth, which it computes from the inputs of a node only, not from
+    what its branches read. A chain of Identity nodes before the input adds the missing depth;
+    skl2onnx removes them after sorting.
     """
     depth: dict[str, int] = {}
     for other in nodes:
@@ -157,7 +157,7 @@ def add_node(
 
 def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
     """Cast a value; a runtime drops a cast that changes nothing."""
-    if dtype == TensorProto.STRING:  # nothing but a string is ever wanted as one
+    if dtype == TensorProto.STRING:  # the value is a string already
         return value
     return add_node(scope, container, "Cast", [value], to=dtype)
 
@@ -215,14 +215,14 @@ def column_widths(name: str, variables: Sequence[Any], expected: int) -> list[in
         widths = [expected]
     if None in widths or sum(widths) != expected:
         raise ValueError(
-            f"{name} was trained on {expected} columns and its inputs must have as many, got "
-            f"widths {widths}: pass X[:1] with all columns, or their widths in initial_types."
+            f"The inputs of {name} must have {expected} columns, as in training, got widths "
+            f"{widths}: pass X[:1] with all columns, or their widths in initial_types."
         )
     return widths
 
 
 def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
-    """Get class labels as skl2onnx has them: floats and bools become integers."""
+    """Get class labels as skl2onnx converts them: floats and bools become integers."""
     classes = np.asarray(model.classes_)
     if nocl:
         return np.arange(len(classes))
@@ -233,5 +233,5 @@ def class_labels(model: Any, nocl: bool = False) -> NDArray[Any]:
     raise TypeError(
         "Class labels must be strings or integers to be converted by skl2onnx, got "
         f"{classes.tolist()[0]!r} of type {classes.dtype}: encode the labels before fit, or set "
-        "option nocl, which gives positions."
+        "option nocl, which returns positions."
     )

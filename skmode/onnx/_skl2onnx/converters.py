@@ -1,4 +1,4 @@
-"""Our estimators for skl2onnx, so that it converts them and the models that hold one."""
+"""Converters of our estimators for skl2onnx."""
 
 from __future__ import annotations
 
@@ -37,41 +37,42 @@ ROUTINGS = ["top_expert", "mixture"]
 
 
 def register_converters() -> None:
-    """Teach skl2onnx to convert MoDEClassifier and MoDERegressor.
+    """Register converters of MoDEClassifier and MoDERegressor with skl2onnx.
 
     Importing :mod:`skmode.onnx` calls it; another call changes nothing. Afterwards
-    ``skl2onnx.to_onnx`` converts an estimator, and a Pipeline, a GridSearchCV, a
-    CalibratedClassifierCV, a voting or a stacking ensemble that contains one.
+    ``skl2onnx.to_onnx`` converts these estimators, and a Pipeline, GridSearchCV,
+    CalibratedClassifierCV, voting or stacking ensemble that contains one.
 
     Notes
     -----
     Options, as ``skl2onnx.to_onnx(model, X[:1], options={MoDEClassifier: {...}})``:
 
-    - ``routing``: ``"top_expert"`` or ``"mixture"``. By default the graph computes what the
-      estimator's parameter `inference` says;
+    - ``routing``: ``"top_expert"`` or ``"mixture"``. The default is the estimator's parameter
+      `inference`;
     - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
 
-    Give options for the estimator or its class, not for the model around it. Only ``zipmap`` and
-    ``output_class_labels`` of a Pipeline, a search or a FrozenEstimator reach the estimator.
+    Set options for the estimator or its class, not for the model around it. Of the options of a
+    Pipeline, a search or a FrozenEstimator only ``zipmap`` and ``output_class_labels`` reach the
+    estimator.
 
-    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx reads the types
-    of the inputs off the first row of X: pass a row without missing strings, or pass
+    The graph needs opset 18 or above, and computes the experts in float32. skl2onnx takes the types
+    of the inputs from the first row of X: pass a row without missing strings, or pass
     ``initial_types=[("age", FloatTensorType([None, 1])), ("city", StringTensorType([None, 1]))]``.
-    In the graph a missing string is ``""``, be it None or NaN in Python. A step that treats None
-    and NaN differently, such as a SimpleImputer for NaN on a column with None, is converted as if
-    all were NaN.
+    In the graph a missing string is ``""``, whether it is None or NaN in Python. A step that treats
+    None and NaN differently, such as a SimpleImputer for NaN on a column with None, is converted as
+    if all were NaN.
 
-    skl2onnx refuses tables with missing strings or columns of several number types, and isotonic
-    calibration, or converts them to something else than scikit-learn computes. While it converts a
-    model that contains one of the estimators, other converters therefore stand in for its own of
+    skl2onnx fails on tables with missing strings or several numeric types and on isotonic
+    calibration, or its graphs do not compute what scikit-learn computes. While it converts a model
+    that contains one of these estimators, skmode therefore replaces its converters of
     ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
-    CalibratedClassifierCV, VotingClassifier and VotingRegressor. They compute numbers in float64,
-    whatever option ``div`` says. Models without one of the estimators are converted as without this
-    package. Only a FrozenEstimator, which skl2onnx does not know, now has a converter. Where an
-    encoder has ``handle_unknown="error"``, the runtime stops at an unseen category.
+    CalibratedClassifierCV, VotingClassifier and VotingRegressor. The replacements compute in
+    float64 and ignore option ``div``. Other models are converted as if skmode were not imported,
+    except that a FrozenEstimator, which skl2onnx does not support, now has a converter. If an
+    encoder has ``handle_unknown="error"``, the runtime raises at an unseen category.
 
-    Not converted are calibration with ``method="temperature"``, calibration by the decision
-    function of an estimator in a Pipeline or a search, FixedThresholdClassifier and
+    Not supported: calibration with ``method="temperature"``, calibration of the decision function
+    of an estimator in a Pipeline or a search, FixedThresholdClassifier and
     TunedThresholdClassifierCV.
     """
     options: dict[str, list[Any]] = {
@@ -119,7 +120,7 @@ def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any =
         if with_classes:
             raise RuntimeError(
                 "Option output_class_labels needs zipmap=False, got zipmap="
-                f"{options['zipmap']!r}: set one of the two."
+                f"{options['zipmap']!r}: use only one of the two."
             )
         return apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
     if with_classes:
@@ -185,14 +186,14 @@ def _convert(
     source = with_array_input(source)
     model = build_model(source, routing).to_model(name, {})
     keep_outputs(model, outputs)
-    inputs = _bind(scope, operator, container, source)
+    inputs = _connect_inputs(scope, operator, container, source)
     results = insert_model(scope, container, model, inputs, name)
     for value, variable in zip(outputs, operator.outputs, strict=True):
         connect_output(container, results[value], variable)
 
 
-def _bind(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
-    """Get a value for each input of the graph, in its type."""
+def _connect_inputs(scope: Any, operator: Any, container: Any, source: Source) -> dict[str, str]:
+    """Get the value for each input of the graph, cast to its type."""
     name, columns = type(operator.raw_operator).__name__, source.columns
     widths = column_widths(name, operator.inputs, len(columns))
     pairs = zip(operator.inputs, widths, strict=True)
@@ -215,7 +216,7 @@ def _check_type(name: str, column: Any, variable: Any) -> None:
             return
     raise TypeError(
         f"Column {column.name!r} of {name} must be of type {column.dtype}, as in training, got "
-        f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx one input per "
-        "column (X as a DataFrame whose first row lacks no string, or their initial_types), and "
-        "let no step before the estimator put strings and numbers into one array."
+        f"{type(variable.type).__name__} from {variable.raw_name!r}: pass skl2onnx one input per "
+        "column (X as a DataFrame without missing strings in its first row, or initial_types), and "
+        "use no step before the estimator that puts strings and numbers into one array."
     )

@@ -1,5 +1,5 @@
-"""Converters of OneHotEncoder and OrdinalEncoder that know missing strings and compare numbers in
-float64.
+"""Converters of OneHotEncoder and OrdinalEncoder that support missing strings and compare numbers
+in float64.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def _check_category_inputs(operator: Any) -> None:
         wanted = StringTensorType if column.dtype == "string" else NUMBERS
         if not isinstance(variable.type, wanted) or _is_too_coarse(column, variable):
             raise TypeError(
-                f"Categories of {name} are of type {column.dtype} and so must its input be, got "
-                f"{type(variable.type).__name__} from {variable.raw_name!r}: give skl2onnx the "
+                f"The input of {name} must have the type of its categories, {column.dtype}, got "
+                f"{type(variable.type).__name__} from {variable.raw_name!r}: pass skl2onnx the "
                 "types of the training table."
             )
 
 
 def _is_too_coarse(column: bundle.Column, variable: Any) -> bool:
-    """Whether float32 inputs cannot equal some of the float64 categories."""
+    """Whether some float64 categories have no equal among float32 inputs."""
     if column.dtype != "float64" or not is_float32(variable):
         return False
     known = np.array(column.categories)
@@ -80,8 +80,8 @@ def _columns(encoder: Any) -> list[bundle.Column]:
         strings = len(known) > 0 and all(isinstance(value, str) for value in known)
         if missing[:-1].any() or (strings and missing.any() and "" in known):
             raise NotImplementedError(
-                "A missing category must be the last and the only one of its column, got "
-                f"{categories.tolist()}: replace them by one of None, NaN and '' before fit."
+                "A column must have one kind of missing category at most, and it must come last, "
+                f"got {categories.tolist()}: use only one of None, NaN and '' before fit."
             )
         if (
             not strings
@@ -89,7 +89,7 @@ def _columns(encoder: Any) -> list[bundle.Column]:
             and not all(isinstance(value, int | float | np.number) for value in known)
         ):
             raise NotImplementedError(
-                f"Categories must be strings only or numbers only, got {known.tolist()}: convert "
+                f"Categories must be only strings or only numbers, got {known.tolist()}: convert "
                 "the column before fit."
             )
         dtype: Literal["string", "float32", "float64"] = "string"
@@ -106,13 +106,13 @@ def _columns(encoder: Any) -> list[bundle.Column]:
 
 
 def _to_float64(known: NDArray[Any]) -> NDArray[np.float64]:
-    # From there on float64 gives several integers one value, and inputs could equal another one.
+    # From 2**53 on float64 rounds integers, so an input could equal the wrong category.
     if any(
         isinstance(value, int | np.integer) and abs(int(value)) >= 2**53 for value in known.tolist()
     ):
         raise NotImplementedError(
-            "Integer categories must be smaller than 2**53, for the graph compares numbers in "
-            f"float64, got {max(known.tolist(), key=abs)}: encode them as strings before fit."
+            "Integer categories must be smaller than 2**53, because the graph compares float64 "
+            f"numbers, got {max(known.tolist(), key=abs)}: encode them as strings before fit."
         )
     return known.astype(np.float64)
 
@@ -134,7 +134,7 @@ def _transform_categories(encoder: Any) -> NDArray[Any]:
         values[np.minimum(np.arange(n_rows), len(values) - 1)] for values in encoder.categories_
     ]
     names = getattr(encoder, "feature_names_in_", range(len(columns)))
-    # pandas must not turn None into NaN, which is another category.
+    # Typed, or pandas would turn None into NaN, which is a different category.
     dtypes = [object if values.dtype.kind in "OU" else values.dtype for values in columns]
     table = pd.DataFrame(
         {
@@ -163,14 +163,14 @@ def _widths(encoder: Any) -> list[int]:
 
 
 def convert_one_hot(scope: Any, operator: Any, container: Any) -> None:
-    """Look up which output each category sets, and compare it with all of them."""
+    """Look up the output that each category sets, and compare it with all output positions."""
     model = operator.raw_operator
     widths = _widths(model)
     rows = _transform_categories(model)
     table, first = [], 0
     for j, width in enumerate(widths):
         block = rows[: len(model.categories_[j]), first : first + width]
-        # Its position among all outputs, or -1 for none of them.
+        # Position of the category among all outputs, -1 if it sets none.
         positions = (
             np.where(block.any(axis=1), first + block.argmax(axis=1), -1)
             if width
@@ -214,20 +214,21 @@ def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
 def _emit_lookup(graph: GraphBuilder, encoder: Any, table: NDArray[Any]) -> str:
     """Look up the code of each category.
 
-    The table holds the codes column by column: first that of unseen categories, then those of the
-    known ones. With ``handle_unknown="error"`` an unseen one leads outside of a small table, where
-    the runtime stops with an error, as scikit-learn does.
+    The table holds the codes column by column, first the code of unseen categories, then the codes
+    of the known ones. With ``handle_unknown="error"`` an unseen category indexes past the end of
+    another table, so that the runtime raises an error, as scikit-learn does.
     """
     columns = _columns(encoder)
     codes = emit_codes(graph, columns, emit_column_inputs(graph, columns))
     assert codes is not None
     if encoder.handle_unknown == "error":
         sizes = [1 + len(values) for values in encoder.categories_]
-        refused = np.zeros(len(table), dtype=np.int64)
-        refused[np.cumsum([0, *sizes[:-1]])] = 1
-        steps = graph.add("Gather", [graph.add_weight(refused, "unseen"), codes], "is_unseen")
-        nothing = graph.add("Gather", [graph.constant([0], "unseen_is_an_error"), steps], "check")
-        codes = graph.add("Add", [codes, nothing], "checked")
+        unseen = np.zeros(len(table), dtype=np.int64)
+        unseen[np.cumsum([0, *sizes[:-1]])] = 1
+        is_unseen = graph.add("Gather", [graph.add_weight(unseen, "unseen"), codes], "is_unseen")
+        # One entry, which is zero: position 0 changes nothing, position 1 is out of bounds.
+        zero = graph.add("Gather", [graph.constant([0], "unseen_is_an_error"), is_unseen], "check")
+        codes = graph.add("Add", [codes, zero], "checked")
     return graph.add("Gather", [graph.add_weight(table, "table"), codes], "found")
 
 

@@ -1,5 +1,5 @@
-"""Models around an estimator that skl2onnx refuses, or converts to something else than scikit-learn
-computes: calibration, voting, FrozenEstimator, and dicts of probabilities.
+"""Converters of models around an estimator that skl2onnx cannot convert or converts wrongly:
+calibration, voting, FrozenEstimator, and dicts of probabilities.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def replace_ensembles() -> None:
         CalibratedClassifierCV,
         _infer_calibrated,
         _convert_calibrated,
-        # Their decision functions are out of skl2onnx's reach, which would go on without.
+        # skl2onnx cannot reach their decision functions, and would convert without them.
         also_for=lambda model: contains(model.calibrated_classifiers_, FrozenEstimator),
     )
     replace_converter("SklearnVotingClassifier", VotingClassifier, None, _convert_voting)
@@ -57,7 +57,7 @@ def replace_ensembles() -> None:
 
 
 def register_frozen_estimator() -> None:
-    """Teach skl2onnx to convert a FrozenEstimator, unless it can already."""
+    """Register a converter of FrozenEstimator, unless skl2onnx has one."""
     if find_alias(FrozenEstimator) is not None:
         return
     skl2onnx.update_registered_converter(
@@ -76,14 +76,14 @@ def register_frozen_estimator() -> None:
 
 
 def _infer_zip_map(operator: Any) -> None:
-    """Infer as skl2onnx does, but float32 for the values, the only type that a ZipMap can have."""
+    """Infer as skl2onnx does, but with float32 values, the only type that ZipMap supports."""
     original_shapes(operator.type)(operator)
     element = operator.outputs[-1].type.element_type
     element.value_type = FloatTensorType([])
 
 
 def _convert_zip_map(scope: Any, operator: Any, container: Any) -> None:
-    """Cast probabilities to float32: skl2onnx passes float64 ones, which ONNX forbids."""
+    """Cast probabilities to float32; skl2onnx passes float64, which ONNX does not allow."""
     probabilities = operator.inputs[-1].full_name
     name = scope.get_unique_variable_name(f"{probabilities}_float32")
     node_name = scope.get_unique_operator_name("Cast")
@@ -98,15 +98,15 @@ def _convert_zip_map(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_voting(scope: Any, operator: Any, container: Any) -> None:
-    """Convert a copy that skl2onnx takes: it wants weights as an array without those of dropped
-    estimators, and refuses the default of `flatten_transform`, which concerns `transform` alone.
+    """Convert a copy that suits skl2onnx: weights as an array, without dropped estimators, and
+    `flatten_transform`, whose default it does not support, turned off; it affects only `transform`.
     """
     model = copy.copy(operator.raw_operator)
     if isinstance(model, VotingClassifier):
         if _has_nocl(operator):  # skl2onnx would not see it on the copy
             raise NotImplementedError(
-                "Option nocl must be False for a VotingClassifier, got True: convert it without, "
-                "and look up the positions of the labels in classes_."
+                "Option nocl must be False for a VotingClassifier, got True: convert it without "
+                "nocl, and look up the positions of the labels in classes_."
             )
         model.flatten_transform = False
     if model.weights is not None:
@@ -163,7 +163,7 @@ def _convert_calibrated(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _check_decision_function(part: Any, container: Any) -> None:
-    """Refuse estimators that skl2onnx would calibrate in another way than scikit-learn."""
+    """Raise if skl2onnx would not calibrate an estimator as scikit-learn does."""
     estimator = _unfreeze(part.estimator)
     if part.method != "sigmoid":
         raise NotImplementedError(
@@ -173,8 +173,8 @@ def _check_decision_function(part: Any, container: Any) -> None:
     name = type(estimator).__name__
     if _is_wrapper(estimator):
         raise NotImplementedError(
-            f"Calibration in a {name} must be of probabilities, got an estimator with a decision "
-            "function: calibrate that estimator itself, the steps before it outside of the "
+            f"Calibration of a {name} must use probabilities, got an estimator with a decision "
+            "function: calibrate only the last estimator, and move the steps before it out of the "
             "calibration."
         )
     if not container.has_options(estimator, "raw_scores"):
@@ -185,7 +185,7 @@ def _check_decision_function(part: Any, container: Any) -> None:
 
 
 def _declare_probabilities(scope: Any, operator: Any, estimator: Any) -> str:
-    """Let skl2onnx convert an estimator, and get the name of its probabilities."""
+    """Declare an estimator for skl2onnx to convert, and get the name of its probabilities."""
     nested = scope.declare_local_operator(_alias(estimator), estimator)
     nested.inputs = operator.inputs
     nested.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
@@ -199,8 +199,8 @@ def _alias(estimator: Any) -> str:
     alias = find_alias(type(estimator))
     if alias is None:
         raise NotImplementedError(
-            f"skl2onnx must know every part of a model, got a {type(estimator).__name__}, which it "
-            "does not: replace it, or register a converter with "
+            "skl2onnx must have a converter for every part of a model, got a "
+            f"{type(estimator).__name__} without one: replace it, or register a converter with "
             "skl2onnx.update_registered_converter."
         )
     return alias
@@ -212,7 +212,7 @@ def _emit_calibration(graph: GraphBuilder, part: Any, value: str) -> str:
     if part.method not in ("sigmoid", "isotonic"):
         raise NotImplementedError(
             f'method must be "sigmoid" or "isotonic" to be converted, got {part.method!r}: choose '
-            "one of them."
+            "one of these."
         )
     if not np.array_equal(part.estimator.classes_, part.classes):
         raise NotImplementedError(
@@ -234,7 +234,7 @@ def _emit_calibration(graph: GraphBuilder, part: Any, value: str) -> str:
 
 
 def _emit_normalization(graph: GraphBuilder, columns: Sequence[str]) -> str:
-    """Scale the probabilities of a row to sum to one; where all are zero, they become equal."""
+    """Scale the probabilities of a row to sum to one; if all are zero, they become equal."""
     value = graph.add("Concat", columns, "calibrated", axis=1)
     zero = graph.constant(0, "zero", np.float64)
     total = graph.add("ReduceSum", [value, graph.constant([1], "axis")], "sum")
@@ -253,7 +253,7 @@ def _emit_sigmoid(graph: GraphBuilder, calibrator: Any, value: str) -> str:
 
 
 def _emit_isotonic(graph: GraphBuilder, calibrator: Any, value: str) -> str:
-    """Interpolate between the thresholds; beyond them the first and the last value hold."""
+    """Interpolate between the thresholds; outside of them the value is constant."""
     x, y = calibrator.X_thresholds_, calibrator.y_thresholds_
     if len(x) == 1:
         x, y = np.array([x[0], x[0] + 1]), np.repeat(y, 2)
@@ -284,7 +284,7 @@ def _parse_frozen(scope: Any, model: Any, inputs: Any, custom_parsers: Any = Non
 
 
 def _infer_frozen(operator: Any) -> None:
-    """Set the types that a surrounding model reads; skl2onnx does not infer those of a Pipeline."""
+    """Set the types that an outer model reads; skl2onnx does not infer them for a Pipeline."""
     estimator = operator.raw_operator.estimator
     n_rows = operator.inputs[0].get_first_dimension()
     if not is_classifier(estimator):
@@ -309,21 +309,21 @@ def _convert_frozen(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
-    """Ask the estimator for its decision function where the surrounding model reads that."""
+    """Pass option raw_scores on to the estimator if the outer model reads its decision function."""
     estimator = _unfreeze(model)
     name = type(estimator).__name__
     if container.get_options(model, {"raw_scores": False})["raw_scores"]:
         if _is_wrapper(estimator) or not container.has_options(estimator, "raw_scores"):
             raise NotImplementedError(
-                "A decision function must be that of an estimator with option raw_scores of "
-                f"skl2onnx to be converted, got a FrozenEstimator of a {name}: freeze such an "
-                "estimator, or let the other model read predict_proba."
+                "A decision function can be converted only if skl2onnx has option raw_scores for "
+                f"its estimator, got a FrozenEstimator of a {name}: freeze an estimator that has "
+                "it, or let the outer model use predict_proba."
             )
         for options in (scope, container):
             options.add_options(id(model.estimator), {"raw_scores": True})
     elif not hasattr(estimator, "predict_proba"):
         raise NotImplementedError(
-            "A FrozenEstimator in another model must have probabilities to be converted, got one "
+            "A FrozenEstimator in another model must have predict_proba to be converted, got one "
             f"of a {name}: use a classifier with predict_proba."
         )
 

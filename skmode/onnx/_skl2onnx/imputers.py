@@ -1,4 +1,4 @@
-"""Converter of SimpleImputer for strings, where ``""`` is missing, and for numbers in float64."""
+"""Converter of SimpleImputer, for numbers in float64 and for strings, where ``""`` is missing."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def infer_imputer(operator: Any) -> None:
             raise TypeError(
                 "A SimpleImputer of strings must get strings only, got "
                 f"{type(variable.type).__name__} from {variable.raw_name!r}: impute numbers and "
-                "strings apart."
+                "strings separately."
             )
     if len(_indicated(model)):
         raise NotImplementedError(
-            "add_indicator of a SimpleImputer must be False for strings, got True: a graph cannot "
-            "hold strings and numbers in one array; use a MissingIndicator beside it."
+            "add_indicator of a SimpleImputer must be False for strings, got True: use a separate "
+            "MissingIndicator, because a graph cannot hold strings and numbers in one array."
         )
     output.set_type(StringTensorType(shape))
 
 
 def _kept(model: Any) -> NDArray[np.int64]:
-    """Find the columns that had values in training; the imputer drops the others."""
+    """Find the columns that had values in training; the imputer drops the other columns."""
     if model.keep_empty_features:
         return np.arange(len(model.statistics_))
     return np.flatnonzero(~pd.isna(model.statistics_))

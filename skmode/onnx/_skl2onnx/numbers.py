@@ -1,4 +1,4 @@
-"""Number inputs of converters: which types they have, and graphs that compute in float64."""
+"""Numeric inputs of converters: their types, and graphs that compute in float64."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ NUMBERS = (
 
 
 def check_numbers(operator: Any) -> None:
-    """Refuse inputs that are no numbers."""
+    """Raise if an input is not numeric."""
     name = type(operator.raw_operator).__name__
     for variable in operator.inputs:
         if not isinstance(variable.type, NUMBERS):
             raise TypeError(
                 f"{name} must get numbers, got {type(variable.type).__name__} from "
-                f"{variable.raw_name!r}: give skl2onnx the types of the training table."
+                f"{variable.raw_name!r}: pass skl2onnx the types of the training table."
             )
 
 
 def is_float32(variable: Any) -> bool:
-    """Whether some numbers of a variable come from a float32 input."""
+    """Whether a variable comes, at least in part, from a float32 input."""
     if isinstance(variable.type, FloatTensorType):
         return True
     moves = ("SklearnCast", "SklearnConcat", "SklearnArrayFeatureExtractor")
@@ -65,7 +65,7 @@ def numbers_input(graph: GraphBuilder, width: int) -> str:
 def insert_on_numbers(
     scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
 ) -> None:
-    """Insert a graph between all inputs of an operator, in float64, and its one output."""
+    """Insert a graph that reads all inputs of an operator in float64 and sets its one output."""
     name = type(operator.raw_operator).__name__
     output = graph.add("Identity", [value], "output")
     graph.add_output(output, TensorProto.DOUBLE, ["n", None])

@@ -1,5 +1,5 @@
-"""Steps before an estimator that skl2onnx refuses for a table, or converts to something else than
-scikit-learn computes: columns of several number types, missing strings, fractional categories.
+"""Converters of steps before an estimator that skl2onnx cannot convert or converts wrongly for
+tables: columns of several numeric types, missing strings, fractional categories.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def replace_steps() -> None:
 def _parse_column_transformer(
     scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Any
 ) -> Any:
-    """Cast number columns to one type: skl2onnx takes the type of the first for that of all."""
+    """Cast number columns to one type: skl2onnx assumes that all have the type of the first."""
     kinds = {type(variable.type) for variable in inputs if isinstance(variable.type, NUMBERS)}
     if len(kinds) > 1 and main_opset(scope.target_opset) >= OPSET:
         inputs = [_to_double(scope, variable) for variable in inputs]

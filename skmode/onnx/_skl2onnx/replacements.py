@@ -1,20 +1,20 @@
-"""Converters of skl2onnx that are replaced, and when.
+"""Replace converters of skl2onnx while it converts a model that contains one of our estimators.
 
-skl2onnx has one table of converters for the whole process. Our estimators enter it for good,
-through its public call. What stands in for its converters of scikit-learn's own classes enters the
-table when a conversion begins that needs it, one of a model with an estimator of ours, and leaves
-it when the last such conversion ends, also by an error. Conversions of other threads meanwhile find
-the replacements, which ask what the conversion of their own context needs and otherwise call what
-they replaced. So a model without our estimators is converted by skl2onnx alone, whether
-:mod:`skmode.onnx` was imported or not.
+skl2onnx has one table of converters for the whole process. Our estimators are registered in it
+permanently, through its public call. The replacements for its converters of scikit-learn's own
+classes are in the table only while a model with one of our estimators is converted; they are
+removed when the last such conversion ends, even by an error. If another thread converts a different
+model meanwhile, it finds the replacements too; these check the conversion of their own context, and
+call the original if it does not need them. So a model without our estimators is converted by
+skl2onnx alone, whether :mod:`skmode.onnx` was imported or not.
 
-A conversion is noticed in the two functions that all entry points of skl2onnx call. They are
-wrapped once, and the wrappers do nothing for other models. Hooks that were weighed against it:
+To notice a conversion, the two functions that all entry points of skl2onnx call are wrapped once;
+the wrappers do nothing for other models. Alternatives that do not work:
 
-- Wrapping ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` would miss whoever imported these
-  names before.
-- The parser, shape calculator or converter of our estimators runs too late: skl2onnx has parsed the
-  steps before them, and has begun to convert an ensemble around them.
+- Wrapping ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` misses code that imported these
+  names earlier.
+- The parser, shape calculator or converter of our estimators runs too late: by then skl2onnx has
+  parsed the steps before them, and has begun to convert an ensemble around them.
 - ``convert_sklearn`` takes converters for a single call, but a Pipeline or a search inside an
   ensemble does not pass them on.
 """
@@ -40,16 +40,17 @@ from skmode.onnx._skl2onnx.containers import check_target_opset, main_opset
 
 @dataclass(frozen=True)
 class _Conversion:
-    """What a conversion needs: all replacements, or those alone that other models need too."""
+    """Which replacements a conversion needs."""
 
+    # All of them, or only those with `also_for`, which models without our estimators need too.
     everything: bool
-    # Whether the input is float32, so that categories are to be compared in it.
+    # Whether the input is float32, so that categories must be compared in float32.
     float32_input: bool = False
 
 
 @dataclass(frozen=True)
 class _Replacement:
-    """An entry of one of skl2onnx's tables, and what stands in for it."""
+    """An entry of one of skl2onnx's tables, and its replacement."""
 
     table: dict[Any, Any]
     key: Any
@@ -58,7 +59,7 @@ class _Replacement:
 
 
 class _Tables:
-    """All replacements, in skl2onnx's tables while at least one conversion needs them."""
+    """All replacements, which are in skl2onnx's tables while at least one conversion needs them."""
 
     def __init__(self) -> None:
         self.replacements: list[_Replacement] = []
@@ -80,14 +81,14 @@ class _Tables:
                     self._change(entry, entry.replacement, entry.original)
 
     def _change(self, entry: _Replacement, old: Any, new: Any) -> None:
-        # What a user has registered since the import, or during a conversion, stays.
+        # Keep what a user has registered since the import, or during a conversion.
         if entry.table.get(entry.key) is old:
             entry.table[entry.key] = new
 
 
 _tables = _Tables()
 _estimators: list[type] = []
-# What skl2onnx had before: converter and shape calculator by alias.
+# The original converter and shape calculator of each alias.
 _originals: dict[str, tuple[Any, Any]] = {}
 # None outside of the conversions that need replacements.
 _conversion: ContextVar[_Conversion | None] = ContextVar("_conversion", default=None)
@@ -106,9 +107,9 @@ def _replaced(conversion: _Conversion) -> Iterator[None]:
 
 
 def watch_conversions(*estimators: type) -> None:
-    """Bring the replacements into play for models that hold one of some estimators.
+    """Use the replacements for all models that contain one of these estimators.
 
-    Called once for the process: it wraps functions of skl2onnx.
+    It must be called only once per process, because it wraps functions of skl2onnx.
     """
     _estimators.extend(estimators)
     replace_parser(Pipeline, _parse_pipeline)
@@ -136,7 +137,7 @@ def _with_replacements(
 
 @contextlib.contextmanager
 def as_before_an_estimator(float32_input: bool) -> Iterator[None]:
-    """Convert whatever is converted meanwhile like steps before an estimator.
+    """Use the replacements for all conversions in the block, as for steps before an estimator.
 
     With `float32_input` the categories of encoders are compared in float32.
     """
@@ -145,18 +146,18 @@ def as_before_an_estimator(float32_input: bool) -> Iterator[None]:
 
 
 def reads_float32() -> bool:
-    """Whether categories are to be compared in float32; see :func:`as_before_an_estimator`."""
+    """Whether categories must be compared in float32; see :func:`as_before_an_estimator`."""
     conversion = _conversion.get()
     return conversion is not None and conversion.float32_input
 
 
 def contains_estimator(model: Any) -> bool:
-    """Whether a model is one of the estimators, or has one as a part."""
+    """Whether a model is one of our estimators, or contains one."""
     return contains(model, tuple(_estimators))
 
 
 def contains(model: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Whether a model, or a part of it, is of some class."""
+    """Whether a model, or a part of it, is an instance of some class."""
     todo, seen = [model], set()
     while todo:
         part = todo.pop()
@@ -196,8 +197,8 @@ def replace_converter(
 ) -> None:
     """Replace a converter of skl2onnx, and its shape calculator unless `infer` is None.
 
-    Below opset 18 skl2onnx's own remain in use. `also_for` tells models that need the replacement
-    although they hold no estimator of ours.
+    Below opset 18 skl2onnx's own converter is used. `also_for` says which models need the
+    replacement although they contain none of our estimators.
     """
     converter, shapes = compat.converters[alias], compat.shape_calculators[alias]
     _originals[alias] = (converter, shapes)
@@ -228,7 +229,7 @@ def replace_converter(
 
 
 def original_converter(alias: str) -> Callable[..., None]:
-    """Get what :func:`replace_converter` has replaced."""
+    """Get the converter that :func:`replace_converter` has replaced."""
     converter: Callable[..., None] = _originals[alias][0]
     return converter
 
@@ -240,12 +241,12 @@ def original_shapes(alias: str) -> Callable[[Any], None]:
 
 
 def refuse_routing(scope: Any, model: Any) -> None:
-    """Refuse option ``routing`` for what holds an estimator."""
+    """Raise if option ``routing`` was set for a model around an estimator."""
     options = scope.options or {}
     for key in (id(model), type(model)):
         if "routing" in (options.get(key) or {}):
             raise ValueError(
-                "Option routing must be given for the estimator itself, got it for a "
+                "Option routing must be set for the estimator itself, got it for a "
                 f"{type(model).__name__}: pass options={{MoDEClassifier: {{'routing': ...}}}}, or "
                 "the id of one estimator as the key."
             )

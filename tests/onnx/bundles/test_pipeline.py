@@ -359,7 +359,7 @@ def test_steps_that_have_no_form(frame, target, tmp_path):
         (StandardScaler(), NUMBERS), ("passthrough", ["label"])
     ).set_output(transform="pandas")
     pipeline = make_pipeline(steps, classifier()).fit(frame, target)
-    with pytest.raises(TypeError, match="must leave numbers only, got strings .* encode these"):
+    with pytest.raises(TypeError, match="must return numbers only, got strings .* encode these"):
         export(pipeline, tmp_path / "bundle", X=frame)
     numbers = frame[["a b.c", "float32"]].to_numpy()
     pipeline = make_pipeline(KNNImputer(), classifier()).fit(numbers, target)
@@ -384,7 +384,7 @@ def test_X_that_does_not_fit(frame, target, tmp_path):
     dates = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=20), "x": np.arange(20.0)})
     steps = make_column_transformer((StandardScaler(), ["x"]), ("drop", ["day"]))
     pipeline = make_pipeline(steps, classifier()).fit(dates, np.arange(20) % 2)
-    with pytest.raises(TypeError, match="column 'day' has type Datetime.* convert it"):
+    with pytest.raises(TypeError, match="got column 'day' of type Datetime.* convert it"):
         export(pipeline, tmp_path / "bundle", X=dates)
 
 
@@ -418,7 +418,7 @@ def test_errors_of_the_runtime(frame, target, tmp_path):
     pipeline = make_pipeline(steps, classifier()).fit(X[few], target[few])
     transform = steps.transform
     pipeline[0].transform = lambda rows: transform(rows.assign(label="x"))
-    with pytest.raises(ValueError, match="answer on the rows of X, got an error of onnxruntime: "):
+    with pytest.raises(ValueError, match="predict the rows of X, but onnxruntime failed: "):
         export(pipeline, tmp_path / "bundle", X=X)
     assert not (tmp_path / "bundle").exists()
 
@@ -466,7 +466,7 @@ def test_answers_that_differ_are_refused(frame, target, tmp_path, monkeypatch):
         return measure(*args)
 
     monkeypatch.setattr("skmode.onnx._bundles.export.measure_differences", measure_moved)
-    with pytest.raises(ValueError, match=r"as the model does within 0.0001, got a diff.*Scaler"):
+    with pytest.raises(ValueError, match=r"the model predicts within 0.0001, got a diff.*Scaler"):
         export(pipeline, tmp_path / "bundle", X=frame)
     assert (tmp_path / "bundle" / "model.onnx").read_bytes() == before
 

@@ -80,7 +80,7 @@ def test_regression(tmp_path):
     served = skmode_deploy.load(tmp_path / "bundle").predict(X)
     error = np.sqrt(np.mean((served - estimator.predict(X)) ** 2)) / estimator.target_scale_[0]
     assert 0 < error < 0.02
-    with pytest.raises(ValueError, match=r"answers may differ by 1e-07 in the mean"):
+    with pytest.raises(ValueError, match=r"differ by at most 1e-07 on average"):
         export(estimator, tmp_path / "bundle", X=X, quantize="dynamic", tolerance=1e-7)
 
 
@@ -88,7 +88,7 @@ def test_regression(tmp_path):
     ("options", "message"),
     [
         ({"quantize": "static"}, r'quantize must be None or "dynamic", got .static.'),
-        ({"quantize": "dynamic"}, r"needs rows to compare answers on, got X=None"),
+        ({"quantize": "dynamic"}, r"needs rows to compare predictions on, got X=None"),
         ({"tolerance": -1}, r"tolerance must be a number of at least 0, got -1"),
         ({"tolerance": float("nan")}, r"tolerance must be a number of at least 0, got nan"),
     ],

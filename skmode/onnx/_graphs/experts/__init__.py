@@ -1,1 +1,1 @@
-"""Experts: their graphs, how one graph stores them, which of them compute a row."""
+"""Graphs of experts: building, storing, and routing rows to them."""

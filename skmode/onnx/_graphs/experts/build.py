@@ -1,4 +1,4 @@
-"""Expert networks as small graphs of their own, to be put into other graphs."""
+"""Expert networks as small graphs, to be inlined into other graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INPUT, OUTPUT = "hidden", "representation"
 
 
 def build_experts(module: nn.Module, in_features: int) -> list[onnx.GraphProto]:
-    """Make a graph of each expert."""
+    """Build one graph per expert."""
     if isinstance(module, MLPExperts):
         return [_build_mlp(module, i, in_features) for i in range(module.n_experts)]
     if isinstance(module, ModuleExperts):

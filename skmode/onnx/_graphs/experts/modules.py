@@ -1,4 +1,4 @@
-"""Torch modules of users as graphs, through torch.onnx."""
+"""Convert custom torch modules with torch.onnx."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from skmode.onnx._graphs.builder import OPSET
 
 
 def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
-    """Convert a module that maps rows to rows."""
+    """Convert one expert to a graph."""
     module = module.to("cpu", torch.float32).eval()
-    example = torch.zeros(3, in_features)  # 0, 1 and 2 might be taken for constants
+    example = torch.zeros(3, in_features)  # the exporter may take a size of 0, 1 or 2 as fixed
     rows = torch.export.Dim("n")
     try:
         with _quiet():
@@ -36,16 +36,16 @@ def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
             )
     except Exception as error:
         raise TypeError(
-            f"Experts must be modules that torch.onnx.export (dynamo) can convert, and "
+            f"Experts must be modules that torch.onnx.export (dynamo) can convert, but "
             f"{type(module).__name__} gave {type(error).__name__}: {_first_line(error)} "
-            "Rewrite its forward without what torch.export cannot follow."
+            "Rewrite its forward with operations that torch.export can trace."
         ) from error
     assert program is not None
     return _plain_graph(program.model_proto, type(module).__name__)
 
 
 def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
-    """Bring a graph to our operator version, without the exporter's notes and functions."""
+    """Convert to our opset, inline functions and drop the exporter's metadata."""
     model = inliner.inline_local_functions(model)
     versions = {opset.domain: opset.version for opset in model.opset_import}
     if versions.get("", OPSET) != OPSET:
@@ -53,8 +53,8 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "ai.onnx.ml"})
     if foreign:
         raise TypeError(
-            "Experts may use the operators of ai.onnx only, and torch.onnx.export made "
-            f"{name} into some of {foreign}: rewrite its forward with ordinary operations."
+            "Experts may use the operators of ai.onnx only, but torch.onnx.export converted "
+            f"{name} to operators of {foreign}: rewrite its forward with ordinary operations."
         )
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:]

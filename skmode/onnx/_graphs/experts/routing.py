@@ -1,11 +1,11 @@
-"""Each row by the expert that the gate chose for it; the others are not computed.
+"""Compute each row with the expert that the gate chose for it, and no other expert.
 
-One row, the case of a request, gathers the weights of its expert from the stack of all experts:
-that costs the same for 4 and for 64 experts. More rows visit their experts inside Ifs, one
-product per layer on weights that the runtime has packed when it loaded the model. An expert
-without rows costs an If that is not taken, so with many experts these stand in groups, inside an
-If of the group: a few rows pass by whole groups. A branch holds the weights of its own, because
-the runtime hands it whatever it uses of the outside at each call, level by level.
+A single row, as in most requests, gathers the weights of its expert from the stack of all experts,
+which costs the same for 4 and for 64 experts. With more rows each expert has an If, in which it
+computes its rows with weights that the runtime packed when it loaded the model. An expert without
+rows still costs its If, so many experts are put into groups with an If around each: a few rows
+then skip whole groups. Each branch holds its own weights, because the runtime passes outside
+values into a branch at each call, through every level.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from onnx import TensorProto
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.experts.stored import StoredExperts
 
-# Ifs side by side, before they are put into groups.
+# With more experts than this, their Ifs are put into groups.
 GROUP_SIZE = 8
 
+# Adds to a branch what follows an expert, such as the output layer: from graph, value and name.
 Finish = Callable[[GraphBuilder, str, str], str]
 
 
@@ -34,12 +35,12 @@ def emit_chosen_experts(
     width: int,
     choices_per_row: int = 1,
 ) -> str:
-    """Compute each row by the experts that were chosen for it, and no others."""
+    """Compute each row with the experts that were chosen for it."""
     if experts.n_experts == 1:
         return finish(graph, experts.apply(graph, 0, hidden, "expert_0"), "expert_0")
     rows = graph if experts.stacks is None else graph.branch()
-    visits = _Visits(experts, hidden, finish, width, choices_per_row)
-    answers = visits.emit(rows, choice)
+    branches = _ExpertBranches(experts, hidden, finish, width, choices_per_row)
+    answers = branches.emit(rows, choice)
     if rows is graph:
         return answers
     rows.add_output(answers, TensorProto.FLOAT, [None, width])
@@ -73,11 +74,11 @@ def _emit_one_row(
     return values[0] if len(values) == 1 else graph.add("Concat", values, "one_row/values", axis=0)
 
 
-class _Visits:
-    """Ifs around experts and around groups of them.
+class _ExpertBranches:
+    """Ifs around experts and around groups of experts.
 
-    Few experts each look for their rows among all; with many that would be dear, so the rows are
-    sorted by expert first.
+    With few experts each one searches all rows for its own. With many that is slow, so the rows
+    are sorted by expert first.
     """
 
     def __init__(
@@ -93,13 +94,13 @@ class _Visits:
         self.finish = finish
         self.width = width
         self.choices_per_row = choices_per_row
-        parts = _parts(range(experts.n_experts))
+        parts = _split_experts(range(experts.n_experts))
         self.sort = len(parts[0]) > 1
-        # Counts reach to the end of the last group, so that groups are rows of a matrix.
+        # Padded to whole groups, so that the counts can be reshaped to one row per group.
         self.n_counted = len(parts) * len(parts[0])
 
     def emit(self, graph: GraphBuilder, choice: str) -> str:
-        """Answers in the order of the choices."""
+        """Results in the order of the choices."""
         height = graph.add("Shape", [choice], "routing/n_choices")
         counts = self._emit_counts(graph, choice, height)
         if self.sort:
@@ -108,7 +109,7 @@ class _Visits:
             starts = graph.add("Sub", [ends, counts], "routing/starts")
             rows: _Rows = _SortedRows(places, starts, ends)
         else:
-            rows = _FoundRows(choice)
+            rows = _SearchedRows(choice)
         found = self._emit_parts(graph, range(self.experts.n_experts), rows, counts, "routing")
         if not self.sort:
             places = found[1]
@@ -130,11 +131,11 @@ class _Visits:
     def _emit_parts(
         self, graph: GraphBuilder, members: range, rows: _Rows, counts: str, name: str
     ) -> list[str]:
-        """Values of the rows of some experts, one expert after the other.
+        """Results of some experts, one expert after the other.
 
-        Beside the values stand the places of their rows, where these are not known beforehand.
+        If the rows are not sorted, the positions of the rows are returned as a second value.
         """
-        parts = _parts(members)
+        parts = _split_experts(members)
         conditions = self._emit_conditions(graph, parts, counts, name)
         outputs = []
         for part, condition in zip(parts, conditions, strict=True):
@@ -147,7 +148,7 @@ class _Visits:
                 else self._emit_parts(visit, part, rows, counts, inside)
             )
             self._add_outputs(visit, values)
-            self._add_outputs(skip, self._emit_nothing(skip, inside))
+            self._add_outputs(skip, self._emit_no_rows(skip, inside))
             names = [f"{inside}/answers", f"{inside}/rows"][: len(values)]
             outputs.append(
                 graph.add_many("If", [condition], names, then_branch=visit, else_branch=skip)
@@ -185,7 +186,7 @@ class _Visits:
         value = self.finish(graph, self.experts.apply(graph, expert, value, name), name)
         return [value] if self.sort else [value, places]
 
-    def _emit_nothing(self, graph: GraphBuilder, name: str) -> list[str]:
+    def _emit_no_rows(self, graph: GraphBuilder, name: str) -> list[str]:
         values = graph.constant(np.empty((0, self.width)), f"{name}/no_values", np.float32)
         nothing = [graph.add("Identity", [values], f"{name}/nothing")]
         if not self.sort:
@@ -200,8 +201,8 @@ class _Visits:
 
 
 @dataclass(frozen=True)
-class _FoundRows:
-    """Rows of an expert, found by looking at the choice of every row."""
+class _SearchedRows:
+    """Find the rows of an expert by comparing the choice of every row."""
 
     choice: str
 
@@ -214,7 +215,7 @@ class _FoundRows:
 
 @dataclass(frozen=True)
 class _SortedRows:
-    """Rows of an expert, cut out of all rows sorted by expert."""
+    """Slice the rows of an expert out of all rows, sorted by expert."""
 
     order: str
     starts: str
@@ -227,12 +228,12 @@ class _SortedRows:
         return graph.add("Slice", [self.order, start, end], f"{name}/places")
 
 
-_Rows = _FoundRows | _SortedRows
+_Rows = _SearchedRows | _SortedRows
 
 
 def _emit_order(graph: GraphBuilder, choice: str, n_experts: int) -> str:
-    """Places of the choices, sorted by expert."""
-    # TopK of no rows ends some releases of onnxruntime (1.20 among them), hence one row more.
+    """Positions of the choices, sorted by expert."""
+    # TopK of zero rows crashes some releases of onnxruntime (1.20 among them): add a row.
     extra = graph.constant([n_experts], "routing/extra_row")
     choice = graph.add("Concat", [choice, extra], "routing/choice_and_extra_row", axis=0)
     height = graph.add("Shape", [choice], "routing/sorted_height")
@@ -242,8 +243,8 @@ def _emit_order(graph: GraphBuilder, choice: str, n_experts: int) -> str:
     return graph.add("Slice", [order, start, stop], "routing/order")
 
 
-def _parts(members: range) -> list[range]:
-    """Single experts where they are few, else groups."""
+def _split_experts(members: range) -> list[range]:
+    """Split experts into single ones if they are few, else into groups."""
     size = 1
     while size * GROUP_SIZE < len(members):
         size *= GROUP_SIZE

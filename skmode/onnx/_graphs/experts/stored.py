@@ -1,8 +1,8 @@
-"""The experts of one graph: stored once, applied where they are needed.
+"""Store the experts of a graph once, and apply them where they are needed.
 
-Experts that differ in nothing but their weights, the usual case, are stored as stacks: a branch
-for many rows takes its expert out of the stack once, when the runtime loads the model (it folds a
-`Gather` at a fixed position), and a branch for one row does so at each call.
+Experts that differ only in their weights, the usual case, are stored as stacks. A branch for many
+rows gathers its expert at a fixed position, which the runtime does once, when it loads the model.
+The branch for a single row gathers the chosen expert at each call.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _inline(
 def _different_weights(
     experts: Sequence[onnx.GraphProto],
 ) -> dict[str, list[NDArray[Any]]] | None:
-    """Find the weights that differ between experts; None if something else differs too."""
+    """Find the weights that differ between experts; None if the experts differ in more."""
     if len({_structure(expert) for expert in experts}) > 1:
         return None
     weights = [{t.name: t for t in expert.initializer} for expert in experts]
