@@ -264,7 +264,8 @@ def _finite_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
         ensure_min_samples=0,
         input_name="X",
     )
-    return np.ascontiguousarray(checked)
+    # torch shares the memory and warns of arrays that may not be written to, such as pandas 3's.
+    return np.require(checked, requirements=["C", "W"])
 
 
 def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) -> Column:

@@ -168,7 +168,6 @@ class BaseMoDE(BaseEstimator):
 
         random_state = check_random_state(self.random_state)
         if first:
-            self._fit_target(y, sample_weight)
             self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
         rows = self._encode(X, y, sample_weight)
         data = Data(rows, rows, None)
@@ -191,7 +190,7 @@ class BaseMoDE(BaseEstimator):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-        """Validate the input and drop rows of weight zero."""
+        """Validate the input, learn the target, and drop rows of weight zero."""
         is_table(X)  # raises for lazy tables and duplicate column names
         validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
         X = self._check_input(X, reset=first)
@@ -204,6 +203,8 @@ class BaseMoDE(BaseEstimator):
                 "At least one row needs a positive sample_weight, got zeros only: "
                 "pass weights above zero for the rows to learn from."
             )
+        if first:  # a class keeps its place even if none of its rows has a weight
+            self._fit_target(y, weight)
         if len(kept) < len(weight):
             X, y, weight = safe_indexing(X, kept), y[kept], weight[kept]
         weight = weight * self._target_weight(y, weight)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
@@ -357,6 +358,13 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
     def _check_target(self, y: Any) -> NDArray[Any]:
         labels: NDArray[Any] = column_or_1d(y, warn=True)
+        # scikit-learn refuses NaN among numbers, and would compare it with strings.
+        missing = np.flatnonzero(pd.isna(labels)) if labels.dtype.kind != "f" else ()
+        if len(missing):
+            raise ValueError(
+                f"Input y contains NaN. Every row needs a label, got none in row {missing[0]}: "
+                "drop such rows, or give them a label."
+            )
         check_classification_targets(labels)
         return labels
 

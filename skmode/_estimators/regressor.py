@@ -277,7 +277,8 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self._target_ndim = y.ndim
-        y = y.reshape(len(y), -1)
+        kept = sample_weight > 0
+        y, sample_weight = y.reshape(len(y), -1)[kept], sample_weight[kept]
         self.n_outputs_ = y.shape[1]
         largest = np.abs(y).max()
         if largest > MAX_TARGET:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import joblib
 import numpy as np
@@ -263,7 +264,8 @@ def test_equal_weights_change_nothing(Estimator):
 @BOTH
 def test_rows_of_zero_weight_are_left_out(Estimator):
     spoiled_X, spoiled_y = X.copy(), y.copy()
-    spoiled_X[100:], spoiled_y[100:] = 1e6, 17
+    # Another value, but a class that other rows have: one without any weight stays a class.
+    spoiled_X[100:], spoiled_y[100:] = 1e6, 17 if Estimator is MoDERegressor else y[0]
     weight = np.repeat([1.0, 0.0], 100)
     spoiled = Estimator(**QUICK).fit(spoiled_X, spoiled_y, sample_weight=weight)
     assert_array_equal(spoiled.predict(X), Estimator(**QUICK).fit(X[:100], y[:100]).predict(X))
@@ -309,6 +311,33 @@ def test_a_class_of_weight_zero_stays_a_class():
     estimator.fit(X, y)
     assert_array_equal(estimator.classes_, [0, 1, 2])
     assert estimator.predict_proba(X)[:, 0].mean() < 0.2
+
+
+def test_a_class_whose_rows_have_no_weight_stays_a_class():
+    weight = np.where(y == 1, 0.0, 1.0)
+    estimator = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(X, y, sample_weight=weight)
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    assert estimator.predict_proba(X)[:, 1].mean() < 0.2
+    assert 1 not in estimator.predict(X)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_a_missing_label_is_named(missing):
+    labels = np.array(["a", "b"] * 100, dtype=object)
+    labels[[3, 8]] = missing
+    with pytest.raises(ValueError, match="Input y contains NaN.*in row 3: drop such rows"):
+        MoDEClassifier(**QUICK).fit(X, labels)
+
+
+@BOTH
+def test_arrays_that_may_not_be_written_to_are_read_without_a_warning(Estimator):
+    frozen = X.astype(np.float32)
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        estimator = Estimator(**QUICK | {"n_experts": 1}).fit(frozen, y)
+        assert_array_equal(estimator.predict(frozen), estimator.predict(frozen.copy()))
+    assert not frozen.flags.writeable
 
 
 # Looking inside.

@@ -491,19 +491,29 @@ def test_a_reader_that_goes_away(table_bundle, tmp_path):
     assert process.returncode == 141
 
 
+def with_default_signals():
+    """Tests may run under nohup or in the background, whose children ignore these signals."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
     command = [*PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=with_default_signals,
     ) as process:
         process.stdin.write("age,city,plan\n" + "1,Bern,1\n" * 20_000)
         process.stdin.flush()
         while not list(tmp_path.glob(".out.csv-*")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(getattr(signal, name))
-        process.wait()
+        process.wait(timeout=60)
         assert "Traceback" not in process.stderr.read()
     assert process.returncode == code
     assert [path.name for path in tmp_path.iterdir()] == ["table"]
