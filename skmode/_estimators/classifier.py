@@ -359,10 +359,10 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
     def _check_target(self, y: Any) -> NDArray[Any]:
         labels: NDArray[Any] = column_or_1d(y, warn=True)
         # scikit-learn refuses NaN among numbers, and would compare it with strings.
-        missing = np.flatnonzero(pd.isna(labels)) if labels.dtype.kind != "f" else ()
-        if len(missing):
+        is_missing = np.zeros(0) if labels.dtype.kind == "f" else pd.isna(labels)
+        if is_missing.any():
             raise ValueError(
-                f"Input y contains NaN. Every row needs a label, got none in row {missing[0]}: "
+                f"Input y contains NaN. Every row needs a label, got none in row {is_missing.argmax()}: "
                 "drop such rows, or give them a label."
             )
         check_classification_targets(labels)
