@@ -362,8 +362,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         is_missing = np.zeros(0) if labels.dtype.kind == "f" else pd.isna(labels)
         if is_missing.any():
             raise ValueError(
-                f"Input y contains NaN. Every row needs a label, got none in row {is_missing.argmax()}: "
-                "drop such rows, or give them a label."
+                "Input y contains NaN. Every row needs a label, got none in row "
+                f"{is_missing.argmax()}: drop such rows, or give them a label."
             )
         check_classification_targets(labels)
         return labels
