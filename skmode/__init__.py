@@ -8,5 +8,6 @@ from skmode._version import __version__
 
 __all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning", "__version__"]
 
-# Pickles of 0.1.0 look for the estimators in these modules.
-sys.modules["skmode._classifier"] = sys.modules["skmode._regressor"] = _estimators
+# Pickles of 0.1.0 look for classes in these modules.
+for _name in ("_base", "_classifier", "_regressor"):
+    sys.modules[f"{__name__}.{_name}"] = _estimators

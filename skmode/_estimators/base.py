@@ -1,9 +1,10 @@
 """The base of classifier and regressor: `fit`, validation, evaluation, persistence."""
 
+import contextlib
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -117,6 +118,11 @@ class BaseMoDE(BaseEstimator):
         tags.target_tags.required = True
         return tags
 
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """All parameters: a subclass may have fewer in its `__init__`, and so in `get_params`."""
+        return {name: getattr(self, name) for name in self._parameter_constraints}
+
     # Overridden by the classifier, the regressor or both.
 
     @property
@@ -161,25 +167,29 @@ class BaseMoDE(BaseEstimator):
         A `partial` fit has no validation rows, no learning-rate schedule and no weight averaging,
         because it cannot know how many calls will follow.
         """
-        check_combinations(self.get_params(deep=False))
+        check_combinations(self._parameters)
         if not first:
-            check_structure(self.get_params(deep=False), self._structure)
+            check_structure(self._parameters, self._structure)
         X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
 
         random_state = check_random_state(self.random_state)
-        if first:
-            self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
-        rows = self._encode(X, y, sample_weight)
-        data = Data(rows, rows, None)
-        if not partial:
-            data = hold_out(rows, self.early_stopping, self.validation_fraction, random_state)
+        with self._undone_on_failure(None if first else self.net_):
+            if first:  # before rows without weight go: their classes stay classes
+                self._fit_target(y, sample_weight)
+            X, y, sample_weight = self._weigh(X, y, sample_weight)
+            if first:
+                self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+            rows = self._encode(X, y, sample_weight)
+            data = Data(rows, rows, None)
+            if not partial:
+                data = hold_out(rows, self.early_stopping, self.validation_fraction, random_state)
 
-        seed = random_state.randint(np.iinfo(np.int32).max)
-        plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
-        trained = self._train(Trainer(plan, data, None if first else self.net_))
+            seed = random_state.randint(np.iinfo(np.int32).max)
+            plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
+            trained = Trainer(plan, data, None if first else self.net_).train()
 
         if first:
-            self._structure = structure(self.get_params(deep=False))
+            self._structure = structure(self._parameters)
         if trained.interrupted:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
         self._summarize(trained, rows)
@@ -190,21 +200,25 @@ class BaseMoDE(BaseEstimator):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-        """Validate the input, learn the target, and drop rows of weight zero."""
+        """Validate the input."""
         is_table(X)  # raises for lazy tables and duplicate column names
         validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
         X = self._check_input(X, reset=first)
         y = self._check_target(y)
         check_consistent_length(X, y)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        kept = np.flatnonzero(weight)
-        if len(kept) == 0:
+        if not weight.any():
             raise ValueError(
                 "At least one row needs a positive sample_weight, got zeros only: "
                 "pass weights above zero for the rows to learn from."
             )
-        if first:  # a class keeps its place even if none of its rows has a weight
-            self._fit_target(y, weight)
+        return X, y, weight
+
+    def _weigh(
+        self, X: Any, y: NDArray[Any], weight: NDArray[np.float64]
+    ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+        """Drop rows of weight zero, and apply the weights of the classes."""
+        kept = np.flatnonzero(weight)
         if len(kept) < len(weight):
             X, y, weight = safe_indexing(X, kept), y[kept], weight[kept]
         weight = weight * self._target_weight(y, weight)
@@ -294,14 +308,14 @@ class BaseMoDE(BaseEstimator):
         n_active = min(self.top_k, self.n_experts) if self.gate == "sparse" else self.n_experts
         return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
 
-    def _train(self, trainer: Trainer) -> Trained:
-        """Train; after a failure restore the former state: no call may build on bad weights."""
-        net = trainer.net
+    @contextlib.contextmanager
+    def _undone_on_failure(self, net: MixtureNet | None) -> Iterator[None]:
+        """After a failure restore the former weights, or forget the fit: none may build on it."""
         before = None
         if net is not None:
             before = copy.deepcopy(net.module_.state_dict()), list(net.history)
         try:
-            return trainer.train()
+            yield
         except BaseException:  # also a KeyboardInterrupt outside of the epochs
             if net is None or before is None:
                 self.__dict__.pop("net_", None)

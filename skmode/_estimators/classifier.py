@@ -24,7 +24,7 @@ from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import CrossEntropy
 
 
-@documented(metric="Accuracy")
+@documented(metric="accuracy")
 class MoDEClassifier(ClassifierMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 

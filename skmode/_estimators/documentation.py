@@ -230,8 +230,8 @@ ATTRIBUTES = {
     "validation_scores_": (
         "dict or None",
         """
-        {metric} of ``"mixture"`` and ``"top_expert"`` on the held-out rows, before the refit.
-        None when no rows were held out.
+        Scores of ``"mixture"`` and ``"top_expert"`` on the held-out rows, before the refit:
+        {metric}. None when no rows were held out.
         """,
     ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),

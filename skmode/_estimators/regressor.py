@@ -25,7 +25,7 @@ from skmode.nn import RegressionLoss
 MAX_TARGET = 1e38
 
 
-@documented(metric="Coefficient of determination")
+@documented(metric="coefficient of determination")
 class MoDERegressor(RegressorMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 

@@ -4,6 +4,8 @@ The functions take a fitted estimator and rows and return tables. The displays d
 and import matplotlib only then.
 """
 
+import sys
+
 from skmode.inspection._attention import ExpertAttention, expert_attention
 from skmode.inspection._compare import (
     Comparison,
@@ -47,3 +49,7 @@ __all__ = [
     "report",
     "route_confusion",
 ]
+
+# Pickles of 0.1.0 look for the displays in these modules.
+for _name in ("attention", "history", "paths", "probing", "routing"):
+    sys.modules[f"{__name__}._plot._{_name}"] = sys.modules[f"{__name__}._plot.{_name}"]

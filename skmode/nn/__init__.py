@@ -1,5 +1,8 @@
 """Mixtures of experts with mutual distillation, as torch modules for use without the estimators."""
 
+import sys
+
+from skmode.nn import auxiliary_losses
 from skmode.nn.activations import make_activation
 from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.dropout import Dropout
@@ -32,3 +35,7 @@ __all__ = [
     "load_balance_loss",
     "make_activation",
 ]
+
+# Both losses had modules of their own in 0.1.0.
+for _name in ("balance", "distillation"):
+    sys.modules[f"{__name__}.{_name}"] = auxiliary_losses

@@ -19,6 +19,7 @@ from sklearn.datasets import (
     load_wine,
     make_classification,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -683,3 +684,34 @@ def test_strings_in_an_array_are_categories_on_request():
     for table in (values, np.array(values)):
         estimator = MoDEClassifier(**QUICK, categorical_features=[0]).fit(table, y)
         assert_array_equal(estimator.predict_proba(table), expected.predict_proba(table))
+
+
+class Small(MoDEClassifier):
+    """A subclass with parameters of its own choice."""
+
+    def __init__(self, n_experts=2, random_state=None):
+        super().__init__(n_experts, max_epochs=2, random_state=random_state)
+
+
+def test_a_subclass_may_have_fewer_parameters():
+    model = Small(random_state=0).fit(X, y)
+    assert model.set_params(n_experts=3).fit(X, y).expert_predict(X).shape == (200, 3)
+    assert Small(random_state=0).partial_fit(X, y).partial_fit(X, y).n_iter_ == 2
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"callbacks": ["none"]},
+        {"categorical_features": ["no such column"]},
+        {"device": "abacus"},
+        {"optimizer": torch.optim.LBFGS},
+    ],
+)
+def test_a_fit_that_fails_leaves_no_model(Estimator, parameters):
+    estimator = Estimator(**QUICK).fit(X, y)
+    with pytest.raises((TypeError, ValueError)):
+        estimator.set_params(**parameters).fit(X[:, :2], y)
+    with pytest.raises(NotFittedError):
+        estimator.predict(X[:, :2])

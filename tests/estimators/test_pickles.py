@@ -1,5 +1,6 @@
 """Pickles of an earlier release load, predict as they did, and go on training."""
 
+import importlib
 import pickle
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from skmode import MoDEClassifier, MoDERegressor
+import skmode.inspection
+import skmode_deploy.bundle
+from skmode import MoDEClassifier, MoDERegressor, nn
 
 # Written by skmode 0.1.0, whose modules had other names, after training on the rows below.
 FOLDER = Path(__file__).parent / "pickles"
@@ -51,3 +54,23 @@ def test_warm_start_of_a_pickle_goes_on_from_its_weights(rows):
     moved = [float((a - b).abs().max()) for a, b in zip(after, before, strict=True)]
     assert 0 < max(moved) < 0.5
     assert len(classifier.history_) == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "thing"),
+    [
+        ("skmode._base", skmode.RoutingCollapseWarning),
+        ("skmode.nn.balance", nn.load_balance_loss),
+        ("skmode.nn.distillation", nn.distillation_loss),
+        ("skmode.inspection._plot._attention", skmode.inspection.ExpertAttentionDisplay),
+        ("skmode.inspection._plot._history", skmode.inspection.GateHistoryDisplay),
+        ("skmode.inspection._plot._paths", skmode.inspection.AlphaPathDisplay),
+        ("skmode.inspection._plot._probing", skmode.inspection.ExpertProbingDisplay),
+        ("skmode.inspection._plot._routing", skmode.inspection.RoutingMapDisplay),
+        ("skmode_deploy.manifest", skmode_deploy.bundle.Manifest),
+        ("skmode_deploy.predictor", skmode_deploy.Predictor),
+        ("skmode_deploy.predictor", skmode_deploy.Prediction),
+    ],
+)
+def test_what_0_1_0_pickled_by_name_is_found(module, thing):
+    assert getattr(importlib.import_module(module), thing.__name__) is thing

@@ -59,7 +59,7 @@ def _serve(args: argparse.Namespace) -> None:
         settings = Settings(args.path, **values)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    # grpc's own lines in the log are no JSON, and any client can provoke them. grpc reads this
+    # grpc writes log lines that are not JSON, and any client can cause them. It reads this
     # variable when it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # prometheus_client reads these when it is imported, and would count in files of another

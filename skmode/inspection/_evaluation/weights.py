@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def check_weight(sample_weight: Any, n_samples: int) -> Array | None:
-    """Return weights as an array of which one at least is positive, or None for None."""
+    """Check that some weight is positive; return an array, or None for None."""
     if sample_weight is None:
         return None
     if not np.any(sample_weight):

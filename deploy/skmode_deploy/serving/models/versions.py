@@ -164,7 +164,7 @@ class ModelVersions(Generic[M]):
                 f"{CURRENT!r} must name a version that can be served, got {pinned}, which {state}: "
                 "copy that version, or name another one."
             )
-            # As long as the files of that version change, they may still be copied.
+            # While the files of that version change, somebody may still be copying them.
             problems.add(("current", CURRENT), reason, (reason, refused and refused.signature))
         if current is None and not contents.versions:
             problems.add(

@@ -18,9 +18,9 @@ from skmode_deploy.serving.observe.drift import RoutingDrift
 from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS, MODEL
 
 METRIC_NAMES = tuple(DEFINITIONS)
-# The gauge of drift is written once in so many rows, for writing it takes as long as a request.
+# The drift gauge is written once in this many rows: writing it takes as long as a request.
 DRIFT_EVERY_ROWS = 500
-# So many rows are counted together, or those of half a second: it is cheaper than one by one.
+# Rows are counted together, this many or those of half a second: cheaper than one by one.
 FLUSH_ROWS = 256
 # The histogram of the gate's confidence takes at most so many rows of a request, evenly spaced.
 MAX_OBSERVED_ROWS = 256

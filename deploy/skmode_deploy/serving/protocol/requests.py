@@ -146,7 +146,7 @@ def _read_parameters(item: Mapping[str, Any], what: str, name: str) -> dict[str,
 
 
 def _read_tensor(item: Any, rest: memoryview, start: int) -> tuple[Tensor, int]:
-    """Read an input, whose bytes may begin at `start` of `rest`; say where those of the next do."""
+    """Read an input whose bytes begin at `start` of `rest`; also return where they end."""
     if type(item) is not dict:
         raise RequestError(
             f"An input must be an object with name, datatype, shape and data, got {shorten(item)}: "

@@ -20,7 +20,7 @@ class Response(NamedTuple):
 
 
 def write_response(response: Response) -> tuple[bytes, int | None]:
-    """Write the body, and give the length of its JSON, or None where the body is nothing else."""
+    """Write the body; also return the length of its JSON, or None if all of it is JSON."""
     outputs, rest = [], []
     for name, datatype, values in response.outputs:
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}

@@ -1,6 +1,6 @@
 """HTTP/1.1 as uvicorn reads it, with limits for connections and headers.
 
-This is the one file that uses members of uvicorn which are not documented: pyproject.toml caps its
+This is the one file that uses undocumented members of uvicorn's protocol: pyproject.toml caps its
 version, and tests/serving/transport/test_uvicorn.py says which members must be there. What a proxy
 does better is left to one, see deploy/proxy.
 """
@@ -49,8 +49,8 @@ def make_config(app: Any, settings: Settings, **options: Any) -> uvicorn.Config:
 class TrackedProtocol(HttpToolsProtocol):
     """A connection that tells `Connections` what it does.
 
-    Beside that it declines offers of other protocols, as clients make that know HTTP/2, and takes
-    nothing behind a body for a header.
+    It also declines upgrades to other protocols, which HTTP/2 clients offer, and never reads bytes
+    after a body as a header.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -118,7 +118,7 @@ class TrackedProtocol(HttpToolsProtocol):
         return sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _write_head_without_upgrade(self) -> bytes:
-        """Write the header of a request anew which the parser left for another protocol.
+        """Write again the header of a request that the parser left for another protocol.
 
         A client that offers to go on with another protocol must take an answer by HTTP/1.1 (RFC
         9110, section 7.8). uvicorn would lose the body, or take it for the next request.

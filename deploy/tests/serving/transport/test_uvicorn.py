@@ -1,4 +1,4 @@
-"""The members of uvicorn that transport/http.py uses and that its documentation does not name."""
+"""The undocumented members of uvicorn that transport/http.py and server.py use."""
 
 import asyncio
 import inspect
@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 uvicorn = pytest.importorskip("uvicorn")
+from uvicorn.config import STARTUP_FAILURE  # noqa: E402
 from uvicorn.protocols.http import httptools_impl  # noqa: E402
 from uvicorn.server import ServerState  # noqa: E402
+from uvicorn.supervisors import Multiprocess  # noqa: E402
 
 ADVICE = (
     f"uvicorn {uvicorn.__version__} is not the one that transport/http.py is written for: compare "
@@ -87,6 +89,24 @@ def test_what_a_request_begins(protocol):
             task.cancel()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (uvicorn.Server, ["handle_exit"]),
+        (Multiprocess, ["run", "terminate_all"]),
+        (uvicorn.Config, ["load"]),
+    ],
+)
+def test_the_members_that_server_py_uses(owner, names):
+    for name in names:
+        assert callable(getattr(owner, name, None)), f"{name}() is gone. {ADVICE}"
+    server = uvicorn.Server(uvicorn.Config("none"))
+    assert (server.should_exit, server.force_exit) == (False, False), ADVICE
+    processes = Multiprocess(uvicorn.Config("none"), sockets=[])
+    assert (processes.sockets, processes.processes) == ([], []), ADVICE
+    assert isinstance(STARTUP_FAILURE, int), ADVICE
 
 
 def test_the_version_is_the_one_of_the_cap():

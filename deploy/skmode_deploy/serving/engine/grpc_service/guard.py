@@ -40,7 +40,7 @@ class CallGuard(aio.ServerInterceptor):
         self._service = service
         settings = service.settings
         self._access = Access(settings)
-        # A message is in memory before anything is known of it: so many may be at a time.
+        # A message is in memory before it can be checked, so only this many may arrive at once.
         self._room = asyncio.Semaphore(
             max(1, settings.max_pending_bytes // largest_message(settings))
         )

@@ -20,7 +20,7 @@ from skmode.inspection._plot.labels import labels
 Array = NDArray[Any]
 
 
-class Plane:
+class Projection:
     """Two dimensions of a table: places of its rows, and rows for places."""
 
     points: Array  # places of the rows, (n_samples, 2)
@@ -32,7 +32,7 @@ class Plane:
         raise NotImplementedError
 
 
-class _TwoColumns(Plane):
+class _TwoColumns(Projection):
     """Two columns of a table, which may have others."""
 
     def __init__(self, X: Any, first: int, second: int) -> None:
@@ -82,7 +82,7 @@ class _TwoColumns(Plane):
         return self.frame[index.tolist()].with_columns(*made).to_native()
 
 
-class _Components(Plane):
+class _Components(Projection):
     """The plane of the first two principal components, which gives all columns a value."""
 
     has_others = False
@@ -128,7 +128,7 @@ class _Components(Plane):
         ).to_native()
 
 
-def find_plane(X: Any, features: Any) -> Plane:
+def find_projection(X: Any, features: Any) -> Projection:
     """Choose two named columns, the only two columns, or two principal components."""
     frame = _frame(X)
     names = list(frame.columns) if frame is not None else None
