@@ -21,9 +21,9 @@ test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest $(SERVE_TESTS)
 
+# Without the server's tests: `make test-serve` runs those.
 test-fast: .venv/installed
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
-	$(BIN)/python -m pytest -m "not slow" $(SERVE_TESTS)
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)
