@@ -7,7 +7,9 @@ NEWEST := .venv-newest/bin
 KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
-PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(SERVE_TESTS) deploy/tests/distributed)
+# These measure time or load, so they run alone; everything else takes both cores.
+TIMED_TESTS := $(filter-out %/protocol %/conftest.py %/__pycache__,$(wildcard deploy/tests/serving/*))
+PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
 .PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest lint \
@@ -16,14 +18,13 @@ SOURCES := pyproject.toml deploy/pyproject.toml
 demo: .venv/installed
 	$(BIN)/python demo/churn.py
 
-# The server's tests measure time, so they run alone and after the others, which take both cores.
 test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
-	$(BIN)/python -m pytest $(SERVE_TESTS)
+	$(BIN)/python -m pytest $(TIMED_TESTS)
 
 # Without the server's tests: `make test-serve` runs those.
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)
