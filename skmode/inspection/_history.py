@@ -102,8 +102,8 @@ def gate_history(estimator: Any) -> GateHistory:
     records = getattr(mixture, "history_", None)
     if not records:
         raise ValueError(
-            f"The estimator must have recorded its epochs in history_, got "
-            f"{type(mixture).__name__} without any: fit it with max_epochs of at least 1."
+            "estimator must have recorded at least one epoch in history_, got a "
+            f"{type(mixture).__name__} with none: fit it with max_epochs of at least 1."
         )
     epochs = pd.RangeIndex(1, len(records) + 1, name="epoch")
     usage = pd.DataFrame([record["expert_usage"] for record in records], index=epochs)
@@ -163,8 +163,8 @@ class GateRecognition(Callback):
         watched = None if evaluate is None else evaluate()
         if watched is None:
             raise RuntimeError(
-                "GateRecognition needs the rows that the estimators of skmode watch, got a "
-                f"{type(net).__name__} without: pass it to MoDEClassifier or MoDERegressor."
+                "GateRecognition must be a callback of MoDEClassifier or MoDERegressor, got a "
+                f"{type(net).__name__}: pass it in the parameter callbacks of one of them."
             )
         evaluated, rows = watched
         gate, experts, mixture = (part.double().cpu() for part in evaluated)

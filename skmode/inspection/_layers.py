@@ -197,14 +197,14 @@ class _Rows(NamedTuple):
 def _check_options(tolerance: Any, max_train_samples: Any) -> None:
     if not (isinstance(tolerance, int | float | np.number) and 0 <= tolerance < np.inf):
         raise ValueError(
-            f"tolerance must be zero or more, got {tolerance!r}: pass how much worse a probe may "
-            "be, such as 0.01."
+            f"tolerance must be zero or more, got {tolerance!r}: pass a number such as 0.01, by "
+            "which a probe may be worse."
         )
     whole = isinstance(max_train_samples, int | np.integer) and max_train_samples >= 1
     if max_train_samples is not None and not whole:
         raise ValueError(
-            f"max_train_samples must be a whole number of at least 1, or None for all rows, got "
-            f"{max_train_samples!r}: change it."
+            "max_train_samples must be a whole number of at least 1, or None for all rows, got "
+            f"{max_train_samples!r}: raise it, or pass None."
         )
 
 
@@ -212,8 +212,8 @@ def _check_classes(y_train: Array) -> None:
     found = np.unique(y_train)
     if len(found) < 2:
         raise ValueError(
-            "The probes' training rows must hold two classes or more, got "
-            f"{found.tolist()} in {len(y_train)} rows: pass other rows, or more of them by "
+            "The training rows of the probes must contain at least two classes, got "
+            f"{found.tolist()} in {len(y_train)} rows: pass more rows as X_train, or raise "
             "max_train_samples."
         )
 
@@ -339,7 +339,7 @@ def hidden_layers(estimator: Any, X: Any, rows_of: list[Array]) -> list[Layers]:
     if module is None:
         raise TypeError(
             "estimator must keep its network in net_.module_, got "
-            f"{type(estimator).__name__} without one: pass an estimator of skmode."
+            f"{type(estimator).__name__} without one: pass MoDEClassifier or MoDERegressor."
         )
     found: list[list[Layers]] = [[] for _ in rows_of]
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)

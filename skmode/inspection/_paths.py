@@ -217,7 +217,8 @@ def _path(
     splits = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     if len(splits) < 2:
         raise ValueError(
-            f"cv must make two folds or more, got {len(splits)}: one has no standard error."
+            f"cv must give at least two folds, got {len(splits)}: use more, because a standard "
+            "error needs two scores."
         )
     records = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_measure)(
@@ -247,8 +248,8 @@ def _check_values(parameter: str, values: Any) -> list[Any]:
     )
     if not found or not numbers or len(set(found)) < len(found):
         raise ValueError(
-            f"The values of {parameter} must be a sequence of numbers, one or more, each once, got "
-            f"{values!r}: correct them."
+            f"The values of {parameter} must be a sequence of different numbers, got {values!r}: "
+            "pass one or more, each once."
         )
     return found
 

@@ -115,7 +115,7 @@ def expert_attention(
     ):
         raise ValueError(
             "n_repeats and n_steps must be whole numbers of at least 1, got "
-            f"{n_repeats!r} and {n_steps!r}: change them."
+            f"{n_repeats!r} and {n_steps!r}: correct the wrong one."
         )
     mixture, rows = mixtures.unwrap(estimator, X)
     target = targets.check_target(mixture, y, sample_weight)

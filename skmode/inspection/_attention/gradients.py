@@ -79,8 +79,8 @@ def _warn_of_errors(
     if of_experts <= MAX_ERROR * scale and of_gate <= MAX_ERROR:
         return
     warnings.warn(
-        "The attributions of a row should sum to its output minus that of the baseline, but miss "
-        f"it by up to {of_experts:.2g} ({unit}) for an expert and by up to {of_gate:.2g} for the "
+        "The attributions of a row should sum to its output minus the baseline's output, but are "
+        f"off by up to {of_experts:.2g} ({unit}) for an expert and by up to {of_gate:.2g} for the "
         f"gate's weight, with n_steps={n_steps}: raise n_steps.",
         stacklevel=4,
     )

@@ -49,7 +49,7 @@ def attend_by_permutation(
         table.names,
         np.bincount(domain, minlength=n_experts),
         "permutation",
-        "drop in accuracy" if target.scale is None else "rise of the RMSE, in units of the target",
+        "drop in accuracy" if target.scale is None else "rise in RMSE, in units of the target",
     )
 
 

@@ -122,8 +122,8 @@ def _check_scores(scores: pd.DataFrame) -> None:
     wrong = scores.columns[~np.isfinite(scores).all()]
     if len(wrong):
         raise ValueError(
-            f"Scores must be finite numbers, got {scores[wrong[0]].tolist()} of {wrong[0]}: choose "
-            "a scoring that every split can be judged by."
+            f"Scores must be finite numbers, got {scores[wrong[0]].tolist()} for {wrong[0]}: "
+            "choose a scoring that is defined on every split."
         )
 
 
@@ -132,13 +132,13 @@ def _check_takes_weight(named: Mapping[str, Any], scoring: Any) -> None:
         weights.weight_arguments(estimator, np.ones(0))
         if scoring is None and not weights.takes_weight(estimator.score, by_name=True):
             raise TypeError(
-                f"score of an estimator must take sample_weight where there are weights, that of "
-                f'{name} takes none: pass scoring, such as "accuracy" or "r2".'
+                "With sample_weight, the score method of each estimator must accept it, got "
+                f'{name}, whose score does not: pass scoring, such as "accuracy" or "r2".'
             )
     if callable(scoring) and not weights.takes_weight(scoring):
         raise TypeError(
-            f"scoring must take sample_weight where there are weights, got {scoring!r} that takes "
-            "none: make it with sklearn.metrics.make_scorer, or leave the weights out."
+            f"With sample_weight, scoring must accept it, got {scoring!r}, which does not: make it "
+            "with sklearn.metrics.make_scorer, or leave sample_weight out."
         )
 
 
@@ -147,7 +147,7 @@ def _check_weight_of_parts(weight: Array, splits: list[Any]) -> None:
         if not all(weight[part].any() for part in split):
             raise ValueError(
                 "Each split must have training and test rows with a positive sample_weight, got "
-                f"split {number} without: use fewer folds, or leave out rows without weight."
+                f"split {number} without such rows: use fewer folds, or leave out rows of weight 0."
             )
 
 
@@ -156,19 +156,19 @@ def _name_estimators(estimators: Any) -> dict[str, Any]:
         named = {str(name): estimator for name, estimator in estimators.items()}
         if len(named) < len(estimators):
             raise ValueError(
-                f"Names of estimators must differ as text, got {list(estimators)}: rename one."
+                f"Names of estimators must differ as strings, got {list(estimators)}: rename one."
             )
     else:
         names = [type(estimator).__name__ for estimator in estimators]
         named = dict(zip(names, estimators, strict=True))
         if len(named) < len(names):
             raise ValueError(
-                f"Estimators of one class need names to tell them apart, got {names}: pass a dict."
+                f"Estimators of the same class need names, got {names}: pass a dict that maps "
+                "names to estimators."
             )
     if len(named) < 2:
         raise ValueError(
-            f"estimators must be two or more, got {len(named)}: one has nothing to be compared "
-            "with."
+            f"There must be at least two estimators, got {len(named)}: add one to compare with."
         )
     return named
 
@@ -184,8 +184,8 @@ def _splits(
     else:
         if not isinstance(repeats, int | np.integer) or repeats < 1 or cv < 2:
             raise ValueError(
-                "cv must be at least 2 and repeats at least 1, both whole numbers, got "
-                f"{cv!r} and {repeats!r}: change them."
+                "cv must be a whole number of at least 2 and repeats one of at least 1, got "
+                f"cv={cv!r} and repeats={repeats!r}: pass, for example, cv=5 and repeats=5."
             )
         kind = RepeatedStratifiedKFold if is_classifier(estimator) else RepeatedKFold
         splitter = kind(n_splits=int(cv), n_repeats=int(repeats), random_state=random_state)
@@ -193,7 +193,8 @@ def _splits(
         index = pd.MultiIndex.from_product([range(repeats), range(cv)], names=["repeat", "fold"])
     if len(splits) < 2:
         raise ValueError(
-            f"cv must make two splits or more, got {len(splits)}: one tells nothing of chance."
+            f"cv must give at least two splits, got {len(splits)}: use more, because one score "
+            "cannot show how much is chance."
         )
     return splits, index
 

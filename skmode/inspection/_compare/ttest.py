@@ -82,7 +82,7 @@ def corrected_resampled_ttest(
     if not (isinstance(test_ratio, int | float | np.number) and 0 <= test_ratio < math.inf):
         raise ValueError(
             f"test_ratio must be a number, zero or more, got {test_ratio!r}: pass the number of "
-            "test rows over that of training rows."
+            "test rows divided by the number of training rows."
         )
     count = len(differences)
     mean, df = float(differences.mean()), count - 1
@@ -108,16 +108,16 @@ def _check_differences(given: Any) -> Array:
     if differences.ndim != 1:
         raise ValueError(
             "differences must be one number per split, got an array of shape "
-            f"{differences.shape}: pass those of one pair of models."
+            f"{differences.shape}: pass the differences of one pair of models."
         )
     if len(differences) < 2:
         raise ValueError(
-            f"differences must be two or more, got {len(differences)}: split the rows at least "
-            "twice."
+            f"There must be at least two differences, got {len(differences)}: score both models on "
+            "at least two splits."
         )
     if not np.isfinite(differences).all():
         raise ValueError(
-            f"differences must be finite numbers, got {differences.tolist()}: leave out splits on "
-            "which a score could not be computed."
+            f"differences must be finite numbers, got {differences.tolist()}: leave out splits "
+            "without a score."
         )
     return differences

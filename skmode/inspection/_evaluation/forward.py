@@ -56,8 +56,8 @@ def make_outputs(gate: Any, experts: Any, mixture: Any, *, classes: Array | None
     experts, mixture = np.asarray(experts), np.asarray(mixture)
     if experts.shape[:2] != gate.shape:
         raise ValueError(
-            "There must be one prediction of each expert for each row, got shape "
-            f"{experts.shape} beside {gate.shape} of the gate: pass those of the same rows."
+            "There must be one prediction per row and expert, got predictions of shape "
+            f"{experts.shape} and gate weights of shape {gate.shape}: pass both for the same rows."
         )
     route = gate.argmax(axis=1)
     if classes is not None:

@@ -34,7 +34,7 @@ def _why_without_best(search: Any, name: str) -> str:
     kind = type(search).__name__
     if hasattr(search, "cv_results_"):
         return (
-            f"{name} must keep its best estimator, got {kind} with refit={search.refit!r}: fit it "
+            f"{name} must have a best_estimator_, got {kind} with refit={search.refit!r}: fit it "
             "with refit=True, or pass a mixture fitted with the best parameters."
         )
     return f"{name} must be fitted, got {kind} that is not fitted: call its fit first."
@@ -47,7 +47,7 @@ def check_methods(estimator: Any, name: str = "estimator") -> None:
         raise TypeError(
             f"{name} must be a fitted MoDEClassifier or MoDERegressor, or a Pipeline or search "
             f"that ends with one, got {type(estimator).__name__} without {', '.join(missing)}: "
-            "pass the mixture itself, on the rows that it reads."
+            "pass the mixture itself, and the rows as it reads them."
         )
 
 

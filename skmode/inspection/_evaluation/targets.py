@@ -39,8 +39,8 @@ def make_target(
         positions = positions_of(column_or_1d(y), classes, "y")
         if len(positions) and (positions < 0).all():
             raise ValueError(
-                f"y must hold one of the classes {_some(classes)} at least, got {_some(y)}: pass "
-                "the labels that the estimator was fitted to."
+                f"y must contain at least one of the classes {_some(classes)}, got {_some(y)}: "
+                "pass labels like those of the training rows."
             )
         return Target(positions, weight, None)
     values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
@@ -57,12 +57,12 @@ def positions_of(labels: Any, classes: Array, name: str) -> Array:
     codes, found = pd.factorize(np.asarray(labels))
     if (codes < 0).any():
         raise ValueError(
-            f"{name} must hold a label for each row, got {(codes < 0).sum()} missing: leave out "
+            f"{name} must have a label for each row, got {(codes < 0).sum()} missing: leave out "
             "these rows."
         )
     if len({isinstance(label, str) for label in (*found, *classes)}) > 1:
         raise ValueError(
-            f"{name} must hold labels of one kind, that of the classes {_some(classes)}, got "
+            f"{name} must have labels of the same type as the classes {_some(classes)}, got "
             f"{_some(found)}: convert them."
         )
     places = np.searchsorted(classes, found).clip(max=len(classes) - 1)

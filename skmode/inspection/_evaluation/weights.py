@@ -21,8 +21,8 @@ def check_weight(sample_weight: Any, n_samples: int) -> Array | None:
         return None
     if not np.any(sample_weight):
         raise ValueError(
-            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
-            "zero for the rows to judge by."
+            "At least one row needs a positive sample_weight, got only zeros: pass a weight above "
+            "zero for each row that should count."
         )
     weight: Array = check_sample_weight(
         sample_weight, np.empty((n_samples, 1)), dtype=np.float64, ensure_non_negative=True
@@ -48,8 +48,8 @@ def weight_arguments(estimator: Any, weight: Array) -> dict[str, Array]:
     *_, last = nested_estimators(estimator, fitted=False)
     if not takes_weight(last.fit):
         raise TypeError(
-            "fit must take sample_weight where there are weights, that of "
-            f"{type(last).__name__} takes none: choose another estimator, or leave the "
-            "weights out."
+            "With sample_weight, fit must accept it, got "
+            f"{type(last).__name__}, whose fit does not: choose another estimator, or leave "
+            "sample_weight out."
         )
     return {f"{fit_parameter_prefix(estimator)}sample_weight": weight}

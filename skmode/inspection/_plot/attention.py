@@ -39,7 +39,7 @@ class ExpertAttentionDisplay:
     >>> classifier = MoDEClassifier(n_experts=2, random_state=0).fit(X, y)
     >>> display = ExpertAttentionDisplay.from_estimator(classifier, X, y, random_state=0)
     >>> display.ax_.get_xlabel()
-    'expert, alone on its own rows; gate, on all'
+    'experts (own rows) and gate (all rows)'
     """
 
     def __init__(self, attention: ExpertAttention) -> None:
@@ -158,7 +158,7 @@ class ExpertAttentionDisplay:
         ax.axvline(values.shape[1] - 1.5, color="black", linewidth=1)  # the gate stands apart
         ax.set_xticks(range(values.shape[1]), [str(name) for name in table.columns])
         ax.set_yticks(range(values.shape[0]), names, parse_math=False)
-        ax.set_xlabel("expert, alone on its own rows; gate, on all")
+        ax.set_xlabel("experts (own rows) and gate (all rows)")
         ax.set_ylabel("feature")
         ax.tick_params(length=0)
         bar = ax.figure.colorbar(image, ax=ax, format=lambda value, _: f"{100 * value:.0f}")

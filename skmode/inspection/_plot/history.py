@@ -9,7 +9,10 @@ import numpy as np
 from skmode.inspection._history import GateHistory, gate_history
 from skmode.inspection._plot import style
 
-ENTROPIES = {"gate_entropy": "of the gate's weights, mean of the rows", "usage_entropy": "of usage"}
+ENTROPIES = {
+    "gate_entropy": "gate weights, mean over the rows",
+    "usage_entropy": "usage of the experts",
+}
 SHARES = {
     "consistency": "consistency of the experts",
     "gate_recognition": "gate recognition accuracy",
@@ -167,9 +170,7 @@ class GateHistoryDisplay:
             self._line(ax, measures[name], index, label)
         most = np.log(self.history.usage.shape[1])
         if most:
-            ax.axhline(
-                most, color="0.5", linewidth=1, linestyle=":", label="most: all experts alike"
-            )
+            ax.axhline(most, color="0.5", linewidth=1, linestyle=":", label="maximum: equal shares")
         ax.set_ylim(bottom=0)
         ax.set_ylabel("entropy (nats)")
         style.legend(ax, beside=True)

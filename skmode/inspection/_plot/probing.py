@@ -182,7 +182,7 @@ class ExpertProbingDisplay:
             markersize=min(22.0, 0.7 * room),
             markeredgewidth=2,
             color="black",
-            label="mixture, own rows of that expert",
+            label="mixture, own rows of the expert",
         )
         ax.axhline(
             probing.mixture_score, color="black", linewidth=1, zorder=0, label="mixture, all rows"

@@ -52,8 +52,8 @@ class _TwoColumns(Projection):
             ) from None
         if not np.isfinite(self.points).all():
             raise ValueError(
-                f"The columns to draw must have no missing values, got some in "
-                f"{titles}: choose other features, or rows without."
+                f"The columns to draw must have no missing values, got some in {titles}: choose "
+                "other features, or leave out these rows."
             )
 
     def _column(self, i: int) -> Any:
@@ -96,12 +96,12 @@ class _Components(Projection):
             numbers = check_array(numbers)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                "Principal components need numbers without missing values in all columns, and X "
-                f"has others ({error}): name two number columns in features."
+                "Principal components need numbers without missing values in all columns, got "
+                f"other values ({error}): name two number columns in features."
             ) from None
         if len(numbers) < 2:
             raise ValueError(
-                "X must have two rows or more for principal components, got one: pass more, or "
+                "X must have at least two rows for principal components, got one: pass more, or "
                 "name two number columns in features."
             )
         self.map = make_pipeline(StandardScaler(), PCA(2, random_state=0))
@@ -137,7 +137,7 @@ def find_projection(X: Any, features: Any) -> Projection:
         if n_columns == 2:
             return _TwoColumns(X, 0, 1)
         if n_columns < 2:
-            raise ValueError(f"X must have two columns or more, got {n_columns}: there is no map.")
+            raise ValueError(f"A map needs at least two columns, got {n_columns}: add a column.")
         return _Components(X)
     wanted = f"choose from {names if names is not None else f'0 to {n_columns - 1}'}."
     if isinstance(features, str) or not isinstance(features, Iterable):

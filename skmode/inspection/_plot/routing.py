@@ -26,7 +26,7 @@ FINE, COARSE = 150, 50
 # Share of the map below which a part of a region gets no number.
 MIN_PART = 0.01
 
-LEGEND = "expert: its share of the rows shown"
+LEGEND = "expert: share of the rows shown"
 
 
 class RoutingMapDisplay:

@@ -28,7 +28,7 @@ def pyplot() -> Any:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
+            "Displays need matplotlib, which is not installed: run `pip install matplotlib`"
             " or install skmode with its extra `plot`."
         ) from error
     return plt
@@ -44,7 +44,7 @@ def make_axes(ax: Any, n_axes: int, *, size: tuple[float, float]) -> Any:
     axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if len(axes) not in {1, n_axes}:
         raise ValueError(
-            f"ax must be one Axes or {n_axes} of them, got {len(axes)}: pass as many, or None."
+            f"ax must be one Axes or {n_axes} of them, got {len(axes)}: pass one, {n_axes} or None."
         )
     return axes
 

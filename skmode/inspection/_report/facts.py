@@ -58,8 +58,8 @@ class Facts:
     judgement: Judgement
     probing: ExpertProbing
     alone: Array  # score of each expert alone on all rows, (n_experts,)
-    baseline: float  # score of the best constant answer
-    constant_loss: Interval  # of that answer against the mixture
+    baseline: float  # score of the best constant prediction
+    constant_loss: Interval  # of that prediction against the mixture
     top_loss: Interval  # of the top expert alone against the mixture
     single_loss: Interval  # of the best single expert for all rows against the top experts
     chance_recognition: float  # gate recognition accuracy of a gate that chooses at random
@@ -108,7 +108,7 @@ class Facts:
 
     @property
     def beats_constant(self) -> bool:
-        """Whether the mixture is clearly better than the same answer for every row."""
+        """Whether the mixture is clearly better than a constant prediction."""
         return self.constant_loss.low > 0
 
     @property
@@ -117,12 +117,11 @@ class Facts:
         return "accuracy" if self.classifies else "RMSE"
 
     @property
-    def constant_answer(self) -> str:
-        """Name of the best constant answer."""
+    def constant_prediction(self) -> str:
+        """Name of the best constant prediction."""
         if not self.classifies:
             return "the mean"
-        seen = "" if self.all_classes_known else " of those that training saw"
-        return f"the most frequent class{seen}"
+        return f"the most frequent {'' if self.all_classes_known else 'known '}class"
 
     @property
     def top_right(self) -> Array:

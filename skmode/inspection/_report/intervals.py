@@ -29,8 +29,8 @@ def of_shares(
 
     After Agresti and Min, "Simple improved confidence intervals for comparing matched
     proportions", Statistics in Medicine 2005: half a row is added to each of the four ways in
-    which two answers can be right or wrong, so that the interval keeps a width even if the two
-    never differ. Weighted rows count with their effective number (Kish).
+    which two predictions can be right or wrong, so that the interval keeps a width even if the
+    two never differ. Weighted rows count with their effective number (Kish).
     """
     difference = first.astype(float) - second.astype(float)
     estimate = float(np.average(difference, weights=weight))

@@ -157,7 +157,7 @@ def _against_chance(right: Array, route: Array, weight: Array) -> tuple[float, I
 def _constant_results(target: targets.Target) -> Array:
     """Return where the best constant answer is right, or its squared errors."""
     if target.scale is None:
-        # A class that training did not see could not have been answered.
+        # Nobody could have predicted a class that training did not see.
         known = target.values >= 0
         sums = np.bincount(target.values[known], weights=target.weight[known], minlength=1)
         return np.asarray(target.values == sums.argmax())

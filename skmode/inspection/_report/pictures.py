@@ -66,7 +66,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn by matplotlib, which is not installed: run `pip install matplotlib`"
+            "The report needs matplotlib, which is not installed: run `pip install matplotlib`"
             " or install skmode with its extra `report`."
         ) from error
 
@@ -130,8 +130,8 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
     axes = map_axes(columns, facts.attention.importances["gate"].to_numpy())
     if axes is None:
         return None, (
-            f"There is no map: it needs two columns of numbers with {MAP_VALUES} different values "
-            f"or more and {MAP_ROWS} rows where both are known."
+            f"There is no map: it needs two columns of numbers, each with at least {MAP_VALUES} "
+            f"different values, and at least {MAP_ROWS} rows where neither is missing."
         )
     missing = columns.missing[:, list(axes)].any(axis=1)
     rows, weight = facts.X, facts.part_weight[~missing]

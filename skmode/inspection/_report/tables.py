@@ -44,18 +44,18 @@ def all_tables(facts: Facts) -> dict[str, Table | None]:
 
 
 def scores(facts: Facts) -> Table:
-    """Tabulate scores of whole mixture, top expert, single expert and constant answer."""
+    """Tabulate scores of whole mixture, top expert, single expert and constant prediction."""
     single = facts.single
     rows = [
         ("the whole mixture", facts.probing.mixture_score),
         ("the top expert of each row, alone", facts.probing.top_expert_score),
         (f"expert {single} for every row, the best single one", facts.alone[single]),
-        (f"without a model: {facts.constant_answer} for every row", facts.baseline),
+        (f"without a model: {facts.constant_prediction} for every row", facts.baseline),
     ]
     return Table(
         "scores",
         f"{formatting.sentence_case(facts.metric)} on these rows",
-        ["who answers", facts.metric],
+        ["prediction by", facts.metric],
         [[Cell(who), score(facts, value)] for who, value in rows],
         "RMSE is the root mean squared error, in units of the target: lower is better."
         if not facts.classifies
@@ -151,7 +151,7 @@ def experts(facts: Facts) -> Table:
             "share",
             f"{name} on own rows",
             f"{name} elsewhere",
-            "mixture on the same own rows",
+            "mixture on these rows",
             f"{name} on all rows",
         ],
         rows,
@@ -177,8 +177,8 @@ def score_matrix(facts: Facts) -> Table | None:
         rows.append(cells)
     return Table(
         "matrix",
-        f"{formatting.sentence_case(facts.metric)} of each expert on the rows of each",
-        ["alone", *(f"rows of {domain}" for domain in matrix.columns)],
+        f"{formatting.sentence_case(facts.metric)} of each expert on the rows of every expert",
+        ["expert", *(f"rows of {domain}" for domain in matrix.columns)],
         rows,
         "Read down a column to see which expert is best on these rows. Darker is better.",
     )
@@ -254,22 +254,22 @@ def recognition(facts: Facts) -> Table:
     solvable = float(weight @ facts.judgement.experts.any(axis=1) / weight.sum())
     return Table(
         "recognition",
-        "Is a right expert chosen, where there is one?",
-        ["gate", "rows where it chooses a right expert, of those that have one"],
+        "How often does the gate choose a right expert, if there is one?",
+        ["gate", "share of these rows sent to a right expert"],
         [
             [Cell("this gate (gate recognition accuracy)"), percent(value)],
-            [Cell("a gate that draws lots"), percent(facts.chance_recognition)],
+            [Cell("a gate that chooses at random"), percent(facts.chance_recognition)],
             [Cell("a perfect gate"), percent(1.0 if solvable else float("nan"))],
         ],
-        f"At least one expert is right alone on {formatting.percent(solvable)} of all rows."
+        f"At least one expert is right on {formatting.percent(solvable)} of all rows."
         + _tolerance(facts),
     )
 
 
 ERRORS = {
-    "misrouted": "misrouted: the top expert is wrong, another one is right alone",
-    "expert": "expert: every expert is wrong alone",
-    "mixing": "mixing: the top expert is right alone, the mixture is wrong",
+    "misrouted": "misrouted: the top expert is wrong, but another expert is right",
+    "expert": "expert: every expert is wrong",
+    "mixing": "mixing: the top expert is right, but the mixture is wrong",
 }
 
 
@@ -297,21 +297,21 @@ def errors(facts: Facts) -> Table:
 
 
 def costs(facts: Facts) -> Table:
-    """Tabulate losses, with intervals, of answers that cost less to compute."""
+    """Tabulate losses, with intervals, of predictions that cost less to compute."""
     rows = [("top expert alone, against the mixture", facts.top_loss)]
     if facts.n_experts > 1:
         best = f"expert {facts.single} for every row, against the top experts"
         rows.append((best, facts.single_loss))
     rows.append(
-        (f"{facts.constant_answer} for every row, against the mixture", facts.constant_loss)
+        (f"{facts.constant_prediction} for every row, against the mixture", facts.constant_loss)
     )
     unit = "percentage points of accuracy" if facts.classifies else "RMSE, in units of the target"
     return Table(
         "costs",
-        f"What is lost by running less ({unit})",
-        ["who answers", "loss", f"{formatting.INTERVAL} from", "to"],
+        f"Loss of cheaper predictions ({unit})",
+        ["prediction by", "loss", f"{formatting.INTERVAL} from", "to"],
         [[Cell(who), *(difference(facts, value) for value in loss)] for who, loss in rows],
-        "A loss below zero is a gain. Both answer the same rows, so the interval is that of paired "
+        "A loss below zero is a gain. Both predict the same rows, so the interval is for paired "
         "rows. It assumes that rows are independent, and ignores that another training would give "
         "another model.",
     )
@@ -321,13 +321,13 @@ def crossed(facts: Facts) -> Table:
     """Cross-tabulate where top expert and mixture are right."""
     top, mixture = facts.top_right, facts.judgement.mixture
     rows = [
-        ("right alone", top & mixture, top & ~mixture),
-        ("wrong alone", ~top & mixture, ~top & ~mixture),
+        ("right", top & mixture, top & ~mixture),
+        ("wrong", ~top & mixture, ~top & ~mixture),
     ]
     return Table(
         "crossed",
         "Top expert and mixture on the same rows",
-        ["top expert", "rows that the mixture gets right", "rows that it gets wrong"],
+        ["top expert", "rows that the mixture gets right", "rows that the mixture gets wrong"],
         [[Cell(who), count(one.sum()), count(two.sum())] for who, one, two in rows],
         _tolerance(facts).strip(),
         sortable=False,
@@ -399,7 +399,7 @@ def attention(facts: Facts) -> Table:
         f"Experts: the loss of the expert alone on its own rows ({unit}) when the feature is "
         "shuffled among them. Gate: per cent of the rows that go to another expert when the "
         "feature is shuffled among all rows. Darker is a larger share of the column; a value near "
-        "zero or below it is chance." + _cut(len(shares), "features", "most important"),
+        "or below zero is chance." + _cut(len(shares), "features", "most important"),
     )
 
 
@@ -413,7 +413,7 @@ HISTORY = {
     "consistency": "consistency of the experts",
     "gate_recognition": "gate recognition accuracy",
     "mixture_score": "of the mixture",
-    "top_expert_score": "of the top expert alone",
+    "top_expert_score": "of the top expert",
 }
 
 

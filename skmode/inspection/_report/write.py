@@ -29,22 +29,22 @@ HEADINGS = {
     "serving": "May I serve the top expert alone?",
     "alike": "How alike are the experts?",
     "attention": "What do they look at?",
-    "map": "Who answers where?",
-    "history": "How did the gate get there?",
-    "words": "Words",
+    "map": "Which expert predicts where?",
+    "history": "How did gate and experts develop in training?",
+    "words": "Glossary",
     "parameters": "Parameters",
 }
 
 WORDS = [
-    ("Expert, gate, mixture", "Each expert is a network that can answer alone. The gate gives each "
-     "row a weight for each expert; the mixture is their joint answer."),
+    ("Expert, gate, mixture", "Each expert is a network that can predict alone. The gate gives "
+     "each row a weight for each expert; the mixture combines them by these weights."),
     ("Top expert, own rows", "The top expert of a row is the one with the largest weight. An "
      "expert's own rows are those whose top expert it is."),
-    ("Gate recognition accuracy", "Among the rows that at least one expert gets right alone, the "
-     "share whose top expert is such an expert."),
-    (formatting.INTERVAL, "If such rows were drawn again and again, 95 in 100 intervals made in "
-     "this way would hold the true value. This is for the fitted model; how much another training "
-     "would change is measured by skmode.inspection.compare."),
+    ("Gate recognition accuracy", "Among the rows that at least one expert gets right, the share "
+     "that the gate sends to such an expert."),
+    (formatting.INTERVAL, "If such rows were drawn again and again, 95 of 100 such intervals would "
+     "contain the true value. The intervals are for this fitted model; skmode.inspection.compare "
+     "measures how much scores vary when models are trained again."),
 ]  # fmt: skip
 
 
@@ -193,14 +193,14 @@ def _lead(facts: Facts) -> str:
         else formatting.count(facts.target.values.shape[1], "target")
     )
     text = (
-        f"{' with '.join(label(step) for step in facts.steps[:1])}"
-        f"{_inside(facts.steps)}: {formatting.count(facts.n_experts, 'expert')}, looked at on "
-        f"{formatting.count(facts.n_samples, 'row')} of {formatting.count(n_features, 'feature')}, "
-        f"{what}."
+        f"{label(facts.steps[0])}{_inside(facts.steps)}: "
+        f"{formatting.count(facts.n_experts, 'expert')}, measured on "
+        f"{formatting.count(facts.n_samples, 'row')} with "
+        f"{formatting.count(n_features, 'feature')} and {what}."
     )
     if facts.weighted:
         text += " Rows count by their weights."
-    return f"{text} All figures are for these rows; if training saw them, they are too optimistic."
+    return f"{text} If training saw these rows, all figures are too optimistic."
 
 
 def _inside(steps: list[str]) -> str:
@@ -224,7 +224,7 @@ def _template() -> Any:
         import jinja2
     except ImportError as error:
         raise ImportError(
-            "The report is filled in by Jinja2, which is not installed: run `pip install jinja2` "
+            "The report needs Jinja2, which is not installed: run `pip install jinja2` "
             "or install skmode with its extra `report`."
         ) from error
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -245,12 +245,11 @@ def _check_target(path: Path) -> None:
     """Check the path before the work, not after it."""
     if path.is_dir():
         raise IsADirectoryError(
-            f"path must be that of a file, got the folder {str(path)!r}: add a name such as "
-            "report.html."
+            f"path must name a file, got the folder {str(path)!r}: add a name such as report.html."
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(
-            f"path must lie in a folder that exists, got {str(path)!r}: make the folder first."
+            f"path must be in a folder that exists, got {str(path)!r}: make the folder first."
         )
 
 

@@ -19,18 +19,18 @@ MIN_REPEATS = 3
 
 def features(facts: Facts) -> Finding:
     """What matters to gate and experts?"""
-    title = "What matters most to each, by shuffling one feature at a time"
+    title = "Which features matter most to each expert and to the gate"
     advice = (
-        "Check that the model may decide by these features, and that they are known when it "
-        "answers. Shuffling underrates features that carry the same information."
+        "Check that the model may use these features, and that they are known when it predicts. "
+        "Shuffling one feature at a time underrates features that carry the same information."
     )
     n_repeats = facts.n_repeats
     if n_repeats < MIN_REPEATS:
         return Finding(
             "note",
             title,
-            f"Every feature was shuffled {'once' if n_repeats == 1 else 'twice'}, which does not "
-            "tell an importance from the chance of the shuffling: none is named.",
+            f"Every feature was shuffled only {'once' if n_repeats == 1 else 'twice'}. That cannot "
+            "tell importance from chance, so none is named.",
             f"Call the report with n_repeats={MIN_REPEATS} or more.",
             "attention",
         )
@@ -49,13 +49,13 @@ def features(facts: Facts) -> Finding:
             named = [f"{quoted(f)} ({unit(facts, v)})" for f, v in column.items()]
             parts.append(f"{whom}: {listing(named)}.")
         elif importances[who].notna().any():
-            parts.append(f"{whom}: none clearly.")
+            parts.append(f"{whom}: no feature stands out.")
     shown = parts if len(parts) <= 9 else [*parts[:8], parts[-1]]
     return Finding(
         "note",
         title,
-        f"A feature is named if its importance exceeds {CLEAR} standard deviations of {n_repeats} "
-        "shufflings; at most three per expert.",
+        f"A feature is named if its importance is more than {CLEAR} standard deviations, over "
+        f"{n_repeats} shufflings, above zero; at most three per expert.",
         advice,
         "attention",
         tuple(shown),

@@ -74,9 +74,9 @@ def beaten(facts: Facts) -> Finding:
         return Finding(
             "good",
             "No expert is clearly beaten on its own rows",
-            f"On their own rows the experts have {facts.metric} "
-            f"{score_text(facts, np.average(own[known], weights=weight))}, the others on the same "
-            f"rows {score_text(facts, np.average(others[known], weights=weight))} on average. "
+            f"Average {facts.metric} on the rows of an expert: "
+            f"{score_text(facts, np.average(own[known], weights=weight))} by this expert, "
+            f"{score_text(facts, np.average(others[known], weights=weight))} by the others. "
             f"Experts with fewer than {MIN_ROWS} rows are not compared.",
             "Nothing to do. If the two figures are close, the experts are alike.",
             "experts",
@@ -90,8 +90,8 @@ def beaten(facts: Facts) -> Finding:
     return Finding(
         "watch",
         "Some experts are beaten on their own rows",
-        f"{count(len(parts), 'expert')} of {facts.n_experts}. The intervals are widened for the "
-        "number of pairs that were tried.",
+        f"{len(parts)} of {count(facts.n_experts, 'expert')}. The intervals are wider than for a "
+        "single pair, because many pairs are compared.",
         "The gate sends these rows to the wrong expert: train longer, or give the gate a hidden "
         "layer of its own (gate_hidden_layer_sizes).",
         "experts",
@@ -107,21 +107,21 @@ def alike(facts: Facts) -> Finding:
     first, second = sorted((int(i), int(j)))
     if facts.classifies:
         evidence = (
-            f"Two experts predict the same class on {percent(mean)} of the rows on average; "
-            f"the least alike, experts {first} and {second}, on {percent(matrix[i, j])}."
+            f"On average, two experts predict the same class on {percent(mean)} of the rows. "
+            f"Experts {first} and {second} are the least alike, with {percent(matrix[i, j])}."
         )
     else:
         evidence = (
-            f"Consistency of two experts is {fixed(mean, 3)} on average (1: the same values, 0: as "
-            "far apart as the targets of two random rows); the least alike, experts "
-            f"{first} and {second}, have {fixed(matrix[i, j], 3)}."
+            f"The consistency of two experts is {fixed(mean, 3)} on average (1: the same values, "
+            f"0: as far apart as the targets of two random rows). Experts {first} and {second} are "
+            f"the least alike, with {fixed(matrix[i, j], 3)}."
         )
     if mean >= COPIES:
         return Finding(
             "watch",
             "The experts are nearly copies of one another",
             evidence,
-            "Fewer experts would be enough; or, if experts should specialise, a smaller alpha.",
+            "Train with fewer experts, or with a smaller alpha if they should specialise.",
             "alike",
         )
     return Finding(
@@ -161,7 +161,7 @@ def lost_rows(facts: Facts) -> Finding | None:
         "good",
         "No expert lost its rows in training",
         f"The entropy of the experts' shares was {fixed(entropy.iloc[0], 3)} nats in epoch "
-        f"1 and {fixed(entropy.iloc[-1], 3)} in epoch {epochs}; its maximum, with equal shares, is "
+        f"1 and {fixed(entropy.iloc[-1], 3)} in epoch {epochs}. Equal shares would have "
         f"{fixed(float(np.log(facts.n_experts)), 3)}. Measured on {where} rows.",
         "Nothing to do.",
         "history",

@@ -63,7 +63,7 @@ def loss_text(facts: Facts, loss: Interval) -> str:
 
 
 def lead_text(facts: Facts, loss: Interval) -> str:
-    """Write the loss of one answer as the lead of the other."""
+    """Write the loss of one prediction as the lead of the other."""
     where = "behind" if loss.estimate < 0 else "ahead"
     size = amount(facts, abs(loss.estimate))
     return f"{where} by {size} ({INTERVAL} of the lead {bounds(facts, loss)})"

@@ -14,23 +14,24 @@ def recognition(facts: Facts) -> Finding:
         return Finding(
             "act",
             "No expert is right on any of these rows",
-            "Rows that at least one expert gets right alone: 0.",
+            "Rows that at least one expert gets right: 0.",
             "Check that the estimator was trained for such rows and this target.",
             "gate",
         )
     value = facts.probing.gate_recognition_accuracy
     evidence = (
-        "Where at least one expert is right alone, the gate chooses a right one on "
-        f"{percent(value)} of the rows (gate recognition accuracy); drawing lots would on "
-        f"{percent(facts.chance_recognition)}. The difference is {point_amount(gain.estimate)}, "
-        f"{INTERVAL} {point_bounds(gain)}."
+        "Among the rows that at least one expert gets right, the gate sends "
+        f"{percent(value)} to such an expert (gate recognition accuracy). Choosing at random would "
+        f"send {percent(facts.chance_recognition)}. The difference is "
+        f"{point_amount(gain.estimate)} ({INTERVAL} {point_bounds(gain)})."
     )
     if gain.low > 0:
-        return Finding("good", "The gate knows whom to ask", evidence, "Nothing to do.", "gate")
+        title = "The gate chooses better than at random"
+        return Finding("good", title, evidence, "Nothing to do.", "gate")
     if gain.high < 0:
         return Finding(
             "act",
-            "The gate chooses worse than by drawing lots",
+            "The gate chooses worse than at random",
             evidence,
             "Check that these rows resemble the training rows; if they do, train again with a "
             "smaller learning rate or more rows.",
@@ -38,10 +39,10 @@ def recognition(facts: Facts) -> Finding:
         )
     return Finding(
         "watch",
-        "The gate is no better than drawing lots, as far as these rows tell",
+        "The gate does not clearly choose better than at random",
         evidence,
-        "If the experts are alike, any choice is as good, and fewer experts are enough. Otherwise "
-        "look at more rows.",
+        "If the experts are alike, any choice is as good, and fewer experts are enough. Otherwise, "
+        "measure on more rows.",
         "gate",
     )
 
@@ -50,18 +51,18 @@ REASONS = {
     "misrouted": (
         "Most errors are rows that another expert would get right",
         "A larger alpha lets experts learn more from one another; a gate with a hidden layer "
-        "(gate_hidden_layer_sizes) chooses more finely. With many experts, some are right by "
-        "luck: compare with the gate that draws lots.",
+        "(gate_hidden_layer_sizes) can choose better. With many experts, some are right by luck: "
+        "compare with a gate that chooses at random.",
     ),
     "expert": (
-        "Most errors are of the experts, not of the gate",
-        "No gate could get these rows right. Better features, more rows or other experts "
-        "(hidden_layer_sizes) might.",
+        "Most errors are made by the experts, not by the gate",
+        "Every expert is wrong on these rows, so no gate could help. Better features, more rows or "
+        "larger experts (hidden_layer_sizes) might.",
     ),
     "mixing": (
         "Most errors come from mixing",
-        'On these rows the top expert is right alone: inference="top_expert" runs it only, and '
-        'mixing="expected" trains the experts to answer alone.',
+        'On these rows the top expert is right, but the mixture is wrong: inference="top_expert" '
+        'runs only the top expert, and mixing="expected" trains experts to predict alone.',
     ),
 }
 
@@ -80,7 +81,7 @@ def reasons(facts: Facts) -> Finding:
     largest = str(table["share"].idxmax())
     title, advice = REASONS[largest]
     if table.loc[largest, "share_of_errors"] <= 0.5:
-        title = title.replace("Most", "The largest part of the")
+        title = title.replace("Most errors", "The most frequent errors")
     parts = [
         f"{kind} {percent(row['share_of_errors'])} ({count(int(row['n_samples']), 'row')})"
         for kind, row in table.iterrows()

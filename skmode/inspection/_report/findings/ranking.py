@@ -13,7 +13,7 @@ SEVERITY = ("act", "watch", "note", "good")
 def all_findings(facts: Facts, margin: float) -> list[Finding]:
     """Make every finding: first on serving, then by urgency.
 
-    A mixture that is not clearly better than a constant answer comes before all of them.
+    If the mixture is not clearly better than a constant prediction, that comes before all others.
     """
     found = []
     if facts.n_experts > 1:

@@ -15,19 +15,19 @@ from skmode.inspection._report.formatting import count, sentence_case
 
 
 def worth(facts: Facts) -> Finding:
-    """Is the mixture better than the same answer for every row?"""
-    loss, answer = facts.constant_loss, facts.constant_answer
+    """Is the mixture better than a constant prediction?"""
+    loss, constant = facts.constant_loss, facts.constant_prediction
     evidence = (
-        f"{sentence_case(facts.metric)} of the mixture "
-        f"{score_text(facts, facts.probing.mixture_score)}; without a model, with {answer} for "
-        f"every row, {score_text(facts, facts.baseline)}. The mixture is "
-        f"{lead_text(facts, loss)} on {count(facts.n_samples, 'row')}. The constant answer was "
+        f"{sentence_case(facts.metric)} of the mixture: "
+        f"{score_text(facts, facts.probing.mixture_score)}. Without a model, when {constant} is "
+        f"predicted for every row: {score_text(facts, facts.baseline)}. The mixture is "
+        f"{lead_text(facts, loss)} on {count(facts.n_samples, 'row')}. The constant prediction was "
         "chosen on these rows, which favours it."
     )
     if facts.beats_constant:
         return Finding(
             "good",
-            "The mixture is better than the same answer for every row",
+            "The mixture is better than a constant prediction",
             evidence,
             "Nothing to do.",
             "rows",
@@ -37,7 +37,7 @@ def worth(facts: Facts) -> Finding:
         "such rows and this target, then train with fewer epochs, more rows or better features"
     )
     if loss.high >= 0:
-        advice += ", or look at more rows"
+        advice += ", or measure on more rows"
     if facts.classifies:
         advice += (
             ". If nearly all rows belong to one class, accuracy says little: compare the log loss "
@@ -45,9 +45,9 @@ def worth(facts: Facts) -> Finding:
         )
     return Finding(
         "act",
-        "The mixture is worse than the same answer for every row"
+        "The mixture is worse than a constant prediction"
         if loss.high < 0
-        else "The mixture is not clearly better than the same answer for every row",
+        else "The mixture is not clearly better than a constant prediction",
         evidence,
         f"{advice}.",
         "rows",
@@ -55,14 +55,13 @@ def worth(facts: Facts) -> Finding:
 
 
 def top_expert(facts: Facts, margin: float) -> Finding:
-    """May the top expert answer alone?"""
+    """May the top expert predict alone?"""
     loss, limit = facts.top_loss, loss_limit(facts, margin)
     top, mixture = facts.probing.top_expert_score, facts.probing.mixture_score
     evidence = (
-        f"{sentence_case(facts.metric)} of the top expert alone {score_text(facts, top)}, of the "
-        f"mixture {score_text(facts, mixture)}: {loss_text(facts, loss)} on "
-        f"{count(facts.n_samples, 'row')}."
-        f" A loss of up to {amount(facts, limit)} is called small here."
+        f"{sentence_case(facts.metric)} of the top expert alone: {score_text(facts, top)}, of the "
+        f"mixture: {score_text(facts, mixture)}. This is {loss_text(facts, loss)} on "
+        f"{count(facts.n_samples, 'row')}. A loss of up to {amount(facts, limit)} counts as small."
     )
     if facts.n_experts == 1:
         return Finding(
@@ -79,16 +78,15 @@ def top_expert(facts: Facts, margin: float) -> Finding:
             "note",
             f"The top expert alone loses {much} against the mixture",
             evidence,
-            "Nothing, as long as the mixture itself is not clearly better than the same answer for "
-            "every row.",
+            "Nothing until the mixture itself is clearly better than a constant prediction.",
             "serving",
         )
     if loss.high <= limit:
         better = "The top expert alone is even better than the mixture"
-        title = better if loss.high < 0 else "The top expert alone may answer"
+        title = better if loss.high < 0 else "The top expert alone is good enough"
         advice = (
-            'Serve it: inference="top_expert", and skmode.onnx.export writes a graph that computes '
-            "one expert a row."
+            'Serve it: set inference="top_expert". The graph that skmode.onnx.export writes then '
+            "computes one expert per row."
         )
         return Finding("good", title, evidence, advice, "serving")
     if loss.low > limit:
@@ -97,16 +95,16 @@ def top_expert(facts: Facts, margin: float) -> Finding:
             "The top expert alone loses too much",
             evidence,
             'Serve the mixture (skmode.onnx.export with routing="mixture"), or train with a '
-            "larger alpha, which makes each expert better alone: skmode.inspection.alpha_path "
-            "tries several.",
+            "larger alpha, which makes each expert better alone; skmode.inspection.alpha_path "
+            "tries several values.",
             "serving",
         )
     return Finding(
         "watch",
-        "These rows do not tell whether the top expert alone is good enough",
+        "It is not clear whether the top expert alone is good enough",
         evidence,
-        "Look at more rows that training did not see, or decide whether a loss of "
-        f"{amount(facts, loss.high)} would be bearable.",
+        "Measure on more rows that training did not see, or decide whether a loss of "
+        f"{amount(facts, loss.high)} would be acceptable.",
         "serving",
     )
 
@@ -115,15 +113,15 @@ def single(facts: Facts, margin: float) -> Finding:
     """Are several experts needed?"""
     loss = facts.single_loss
     evidence = (
-        f"Expert {facts.single} alone on all rows: {facts.metric} "
-        f"{score_text(facts, facts.alone[facts.single])}; each row's top expert: "
-        f"{score_text(facts, facts.probing.top_expert_score)}; {loss_text(facts, loss)}. The "
-        "single expert was chosen on these rows, which favours it."
+        f"{sentence_case(facts.metric)} of expert {facts.single} on all rows: "
+        f"{score_text(facts, facts.alone[facts.single])}, of the top expert of each row: "
+        f"{score_text(facts, facts.probing.top_expert_score)}. This is {loss_text(facts, loss)}. "
+        "The single expert was chosen on these rows, which favours it."
     )
     if loss.low > 0:
         return Finding(
             "good",
-            "Choosing the expert row by row pays",
+            "Choosing an expert for each row pays off",
             evidence,
             "Keep the gate.",
             "serving",
@@ -131,17 +129,17 @@ def single(facts: Facts, margin: float) -> Finding:
     if loss.high <= loss_limit(facts, margin):
         return Finding(
             "watch",
-            "One expert for every row would do about as well",
+            "A single expert does about as well as choosing one for each row",
             evidence,
             "Train with n_experts=1 and compare by skmode.inspection.compare: it may be all that "
-            "this table needs. But this expert may be good because it learned from the others by "
-            "distillation.",
+            "this table needs. But this expert may be good only because it learned from the others "
+            "by distillation.",
             "serving",
         )
     return Finding(
         "note",
-        "Whether choosing the expert row by row pays is not clear",
+        "It is not clear whether choosing an expert for each row pays off",
         evidence,
-        "Look at more rows, or compare with n_experts=1 by skmode.inspection.compare.",
+        "Measure on more rows, or compare with n_experts=1 by skmode.inspection.compare.",
         "serving",
     )
