@@ -1,4 +1,4 @@
-"""Mixtures that answer as they are told, so that every figure can be computed by hand."""
+"""Mixtures with prescribed predictions, so that every figure can be computed by hand."""
 
 import warnings
 

@@ -53,7 +53,7 @@ def mixed():
     return X, y
 
 
-def test_permutation_agrees_with_scikit_learns(wine, wine_mixture):
+def test_permutation_agrees_with_scikit_learn(wine, wine_mixture):
     X, y = wine
     found = expert_attention(wine_mixture, X, y, n_repeats=8, random_state=0)
     route = wine_mixture.route(X)
@@ -75,7 +75,7 @@ def test_permutation_agrees_with_scikit_learns(wine, wine_mixture):
 
 
 def test_permutation_by_hand(told_classifier, monkeypatch):
-    """The first column is read alone; rows are turned round within their domains."""
+    """Only the first column is used; rows are reversed within their domains."""
     gate = [[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 4
     experts = [["a", "b"], ["b", "b"], ["a", "a"], ["a", "b"], ["a", "b"], ["a", "b"]]
     mixture = told_classifier(gate, experts, ["a"] * 6, ["a", "b"])
@@ -98,14 +98,14 @@ def test_permutation_by_hand(told_classifier, monkeypatch):
     assert found.unit == "drop in accuracy"
 
 
-def test_shuffling_stays_inside_the_domains():
+def test_experts_are_shuffled_within_their_domains():
     domain = np.array([0, 1, 0, 1, 1, 2])
     index = permutation._permute_within(domain, np.random.RandomState(0))
     assert sorted(index) == list(range(6))
     assert (domain[index] == domain).all()
 
 
-def test_a_feature_that_nothing_reads_has_no_importance(diabetes):
+def test_an_unused_feature_has_zero_importance(diabetes):
     X, y = diabetes
     X = np.column_stack([X, np.zeros(len(X))])
     regressor = MoDERegressor(**QUICK).fit(X, y)
@@ -115,13 +115,13 @@ def test_a_feature_that_nothing_reads_has_no_importance(diabetes):
         assert (found.importances.iloc[:-1].max() > 0).all()
 
 
-def test_regression_rises_in_units_of_the_target(diabetes):
+def test_regression_importances_are_in_units_of_the_target(diabetes):
     X, y = diabetes
     regressor = MoDERegressor(**QUICK).fit(X, y)
     one = expert_attention(regressor, X, y, random_state=0)
     thousands = MoDERegressor(**QUICK).fit(X, 1000 * y)
     other = expert_attention(thousands, X, 1000 * y, random_state=0)
-    assert one.unit == "rise of the RMSE, in units of the target"
+    assert one.unit == "rise in RMSE, in units of the target"
     assert_allclose(other.importances[0], 1000 * one.importances[0], rtol=0.02, atol=20)
 
 
@@ -139,7 +139,7 @@ def test_tables_keep_their_types(mixed, kind):
     assert list(table["color"]) == list(X["color"])
 
 
-def test_another_index_does_not_put_values_back(mixed):
+def test_a_custom_pandas_index_does_not_undo_the_shuffling(mixed):
     X, _ = mixed
     other = X.set_axis(np.arange(len(X))[::-1])
     shuffled = permutation._ShuffledTable(other).shuffled(1, np.roll(np.arange(len(X)), 1))
@@ -171,7 +171,7 @@ def output_of_baseline(estimator, X, route):
 
 @pytest.mark.parametrize("embedding", ["periodic_bias", "piecewise_linear", None])
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
-def test_attributions_sum_to_what_the_row_changes(mixed, embedding, gate):
+def test_attributions_sum_to_the_change_of_the_output(mixed, embedding, gate):
     X, y = mixed
     classifier = MoDEClassifier(
         numeric_embedding=embedding, gate=gate, activation="tanh", **QUICK
@@ -199,7 +199,7 @@ def test_attributions_of_regression_sum_up_in_units_of_the_target(diabetes):
     assert_allclose(found.experts.sum(axis=1), expected, atol=0.05)
 
 
-def test_of_linear_experts_attributions_are_weights_times_distances(diabetes):
+def test_attributions_of_linear_experts_are_weights_times_distances(diabetes):
     X, y = diabetes
 
     class Linear(torch.nn.Linear):
@@ -219,7 +219,7 @@ def test_of_linear_experts_attributions_are_weights_times_distances(diabetes):
 
 
 @pytest.mark.parametrize("column", ["color", "size", "weight"])
-def test_what_one_column_changes_is_attributed_to_it(mixed, column):
+def test_change_in_one_column_is_attributed_to_it(mixed, column):
     X, y = mixed
     classifier = MoDEClassifier(**QUICK).fit(X, y)
     row = {c.name: c.center if c.kind == "number" else "?" for c in classifier.encoder_.columns_}
@@ -250,7 +250,7 @@ def test_shares_sum_to_one(wine, wine_mixture):
     assert repr(found).startswith("<ExpertAttention by permutation. Most important feature of 0: ")
 
 
-def test_an_expert_without_rows_is_unknown(wine):
+def test_an_expert_without_rows_has_nan_importances(wine):
     X, y = wine
     classifier = MoDEClassifier(n_experts=2, max_epochs=2, random_state=0).fit(X, y)
     with torch.no_grad():
@@ -262,7 +262,7 @@ def test_an_expert_without_rows_is_unknown(wine):
         assert repr(found)
 
 
-def test_pipelines_shuffle_what_comes_in_and_differentiate_what_is_read(mixed):
+def test_pipelines_shuffle_their_input_and_differentiate_the_last_step(mixed):
     X, y = mixed
     X = X.fillna(0.0)
     columns = make_column_transformer(
@@ -283,21 +283,21 @@ def test_pipelines_shuffle_what_comes_in_and_differentiate_what_is_read(mixed):
         (("integrated_gradients",), TypeError, 'got ToldClassifier without one: use method="perm'),
     ],
 )
-def test_what_is_wrong_is_said(six_rows, arguments, error, message):
+def test_invalid_input_raises(six_rows, arguments, error, message):
     with pytest.raises(error, match=message):
         expert_attention(*six_rows, *arguments)
 
 
-def test_counts_must_be_positive(six_rows):
+def test_counts_below_one_raise(six_rows):
     with pytest.raises(
-        ValueError, match="must be whole numbers of at least 1, got 0 and 32: change"
+        ValueError, match="must be whole numbers of at least 1, got 0 and 32: correct"
     ):
         expert_attention(*six_rows, n_repeats=0)
     with pytest.raises(ValueError, match="must be whole numbers of at least 1, got 1.5 and 32"):
         expert_attention(*six_rows, n_repeats=1.5)
 
 
-def test_the_error_of_the_sum_is_measured(wine, wine_mixture):
+def test_completeness_error_is_measured(wine, wine_mixture):
     X, _ = wine
     found = integrated_gradients(wine_mixture, X, n_steps=1)
     route = wine_mixture.route(X)
@@ -315,7 +315,7 @@ def test_the_error_of_the_sum_is_measured(wine, wine_mixture):
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_sum_is_right_with_defaults(wine, diabetes):
+def test_completeness_error_is_small_with_defaults(wine, diabetes):
     X, y = wine
     classifier = MoDEClassifier(n_experts=3, random_state=0, max_epochs=30).fit(X, y)
     found = expert_attention(classifier, X, y, "integrated_gradients")
@@ -327,17 +327,15 @@ def test_the_sum_is_right_with_defaults(wine, diabetes):
     assert 0 < found.completeness_error < 0.05 * y.std()
 
 
-def test_too_few_steps_are_told(wine):
+def test_too_few_steps_warn(wine):
     X, y = wine
     classifier = MoDEClassifier(n_experts=2, random_state=0, max_epochs=60, alpha=0).fit(X, y)
-    with pytest.warns(
-        UserWarning, match=r"miss it by up to \d+\.\d+ \(prob.*n_steps=1: raise n_steps"
-    ):
+    with pytest.warns(UserWarning, match=r"off by up to \d+\.\d+ \(prob.*n_steps=1: raise n_steps"):
         found = expert_attention(classifier, X, y, "integrated_gradients", n_steps=1)
     assert found.completeness_error > 0.05
 
 
-def test_permutation_has_no_sum(six_rows):
+def test_permutation_has_no_completeness_error(six_rows):
     found = expert_attention(*six_rows, n_repeats=1, random_state=0)
     assert found.completeness_error is None
     assert found.gate_completeness_error is None
@@ -373,7 +371,7 @@ def test_names_behind_nested_pipelines(wine):
 
 
 @pytest.mark.filterwarnings("ignore:The attributions of a row")
-def test_names_are_general_where_a_step_cannot_tell(wine):
+def test_names_are_generic_if_a_step_has_no_names(wine):
     X, y = wine
     mixture = MoDEClassifier(n_experts=2, max_epochs=1, random_state=0)
     turn = FunctionTransformer(lambda X: np.asarray(X)[:, ::-1])  # tells no names
@@ -386,7 +384,7 @@ def test_names_are_general_where_a_step_cannot_tell(wine):
     )
 
 
-def test_no_feature_is_the_most_important_where_none_matters(told_classifier):
+def test_repr_names_no_feature_if_none_matters(told_classifier):
     mixture = told_classifier([[0.9, 0.1]] * 3, [["a", "b"]] * 3, ["a"] * 3, ["a", "b"])
     X = np.arange(3.0)[:, None]
     found = expert_attention(mixture, X, ["a", "b", "a"], n_repeats=2, random_state=0)

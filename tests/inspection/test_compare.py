@@ -57,7 +57,7 @@ def test_without_overlap_it_is_the_paired_t_test():
     assert_allclose((found.low, found.high), (interval.low, interval.high))
 
 
-def test_the_interval_leaves_out_zero_where_the_test_rejects():
+def test_interval_excludes_zero_if_the_test_rejects():
     for shift in np.linspace(-0.05, 0.05, 21):
         found = corrected_resampled_ttest(DIFFERENCES + shift, 0.25)
         assert (found.pvalue < 0.05) == (not found.low <= 0 <= found.high)
@@ -71,8 +71,8 @@ def test_differences_without_spread():
     assert always.low == always.high == pytest.approx(-0.1)
 
 
-def test_one_difference_is_too_few():
-    with pytest.raises(ValueError, match="must be two or more, got 1: split the rows"):
+def test_a_single_difference_raises():
+    with pytest.raises(ValueError, match="at least two differences, got 1: score both"):
         corrected_resampled_ttest([0.1], 0.25)
 
 
@@ -89,7 +89,7 @@ def a_summary():
     return scores, summarize(scores, 0.25, 0.95)
 
 
-def test_pairs_hold_both_tests_and_effect_sizes():
+def test_pairs_have_both_tests_and_effect_sizes():
     scores, found = a_summary()
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [
         ["one", "two"],
@@ -118,8 +118,8 @@ def test_rank_biserial_correlation_by_hand():
 
 
 @pytest.mark.parametrize("n_rows", [30, 49, 1000])
-def test_accuracies_are_ranked_as_the_counts_that_they_are(n_rows):
-    """Counts of right answers have ties; shares of them have not quite."""
+def test_accuracies_are_ranked_like_their_counts(n_rows):
+    """Counts of right predictions have exact ties; shares only up to rounding."""
     rng = np.random.default_rng(n_rows)
     for _ in range(5):
         second = rng.integers(n_rows // 2, n_rows - 5, 8)
@@ -136,7 +136,7 @@ def test_accuracies_are_ranked_as_the_counts_that_they_are(n_rows):
         assert pair[["wins", "ties", "losses"]].tolist() == of_counts
 
 
-def test_ties_of_a_case_in_which_rounding_broke_them():
+def test_ties_survive_rounding_errors():
     second = np.array([23, 22, 25, 27, 20, 21, 26, 22, 24, 28])
     counts = np.array([-2, 0, 1, 2, -2, -2, 2, -2, -2, 2])
     first = second + counts
@@ -168,7 +168,7 @@ def test_small_differences_of_large_scores_are_kept():
     assert (pair["wins"], pair["losses"], pair["wilcoxon"]) == (3, 1, 2)
 
 
-def test_equal_scores_are_no_evidence():
+def test_equal_scores_have_pvalue_one():
     scores = pd.DataFrame({"one": [0.5, 0.6, 0.7], "two": [0.5, 0.6, 0.7]})
     pair = summarize(scores, 0.25, 0.95).pairs.iloc[0]
     assert (pair["t_pvalue"], pair["wilcoxon_pvalue"], pair["t_pvalue_holm"]) == (1, 1, 1)
@@ -185,7 +185,7 @@ def test_intervals_of_the_means():
     assert "one - two: 0.025 [" in repr(found)
 
 
-def test_splits_are_those_of_scikit_learn(wine):
+def test_splits_equal_scikit_learn(wine):
     X, y = wine
     models = {"linear": LinearDiscriminantAnalysis(), "bayes": GaussianNB()}
     found = compare(models, X, y, cv=4, repeats=2, scoring="neg_log_loss", random_state=3)
@@ -205,7 +205,7 @@ def test_regression_and_names_of_classes(diabetes):
     assert found.pairs.iloc[0]["difference"] > 0.3
 
 
-def test_splits_of_the_users_own(wine):
+def test_custom_splits(wine):
     X, y = wine
     cv = ShuffleSplit(4, test_size=0.2, random_state=0)
     found = compare([GaussianNB(), DummyClassifier()], X, y, cv=cv)
@@ -249,7 +249,7 @@ def test_weights_reach_training_and_scores(wine):
 
 
 @pytest.mark.parametrize("scoring", [None, "neg_log_loss", make_scorer(accuracy_score)])
-def test_a_weight_of_two_is_as_good_as_two_rows(wine, scoring):
+def test_weight_two_equals_repeating_the_row(wine, scoring):
     X, y = (each.to_numpy() for each in wine)
     weight = np.random.default_rng(0).integers(1, 3, len(y))
     twice = np.repeat(np.arange(len(y)), weight)
@@ -266,20 +266,24 @@ def test_a_weight_of_two_is_as_good_as_two_rows(wine, scoring):
 @pytest.mark.parametrize(
     ("estimators", "scoring", "message"),
     [
-        ([GaussianNB(), KNeighborsClassifier()], None, "that of KNeighborsClassifier takes none"),
+        (
+            [GaussianNB(), KNeighborsClassifier()],
+            None,
+            "KNeighborsClassifier, whose fit does not",
+        ),
         (
             [GaussianNB(), DummyClassifier()],
             lambda estimator, X, y: 0.0,
-            "scoring must take sample_weight .*: make it with sklearn.metrics.make_scorer",
+            "scoring must accept it, .*: make it with sklearn.metrics.make_scorer",
         ),
         (
             [GaussianNB(), GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9]})],
             None,
-            "that of GridSearchCV takes none: pass scoring",
+            "got GridSearchCV, whose score does not: pass scoring",
         ),
     ],
 )
-def test_who_takes_no_weights_is_named(wine, estimators, scoring, message):
+def test_estimators_without_sample_weight_are_named(wine, estimators, scoring, message):
     with pytest.raises(TypeError, match=message):
         compare(estimators, *wine, scoring=scoring, sample_weight=np.ones(178))
 
@@ -305,7 +309,7 @@ def test_masks_are_splits_too(wine):
     pd.testing.assert_frame_equal(by_mask.scores, by_position.scores)
 
 
-def test_no_number_of_folds_means_five(wine):
+def test_cv_none_means_five_folds(wine):
     models = {"bayes": GaussianNB(), "none": DummyClassifier()}
     found, expected = (compare(models, *wine, cv=cv, repeats=1) for cv in (None, 5))
     pd.testing.assert_frame_equal(found.scores, expected.scores)
@@ -323,7 +327,7 @@ def test_no_number_of_folds_means_five(wine):
         ([0.1, 0.2], 0.2, 0, "confidence must be between 0 and 1, got 0"),
     ],
 )
-def test_what_is_wrong_with_differences_is_said(differences, test_ratio, confidence, message):
+def test_invalid_differences_raise(differences, test_ratio, confidence, message):
     with pytest.raises(ValueError, match=message):
         corrected_resampled_ttest(differences, test_ratio, confidence=confidence)
 
@@ -331,22 +335,22 @@ def test_what_is_wrong_with_differences_is_said(differences, test_ratio, confide
 @pytest.mark.parametrize(
     ("estimators", "options", "message"),
     [
-        ({"one": GaussianNB()}, {}, "estimators must be two or more, got 1"),
-        ([GaussianNB(), GaussianNB()], {}, "need names to tell them apart, got .*: pass a dict"),
+        ({"one": GaussianNB()}, {}, "must be at least two estimators, got 1"),
+        ([GaussianNB(), GaussianNB()], {}, "same class need names, got .*: pass a dict"),
         (
             {1: GaussianNB(), "1": GaussianNB(), "two": GaussianNB()},
             {},
-            r"must differ as text, got \[1, '1', 'two'\]: rename one",
+            r"must differ as strings, got \[1, '1', 'two'\]: rename one",
         ),
-        (PAIR, {"cv": 1}, "at least 2 and repeats at least 1, both whole numbers, got 1 and 5"),
-        (PAIR, {"repeats": 1.5}, "both whole numbers, got 5 and 1.5"),
+        (PAIR, {"cv": 1}, "at least 2 and repeats one of at least 1, got cv=1 and repeats=5"),
+        (PAIR, {"repeats": 1.5}, "got cv=5 and repeats=1.5"),
         (PAIR, {"cv": "five"}, "Expected `cv` as an integer"),
         (PAIR, {"cv": [([], [1]), ([1], [2])]}, "training and test rows, got 0 and 1: leave out"),
         (PAIR, {"confidence": 95}, "confidence must be between 0 and 1, got 95"),
         (
             PAIR,
             {"scoring": lambda *arguments: math.nan},
-            r"Scores must be finite numbers, got \[nan, .* of GaussianNB: choose a scoring",
+            r"Scores must be finite numbers, got \[nan, .* for GaussianNB: choose a scoring",
         ),
         (
             PAIR,
@@ -356,10 +360,10 @@ def test_what_is_wrong_with_differences_is_said(differences, test_ratio, confide
         (
             PAIR,
             {"cv": ShuffleSplit(1)},
-            "cv must make two splits or more, got 1",
+            "cv must give at least two splits, got 1",
         ),
     ],
 )
-def test_what_is_wrong_is_said(wine, estimators, options, message):
+def test_invalid_input_raises(wine, estimators, options, message):
     with pytest.raises(ValueError, match=message):
         compare(estimators, *wine, **options)

@@ -14,7 +14,7 @@ from skmode.inspection import GateRecognition, expert_probing, gate_history
 QUICK = {"n_experts": 3, "max_epochs": 4, "random_state": 0, "balance": 0.1}
 
 
-def test_it_is_what_history_holds(wine):
+def test_result_equals_history_attribute(wine):
     classifier = MoDEClassifier(early_stopping=True, **QUICK).fit(*wine)
     history = gate_history(classifier)
     assert history.measures.index.tolist() == [1, 2, 3, 4]
@@ -45,7 +45,7 @@ def test_without_validation_rows_there_are_no_scores(wine):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_recognition_is_that_of_probing(wine, weighted):
+def test_recognition_equals_expert_probing(wine, weighted):
     X, y = wine
     weight = np.random.default_rng(0).random(len(y)) + 0.1 if weighted else None
     classifier = MoDEClassifier(early_stopping=False, callbacks=[GateRecognition()], **QUICK)
@@ -57,7 +57,7 @@ def test_recognition_is_that_of_probing(wine, weighted):
     assert last == pytest.approx(probing.gate_recognition_accuracy, abs=1e-6)
 
 
-def test_recognition_of_regression_is_that_of_probing(diabetes):
+def test_recognition_of_regression_equals_expert_probing(diabetes):
     regressor = MoDERegressor(early_stopping=False, callbacks=[GateRecognition()], **QUICK)
     regressor.fit(*diabetes)
     last = gate_history(regressor).measures["gate_recognition"].iloc[-1]
@@ -78,16 +78,16 @@ def test_the_last_step_of_a_pipeline_is_read(wine):
     assert len(gate_history(pipeline).usage) == pipeline[-1].n_iter_
 
 
-def test_what_recorded_nothing_is_refused(six_rows):
-    with pytest.raises(ValueError, match="epochs in history_, got ToldClassifier without any"):
+def test_estimators_without_history_raise(six_rows):
+    with pytest.raises(ValueError, match="epoch in history_, got a ToldClassifier with none"):
         gate_history(six_rows[0])
 
 
-def test_the_callback_belongs_to_our_nets(wine):
+def test_callback_in_another_net_raises(wine):
     import torch
 
     net = NeuralNetClassifier(
         torch.nn.Linear(2, 2), callbacks=[GateRecognition()], max_epochs=1, verbose=0
     )
-    with pytest.raises(RuntimeError, match="got a NeuralNetClassifier without: pass it to MoDE"):
+    with pytest.raises(RuntimeError, match="got a NeuralNetClassifier: pass it in"):
         net.fit(np.zeros((10, 2), dtype=np.float32), np.arange(10) % 2)

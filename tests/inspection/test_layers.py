@@ -40,7 +40,7 @@ def everything(classifier, X):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_the_last_layer_is_what_the_output_layer_reads(wine, activation):
+def test_last_layer_is_the_input_of_the_output_layer(wine, activation):
     X, y = wine
     classifier = MoDEClassifier(
         n_experts=3, hidden_layer_sizes=(9, 6), activation=activation, max_epochs=3, random_state=0
@@ -56,7 +56,7 @@ def test_the_last_layer_is_what_the_output_layer_reads(wine, activation):
         )
 
 
-def test_layers_between_are_computed_as_the_experts_do(wine):
+def test_hidden_layers_equal_those_of_the_experts(wine):
     X, y = wine
     classifier = MoDEClassifier(
         n_experts=2, hidden_layer_sizes=(9, 6), activation="tanh", max_epochs=2, random_state=0
@@ -71,7 +71,7 @@ def test_layers_between_are_computed_as_the_experts_do(wine):
         assert_allclose(of_expert["hidden 1"], by_hand, atol=1e-5)
 
 
-def test_experts_of_the_users_own(wine):
+def test_custom_experts(wine):
     X, y = wine
     classifier = MoDEClassifier(n_experts=2, expert_module=Tower, max_epochs=3, random_state=0)
     classifier.fit(X, y)
@@ -138,7 +138,7 @@ def test_regression(diabetes, diabetes_mixture):
         (0.69, False, 0.02, ("hidden 2", 2)),
     ],
 )
-def test_the_first_layer_that_does_as_well(score, classifies, tolerance, expected):
+def test_first_layer_that_reaches_the_bar(score, classifies, tolerance, expected):
     layers = pd.DataFrame(
         {
             "layer": ["input", "hidden 1", "hidden 2"],
@@ -149,7 +149,7 @@ def test_the_first_layer_that_does_as_well(score, classifies, tolerance, expecte
     assert _layers._first_layer(layers, score, classifies, tolerance) == expected
 
 
-def test_a_model_beside_it_on_common_domains(wine, wine_mixture):
+def test_reference_on_common_domains(wine, wine_mixture):
     X, y = wine
     other = MoDEClassifier(n_experts=3, max_epochs=3, balance=0.1, random_state=1)
     other.fit(X[::2], y[::2])
@@ -179,7 +179,7 @@ def moons():
     return (X[400:], y[400:]), {"X_train": X[:400], "y_train": y[:400]}, good, weak
 
 
-def test_a_weak_reference_has_not_solved_the_task_earlier(moons):
+def test_a_weak_reference_does_not_solve_the_task_earlier(moons):
     rows, options, good, weak = moons
     found = layer_probing(good, *rows, reference=weak, domains=good, **options)
     of_good, of_weak = (
@@ -198,7 +198,7 @@ def test_a_weak_reference_has_not_solved_the_task_earlier(moons):
     assert turned.experts["bar"].tolist() == [*of_weak["bar"], *of_good["bar"]]
 
 
-def test_on_domains_of_their_own_experts_are_measured_by_themselves(moons):
+def test_own_domains_use_the_scores_of_the_own_experts(moons):
     rows, options, good, weak = moons
     found = layer_probing(good, *rows, reference=weak, **options).experts
     assert found["bar"].equals(found["score"])
@@ -240,7 +240,7 @@ def test_an_expert_without_rows_has_no_layer(wine):
     assert probing.layers.query("expert == 1")["score"].isna().all()
 
 
-def test_probes_train_on_some_rows_where_there_are_many(wine, wine_mixture):
+def test_max_train_samples_limits_the_training_rows(wine, wine_mixture):
     X, y = wine
     seen = []
 
@@ -257,19 +257,19 @@ def test_probes_train_on_some_rows_where_there_are_many(wine, wine_mixture):
     assert set(seen) == {178}
 
 
-def test_what_has_no_layers_is_refused(six_rows):
+def test_estimators_without_network_raise(six_rows):
     mixture, X, y = six_rows
     with pytest.raises(TypeError, match="network in net_.module_, got ToldClassifier without one"):
         layer_probing(mixture, X, y, X_train=X, y_train=y)
 
 
-def test_domains_have_an_owner(wine, wine_mixture):
+def test_invalid_domains_raise(wine, wine_mixture):
     X, y = wine
     with pytest.raises(ValueError, match="domains must be \"own\" or a fitted .*, got 'theirs'"):
         layer_probing(wine_mixture, X, y, X_train=X, y_train=y, domains="theirs")
 
 
-def test_looking_leaves_no_hooks(wine, wine_mixture):
+def test_no_hooks_remain(wine, wine_mixture):
     before = wine_mixture.predict(wine[0])
     everything(wine_mixture, wine[0])
     assert not any(part._forward_hooks for part in wine_mixture.net_.module_.modules())
@@ -282,7 +282,7 @@ def repeated(X, y, weight):
     return X.iloc[index], y.iloc[index]
 
 
-def test_a_weight_of_two_is_as_good_as_two_rows(wine, wine_mixture):
+def test_weight_two_equals_repeating_the_row(wine, wine_mixture):
     X, y = wine
     rng = np.random.default_rng(0)
     weight, train_weight = rng.integers(0, 3, 89), rng.integers(0, 3, 89)
@@ -319,7 +319,7 @@ def test_weights_of_regression(diabetes, diabetes_mixture):
     assert_allclose(found.experts["score"], expected.experts["score"])
 
 
-def test_the_probe_of_all_takes_weights_and_leaves_out_rows_without(wine, wine_mixture):
+def test_probe_uses_weights_and_drops_rows_without_weight(wine, wine_mixture):
     X, y = wine
     some = np.arange(178) % 3 > 0
     options = {"max_train_samples": 50, "random_state": 0}
@@ -341,22 +341,22 @@ def test_rows_of_a_domain_without_weight_have_no_score(wine, wine_mixture):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerance": -5}, "tolerance must be zero or more, got -5: pass how much worse"),
+        ({"tolerance": -5}, "tolerance must be zero or more, got -5: pass a number"),
         ({"tolerance": np.nan}, "tolerance must be zero or more, got nan"),
         ({"max_train_samples": 0}, "must be a whole number of at least 1, or None .*, got 0"),
         ({"max_train_samples": 2.5}, "must be a whole number of at least 1, or None .*, got 2.5"),
         (
             {"max_train_samples": 1},
-            r"must hold two classes or more, got \[.\] in 1 rows: pass other",
+            r"must contain at least two classes, got \[.\] in 1 rows: pass more",
         ),
-        ({"y_train": np.zeros(178, dtype=int)}, r"two classes or more, got \[0\] in 178 rows"),
-        ({"sample_weight_train": np.arange(178) < 30}, r"two classes .*, got \[0\] in 30 rows"),
-        ({"y_train": np.full(178, "a")}, "y must hold labels of one kind"),
+        ({"y_train": np.zeros(178, dtype=int)}, r"at least two classes, got \[0\] in 178 rows"),
+        ({"sample_weight_train": np.arange(178) < 30}, r"two classes, got \[0\] in 30 rows"),
+        ({"y_train": np.full(178, "a")}, "y must have labels of the same type"),
         ({"domains": None}, 'domains must be "own" or a fitted estimator, got None'),
         ({"sample_weight": np.zeros(178)}, "At least one row needs a positive sample_weight"),
     ],
 )
-def test_what_is_wrong_is_said(wine, wine_mixture, options, message):
+def test_invalid_input_raises(wine, wine_mixture, options, message):
     X, y = wine
     with pytest.raises(ValueError, match=message):
         layer_probing(
@@ -364,7 +364,7 @@ def test_what_is_wrong_is_said(wine, wine_mixture, options, message):
         )
 
 
-def test_a_reference_that_is_no_mixture_is_called_by_its_name(wine, wine_mixture):
+def test_an_invalid_reference_is_named_in_the_error(wine, wine_mixture):
     X, y = wine
     with pytest.raises(TypeError, match="reference must be .* got LogisticRegression without gate"):
         layer_probing(wine_mixture, X, y, X_train=X, y_train=y, reference=LogisticRegression())

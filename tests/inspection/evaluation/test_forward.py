@@ -1,4 +1,4 @@
-"""One pass yields what the estimators' own methods yield one by one."""
+"""One pass gives the same as the estimator's methods one by one."""
 
 import threading
 
@@ -18,7 +18,7 @@ NAMES = np.array(["setosa", "versicolor", "virginica"])[y]
 @pytest.mark.parametrize("inference", ["mixture", "top_expert"])
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
-def test_classes_are_those_of_the_public_methods(mixing, gate, inference):
+def test_classes_equal_the_public_methods(mixing, gate, inference):
     estimator = MoDEClassifier(mixing=mixing, gate=gate, inference=inference, **QUICK).fit(X, NAMES)
     found = forward.evaluate(estimator, X)
     assert_array_equal(estimator.classes_[found.experts], estimator.expert_predict(X))
@@ -38,7 +38,7 @@ def test_classes_are_those_of_the_public_methods(mixing, gate, inference):
 
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_values_are_those_of_the_public_methods(gate, n_outputs):
+def test_values_equal_the_public_methods(gate, n_outputs):
     target = X[:, 0] if n_outputs == 1 else X[:, :2]
     estimator = MoDERegressor(gate=gate, **QUICK).fit(X[:, 2:], target)
     found = forward.evaluate(estimator, X[:, 2:])
@@ -49,7 +49,7 @@ def test_values_are_those_of_the_public_methods(gate, n_outputs):
     )
 
 
-def test_an_estimator_without_a_network_answers_by_its_methods(six_rows):
+def test_without_a_network_the_public_methods_are_used(six_rows):
     mixture, rows, _ = six_rows
     found = forward.evaluate(mixture, rows)
     assert_array_equal(found.route, [0, 0, 1, 1, 1, 2])
@@ -70,7 +70,7 @@ def test_the_network_runs_once_and_is_left_as_it_was():
         assert not part._forward_pre_hooks
 
 
-def test_hooks_go_where_prediction_fails():
+def test_hooks_are_removed_if_prediction_fails():
     estimator = MoDEClassifier(**QUICK).fit(X, y)
     with pytest.raises(ValueError, match="features"):
         forward.evaluate(estimator, X[:, :2])
@@ -78,7 +78,7 @@ def test_hooks_go_where_prediction_fails():
     assert not estimator.net_.module_._forward_pre_hooks
 
 
-def test_predictions_of_other_threads_stay_out():
+def test_predictions_of_other_threads_are_ignored():
     estimator = MoDEClassifier(gate="sparse", **QUICK).fit(X, y)
     module, others = estimator.net_.module_, []
 
@@ -95,7 +95,7 @@ def test_predictions_of_other_threads_stay_out():
     assert found.mixture.shape == (150,)
 
 
-def test_predictions_of_another_kind_are_refused():
+def test_predictions_of_another_type_raise():
     gate, experts = np.ones((2, 1)), np.array([["a"], ["b"]])
-    with pytest.raises(ValueError, match="mixture must hold labels of one kind"):
+    with pytest.raises(ValueError, match="mixture must have labels of the same type"):
         forward.make_outputs(gate, experts, [0, 1], classes=np.array(["a", "b"]))

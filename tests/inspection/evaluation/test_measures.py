@@ -1,4 +1,4 @@
-"""What is counted of gate and experts, against figures worked out by hand."""
+"""Measures of gate and experts against figures computed by hand."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from skmode.inspection._evaluation import measures
 ONES = np.ones(4)
 
 
-def test_gate_recognition_counts_rows_that_an_expert_gets_right():
+def test_gate_recognition_counts_only_solvable_rows():
     right = np.array([[1, 0], [0, 1], [0, 0], [1, 1]], dtype=bool)
     route = np.array([0, 0, 1, 1])
     assert measures.gate_recognition(right, route, ONES) == pytest.approx(2 / 3)
@@ -18,7 +18,7 @@ def test_gate_recognition_counts_rows_that_an_expert_gets_right():
     assert measures.gate_recognition(right, route, weight) == pytest.approx(1 / 4)
 
 
-def test_gate_recognition_is_unknown_where_no_expert_is_right():
+def test_gate_recognition_is_nan_if_no_expert_is_right():
     found = measures.gate_recognition(np.zeros((4, 2), dtype=bool), np.zeros(4, dtype=int), ONES)
     assert np.isnan(found)
 
@@ -61,14 +61,14 @@ def test_usage_and_entropy():
     assert str(measures.entropy([1.0, 0.0])) == "0.0"
 
 
-def test_root_mean_squared_error_is_scikit_learns():
+def test_root_mean_squared_error_equals_scikit_learn():
     rng = np.random.default_rng(0)
     true, predicted, weight = rng.normal(size=(7, 2)), rng.normal(size=(7, 2)), rng.random(7)
     found = measures.root_mean_squared_error((true - predicted) ** 2, weight)
     assert found == pytest.approx(root_mean_squared_error(true, predicted, sample_weight=weight))
 
 
-def test_values_are_right_within_the_mixtures_error():
+def test_default_tolerance_is_the_error_of_the_mixture():
     target = np.array([[0.0], [0.0], [0.0], [0.0]])
     mixture = np.array([[1.0], [1.0], [1.0], [5.0]])  # root mean square: sqrt(7) = 2.65
     experts = np.array([[[0.0], [3.0]]] * 4)
@@ -80,7 +80,7 @@ def test_values_are_right_within_the_mixtures_error():
     assert_array_equal(found.experts, [[True, False]] * 4)
 
 
-def test_several_outputs_are_judged_in_their_standard_deviations():
+def test_several_outputs_are_judged_in_standard_deviations():
     target = np.zeros((1, 2))
     experts = np.array([[[10.0, 0.1], [0.1, 10.0]]])
     found = measures.judge_values(

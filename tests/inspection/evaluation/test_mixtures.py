@@ -1,4 +1,4 @@
-"""The mixture is found where it is, or its absence is said."""
+"""The mixture is found in any wrapper, or an error says that there is none."""
 
 import pytest
 from numpy.testing import assert_allclose
@@ -35,19 +35,19 @@ def test_the_mixture_is_found_in_a_frozen_estimator():
     assert_allclose(rows.mean(axis=0), 0, atol=1e-12)
 
 
-def test_other_estimators_are_refused():
+def test_other_estimators_raise():
     with pytest.raises(
         TypeError, match="LogisticRegression without gate_proba, expert_predict: pass the mixture"
     ):
         mixtures.unwrap(LogisticRegression(), X)
 
 
-def test_a_mixture_must_be_fitted():
+def test_unfitted_mixture_raises():
     with pytest.raises(NotFittedError):
         mixtures.unwrap(MoDEClassifier(), X)
 
 
-def test_a_search_must_keep_its_best():
+def test_search_without_best_estimator_raises():
     search = GridSearchCV(MoDEClassifier(**QUICK), {"alpha": [0.0]}, cv=2, refit=False)
     for given in (search, make_pipeline(StandardScaler().fit(X), search)):
         with pytest.raises(NotFittedError, match="must be fitted, got GridSearchCV that is not"):

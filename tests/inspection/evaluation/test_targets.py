@@ -13,13 +13,13 @@ QUICK = {"n_experts": 3, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_st
 X, y = load_iris(return_X_y=True)
 
 
-def test_weights_must_not_all_be_zero(six_rows):
+def test_all_zero_weights_raise(six_rows):
     mixture, _, labels = six_rows
-    with pytest.raises(ValueError, match="positive sample_weight, got zeros only: pass weights"):
+    with pytest.raises(ValueError, match="positive sample_weight, got only zeros: pass a weight"):
         targets.check_target(mixture, labels, np.zeros(6))
 
 
-def test_a_class_that_training_did_not_see_has_no_position(six_rows):
+def test_an_unseen_class_gets_position_minus_one(six_rows):
     mixture, _, _ = six_rows
     found = targets.check_target(mixture, ["a", "zebra", "0", "c"], None)
     assert_array_equal(found.values, [0, -1, -1, 2])
@@ -39,27 +39,27 @@ def test_values_are_scaled_as_in_training_or_by_the_rows(told_regressor):
     [
         (
             [0, 1, 2],
-            r"y must hold labels of one kind, that of the classes \['a', 'b', 'c'\], got \[",
+            r"y must have labels of the same type as the classes \['a', 'b', 'c'\], got \[",
         ),
-        (["a", 1, "b"], r"labels of one kind, .*, got \['a', 1, 'b'\]: convert them"),
-        (["a", None, "b"], "y must hold a label for each row, got 1 missing: leave out"),
-        (["a", np.nan, pd.NA], "y must hold a label for each row, got 2 missing"),
+        (["a", 1, "b"], r"labels of the same type .*, got \['a', 1, 'b'\]: convert them"),
+        (["a", None, "b"], "y must have a label for each row, got 1 missing: leave out"),
+        (["a", np.nan, pd.NA], "y must have a label for each row, got 2 missing"),
         (
             list("defgh"),
-            r"one of the classes \['a', 'b', 'c'\] .*, got \['d', 'e', 'f', 'g', ...\]",
+            r"one of the classes \['a', 'b', 'c'\], got \['d', 'e', 'f', 'g', ...\]",
         ),
     ],
 )
-def test_labels_are_checked(labels, message):
+def test_invalid_labels_raise(labels, message):
     with pytest.raises(ValueError, match=message):
         targets.make_target(np.array(labels, dtype=object), None, classes=np.array(list("abc")))
 
 
-def test_numbers_are_labels_of_any_type_but_not_missing():
+def test_numeric_labels_of_any_type_but_no_missing_ones():
     classes = np.array([0, 1, 2])
     found = targets.make_target([0.0, 2.0, 7.0], None, classes=classes)
     assert_array_equal(found.values, [0, 2, -1])
-    with pytest.raises(ValueError, match="y must hold a label for each row, got 1 missing"):
+    with pytest.raises(ValueError, match="y must have a label for each row, got 1 missing"):
         targets.make_target([0.0, np.nan], None, classes=classes)
 
 
@@ -72,6 +72,6 @@ def test_numbers_are_labels_of_any_type_but_not_missing():
         list("acb"),
     ],
 )
-def test_texts_are_labels_of_any_type(labels):
+def test_string_labels_of_any_type(labels):
     found = targets.make_target(labels, None, classes=np.array(list("abc")))
     assert_array_equal(found.values, [0, 2, 1])

@@ -20,5 +20,5 @@ def test_weights_go_to_the_last_step():
     assert list(weights.weight_arguments(GridSearchCV(pipeline, {}), weight)) == [name]
     target = TransformedTargetRegressor(MoDERegressor())
     assert list(weights.weight_arguments(target, weight)) == ["sample_weight"]
-    with pytest.raises(TypeError, match="that of KNeighborsClassifier takes none: choose another"):
+    with pytest.raises(TypeError, match="got KNeighborsClassifier, whose fit does not: choose"):
         weights.weight_arguments(make_pipeline(KNeighborsClassifier()), weight)

@@ -68,7 +68,7 @@ def test_long_names_are_not_cut_off(moons, inside):
 
 
 @pytest.mark.parametrize("max_features", [0, -1, 1.5, "all"])
-def test_attention_needs_features_to_draw(wine, wine_mixture, max_features):
+def test_max_features_below_one_raises(wine, wine_mixture, max_features):
     with pytest.raises(ValueError, match="max_features must be a whole number of at least 1, got"):
         ExpertAttentionDisplay.from_estimator(
             wine_mixture, *wine, n_repeats=1, random_state=0, max_features=max_features

@@ -36,7 +36,7 @@ def test_one_axes_gets_the_scores(path):
     assert ax.get_xlabel() == "alpha, the weight of the distillation"
 
 
-def test_a_path_of_errors_has_its_threshold_above(diabetes, wine, line):
+def test_threshold_lies_above_the_best_error(diabetes, wine, line):
     found = experts_path(MoDEClassifier(**QUICK), *wine, n_experts=[1, 2], cv=2, scoring="log_loss")
     display = AlphaPathDisplay(found).plot()
     best = found.summary.loc[found.best, "top_expert"]
@@ -52,13 +52,13 @@ def test_the_path_is_computed_from_an_estimator(wine):
     assert display.path.summary.index.tolist() == [0, 3]
 
 
-def test_axes_must_be_as_many_as_are_drawn(path):
+def test_wrong_number_of_axes_raises(path):
     _, axes = plt.subplots(3)
     with pytest.raises(ValueError, match="ax must be one Axes or 2 of them, got 3"):
         AlphaPathDisplay(path).plot(axes)
 
 
-def test_the_consistency_of_values_is_no_share(diabetes, path):
+def test_label_of_consistency_for_regression(diabetes, path):
     assert AlphaPathDisplay(path).plot().ax_[1].get_ylabel() == "share of rows"
     of_values = alpha_path(MoDERegressor(n_experts=2, **QUICK), *diabetes, alphas=[0, 1], cv=2)
     display = AlphaPathDisplay(of_values).plot()

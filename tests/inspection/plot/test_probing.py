@@ -17,7 +17,7 @@ def test_probing_draws_the_scores(wine, wine_mixture, render, line):
     assert_allclose(line(ax, "expert alone, own rows").get_ydata(), experts["score"])
     assert_allclose(line(ax, "expert alone, other rows").get_ydata(), experts["score_rest"])
     assert_allclose(
-        line(ax, "mixture, own rows of that expert").get_ydata(), experts["mixture_score"]
+        line(ax, "mixture, own rows of the expert").get_ydata(), experts["mixture_score"]
     )
     top = line(ax, "top expert alone, all rows").get_ydata()
     assert_allclose(top, display.probing.top_expert_score)
@@ -66,11 +66,14 @@ def test_probing_from_predictions_of_values(diabetes, diabetes_mixture):
     ("changes", "message"),
     [
         ({"metric": "f1"}, 'metric must be "accuracy" or "rmse", got \'f1\''),
-        ({"expert_predictions": [["a"]] * 6}, r"got shape \(6, 1\) beside \(6, 3\) of the gate"),
+        (
+            {"expert_predictions": [["a"]] * 6},
+            r"predictions of shape \(6, 1\) and gate .* \(6, 3\)",
+        ),
         ({"mixture_prediction": ["a"]}, "inconsistent numbers of samples"),
     ],
 )
-def test_predictions_must_fit_together(six_rows, changes, message):
+def test_inconsistent_predictions_raise(six_rows, changes, message):
     mixture, _, y = six_rows
     options = {
         "gate_proba": mixture.gate,
@@ -88,7 +91,7 @@ def test_an_expert_without_rows_is_drawn_without_a_dot(told_classifier, render, 
     assert render(display)
 
 
-def test_few_rows_are_not_none(told_classifier):
+def test_small_shares_are_not_called_none(told_classifier):
     route = np.where(np.arange(400) == 7, 1, 0)
     gate = np.where(np.arange(3) == route[:, None], 0.8, 0.1)
     mixture = told_classifier(gate, np.full((400, 3), "a"), np.full(400, "a"), ["a", "b"])
@@ -100,7 +103,7 @@ def test_few_rows_are_not_none(told_classifier):
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
-def test_many_experts_in_little_room_keep_their_names_apart(told_classifier, layout, inside):
+def test_names_of_many_experts_do_not_overlap(told_classifier, layout, inside):
     gate = np.eye(16)[np.arange(160) % 16]
     mixture = told_classifier(gate, np.full((160, 16), "a"), np.full(160, "a"), ["a", "b"])
     figure, ax = plt.subplots(figsize=(4, 4), layout=layout)

@@ -1,4 +1,4 @@
-"""The map of which expert answers where."""
+"""The map of the experts' regions."""
 
 import numpy as np
 import pandas as pd
@@ -27,15 +27,15 @@ def test_the_map_of_two_columns_is_exact(moons, render, labels):
     assert sorted(map(tuple, shown)) == sorted(map(tuple, X))
     assert display.ax_.get_xlabel() == "x0"
     shares = [f"{k}: {100 * np.mean(display.route == k):.0f} %" for k in range(3)]
-    assert display.ax_.get_legend().get_title().get_text() == "expert: its share of the rows shown"
+    assert display.ax_.get_legend().get_title().get_text() == "expert: share of the rows shown"
     assert labels(display.ax_) == [text for k, text in enumerate(shares) if k in display.route]
     assert render(display)
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "array", "whole numbers"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_ground_is_the_mean_over_what_rows_hold_in_other_columns(wine, kind, weighted):
-    """Of 20 rows all are taken, and each point of the grid is put into every one."""
+def test_shades_average_over_the_other_columns(wine, kind, weighted):
+    """There are 20 rows, so each point of the grid is put into all of them."""
     X, y = wine
     X, y = X[::9], y[::9]
     features = names = ["hue", "proline"]
@@ -101,7 +101,7 @@ def test_other_columns_keep_their_types():
     assert display.ax_.get_ylabel() == "two"
 
 
-def test_many_rows_are_drawn_from(wine, wine_mixture):
+def test_max_samples_limits_the_points(wine, wine_mixture):
     display = RoutingMapDisplay.from_estimator(
         wine_mixture, wine[0], features=["hue", "proline"], max_samples=50
     )
@@ -113,7 +113,7 @@ def test_many_rows_are_drawn_from(wine, wine_mixture):
     assert_array_equal(display.grid[2], again.grid[2])
 
 
-def test_the_map_counts_by_weights(moons, labels):
+def test_legend_counts_rows_by_weight(moons, labels):
     classifier, X = moons
     route = classifier.route(X)
     weight = np.where(route == route[0], 3.0, 1.0)
@@ -128,11 +128,11 @@ def test_the_map_counts_by_weights(moons, labels):
         [[0, 0], [1, 1]], [[1, 0], [0, 1]], sample_weight=[1, 999]
     )
     assert labels(one.ax_) == ["0: <1 %", "1: 100 %"]
-    with pytest.raises(ValueError, match="positive sample_weight, got zeros only"):
+    with pytest.raises(ValueError, match="positive sample_weight, got only zeros"):
         RoutingMapDisplay.from_estimator(classifier, X, sample_weight=np.zeros(200))
 
 
-def test_the_number_of_a_region_hides_no_row():
+def test_region_numbers_hide_no_rows():
     points = np.column_stack([part.ravel() for part in np.meshgrid(np.linspace(0, 10, 41), [5.0])])
     steps = np.linspace(0, 10, 21)
     grid = steps, steps, np.ones((21, 21, 1))
@@ -160,7 +160,7 @@ def test_many_columns_are_drawn_in_the_plane_of_two_components(wine, kind):
     assert display.ax_.get_xlabel() == "first principal component (36\u00a0% of the variance)"
 
 
-def test_the_map_of_a_pipeline_has_the_columns_that_come_in(wine):
+def test_map_of_a_pipeline_has_its_input_columns(wine):
     X, y = wine
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(n_experts=2, **QUICK)).fit(X, y)
     display = RoutingMapDisplay.from_estimator(
@@ -191,7 +191,7 @@ def test_the_map_from_predictions_has_no_boundary(labels):
         (pd.DataFrame({"a": [1.0], "b": ["x"]}), ["a", "b"], "two number columns, got .*'b'"),
         (np.array([[1.0, np.nan]] * 3), None, "no missing values, got some in"),
         (pd.DataFrame({"a": ["x"], "b": [1], "c": [2]}), None, "components need numbers"),
-        (np.ones((5, 1)), None, "two columns or more, got 1"),
+        (np.ones((5, 1)), None, "at least two columns, got 1"),
         (np.ones((5, 3)), 3, "two of the columns, by position or name, got 3: choose from 0 to 2"),
         (np.ones((5, 3)), [0, 1, 1], "two of the columns"),
         (
@@ -199,10 +199,10 @@ def test_the_map_from_predictions_has_no_boundary(labels):
             "ab",
             "two of the columns, .* got 'ab'",
         ),
-        (np.ones((1, 3)), None, "two rows or more for principal components, got one"),
+        (np.ones((1, 3)), None, "at least two rows for principal components, got one"),
     ],
 )
-def test_a_map_needs_two_number_columns(moons, table, features, message):
+def test_invalid_features_raise(moons, table, features, message):
     with pytest.raises(ValueError, match=message):
         RoutingMapDisplay.from_estimator(moons[0], table, features=features)
 
@@ -215,7 +215,7 @@ def test_a_map_needs_two_number_columns(moons, table, features, message):
         ({"max_samples": 0}, "max_samples must be a whole number of at least 1, got 0"),
     ],
 )
-def test_numbers_of_the_map_are_checked(moons, options, message):
+def test_invalid_parameters_raise(moons, options, message):
     with pytest.raises(ValueError, match=message):
         RoutingMapDisplay.from_estimator(*moons, **options)
 

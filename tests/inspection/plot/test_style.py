@@ -1,4 +1,4 @@
-"""All pictures: on given axes and on their own, with legends, names and colours."""
+"""All pictures: on given axes and on new ones, with legends, names and colours."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def drawers(wine, wine_mixture, moons, path):
 
 
 @pytest.mark.parametrize("name", ["probing", "map", "path", "history"])
-def test_on_given_axes_the_legend_lies_inside_and_hides_nothing(drawers, name, inside):
+def test_legend_inside_given_axes_hides_nothing(drawers, name, inside):
     count, draw = drawers[name]
     figure, axes = plt.subplots(count, 2, figsize=(10, 3.5 * count), squeeze=False)
     draw(axes[0, 0] if count == 1 else axes[:, 0])
@@ -61,7 +61,7 @@ def one_of_the_data(points):
 
 
 @pytest.mark.parametrize("name", ["probing", "map", "path", "history"])
-def test_where_there_is_room_the_legend_stands_outside(drawers, name, inside):
+def test_legend_outside_with_a_layout_engine(drawers, name, inside):
     count, draw = drawers[name]
     figure, axes = plt.subplots(
         count, 2, figsize=(10, 3.5 * count), squeeze=False, layout="constrained"
@@ -107,7 +107,7 @@ def test_names_of_columns_are_drawn_as_they_are(moons, render):
 
 
 def test_colours_differ_in_lightness_or_marker():
-    """Whoever sees no colour tells two experts apart by the marker, for up to 88 experts."""
+    """Up to 88 experts can be told apart without colours, by their markers."""
     looks = [tuple(style.style(i).values()) for i in range(88)]
     assert len(set(looks)) == 88
     assert len({style.style(i)["marker"] for i in range(11)}) == 11
@@ -116,7 +116,7 @@ def test_colours_differ_in_lightness_or_marker():
         assert 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.75  # stands out from white
 
 
-def test_labels_are_spread_around_where_they_belong():
+def test_labels_are_spread_around_their_values():
     assert_allclose(style.spread([0.0, 1.0], 0.1), [0, 1])
     assert_allclose(style.spread([0.5, 0.5, 0.5], 0.1), [0.4, 0.5, 0.6])
     spread = style.spread([0.3, 0.31, 0.0, 0.305], 0.1)

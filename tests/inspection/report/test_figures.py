@@ -1,4 +1,4 @@
-"""The figures of the report are those of the instruments."""
+"""The figures of the report equal those of the inspection functions."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from skmode.inspection._report import tables
 
 
 @pytest.mark.parametrize("task", ["classes", "values"])
-def test_the_figures_are_those_of_expert_probing(task, request):
+def test_figures_equal_expert_probing(task, request):
     kind = {"classes": "wine", "values": "diabetes"}[task]
     X, y = request.getfixturevalue(kind)
     mixture = request.getfixturevalue(f"{kind}_mixture")
@@ -29,7 +29,7 @@ def test_the_figures_are_those_of_expert_probing(task, request):
     assert page.numbers("recognition", 1)[0] == pytest.approx(probing.gate_recognition_accuracy)
 
 
-def test_attention_is_that_of_expert_attention(wine, wine_mixture, wine_page):
+def test_attention_equals_expert_attention(wine, wine_mixture, wine_page):
     attention = expert_attention(
         wine_mixture, *wine, n_repeats=2, random_state=np.random.RandomState(0)
     )
@@ -40,7 +40,7 @@ def test_attention_is_that_of_expert_attention(wine, wine_mixture, wine_page):
     assert_allclose(wine_page.matrix("attention"), expected, atol=1e-8)
 
 
-def test_the_training_is_that_of_gate_history(wine_mixture, wine_page):
+def test_history_equals_gate_history(wine_mixture, wine_page):
     history = gate_history(wine_mixture)
     assert wine_page.header("history") == ["measure", "epoch 1", "epoch 2", "epoch 4"]
     rows = dict(zip(wine_page.words("history"), wine_page.matrix("history"), strict=True))
@@ -79,14 +79,14 @@ def test_the_target_on_the_rows_of_each_expert(diabetes, diabetes_mixture, diabe
     assert_allclose(diabetes_page.matrix("classes"), expected, rtol=1e-8)
 
 
-def test_who_is_right_where_the_two_differ(six_rows, look):
+def test_cross_table_of_top_expert_and_mixture(six_rows, look):
     mixture, X, y = six_rows
     facts = look(mixture, X, y)
     cells = [[cell.value for cell in row[1:]] for row in tables.crossed(facts).rows]
     assert cells == [[2, 1], [1, 2]]  # rows 0 and 5, 3, 4, 1 and 2
 
 
-def test_lots_and_gain_by_hand(six_rows, look):
+def test_chance_recognition_and_gain_by_hand(six_rows, look):
     """Shares of right experts: 2/3, 1/3, 0, 1, 1/3, 1; row 2 has no right one."""
     facts = look(*six_rows)
     assert facts.chance_recognition == pytest.approx((2 / 3 + 1 / 3 + 1 + 1 / 3 + 1) / 5)

@@ -25,7 +25,7 @@ def test_the_file_is_replaced_when_it_is_complete(wine, wine_mixture, tmp_path, 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
-def test_others_may_read_it_as_any_new_file(wine, wine_mixture, tmp_path):
+def test_file_mode_follows_the_umask(wine, wine_mixture, tmp_path):
     (tmp_path / "usual").touch()
     path = report(wine_mixture, *wine, tmp_path / "a.html", n_repeats=1)
     assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
@@ -34,27 +34,27 @@ def test_others_may_read_it_as_any_new_file(wine, wine_mixture, tmp_path):
 @pytest.mark.parametrize(
     ("place", "options", "error", "message"),
     [
-        ("no/such/a.html", {}, FileNotFoundError, "must lie in a folder that exists, got .*make"),
-        (".", {}, IsADirectoryError, "must be that of a file, got the folder .*add a name"),
+        ("no/such/a.html", {}, FileNotFoundError, "must be in a folder that exists, got .*make"),
+        (".", {}, IsADirectoryError, "must name a file, got the folder .*add a name"),
         ("a.html", {"margin": -1}, ValueError, "margin must be zero or more, got -1"),
         ("a.html", {"max_samples": 0}, ValueError, "max_samples must be at least 1, got 0"),
         ("a.html", {"tolerance": 1.0}, ValueError, "tolerance is for regression"),
         ("a.html", {"n_repeats": 0}, ValueError, "n_repeats .*at least 1, got 0"),
     ],
 )
-def test_errors_say_what_to_do(place, options, error, message, wine, wine_mixture, tmp_path):
+def test_invalid_input_raises(place, options, error, message, wine, wine_mixture, tmp_path):
     with pytest.raises(error, match=message):
         report(wine_mixture, *wine, tmp_path / place, **options)
     assert os.listdir(tmp_path) == []
 
 
-def test_there_must_be_a_mixture(wine, tmp_path):
+def test_an_estimator_without_mixture_raises(wine, tmp_path):
     with pytest.raises(TypeError, match="must be a fitted MoDEClassifier or MoDERegressor"):
         report(StandardScaler().fit(wine[0]), *wine, tmp_path / "a.html")
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
-def test_what_is_missing_is_named(package, tmp_path):
+def test_missing_packages_are_named(package, tmp_path):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "from skmode.inspection import report\n"

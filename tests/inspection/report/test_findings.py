@@ -32,13 +32,13 @@ def answers(n, wrong):
 @pytest.mark.parametrize(
     ("wrong_alone", "wrong_together", "kind", "title"),
     [
-        (100, 99, "good", "The top expert alone may answer"),
+        (100, 99, "good", "The top expert alone is good enough"),
         (60, 120, "good", "The top expert alone is even better than the mixture"),
         (200, 100, "act", "The top expert alone loses too much"),
-        (115, 100, "watch", "These rows do not tell whether the top expert alone is good enough"),
+        (115, 100, "watch", "It is not clear whether the top expert alone is good enough"),
     ],
 )
-def test_may_i_serve_the_top_expert(
+def test_finding_on_serving_the_top_expert(
     told_classifier, wrong_alone, wrong_together, kind, title, findings
 ):
     halves = np.arange(1000) % 2
@@ -47,21 +47,21 @@ def test_may_i_serve_the_top_expert(
     finding = findings(*mixture)[title]
     assert finding.kind == kind
     evidence = finding.evidence.replace("\u00a0", " ")
-    assert f"alone {100 - wrong_alone / 10:.1f} %" in evidence
-    assert f"of the mixture {100 - wrong_together / 10:.1f} %" in evidence
+    assert f"alone: {100 - wrong_alone / 10:.1f} %" in evidence
+    assert f"of the mixture: {100 - wrong_together / 10:.1f} %" in evidence
     assert f"{abs(wrong_alone - wrong_together) / 10:.2f} percentage points" in evidence
     assert "95 % interval of the loss" in evidence
 
 
-def test_the_margin_is_the_users(told_classifier, findings):
+def test_the_margin_can_be_chosen(told_classifier, findings):
     halves = np.arange(1000) % 2
     experts = np.tile(answers(1000, 200)[:, None], (1, 2))
     mixture = told(told_classifier, 1000, halves, experts, answers(1000, 100))
-    assert "The top expert alone may answer" in findings(*mixture, margin=0.2)
+    assert "The top expert alone is good enough" in findings(*mixture, margin=0.2)
     assert "The top expert alone loses too much" in findings(*mixture, margin=0.05)
 
 
-def test_of_values_the_margin_is_a_share_of_the_error(told_regressor, findings):
+def test_regression_margin_is_a_share_of_the_error(told_regressor, findings):
     rng = np.random.default_rng(0)
     y = rng.normal(size=400)
     noise = 0.5 * rng.normal(size=400)
@@ -69,21 +69,21 @@ def test_of_values_the_margin_is_a_share_of_the_error(told_regressor, findings):
     experts = (y + 1.1 * noise)[:, None].repeat(2, axis=1)
     mixture = told_regressor(gate, experts, y + noise)
     X = np.arange(400.0)[:, None]
-    assert "The top expert alone may answer" in findings(mixture, X, y, margin=0.2)
+    assert "The top expert alone is good enough" in findings(mixture, X, y, margin=0.2)
     assert "The top expert alone loses too much" in findings(mixture, X, y, margin=0.05)
 
 
 @pytest.mark.parametrize(
     ("wrong", "kind", "title"),
     [
-        (300, "good", "The mixture is better than the same answer for every row"),
-        (490, "act", "The mixture is not clearly better than the same answer for every row"),
-        (600, "act", "The mixture is worse than the same answer for every row"),
+        (300, "good", "The mixture is better than a constant prediction"),
+        (490, "act", "The mixture is not clearly better than a constant prediction"),
+        (600, "act", "The mixture is worse than a constant prediction"),
     ],
 )
 @pytest.mark.parametrize("n_experts", [1, 2])
-def test_is_it_better_than_no_model(told_classifier, wrong, kind, title, n_experts, findings):
-    """Of 1,000 rows of two classes in equal shares, one answer is right on half."""
+def test_finding_on_constant_predictions(told_classifier, wrong, kind, title, n_experts, findings):
+    """With two classes in equal shares, a constant is right on half of 1,000 rows."""
     route = np.arange(1000) % n_experts
     experts = np.tile(answers(1000, wrong)[:, None], (1, n_experts))
     mixture = told(told_classifier, 1000, route, experts, answers(1000, wrong), n_experts)
@@ -91,8 +91,8 @@ def test_is_it_better_than_no_model(told_classifier, wrong, kind, title, n_exper
     finding = found[title]
     assert finding.kind == kind
     evidence = finding.evidence.replace("\u00a0", " ")
-    assert f"of the mixture {100 - wrong / 10:.1f} %" in evidence
-    assert "the most frequent class for every row, 50.0 %" in evidence
+    assert f"of the mixture: {100 - wrong / 10:.1f} %" in evidence
+    assert "the most frequent class is predicted for every row: 50.0 %" in evidence
     assert f"{'ahead' if wrong < 500 else 'behind'} by {abs(500 - wrong) / 10:.2f} " in evidence
     constant = mixture[2] == "no"
     right = np.arange(1000) >= wrong
@@ -104,22 +104,22 @@ def test_is_it_better_than_no_model(told_classifier, wrong, kind, title, n_exper
         assert "Serve it" not in advices
         assert "Serve the mixture" not in advices
     elif n_experts == 2:
-        assert next(iter(found)) == "The top expert alone may answer"
+        assert next(iter(found)) == "The top expert alone is good enough"
         assert "Serve it" in advices
 
 
-def test_a_mixture_worse_than_nothing_is_not_served_either(told_classifier, findings):
+def test_a_mixture_worse_than_constant_is_not_recommended(told_classifier, findings):
     halves = np.arange(1000) % 2
     experts = np.tile(answers(1000, 900)[:, None], (1, 2))
     found = findings(*told(told_classifier, 1000, halves, experts, answers(1000, 600)))
     assert list(found)[:2] == [
-        "The mixture is worse than the same answer for every row",
+        "The mixture is worse than a constant prediction",
         "The top expert alone loses much against the mixture",
     ]
     assert not any("Serve the mixture" in each.advice for each in found.values())
 
 
-def test_values_worse_than_the_mean(told_regressor, tmp_path, read, look):
+def test_regression_worse_than_the_mean(told_regressor, tmp_path, read, look):
     rng = np.random.default_rng(0)
     y, guess = rng.normal(size=(2, 400))
     gate = np.tile([0.8, 0.2], (400, 1))
@@ -131,79 +131,77 @@ def test_values_worse_than_the_mean(told_regressor, tmp_path, read, look):
     assert facts.constant_loss.estimate == pytest.approx(y.std() - error)
     first = all_findings(facts, 0.01)[0]
     assert (first.kind, first.section) == ("act", "rows")
-    assert "with the mean for every row, " in first.evidence
+    assert "when the mean is predicted for every row: " in first.evidence
     page = read(report(mixture, X, y, tmp_path / "a.html"))
     assert page.words("costs")[-1] == "the mean for every row, against the mixture"
     assert page.numbers("costs", 1)[-1] == pytest.approx(y.std() - error)
 
 
-def test_no_answer_is_of_a_class_that_training_did_not_see(wine, wine_mixture, look):
+def test_constant_prediction_is_a_known_class(wine, wine_mixture, look):
     X, y = wine
     facts = look(wine_mixture, X, y.replace({1: 9}))  # the most frequent one
     assert facts.baseline == pytest.approx((y == 0).mean())
     who = [row[0].text for row in tables.scores(facts).rows][-1]
-    assert who == (
-        "without a model: the most frequent class of those that training saw for every row"
-    )
+    assert who == "without a model: the most frequent known class for every row"
 
 
-def test_does_choosing_pay(told_classifier, findings):
+def test_finding_on_choosing_an_expert_per_row(told_classifier, findings):
     halves = np.arange(400) % 2
     own = np.where(halves[:, None] == np.arange(2), "a", "b")  # right on their own rows alone
-    title = "Choosing the expert row by row pays"
+    title = "Choosing an expert for each row pays off"
     assert title in findings(*told(told_classifier, 400, halves, own, answers(400, 0)))
     alike = np.tile(answers(400, 40)[:, None], (1, 2))
     found = findings(*told(told_classifier, 400, halves, alike, answers(400, 40)))
-    assert found["One expert for every row would do about as well"].kind == "watch"
+    assert found["A single expert does about as well as choosing one for each row"].kind == "watch"
     small = findings(*told(told_classifier, 20, halves[:20], alike[:20], answers(20, 2)))
-    assert "Whether choosing the expert row by row pays is not clear" in small
+    assert "It is not clear whether choosing an expert for each row pays off" in small
 
 
 @pytest.mark.parametrize(
     ("right_of_own", "title"),
     [
-        (1.0, "The gate knows whom to ask"),
-        (0.0, "The gate chooses worse than by drawing lots"),
-        (0.5, "The gate is no better than drawing lots, as far as these rows tell"),
+        (1.0, "The gate chooses better than at random"),
+        (0.0, "The gate chooses worse than at random"),
+        (0.5, "The gate does not clearly choose better than at random"),
     ],
 )
-def test_does_the_gate_choose(told_classifier, right_of_own, title, findings):
+def test_finding_on_the_gate(told_classifier, right_of_own, title, findings):
     halves = np.arange(400) % 2
     right = np.where(np.arange(400) < 400 * right_of_own, halves, 1 - halves)
     experts = np.where(right[:, None] == np.arange(2), "a", "b")
     found = findings(*told(told_classifier, 400, halves, experts, answers(400, 0)))
-    assert f"on {100 * right_of_own:.1f} % of" in found[title].evidence.replace("\u00a0", " ")
-    assert "drawing lots would on 50.0 %" in found[title].evidence.replace("\u00a0", " ")
+    assert f"sends {100 * right_of_own:.1f} % to" in found[title].evidence.replace("\u00a0", " ")
+    assert "Choosing at random would send 50.0 %" in found[title].evidence.replace("\u00a0", " ")
 
 
-def test_nobody_is_right(told_classifier, findings):
+def test_findings_if_no_expert_is_right(told_classifier, findings):
     wrong = np.full((40, 2), "b")
     found = findings(*told(told_classifier, 40, np.arange(40) % 2, wrong, answers(40, 40)))
     assert found["No expert is right on any of these rows"].kind == "act"
-    assert "Most errors are of the experts, not of the gate" in found
+    assert "Most errors are made by the experts, not by the gate" in found
 
 
 @pytest.mark.parametrize(
     ("top", "other", "together", "title"),
     [
         ("b", "a", "b", "Most errors are rows that another expert would get right"),
-        ("b", "b", "b", "Most errors are of the experts, not of the gate"),
+        ("b", "b", "b", "Most errors are made by the experts, not by the gate"),
         ("a", "b", "b", "Most errors come from mixing"),
         ("a", "a", "a", "The mixture makes no error on these rows"),
     ],
 )
-def test_whose_errors(told_classifier, top, other, together, title, findings):
+def test_finding_on_the_reason_of_errors(told_classifier, top, other, together, title, findings):
     experts = np.tile([top, other], (50, 1))
     mixture = np.full(50, together)
     assert title in findings(*told(told_classifier, 50, np.zeros(50, int), experts, mixture))
 
 
-def test_the_largest_part_need_not_be_most(six_rows, findings):
+def test_most_frequent_errors_may_be_less_than_half(six_rows, findings):
     found = findings(*six_rows)  # one of each kind
-    assert any(title.startswith("The largest part of the errors") for title in found)
+    assert any(title.startswith("The most frequent errors") for title in found)
 
 
-def test_who_takes_part(told_classifier, findings):
+def test_finding_on_usage(told_classifier, findings):
     right = np.full((1000, 3), "a")
 
     def of(route):
@@ -234,7 +232,7 @@ def test_an_expert_that_is_beaten_on_its_own_rows(told_classifier, findings):
     assert "No expert is clearly beaten on its own rows" in few
 
 
-def test_how_alike(told_classifier, findings):
+def test_finding_on_consistency(told_classifier, findings):
     halves = np.arange(300) % 2
     same = np.tile(answers(300, 30)[:, None], (1, 2))
     found = findings(*told(told_classifier, 300, halves, same, answers(300, 30)))
@@ -244,7 +242,7 @@ def test_how_alike(told_classifier, findings):
     assert "on 83.3 % of the rows" in found["The experts differ"].evidence.replace("\u00a0", " ")
 
 
-def test_the_first_finding_is_about_serving_and_then_the_grave_ones(wine, wine_mixture, look):
+def test_serving_comes_first_and_then_the_urgent_findings(wine, wine_mixture, look):
     found = all_findings(look(wine_mixture, *wine), 0.01)
     assert found[0].section == "serving"
     order = [SEVERITY.index(finding.kind) for finding in found[1:]]
@@ -253,26 +251,26 @@ def test_the_first_finding_is_about_serving_and_then_the_grave_ones(wine, wine_m
     assert all(finding.evidence and finding.advice for finding in found)
 
 
-def test_features_that_stand_clear(wine, wine_mixture, look):
+def test_clearly_important_features_are_named(wine, wine_mixture, look):
     facts = look(wine_mixture, *wine, n_repeats=3)
     items = {f.title: f for f in all_findings(facts, 0.01)}[
-        "What matters most to each, by shuffling one feature at a time"
+        "Which features matter most to each expert and to the gate"
     ].items
     gate = facts.attention.importances["gate"]
     assert items[-1].startswith(f"The gate: “{gate.idxmax()}” (moves {100 * gate.max():.1f}")
 
 
 @pytest.mark.parametrize(("n_repeats", "told"), [(1, "once"), (2, "twice")])
-def test_one_shuffling_tells_nothing_of_chance(wine, wine_mixture, n_repeats, told, findings):
+def test_one_shuffling_names_no_feature(wine, wine_mixture, n_repeats, told, findings):
     found = findings(wine_mixture, *wine, n_repeats=n_repeats)
-    finding = found["What matters most to each, by shuffling one feature at a time"]
+    finding = found["Which features matter most to each expert and to the gate"]
     assert finding.items == ()
-    assert f"was shuffled {told}, which does not tell" in finding.evidence
+    assert f"was shuffled only {told}. That cannot tell" in finding.evidence
     assert finding.advice == "Call the report with n_repeats=3 or more."
 
 
-def test_the_chance_of_the_shuffling_is_that_of_a_sample(wine, wine_mixture, look):
-    """Twice the deviation of three draws, by n - 1: 2.45 times that by n."""
+def test_clear_importances_use_the_sample_standard_deviation(wine, wine_mixture, look):
+    """Two standard deviations with n - 1 are 2.45 with n, for three draws."""
     facts = look(wine_mixture, *wine, n_repeats=3)
     attention = facts.attention
     name = attention.importances.index[0]
@@ -281,7 +279,7 @@ def test_the_chance_of_the_shuffling_is_that_of_a_sample(wine, wine_mixture, loo
         attention.importances.loc[name, "gate"] = factor * 0.1
         attention.deviations.loc[name, "gate"] = 0.1
         last = features(facts).items[-1]
-        assert last.startswith(f"The gate: “{name}”" if named else "The gate: none clearly")
+        assert last.startswith(f"The gate: “{name}”" if named else "The gate: no feature stands")
 
 
 def test_experts_that_lost_their_rows(wine, findings):

@@ -1,4 +1,4 @@
-"""Figures and names as people read them."""
+"""Figures and names, formatted for people."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from skmode.inspection._report import formatting
         (3, "3"),
     ],
 )
-def test_names_are_harmless(value, expected):
+def test_names_are_sanitized(value, expected):
     assert label(value, 60) == expected
     assert expected.encode()
 
@@ -38,5 +38,5 @@ def test_names_are_harmless(value, expected):
         (formatting.listing(["a", "b", "c"]), "a, b and c"),
     ],
 )
-def test_figures_as_people_read_them(text, expected):
+def test_figures_are_formatted_for_people(text, expected):
     assert text == expected

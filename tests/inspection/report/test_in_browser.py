@@ -268,7 +268,7 @@ def button(table, place):
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
-def test_it_renders_without_a_complaint(width, browser, path):
+def test_renders_without_errors(width, browser, path):
     browser.complaints.clear()
     browser.urls.clear()
     browser.open(path, width)
@@ -284,7 +284,7 @@ def test_it_renders_without_a_complaint(width, browser, path):
     assert browser.screenshot().startswith(b"\x89PNG")
 
 
-def test_text_stands_out(browser, path):
+def test_text_has_enough_contrast(browser, path):
     browser.open(path, DESKTOP)
     found = browser.run(CONTRASTS)
     assert len(found) > 300
@@ -310,7 +310,7 @@ def test_a_click_sorts_by_number(browser, path):
     assert browser.complaints == []
 
 
-def test_what_is_missing_goes_last(browser, path):
+def test_missing_values_sort_last(browser, path):
     browser.open(path, DESKTOP)
     assert "\u2013" in column(browser, "experts", 3)
     for _ in range(2):
@@ -344,7 +344,7 @@ def test_rows_stay_whole_when_they_are_sorted(browser, path):
     assert browser.run(rows) == before
 
 
-def test_a_finger_scrolls_wide_tables_alone(browser, path):
+def test_wide_tables_scroll_but_the_page_does_not(browser, path):
     browser.open(path, PHONE)
     scrolls = browser.run(
         "(() => { const part = document.querySelector('#attention-table').parentElement;"
@@ -373,7 +373,7 @@ def test_headings_of_columns_are_printed_on_every_page(browser, path, tmp_path):
 
 
 @needs_pdftotext
-def test_it_prints_all_there_is(browser, path, tmp_path):
+def test_the_whole_page_is_printed(browser, path, tmp_path):
     browser.open(path, DESKTOP)
     file = tmp_path / "report.pdf"
     file.write_bytes(browser.pdf())

@@ -76,7 +76,7 @@ def test_every_kind(kind, wine, diabetes, six_rows, tmp_path, read, pictures):
         "weights": "Rows count by their weights",
         "outputs": "mean of target 1",
         "one expert": "There is one expert, so the mixture is that expert",
-        "told": "The estimator has recorded nothing of its training",
+        "told": "The estimator has no record of its training",
     }
     assert expected[kind] in page.text
     assert len(pictures(page)) == (1 if kind == "told" else 3)
@@ -96,10 +96,10 @@ def test_classes_that_training_did_not_see(wine, wine_mixture, tmp_path, read):
     assert rows["(classes unseen in training)"] == 0
 
 
-def test_of_many_rows_some_are_drawn(wine, wine_mixture, tmp_path, read):
+def test_max_samples_draws_some_rows(wine, wine_mixture, tmp_path, read):
     page = read(report(wine_mixture, *wine, tmp_path / "a.html", n_repeats=1, max_samples=60))
     assert "Measured on 60 rows, drawn at random." in page.text
-    assert "looked at on 178 rows" in page.text
+    assert "measured on 178 rows" in page.text
     assert sum(page.numbers("experts", 1)) == 178
 
 
@@ -113,7 +113,7 @@ def test_rows_without_weight_are_not_drawn(wine, wine_mixture, tmp_path, read):
     assert "Measured on 2 rows, drawn at random." in page.text
 
 
-def test_many_features_and_classes_are_cut(tmp_path, read):
+def test_long_tables_of_features_and_classes_are_cut(tmp_path, read):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 35))
     y = np.arange(200) % 33

@@ -1,4 +1,4 @@
-"""Intervals of paired differences hold the truth as often as they say."""
+"""Intervals of paired differences have their nominal coverage."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from skmode.inspection._report import intervals
 
 
 def test_the_interval_of_shares_by_hand():
-    """Of 8 rows 3 are won and 1 is lost; half a row is added to each of four cells."""
+    """3 of 8 rows are won and 1 is lost; half a row is added to each of four cells."""
     first = np.array([1, 1, 1, 0, 1, 1, 0, 0], dtype=bool)
     second = np.array([0, 0, 0, 1, 1, 1, 0, 0], dtype=bool)
     found = intervals.of_shares(first, second, np.ones(8))
@@ -17,7 +17,7 @@ def test_the_interval_of_shares_by_hand():
     assert doubled == pytest.approx(found)
 
 
-def test_no_difference_is_no_certainty():
+def test_equal_predictions_keep_an_interval_of_some_width():
     same = np.ones(20, dtype=bool)
     estimate, low, high = intervals.of_shares(same, same, np.ones(20))
     assert estimate == 0
@@ -25,7 +25,7 @@ def test_no_difference_is_no_certainty():
 
 
 @pytest.mark.parametrize("kind", ["shares", "errors", "means"])
-def test_intervals_hold_the_truth_as_often_as_they_say(kind):
+def test_intervals_have_their_nominal_coverage(kind):
     rng = np.random.default_rng(0)
     held = []
     for _ in range(600):
@@ -46,7 +46,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(kind):
     assert 0.925 <= np.mean(held) <= 0.975
 
 
-def test_weights_count_as_repetitions_do():
+def test_weights_equal_repeated_rows():
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 50, 1))
     weight = rng.integers(1, 4, 50)

@@ -31,7 +31,7 @@ def test_the_map_has_the_columns_that_matter_to_the_gate():
     assert map_axes(describe_columns(X[:8]), np.arange(5)) is None  # too few rows
 
 
-def test_names_that_are_numbers_are_names(tmp_path, read, pictures):
+def test_numeric_column_names_are_names_not_positions(tmp_path, read, pictures):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(80, 3)), columns=[2, 0, 1])
     y = X[2] > 0

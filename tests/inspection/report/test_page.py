@@ -40,7 +40,7 @@ def hostile(tmp_path_factory):
     return report(classifier, X, y, path, title="</title><script>alert(4)</script>", n_repeats=1)
 
 
-def test_names_are_text_and_nothing_else(hostile, read):
+def test_names_are_escaped(hostile, read):
     page = read(hostile)
     tags = [tag for tag, _ in page.tags]
     assert tags.count("script") == 1
@@ -56,7 +56,7 @@ def test_names_are_text_and_nothing_else(hostile, read):
     assert "(empty)" in page.words("attention")
 
 
-def test_pictures_stand_whatever_the_names(hostile, read, pictures):
+def test_pictures_survive_hostile_names(hostile, read, pictures):
     for picture in pictures(read(hostile)):
         assert picture.tag == "{http://www.w3.org/2000/svg}svg"
         assert not list(picture.iter("{http://www.w3.org/2000/svg}script"))
@@ -70,7 +70,7 @@ def test_pictures_have_their_own_proportions(wine_page, pictures):
         assert 300 < int(image["width"]) < 560
 
 
-def test_dollars_make_no_formulas(tmp_path, read, pictures):
+def test_dollar_signs_are_not_math(tmp_path, read, pictures):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["$\\frac{$", "price in $, per $"])
     y = X.iloc[:, 0] > 0
@@ -90,7 +90,7 @@ def test_hostile_parameters(wine, tmp_path, read):
     assert values["hidden_layer_sizes"] == "(8)"
 
 
-def test_nothing_is_loaded_from_elsewhere(wine_page):
+def test_nothing_is_loaded_from_the_network(wine_page):
     links = [each[name] for _, each in wine_page.tags for name in ("src", "href") if name in each]
     assert all(link.startswith(("#", "data:")) for link in links)
     assert {link[1:] for link in links if link.startswith("#")} <= set(wine_page.ids)
@@ -99,7 +99,7 @@ def test_nothing_is_loaded_from_elsewhere(wine_page):
     assert "@import" not in wine_page.source
 
 
-def test_the_browser_may_run_this_script_alone(wine_page):
+def test_csp_allows_only_the_embedded_script(wine_page):
     (policy,) = [
         each["content"]
         for each in wine_page.all("meta")
@@ -137,7 +137,7 @@ def test_the_same_input_gives_the_same_file(wine, wine_mixture, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_matplotlib_is_left_as_it_is(wine, wine_mixture, tmp_path):
+def test_matplotlib_settings_are_restored(wine, wine_mixture, tmp_path):
     with matplotlib.rc_context({"font.size": 3.0}):
         before = dict(matplotlib.rcParams)
         report(wine_mixture, *wine, tmp_path / "a.html", n_repeats=1)
