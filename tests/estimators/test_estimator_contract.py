@@ -234,7 +234,7 @@ def test_wrong_parameter_is_named(estimator, name, value):
         (MoDERegressor(loss="quantile", quantile=1.0), "quantile"),
     ],
 )
-def test_wrong_parameter_of_one_of_them_is_named(estimator, name):
+def test_wrong_parameter_of_one_estimator_is_named(estimator, name):
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of MoDE"):
         estimator.fit(X, y)
 

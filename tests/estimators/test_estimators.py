@@ -1,4 +1,4 @@
-"""What the estimators compute, and how they behave on odd input."""
+"""The predictions of the estimators, and their behaviour on odd input."""
 
 import copy
 import pickle
@@ -137,7 +137,7 @@ def test_log_probabilities():
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_regressor_returns_as_many_columns_as_it_was_given(n_outputs):
+def test_regressor_returns_as_many_columns_as_y(n_outputs):
     target = np.column_stack([X[:, 0], 100 + 10 * X[:, 1]])[:, :n_outputs]
     estimator = MoDERegressor(**QUICK | {"max_epochs": 30}).fit(X, target)
     assert estimator.predict(X).shape == (200, n_outputs)
@@ -314,7 +314,7 @@ def test_a_class_of_weight_zero_stays_a_class():
     assert estimator.predict_proba(X)[:, 0].mean() < 0.2
 
 
-def test_a_class_whose_rows_have_no_weight_stays_a_class():
+def test_a_class_of_rows_without_weight_stays_a_class():
     weight = np.where(y == 1, 0.0, 1.0)
     estimator = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(X, y, sample_weight=weight)
     assert_array_equal(estimator.classes_, [0, 1, 2])
@@ -331,7 +331,7 @@ def test_a_missing_label_is_named(missing):
 
 
 @BOTH
-def test_arrays_that_may_not_be_written_to_are_read_without_a_warning(Estimator):
+def test_read_only_arrays_do_not_warn(Estimator):
     frozen = X.astype(np.float32)
     frozen.flags.writeable = False
     with warnings.catch_warnings():
@@ -397,7 +397,7 @@ def test_expert_usage_counts_the_routes_of_the_training_rows(Estimator, weighted
 
 
 @BOTH
-def test_validation_scores_are_those_of_the_rows_held_out(Estimator):
+def test_validation_scores_are_of_the_held_out_rows(Estimator):
     class Spy(Callback):
         def on_train_end(self, net, **kwargs):
             self.rows = dict(net.callbacks_)["watch"].rows
@@ -609,7 +609,7 @@ def test_file_holds_no_optimizer_state_unless_warm_start(Estimator):
 
 
 @BOTH
-def test_warm_start_goes_on_from_a_file_as_if_nothing_had_happened(Estimator):
+def test_warm_start_after_unpickling_equals_uninterrupted_training(Estimator):
     estimator = Estimator(**QUICK, warm_start=True).fit(X, y)
     other = through_pickle(estimator)
     estimator.fit(X, y)
@@ -653,7 +653,7 @@ def test_score_takes_weights():
     assert log_loss(y, estimator.predict_proba(X)) < np.log(3)
 
 
-def test_targets_beyond_what_can_be_squared_are_an_error():
+def test_targets_with_infinite_squares_are_an_error():
     with pytest.raises(ValueError, match=r"values in y must be at most 1e\+38.*larger unit"):
         MoDERegressor(**QUICK).fit(X, np.linspace(0, 1e300, len(X)))
 
@@ -665,7 +665,7 @@ def test_unknown_inference_after_fit_is_an_error():
 
 
 @pytest.mark.parametrize("class_weight", [{0: 0, 1: 0}, {0: -1, 1: 1}])
-def test_class_weights_without_sense_are_an_error(class_weight):
+def test_invalid_class_weights_are_an_error(class_weight):
     with pytest.raises(ValueError, match="class_weight must hold no negative weight"):
         MoDEClassifier(**QUICK, class_weight=class_weight).fit(X, np.arange(len(X)) % 2)
 
@@ -709,7 +709,7 @@ def test_a_subclass_may_have_fewer_parameters():
         {"optimizer": torch.optim.LBFGS},
     ],
 )
-def test_a_fit_that_fails_leaves_no_model(Estimator, parameters):
+def test_a_failed_fit_leaves_no_model(Estimator, parameters):
     estimator = Estimator(**QUICK).fit(X, y)
     with pytest.raises((TypeError, ValueError)):
         estimator.set_params(**parameters).fit(X[:, :2], y)

@@ -76,7 +76,7 @@ def test_pipeline_with_a_column_transformer():
     assert pipeline.score(frame, label) > 0.8
 
 
-def test_pipeline_hands_a_table_through():
+def test_pipeline_passes_a_dataframe_through():
     columns = ColumnTransformer(
         [("n", StandardScaler(), ["age", "income"])],
         remainder="passthrough",

@@ -167,7 +167,7 @@ def test_partial_fit_refuses_balanced_classes():
         MoDEClassifier(**QUICK, class_weight="balanced").partial_fit(X, y)
 
 
-def test_no_rows_stay_with_the_fitted_net():
+def test_fitted_net_keeps_no_rows():
     estimator = MoDEClassifier(**HELD_OUT).fit(X, y)
     assert not estimator.net_.callbacks_
     assert not estimator.net_.callbacks
@@ -186,7 +186,7 @@ def test_other_classes_in_a_later_partial_fit_are_an_error():
         estimator.partial_fit(X, y, classes=[*np.unique(y), 99])
 
 
-def test_what_is_no_callback_is_an_error():
+def test_invalid_callbacks_are_an_error():
     with pytest.raises(TypeError, match="callbacks must hold instances of skorch.*got 3"):
         MoDEClassifier(**QUICK, callbacks=[3]).fit(X, y)
 

@@ -46,7 +46,7 @@ def test_regressor_of_0_1_0(rows):
 
 
 @pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
-def test_warm_start_of_a_pickle_goes_on_from_its_weights(rows):
+def test_warm_start_continues_from_pickled_weights(rows):
     classifier = load("classifier").set_params(max_epochs=1, refit_fraction=0)
     before = [each.detach().clone() for each in classifier.net_.module_.parameters()]
     classifier.fit(rows, np.where(rows["kind"] == "a", "True", "False"))
@@ -72,5 +72,5 @@ def test_warm_start_of_a_pickle_goes_on_from_its_weights(rows):
         ("skmode_deploy.predictor", skmode_deploy.Prediction),
     ],
 )
-def test_what_0_1_0_pickled_by_name_is_found(module, thing):
+def test_classes_pickled_by_0_1_0_are_found(module, thing):
     assert getattr(importlib.import_module(module), thing.__name__) is thing
