@@ -1,4 +1,4 @@
-"""alpha="auto": which of two weights of the distillation is kept."""
+"""alpha="auto": which of the two weights of distillation is kept."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def lowest(estimator):
 @BOTH
 @pytest.mark.parametrize("inference", ["mixture", "top_expert"])
 @pytest.mark.parametrize("rows", [slice(150), slice(150, 300), slice(300)])
-def test_auto_is_the_fit_of_lower_validation_loss(Estimator, inference, rows):
+def test_auto_keeps_the_fit_with_the_lower_validation_loss(Estimator, inference, rows):
     options = QUICK | {"inference": inference}
     fits = {
         alpha: Estimator(**options, alpha=alpha).fit(X[rows], y[rows])
@@ -81,7 +81,7 @@ def test_auto_is_the_fit_of_lower_validation_loss(Estimator, inference, rows):
     assert auto.refit_n_iter_ == fits[better].refit_n_iter_
 
 
-def test_either_may_be_kept():
+def test_auto_can_keep_either_alpha():
     options = QUICK | {"max_epochs": 30, "learning_rate": 0.03, "refit_fraction": 0}
     kept = {
         MoDEClassifier(**options | {"random_state": seed}, alpha="auto").fit(X, y).alpha_
@@ -92,7 +92,7 @@ def test_either_may_be_kept():
 
 @BOTH
 @pytest.mark.parametrize("alpha", [0, 2.5, np.float32(0.5)])
-def test_a_number_is_kept_as_it_is(Estimator, alpha):
+def test_numeric_alpha_is_used_unchanged(Estimator, alpha):
     estimator = Estimator(**QUICK, alpha=alpha).fit(X, y)
     assert type(estimator.alpha_) is float
     assert estimator.alpha_ == estimator.net_.module_.alpha == alpha
@@ -109,7 +109,7 @@ def test_auto_without_validation_rows_is_one(Estimator):
 
 @BOTH
 @pytest.mark.parametrize("kept", [1.0, 10.0])
-def test_later_calls_keep_what_the_first_fit_chose(Estimator, kept):
+def test_warm_start_and_partial_fit_keep_the_chosen_alpha(Estimator, kept):
     estimator = Estimator(**QUICK, alpha=kept, warm_start=True).fit(X, y).set_params(alpha="auto")
     n_iter = estimator.n_iter_
     estimator.fit(X, y)
@@ -119,7 +119,7 @@ def test_later_calls_keep_what_the_first_fit_chose(Estimator, kept):
     assert estimator.set_params(alpha=3).fit(X, y).alpha_ == 3
 
 
-def test_fit_anew_chooses_anew():
+def test_a_new_fit_chooses_alpha_again():
     estimator = MoDEClassifier(**QUICK, alpha="auto").fit(X, y)
     chosen = estimator.alpha_
     estimator.alpha_ = 5.0
@@ -144,7 +144,7 @@ def test_interrupt_keeps_the_better_one_so_far(training, epochs, kept):
 @pytest.mark.parametrize(
     "options", [{"n_experts": 1}, {"gate": "sparse", "top_k": 1}], ids=["one expert", "top 1"]
 )
-def test_nothing_is_chosen_where_nothing_is_distilled(options):
+def test_auto_is_one_for_a_single_expert(options):
     count = Interrupt(training=0, epochs=0)
     estimator = MoDEClassifier(**QUICK | options, alpha="auto", callbacks=[count]).fit(X, y)
     assert estimator.alpha_ == 1
@@ -169,14 +169,14 @@ def test_interrupt_between_the_trainings_keeps_the_first(monkeypatch):
 
 
 @pytest.mark.parametrize(("spoilt", "kept"), [(1, 10), (2, 1)])
-def test_one_that_leaves_the_finite_numbers_is_none_to_choose(spoilt, kept):
+def test_a_diverged_training_is_not_chosen(spoilt, kept):
     estimator = MoDEClassifier(**QUICK, alpha="auto", callbacks=[Poison(spoilt)]).fit(X, y)
     assert estimator.alpha_ == kept
     alone = MoDEClassifier(**QUICK, alpha=float(kept)).fit(X, y)
     assert_array_equal(estimator.predict_proba(X), alone.predict_proba(X))
 
 
-def test_error_where_none_stays_finite():
+def test_error_if_both_trainings_diverge():
     with pytest.raises(ValueError, match="must stay finite, but in epoch 1 it became nan"):
         MoDEClassifier(**QUICK, alpha="auto", callbacks=[Poison(1, 2)]).fit(X, y)
 

@@ -1,4 +1,4 @@
-"""Experts of a user's own in the estimators: what they may be, and what they compute."""
+"""Custom experts in the estimators."""
 
 import pickle
 from functools import partial
@@ -100,7 +100,7 @@ def fit(expert_module, **parameters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("expert_module", [GatedUnit, Residual])
-def test_own_experts_learn_a_real_set(expert_module):
+def test_custom_experts_learn_a_real_classification(expert_module):
     train_X, test_X, train_y, test_y = train_test_split(
         *load_breast_cancer(return_X_y=True), random_state=0
     )
@@ -112,7 +112,7 @@ def test_own_experts_learn_a_real_set(expert_module):
 
 
 @pytest.mark.slow
-def test_own_experts_learn_a_real_target():
+def test_custom_experts_learn_a_real_regression():
     train_X, test_X, train_y, test_y = train_test_split(
         *load_diabetes(return_X_y=True), random_state=0
     )
@@ -152,7 +152,7 @@ def test_random_state_decides_the_weights(expert_module):
 
 
 @BOTH
-def test_own_experts_train_in_double_precision_on_small_tables(Estimator):
+def test_custom_experts_train_in_double_precision_on_small_tables(Estimator):
     estimator = Estimator(**QUICK, expert_module=Residual).fit(X[:60], y[:60])
     assert {p.dtype for p in estimator.net_.module_.parameters()} == {torch.float64}
     assert np.isfinite(estimator.predict(X)).all()
@@ -173,14 +173,14 @@ def test_sparse_gate_computes_the_chosen_experts_alone():
     assert_allclose(classifier.predict_proba(X), expected, rtol=1e-4)
 
 
-def test_layers_may_be_none_with_own_experts():
+def test_layers_may_be_empty_with_custom_experts():
     same = fit(GatedUnit, hidden_layer_sizes=(), dropout=0.9)
     assert_array_equal(same.predict_proba(X), fit(GatedUnit).predict_proba(X))
     assert isinstance(fit(None).net_.module_.experts, MLPExperts)
 
 
 @pytest.mark.parametrize("expert_module", [GatedUnit, partial(GatedUnit, width=8), lazy])
-def test_own_experts_survive_clone_and_pickle(expert_module):
+def test_custom_experts_survive_clone_and_pickle(expert_module):
     estimator = MoDEClassifier(**QUICK, expert_module=expert_module)
     fitted = clone(estimator).fit(X, y)
     assert_array_equal(fitted.predict_proba(X), fit(expert_module).predict_proba(X))
@@ -197,7 +197,7 @@ def test_grid_search_over_experts():
 
 
 @pytest.mark.parametrize("expert_module", [GatedUnit, partial(GatedUnit, width=8)])
-def test_warm_start_goes_on_with_own_experts(expert_module):
+def test_warm_start_continues_with_custom_experts(expert_module):
     classifier = pickle.loads(pickle.dumps(fit(expert_module, warm_start=True))).fit(X, y)
     assert classifier.n_iter_ == 8
     # An equal partial is no other network.
@@ -270,7 +270,7 @@ def test_warm_start_cannot_change_the_experts(other):
         ),
     ],
 )
-def test_wrong_experts_are_an_error(expert_module, error, message):
+def test_invalid_experts_are_an_error(expert_module, error, message):
     with pytest.raises(error, match=message):
         fit(expert_module)
 

@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities as sure as the validation rows allow."""
+"""Temperature scaling on the validation rows."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def held_out_loss(estimator, rows):
 
 @MIXINGS
 @INFERENCES
-def test_lowers_the_validation_loss_where_training_ends_too_early(mixing, inference):
+def test_lowers_the_validation_loss_after_short_training(mixing, inference):
     options = {"mixing": mixing, "inference": inference}
     plain, rows = fit(calibration=None, **options)
     calibrated, _ = fit(**options)
@@ -71,7 +71,7 @@ def test_lowers_the_validation_loss_where_training_ends_too_early(mixing, infere
 
 @MIXINGS
 @INFERENCES
-def test_is_the_best_compromise_between_the_rows_and_the_prior(mixing, inference):
+def test_temperature_is_optimal_for_rows_and_prior(mixing, inference):
     calibrated, rows = fit(mixing=mixing, inference=inference)
     temperature = calibrated.temperature_
     head = calibrated.net_.module_.head
@@ -99,7 +99,7 @@ def test_divides_the_logits_of_every_expert():
     assert_allclose(after.prediction, mixed, rtol=1e-4, atol=1e-5)
 
 
-def test_helps_on_rows_that_nobody_has_seen():
+def test_lowers_the_loss_on_unseen_rows():
     losses = {}
     for calibration in ("temperature", None):
         options = QUICK | {"refit_fraction": 0.3, "calibration": calibration}
@@ -108,13 +108,13 @@ def test_helps_on_rows_that_nobody_has_seen():
     assert losses["temperature"] < 0.97 * losses[None]
 
 
-def test_few_rows_hardly_move_it():
+def test_few_rows_keep_the_temperature_near_one():
     few, _ = fit(validation_fraction=6 / 600)
     many, _ = fit(validation_fraction=0.5)
     assert abs(np.log(few.temperature_)) < 0.5 * abs(np.log(many.temperature_))
 
 
-def test_predicted_classes_of_a_single_expert_stay():
+def test_does_not_change_predicted_classes_of_one_expert():
     plain, _ = fit(n_experts=1, calibration=None)
     calibrated, _ = fit(n_experts=1)
     assert calibrated.temperature_ != 1
@@ -142,7 +142,7 @@ def test_rows_count_by_their_weight():
     assert abs(temperatures[0] - plain) > 1e-3
 
 
-def test_the_refit_goes_on_from_weights_as_they_were_trained():
+def test_refit_continues_from_uncalibrated_weights():
     plain, _ = fit(calibration=None, refit_fraction=0.5)
     calibrated, _ = fit(refit_fraction=0.5)
     assert plain.refit_n_iter_ == calibrated.refit_n_iter_ > 0
@@ -152,7 +152,7 @@ def test_the_refit_goes_on_from_weights_as_they_were_trained():
         assert torch.equal(parameter, expected[name] / divisor)
 
 
-def test_is_left_out_without_validation_rows():
+def test_no_calibration_without_validation_rows():
     for options in ({"early_stopping": False}, {"calibration": None}):
         assert fit(**options)[0].temperature_ == 1
     estimator, _ = fit()
@@ -160,7 +160,7 @@ def test_is_left_out_without_validation_rows():
     assert estimator.partial_fit(X, y).temperature_ == 1
 
 
-def test_a_warm_start_goes_on_from_calibrated_weights_and_calibrates_anew():
+def test_warm_start_continues_and_calibrates_again():
     estimator, _ = fit(warm_start=True)
     first = estimator.temperature_
     losses = [log_loss(y, estimator.predict_proba(X))]
@@ -175,6 +175,6 @@ def test_a_regressor_has_no_temperature():
     assert "calibration" not in estimator.get_params()
 
 
-def test_refuses_other_methods():
+def test_unknown_method_raises():
     with pytest.raises(ValueError, match="'calibration' parameter of MoDEClassifier must be"):
         MoDEClassifier(calibration="isotonic").fit(X, y)

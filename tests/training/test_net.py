@@ -1,4 +1,4 @@
-"""What happens between fit and the fitted net."""
+"""The training loop: seeds, early stopping, history, schedules, callbacks, warm starts."""
 
 import copy
 import math
@@ -95,7 +95,7 @@ def test_global_random_states_stay_untouched(Estimator):
 
 
 @BOTH
-def test_random_state_none_gives_fits_that_differ(Estimator):
+def test_random_state_none_gives_different_fits(Estimator):
     unseeded = QUICK | {"random_state": None}
     assert not np.array_equal(
         weights(Estimator(**unseeded).fit(X, y)), weights(Estimator(**unseeded).fit(X, y))
@@ -384,7 +384,7 @@ def test_early_stopping_does_not_warn():
 
 
 @BOTH
-def test_loss_that_is_not_finite_says_what_to_change(Estimator):
+def test_nonfinite_loss_raises_with_advice(Estimator):
     estimator = Estimator(**QUICK | {"max_epochs": 20}, learning_rate=1e30)
     with pytest.raises(
         ValueError, match=r"must stay finite.*lower learning_rate \(now 1e\+30\), lower alpha"
@@ -393,7 +393,7 @@ def test_loss_that_is_not_finite_says_what_to_change(Estimator):
 
 
 @BOTH
-def test_last_step_may_not_diverge_either(Estimator):
+def test_divergence_in_the_last_step_raises(Estimator):
     estimator = Estimator(**QUICK | {"max_epochs": 1}, learning_rate=1e30, batch_size=300)
     with pytest.raises(ValueError, match="must stay finite, but in epoch 1"):
         estimator.fit(X, y)
@@ -441,7 +441,7 @@ def test_warm_start_continues(Estimator):
 
 
 @BOTH
-def test_without_warm_start_fit_begins_anew(Estimator):
+def test_fit_without_warm_start_starts_again(Estimator):
     estimator = Estimator(**QUICK).fit(X, y)
     first = weights(estimator)
     assert_array_equal(weights(estimator.fit(X, y)), first)
@@ -469,7 +469,7 @@ def test_partial_fit_adds_one_epoch_per_call(Estimator):
 
 
 @BOTH
-def test_partial_fit_goes_on_after_fit(Estimator):
+def test_partial_fit_continues_after_fit(Estimator):
     estimator = Estimator(**QUICK).fit(X, y)
     before = weights(estimator)
     assert estimator.partial_fit(X, y).n_iter_ == 5
@@ -477,7 +477,7 @@ def test_partial_fit_goes_on_after_fit(Estimator):
 
 
 @BOTH
-def test_partial_fit_learns_from_its_rows_in_turn(Estimator):
+def test_successive_partial_fits_learn_from_their_rows(Estimator):
     estimator = Estimator(**QUICK | {"random_state": np.random.RandomState(0)}, learning_rate=0.01)
     target = (X[:, 0] > 0).astype(int)
     for _ in range(10):
@@ -512,7 +512,7 @@ def test_new_class_in_a_warm_start_is_an_error():
         estimator.fit(X, np.where(y, "a", "b"))
 
 
-def test_other_number_of_targets_in_partial_fit_is_an_error():
+def test_partial_fit_with_another_number_of_targets_is_an_error():
     estimator = MoDERegressor(**QUICK).partial_fit(X, y)
     with pytest.raises(ValueError, match=r"y must have the 1 target\(s\) of the first fit, got 2"):
         estimator.partial_fit(X, np.column_stack([y, y]))
@@ -522,7 +522,7 @@ def test_other_number_of_targets_in_partial_fit_is_an_error():
 
 
 @BOTH
-def test_routing_collapse_warns_and_names_the_cure(Estimator):
+def test_routing_collapse_warns_with_advice(Estimator):
     X = np.ones((300, 3))  # rows that are all the same go to the same expert
     with pytest.warns(
         RoutingCollapseWarning,

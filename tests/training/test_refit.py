@@ -1,4 +1,4 @@
-"""The refit: training that goes on with the validation rows after early stopping."""
+"""The refit: training continues with the validation rows after early stopping."""
 
 import math
 import pickle
@@ -83,7 +83,7 @@ def steps_before_the_refit(estimator):
     return estimator.n_iter_ * 5
 
 
-def test_refit_learns_from_the_rows_held_out():
+def test_refit_learns_from_the_held_out_rows():
     # Each row has a category of its own and noise that only this category tells.
     rng = np.random.default_rng(0)
     number, noise = rng.normal(size=(2, 300))
@@ -112,7 +112,7 @@ def test_epochs_of_the_refit(Estimator, fraction):
 
 
 @BOTH
-def test_what_is_recorded_is_the_part_with_validation(Estimator):
+def test_history_excludes_the_refit(Estimator):
     spy = Spy()
     plain = Estimator(**QUICK, refit_fraction=0).fit(X, y)
     refitted = Estimator(**QUICK, refit_fraction=0.5, callbacks=[spy]).fit(X, y)
@@ -147,7 +147,7 @@ def test_rate_of_the_refit_after_the_last_epoch_of_the_cosine(after_step):
 
 
 @BOTH
-def test_nothing_to_refit_without_validation_rows(Estimator):
+def test_no_refit_without_validation_rows(Estimator):
     plain, other = (
         Estimator(**QUICK | {"early_stopping": False}, refit_fraction=fraction).fit(X, y)
         for fraction in (0, 1)
@@ -161,7 +161,7 @@ def test_nothing_to_refit_without_validation_rows(Estimator):
 
 @BOTH
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
-def test_refit_with_weights_and_a_copy_that_goes_on(Estimator, gate):
+def test_refit_with_weights_and_continued_copy(Estimator, gate):
     weight = np.linspace(0.5, 2, 300)
     estimator = Estimator(**QUICK, gate=gate, refit_fraction=0.5, warm_start=True)
     estimator.fit(X, y, sample_weight=weight)
@@ -214,7 +214,7 @@ def test_interrupt_of_the_refit_keeps_the_best_weights(Estimator, steps, after_s
 
 @BOTH
 @pytest.mark.parametrize("steps", [1, 12])  # 12: the last one, after which no loss follows
-def test_refit_that_leaves_the_finite_numbers_keeps_the_best_weights(Estimator, steps, after_step):
+def test_diverged_refit_keeps_the_best_weights(Estimator, steps, after_step):
     options = QUICK | {"n_iter_no_change": 10}
     plain = Estimator(**options, refit_fraction=0).fit(X, y)
 
@@ -258,7 +258,7 @@ def test_refit_clips_gradients_as_the_training_before_it():
     assert options["callbacks"][1].epochs == estimator.n_iter_
 
 
-def test_refit_starts_from_the_rate_that_a_callback_has_set(after_step):
+def test_refit_starts_from_the_rate_set_by_a_callback(after_step):
     rates = []
     after_step(lambda net, count: rates.append(net.optimizer_.param_groups[0]["lr"]))
     halve = LRScheduler("ExponentialLR", gamma=0.8, step_every="epoch")

@@ -32,7 +32,7 @@ def test_batches_visit_every_row_once(n, batch_size, shuffle):
         assert_array_equal(batch.target, batch.sample_weight)
 
 
-def test_batches_are_shuffled_anew_at_each_epoch():
+def test_batches_are_shuffled_in_each_epoch():
     torch.manual_seed(0)
     batches = Batches(numbered_rows(50), 10, shuffle=True)
     first, second = (torch.cat([batch.target for batch in batches]) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The trainer knows no modality: other rows need another trunk, and nothing else."""
+"""The trainer works for rows of any kind: only the trunk depends on it."""
 
 import dataclasses
 
@@ -96,7 +96,7 @@ def split(rows):
 
 
 @pytest.mark.parametrize(("rows", "trunk"), [(images(), Convolutions), (words(), PositionAndWord)])
-def test_other_rows_need_another_trunk_alone(rows, trunk):
+def test_only_the_trunk_depends_on_the_kind_of_rows(rows, trunk):
     network = dataclasses.replace(PLAN.network, make_trunk=lambda train: trunk())
     trained = Trainer(dataclasses.replace(PLAN, network=network), split(rows)).train()
     assert trained.validation_scores["top_expert"] > 0.9
@@ -106,12 +106,12 @@ def test_other_rows_need_another_trunk_alone(rows, trunk):
     assert set(expert.tolist()) <= {0, 1}
 
 
-def test_a_plan_does_not_change():
+def test_a_plan_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PLAN.epochs = 3
 
 
-def test_the_trunk_sees_the_training_rows_alone():
+def test_the_trunk_is_built_from_training_rows_only():
     seen = []
 
     def make_trunk(train):

@@ -1,4 +1,4 @@
-"""Averages of the weights: what they are, and when the estimator has them."""
+"""Averaged weights: their values, and when the estimator uses them."""
 
 import copy
 
@@ -84,7 +84,7 @@ def test_fitted_weights_are_the_averages_of_the_steps(Estimator, decay):
 
 
 @BOTH
-def test_training_goes_on_from_the_raw_weights(Estimator):
+def test_training_continues_from_the_raw_weights(Estimator):
     records = [Record(), Record()]
     estimators = [
         Estimator(**QUICK, weight_averaging=decay, callbacks=[record]).fit(X, y)
@@ -110,7 +110,7 @@ def test_validation_sees_the_averages():
 
 @pytest.mark.parametrize("last", [3, 6, 9])
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_interrupt_leaves_the_averages(last):
+def test_interrupt_keeps_the_averages(last):
     record = Record(last)
     with pytest.warns(ConvergenceWarning, match="interrupted by user"):
         estimator = MoDEClassifier(**QUICK, weight_averaging=0.9, callbacks=[record]).fit(X, y)
@@ -119,7 +119,7 @@ def test_interrupt_leaves_the_averages(last):
     assert_allclose(weights(estimator.net_.module_), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_buffers_are_those_of_the_training():
+def test_buffers_come_from_training():
     plain, averaged = (
         MoDEClassifier(**QUICK, expert_module=Normalised, weight_averaging=decay).fit(X, y)
         for decay in (0, 0.9)
@@ -132,7 +132,7 @@ def test_buffers_are_those_of_the_training():
 
 
 @BOTH
-def test_partial_fit_takes_no_averages(Estimator):
+def test_partial_fit_does_not_average(Estimator):
     plain, averaged = (
         Estimator(**QUICK, weight_averaging=decay).partial_fit(X, y).partial_fit(X, y)
         for decay in (0, 0.99)
@@ -160,7 +160,7 @@ def test_averages_with_other_options(Estimator, options):
     assert_allclose(weights(estimator.net_.module_), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_no_averages_stay_with_the_fitted_net():
+def test_fitted_net_keeps_no_averages():
     estimator = MoDEClassifier(**QUICK, weight_averaging=0.9).fit(X, y)
     assert not estimator.net_.callbacks_
     twin = copy.deepcopy(estimator)
