@@ -97,7 +97,7 @@ class TestIdentities:
 
     @pytest.mark.parametrize("distillation", FORMS)
     @pytest.mark.parametrize("top_k", [1, 2, 3, 5])
-    def test_inactive_experts_count_for_nothing(self, distillation, top_k):
+    def test_inactive_experts_are_ignored(self, distillation, top_k):
         experts = torch.randn(7, 5, 4, requires_grad=True)
         active = random_active(7, 5, top_k)
         loss = distillation_loss(experts, distillation=distillation, active=active)
@@ -107,7 +107,7 @@ class TestIdentities:
         assert (experts.grad[~active] == 0).all()
 
     @pytest.mark.parametrize("distillation", FORMS)
-    def test_all_active_is_no_mask(self, distillation):
+    def test_all_active_mask_equals_no_mask(self, distillation):
         experts = torch.randn(7, 5, 4)
         everyone = torch.ones(7, 5, dtype=torch.bool)
         torch.testing.assert_close(
@@ -124,12 +124,12 @@ class TestIdentities:
 
 class TestSampleWeight:
     @pytest.mark.parametrize("active", [None, random_active(6, 4, 2)])
-    def test_ones_are_none(self, active):
+    def test_unit_weights_equal_no_weights(self, active):
         experts = torch.randn(6, 4, 5)
         weighted = distillation_loss(experts, active=active, sample_weight=torch.ones(6))
         assert weighted == distillation_loss(experts, active=active)
 
-    def test_two_is_a_row_twice(self):
+    def test_weight_two_equals_repeating_the_row(self):
         experts = torch.randn(3, 4, 5)
         weight = torch.tensor([2.0, 1.0, 1.0])
         torch.testing.assert_close(
@@ -137,7 +137,7 @@ class TestSampleWeight:
             distillation_loss(experts[[0, 0, 1, 2]]),
         )
 
-    def test_zero_leaves_a_row_out(self):
+    def test_weight_zero_drops_the_row(self):
         experts = torch.randn(3, 4, 5)
         weight = torch.tensor([0.0, 1.5, 1.5])
         torch.testing.assert_close(
@@ -177,7 +177,7 @@ def test_storage_order_does_not_matter(expert_major):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_small_spread_of_large_representations(dtype, autocast, top_k):
-    """Half precision loses nothing but what the representations themselves have lost."""
+    """The loss of half-precision inputs is computed in full precision."""
     experts = (5 + 0.1 * torch.randn(20, 4, 32)).to(dtype).requires_grad_()
     active = None if top_k is None else random_active(20, 4, top_k)
     exact = experts.detach().double().requires_grad_()
@@ -201,7 +201,7 @@ def test_value_is_exact_to_rounding_in_the_squared_length(offset):
 
 
 @pytest.mark.parametrize("distillation", FORMS)
-def test_experts_that_agree_feel_no_pull(distillation):
+def test_equal_experts_have_zero_gradient(distillation):
     experts = torch.randn(5, 1, 3).repeat(1, 4, 1).requires_grad_()
     distillation_loss(experts, distillation=distillation).backward()
     assert experts.grad.abs().max() < 1e-6

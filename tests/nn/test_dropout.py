@@ -1,4 +1,4 @@
-"""Dropout against what its definition says."""
+"""Dropout against its definition."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from skmode.nn import Dropout
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_zeroes_the_share_asked_for_and_scales_up_the_others(p: float, dtype: torch.dtype) -> None:
+def test_zeroes_a_share_p_and_scales_up_the_rest(p: float, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     x = torch.full((400, 500), 3.0, dtype=dtype)
     found = Dropout(p)(x)
@@ -20,7 +20,7 @@ def test_zeroes_the_share_asked_for_and_scales_up_the_others(p: float, dtype: to
     torch.testing.assert_close(kept, torch.full_like(kept, 3 / (1 - p)), rtol=1e-2, atol=0)
 
 
-def test_entries_fall_independently_of_place_and_of_one_another() -> None:
+def test_entries_are_zeroed_independently() -> None:
     torch.manual_seed(0)
     dropped = torch.stack([Dropout(0.3)(torch.ones(64)) == 0 for _ in range(20_000)]).double()
     assert dropped.mean(dim=0).sub(0.3).abs().max() < 5 * (0.21 / 20_000) ** 0.5
@@ -38,7 +38,7 @@ def test_any_shape_and_probability(shape: list[int], p: float) -> None:
     torch.testing.assert_close(gradient, found.detach())
 
 
-def test_the_seed_decides_and_transposed_input_keeps_its_order() -> None:
+def test_same_seed_same_mask_also_for_transposed_input() -> None:
     x = torch.arange(1.0, 13).reshape(3, 4)
     for rows in (x, x.T):
         torch.manual_seed(1)
@@ -48,13 +48,13 @@ def test_the_seed_decides_and_transposed_input_keeps_its_order() -> None:
         torch.testing.assert_close(first[first != 0], 2 * rows[first != 0])
 
 
-def test_does_nothing_in_evaluation_or_with_probability_zero() -> None:
+def test_identity_in_evaluation_and_at_probability_zero() -> None:
     x = torch.ones(5)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
-def test_refuses_what_is_no_probability(p: float) -> None:
+def test_invalid_probability_raises(p: float) -> None:
     with pytest.raises(ValueError, match=r"p must lie in \[0, 1\), got"):
         Dropout(p)

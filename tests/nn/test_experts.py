@@ -157,7 +157,7 @@ class TestModuleExperts:
         ],
     )
     @pytest.mark.parametrize("training", [True, False])
-    def test_vmap_equals_loop_equals_the_modules(self, make, training):
+    def test_vmap_and_loop_equal_the_modules(self, make, training):
         modules = [make().train(training) for _ in range(3)]
         stacked, looped = (ModuleExperts(modules).train(training) for _ in range(2))
         looped.vectorized = False
@@ -247,7 +247,7 @@ class TestModuleExperts:
             expected = torch.stack([module[1].get_buffer(name) for module in modules])
             torch.testing.assert_close(experts.get_buffer(f"expert__1__{name}"), expected)
 
-    def test_falls_back_where_vmap_cannot_follow(self):
+    def test_falls_back_to_a_loop_if_vmap_fails(self):
         modules = [Branching().train() for _ in range(4)]
         experts = ModuleExperts(modules).train()
         output = experts(X)
@@ -291,7 +291,7 @@ class TestModuleExperts:
             [Twins(), Twins()],
         ],
     )
-    def test_modules_that_differ_are_kept_apart(self, modules):
+    def test_modules_of_different_structure_are_not_stacked(self, modules):
         experts = ModuleExperts(modules)
         assert not experts.vectorized
         torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
@@ -308,7 +308,7 @@ class TestModuleExperts:
         first, second = experts.eval()(X).unbind(dim=1)
         torch.testing.assert_close(first, second)
 
-    def test_a_mistake_shows_as_itself_and_is_forgotten(self):
+    def test_an_error_in_a_module_is_raised_unchanged_and_not_cached(self):
         experts = ModuleExperts([nn.Linear(5, 4) for _ in range(2)])
         with pytest.raises(RuntimeError, match="shapes"):
             experts(torch.randn(2, 3))
@@ -328,7 +328,7 @@ class TestModuleExperts:
         ids=["tower", "batch norm", "tied", "branching", "weight norm", "apart"],
     )
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_an_expert_alone_computes_what_it_computes_among_the_others(self, make, dtype):
+    def test_one_expert_computes_the_same_alone_and_among_all(self, make, dtype):
         experts = ModuleExperts(make()).to(dtype).train()
         x = X.to(dtype)
         experts(x)  # moves the statistics of a batch normalisation
@@ -353,7 +353,7 @@ class TestModuleExperts:
         assert experts.expert(1).first.weight.any()
 
     @pytest.mark.parametrize("i", [-1, 2])
-    def test_an_expert_that_is_not_there(self, i):
+    def test_unknown_expert_index_raises(self, i):
         experts = ModuleExperts([nn.Linear(5, 4) for _ in range(2)])
         with pytest.raises(IndexError, match=rf"^i must lie between 0 and 1, got {i}: count"):
             experts.expert(i)

@@ -54,7 +54,7 @@ def test_equal_logits_still_choose_exactly_k():
     assert (gate(X).active.sum(dim=1) == 2).all()
 
 
-def test_all_experts_chosen_is_the_dense_gate():
+def test_choosing_all_experts_equals_the_dense_gate():
     sparse = SparseGate(6, n_experts=4, top_k=4)
     dense = DenseGate(6, n_experts=4)
     dense.load_state_dict(sparse.state_dict())

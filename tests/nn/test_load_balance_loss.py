@@ -27,7 +27,7 @@ def test_one_expert_for_all_rows_gives_the_number_of_experts(n_experts):
     torch.testing.assert_close(collapsed, torch.tensor(float(n_experts)))
 
 
-def test_undecided_gate_gives_one_whatever_it_chooses():
+def test_uniform_gate_gives_one_for_any_assignment():
     active = torch.tensor([[True, True, False]]).repeat(4, 1)
     loss = load_balance_loss(gate_output(torch.zeros(4, 3), active))
     torch.testing.assert_close(loss, torch.tensor(1.0))
@@ -55,14 +55,14 @@ def test_weights_of_one_and_their_scale_do_not_matter():
         torch.testing.assert_close(load_balance_loss(gate, torch.full((20,), value)), plain)
 
 
-def test_weight_two_is_a_row_twice():
+def test_weight_two_equals_repeating_the_row():
     logits = torch.randn(4, 3)
     twice = load_balance_loss(gate_output(logits[[0, 0, 1, 2, 3]]))
     weighted = load_balance_loss(gate_output(logits), torch.tensor([2.0, 1.0, 1.0, 1.0]))
     torch.testing.assert_close(weighted, twice)
 
 
-def test_batch_without_any_weight_teaches_nothing():
+def test_batch_without_weight_has_zero_gradient():
     logits = torch.randn(4, 3, requires_grad=True)
     loss = load_balance_loss(gate_output(logits), torch.zeros(4))
     loss.backward()
@@ -99,7 +99,7 @@ def test_gradcheck_away_from_ties():
         )
 
 
-def test_a_step_against_the_gradient_evens_the_use_out():
+def test_a_gradient_step_evens_out_the_usage():
     gate = DenseGate(4, n_experts=3)
     with torch.no_grad():
         gate.layers[0].bias.copy_(torch.tensor([3.0, 0.0, 0.0]))

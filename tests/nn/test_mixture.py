@@ -109,7 +109,7 @@ class TestMixings:
             torch.testing.assert_close(output.prediction, mixed)
             torch.testing.assert_close(output.losses.task, expected.mean())
 
-    def test_likelihood_stands_what_naive_probabilities_cannot(self):
+    def test_likelihood_is_stable_where_naive_probabilities_underflow(self):
         mixture = make_mixture("squared_error", mixing="likelihood")
         x, y = make_data("squared_error")
         losses = mixture(x, target=y + 1e3).losses
@@ -146,7 +146,7 @@ class TestMixings:
         assert (gate * nll).sum(dim=1).mean() >= mixture(x, target=y).losses.task
 
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
-    def test_one_expert_makes_the_mixings_one(self, loss):
+    def test_all_mixings_are_equal_for_one_expert(self, loss):
         x, y = make_data(loss)
         mixture = make_mixture(loss, n_experts=1)
         predictions = []
@@ -177,13 +177,13 @@ class TestLosses:
         assert losses.distillation == losses.balance == 0
         assert losses.total == losses.task
 
-    def test_no_target_no_losses(self):
+    def test_no_losses_without_target(self):
         assert make_mixture(alpha=1.0)(make_data()[0]).losses is None
 
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
     @pytest.mark.parametrize("top_k", [None, 2])
-    def test_weights_of_one_are_no_weights(self, loss, mixing, top_k):
+    def test_unit_weights_equal_no_weights(self, loss, mixing, top_k):
         mixture = make_mixture(loss, mixing=mixing, top_k=top_k, alpha=1.0, balance=0.1)
         x, y = make_data(loss)
         plain = mixture(x, target=y).losses
@@ -193,7 +193,7 @@ class TestLosses:
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
     @pytest.mark.parametrize("top_k", [None, 2])
-    def test_weight_two_is_a_row_twice(self, loss, mixing, top_k):
+    def test_weight_two_equals_repeating_the_row(self, loss, mixing, top_k):
         mixture = make_mixture(loss, mixing=mixing, top_k=top_k, alpha=1.0, balance=0.1)
         x, y = make_data(loss, n=3)
         weight = torch.tensor([2.0, 1.0, 1.0])
@@ -203,7 +203,7 @@ class TestLosses:
 
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("top_k", [None, 2])
-    def test_evaluation_has_the_losses_of_training(self, mixing, top_k):
+    def test_losses_are_equal_in_training_and_evaluation(self, mixing, top_k):
         mixture = make_mixture("squared_error", mixing=mixing, top_k=top_k, alpha=1.0, balance=0.1)
         x, y = make_data("squared_error")
         training = mixture(x, target=y).losses
@@ -242,7 +242,7 @@ class TestLosses:
         torch.testing.assert_close(first.gate_probabilities[:, order], second.gate_probabilities)
 
     @pytest.mark.parametrize("top_k", [None, 2])
-    def test_batch_of_weight_zero_teaches_nothing(self, top_k):
+    def test_batch_of_weight_zero_has_zero_gradient(self, top_k):
         mixture, (x, y) = make_mixture(top_k=top_k, alpha=1.0, balance=0.1), make_data()
         losses = mixture(x, target=y, sample_weight=torch.zeros(N)).losses
         losses.total.backward()
@@ -292,7 +292,7 @@ def spied(mixture):
 
 class TestRouting:
     @pytest.mark.parametrize("top_k", [1, 2, K])
-    def test_inference_computes_the_chosen_experts_only(self, top_k):
+    def test_inference_computes_only_the_chosen_experts(self, top_k):
         mixture, (x, _) = spied(make_mixture(top_k=top_k)), make_data(n=40)
         mixture(x)
         expected = mixture.gate(x).active.sum(dim=0).tolist()
@@ -329,7 +329,7 @@ class TestRouting:
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
     @pytest.mark.parametrize("top_k", [1, 2, K])
-    def test_chosen_experts_give_what_all_experts_give(self, loss, mixing, top_k):
+    def test_chosen_experts_equal_all_experts(self, loss, mixing, top_k):
         mixture, (x, _) = make_mixture(loss, mixing=mixing, top_k=top_k).eval(), make_data(loss, 40)
         few, everyone = mixture(x), mixture(x, all_experts=True)
         torch.testing.assert_close(few.prediction, everyone.prediction)
@@ -341,7 +341,7 @@ class TestRouting:
 
     @pytest.mark.parametrize("mixing", MIXINGS)
     @pytest.mark.parametrize("loss", ["classes", "squared_error"])
-    def test_top_expert_is_its_expert_alone(self, loss, mixing):
+    def test_top_expert_equals_the_expert_alone(self, loss, mixing):
         mixture, (x, _) = make_mixture(loss, mixing=mixing).eval(), make_data(loss, 40)
         prediction, expert = mixture.predict_top_expert(x)
         output = mixture(x, all_experts=True)
@@ -349,7 +349,7 @@ class TestRouting:
         torch.testing.assert_close(prediction, output.expert_outputs[torch.arange(40), expert])
 
     @pytest.mark.parametrize("mixing", MIXINGS)
-    def test_all_experts_chosen_is_the_dense_mixture(self, mixing):
+    def test_choosing_all_experts_equals_the_dense_mixture(self, mixing):
         sparse, (x, y) = make_mixture(mixing=mixing, top_k=K, alpha=1.0), make_data()
         dense = make_mixture(mixing=mixing, alpha=1.0)
         dense.load_state_dict(sparse.state_dict())
@@ -366,7 +366,7 @@ class TestRouting:
         assert mixture(x).prediction.shape == (n, OUT)
         assert mixture.predict_top_expert(x)[0].shape == (n, OUT)
 
-    def test_expert_outputs_are_there_when_something_needs_them(self):
+    def test_expert_outputs_are_computed_when_needed(self):
         x, y = make_data()
         mixture = make_mixture()
         assert mixture(x, target=y).expert_outputs is None
@@ -432,7 +432,7 @@ class TestModule:
             make_mixture(mixing="sum")
 
 
-def test_gate_and_experts_must_agree_on_their_number():
+def test_gate_and_experts_of_different_numbers_raise():
     with pytest.raises(ValueError, match="must have the n_experts of experts, 3, got 2.*same"):
         MixtureOfExperts(
             IdentityTrunk(4),

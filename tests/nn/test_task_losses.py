@@ -1,4 +1,4 @@
-"""Losses of one prediction, and the densities that likelihood mixing reads them as."""
+"""Task losses, and the densities that likelihood mixing takes them for."""
 
 import math
 

@@ -55,7 +55,7 @@ class TestIdentityTrunk:
         assert torch.equal(IdentityTrunk(3)(x), x)
         assert torch.equal(IdentityTrunk(3)(x, torch.empty(4, 0, dtype=torch.int64)), x)
 
-    def test_refuses_codes(self):
+    def test_category_codes_raise(self):
         with pytest.raises(
             ValueError, match=r"takes no categorical codes, got 2 columns: use TabularTrunk"
         ):
@@ -72,7 +72,7 @@ class TestRobustScaler:
         torch.testing.assert_close(numbers, u / (1 + (u / 2) ** 2).sqrt())
         assert missing.shape == (20, 0)
 
-    def test_near_the_centre_it_is_the_identity(self):
+    def test_identity_near_the_centre(self):
         x = torch.linspace(-0.05, 0.05, 11).repeat(3, 1).T
         torch.testing.assert_close(make_scaler()(x)[0], x, atol=1e-5, rtol=1e-3)
 
@@ -84,7 +84,7 @@ class TestRobustScaler:
         assert missing.tolist() == [[1, 1], [0, 0]]
 
     @pytest.mark.parametrize("value", [1e3, 1e18, 1e25, 3e38, float("inf")])
-    def test_bounded_by_the_limit_however_large_the_number(self, value):
+    def test_large_numbers_are_bounded_by_the_limit(self, value):
         numbers, _ = make_scaler(2)(torch.tensor([[value, -value]]))
         torch.testing.assert_close(numbers, torch.tensor([[3.0, -3.0]]), rtol=1e-4, atol=0)
 
