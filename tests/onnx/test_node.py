@@ -1,4 +1,4 @@
-"""Node.js gives the answers that Python gives."""
+"""Node.js predicts the same as Python."""
 
 import hashlib
 import json
@@ -123,7 +123,7 @@ def test_real_mixed_tables(load, n_missing, suffix, ask_node, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
 def test_pipelines(suffix, ask_node, tmp_path):
-    """Their numbers are float64."""
+    """Pipelines read numbers as float64."""
     X, y = fetch_churn(return_X_y=True)
     prepare = make_column_transformer(
         (StandardScaler(), make_column_selector(dtype_include="number")),
@@ -165,8 +165,8 @@ def test_arrays_and_several_outputs(array, fit_regressor, ask_node, tmp_path):
     assert_allclose(result["prediction"], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_labels_that_onnx_has_no_type_for(table, fit_classifier, ask_node, tmp_path):
-    """And categories that are numbers."""
+def test_labels_without_an_onnx_type(table, fit_classifier, ask_node, tmp_path):
+    """Categories may be numbers as well."""
     estimator = fit_classifier(table, classes=(False, True), inference="top_expert")
     skmode.onnx.export(estimator, tmp_path / "bundle")
     rows = table.astype({"plan": float}).replace({"city": {"Bern": "Genf"}})
@@ -193,7 +193,7 @@ def test_refusals(text, message, table, fit_classifier, ask_node, tmp_path):
     assert message in result.stderr
 
 
-def test_a_changed_model_is_refused(array, fit_regressor, ask_node, tmp_path):
+def test_a_changed_model_raises(array, fit_regressor, ask_node, tmp_path):
     skmode.onnx.export(fit_regressor(array), tmp_path / "bundle")
     with (tmp_path / "bundle" / "model.onnx").open("ab") as stream:
         stream.write(b"\n")

@@ -1,4 +1,4 @@
-"""What is served is what the estimator says: on any table, in any process, on any thread."""
+"""Served predictions equal the estimator's: on any table, in any process and thread."""
 
 import multiprocessing
 import os
@@ -181,7 +181,7 @@ def served_bundle(table, fit_classifier, tmp_path_factory):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_both_strategies_answer_alike(way, served_bundle, table):
+def test_both_strategies_predict_the_same(way, served_bundle, table):
     for n_rows in (0, 1, 2, 63, 400):
         X = table[:n_rows]
         expected = skmode_deploy.load(served_bundle).predict_full(X)
@@ -193,7 +193,7 @@ def test_both_strategies_answer_alike(way, served_bundle, table):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_16_threads_get_the_serial_answers(way, served_bundle, table):
+def test_16_threads_predict_the_same(way, served_bundle, table):
     predictor = skmode_deploy.load(served_bundle, **way)
     batches = [table[start : start + 1 + start % 9] for start in range(0, 390, 3)]
     expected = [predictor.predict_proba(batch) for batch in batches]
@@ -215,8 +215,8 @@ def test_16_threads_get_the_serial_answers(way, served_bundle, table):
 )
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("threads", [1, 4])
-def test_children_answer_after_a_fork(threads, way, served_bundle, table):
-    """Also while other threads of the parent predict, and so hold locks."""
+def test_children_predict_after_a_fork(threads, way, served_bundle, table):
+    """Also while other threads of the parent predict and hold locks."""
     predictor = skmode_deploy.load(served_bundle, threads=threads, **way)
     expected = predictor.predict_proba(table)
     stop = threading.Event()
@@ -250,7 +250,7 @@ def test_children_answer_after_a_fork(threads, way, served_bundle, table):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_spawned_processes_answer(way, served_bundle, table):
+def test_spawned_processes_predict(way, served_bundle, table):
     predictor = skmode_deploy.load(served_bundle, threads=2, **way)
     rows = table.to_dict("list")
     with multiprocessing.get_context("spawn").Pool(1) as pool:

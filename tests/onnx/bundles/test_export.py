@@ -94,7 +94,7 @@ def test_parity_of_gates_and_mixings(
 
 
 @pytest.mark.parametrize("top_k", [1, 3])
-def test_sparse_gate_at_its_ends(top_k, array, fit_classifier, tmp_path):
+def test_sparse_gate_with_one_and_all_experts(top_k, array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, gate="sparse", top_k=top_k, n_experts=3)
     export(estimator, tmp_path, routing="mixture")
     assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), array)
@@ -116,7 +116,7 @@ def test_parity_of_embeddings_and_activations(
     assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), array)
 
 
-def test_bundle_tells_the_alpha_that_was_chosen(array, fit_classifier, tmp_path):
+def test_manifest_has_the_chosen_alpha(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, alpha="auto")
     export(estimator, tmp_path)
     assert skmode_deploy.load(tmp_path).manifest.alpha == estimator.alpha_
@@ -208,9 +208,7 @@ def test_labels_of_any_type(classes, kind, array, fit_classifier, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["M8[D]", "M8[us]", "M8[ns]", "m8[s]", "S"])
-def test_labels_that_are_neither_text_nor_numbers_are_refused(
-    dtype, array, fit_classifier, tmp_path
-):
+def test_labels_neither_string_nor_number_raise(dtype, array, fit_classifier, tmp_path):
     estimator = fit_classifier(array[:50])
     labels = np.array(["1", "2", "3"] if dtype == "S" else [1, 2, 3]).astype(dtype)
     with (
@@ -234,7 +232,7 @@ def test_targets_too_far_from_zero_for_float32(n_outputs, array, tmp_path):
 
 
 @pytest.mark.parametrize("shift", [0, -1e3, 8e3])
-def test_targets_that_float32_holds(shift, array, tmp_path):
+def test_targets_within_float32(shift, array, tmp_path):
     y = np.random.default_rng(0).normal(size=200)
     estimator = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(array[:200], y + shift)
     with warnings.catch_warnings():
@@ -292,7 +290,7 @@ def _arrow_backed(array):
 @pytest.mark.parametrize("name", ["city", "plan"])
 @pytest.mark.parametrize("has_missing", [True, False])
 def test_columns_with_missing_values_in_all_encodings(name, has_missing, fit_classifier, tmp_path):
-    """Served as the estimator reads them, whatever training saw."""
+    """They are read like the estimator reads them, whatever the type in training."""
     plain = {"city": STRINGS, "plan": NUMBERS, "age": NUMBERS[::-1]}
     known = pd.DataFrame(plain) if has_missing else pd.DataFrame(plain).bfill().fillna(1.0)
     estimator = fit_classifier(known, categorical_features=["city", "plan"], inference="top_expert")
@@ -328,7 +326,7 @@ def test_columns_with_missing_values_in_all_encodings(name, has_missing, fit_cla
         )
 
 
-def test_arrow_dictionaries_where_training_saw_an_array(array, fit_classifier, tmp_path):
+def test_arrow_dictionaries_for_a_model_of_arrays(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, inference="top_expert")
     export(estimator, tmp_path)
     columns = [pa.array(column, from_pandas=True).dictionary_encode() for column in array.T]
@@ -371,7 +369,7 @@ def test_categories_that_float32_cannot_tell_apart_are_refused(fit_classifier, t
 
 @pytest.mark.parametrize("n_experts", [2, 5])
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
-def test_gate_and_experts_apart(
+def test_separate_gate_and_expert_graphs(
     gate, n_experts, array, table, fit_classifier, fit_regressor, tmp_path
 ):
     params = {"gate": gate, "top_k": 2, "n_experts": n_experts}
@@ -476,7 +474,7 @@ def test_weights_are_stored_once(array, fit_classifier, tmp_path):
 
 @pytest.mark.slow
 def test_export_is_reproducible(table, fit_classifier, tmp_path):
-    """Another process, whose strings hash otherwise, writes the same bytes."""
+    """Another process, with another hash seed, writes the same bytes."""
     joblib.dump(fit_classifier(table), tmp_path / "estimator.joblib")
     command = "import joblib, sys; from skmode.onnx import export; "
     command += "export(joblib.load(sys.argv[1]), sys.argv[2])"
@@ -539,13 +537,13 @@ def test_unfitted_estimator_is_refused(make, tmp_path):
         export(make(), tmp_path)
 
 
-def test_other_estimators_are_refused(tmp_path):
+def test_other_estimators_raise(tmp_path):
     with pytest.raises(TypeError, match="must be a MoDEClassifier or a MoDERegressor"):
         export(LogisticRegression(), tmp_path)
 
 
 @pytest.mark.slow
-def test_missing_skmode_deploy_is_named():
+def test_missing_skmode_deploy_raises():
     code = "import sys; sys.modules['skmode_deploy'] = None; import skmode, skmode.onnx"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1

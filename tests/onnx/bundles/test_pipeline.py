@@ -54,7 +54,7 @@ def classifier(**params):
 
 @pytest.fixture(scope="module")
 def frame():
-    """Names that graphs and outputs do not like, and all kinds of columns."""
+    """Columns of all kinds, with awkward names."""
     rng = np.random.default_rng(0)
     n = 150
     table = pd.DataFrame(
@@ -186,7 +186,7 @@ def test_further_steps(frame, target, step, tmp_path):
     )
 
 
-def test_passed_and_dropped_columns(frame, target, tmp_path):
+def test_passthrough_and_dropped_columns(frame, target, tmp_path):
     steps = make_column_transformer(("passthrough", NUMBERS), ("drop", TEXT), remainder="drop")
     manifest = assert_serves(
         make_pipeline(steps, classifier()).fit(frame, target), frame, tmp_path / "bundle"
@@ -194,7 +194,7 @@ def test_passed_and_dropped_columns(frame, target, tmp_path):
     assert [column.name for column in manifest.columns] == list(frame)
 
 
-def test_estimator_that_was_trained_on_the_table_of_the_steps(frame, target, tmp_path):
+def test_estimator_trained_on_the_dataframe_output_of_the_steps(frame, target, tmp_path):
     steps = make_column_transformer(
         (StandardScaler(), NUMBERS),
         (OrdinalEncoder(), ["label"]),
@@ -204,7 +204,7 @@ def test_estimator_that_was_trained_on_the_table_of_the_steps(frame, target, tmp
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
-def test_categories_that_float32_does_not_tell_apart(frame, target, tmp_path):
+def test_categories_equal_in_float32(frame, target, tmp_path):
     X = frame[["float32"]].assign(code=np.where(frame["flag"], 1.0, 1 + 1e-12))
     steps = make_column_transformer((StandardScaler(), ["float32"]), ("passthrough", ["code"]))
     steps.set_params(verbose_feature_names_out=False).set_output(transform="pandas")
@@ -297,7 +297,7 @@ def test_first_steps_on_a_table_of_numbers(frame, target, step, tmp_path):
 
 
 def test_categories_in_an_array(target, tmp_path):
-    """The bundle reads float32, in which 0.1 is another number than in float64."""
+    """The bundle reads float32, where 0.1 differs from 0.1 in float64."""
     rng = np.random.default_rng(0)
     X = rng.choice([0.1, 0.2, 0.3], (len(target), 2))
     pipeline = make_pipeline(OneHotEncoder(sparse_output=False), classifier()).fit(X, target)
@@ -314,7 +314,7 @@ def test_regressor_of_two_targets(frame, tmp_path):
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
-def test_what_stands_for_a_pipeline(frame, target, tmp_path):
+def test_searches_and_frozen_pipelines(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier())
     search = GridSearchCV(pipeline, {"modeclassifier__n_experts": [2]}, cv=2).fit(frame, target)
     inner = GridSearchCV(classifier(), {"n_experts": [2]}, cv=2)
@@ -344,7 +344,7 @@ def test_mixture(frame, target, tmp_path):
     assert_allclose(answers, expected, rtol=0, atol=1e-5)
 
 
-def test_steps_that_have_no_form(frame, target, tmp_path):
+def test_steps_without_converter_raise(frame, target, tmp_path):
     steps = make_column_transformer((FunctionTransformer(np.abs), ["a b.c"]), ("drop", TEXT))
     pipeline = make_pipeline(steps, classifier()).fit(frame, target)
     with pytest.raises(
@@ -368,7 +368,7 @@ def test_steps_that_have_no_form(frame, target, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
-def test_X_that_does_not_fit(frame, target, tmp_path):
+def test_mismatched_X_raises(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
     with pytest.raises(ValueError, match="X must be given .* got None: pass the training table"):
         export(pipeline, tmp_path / "bundle")
@@ -388,7 +388,7 @@ def test_X_that_does_not_fit(frame, target, tmp_path):
         export(pipeline, tmp_path / "bundle", X=dates)
 
 
-def test_X_that_is_no_table(frame, target, tmp_path):
+def test_X_of_another_type_raises(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
     with pytest.raises(ValueError, match="X must have rows, got 0: pass the training table"):
         export(pipeline, tmp_path / "bundle", X=frame[:0])
@@ -401,7 +401,7 @@ def test_X_that_is_no_table(frame, target, tmp_path):
         export(pipeline, tmp_path / "bundle", X=unnamed)
 
 
-def test_numbers_that_float32_is_too_coarse_for(target, tmp_path):
+def test_numbers_too_fine_for_float32(target, tmp_path):
     X = np.random.default_rng(0).normal(size=(len(target), 3)) + 1e6
     pipeline = make_pipeline(StandardScaler(), classifier()).fit(X, target)
     with pytest.raises(ValueError, match="its input is float32, too coarse .* subtract a constant"):
@@ -423,7 +423,7 @@ def test_errors_of_the_runtime(frame, target, tmp_path):
     assert not (tmp_path / "bundle").exists()
 
 
-def test_models_that_are_no_bundle(frame, target, tmp_path):
+def test_models_that_are_not_one_mixture_raise(frame, target, tmp_path):
     for model in (
         CalibratedClassifierCV(classifier(), cv=2),
         VotingClassifier([("a", classifier())], voting="soft"),
@@ -454,8 +454,8 @@ def test_tolerance_is_a_number(frame, target, tmp_path):
         export(pipeline, tmp_path / "bundle", X=frame, tolerance=True)
 
 
-def test_answers_that_differ_are_refused(frame, target, tmp_path, monkeypatch):
-    """As a wrong converter would give them: the pipeline moves while it is exported."""
+def test_different_predictions_raise(frame, target, tmp_path, monkeypatch):
+    """The pipeline changes during the export, as if a converter were wrong."""
     pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
     export(pipeline, tmp_path / "bundle", X=frame)
     before = (tmp_path / "bundle" / "model.onnx").read_bytes()
@@ -471,7 +471,7 @@ def test_answers_that_differ_are_refused(frame, target, tmp_path, monkeypatch):
     assert (tmp_path / "bundle" / "model.onnx").read_bytes() == before
 
 
-def test_wrong_labels_are_refused(frame, target, tmp_path):
+def test_different_labels_raise(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier()).fit(frame, target)
     export(pipeline, tmp_path, X=frame)
     manifest = bundle.read(tmp_path)
@@ -494,7 +494,7 @@ def test_target_encoder(frame, target, tmp_path):
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
-def test_categories_of_training_are_known_although_x_is_a_sample(frame, target, tmp_path):
+def test_all_training_categories_are_known_if_X_is_a_sample(frame, target, tmp_path):
     encoder = OneHotEncoder(handle_unknown="ignore")
     by_mode = make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder())
     steps = make_column_transformer((StandardScaler(), NUMBERS[:1]), (encoder, TEXT[:1]))

@@ -1,4 +1,4 @@
-"""8-bit experts: smaller, nearly the same answers, refused where they are not."""
+"""8-bit experts: smaller, with nearly the same predictions, and refused otherwise."""
 
 import numpy as np
 import onnx
@@ -64,7 +64,7 @@ def test_only_stock_operators(digits, tmp_path):
     assert any(t.data_type == onnx.TensorProto.INT8 for t in expert.graph.initializer)
 
 
-def test_too_large_a_difference_is_refused_and_keeps_what_was_there(digits, tmp_path):
+def test_too_large_difference_raises_and_keeps_the_old_bundle(digits, tmp_path):
     estimator, X_train, _ = digits
     export(estimator, tmp_path / "bundle")
     before = (tmp_path / "bundle" / "manifest.json").read_bytes()

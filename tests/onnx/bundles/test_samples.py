@@ -1,4 +1,4 @@
-"""The sample rows that an export writes: made up, and answered by the estimator itself."""
+"""The made-up sample rows of an export, with the estimator's predictions."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ def exported(folder, *args, **options):
     return read_samples(folder, predictor.manifest), predictor.manifest
 
 
-def test_the_answers_are_the_estimators(array, fit_classifier, tmp_path):
+def test_sample_predictions_come_from_the_estimator(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, inference="top_expert")
     samples, manifest = exported(tmp_path, estimator)
     assert "samples.json" in manifest.files
@@ -74,7 +74,7 @@ def test_rows_lie_clearly_with_one_expert_and_one_class(array, fit_classifier, t
 
 
 def test_rows_between_two_experts_are_left_out(array, fit_classifier, tmp_path, monkeypatch):
-    """Most rows are, and more are drawn."""
+    """Most rows are between two experts, so more are drawn."""
     estimator = fit_classifier(array)
     monkeypatch.setattr(_samples, "CLEAR", 0.5)
     samples, _ = exported(tmp_path, estimator)
@@ -114,7 +114,7 @@ def test_regressor(routing, n_outputs, array, fit_regressor, tmp_path):
 
 
 def test_a_target_far_from_zero(array, tmp_path):
-    """Whose float32 steps are beyond 1e-4 standard deviations, of which the export warns."""
+    """The float32 steps of such targets exceed 1e-4 standard deviations; the export warns."""
     from skmode import MoDERegressor
 
     y = np.random.default_rng(0).normal(3e4, 1, len(array))
@@ -144,7 +144,7 @@ def test_array_with_strings(fit_classifier, tmp_path):
     assert set(samples.inputs["x1"][:, 0]) == {"", "a", "b", "unseen"}
 
 
-def test_8_bit_weights_answer_for_themselves(array, fit_classifier, tmp_path):
+def test_samples_of_8_bit_weights_come_from_the_graph(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array)
     options = {"X": array, "quantize": "dynamic", "tolerance": 1}
     samples, _ = exported(tmp_path, estimator, **options)
@@ -156,8 +156,8 @@ def test_8_bit_weights_answer_for_themselves(array, fit_classifier, tmp_path):
     assert_array_equal(found, samples.outputs["probabilities"])
 
 
-def test_another_model_is_noticed(array, fit_classifier, tmp_path):
-    """Sample rows of one, graphs of another."""
+def test_samples_detect_another_model(array, fit_classifier, tmp_path):
+    """Sample rows of one model, graphs of another."""
     export(fit_classifier(array), tmp_path / "one")
     export(fit_classifier(array, random_state=1), tmp_path / "two")
     manifest = bundle.read(tmp_path / "two")
@@ -173,7 +173,7 @@ def test_verify_on_the_command_line(array, fit_classifier, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "one")]) == 0
     out = capsys.readouterr().out
     assert ": 7 files verified, " in out
-    assert out.endswith(" bytes, 32 sample rows answered as by the model\n")
+    assert out.endswith(" bytes, 32 sample rows match the model's predictions\n")
 
 
 def test_the_same_estimator_gives_the_same_rows(table, fit_classifier, tmp_path):
@@ -220,7 +220,7 @@ def test_pipeline(mixed, tmp_path):
     assert_array_equal(children, np.round(children))  # as the column of integers that it is
 
 
-def test_pipeline_whose_encoder_knows_missing_categories(mixed, tmp_path, caplog):
+def test_pipeline_with_encoder_of_missing_categories(mixed, tmp_path, caplog):
     X, y = mixed
     city = X["city"].astype(object).where(np.arange(len(X)) % 9 > 0, None)
     pipeline = make("ignore", SimpleImputer(), StandardScaler())
@@ -260,8 +260,8 @@ def test_pipeline_that_refuses_all_made_up_rows(mixed, tmp_path, caplog, monkeyp
     assert "such an age is unheard of" in record.getMessage()
 
 
-def test_a_graph_that_answers_otherwise_is_said(array, fit_classifier, tmp_path, caplog):
-    """As after a defect of a converter: the rows would be refused by every server."""
+def test_a_graph_with_other_predictions_raises(array, fit_classifier, tmp_path, caplog):
+    """As after a defect in a converter; every server would refuse such a bundle."""
     estimator = fit_classifier(array)
     original = type(estimator).predict_proba
 

@@ -28,7 +28,7 @@ def test_equal_constants_are_stored_once(graph):
     assert graph.constant([[0, 1]], "axes") != first
 
 
-def test_branches_see_the_values_around_them_and_hold_weights_of_their_own(graph):
+def test_branches_see_outer_values_and_have_own_weights(graph):
     x = graph.add_input("x", TensorProto.FLOAT, ["n"])
     flag = graph.add_input("flag", TensorProto.BOOL, [])
     branches = {}
@@ -81,7 +81,7 @@ def make_inner():
     return inner.to_model("inner", {}).graph
 
 
-def test_inlined_graphs_keep_their_branches_and_clear_of_each_other(graph):
+def test_inlined_graphs_keep_branches_and_do_not_collide(graph):
     x = graph.add_input("x", TensorProto.FLOAT, ["n"])
     once = graph.inline(make_inner(), {"x": x}, "first")["y"]
     twice = graph.inline(make_inner(), {"x": once}, "second")["y"]

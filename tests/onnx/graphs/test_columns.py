@@ -28,7 +28,7 @@ def run(graph, output, dtype, inputs):
     return result
 
 
-def test_codes_are_rows_of_one_table():
+def test_codes_index_one_shared_table():
     graph = GraphBuilder()
     codes = emit_codes(graph, COLUMNS, emit_column_inputs(graph, COLUMNS))
     inputs = {

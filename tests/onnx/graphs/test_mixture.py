@@ -1,4 +1,4 @@
-"""The ways from experts to an answer; parity with estimators is in test_export.py."""
+"""The graphs of the mixings; test_export.py compares whole models with estimators."""
 
 import numpy as np
 import onnxruntime

@@ -1,4 +1,4 @@
-"""Conversion by skl2onnx of whatever holds an estimator."""
+"""Conversion by skl2onnx, alone and inside Pipelines, searches and ensembles."""
 
 import numpy as np
 import onnx
@@ -131,7 +131,7 @@ def flowers():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("inference", ["top_expert", "mixture"])
-def test_answers_as_the_estimator_with_its_inference(array, fit_classifier, dtype, inference):
+def test_predictions_follow_the_inference_of_the_estimator(array, fit_classifier, dtype, inference):
     estimator = fit_classifier(array, inference=inference)
     assert_parity(estimator, array.astype(dtype))
 
@@ -169,7 +169,7 @@ def test_labels(array, fit_classifier, classes):
     assert_parity(fit_classifier(array, classes), array)
 
 
-def test_labels_that_skl2onnx_cannot_hold(array, fit_classifier):
+def test_labels_of_unsupported_type_raise(array, fit_classifier):
     estimator = fit_classifier(array)
     estimator.classes_ = np.array([0.5, 1.0, 2.0])
     with pytest.raises(TypeError, match="strings or integers .* got 0.5 of type float64: encode"):
@@ -196,7 +196,7 @@ def test_mixed_table_has_one_input_per_column(table, fit_classifier):
     assert_parity(fit_classifier(table), table)
 
 
-def test_inputs_that_do_not_fit(table, array, fit_classifier):
+def test_mismatched_inputs_raise(table, array, fit_classifier):
     table = table.drop(columns="plan")
     estimator = fit_classifier(table)
     with pytest.raises(TypeError, match="Column 'city' .* must be of type string, as in training"):
@@ -288,7 +288,7 @@ REGRESSORS = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("inference", ["top_expert", "mixture"])
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_classifiers_that_hold_some(flowers, model, inference, dtype):
+def test_ensembles_of_classifiers(flowers, model, inference, dtype):
     X, y = flowers
     for name in model.get_params():
         if name.endswith("inference"):
@@ -300,7 +300,7 @@ def test_classifiers_that_hold_some(flowers, model, inference, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_without_any_option_probabilities_are_dicts(flowers, model, dtype):
+def test_probabilities_are_dicts_by_default(flowers, model, dtype):
     X, y = flowers
     if isinstance(model, FrozenEstimator):
         model.estimator.fit(X, y)
@@ -316,7 +316,7 @@ def test_without_any_option_probabilities_are_dicts(flowers, model, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("model", REGRESSORS.values(), ids=REGRESSORS)
-def test_regressors_that_hold_some(flowers, model, dtype):
+def test_ensembles_of_regressors(flowers, model, dtype):
     X, _ = flowers
     assert_parity(model.fit(X, X[:, 0] + 3), X.astype(dtype))
 
@@ -358,8 +358,8 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("case", DECISIONS)
-def test_calibration_that_has_no_form(flowers, case):
-    """skl2onnx would calibrate probabilities where scikit-learn takes the decision function."""
+def test_unsupported_calibration_raises(flowers, case):
+    """skl2onnx would calibrate probabilities instead of the decision function."""
     X, y = flowers
     make, message = DECISIONS[case]
     with pytest.raises(NotImplementedError, match=message):
@@ -381,7 +381,7 @@ def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes):
     assert_parity(StackingClassifier(parts, cv=2).fit(X, y), X)
 
 
-def test_decision_function_that_is_out_of_reach(flowers):
+def test_unreachable_decision_function_raises(flowers):
     X, y = flowers
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
     model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
@@ -402,7 +402,7 @@ def test_calibration_by_a_decision_function(flowers):
     assert_parity(soft_vote(CalibratedClassifierCV(LinearSVC(), cv=2)).fit(X, y), X)
 
 
-def test_calibration_by_temperature_has_no_form(flowers):
+def test_temperature_calibration_raises(flowers):
     X, y = flowers
     y = np.array(["few", "some", "many"])[y]
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS))
@@ -510,7 +510,7 @@ def test_encoders_with_unseen_and_missing_categories(shapes, encoder):
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()])
-def test_unseen_category_is_an_error_where_scikit_learn_has_one(shapes, encoder):
+def test_unseen_category_raises_if_scikit_learn_raises(shapes, encoder):
     text = shapes[["text"]]
     encoder.fit(text)
     transform(encoder, text)
@@ -520,7 +520,7 @@ def test_unseen_category_is_an_error_where_scikit_learn_has_one(shapes, encoder)
         transform(encoder, pd.DataFrame({"text": ["new"]}))
 
 
-def test_categories_that_cannot_be_told_apart():
+def test_indistinguishable_categories_raise():
     X = pd.DataFrame({"text": np.array(["", None, "a"], dtype=object)})
     with pytest.raises(NotImplementedError, match="must have one kind of missing category at most"):
         transform(OneHotEncoder().fit(X), X)
@@ -536,7 +536,7 @@ ENCODERS = [
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_none_as_a_category(encoder):
-    """scikit-learn tells None from NaN, and pandas 3 makes the one the other."""
+    """scikit-learn distinguishes None and NaN, and pandas 3 converts None to NaN."""
     X = np.array([["x"], [None], ["y"]], dtype=object)
     encoder.fit(X)
     expected = encoder.transform(X)
@@ -611,7 +611,7 @@ def test_columns_of_several_number_types(shapes):
     assert_allclose(run(convert_step(steps, X[:1]), X)[0], steps.transform(X), rtol=1e-6)
 
 
-def test_steps_want_the_types_of_training(shapes):
+def test_input_types_must_match_training(shapes):
     kinds = skl2onnx.common.data_types
     encoder = OneHotEncoder().fit(shapes[["text"]])
     with pytest.raises(TypeError, match="the type of its categories, string, got Double"):

@@ -183,7 +183,7 @@ def ours():
 
 
 @pytest.mark.slow
-def test_models_without_our_estimators_give_the_same_bytes(ours, tmp_path):
+def test_models_without_skmode_convert_to_the_same_bytes(ours, tmp_path):
     models, mine = tmp_path / "models", tmp_path / "ours"
     models.write_bytes(pickle.dumps(fit_all(make_table())))
     mine.write_bytes(pickle.dumps((ours[0], ours[1][:1])))
@@ -216,7 +216,7 @@ def test_tables_are_restored_after_success_and_failure(ours):
     assert tables() == before
 
 
-def test_what_users_register_stays_in_use(ours, monkeypatch):
+def test_converters_registered_by_users_are_kept(ours, monkeypatch):
     def convert(scope, operator, container):
         raise ArithmeticError("the user's own")
 

@@ -1,4 +1,4 @@
-"""Experts that users bring, through torch.onnx."""
+"""Custom experts, converted by torch.onnx."""
 
 import functools
 
@@ -79,7 +79,7 @@ def test_regression_with_many_experts(array, fit_regressor, tmp_path):
         assert_allclose(served.predict(X), estimator.predict(X), rtol=1e-4, atol=1e-4)
 
 
-def test_graphs_are_plain(array, fit_classifier, tmp_path):
+def test_graphs_use_only_onnx_operators(array, fit_classifier, tmp_path):
     """No functions, no foreign operators, no stack traces, no data beside the file."""
     export(fit_classifier(array, expert_module=ResidualBlock), tmp_path)
     for path in tmp_path.glob("*.onnx"):
@@ -105,7 +105,7 @@ def test_export_of_modules_is_reproducible(array, fit_classifier, tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_converted_weights_are_those_of_the_expert():
+def test_converted_weights_equal_the_expert():
     torch.manual_seed(0)
     experts = ModuleExperts([torch.nn.Linear(3, 2) for _ in range(2)])
     graph = convert_module(experts.expert(1), 3)
@@ -118,7 +118,7 @@ def test_converted_weights_are_those_of_the_expert():
         assert_array_equal(array, expected[name])
 
 
-def test_a_module_that_torch_cannot_follow_is_refused(array, fit_classifier, tmp_path):
+def test_untraceable_module_raises(array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, expert_module=ValueDependent, n_experts=2)
     with pytest.raises(TypeError, match=r"torch.onnx.export.*ValueDependent.*Rewrite its forward"):
         export(estimator, tmp_path / "bundle")
@@ -144,7 +144,7 @@ class Attention(torch.nn.Module):
         return self.inner(x[:, None], x[:, None], x[:, None])[0][:, 0]
 
 
-def test_conversion_is_quiet(caplog, capfd):
+def test_conversion_prints_nothing(caplog, capfd):
     graph = convert_module(Attention(4), 4)
     assert len(graph.node) > 0
     assert not [record for record in caplog.records if record.name.startswith("onnxscript")]

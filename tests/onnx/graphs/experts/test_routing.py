@@ -41,7 +41,7 @@ def route(experts, choices_per_row=1):
 
 @pytest.mark.parametrize("n_experts", [2, GROUP_SIZE, GROUP_SIZE + 1, 64, 65, 200])
 @pytest.mark.parametrize("alike", [True, False])
-def test_every_expert_answers_its_rows(n_experts, alike):
+def test_every_expert_predicts_its_rows(n_experts, alike):
     experts = [make_adder(i) for i in range(n_experts)]
     if not alike:
         experts[0] = make_adder(0, "Sub")  # of 0: the same value by another operator
@@ -72,7 +72,7 @@ def test_several_choices_per_row():
 
 @pytest.mark.parametrize("n_experts", [4, 64])
 def test_experts_without_rows_are_not_computed(n_experts, tmp_path):
-    """The runtime's own record of what it ran names the nodes of the chosen experts only."""
+    """The runtime's profile names only the nodes of the chosen experts."""
     graph = GraphBuilder()
     x = graph.add_input("x", TensorProto.FLOAT, ["n", 2])
     choice = graph.add_input("choice", TensorProto.INT64, ["n"])
