@@ -141,7 +141,7 @@ def test_range_of_numbers_of_every_type(column):
     assert type(learnt.minimum) is type(learnt.maximum) is float
 
 
-def test_range_is_that_of_the_numbers_as_float32():
+def test_range_is_computed_in_float32():
     (column,) = fit(np.array([[0.1], [NAN], [-16777217.0]])).columns_
     assert column.minimum == -16777216.0
     assert column.maximum == float(np.float32(0.1)) != 0.1
@@ -235,7 +235,7 @@ def test_positions_choose_columns_of_an_array():
     assert_array_equal(codes, [[2], [1]])
 
 
-def test_object_array_may_hold_strings_where_asked_for():
+def test_object_array_with_string_columns_on_request():
     X = np.array([["a", 1.0], ["b", 2.0], [None, NAN]], dtype=object)
     estimator = MoDERegressor(**QUICK, categorical_features=[0]).fit(X, [1.0, 2.0, 3.0])
     numbers, codes = estimator.encoder_.transform(X)
@@ -350,7 +350,7 @@ def test_time_stamps_warn_that_float32_cannot_tell_them_apart():
 
 
 @pytest.mark.parametrize("column", [1.7e9 + 1e6 * np.arange(10.0), np.full(10, 1.7e9)])
-def test_numbers_that_float32_tells_apart_do_not_warn(column):
+def test_numbers_distinct_in_float32_do_not_warn(column):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(column[:, None])
@@ -376,7 +376,7 @@ values = arrays(np.float64, st.integers(1, 30), elements=st.integers(-50, 50).ma
 
 
 @given(values, st.data())
-def test_weighted_quantiles_are_those_of_repeated_rows(values, data):
+def test_weighted_quantiles_equal_repeated_rows(values, data):
     weight = data.draw(arrays(np.int64, len(values), elements=st.integers(1, 5)))
     levels = np.linspace(0, 1, 49)
     repeated = np.repeat(values, weight)
