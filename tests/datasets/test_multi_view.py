@@ -57,7 +57,7 @@ def test_each_row_shows_one_view_of_another_class_more_weakly():
     assert (make(distraction=0.0)[2].strengths > 0).sum(axis=(1, 2)).max() == 2
 
 
-def test_noise_is_what_the_patterns_leave():
+def test_noise_is_the_remainder_of_the_patterns():
     X, _, details = make(n_samples=500, noise=0.3)
     pattern_part = (details.strengths[..., None] * details.patterns).reshape(X.shape)
     assert (X - pattern_part).std() == pytest.approx(0.3, rel=0.02)
@@ -78,7 +78,7 @@ def test_a_linear_probe_on_one_view_solves_exactly_the_rows_that_show_it(view):
     assert right[~train & ~shows].mean() < 1 / 8
 
 
-def test_columns_of_all_views_are_distinct_and_all_there_is():
+def test_views_partition_the_columns():
     X, _, details = make(n_samples=10, n_classes=3, n_views=4, view_size=2)
     assert details.features.shape == (3, 4, 2)
     assert sorted(details.features.ravel()) == list(range(X.shape[1]))
@@ -112,6 +112,6 @@ def test_numpys_global_random_state_stays_untouched():
         ("noise", -0.1),
     ],
 )
-def test_what_makes_no_sense_is_refused(name, value):
+def test_invalid_parameters_raise(name, value):
     with pytest.raises(ValueError, match=f"The '{name}' parameter of make_multi_view must be"):
         make_multi_view(**{name: value})
