@@ -1,4 +1,4 @@
-"""The league's fingerprint: what makes results stale, and what does not."""
+"""The league's fingerprint: which changes make results stale."""
 
 import numpy as np
 import pytest
@@ -19,16 +19,16 @@ def moved(name):
 
 
 class TestAgreement:
-    def test_the_last_bits_do_not_count(self):
+    def test_last_bits_are_ignored(self):
         near = Fingerprint("digest", (0.25 + TOLERANCE / 2, 0.5 - TOLERANCE / 2))
         assert CURRENT.agrees(near)
         assert not CURRENT.agrees(Fingerprint("digest", (0.25, 0.5 + 2 * TOLERANCE)))
 
-    def test_parameters_are_compared_as_they_are(self):
+    def test_parameters_are_compared_exactly(self):
         assert not CURRENT.agrees(Fingerprint("other", CURRENT.predictions))
         assert not CURRENT.agrees(Fingerprint("digest", CURRENT.predictions[:1]))
 
-    def test_a_line_gives_back_what_it_holds(self):
+    def test_a_line_round_trips(self):
         assert Fingerprint.of(CURRENT.stored()) == CURRENT
         assert Fingerprint.of("0123456789abcdef") is None
         assert not CURRENT.agrees(None)
@@ -73,7 +73,7 @@ class TestChangedSteps:
         assert moved("values") > 2 * TOLERANCE
 
     @pytest.mark.parametrize("option", [{"learning_rate": 0.0045}, {"max_epochs": 50}])
-    def test_other_steps_are_seen(self, monkeypatch, option):
+    def test_other_optimizer_steps_are_seen(self, monkeypatch, option):
         name = "one batch of all rows"
         fit = FITS[name]
         changed = _fingerprint.Fit(fit.task, fit.rows, fit.seed, fit.options | option)

@@ -116,7 +116,7 @@ def test_rank_bar():
     assert (alone.figure, alone.verdict) == (verdicts[BEST].figure, "reported")
 
 
-def test_rank_bar_wants_all_peers():
+def test_rank_bar_needs_all_peers():
     verdict = found(all_records())[BEST]
     assert verdict.verdict == "not measured"
     assert verdict.figure.startswith("without LightGBM, XGBoost, ")
@@ -180,7 +180,7 @@ def test_a_failure_is_a_loss():
     assert "of 2)" in verdicts[name].figure
 
 
-def test_a_set_on_which_all_failed_says_nothing():
+def test_a_set_on_which_all_failed_is_ignored():
     models = ["mode", "catboost"]
     records = [line for line in all_records() if line["model"] in models and line["set"] != "coins"]
     for model in models:
@@ -190,7 +190,7 @@ def test_a_set_on_which_all_failed_says_nothing():
     assert list(League(records).means(models).index) == ["birds", "rents"]
 
 
-def test_former_code_of_ours_is_left_out():
+def test_results_of_former_code_are_left_out():
     plain = [record("mode_alpha_0", "coins", 0, 0.99, settings="former")]
     league = League([*plain, record("mode", "coins", 0, 0.9), record("linear", "coins", 0, 0.7)])
     assert league.left_out == 1

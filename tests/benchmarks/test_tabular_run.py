@@ -1,4 +1,4 @@
-"""The runner of the league: the order of its jobs, what is measured anew, going on after a kill."""
+"""The runner of the league: order of jobs, what is measured again, resuming after a kill."""
 
 import json
 import multiprocessing
@@ -117,7 +117,7 @@ class TestScore:
         assert found["value"] == pytest.approx(np.sqrt(4 / 3))
         assert found["r2"] == pytest.approx(-1)
 
-    def test_refuses_what_is_not_finite(self):
+    def test_nonfinite_predictions_raise(self):
         with pytest.raises(ValueError, match="not finite"):
             score("regression", np.zeros(2), np.array([0.0, np.nan]))
 
@@ -128,7 +128,7 @@ class TestResume:
         path.write_text("".join(lines))
         return len(open_jobs([Job(IRIS, 0, model)], path))
 
-    def test_current_lines_are_not_measured_anew(self, tmp_path):
+    def test_current_lines_are_not_measured_again(self, tmp_path):
         assert self.open_after(tmp_path) == 1
         assert self.open_after(tmp_path, json.dumps(line("linear")) + "\n") == 0
         failure = json.dumps(line("linear", error="ValueError: no")) + "\n"
@@ -140,7 +140,7 @@ class TestResume:
         other = line("linear") | {"versions": line("linear")["versions"] | {"torch": "0.1"}}
         assert self.open_after(tmp_path, json.dumps(other) + "\n") == 0
 
-    def test_ours_are_stale_when_code_or_defaults_change(self, tmp_path):
+    def test_lines_of_skmode_are_stale_when_code_or_defaults_change(self, tmp_path):
         lines = [json.dumps(line(name)) + "\n" for name in ("mode", "mode_top_expert")]
         assert self.open_after(tmp_path, *lines, model="mode") == 0
         assert self.open_after(tmp_path, lines[0], model="mode") == 1
@@ -149,7 +149,7 @@ class TestResume:
         # The newest line wins.
         assert self.open_after(tmp_path, stale, *lines, model="mode") == 0
 
-    def test_skipped_is_not_done(self, tmp_path):
+    def test_skipped_jobs_are_not_done(self, tmp_path):
         skipped = json.dumps(line("linear", skipped="time was over")) + "\n"
         assert self.open_after(tmp_path, skipped) == 1
 
@@ -166,7 +166,7 @@ class TestResume:
 
 
 @pytest.mark.slow
-def test_goes_on_after_a_kill(tmp_path):
+def test_resumes_after_a_kill(tmp_path):
     """The process with the queue is killed; the next run does what is left, with two workers."""
     path = tmp_path / "results.jsonl"
     jobs = plan([IRIS, DIABETES], [0], CHEAP)

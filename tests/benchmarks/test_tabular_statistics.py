@@ -34,7 +34,7 @@ def test_improvability():
     assert improvability(ERRORS).to_numpy().tolist() == by_hand
 
 
-def test_common_mean_takes_the_splits_that_all_have_met():
+def test_common_mean_uses_the_common_splits():
     index = pd.MultiIndex.from_product([["large", "small"], [0, 1]])
     errors = pd.DataFrame({"a": [1.0, 3, 5, 7], "b": [2, math.nan, 4, math.inf]}, index=index)
     means = common_mean(errors, ["a", "b"])
@@ -73,7 +73,7 @@ def test_bootstrap_is_the_percentile_interval_over_sets():
     assert bootstrap(values) == interval
 
 
-def test_bootstrap_of_a_single_set_is_open():
+def test_bootstrap_of_a_single_set_has_no_interval():
     interval = bootstrap([2.0])
     assert interval.value == 2
     assert math.isnan(interval.low)
@@ -111,7 +111,7 @@ def test_critical_difference_has_demsars_quantiles(n_models, quantile):
     assert critical_difference(n_models, 14) == pytest.approx(expected, abs=0.002)
 
 
-def test_cliques_lie_in_no_other():
+def test_cliques_are_maximal():
     assert cliques([1.0, 1.5, 2.2, 4.0], 1.0) == [(0, 1), (1, 2)]
     assert cliques([1.0, 1.2, 1.4, 1.6], 1.0) == [(0, 3)]
     assert cliques([1.0, 3.0], 1.0) == []
