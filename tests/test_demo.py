@@ -1,4 +1,4 @@
-"""The demo, in a reduced form: it runs through, and what it writes down is sane."""
+"""The demo in a reduced form: it runs, and its results are plausible."""
 
 import importlib.util
 import json

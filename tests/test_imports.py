@@ -1,4 +1,4 @@
-"""What importing must not cost: checked in a fresh interpreter."""
+"""Imports stay cheap, checked in a fresh interpreter."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and what is committed of their full form is fit to read."""
+"""The notebooks run from top to bottom, and their committed outputs are complete and clean."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_short_form_runs(path, tmp_path, monkeypatch):
 
 
 @each_notebook
-def test_committed_outputs_are_of_one_whole_run(path):
+def test_committed_outputs_come_from_one_complete_run(path):
     cells = code_cells(nbformat.read(path, as_version=4))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
@@ -87,14 +87,14 @@ def test_committed_outputs_are_of_one_whole_run(path):
 
 
 @each_notebook
-def test_committed_outputs_are_of_the_full_form(path):
+def test_committed_outputs_come_from_the_full_version(path):
     assert path.stem in ONLY_IN_FULL_FORM, "say there what only its full form prints"
     shown = printed(nbformat.read(path, as_version=4))
     assert ONLY_IN_FULL_FORM[path.stem] in shown
 
 
 @each_notebook
-def test_nothing_of_the_machine_is_committed(path):
+def test_outputs_contain_no_local_paths(path):
     notebook = nbformat.read(path, as_version=4)
     shown = [
         text for cell in code_cells(notebook) for output in cell.outputs for text in texts(output)

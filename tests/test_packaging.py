@@ -235,8 +235,8 @@ def test_every_kind_of_bundle(name, strategy, bundles, python):
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "beside torch"])
-def test_import_is_quick_and_pulls_in_little(fresh, python, tmp_path):
-    """Beyond numpy and onnxruntime, which take what they take."""
+def test_import_is_quick_and_light(fresh, python, tmp_path):
+    """The time of importing numpy and onnxruntime does not count."""
     interpreter = python if fresh else sys.executable
     deploy = [] if fresh else [str(ROOT / "deploy")]
     code = (

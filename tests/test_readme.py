@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type works."""
+"""The code, links and commands of the README work."""
 
 import re
 from pathlib import Path

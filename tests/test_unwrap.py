@@ -51,7 +51,7 @@ def test_fit_parameters_pass_through_a_search_and_get_the_names_of_steps(search)
     assert fit_parameter_prefix(Pipeline([("outer", search)])) == "outer__model__"
 
 
-def test_searches_are_told_by_their_parameters(search):
+def test_searches_are_recognized_by_their_parameters(search):
     assert is_search(search)
     assert not is_search(LogisticRegression())
     assert not is_search(search.estimator)
