@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""The code, links and tables of the README are right."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def test_python_blocks_run(table_bundle, tmp_path, monkeypatch):
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md, block {number}", "exec"), names)
     assert names["labels"].tolist() == [30, 20]
-    assert names["answer"].expert.tolist() == [0, 1]
+    assert names["prediction"].expert.tolist() == [0, 1]
 
 
 def test_links_exist():

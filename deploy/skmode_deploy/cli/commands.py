@@ -48,8 +48,8 @@ def run_verify(args: argparse.Namespace) -> None:
     manifest = bundle.verify(args.bundle, sha256=sha256)
     size = sum(file.size for file in manifest.files.values())
     signed = " and signature" if sha256 is not None else ""
-    answered = _verify_samples(args.bundle, manifest)
-    _print(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes{answered}")
+    samples = _verify_samples(args.bundle, manifest)
+    _print(f"{args.bundle}: {len(manifest.files)} files{signed} verified, {size:,} bytes{samples}")
 
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
@@ -64,8 +64,8 @@ def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
             "verify it again."
         )
     check_samples(predictor)
-    whom = "by the model" if samples.source == "estimator" else "at the export"
-    return f", {samples.n_rows} sample rows answered as {whom}"
+    whose = "the model's" if samples.source == "estimator" else "the export's"
+    return f", {samples.n_rows} sample rows match {whose} predictions"
 
 
 def run_benchmark(args: argparse.Namespace) -> None:
