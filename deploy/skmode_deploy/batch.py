@@ -25,11 +25,11 @@ from skmode_deploy.running.predictor_cache import PredictorCache
 from skmode_deploy.tables.chunks import CHUNK_ROWS
 from skmode_deploy.tables.parquet_folders import ScoredFolder, ScoringJob
 from skmode_deploy.tables.record_batches import (
-    answer_fields,
     check_options,
     check_output_names,
     kept_fields,
     naming_file,
+    prediction_fields,
     read_batches,
     score_batches,
     select_batch_columns,
@@ -118,19 +118,19 @@ def score(
     >>> rows = pyarrow.Table.from_pandas(X.assign(flower=range(150)))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(estimator, folder)
-    ...     answers = list(batch.score(rows.to_batches(50), folder, keep=["flower"]))
-    >>> [answer.num_rows for answer in answers]
+    ...     predictions = list(batch.score(rows.to_batches(50), folder, keep=["flower"]))
+    >>> [part.num_rows for part in predictions]
     [50, 50, 50]
-    >>> answers[0].schema.names[:3]
+    >>> predictions[0].schema.names[:3]
     ['flower', 'prediction', 'probability_0']
-    >>> answers[0].slice(0, 2).select(["flower", "prediction"]).to_pylist()
+    >>> predictions[0].slice(0, 2).select(["flower", "prediction"]).to_pylist()
     [{'flower': 0, 'prediction': 0}, {'flower': 1, 'prediction': 0}]
     """
     options = check_options(keep, ignore_extra, by_position, chunk_rows)
     predictor = _PREDICTORS.get(bundle, sha256, {"threads": threads, **load_options})
-    answers = answer_fields(predictor.manifest)
-    check_output_names(options, answers)
-    return score_batches(batches, predictor, options, answers)
+    fields = prediction_fields(predictor.manifest)
+    check_output_names(options, fields)
+    return score_batches(batches, predictor, options, fields)
 
 
 def output_schema(
@@ -191,9 +191,9 @@ def output_schema(
     gate_probability: float
     """
     options = check_options(keep)
-    answers = answer_fields(bundles.read(bundle))
-    check_output_names(options, answers)
-    return pa.schema([*kept_fields(input_schema, options), *answers])
+    fields = prediction_fields(bundles.read(bundle))
+    check_output_names(options, fields)
+    return pa.schema([*kept_fields(input_schema, options), *fields])
 
 
 def score_folder(
@@ -268,23 +268,23 @@ def score_folder(
     ...     (Path(folder) / "rows").mkdir()
     ...     X[:100].to_parquet(folder + "/rows/first.parquet")
     ...     X[100:].to_parquet(folder + "/rows/second.parquet")
-    ...     batch.score_folder(folder + "/bundle", folder + "/rows", folder + "/answers")
-    ...     sorted(file.name for file in (Path(folder) / "answers").iterdir())
+    ...     batch.score_folder(folder + "/bundle", folder + "/rows", folder + "/predictions")
+    ...     sorted(file.name for file in (Path(folder) / "predictions").iterdir())
     150
     ['_SUCCESS', 'first.parquet', 'second.parquet']
     """
     options = check_options(keep, ignore_extra, by_position, chunk_rows)
     sha256 = manifest_sha256(bundle)
     predictor = _PREDICTORS.get(bundle, sha256, {"threads": threads, **load_options})
-    answers = answer_fields(predictor.manifest)
-    check_output_names(options, answers)
+    fields = prediction_fields(predictor.manifest)
+    check_output_names(options, fields)
     folder = ScoredFolder(source, target, ScoringJob(sha256, options.keep, by_position))
     for name in folder.names:
         with naming_file(name), folder.open(name) as file:
             select_batch_columns(file.schema_arrow.names, predictor.manifest, options)
     for name in folder.unfinished():
         with naming_file(name), folder.open(name) as file:
-            schema = pa.schema([*kept_fields(file.schema_arrow, options), *answers])
+            schema = pa.schema([*kept_fields(file.schema_arrow, options), *fields])
             batches = read_batches(file, predictor.manifest, options)
-            folder.write(name, schema, score_batches(batches, predictor, options, answers))
+            folder.write(name, schema, score_batches(batches, predictor, options, fields))
     return folder.finish()

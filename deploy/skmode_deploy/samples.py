@@ -240,7 +240,7 @@ def check_samples(predictor: Predictor) -> None:
     names = list(samples.outputs)
     try:
         # Not by predict: all rows must be one call, and max_rows may be smaller.
-        answers = predictor.run(names, samples.inputs)
+        outputs = predictor.run(names, samples.inputs)
     except (BundleError, MemoryError):
         raise
     except Exception as error:  # onnxruntime has its own types of errors
@@ -249,28 +249,28 @@ def check_samples(predictor: Predictor) -> None:
             f"{type(error).__name__}: {shorten(as_sentence(error))} Upgrade onnxruntime, or export "
             "the model again."
         ) from error
-    for name, answer in zip(names, answers, strict=True):
-        _compare(name, answer, samples)
+    for name, output in zip(names, outputs, strict=True):
+        _compare(name, output, samples)
 
 
-def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
+def _compare(name: str, output: NDArray[Any], samples: Samples) -> None:
     """Compare one output with the samples."""
     expected = samples.outputs[name]
-    if answer.shape != expected.shape:
-        _fail(name, f"of shape {expected.shape}", f"shape {answer.shape}")
+    if output.shape != expected.shape:
+        _fail(name, f"of shape {expected.shape}", f"shape {output.shape}")
     if name not in samples.tolerance:
-        other = np.flatnonzero(answer != expected)
+        other = np.flatnonzero(output != expected)
         if len(other):
             i = other[0]
             _fail(
                 f"{name} of row {i}",
                 short_repr(expected[i : i + 1].tolist()[0]),
-                f"{short_repr(answer[i : i + 1].tolist()[0])}, and {len(other)} of {len(answer)} "
+                f"{short_repr(output[i : i + 1].tolist()[0])}, and {len(other)} of {len(output)} "
                 "rows differ",
             )
         return
     tolerance = np.asarray(samples.tolerance[name])
-    errors = np.abs(answer.astype(np.float64) - expected)
+    errors = np.abs(output.astype(np.float64) - expected)
     bad = ~(errors <= tolerance)  # also where it is NaN
     if bad.any():
         i = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
@@ -279,7 +279,7 @@ def _compare(name: str, answer: NDArray[Any], samples: Samples) -> None:
         _fail(
             f"{name} of row {i}",
             f"{float(expected[i][column]):.6g} within {largest:.3g}",
-            f"{float(answer[i][column]):.6g}",
+            f"{float(output[i][column]):.6g}",
         )
 
 

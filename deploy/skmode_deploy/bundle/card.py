@@ -34,8 +34,8 @@ def model_card(manifest: Manifest) -> str:
         _summary(manifest),
         "## Inputs",
         _inputs(manifest),
-        "## Answers",
-        _answers(manifest),
+        "## Outputs",
+        _outputs(manifest),
         "## Experts",
         _experts(manifest),
         "## Scores",
@@ -102,7 +102,7 @@ def _known_values(column: Column) -> str:
     return ""
 
 
-def _answers(manifest: Manifest) -> str:
+def _outputs(manifest: Manifest) -> str:
     if manifest.classes is not None:
         label = (
             "the class"
@@ -172,7 +172,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 inputs = {{
 {_example(manifest)}
 }}
-answers = session.run(None, inputs)
+outputs = session.run(None, inputs)
 ```"""
 
 

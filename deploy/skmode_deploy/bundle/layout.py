@@ -152,8 +152,8 @@ def graph_values(
     dtypes = {column.input: column.dtype for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
     inputs = tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
-    answer = "variable" if manifest.classes is None else "probabilities"
-    value = GraphValue(answer, "float32", ("n", manifest.n_outputs))
+    output = "variable" if manifest.classes is None else "probabilities"
+    value = GraphValue(output, "float32", ("n", manifest.n_outputs))
     hidden = GraphValue("hidden", "float32", ("n", "width"))
     expert = GraphValue("expert", "int64", ("n",))
     if name == MODEL:

@@ -29,11 +29,13 @@ class MixturePredictor:
             for name in names
         )
         self._inputs = InputReader(manifest)
-        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._output = "variable" if manifest.classes is None else "probabilities"
 
     def predict(self, X: Any) -> NDArray[np.float32]:
         """Return probabilities, or values of a regressor, of shape (n_samples, n_outputs)."""
         hidden, weights = self._gate.run(["hidden", "gate_probabilities"], self._inputs(X))
-        answers = [expert.run([self._answer], {"hidden": hidden})[0] for expert in self._experts]
-        mixed: NDArray[np.float32] = np.einsum("nk,kno->no", weights, np.stack(answers))
+        predictions = [
+            expert.run([self._output], {"hidden": hidden})[0] for expert in self._experts
+        ]
+        mixed: NDArray[np.float32] = np.einsum("nk,kno->no", weights, np.stack(predictions))
         return mixed

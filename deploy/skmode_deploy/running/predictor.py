@@ -102,10 +102,10 @@ def load(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     export(estimator, folder)
     ...     predictor = skmode_deploy.load(folder, strategy="split", max_loaded_experts=2)
-    ...     answer = predictor.predict_full(X[:3])
-    >>> answer.value.tolist()
+    ...     prediction = predictor.predict_full(X[:3])
+    >>> prediction.value.tolist()
     [0, 0, 0]
-    >>> answer.probabilities.shape
+    >>> prediction.probabilities.shape
     (3, 3)
     """
     return Predictor(
@@ -348,18 +348,18 @@ class Predictor:
     def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
         feeds = self._inputs(X)
         try:
-            answers = self.run(outputs, feeds)
+            computed = self.run(outputs, feeds)
         except UnicodeEncodeError:
             self._inputs.check_text(feeds)
             raise
-        for name, answer in zip(outputs, answers, strict=True):
-            if answer.shape[1:] != self._shapes[name]:
+        for name, output in zip(outputs, computed, strict=True):
+            if output.shape[1:] != self._shapes[name]:
                 # onnxruntime only warns if a graph computes another shape than it declares.
                 raise GraphInterfaceError(
                     f"Output {name!r} must have shape {('n', *self._shapes[name])}, got "
-                    f"{answer.shape}: export the model again."
+                    f"{output.shape}: export the model again."
                 )
-        return answers
+        return computed
 
     def _value(self, output: NDArray[Any]) -> NDArray[Any]:
         """Return labels in their type of training, or values; a single output loses its axis."""

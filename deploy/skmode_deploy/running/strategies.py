@@ -66,7 +66,7 @@ class Split:
         _check_split(manifest)
         self._n_outputs = manifest.n_outputs
         self._n_experts = manifest.n_experts
-        self._answer = "variable" if manifest.classes is None else "probabilities"
+        self._output = "variable" if manifest.classes is None else "probabilities"
         self._labels = _labels(manifest)
         self._gate = ForkSafeSession(sessions, read(GATE), GATE)
         self.experts = ExpertCache(
@@ -76,16 +76,16 @@ class Split:
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """Compute the named outputs."""
         wanted = ["expert"]
-        if self._answer in outputs or "label" in outputs:
+        if self._output in outputs or "label" in outputs:
             wanted.append("hidden")
         if "gate_probability" in outputs:
             wanted.append("gate_probabilities")
         found = dict(zip(wanted, self._gate.run(wanted, feeds), strict=True))
         expert = found["expert"]
         if "hidden" in found:
-            found[self._answer] = self._answers(found["hidden"], expert)
+            found[self._output] = self._run_experts(found["hidden"], expert)
         if "label" in outputs:
-            position = found[self._answer].argmax(axis=1)
+            position = found[self._output].argmax(axis=1)
             found["label"] = position if self._labels is None else self._labels[position]
         if "gate_probabilities" in found:
             column = expert[:, None]
@@ -94,17 +94,17 @@ class Split:
             )[:, 0]
         return [found[name] for name in outputs]
 
-    def _answers(self, hidden: Array, expert: Array) -> Array:
+    def _run_experts(self, hidden: Array, expert: Array) -> Array:
         """Predict rows of shape (n_rows, width), expert by expert."""
         if len(expert) == 1:  # the most common request
             return self._run_expert(int(expert[0]), hidden)
         groups = list(group_rows(expert))
         if len(groups) == 1:
             return self._run_expert(groups[0][0], hidden)
-        answers = np.empty((len(expert), self._n_outputs), np.float32)
+        predictions = np.empty((len(expert), self._n_outputs), np.float32)
         for i, rows in groups:
-            answers[rows] = self._run_expert(i, hidden[rows])
-        return answers
+            predictions[rows] = self._run_expert(i, hidden[rows])
+        return predictions
 
     def _run_expert(self, i: int, hidden: Array) -> Array:
         if not 0 <= i < self._n_experts:
@@ -112,8 +112,8 @@ class Split:
                 f"{GATE} must choose experts from 0 to {self._n_experts - 1}, got {i}: export the "
                 "model again."
             )
-        answer: Array = self.experts.get(i).run([self._answer], {"hidden": hidden})[0]
-        return answer
+        prediction: Array = self.experts.get(i).run([self._output], {"hidden": hidden})[0]
+        return prediction
 
 
 def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:

@@ -1,4 +1,4 @@
-"""A runtime of MLServer, for those who run one: answers, refusals and metrics as of our server.
+"""A runtime for MLServer, with the same predictions, refusals and metrics as our own server.
 
 In ``model-settings.json``::
 
@@ -22,7 +22,7 @@ from skmode_deploy.serving.protocol.errors import RequestError
 from skmode_deploy.serving.protocol.requests import Request
 from skmode_deploy.serving.protocol.tensors import Array, Tensor, from_list
 
-MAX_INLINE_VALUES = 8192  # with fewer, a thread would cost more than the answer
+MAX_INLINE_VALUES = 8192  # with fewer, a thread would cost more than the prediction
 MAX_ROWS = 10_000
 
 _metrics: Metrics | None = None
@@ -92,12 +92,12 @@ def _read_request(payload: types.InferenceRequest) -> Request:
 
 
 def _datatype_name(datatype: Any) -> str:
-    """Give the name of a datatype: MLServer has an enumeration by REST, and a string by gRPC."""
+    """Return the name of a datatype: MLServer passes an enumeration by REST, a string by gRPC."""
     return str(getattr(datatype, "value", datatype))
 
 
 def _to_list(data: Any) -> Any:
-    """Give values as JSON has them: by gRPC, strings come as bytes."""
+    """Return values as JSON has them: by gRPC, strings come as bytes."""
     values = getattr(data, "root", data)
     if not isinstance(values, list):
         return values

@@ -22,10 +22,10 @@ def _option(
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server is to run; the defaults are safe ones for a small machine.
+    """Options of a server; the defaults are safe on a small machine.
 
-    `path` is a bundle or a folder of models. Each option below says what it is where it is
-    declared, in the words of ``skmode-deploy serve --help``.
+    `path` is a bundle or a folder of models. The text of each option below is also its help in
+    ``skmode-deploy serve --help``.
     """
 
     path: str
@@ -38,13 +38,13 @@ class Settings:
     metrics_port: int | None = _option(
         None, "port of the metrics; default: /metrics on the port of REST", "PORT", 1, 65535
     )
-    workers: int = _option(1, "processes that answer", "N", 1, 256)
+    workers: int = _option(1, "processes that serve requests", "N", 1, 256)
     threads: int = _option(1, "threads that compute one operation of a model", "N", 1, 1024)
     watch: bool = _option(False, "pick up new, changed and removed bundles")
-    watch_interval: float = _option(2.0, "time between two looks", "SECONDS", 0.05, 86400)
+    watch_interval: float = _option(2.0, "time between two checks", "SECONDS", 0.05, 86400)
     shadow: float = _option(
         0.0,
-        "share of the requests, from 0 to 1, that the whole mixture answers as well, to count "
+        "share of the requests, from 0 to 1, that the whole mixture predicts as well, to count "
         "disagreements",
         "SHARE",
         0,
@@ -54,7 +54,7 @@ class Settings:
     max_grpc_message_bytes: int = _option(
         4 * MEBIBYTE,
         # A message is in memory before it can be looked at.
-        "largest message of gRPC, and at most that of a body",
+        "largest gRPC message; the limit of a body holds as well",
         "N",
         1024,
         2**31 - 1,
@@ -64,10 +64,10 @@ class Settings:
     )
     max_rows: int = _option(10_000, "rows of a request", "N", 1, 10_000_000)
     max_concurrency: int = _option(8, "requests that compute at a time", "N", 1, 10_000)
-    max_queue: int = _option(64, "requests that wait; beyond, the answer is 503", "N", 0, 100_000)
+    max_queue: int = _option(64, "requests that wait; further ones get 503", "N", 0, 100_000)
     deadline: float = _option(10.0, "time until a request is given up", "SECONDS", 0.01, 3600)
     max_connections: int = _option(
-        1000, "open connections; beyond, idle ones are closed", "N", 1, 1_000_000
+        1000, "open connections; beyond this, idle ones are closed", "N", 1, 1_000_000
     )
     max_header_bytes: int = _option(16_384, "largest header of a request", "N", 1024, 2**20)
     max_json_depth: int = _option(16, "how deeply JSON may be nested", "N", 4, 100)
@@ -75,14 +75,14 @@ class Settings:
         65.0, "time until a connection without a request is closed", "SECONDS", 0.1, 86400
     )
     token_file: str | None = _option(
-        None, "bearer tokens, one a line; read anew when it changes", "FILE"
+        None, "bearer tokens, one per line; read again when it changes", "FILE"
     )
     tls_cert: str | None = _option(None, "certificate chain, PEM", "FILE")
     tls_key: str | None = _option(None, "private key, PEM", "FILE")
     management: bool = _option(False, "let clients load and unload models")
     public_key: str | None = _option(None, "key that must have signed the bundles, PEM", "FILE")
     drain_seconds: float = _option(
-        5.0, "time between SIGTERM and the end, not ready meanwhile", "SECONDS", 0, 3600
+        5.0, "time from SIGTERM, not ready but still serving, to the end", "SECONDS", 0, 3600
     )
     log_level: str = _option("info", "debug, info, warning or error", "LEVEL")
 
@@ -110,9 +110,9 @@ class Settings:
                 raise ValueError(f"{name} must be a file, got {file!r}: pass the path of one.")
         if self.management and self.workers > 1:
             raise ValueError(
-                "management must not be open with several workers, for a request reaches only one "
-                f"of them, got workers={self.workers}: use one, or change the folder of the models "
-                "and let the server watch it."
+                "management needs a single worker, because a request reaches only one of them, got "
+                f"workers={self.workers}: use one, or change the folder of the models and let the "
+                "server watch it."
             )
         if self.max_pending_bytes < self.max_body_bytes:
             raise ValueError(

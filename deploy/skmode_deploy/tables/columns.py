@@ -84,9 +84,9 @@ def output_names(manifest: Manifest) -> list[str]:
     return [*names, "expert", "gate_probability"]
 
 
-def output_columns(answer: Prediction) -> list[NDArray[Any]]:
+def output_columns(prediction: Prediction) -> list[NDArray[Any]]:
     """Split a prediction into the columns that :func:`output_names` names."""
-    columns = [answer.value] if answer.value.ndim == 1 else list(answer.value.T)
-    if answer.probabilities is not None:
-        columns += list(answer.probabilities.T)
-    return [*columns, answer.expert, answer.gate_probability]
+    columns = [prediction.value] if prediction.value.ndim == 1 else list(prediction.value.T)
+    if prediction.probabilities is not None:
+        columns += list(prediction.probabilities.T)
+    return [*columns, prediction.expert, prediction.gate_probability]

@@ -268,10 +268,10 @@ class CsvWriter:
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         self._writer.writerow(names)
 
-    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
+    def write(self, kept: list[Any], predictions: list[NDArray[Any]]) -> None:
         """Write the rows of a chunk."""
         copies = [c.to_pylist() if hasattr(c, "to_pylist") else c for c in kept]
-        columns = [*copies, *map(_to_texts, answers)]
+        columns = [*copies, *map(_to_texts, predictions)]
         self._writer.writerows(zip(*columns, strict=True))
 
     def close(self) -> None:

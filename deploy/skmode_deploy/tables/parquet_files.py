@@ -71,7 +71,7 @@ def import_parquet() -> Any:
 
 
 class ParquetWriter:
-    """Writes answers as Parquet, in row groups of many chunks."""
+    """Writes predictions as Parquet, in row groups of many chunks."""
 
     def __init__(self, path: Any, names: Sequence[str]) -> None:
         self._parquet = import_parquet()
@@ -80,7 +80,7 @@ class ParquetWriter:
         self._writer: Any = None
         self._pending: list[Any] = []
 
-    def write(self, kept: list[Any], answers: list[NDArray[Any]]) -> None:
+    def write(self, kept: list[Any], predictions: list[NDArray[Any]]) -> None:
         """Write the rows of a chunk."""
         import pyarrow
 
@@ -88,7 +88,7 @@ class ParquetWriter:
         columns = [pyarrow.array(c, pyarrow.string()) if isinstance(c, list) else c for c in kept]
         columns += [
             pyarrow.array(c.tolist(), pyarrow.string()) if c.dtype.kind == "U" else pyarrow.array(c)
-            for c in answers
+            for c in predictions
         ]
         self._pending.append(pyarrow.Table.from_arrays(columns, names=self._names))
         if sum(table.num_rows for table in self._pending) >= ROW_GROUP:

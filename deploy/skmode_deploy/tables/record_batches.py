@@ -29,7 +29,7 @@ def score_batches(
     batches: Iterable[pa.RecordBatch],
     predictor: Predictor,
     options: ReadOptions,
-    answers: Sequence[pa.Field],
+    fields: Sequence[pa.Field],
 ) -> Iterator[pa.RecordBatch]:
     """Yield the predictions of each batch, at most `chunk_rows` rows at a time."""
     row = 1
@@ -43,7 +43,7 @@ def score_batches(
         _refuse_nested([batch.schema.field(i) for i in selection.model])
         for start in range(0, max(batch.num_rows, 1), options.chunk_rows):
             part = batch.slice(start, options.chunk_rows)
-            yield _score_part(part, row, selection, predictor, answers)
+            yield _score_part(part, row, selection, predictor, fields)
             row += part.num_rows
 
 
@@ -52,23 +52,23 @@ def _score_part(
     row: int,
     selection: Selection,
     predictor: Predictor,
-    answers: Sequence[pa.Field],
+    fields: Sequence[pa.Field],
 ) -> pa.RecordBatch:
     names = [column.name for column in predictor.manifest.columns]
     # As a table, the form in which predictors read Arrow data.
     rows = pa.Table.from_arrays([part.column(i) for i in selection.model], names=names)
     kept = [part.column(i) for i in selection.kept]
     try:
-        answer = predict_chunk(predictor, Chunk(rows, kept, part.num_rows, row))
+        prediction = predict_chunk(predictor, Chunk(rows, kept, part.num_rows, row))
     except pa.ArrowException as error:  # a type that numpy does not have
         raise InputError(
             f"The rows from {row} on must hold numbers and strings, but reading them failed: "
             f"{as_sentence(error)} Convert the columns."
         ) from None
-    answered = zip(output_columns(answer), answers, strict=True)
+    columns = zip(output_columns(prediction), fields, strict=True)
     return pa.RecordBatch.from_arrays(
-        [*kept, *(_to_arrow(values, field.type) for values, field in answered)],
-        schema=pa.schema([*(part.schema.field(i) for i in selection.kept), *answers]),
+        [*kept, *(_to_arrow(values, field.type) for values, field in columns)],
+        schema=pa.schema([*(part.schema.field(i) for i in selection.kept), *fields]),
     )
 
 
@@ -87,7 +87,7 @@ def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("="), copy=False), kind)
 
 
-def answer_fields(manifest: Manifest) -> list[pa.Field]:
+def prediction_fields(manifest: Manifest) -> list[pa.Field]:
     """Return names and types of the predictions."""
     names = output_names(manifest)
     if manifest.classes is None:
@@ -124,9 +124,9 @@ def check_options(
     )
 
 
-def check_output_names(options: ReadOptions, answers: Sequence[pa.Field]) -> None:
+def check_output_names(options: ReadOptions, fields: Sequence[pa.Field]) -> None:
     """Raise if two columns of the output have the same name."""
-    names = [*options.keep, *(field.name for field in answers)]
+    names = [*options.keep, *(field.name for field in fields)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(

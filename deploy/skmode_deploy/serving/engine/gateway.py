@@ -1,8 +1,8 @@
 """What every HTTP request passes before a route: access, limits, request ids, logs.
 
 An ASGI application around another one. It reads the bodies, so that no route ever waits for a slow
-client, and it answers inference itself: the routes' own machinery takes a third of the time of a
-small request.
+client, and it serves inference itself: Starlette's routing takes a third of the time of a small
+request.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Disconnected(Exception):
 
 
 class Gateway:
-    """Answer inference, and pass other requests that keep the limits on to an application."""
+    """Serve inference, and pass other requests within the limits on to an application."""
 
     def __init__(self, app: Application, service: Service) -> None:
         self._app = app
@@ -103,7 +103,7 @@ class Gateway:
         self._check_head(scope, headers)
         method = scope["method"]
         if target.is_inference and method != "POST":
-            raise RequestError("The route does not answer this method: see /openapi.json.", 405)
+            raise RequestError("The route does not accept this method: see /openapi.json.", 405)
         if not _has_body(method, headers):
             await self._app(scope, receive, sender)
             return
@@ -119,8 +119,8 @@ class Gateway:
                     body = await self._receive_body(headers, receive, n_reserved)
             sender.body_is_read = True
             if target.is_inference:
-                answer = await self._infer(target, headers, body, sender, start)
-                await sender.send_answer(*answer, scope.get("state", {}).get(RESPOND))
+                response = await self._infer(target, headers, body, sender, start)
+                await sender.send_prediction(*response, scope.get("state", {}).get(RESPOND))
             else:
                 await self._app(scope, _replay(body, receive), sender)
         except TimeoutError:
@@ -276,10 +276,10 @@ class ResponseSender:
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def send_answer(
+    async def send_prediction(
         self, body: bytes, json_length: int | None, respond: Respond | None = None
     ) -> None:
-        """Send what a model answered; through `respond` it takes fewer steps."""
+        """Send the response of a model; through `respond` it takes fewer steps."""
         self.status = 200
         headers = [(b"content-length", b"%d" % len(body)), (REQUEST_ID, self.request_id.encode())]
         if json_length is None:
@@ -297,7 +297,7 @@ class ResponseSender:
         await self._send({"type": "http.response.body", "body": body})
 
     async def refuse(self, error: RequestError) -> None:
-        """Say why there is no answer."""
+        """Send the reason of a refusal."""
         if self.status:
             raise error  # half a response is sent: the connection must be closed
         body = orjson.dumps({"error": error.reason})

@@ -70,34 +70,34 @@ REFUSALS = {
     "401": "A token is missing.",
     "403": "Management is not open.",
     "404": "There is no such model.",
-    "405": "Not with this method.",
+    "405": "The route does not accept this method.",
     "408": "The request arrived too slowly.",
     "409": "The model cannot be loaded.",
     "413": "The body is too large.",
     "415": "The body is compressed.",
     "431": "The header is too large.",
     "503": "Too many requests, or not ready.",
-    "504": "The answer took too long.",
+    "504": "The response took too long.",
 }
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 _READY = _object({"name": STRING, "ready": BOOLEAN})
-# path: (operation, summary, schema of the answer)
+# path: (operation, summary, schema of the response)
 GETS: dict[str, tuple[str, str, Schema]] = {
     "/v2": ("server_metadata", "Describe the server", _reference("ServerMetadata")),
-    "/v2/": ("server_metadata_slash", "As /v2", _reference("ServerMetadata")),
-    "/v2/health/live": ("live", "Say whether the server runs", _object({"live": BOOLEAN})),
+    "/v2/": ("server_metadata_slash", "The same as /v2", _reference("ServerMetadata")),
+    "/v2/health/live": ("live", "Tell whether the server runs", _object({"live": BOOLEAN})),
     "/v2/health/ready": (
-        "ready", "Say whether requests should be sent here", _object({"ready": BOOLEAN})),
+        "ready", "Tell whether the server takes requests", _object({"ready": BOOLEAN})),
     "/v2/models": ("models", "List the models", _object({"models": _array(STRING)})),
     _MODEL: ("model_metadata", "Describe a model", _reference("ModelMetadata")),
     _VERSION: ("version_metadata", "Describe a version", _reference("ModelMetadata")),
-    f"{_MODEL}/ready": ("model_ready", "Say whether a model answers", _READY),
-    f"{_VERSION}/ready": ("version_ready", "Say whether a version answers", _READY),
+    f"{_MODEL}/ready": ("model_ready", "Tell whether a model is ready", _READY),
+    f"{_VERSION}/ready": ("version_ready", "Tell whether a version is ready", _READY),
 }  # fmt: skip
 _STATE = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING})
 POSTS: dict[str, tuple[str, str, Schema]] = {
-    "/v2/repository/index": ("index", "Describe the repository", _array(_STATE)),
+    "/v2/repository/index": ("index", "List all models with their state", _array(_STATE)),
     "/v2/repository/models/{name}/load": (
         "load", "Load a model", _object({"name": STRING, "load": BOOLEAN})),
     "/v2/repository/models/{name}/unload": (
@@ -114,7 +114,7 @@ class DocumentCache:
         self._document: Schema = {}
 
     def get(self) -> Schema:
-        """Give the document."""
+        """Return the document."""
         service = self._service
         key = tuple((name, id(service.get(name))) for name in service.repository.names())
         if key != self._key:
@@ -131,14 +131,14 @@ def describe(service: Service) -> Schema:
             paths[path] = {method: _operation(path, name, summary, _json(schema))}
     either = {"application/octet-stream": {"schema": BYTES}}
     for path, name in ((f"{_MODEL}/infer", "infer"), (f"{_VERSION}/infer", "infer_version")):
-        answer = {**_json(_reference("InferenceResponse")), **either}
-        operation = _operation(path, name, "Ask a model", answer)
+        response = {**_json(_reference("InferenceResponse")), **either}
+        operation = _operation(path, name, "Predict rows", response)
         content = {**_json(_reference("InferenceRequest")), **either}
         operation["requestBody"] = {"required": True, "content": content}
         paths[path] = {"post": operation}
     for name in service.repository.names():
         path = f"/v2/models/{name}/infer"
-        paths[path] = {"post": _ask_model(path, service.get(name).served)}
+        paths[path] = {"post": _infer_operation(path, service.get(name).served)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -155,7 +155,7 @@ def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
 
 
-def _operation(path: str, name: str, summary: str, answer: Schema) -> Schema:
+def _operation(path: str, name: str, summary: str, response: Schema) -> Schema:
     refusals = {
         code: {"description": text, "content": _json(_reference("Error"))}
         for code, text in REFUSALS.items()
@@ -169,11 +169,11 @@ def _operation(path: str, name: str, summary: str, answer: Schema) -> Schema:
         "operationId": name,
         "summary": summary,
         "parameters": parameters,
-        "responses": {"200": {"description": "The answer.", "content": answer}, **refusals},
+        "responses": {"200": {"description": "The response.", "content": response}, **refusals},
     }
 
 
-def _ask_model(path: str, served: ServedModel) -> Schema:
+def _infer_operation(path: str, served: ServedModel) -> Schema:
     tensors = [_describe_tensor(tensor) for tensor in served.inputs]
     inputs = {
         "type": "array",
@@ -186,7 +186,7 @@ def _ask_model(path: str, served: ServedModel) -> Schema:
     operation = _operation(
         path,
         f"infer_{served.name}",
-        f"Ask {served.name}, version {served.version}",
+        f"Predict rows with {served.name}, version {served.version}",
         _json(_reference("InferenceResponse")),
     )
     content = {"application/json": {"schema": schema, "example": _make_example(served)}}

@@ -1,4 +1,4 @@
-"""The routes of REST but for inference, which `gateway` answers."""
+"""The REST routes, except inference, which `gateway` serves."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -22,7 +22,7 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[Any]]
 
 _REASONS = {
     404: "There is no such route: see /openapi.json.",
-    405: "The route does not answer this method: see /openapi.json.",
+    405: "The route does not accept this method: see /openapi.json.",
 }
 
 
@@ -39,7 +39,7 @@ class JSONResponse(Response):
 def make_app(
     service: Service, registry: CollectorRegistry, lifespan: Lifespan | None = None
 ) -> Starlette:
-    """Make the application that answers everything but inference."""
+    """Make the application that serves everything except inference."""
     routes = [
         Route("/metrics", metrics_endpoint(registry, service.flush)),
         *_about_the_server(service),

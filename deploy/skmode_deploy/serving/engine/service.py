@@ -117,7 +117,7 @@ class Service:
         write: Callable[[ScoredRequest], T],
         start: float | None = None,
     ) -> T:
-        """Answer a request of `n_bytes`, which `read` reads and whose answer `write` writes.
+        """Answer a request of `n_bytes`, which `read` reads and whose response `write` writes.
 
         Both run when the request's turn has come, and in the thread that computes.
         """
@@ -140,7 +140,7 @@ class Service:
                     scored, written = await self._take_turn(n_bytes, work)
         except TimeoutError:
             raise RequestError(
-                f"An answer must be ready in {self.settings.deadline:g} seconds, and this one was "
+                f"A response must be ready in {self.settings.deadline:g} seconds, and this one was "
                 "not: send fewer rows, or try again later.",
                 504,
                 limit="deadline",
@@ -197,7 +197,7 @@ class Service:
 
     def _shadow(self, loaded: Loaded, shadow: Shadow, scored: ScoredRequest) -> None:
         if not self._shadowing.acquire(blocking=False):
-            return  # one at a time: it must never delay answers
+            return  # one at a time: it must never delay responses
 
         def compare() -> None:
             try:

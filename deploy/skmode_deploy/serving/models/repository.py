@@ -1,4 +1,4 @@
-"""The models that a server answers with, kept in step with the folder that they lie in."""
+"""The models that a server has in memory, kept in step with their folder."""
 
 import logging
 import os

@@ -27,7 +27,7 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "skmode_request_seconds": Definition(
         Histogram,
-        "Time from the arrival of a request to its answer.",
+        "Time from the arrival of a request to its response.",
         ("model", "protocol"),
         {"buckets": SECONDS},
     ),
@@ -41,9 +41,9 @@ DEFINITIONS: dict[str, Definition] = {
     "skmode_rejected_total": Definition(
         Counter, "Requests that were turned away.", ("reason",), {}
     ),
-    "skmode_rows_total": Definition(Counter, "Rows answered.", VERSION, {}),
+    "skmode_rows_total": Definition(Counter, "Rows predicted.", VERSION, {}),
     "skmode_expert_rows_total": Definition(
-        Counter, "Rows answered by each expert.", (*VERSION, "expert"), {}
+        Counter, "Rows predicted by each expert.", (*VERSION, "expert"), {}
     ),
     "skmode_gate_confidence": Definition(
         Histogram,
@@ -85,11 +85,11 @@ DEFINITIONS: dict[str, Definition] = {
         Counter, "Attempts to load a bundle, by result.", ("model", "result"), {}
     ),
     "skmode_shadow_rows_total": Definition(
-        Counter, "Rows that the whole mixture answered as well.", VERSION, {}
+        Counter, "Rows that the whole mixture predicted as well.", VERSION, {}
     ),
     "skmode_shadow_disagreements_total": Definition(
         Counter,
-        "Of the rows that the whole mixture answered as well, those where it disagreed.",
+        "Rows where the prediction of the whole mixture differed from the one that was sent.",
         VERSION,
         {},
     ),

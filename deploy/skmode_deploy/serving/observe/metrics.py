@@ -186,7 +186,7 @@ class ModelMetrics:
             self._set_gauge(self._drift.value(), "skmode_routing_drift")
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
-        """Count rows that the whole mixture answered as well."""
+        """Count rows that the whole mixture predicted as well."""
         self._metrics.get("skmode_shadow_rows_total", *self._labels).inc(n_rows)
         self._metrics.get("skmode_shadow_disagreements_total", *self._labels).inc(n_disagreements)
 

@@ -17,9 +17,9 @@ RELATIVE_DIFFERENCE = 0.05
 class Shadow:
     """Compute the mixture of all experts from the parts of a bundle.
 
-    It is the mean of the experts' answers, weighted by the gate. That is how models predict that
-    mix answers (``mixing="expected"`` and ``"likelihood"``, the defaults); for models that mix
-    representations it is an approximation.
+    It is the mean of the experts' predictions, weighted by the gate. This is exact for
+    ``mixing="expected"`` (the default) and ``"likelihood"``, and an approximation for
+    ``"representation"``.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Shadow:
         return self._random.random() < self._share
 
     def count_disagreements(self, rows: Any, prediction: Prediction) -> int:
-        """Count the rows where the mixture disagrees with the answer that was given."""
+        """Count the rows where the mixture disagrees with the prediction that was sent."""
         mixed = self._mixture.predict(rows)
         if prediction.probabilities is not None:
             differs = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)

@@ -29,7 +29,7 @@ class Admission:
         self._max_requests = max_concurrency + max_queue
         self.n_waiting = 0
         self.n_running = 0
-        # Requests that have arrived and are not answered: small ones wait before they get here.
+        # Requests without a response yet: small ones wait before they get here.
         self.count_requests: Callable[[], int] = lambda: 0
         self._running_gauge = running_gauge
         self._waiting_gauge = waiting_gauge
@@ -39,7 +39,7 @@ class Admission:
         return self.n_running < self._max_concurrency and not self.n_waiting
 
     def check_queue(self) -> None:
-        """Refuse a request where as many wait as may."""
+        """Refuse a request if the queue is full."""
         if self.count_requests() > self._max_requests:
             self._refuse()
 
@@ -72,8 +72,8 @@ class Admission:
 
     def _refuse(self) -> NoReturn:
         raise RequestError(
-            f"At most {self._max_queue} requests may wait for an answer, and as many do: try "
-            f"again in {RETRY_AFTER} second, or ask for more rows in one request.",
+            f"At most {self._max_queue} requests may wait, and as many do: try again in "
+            f"{RETRY_AFTER} second, or send more rows in one request.",
             503,
             RETRY_AFTER,
             "queue_full",

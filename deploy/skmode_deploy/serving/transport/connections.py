@@ -44,7 +44,7 @@ class Connections:
         self._state_of: dict[Any, State] = {}
 
     def n_requests(self) -> int:
-        """Count the requests that have arrived as a whole and are not answered."""
+        """Count the requests that have arrived as a whole and have no response yet."""
         return len(self._members["request"])
 
     def __len__(self) -> int:

@@ -120,8 +120,8 @@ class TrackedProtocol(HttpToolsProtocol):
     def _write_head_without_upgrade(self) -> bytes:
         """Write again the header of a request that the parser left for another protocol.
 
-        A client that offers to go on with another protocol must take an answer by HTTP/1.1 (RFC
-        9110, section 7.8). uvicorn would lose the body, or take it for the next request.
+        A client that offers another protocol must accept a response in HTTP/1.1 (RFC 9110, section
+        7.8). uvicorn would lose the body, or take it for the next request.
         """
         self._is_upgrade = False
         method = self.parser.get_method()
@@ -204,6 +204,6 @@ class TrackedProtocol(HttpToolsProtocol):
         if self.pipeline or not self.cycle.response_complete:
             self._tracker.enter(self, "request", self.loop.time())
         if self.pipeline:
-            # uvicorn reads on after each answer. A client that sends requests faster than they are
-            # answered would fill the memory.
+            # uvicorn reads on after each response. A client that sends requests faster than the
+            # server answers them would fill the memory.
             self.flow.pause_reading()

@@ -33,7 +33,7 @@ class Tokens:
         self._looked = time.monotonic()
 
     def allow(self, authorization: str) -> bool:
-        """Say whether a request may be answered."""
+        """Return whether a request may be served."""
         self._reload()
         scheme, _, token = authorization.partition(" ")
         digest = _hash(token.strip())

@@ -61,7 +61,7 @@ class CallGuard(aio.ServerInterceptor):
         name = handler_call_details.method.rpartition("/")[2]
         metadata = dict(handler_call_details.invocation_metadata or ())
 
-        async def answer(requests: AsyncIterator[bytes], context: Any) -> Any:
+        async def respond(requests: AsyncIterator[bytes], context: Any) -> Any:
             if name == _INFER:
                 async with self._room:
                     return await handler.unary_unary(await self._receive(requests), context)
@@ -69,7 +69,7 @@ class CallGuard(aio.ServerInterceptor):
             return await handler.unary_unary(parse(handler.request_deserializer, message), context)
 
         async def call(requests: AsyncIterator[bytes], context: Any) -> Any:
-            return await self._call(name, metadata, answer, requests, context)
+            return await self._call(name, metadata, respond, requests, context)
 
         return grpc.stream_unary_rpc_method_handler(call, None, handler.response_serializer)
 
@@ -95,12 +95,12 @@ class CallGuard(aio.ServerInterceptor):
         request_id = choose_request_id(str(metadata.get(HEADER, "")))
         context.set_trailing_metadata(((HEADER, request_id),))
         code, refusal = grpc.StatusCode.OK, ""
-        answer = None
+        response = None
         try:
             self._check(name, metadata)
-            # To arrive and to be answered; for the latter alone the service has a deadline.
+            # Once for the message to arrive, and once for the service, which has its own deadline.
             async with asyncio.timeout(2 * self._service.settings.deadline):
-                answer = await method(aiter(requests), context)
+                response = await method(aiter(requests), context)
         except asyncio.CancelledError:  # the client does not wait any more
             code = grpc.StatusCode.CANCELLED
             raise
@@ -122,7 +122,7 @@ class CallGuard(aio.ServerInterceptor):
             self._record(name, asked, code.name, request_id, time.perf_counter() - start)
         if code is not grpc.StatusCode.OK:
             await context.abort(code, refusal)
-        return answer
+        return response
 
     def _check(self, name: str, metadata: dict[str, Any]) -> None:
         if name not in _HEALTH:

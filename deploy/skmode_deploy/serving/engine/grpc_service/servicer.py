@@ -38,7 +38,7 @@ class Servicer(GRPCInferenceServiceServicer):
         return pb2.ServerMetadataResponse(**self._service.describe_server())
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
-        """Say that a model answers; where it does not, that is an error."""
+        """Say that a model is ready; a model that is not raises an error."""
         self._service.get(request.name, request.version)
         return pb2.ModelReadyResponse(ready=True)
 
