@@ -77,7 +77,7 @@ def read_folder(folder):
     return pa.concat_tables(parquet.read_table(f, partitioning=None) for f in files)
 
 
-def test_answers_are_those_of_a_predictor(table_bundle):
+def test_predictions_equal_those_of_a_predictor(table_bundle):
     rows = make_rows(100)
     answers = score_table(rows, table_bundle, keep=["id"], chunk_rows=7)
     expected = skmode_deploy.load(table_bundle).predict_full(rows.drop_columns("id"))
@@ -110,7 +110,7 @@ def test_batches_come_back_in_their_order(chunk_rows, sizes, table_bundle):
     assert pa.Table.from_batches(answers)["id"].to_pylist() == list(range(8))
 
 
-def test_nothing_is_read_before_it_is_needed(table_bundle):
+def test_batches_are_read_lazily(table_bundle):
     seen = []
 
     def batches():
@@ -238,7 +238,7 @@ def test_refused_options(options, message, table_bundle):
 
 
 @pytest.mark.parametrize("what", [lambda t: [t], lambda t: t.to_batches()[0]])
-def test_what_is_no_batch(what, table_bundle):
+def test_invalid_batches(what, table_bundle):
     with pytest.raises(
         TypeError, match=r"an iterable of pyarrow\.RecordBatch, got \w+ in it: pass "
     ):
@@ -386,7 +386,7 @@ def test_a_damaged_bundle_is_refused_at_once(table_bundle):
         batch.score([], table_bundle.parent / "nowhere")
 
 
-def test_what_travels_to_workers_holds_no_model(table_bundle):
+def test_pickles_for_workers_contain_no_model(table_bundle):
     work = functools.partial(batch.score, bundle=str(table_bundle), keep=("id",))
     expected = list(work(make_rows(10).to_batches()))
     pickled = pickle.dumps(work)
@@ -395,7 +395,7 @@ def test_what_travels_to_workers_holds_no_model(table_bundle):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
-def test_forked_children_answer(table_bundle):
+def test_forked_children_predict(table_bundle):
     rows = make_rows(10)
     expected = score_table(rows, table_bundle, keep=["id"])
     with batch._PREDICTORS._lock:  # as if another thread were opening a bundle
@@ -423,7 +423,7 @@ def test_folder(table_bundle, make_folder, tmp_path):
     assert read_folder(target).equals(score_table(rows, table_bundle, keep=["id"]))
 
 
-def test_folder_gives_what_the_command_line_gives(table_bundle, make_folder, tmp_path):
+def test_folder_equals_the_command_line(table_bundle, make_folder, tmp_path):
     folder, answers = make_folder(make_rows(50), 50), tmp_path / "answers.parquet"
     batch.score_folder(table_bundle, folder, tmp_path / "answers", keep=["id"])
     file = str(folder / "part-000.parquet")
@@ -481,7 +481,7 @@ def test_only_the_columns_that_are_needed_are_read(table_bundle, make_folder, tm
     assert batch.score_folder(table_bundle, folder, tmp_path / "answers", **options) == 30
 
 
-def test_folder_says_file_and_row(table_bundle, make_folder, tmp_path):
+def test_errors_name_file_and_row(table_bundle, make_folder, tmp_path):
     rows = make_rows(100)
     ages = [float("inf") if i == 70 else 1.0 for i in range(100)]
     folder = make_folder(rows.set_column(1, "age", [ages]))
@@ -573,7 +573,7 @@ def test_files_that_are_new_or_changed_are_scored(table_bundle, make_folder, tmp
     assert parquet.read_table(target / "part-000.parquet").equals(expected)
 
 
-def test_while_files_are_scored_nothing_says_success(table_bundle, make_folder, tmp_path):
+def test_success_file_is_removed_before_scoring(table_bundle, make_folder, tmp_path):
     folder, target = make_folder(make_rows(60)), tmp_path / "answers"
     batch.score_folder(table_bundle, folder, target, keep=["id"])
     bad = make_rows(3).set_column(1, "age", [["old"] * 3])
@@ -623,7 +623,7 @@ def put_foreign_file(table_bundle, folder, target):
         (put_foreign_file, r"target must contain only \.parquet .* got 'notes\.txt'"),
     ],
 )
-def test_answers_of_two_runs_are_not_mixed(change, message, table_bundle, make_folder, tmp_path):
+def test_predictions_of_runs_are_not_mixed(change, message, table_bundle, make_folder, tmp_path):
     folder, target = make_folder(make_rows(60)), tmp_path / "answers"
     batch.score_folder(table_bundle, folder, target, keep=["id"])
     options = change(table_bundle, folder, target)

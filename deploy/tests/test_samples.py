@@ -1,4 +1,4 @@
-"""Sample rows that come with a bundle, made by hand here; see tests/onnx/test_samples.py too."""
+"""Sample rows of a bundle, made by hand; tests/onnx/bundles/test_samples.py has real ones."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def sampled(table_bundle, table_samples):
     return table_bundle
 
 
-def test_what_is_written_is_read(sampled, table_samples):
+def test_round_trip(sampled, table_samples):
     read = read_samples(sampled, bundle.read(sampled))
     assert (read.n_rows, read.source, read.tolerance) == (3, "estimator", TOLERANCE)
     for found, written in ((read.inputs, table_samples.inputs),
@@ -83,7 +83,7 @@ def test_a_bundle_without_samples_is_served_unchecked(table_bundle):
 
 
 @pytest.mark.parametrize("options", [{}, {"strategy": "split"}, {"max_rows": 1}])
-def test_right_answers_pass(options, sampled):
+def test_right_predictions_pass(options, sampled):
     check_samples(load(sampled, **options))
 
 
@@ -93,7 +93,7 @@ def test_right_answers_pass(options, sampled):
     ("probabilities", (2, 1), 0.99, "probabilities of row 2 must be 0.99 within 0.0001, got 1:"),
     ("gate_probability", 0, 0.7502, "gate_probability of row 0 must be 0.7502 within 0.0001, got"),
 ])  # fmt: skip
-def test_another_answer_is_refused(output, row, wrong, message, table_bundle, table_samples):
+def test_other_predictions_are_refused(output, row, wrong, message, table_bundle, table_samples):
     table_samples.outputs[output][row] = wrong
     add_samples(table_bundle, table_samples.to_json())
     bundle.verify(table_bundle)
@@ -101,7 +101,7 @@ def test_another_answer_is_refused(output, row, wrong, message, table_bundle, ta
         check_samples(load(table_bundle))
 
 
-def test_answers_within_the_tolerance_pass(table_bundle, table_samples):
+def test_predictions_within_the_tolerance_pass(table_bundle, table_samples):
     table_samples.outputs["gate_probability"][0] = 0.75005
     add_samples(table_bundle, table_samples.to_json())
     check_samples(load(table_bundle))
@@ -189,7 +189,7 @@ def change(*path_and_value):
     (change("tolerance", "probabilities", [1, 2]), "one positive number, or one for each column"),
     (change("tolerance", "probabilities", [0]), "one positive number, or one for each column"),
 ])  # fmt: skip
-def test_a_file_that_does_not_fit_is_refused(apply, message, table_bundle, table_samples):
+def test_inconsistent_files_are_refused(apply, message, table_bundle, table_samples):
     document = json.loads(table_samples.to_json())
     apply(document)
     add_samples(table_bundle, json.dumps(document).encode())
@@ -198,13 +198,13 @@ def test_a_file_that_does_not_fit_is_refused(apply, message, table_bundle, table
 
 
 @pytest.mark.parametrize("content", [b"", b"[1", b'{"inputs": NaN}', b"\xff", b"[" * 100_000, b"1"])
-def test_what_is_no_such_json_is_refused(content, table_bundle):
+def test_invalid_json_is_refused(content, table_bundle):
     add_samples(table_bundle, content)
     with pytest.raises(SampleFormatError, match="samples.json must be"):
         check_samples(load(table_bundle))
 
 
-def test_answers_must_be_finite_to_be_written(table_samples):
+def test_nonfinite_predictions_are_not_written(table_samples):
     table_samples.outputs["gate_probability"][0] = np.inf
     with pytest.raises(ValueError, match="JSON compliant"):
         table_samples.to_json()
@@ -213,16 +213,16 @@ def test_answers_must_be_finite_to_be_written(table_samples):
 # On the command line.
 
 
-def test_verify_says_that_answers_agree(sampled, table_samples, capsys):
+def test_verify_confirms_the_sample_predictions(sampled, table_samples, capsys):
     assert main(["verify", str(sampled)]) == 0
-    assert capsys.readouterr().out.endswith("bytes, 3 sample rows answered as by the model\n")
+    assert capsys.readouterr().out.endswith("bytes, 3 sample rows match the model's predictions\n")
     graph = dataclasses.replace(table_samples, source="graph")
     add_samples(sampled, graph.to_json())
     assert main(["verify", str(sampled)]) == 0
-    assert capsys.readouterr().out.endswith("bytes, 3 sample rows answered as at the export\n")
+    assert capsys.readouterr().out.endswith("bytes, 3 sample rows match the export's predictions\n")
 
 
-def test_verify_refuses_other_answers(table_bundle, table_samples, capsys):
+def test_verify_refuses_other_predictions(table_bundle, table_samples, capsys):
     table_samples.outputs["label"][0] = 10
     add_samples(table_bundle, table_samples.to_json())
     assert main(["verify", str(table_bundle)]) == 1

@@ -76,7 +76,7 @@ def test_the_command_line_of_model_signing_verifies_too(signed, keys):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_keys_of_openssl(table_bundle, tmp_path):
+def test_keys_made_by_openssl(table_bundle, tmp_path):
     key, public = tmp_path / "key.pem", tmp_path / "public.pem"
     for command in (
         ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key],
@@ -169,7 +169,7 @@ def test_a_manifest_that_fits_changed_files_is_refused(signed, keys):
         verify_signature(signed, keys[1])
 
 
-def test_what_changes_after_the_check_is_refused(signed, keys):
+def test_changes_after_the_check_are_refused(signed, keys):
     digest = verify_signature(signed, keys[1])
     manifest = bundle.read(signed)
     contents = {name: (signed / name).read_bytes() for name in manifest.files}
@@ -250,7 +250,7 @@ def test_changed_bytes_of_the_signature_never_change_what_was_signed(signed, key
             continue
 
 
-def test_only_sound_bundles_are_signed(table_bundle, keys):
+def test_only_valid_bundles_are_signed(table_bundle, keys):
     (table_bundle / "stray").write_text("left by someone")
     with pytest.raises(errors.SignatureError, match="a difference in 'stray': remove"):
         sign(table_bundle, keys[0])
@@ -271,7 +271,7 @@ def test_links_are_not_signed(table_bundle, keys):
         sign(table_bundle, keys[0])
 
 
-def test_keys_that_do_not_fit_are_refused(signed, keys, tmp_path):
+def test_invalid_keys_are_refused(signed, keys, tmp_path):
     rsa_keys = write_keys(tmp_path, "rsa", rsa.generate_private_key(65537, 2048))
     curve_keys = write_keys(tmp_path, "curve", ec.generate_private_key(ec.SECP256K1()))
     locked = write_keys(tmp_path, "locked", ec.generate_private_key(ec.SECP256R1()), b"secret")[0]
@@ -289,7 +289,7 @@ def test_keys_that_do_not_fit_are_refused(signed, keys, tmp_path):
             call()
 
 
-def test_what_is_no_path_is_refused(signed, keys):
+def test_invalid_paths_raise(signed, keys):
     for path, error in ((None, TypeError), ("", ValueError)):
         with pytest.raises(error, match=f"public_key must be a path.*got {path!r}: pass"):
             verify_signature(signed, path)

@@ -35,7 +35,7 @@ def restate(folder, **changes):
     (folder / "manifest.json").write_text(manifest.to_json())
 
 
-def test_what_is_written_is_read(table_bundle, manifest):
+def test_round_trip(table_bundle, manifest):
     assert manifest.schema_version == bundle.SCHEMA_VERSION
     assert manifest.columns[1].categories == ("Bern", "Köln")
     assert manifest.classes.values == (10, 20, 30, 40)
@@ -175,8 +175,8 @@ def test_other_folders_are_not_replaced(tmp_path, manifest):
     assert bundle.read(tmp_path / "empty").files["a"].size == 1
 
 
-def test_the_manifest_of_something_else_makes_no_bundle(tmp_path, manifest):
-    """Browser extensions and others have a manifest.json too."""
+def test_a_foreign_manifest_json_is_not_a_bundle(tmp_path, manifest):
+    """Browser extensions also have a manifest.json."""
     (tmp_path / "thesis").write_text("years of work")
     for number, document in enumerate(
         (
@@ -201,7 +201,7 @@ def test_the_manifest_of_something_else_makes_no_bundle(tmp_path, manifest):
         assert contents(folder) == {"manifest.json": before["manifest.json"]}
 
 
-def test_files_that_are_not_of_the_bundle_are_not_removed(table_bundle, manifest):
+def test_foreign_files_are_not_removed(table_bundle, manifest):
     (table_bundle / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match=r"nothing but the files .* with 'notes\.txt': move"):
         bundle.write(table_bundle, manifest, {"model.onnx": b"new"})
@@ -225,14 +225,14 @@ def test_bundles_of_other_versions_and_damaged_ones_are_replaced(table_bundle, m
 
 
 def test_string_labels_are_written_with_their_own_length(table_bundle, manifest):
-    """Those of a part of the training data may be shorter than the type of all of it."""
+    """The labels in a part of the data may be shorter than the dtype of all of it."""
     classes = bundle.Classes(("a", "bcd", "e", "f"), "<U20", "value")
     written = bundle.write(table_bundle, dataclasses.replace(manifest, classes=classes), {})
     assert written.classes.dtype == "<U3"
     assert bundle.read(table_bundle) == written
 
 
-def test_manifests_that_would_be_refused_are_not_written(table_bundle, manifest, tmp_path):
+def test_invalid_manifests_are_not_written(table_bundle, manifest, tmp_path):
     for changes in ({"alpha": float("nan")}, {"alpha": b"bytes"}, {"n_experts": 3}):
         with pytest.raises(errors.ManifestError):
             bundle.write(tmp_path / "new", dataclasses.replace(manifest, **changes), {})
@@ -281,9 +281,7 @@ def test_damaged_files_are_refused(name, table_bundle, manifest):
             check(table_bundle)
 
 
-def test_a_file_that_grows_after_its_size_was_looked_up_is_refused(
-    table_bundle, manifest, monkeypatch
-):
+def test_a_file_that_grows_after_the_size_check_is_refused(table_bundle, manifest, monkeypatch):
     for name in ("model.onnx", "README.md"):
         with (table_bundle / name).open("ab") as stream:
             stream.write(b"more")
@@ -326,13 +324,13 @@ def replace_by_pipe(path, aside):
         ),
     ],
 )
-def test_what_is_not_a_file_is_refused(name, replace, error, message, table_bundle, tmp_path):
+def test_anything_but_plain_files_is_refused(name, replace, error, message, table_bundle, tmp_path):
     replace(table_bundle / name, tmp_path / "elsewhere")
     with pytest.raises(error, match=f"'{name}'.*{message}"):
         bundle.verify(table_bundle)
 
 
-def test_a_link_put_there_after_the_first_look_is_refused(table_bundle, tmp_path, monkeypatch):
+def test_a_link_made_after_the_first_check_is_refused(table_bundle, tmp_path, monkeypatch):
     status = os.lstat(table_bundle / "model.onnx")
     replace_by_link(table_bundle / "model.onnx", tmp_path / "elsewhere")
     monkeypatch.setattr(os, "lstat", lambda path: status)
@@ -340,7 +338,7 @@ def test_a_link_put_there_after_the_first_look_is_refused(table_bundle, tmp_path
         bundle.verify(table_bundle)
 
 
-def test_hard_links_are_fine(table_bundle, tmp_path, manifest):
+def test_hard_links_are_accepted(table_bundle, tmp_path, manifest):
     os.link(table_bundle / "model.onnx", tmp_path / "elsewhere")
     assert bundle.verify(table_bundle) == manifest
 
@@ -358,7 +356,7 @@ def test_incomplete_bundles_are_refused(lacking, table_bundle, manifest):
         bundle.verify(table_bundle)
 
 
-def test_a_bundle_may_do_without_gate_and_experts(table_bundle, manifest):
+def test_gate_and_experts_are_optional(table_bundle, manifest):
     restate(table_bundle, files={"model.onnx": manifest.files["model.onnx"]})
     assert list(bundle.verify(table_bundle).files) == ["model.onnx"]
 
@@ -366,7 +364,7 @@ def test_a_bundle_may_do_without_gate_and_experts(table_bundle, manifest):
 @pytest.mark.parametrize(
     "name", ["other.onnx", "expert_2.onnx", "expert_01.onnx", "expert_-1.onnx", "Model.onnx"]
 )
-def test_graphs_that_a_bundle_does_not_have(name, table_bundle, manifest):
+def test_unknown_graph_names_raise(name, table_bundle, manifest):
     with pytest.raises(errors.GraphInterfaceError, match=r"expert_0\.onnx to expert_1\.onnx"):
         bundle.graph_interface(manifest, name)
     files = {name: (table_bundle / name).read_bytes() for name in manifest.files}
@@ -412,7 +410,7 @@ def test_limits_are_whole_numbers(max_bytes, table_bundle):
         bundle.verify(table_bundle, max_bytes=max_bytes)
 
 
-def test_what_is_no_path_is_refused(manifest):
+def test_invalid_paths_raise(manifest):
     for call in (
         bundle.read,
         bundle.verify,
@@ -426,7 +424,7 @@ def test_what_is_no_path_is_refused(manifest):
             call("")
 
 
-def test_sizes_that_no_disk_has_take_no_memory(table_bundle, manifest):
+def test_absurd_sizes_take_no_memory(table_bundle, manifest):
     huge = dataclasses.replace(manifest.files["model.onnx"], size=2**62)
     restate(table_bundle, files=manifest.files | {"model.onnx": huge})
     with pytest.raises(errors.LimitError):
@@ -446,7 +444,7 @@ def test_other_files_are_hashed_in_flat_memory(table_bundle, manifest):
     assert peak < 10 * 2**20
 
 
-def test_the_schema_version_comes_before_all_else(table_bundle):
+def test_the_schema_version_is_checked_first(table_bundle):
     text = (table_bundle / "manifest.json").read_text()
     (table_bundle / "model.onnx").unlink()
     for version, shown in ((99, "99"), (1, "1"), ("2", "'2'"), (True, "True"), (None, "None")):
@@ -555,7 +553,7 @@ def test_the_values_of_graphs(manifest, make_regressor):
 
 
 class TestModelCard:
-    def test_says_what_the_manifest_says(self, manifest):
+    def test_card_agrees_with_the_manifest(self, manifest):
         card = bundle.model_card(manifest)
         for text in (
             "# Classification by a mixture of 2 experts",
@@ -583,7 +581,7 @@ class TestModelCard:
         exec(code, scope)
         assert len(scope["answers"]) == (4 if kind == "table" else 3)
 
-    def test_names_mean_nothing_in_markdown(self, manifest):
+    def test_names_are_escaped_in_markdown(self, manifest):
         nasty = "a|b`c*d\n# head\u202e<b>"
         column = bundle.Column(nasty, nasty, "category", "string", (nasty, "\ud800"))
         card = bundle.model_card(dataclasses.replace(manifest, columns=(column,)))
@@ -613,7 +611,7 @@ class TestModelCard:
         assert card.endswith("## Notes\n\n> For *Bern* only.\n")
         assert "8-bit numbers (dynamic)" in card
 
-    def test_notes_make_no_sections(self, manifest):
+    def test_notes_cannot_add_sections(self, manifest):
         notes = (
             "hello\n## Scores\n| evil |\n  # more\n- # in a list\n># quoted\nunderlined\n---\n"
             "twice\n===\n\n<!-- <b>x\u202e#1 and C#\u2028# last"

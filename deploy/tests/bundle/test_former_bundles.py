@@ -1,4 +1,4 @@
-"""Bundles that an earlier release wrote are read, verified and answered as at their export.
+"""Bundles that an earlier release wrote are verified and predict as at their export.
 
 ``written_by_0.1.0`` holds two bundles that 0.1.0 exported, and beside each the rows and the answers
 that 0.1.0 gave to them. They stay as they are: a change that they do not survive is a new schema
@@ -40,7 +40,7 @@ def test_sample_rows(name):
 
 
 @pytest.mark.parametrize("strategy", ["graph", "split"])
-def test_answers(name, strategy, answers):
+def test_predictions(name, strategy, answers):
     found = load(FORMER / name, strategy=strategy).predict_full(answers["rows"])
     assert found.value.dtype.str == answers["dtype"]
     if name == "classifier":

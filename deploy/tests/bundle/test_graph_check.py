@@ -94,7 +94,7 @@ def test_ordinary_models_pass(depth):
     check(make_model(nest(graph, depth)))
 
 
-def test_data_that_is_said_to_be_inside_passes():
+def test_explicitly_internal_data_passes():
     inside = tensor()
     inside.data_location = TensorProto.DEFAULT
     assert inside.SerializeToString() != tensor().SerializeToString()
@@ -256,8 +256,8 @@ def with_type(tensor):
     return with_input(NAMED + message(2, message(1, tensor)))
 
 
-def test_the_last_of_several_names_counts():
-    """As for protobuf's own readers."""
+def test_the_last_of_repeated_names_counts():
+    """The same as in protobuf's own readers."""
     data = with_input(NAMED + message(2, message(1, FLOATS + message(2, ROWS))) + message(1, b"e"))
     assert onnx.load_from_string(data).graph.input[0].name == "e"
     with pytest.raises(GraphInterfaceError, match="got 'e'"):
@@ -293,7 +293,7 @@ def test_other_types_are_refused(tensor, got):
         check(data)
 
 
-def test_what_is_no_tensor_is_refused():
+def test_values_other_than_tensors_are_refused():
     for info in (NAMED, NAMED + message(2, b""), NAMED + message(2, message(6, b"IMAGE"))):
         with pytest.raises(GraphInterfaceError, match="got nothing of any shape"):
             check(with_input(info))
@@ -317,12 +317,12 @@ def test_what_is_no_tensor_is_refused():
         (NAMED + message(2, tag(1, 0) + b"\1"), "number stands where a message"),
     ],
 )  # fmt: skip
-def test_types_that_readers_could_take_differently_are_refused(info, problem):
+def test_ambiguous_types_are_refused(info, problem):
     with pytest.raises(GraphFormatError, match=problem):
         check(with_input(info))
 
 
-def test_one_text_in_shapes_is_one_size():
+def test_equal_dimension_names_mean_equal_sizes():
     info = helper.make_tensor_value_info
     graph = make_graph()
     graph.input[0].CopyFrom(info("x", TensorProto.FLOAT, ["n", 3]))
@@ -346,7 +346,7 @@ def test_one_text_in_shapes_is_one_size():
 
 
 def test_a_second_graph_is_refused():
-    """Protobuf's readers would merge it into the first one."""
+    """Protobuf's readers would merge the two."""
     data = make_model(make_graph()).SerializeToString()
     extra = onnx.ModelProto(graph=onnx.GraphProto(name="more")).SerializeToString()
     assert onnx.load_from_string(data + extra).graph.name == "more"
@@ -452,7 +452,7 @@ def test_inserted_bytes_give_a_bundle_error_or_pass(position, junk):
         check(data[:position] + junk + data[position:])
 
 
-def test_what_passes_is_what_onnx_reads():
+def test_accepted_bytes_are_read_the_same_by_onnx():
     """Where onnx can parse a changed model, the reader has looked at the same parts."""
     data = FULL
     generator = random.Random(1)
@@ -514,7 +514,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_field_numbers_are_those_of_onnx(message):
+def test_field_numbers_equal_onnx(message):
     looked_at, passed_over = MESSAGES[message]
     numbers = set()
     for name in looked_at.split():

@@ -80,7 +80,7 @@ def change(document, path, value):
 
 
 @pytest.mark.parametrize("manifest", [CLASSIFIER, REGRESSOR])
-def test_what_is_written_is_read(manifest):
+def test_round_trip(manifest):
     text = manifest.to_json()
     assert Manifest.from_json(text) == manifest
     assert Manifest.from_json(text.encode()) == manifest
@@ -223,7 +223,7 @@ def test_labels_that_take_much_memory_are_refused(number, letters):
 @pytest.mark.parametrize(
     ("values", "dtype"), [((10, 20), "<i4"), (("a", "b"), "|O"), (("a", "b"), "<U1")]
 )
-def test_labels_that_graphs_give_do_not_go_by_position(values, dtype):
+def test_labels_by_position_raise_if_the_graph_has_labels(values, dtype):
     classes = Classes(values, dtype, "index")
     with pytest.raises(ManifestError, match="'value' if labels are strings or 64-bit integers"):
         Manifest.from_json(dataclasses.replace(CLASSIFIER, classes=classes).to_json())
@@ -275,7 +275,7 @@ def test_a_changed_manifest_is_refused():
         lambda text: text.replace('  "alpha": 0.5', '  "alpha": 0.7,\n  "alpha": 0.5'),
     ],
 )
-def test_one_manifest_has_one_text(reformat):
+def test_manifest_text_is_canonical(reformat):
     text = reformat(CLASSIFIER.to_json())
     assert text != CLASSIFIER.to_json()
     with pytest.raises(ManifestError, match="exactly the text that skmode.onnx.export writes"):
@@ -303,7 +303,7 @@ PATHS = sorted(set(paths(to_document(CLASSIFIER))) - {("sha256",)}, key=str)
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(path=st.sampled_from(PATHS), value=JSON | st.just(...))
-def test_any_value_in_any_place_is_read_as_it_is_or_refused(path, value):
+def test_any_value_anywhere_is_read_unchanged_or_refused(path, value):
     document = to_document(CLASSIFIER)
     change(document, path, value)
     text = to_text(document)

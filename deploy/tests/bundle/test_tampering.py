@@ -1,4 +1,4 @@
-"""Every file of a bundle is damaged in every way; the answer is a refusal each time.
+"""Every file of a bundle is damaged in every way; each time the bundle is refused.
 
 No hash protects against someone who writes a manifest that fits the damaged files; a signature
 does. Even then, the check of the graphs raises nothing but refusals.
@@ -62,7 +62,7 @@ def refused(folder):
         load(folder)
 
 
-def test_the_bundle_as_it_is_passes(folder):
+def test_untampered_bundle_passes(folder):
     names = [*bundle.verify(folder).files, "manifest.json"]
     assert sorted(names) == sorted(path.name for path in folder.iterdir())
     assert {"README.md", "manifest.json", "model.onnx", "gate.onnx", "expert_1.onnx"} <= set(names)
@@ -116,7 +116,7 @@ def test_damaged_bytes_are_refused(damage, folder):
     bundle.verify(folder)
 
 
-def test_files_in_each_others_place_are_refused(folder):
+def test_swapped_files_are_refused(folder):
     contents = {path: path.read_bytes() for path in folder.iterdir()}
     for first, second in combinations(sorted(contents), 2):
         if contents[first] == contents[second]:
@@ -167,7 +167,7 @@ def replace_by_pipe(path, aside):
         replace_by_pipe,
     ],
 )
-def test_what_is_not_the_file_is_refused(replace, folder, tmp_path):
+def test_replaced_files_are_refused(replace, folder, tmp_path):
     for path in sorted(folder.iterdir()):
         aside = tmp_path / "aside"
         path.rename(aside)
@@ -200,7 +200,7 @@ def outcome(folder, strategy):
 
 
 @pytest.mark.parametrize("damage", [change_bytes, insert, delete, truncate])
-def test_damaged_graphs_with_a_manifest_that_fits_raise_nothing_but_refusals(damage, folder):
+def test_damaged_graphs_with_matching_hashes_raise_only_bundle_errors(damage, folder):
     """The graph check meets bytes that no hash protects."""
     generator = random.Random(damage.__name__)
     manifest = bundle.read(folder)

@@ -89,7 +89,7 @@ def test_inspect(table_bundle, run):
 
 
 def test_inspect_leaves_the_terminal_alone(table_bundle, run, tmp_path):
-    """Notes are free text, of whoever made the bundle."""
+    """Notes are free text, so they may contain control characters."""
     files = {path.name: path.read_bytes() for path in table_bundle.glob("*.onnx")}
     manifest = dataclasses.replace(bundle.read(table_bundle), notes="first\n\x1b[2Jsecond")
     bundle.write(tmp_path / "noted", manifest, files)
@@ -110,8 +110,8 @@ def test_verify(table_bundle, run):
     assert "verified" in out
 
 
-def test_an_empty_key_is_not_no_key(table_bundle, run):
-    """As of a variable of the shell that is not set."""
+def test_an_empty_key_path_is_an_error(table_bundle, run):
+    """An unset shell variable gives an empty argument."""
     code, out, err = run("verify", table_bundle, "--public-key", "")
     assert (code, out) == (2, "")
     assert "must be the path of a PEM file, got ''" in err
@@ -337,7 +337,7 @@ def test_encodings_that_do_not_fit(encoding, table_bundle, rows, run, tmp_path):
     ("error", "message"),
     [(MemoryError(), "out of memory"), (TypeError("odd"), "please report it:\nTraceback")],
 )
-def test_what_should_not_happen_has_a_code_of_its_own(
+def test_internal_errors_have_their_own_exit_code(
     error, message, table_bundle, rows, run, tmp_path, monkeypatch
 ):
     def fail(*arguments, **options):
@@ -349,7 +349,7 @@ def test_what_should_not_happen_has_a_code_of_its_own(
     assert message in err
 
 
-def test_what_is_no_parquet_file(table_bundle, rows, run, tmp_path):
+def test_invalid_parquet_file(table_bundle, rows, run, tmp_path):
     rows.rename(tmp_path / "rows.parquet")
     code, _, err = run("predict", table_bundle, tmp_path / "rows.parquet", tmp_path / "out.csv")
     assert code == 3
@@ -399,7 +399,7 @@ def test_wrong_arguments(arguments, capsys):
     assert "usage: skmode-deploy" in capsys.readouterr().err
 
 
-def test_a_gpu_that_is_not_there(table_bundle, rows, run, tmp_path):
+def test_missing_gpu(table_bundle, rows, run, tmp_path):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has CUDA")
     arguments = (rows, tmp_path / "out.csv", "--provider", "CUDAExecutionProvider")
@@ -481,7 +481,7 @@ def test_a_full_disk(arguments, table_bundle, tmp_path):
     assert result.stderr.count(b"\n") == 1
 
 
-def test_a_reader_that_goes_away(table_bundle, tmp_path):
+def test_broken_pipe(table_bundle, tmp_path):
     (tmp_path / "rows.csv").write_text("age,city,plan\n" + "1,Bern,1\n" * 50_000)
     command = [*PROGRAM, "predict", str(table_bundle), str(tmp_path / "rows.csv"), "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -521,7 +521,7 @@ def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
 
 @pytest.mark.skipif(not shutil.which("nohup"), reason="needs nohup")
 def test_nohup(table_bundle, tmp_path):
-    """A signal that is ignored stays so."""
+    """A signal that is ignored at the start stays ignored."""
     command = ["nohup", *PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -71,7 +71,7 @@ def full_shape(tensor):
     return [-1, *(tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims)]
 
 
-def test_the_configuration_is_that_of_the_graph(folder, tmp_path):
+def test_configuration_agrees_with_the_graph(folder, tmp_path):
     written = write_repository(folder, tmp_path / "models", name="credit", version=3)
     config = read_config(tmp_path / "models" / "credit" / "config.pbtxt")
     session = onnxruntime.InferenceSession(written / "model.onnx")
@@ -150,7 +150,7 @@ def test_any_text_survives(text, table_bundle, tmp_path):
 # The repository.
 
 
-def test_the_model_is_the_one_of_the_bundle(table_bundle, tmp_path):
+def test_model_is_copied_from_the_bundle(table_bundle, tmp_path):
     written = write_repository(table_bundle, tmp_path / "new" / "models")
     assert written == tmp_path / "new" / "models" / "table" / "1"
     assert contents(tmp_path / "new") == {
@@ -193,7 +193,7 @@ def test_a_version_is_never_replaced(table_bundle, tmp_path):
     assert contents(models) == before
 
 
-def test_the_same_again_changes_nothing(table_bundle, tmp_path):
+def test_repeating_the_command_changes_nothing(table_bundle, tmp_path):
     models = tmp_path / "models"
     first = write_repository(table_bundle, models)
     times = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
@@ -257,7 +257,7 @@ def test_a_damaged_bundle_is_refused(table_bundle, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_bundle_that_answers_otherwise_is_refused(make_regressor, tmp_path):
+def test_a_bundle_with_other_predictions_is_refused(make_regressor, tmp_path):
     folder = make_regressor()
     X = np.array([[0.5, 0.25, 0.125]], np.float32)
     outputs = {

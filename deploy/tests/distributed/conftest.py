@@ -1,4 +1,4 @@
-"""What the tests of Dask, Ray and Spark share: rows, and what they must give."""
+"""Fixtures for the tests of Dask, Ray and Spark: rows and expected predictions."""
 
 import importlib
 import os

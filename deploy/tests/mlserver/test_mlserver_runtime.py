@@ -1,4 +1,4 @@
-"""The runtime in a real MLServer, asked by a real client."""
+"""The runtime in a real MLServer, called by a real client."""
 
 import importlib.util
 import json
@@ -104,7 +104,7 @@ CITY = tensor("city", "BYTES", ["Köln", None])
 PLAN = tensor("plan", "FP64", [1.0, 2.0])
 
 
-def test_answers_equal_the_predictors_and_bad_requests_are_refused(server, table_bundle, tmp_path):
+def test_predictions_and_refusals_equal_the_predictor(server, table_bundle, tmp_path):
     port = server["http"]
     status, answer = ask(port, "table", {"inputs": [AGE, CITY, PLAN], "id": "7"})
     assert status == 200, answer

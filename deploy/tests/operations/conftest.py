@@ -1,4 +1,4 @@
-"""Programs that are no Python packages, for the tests of what an operator copies."""
+"""Programs other than Python packages, for the tests of the files for operators."""
 
 import os
 import shutil

@@ -55,13 +55,13 @@ def test_the_base_is_pinned_to_a_release(instructions):
     assert get(instructions, "FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
 
 
-def test_only_the_script_that_the_tests_run_is_run(instructions):
+def test_the_image_runs_only_the_tested_script(instructions):
     assert get(instructions, "RUN") == ['["sh", "docker/build.sh", "/opt/skmode"]']
     assert get(instructions, "ADD") == []
     assert "://" not in " ".join(get(instructions, "COPY"))
 
 
-def test_what_serves_is_not_root_and_needs_no_shell(instructions):
+def test_the_server_is_not_root_and_needs_no_shell(instructions):
     _, runtime = split_stages(instructions)
     assert get(runtime, "USER") == ["10001:10001"]
     assert get(runtime, "RUN") == get(runtime, "SHELL") == []
@@ -84,7 +84,7 @@ def test_the_command_serves_a_bundle_where_kserve_puts_it(instructions, capsys):
     assert json.loads(get(instructions, "ENTRYPOINT")[0]) == ["skmode-deploy"]
 
 
-def test_the_context_holds_what_is_copied_and_nothing_else(instructions):
+def test_the_build_context_is_exactly_what_is_copied(instructions):
     ignored = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     patterns = [line for line in ignored if line and not line.startswith("#")]
     assert patterns[0] == "**"
@@ -158,7 +158,7 @@ def check_health(url, **variables):
     )
 
 
-def test_the_health_check_tells_ready_from_not(health_server):
+def test_the_health_check_reports_readiness(health_server):
     assert check_health(health_server.url).returncode == 0
     health_server.status = 503
     outcome = check_health(health_server.url)
@@ -166,7 +166,7 @@ def test_the_health_check_tells_ready_from_not(health_server):
     assert "503" in outcome.stderr
 
 
-def test_the_health_check_fails_where_nobody_listens():
+def test_the_health_check_fails_if_nothing_listens():
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     outcome = check_health(f"http://127.0.0.1:{port}/v2/health/ready")
@@ -175,11 +175,11 @@ def test_the_health_check_fails_where_nobody_listens():
     assert "Traceback" not in outcome.stderr
 
 
-def test_the_health_check_asks_no_proxy(health_server):
+def test_the_health_check_bypasses_proxies(health_server):
     assert check_health(health_server.url, http_proxy="http://127.0.0.1:9").returncode == 0
 
 
-def test_the_build_refuses_a_folder_that_is_there(tmp_path):
+def test_the_build_refuses_an_existing_folder(tmp_path):
     outcome = subprocess.run(
         ["sh", FOLDER / "build.sh", tmp_path], capture_output=True, text=True, timeout=60
     )

@@ -135,7 +135,7 @@ def find_panels(title):
         ("Mixture disagrees", "SkmodeMixtureDisagrees"),
     ],
 )
-def test_panels_turn_red_where_alerts_fire(title, alert):
+def test_panel_thresholds_agree_with_the_alerts(title, alert):
     (rule,) = [rule for rule in RULES if rule["alert"] == alert]
     (limit,) = re.findall(r"> (0\.\d+)", rule["expr"])
     panels = find_panels(title)
@@ -145,8 +145,8 @@ def test_panels_turn_red_where_alerts_fire(title, alert):
         assert last == {"color": "red", "value": float(limit)}
 
 
-def test_the_panels_are_as_grafana_describes_them():
-    """What Grafana's own description of a dashboard does not know is lost on the way through it."""
+def test_panels_follow_the_schema_of_grafana():
+    """A field that Grafana's own schema does not know would be lost in a round trip."""
     models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
     encoder = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
     original = json.loads(json.dumps(DASHBOARD))
@@ -172,7 +172,7 @@ def find_losses(before, after, path="dashboard"):
         yield path
 
 
-def test_alerts_say_what_is_wrong_and_how_grave_it_is():
+def test_alerts_have_summary_and_severity():
     names = [rule["alert"] for rule in RULES]
     assert len(set(names)) == len(names)
     readme = (FOLDER / "README.md").read_text()
@@ -182,7 +182,7 @@ def test_alerts_say_what_is_wrong_and_how_grave_it_is():
         assert f"`{rule['alert']}`" in readme
 
 
-def test_the_tests_of_the_alerts_make_each_fire_and_each_keep_quiet():
+def test_every_alert_is_tested_firing_and_silent():
     tests = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     names = {rule["alert"] for rule in RULES}
@@ -339,7 +339,7 @@ def name_line(legend, line):
 
 
 @pytest.mark.slow
-def test_no_panel_is_empty_and_every_legend_is_filled(query):
+def test_no_panel_or_legend_is_empty(query):
     for panel, target in TARGETS:
         result = query(fill_in(target["expr"]))
         assert result, panel["title"]
@@ -380,12 +380,12 @@ def test_no_panel_is_empty_and_every_legend_is_filled(query):
         ("Bundles loaded", "{{model}} {{result}}", {"churn loaded": 1}),
     ],
 )
-def test_panels_show_what_happened(query, title, legend, shown):
+def test_panels_show_the_traffic(query, title, legend, shown):
     assert show(query, title, legend) == pytest.approx(shown)
 
 
 @pytest.mark.slow
-def test_quantiles_lie_in_the_bucket_of_what_was_measured(query):
+def test_quantiles_lie_in_the_right_bucket(query):
     (seconds,) = show(query, "Slowest requests", "p99").values()
     assert 0.01 < seconds <= 0.025
     (confidence,) = show(query, "Gate's confidence", "p50 {{model}} {{version}}").values()

@@ -102,12 +102,12 @@ def validate_with_sdk(manifest):
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_manifests_are_as_the_published_schema_says(path):
+def test_manifests_follow_the_published_schema(path):
     assert schema_errors(yaml.safe_load(path.read_text())) == []
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_manifests_are_as_the_release_of_kserve_that_serves_says(path):
+def test_manifests_follow_the_schema_of_the_kserve_release(path):
     pytest.importorskip("kserve")
     assert validate_with_sdk(yaml.safe_load(path.read_text())) == []
 
@@ -156,7 +156,7 @@ def test_a_wrong_value_is_refused(change, said):
     assert any(said in error for error in schema_errors(manifest))
 
 
-def test_what_must_be_there_is_asked_for():
+def test_required_properties_are_required():
     manifest = read("servingruntime.yaml")
     del manifest["spec"]["containers"][0]["name"]
     assert schema_errors(manifest) == [
@@ -199,7 +199,7 @@ def test_probes_ask_the_server_on_its_port(container, flags):
     assert flags["--host"] == "0.0.0.0"
 
 
-def test_pods_end_after_they_have_drained(container, flags):
+def test_pods_have_time_to_drain(container, flags):
     drain, deadline = int(flags["--drain-seconds"]), int(flags["--deadline"])
     probe = container["readinessProbe"]
     # No new requests come while it drains only if the cluster has noticed by then.
@@ -213,7 +213,7 @@ def test_pods_end_after_they_have_drained(container, flags):
         assert "terminationGracePeriodSeconds" not in predictor
 
 
-def test_autoscaling_fits_what_a_server_takes(flags):
+def test_autoscaling_agrees_with_the_limits_of_the_server(flags):
     concurrency, queue = int(flags["--max-concurrency"]), int(flags["--max-queue"])
     predictor = read("inferenceservice.yaml")["spec"]["predictor"]
     assert predictor["scaleMetric"] == "concurrency"
@@ -234,7 +234,7 @@ def test_the_canary_is_the_same_service_with_another_bundle():
     assert first == canary
 
 
-def test_a_container_can_change_nothing(runtime, container):
+def test_the_container_file_system_is_read_only(runtime, container):
     security = container["securityContext"]
     assert security["runAsNonRoot"] is True
     assert security["readOnlyRootFilesystem"] is True

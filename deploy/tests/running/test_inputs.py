@@ -122,7 +122,7 @@ def test_no_rows(to_table, read):
     assert_same(feeds, {name: array[:0] for name, array in EXPECTED.items()})
 
 
-def test_fast_and_careful_ways_agree(read):
+def test_fast_and_slow_paths_agree(read):
     rng = np.random.default_rng(0)
     for n in (1, 7):
         columns = [
@@ -149,7 +149,7 @@ def test_missing_strings(missing, read):
     assert feeds["city"][:, 0].tolist() == ["", "Bern", "Bern", "Bern"]
 
 
-def test_lists_are_no_missing_strings(read):
+def test_lists_do_not_count_as_missing_strings(read):
     pa = pytest.importorskip("pyarrow")
     lists = pa.array([["Bern", "x"], ["a", "b"], [], ["c"]])
     with pytest.raises(ValueError, match="'city' must hold strings"):
@@ -171,7 +171,7 @@ def test_integers(values, read):
     assert read(TABLE | {"count": values})["count_input"][:, 0].tolist() == [1, 0, 2, 1]
 
 
-def test_infinite_category_is_one_that_training_did_not_see(read):
+def test_infinite_category_is_unseen(read):
     assert read(TABLE | {"plan": [np.inf, 1, 2, 1]})["plan"][0] == np.inf
 
 
@@ -268,7 +268,7 @@ class _Name:
         return self.text
 
 
-def test_names_that_are_no_strings():
+def test_column_names_other_than_strings():
     columns = tuple(bundle.Column(str(i), str(i), "number", "float32") for i in range(2))
     feeds = make_reader(columns)(pd.DataFrame([[1.0, 2.0]], columns=[1, 0]))
     assert {name: array.item() for name, array in feeds.items()} == {"0": 2.0, "1": 1.0}
@@ -280,14 +280,14 @@ def test_lazy_tables_are_refused(read):
             reader(pl.DataFrame(TABLE).lazy())
 
 
-def test_arrays_where_training_saw_a_table(read):
+def test_arrays_for_a_model_of_tables(read):
     message = r"must be a table with the columns 'age', 'city', 'plan', 'count', got ndarray"
     with pytest.raises(ValueError, match=message):
         read(np.ones((2, 4)))
 
 
 def test_columns_by_position():
-    """Training saw an array with strings."""
+    """The model was trained on an array with strings."""
     reader = make_reader(COLUMNS, from_table=False)
     X = np.array([*TABLE.values()], dtype=object).T
     assert_same(reader(X), EXPECTED)

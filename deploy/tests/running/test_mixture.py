@@ -7,7 +7,7 @@ from skmode_deploy.running.mixture import MixturePredictor
 X = np.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]], np.float32)
 
 
-def test_experts_that_agree_mix_to_their_answer(make_regressor):
+def test_equal_experts_mix_to_their_prediction(make_regressor):
     folder = make_regressor(n_outputs=2)
     mixed = MixturePredictor(folder, bundle.read(folder)).predict(X)
     assert mixed.dtype == np.float32

@@ -133,7 +133,7 @@ def test_outputs_from_the_inputs_of_the_graph(strategy, table_bundle):
     assert predictor.path == str(table_bundle)
 
 
-def test_nothing_opens_before_the_whole_bundle_is_checked(table_bundle, monkeypatch):
+def test_the_whole_bundle_is_checked_before_any_graph_opens(table_bundle, monkeypatch):
     def fail(*arguments, **keywords):
         raise AssertionError("a session was opened")
 
@@ -191,7 +191,7 @@ def test_arrays(dtype, make_regressor):
     assert load(make_regressor()).predict(pd.DataFrame(X)).shape == (2,)
 
 
-def test_arrow_dictionaries_in_place_of_an_array(make_regressor):
+def test_arrow_dictionaries_instead_of_an_array(make_regressor):
     first = pa.array([7.0, None, 5.0]).dictionary_encode()
     table = pa.table({"a": first, "b": [1, 2, 3], "c": [True, False, None]})
     for rows in (table, table.to_batches()[0]):
@@ -232,7 +232,7 @@ def replace_model(folder, change):
     bundle.write(folder, manifest, files | {"model.onnx": model.SerializeToString()})
 
 
-def test_an_answer_of_another_shape_than_stated_is_refused(table_bundle):
+def test_an_output_of_another_shape_than_stated_is_refused(table_bundle):
     def rename(graph):
         for node in graph.node:
             node.output[:] = ["old" if name == "probabilities" else name for name in node.output]

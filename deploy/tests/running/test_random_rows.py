@@ -13,7 +13,7 @@ def manifest(table_bundle):
     return bundle.read(table_bundle)
 
 
-def test_rows_are_as_the_manifest_says(manifest):
+def test_rows_agree_with_the_manifest(manifest):
     rows = draw_rows(manifest, 1000)
     assert 3 <= rows["age"].min() < 10
     assert 70 < rows["age"].max() <= 80
@@ -24,7 +24,7 @@ def test_rows_are_as_the_manifest_says(manifest):
     assert not np.array_equal(draw_rows(manifest, 1000, seed=1)["age"], rows["age"])
 
 
-def test_rows_of_an_array_whose_ranges_are_not_known(make_regressor):
+def test_rows_of_an_array_without_ranges(make_regressor):
     rows = draw_rows(bundle.read(make_regressor()), 50)
     assert rows.shape == (50, 3)
     assert rows.dtype == np.float32
@@ -57,7 +57,7 @@ def test_categories_that_training_did_not_see(manifest):
     ("int64", (2**62,), {2**62}),  # no room for another one
     ("float64", (1.5e308,), {1.5e308}),
 ])  # fmt: skip
-def test_an_unseen_category_is_none_of_the_known(dtype, known, expected, manifest):
+def test_an_unseen_category_is_unknown(dtype, known, expected, manifest):
     column = bundle.Column("c", "c", "category", dtype, known)
     manifest = dataclasses.replace(manifest, columns=(column,))
     (values,) = draw_columns(manifest, 100, unseen=True)

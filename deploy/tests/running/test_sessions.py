@@ -107,7 +107,7 @@ def test_explicit_providers(providers, simulate, caplog):
     assert not caplog.records
 
 
-def test_explicit_providers_that_do_not_work_are_an_error(simulate):
+def test_failing_explicit_providers_raise(simulate):
     simulate([CUDA, CPU], working=[CPU])
     message = r"must run on providers \['CUDAExecutionProvider'\], but onnxruntime fell back to"
     with pytest.raises(ValueError, match=message):
@@ -117,7 +117,7 @@ def test_explicit_providers_that_do_not_work_are_an_error(simulate):
         SessionFactory((CUDA,), 1).open(b"", "model.onnx")
 
 
-def test_explicit_providers_that_are_not_there_are_an_error(make_regressor, monkeypatch):
+def test_unavailable_explicit_providers_raise(make_regressor, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
     message = (
         r"available in this build of onnxruntime, got \['CUDAExecutionProvider'\], but it has "
@@ -148,7 +148,7 @@ def test_too_many_threads(threads, make_regressor):
 
 
 @pytest.mark.parametrize("providers", ["auto", CPU, (CUDA, CPU)])
-def test_bundles_are_not_blamed_for_a_lack_of_memory(providers, monkeypatch):
+def test_out_of_memory_is_not_a_bundle_error(providers, monkeypatch):
     def fail(*arguments, **keywords):
         raise MemoryError
 
@@ -169,7 +169,7 @@ def test_the_cpu_has_no_options():
     CUDA not in onnxruntime.get_available_providers(), reason="onnxruntime has no CUDA"
 )
 @pytest.mark.parametrize("strategy", ["graph", "split"])
-def test_cuda_gives_the_answers_of_the_cpu(strategy, table_bundle):
+def test_cuda_predicts_like_the_cpu(strategy, table_bundle):
     rng = np.random.default_rng(0)
     rows = {
         "age": np.where(rng.random(500) < 0.1, np.nan, rng.normal(50, 20, 500)),
@@ -192,7 +192,7 @@ def test_threads(threads, model):
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-def test_what_onnxruntime_cannot_open_is_refused():
+def test_graphs_that_onnxruntime_cannot_open_are_refused():
     message = rf"model\.onnx must be a model that onnxruntime {onnxruntime.__version__} can open"
     with pytest.raises(GraphFormatError, match=message):
         SessionFactory("auto", 1).open(b"no model", "model.onnx")
@@ -235,7 +235,7 @@ def test_a_child_opens_its_own_session_from_memory(model):
 
 
 @needs_fork
-def test_a_child_is_free_of_locks_that_were_held(model):
+def test_a_child_does_not_inherit_held_locks(model):
     session = ForkSafeSession(SessionFactory(CPU, 1), model, "model.onnx")
     with session._lock:
         answer = answer_in_fork(lambda: session.run(["variable"], {"X": X})[0].tolist())
@@ -244,7 +244,7 @@ def test_a_child_is_free_of_locks_that_were_held(model):
 
 @needs_fork
 def test_a_fork_waits_for_sessions_that_are_opening():
-    """onnxruntime holds locks of the whole process meanwhile."""
+    """onnxruntime holds locks of the whole process while it opens a session."""
     inside, leave = threading.Event(), threading.Event()
 
     def open_slowly():

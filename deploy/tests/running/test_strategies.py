@@ -93,7 +93,7 @@ def rows(*experts):
 
 
 @pytest.mark.parametrize("max_loaded_experts", [None, 1, 5])
-def test_split_answers_as_the_graph_does(max_loaded_experts, table_bundle, tmp_path):
+def test_split_predicts_like_the_graph(max_loaded_experts, table_bundle, tmp_path):
     graph = load(table_bundle)
     split = load(table_bundle, strategy="split", max_loaded_experts=max_loaded_experts)
     for mine, other in zip(split.predict_full(TABLE), graph.predict_full(TABLE), strict=True):
@@ -111,7 +111,7 @@ def test_split_answers_as_the_graph_does(max_loaded_experts, table_bundle, tmp_p
             assert_array_equal(mine, other)
 
 
-def test_experts_load_when_needed_and_the_least_recently_used_leaves(tmp_path):
+def test_experts_load_lazily_and_the_least_recently_used_is_evicted(tmp_path):
     path = write_bundle(tmp_path / "experts", 4)
     split = load(path, strategy="split", max_loaded_experts=2)
     experts = split._strategy.experts
@@ -186,7 +186,7 @@ def test_no_row_is_left_out(expert):
 
 
 @pytest.mark.parametrize("experts", [(-1,), (3,), (0, -1), (0, 1, 3)])
-def test_a_gate_that_chooses_an_expert_that_is_not_there(experts, tmp_path):
+def test_a_gate_that_chooses_an_unknown_expert(experts, tmp_path):
     predictor = load(write_bundle(tmp_path / "bundle", 3), strategy="split")
     message = f"gate.onnx must choose experts from 0 to 2, got {experts[-1]}"
     with pytest.raises(GraphInterfaceError, match=message):

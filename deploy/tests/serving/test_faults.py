@@ -1,4 +1,4 @@
-"""Requests that cannot be answered: refused with the reason, and the next good one is answered."""
+"""Faulty requests are refused with a reason, and the next good one succeeds."""
 
 import contextlib
 import json
@@ -345,7 +345,7 @@ def test_wrong_length_of_the_json(rest, length):
     check_refused(rest, rest.post(body_of("[1]"), **header), "Inference-Header-Content-Length")
 
 
-def test_bytes_that_belong_to_no_tensor(rest):
+def test_surplus_binary_data(rest):
     head = body_of("[1, 2, 3, 4]", "[1, 4]")
     header = {"Inference-Header-Content-Length": str(len(head))}
     check_refused(rest, rest.post(head + b"1234", **header), "bytes after the JSON")
@@ -366,7 +366,7 @@ def test_gigabyte_declared(rest, path):
 
 
 @pytest.mark.parametrize("path", ["/v2/models/iris/infer", f"/v2/models/{'a' * 300}/infer"])
-def test_body_without_end(rest, path):
+def test_endless_body(rest, path):
     before = psutil.Process(rest.server.pid).memory_info().rss
     answer = rest.client.post(path, content=(bytes(MEBIBYTE) for _ in range(64)))
     check_refused(rest, (answer.status_code, answer.text), "at most 16777216 bytes", 413)
@@ -420,7 +420,7 @@ def ask_raw(server, data):
 
 
 @pytest.mark.parametrize("case", RAW)
-def test_bytes_that_are_no_request(rest, case):
+def test_invalid_http_bytes(rest, case):
     status, text = ask_raw(rest.server, RAW[case])
     assert status in (400, 404, 405, 415, 431)
     check_refused(rest, (status, text), " ", status)
@@ -449,11 +449,11 @@ def test_grpc_compressed_message(grpc_client):
     check_refused(grpc_client, answer, "'gzip' is disabled")
 
 
-def test_grpc_method_that_there_is_not(grpc_client):
+def test_grpc_unknown_method(grpc_client):
     check_refused(grpc_client, grpc_client.call(b"", "Nonsense"), "not found")
 
 
-def test_grpc_parts_without_end(grpc_client):
+def test_grpc_endless_message(grpc_client):
     """Two bytes are an input without anything, of eighty bytes in memory."""
     before = psutil.Process(grpc_client.server.pid).memory_info().rss
     answer = grpc_client.call(b"\x0a\x04iris" + b"\x2a\x00" * (2 * MEBIBYTE - 8))

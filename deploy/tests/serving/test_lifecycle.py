@@ -1,4 +1,4 @@
-"""From the start to the end: liveness, readiness, and what is in flight at SIGTERM."""
+"""The life of a server: liveness, readiness, and requests in flight at SIGTERM."""
 
 import json
 import signal
@@ -56,7 +56,7 @@ def listens(port):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_what_is_in_flight_is_answered_at_sigterm(start_server, models, iris_body, workers):
+def test_requests_in_flight_finish_after_sigterm(start_server, models, iris_body, workers):
     server = start_server(models, "--drain-seconds", "2", "--workers", workers, "--deadline", "60")
     slow = SlowRequest(server, iris_body)
     assert code(server, "/v2/health/ready") == 200
@@ -81,7 +81,7 @@ def test_what_is_in_flight_is_answered_at_sigterm(start_server, models, iris_bod
     assert len(server.logs("stopped")) == workers
 
 
-def test_grpc_says_that_it_stops(start_server, models):
+def test_grpc_reports_the_shutdown(start_server, models):
     server = start_server(models, "--drain-seconds", "2")
     with grpc.insecure_channel(server.grpc_address) as channel:
         ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
@@ -96,7 +96,7 @@ def test_grpc_says_that_it_stops(start_server, models):
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_large_request_in_flight_is_answered(start_server, models, credit_rows, to_inputs):
+def test_a_large_request_in_flight_finishes(start_server, models, credit_rows, to_inputs):
     """As the one above, but it computes, and there is no time to drain."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -129,7 +129,7 @@ def test_an_idle_connection_delays_nothing(start_server, models, iris_body, whic
     assert "Traceback" not in server.stderr
 
 
-def test_a_second_sigterm_ends_the_draining(start_server, models):
+def test_a_second_sigterm_ends_draining(start_server, models):
     server = start_server(models / "iris" / "1", "--name", "iris", "--drain-seconds", "600")
     server.terminate()
     server.wait_for_log("stopping")
@@ -150,7 +150,7 @@ def test_live_is_not_ready(start_server, models, iris_body):
     assert code(server, "/v2/health/ready") == 200
 
 
-def test_a_port_of_grpc_that_is_taken_is_told(server, start_server, models):
+def test_a_taken_grpc_port_is_explained(server, start_server, models):
     other = start_server(
         models / "iris" / "1", "--name", "iris", "--grpc-port", server.grpc_port, wait=False
     )
@@ -161,7 +161,7 @@ def test_a_port_of_grpc_that_is_taken_is_told(server, start_server, models):
 
 
 @pytest.mark.slow
-def test_answers_are_the_same_from_every_process(start_server, models, trained, estimators):
+def test_every_process_predicts_the_same(start_server, models, trained, estimators):
     """Two processes behind one port."""
     server = start_server(models, "--workers", "2")
     X = trained.iris_rows

@@ -1,4 +1,4 @@
-"""Load while bundles are swapped, and what a second process brings.
+"""Load while bundles are replaced, and the gain from a second process.
 
 ``SKMODE_LOAD_SECONDS`` is how long the load lasts, 20 by default.
 """
@@ -301,7 +301,7 @@ def processor_seconds(server):
     return [sum(process.cpu_times()[:2]) for process in processes]
 
 
-def test_two_processes_answer_more(wrk, start_server, models, truth, tmp_path, record_property):
+def test_two_processes_are_faster(wrk, start_server, models, truth, tmp_path, record_property):
     """Two processes share the requests, and each request costs them little more than one.
 
     So that they answer twice as many where two processors are free. How many they answered is

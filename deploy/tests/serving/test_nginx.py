@@ -104,7 +104,7 @@ def test_rest_and_grpc_go_through_and_the_rest_does_not(proxy, client, certifica
 
 
 @pytest.mark.slow
-def test_silent_clients_keep_nobody_out(proxy, client):
+def test_silent_clients_block_nobody(proxy, client):
     with contextlib.ExitStack() as stack:
         connections = [
             stack.enter_context(socket.create_connection(("127.0.0.1", proxy), 20))

@@ -1,11 +1,11 @@
-"""How a server is to run is checked when it is told."""
+"""The options of a server are checked when they are given."""
 
 import pytest
 
 from skmode_deploy.serving.settings import Settings
 
 
-def test_the_defaults_are_closed_ones():
+def test_defaults_are_closed():
     settings = Settings("models")
     assert settings.host == "127.0.0.1"
     assert settings.management is False
@@ -39,12 +39,12 @@ def test_the_defaults_are_closed_ones():
         ({"metrics_port": 8081}, "must differ, got 8080, 8081, 8081"),
     ],
 )
-def test_what_is_refused(change, message):
+def test_invalid_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Settings("models", **change)
 
 
-def test_what_is_at_the_edge_is_taken(tmp_path):
+def test_limits_are_inclusive(tmp_path):
     (tmp_path / "tokens").write_text("t")
     Settings("models", grpc_port=0, shadow=1, max_queue=0, drain_seconds=0, metrics_port=1)
     Settings("models", token_file=str(tmp_path / "tokens"))

@@ -1,4 +1,4 @@
-"""Several processes behind one port: one is killed under load, and the end of all of them."""
+"""Several processes behind one port: killed under load, and stopped together."""
 
 import contextlib
 import json
@@ -119,7 +119,7 @@ def check_grpc(server):
 
 
 @pytest.mark.slow
-def test_what_a_process_counted_stays_when_it_ends(pair):
+def test_counts_survive_the_end_of_a_process(pair):
     """Some of it is written half a second later, or when it ends."""
     assert [answers(pair) for _ in range(40)] == [200] * 40
     for pid in workers(pair):

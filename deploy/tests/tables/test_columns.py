@@ -25,13 +25,13 @@ def test_columns_are_found(names, options, model, kept, table_bundle):
     assert (selection.model, selection.kept) == (model, kept)
 
 
-def test_columns_beyond_those_that_count_by_position(table_bundle):
+def test_extra_columns_by_position(table_bundle):
     options = ReadOptions(by_position=True)
     with pytest.raises(InputError, match="got 'd' as well: pass --ignore-extra"):
         select_columns(["a", "b", "c", "d"], bundle.read(table_bundle), options)
 
 
-def test_answers_as_columns(table_bundle, make_regressor):
+def test_predictions_as_columns(table_bundle, make_regressor):
     manifest = bundle.read(table_bundle)
     probabilities = [f"probability_{label}" for label in (10, 20, 30, 40)]
     assert output_names(manifest) == ["prediction", *probabilities, "expert", "gate_probability"]

@@ -65,7 +65,7 @@ def test_fields(chunk_rows, line_end, last_end):
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 100])
-def test_a_byte_order_mark_belongs_to_no_field(chunk_rows):
+def test_byte_order_mark_is_not_part_of_a_field(chunk_rows):
     """Quotation marks may follow it, and names need not."""
     options = {"chunk_rows": chunk_rows}
     assert read('\ufeff"age","city","plan"\n1,Bern,2\n', **options)[0]["age"] == [1]
@@ -77,7 +77,7 @@ def test_a_byte_order_mark_belongs_to_no_field(chunk_rows):
     assert_array_equal(rows, [[1, 2]])
 
 
-def test_lines_without_end_do_not_fill_the_memory(monkeypatch):
+def test_endless_lines_do_not_fill_the_memory(monkeypatch):
     monkeypatch.setattr(_csv_files, "MAX_LINE_CHARACTERS", 20)
     assert len(read("age,city,plan\n" + "1,0123456789abcde,1\n")[0]["age"]) == 1
     for text, number in [("age,city,plan" * 9, 1), ("age,city,plan\n\n" + "1,B,2" * 9, 3)]:
@@ -85,7 +85,7 @@ def test_lines_without_end_do_not_fill_the_memory(monkeypatch):
             read(text)
 
 
-def test_texts_that_are_missing():
+def test_missing_option_adds_missing_texts():
     text = "age,city,plan\nNA,NA,-9\n3,Bern,1\n-9,,x\n"
     rows, _ = read(text, missing=frozenset({"NA", "-9", "x"}))
     assert_array_equal(rows["age"], [np.nan, 3, np.nan])
@@ -93,7 +93,7 @@ def test_texts_that_are_missing():
     assert_array_equal(rows["plan"], [np.nan, 1, np.nan])
 
 
-def test_a_word_for_missing_is_a_string_like_any_other_unless_told():
+def test_words_like_na_are_strings_by_default():
     assert read("age,city,plan\n1,NA,1\n")[0]["city"] == ["NA"]
 
 
@@ -171,7 +171,7 @@ def test_no_rows(text):
 
 
 @pytest.mark.parametrize("bad", ["", "x", "inf", "1e40", '"5"', "1_0", " 5 ", "True", "1,2", "nan"])
-def test_plain_numbers_are_read_as_all_others(bad, monkeypatch):
+def test_fast_path_for_plain_numbers_agrees(bad, monkeypatch):
     """Numbers alone take a faster way, with the same answers and the same refusals."""
     manifest = make_array_manifest(2)
     rng = np.random.default_rng(0)

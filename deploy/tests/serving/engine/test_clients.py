@@ -1,4 +1,4 @@
-"""Clients that others wrote: tritonclient and curl. KServe's own are in test_kserve_clients.py."""
+"""Third-party clients: tritonclient and curl. KServe's are in test_kserve_clients.py."""
 
 import importlib.util
 import json
@@ -181,7 +181,7 @@ def test_curl(server, credit_rows, credit_answers, to_inputs, tmp_path):
     assert code == b"200"
 
 
-def test_curl_that_asks_before_it_sends(server, iris_body, tmp_path):
+def test_curl_with_expect_100_continue(server, iris_body, tmp_path):
     body = tmp_path / "body.json"
     body.write_text(json.dumps(iris_body))
     answer = curl(

@@ -1,4 +1,4 @@
-"""What a client of gRPC sees, with the messages of the protocol themselves."""
+"""The server by gRPC, with raw messages of the protocol."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def values(response):
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["contents", "raw"])
-def test_a_table_of_1000_rows_is_answered_as_the_estimator_does(
+def test_1000_rows_of_a_table_are_predicted_like_the_estimator(
     stub, credit_rows, credit_answers, to_inputs, raw
 ):
     request = make_request("credit", to_inputs(credit_rows), raw=raw, id="all")
@@ -94,7 +94,7 @@ def test_a_table_of_1000_rows_is_answered_as_the_estimator_does(
     assert_array_equal(found["expert"], credit_answers["2"]["expert"])
 
 
-def test_a_regression_is_answered_as_the_estimator_does(stub, trained, estimators):
+def test_a_regression_is_predicted_like_the_estimator(stub, trained, estimators):
     X = trained.diabetes_rows
     tensor = {"name": "X", "datatype": "FP64", "shape": [200, 10], "data": X.tolist()}
     found = values(stub.ModelInfer(make_request("diabetes", [tensor])))
@@ -103,7 +103,7 @@ def test_a_regression_is_answered_as_the_estimator_does(stub, trained, estimator
 
 
 @pytest.mark.parametrize("name_or_version", ["name", "version"])
-def test_a_pinned_version_answers(stub, credit_rows, credit_answers, to_inputs, name_or_version):
+def test_a_pinned_version_predicts(stub, credit_rows, credit_answers, to_inputs, name_or_version):
     model, version = ("credit@1", "") if name_or_version == "name" else ("credit", "1")
     request = make_request(model, to_inputs(credit_rows[:100]), version=version)
     response = stub.ModelInfer(request)
@@ -177,7 +177,7 @@ def test_the_request_id_comes_back(stub, iris_body, given, kept):
     assert kept or len(found) == 32
 
 
-def test_the_streams_of_the_protocol_are_not_there(channel):
+def test_streaming_calls_are_unimplemented(channel):
     method = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     with pytest.raises(grpc.RpcError) as error:
         list(method(iter([b""])))

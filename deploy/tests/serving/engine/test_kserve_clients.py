@@ -1,4 +1,4 @@
-"""KServe's own clients, in an environment of theirs: `make test-engines`."""
+"""KServe's own clients, in a separate environment: `make test-engines`."""
 
 import asyncio
 import sys

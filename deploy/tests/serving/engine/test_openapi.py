@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the models take, and its examples are right."""
+"""The OpenAPI document describes the inputs of the models, with valid examples."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_inputs_are_those_of_the_manifest(document):
 @pytest.mark.parametrize(
     "change", [{"name": "height"}, {"datatype": "BYTES"}, {"shape": [1, 2]}, {"data": ["x"]}]
 )
-def test_what_the_model_does_not_take_does_not_fit(document, change):
+def test_invalid_requests_violate_the_schema(document, change):
     content = schema(document, "table")
     body = content["example"]
     body = {"inputs": [{**body["inputs"][0], **change}, *body["inputs"][1:]]}
@@ -84,7 +84,7 @@ def test_every_operation_is_named_once(document):
     )
 
 
-def test_the_examples_of_a_server_are_answered(server, credit_rows):
+def test_the_examples_get_predictions(server, credit_rows):
     document = httpx.get(f"{server.url}/openapi.json").json()
     for model in ("credit", "iris", "diabetes"):
         content = schema(document, model)

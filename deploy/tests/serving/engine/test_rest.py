@@ -1,4 +1,4 @@
-"""What a client of REST sees: answers, the forms of requests, metadata, limits, and refusals."""
+"""The server by REST: predictions, forms of requests, metadata, limits and refusals."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def check_credit(found, expected):
 # Answers
 
 
-def test_a_table_of_1000_rows_is_answered_as_the_estimator_does(
+def test_1000_rows_of_a_table_are_predicted_like_the_estimator(
     server, credit_rows, credit_answers, to_inputs
 ):
     response = infer(server, "credit", {"id": "all", "inputs": to_inputs(credit_rows)})
@@ -109,7 +109,7 @@ def test_a_table_of_1000_rows_is_answered_as_the_estimator_does(
     ]
 
 
-def test_missing_and_unseen_text_is_answered_as_the_estimator_does(
+def test_missing_and_unseen_text_is_predicted_like_the_estimator(
     server, credit_rows, estimators, to_inputs
 ):
     rows = credit_rows[:64].astype({"Home": object, "Job": object})
@@ -122,7 +122,7 @@ def test_missing_and_unseen_text_is_answered_as_the_estimator_does(
     assert_allclose(found["probabilities"], estimator.predict_proba(rows), atol=1e-5)
 
 
-def test_an_array_is_answered_as_the_estimator_does(server, trained, estimators):
+def test_an_array_is_predicted_like_the_estimator(server, trained, estimators):
     X = trained.iris_rows
     tensor = {"name": "X", "datatype": "FP32", "shape": [150, 4], "data": X.ravel().tolist()}
     found = values(infer(server, "iris", {"inputs": [tensor]}))
@@ -131,7 +131,7 @@ def test_an_array_is_answered_as_the_estimator_does(server, trained, estimators)
     assert_array_equal(found["expert"], estimators["iris@1"].route(X))
 
 
-def test_a_regression_is_answered_as_the_estimator_does(server, trained, estimators):
+def test_a_regression_is_predicted_like_the_estimator(server, trained, estimators):
     X = trained.diabetes_rows
     tensor = {"name": "X", "datatype": "FP32", "shape": [200, 10], "data": X.tolist()}
     found = values(infer(server, "diabetes", {"inputs": [tensor]}))
@@ -140,7 +140,7 @@ def test_a_regression_is_answered_as_the_estimator_does(server, trained, estimat
     assert_allclose(found["variable"][:, 0], estimators["diabetes@1"].predict(X), rtol=1e-4)
 
 
-def test_binary_tensors_are_answered_as_the_estimator_does(server, credit_rows, credit_answers):
+def test_binary_tensors_are_predicted_like_the_estimator(server, credit_rows, credit_answers):
     inputs, arrays = [], []
     for name, column in credit_rows.items():
         text = column.dtype == "category"
@@ -336,14 +336,14 @@ def test_compressed_bodies_are_refused(server, iris_body):
         ("GET", "/docs", 404),
     ],
 )
-def test_what_is_not_there(server, iris_body, method, path, status):
+def test_unknown_routes_and_models(server, iris_body, method, path, status):
     content = json.dumps(iris_body) if method == "POST" else None
     response = httpx.request(method, server.url + path, content=content)
     text = reason(response, status)
     assert any(hint in text for hint in ("must be one of", "see /openapi.json", "version")), text
 
 
-def test_a_good_request_is_answered_after_bad_ones_on_the_same_connection(server, iris_body):
+def test_a_connection_survives_bad_requests(server, iris_body):
     with httpx.Client(base_url=server.url) as client:
         for _ in range(3):
             assert client.post("/v2/models/iris/infer", content=b"{").status_code == 400
@@ -382,14 +382,14 @@ def test_a_refusal_names_the_model_as_the_client_did(server, path, named):
     assert f"got {named}: ask for one of these" in text
 
 
-def test_the_server_says_what_it_is(server):
+def test_server_metadata(server):
     document = httpx.get(f"{server.url}/v2").json()
     assert document["name"] == "skmode-deploy"
     assert document["extensions"] == ["binary_tensor_data"]
     assert httpx.get(f"{server.url}/v2/models").json() == {"models": ["credit", "diabetes", "iris"]}
 
 
-def test_metadata_are_those_of_the_manifest(server, credit_rows):
+def test_metadata_agree_with_the_manifest(server, credit_rows):
     document = httpx.get(f"{server.url}/v2/models/credit").json()
     assert document["platform"] == "onnxruntime_onnx"
     assert [tensor["name"] for tensor in document["inputs"]] == list(credit_rows)
@@ -402,7 +402,7 @@ def test_metadata_are_those_of_the_manifest(server, credit_rows):
     assert iris["outputs"][0] == {"name": "label", "datatype": "INT64", "shape": [-1]}
 
 
-def test_metadata_list_the_versions_that_may_be_asked_for(server):
+def test_metadata_list_the_available_versions(server):
     def versions(path):
         return httpx.get(f"{server.url}/v2/models/{path}").json()["versions"]
 
@@ -419,7 +419,7 @@ def test_health(server, path):
     assert httpx.get(server.url + path).status_code == 200
 
 
-def test_the_request_id_is_given_back_or_made(server, iris_body):
+def test_the_request_id_is_returned_or_made(server, iris_body):
     given = infer(server, "iris", iris_body, **{"x-request-id": "case-17.a"})
     assert given.headers["x-request-id"] == "case-17.a"
     made = infer(server, "iris", iris_body).headers["x-request-id"]
@@ -432,7 +432,7 @@ def test_the_request_id_is_given_back_or_made(server, iris_body):
 # The command line
 
 
-def test_a_bundle_alone_is_version_1_under_the_name_of_its_folder(start_server, models, iris_body):
+def test_a_single_bundle_is_version_1_named_like_its_folder(start_server, models, iris_body):
     server = start_server(models / "iris" / "1", "--name", "flowers", "--grpc-port", "0")
     document = infer(server, "flowers", iris_body).json()
     assert (document["model_name"], document["model_version"]) == ("flowers", "1")
@@ -463,7 +463,7 @@ def test_a_bundle_alone_is_version_1_under_the_name_of_its_folder(start_server, 
         (["{folder}", "--log-level", "loud"], "log_level must be one of"),
     ],
 )
-def test_wrong_usage_is_told(start_server, tmp_path, arguments, message):
+def test_wrong_usage_is_explained(start_server, tmp_path, arguments, message):
     (tmp_path / "short").write_text("short")
     places = {"folder": tmp_path, "file": tmp_path / "short"}
     arguments = [argument.format(**places) for argument in arguments]
@@ -475,7 +475,7 @@ def test_wrong_usage_is_told(start_server, tmp_path, arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_taken_port_is_told(server, models):
+def test_a_taken_port_is_explained(server, models):
     command = [sys.executable, "-m", "skmode_deploy", "serve", str(models / "iris" / "1")]
     command += ["--name", "iris", "--http-port", str(server.http_port), "--grpc-port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -40,7 +40,7 @@ class SlowRegistry:
         return []
 
 
-def test_who_reads_the_metrics_delays_nobody(service):
+def test_reading_metrics_delays_no_request(service):
     registry = SlowRegistry()
 
     async def ask():

@@ -1,4 +1,4 @@
-"""Bundles that are damaged, cut or removed while they serve, and disks that are full."""
+"""Bundles damaged, truncated or removed while they serve, and full disks."""
 
 import contextlib
 import os
@@ -160,7 +160,7 @@ def restore(folder, models):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_current_version_damaged_while_serving(watching, folder, models, question, truth, damage):
-    """It goes on serving what it has, and when the bundle is whole again as well."""
+    """The loaded version keeps serving, also after the bundle is repaired."""
     bundle = folder / "credit" / "2"
     with Asking(watching, question, truth) as asking:
         asking.go_on(0)
@@ -196,7 +196,7 @@ def test_all_models_removed_while_serving(watching, folder, question, truth, dep
 
 
 def test_damaged_version_at_the_start(start_server, own_models, question, truth):
-    """The highest version that is whole serves, and a log says why not the other."""
+    """The highest complete version serves, and the log says why the other does not."""
     cut(own_models / "credit" / "2" / "model.onnx")
     server = start_server(own_models)
     version, probabilities = ask(server, question)
@@ -250,7 +250,7 @@ bundle.write(target, manifest, files)
 def test_export_to_a_full_disk_while_serving(
     watching, folder, question, truth, tmp_path, most_bytes
 ):
-    """A bundle appears as a whole or not at all, and what serves goes on."""
+    """A bundle appears completely or not at all, and the old one keeps serving."""
     script = tmp_path / "export.py"
     script.write_text(EXPORT)
     target = folder / "credit" / "3"
@@ -328,7 +328,7 @@ def ports():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_log_on_a_full_disk(models, question, truth, ports):
-    """Every line of the log fails, and every request is answered."""
+    """Every line of the log fails, but every request succeeds."""
     server = Address(ports[0])
     with open("/dev/full", "w") as full:
         command = serve_command(models, ports)
@@ -359,7 +359,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 def test_metrics_of_workers_on_a_disk_that_fills_up(models, question, truth, ports, small_disk):
-    """Two processes count in files: these have their room from the start."""
+    """Two processes count in files whose space is reserved at the start."""
     server = Address(ports[0])
     command = serve_command(models, ports, "--workers", "2", "--drain-seconds", "0")
     environment = {**os.environ, "TMPDIR": str(small_disk)}

@@ -1,4 +1,4 @@
-"""A bundle answers requests: which inputs it takes, and what it says of others."""
+"""Requests to a bundle: accepted inputs, and the messages for others."""
 
 import numpy as np
 import pytest
@@ -149,7 +149,7 @@ def test_outputs_as_bytes(table):
         (rows(age=tensor("age", "FP64", [1e39] * 3)), "'age' must hold numbers that are finite"),
     ],
 )  # fmt: skip
-def test_what_a_table_refuses(table, tensors, message):
+def test_invalid_tables_are_refused(table, tensors, message):
     with pytest.raises(RequestError, match=message) as error:
         score(table, tensors)
     assert error.value.status == 400
@@ -168,7 +168,7 @@ def test_what_a_table_refuses(table, tensors, message):
          "must have the same number of rows"),
     ],
 )  # fmt: skip
-def test_what_an_array_refuses(array, tensors, message):
+def test_invalid_arrays_are_refused(array, tensors, message):
     with pytest.raises(RequestError, match=message):
         score(array, tensors)
 
@@ -185,7 +185,7 @@ def test_rows_are_bounded(table, n_rows):
         score(table, tensors)
 
 
-def test_many_names_are_cut(table):
+def test_long_lists_of_names_are_cut(table):
     tensors = [tensor(f"n{i}", "FP32", [1]) for i in range(50)]
     with pytest.raises(RequestError) as error:
         score(table, [*rows(), *tensors])

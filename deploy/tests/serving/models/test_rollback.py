@@ -1,4 +1,4 @@
-"""One command goes back to another version, and only to a whole one."""
+"""The rollback command goes back to another complete version."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def damage(folder):
     (folder / "model.onnx").write_bytes(b"damaged")
 
 
-def test_going_back_goes_down_one_version_at_a_time(models, churn):
+def test_rollback_goes_down_one_version_at_a_time(models, churn):
     assert rollback(models, "churn") == (10, 3)
     assert (churn / "current").read_bytes() == b"3\n"
     assert rollback(models, "churn") == (3, 2)
@@ -39,7 +39,7 @@ def test_going_back_goes_down_one_version_at_a_time(models, churn):
     assert (churn / "current").read_bytes() == b"1\n"
 
 
-def test_a_version_may_be_chosen_and_the_choice_be_given_up(models, churn):
+def test_a_version_can_be_chosen_and_released(models, churn):
     assert rollback(models, "churn", to=2) == (10, 2)
     assert rollback(models, "churn", to=10) == (2, 10)
     assert rollback(models, "churn", to=1) == (10, 1)
@@ -77,7 +77,7 @@ def test_a_reader_sees_the_old_version_or_the_new_one(models, churn, monkeypatch
     assert seen == ["3\n", "2\n"]  # before the file takes its name, and after
 
 
-def test_only_a_whole_version_is_named(models, churn):
+def test_only_complete_versions_can_be_chosen(models, churn):
     damage(churn / "3")
     with pytest.raises(BundleError) as error:
         rollback(models, "churn")
@@ -89,7 +89,7 @@ def test_only_a_whole_version_is_named(models, churn):
     assert rollback(models, "churn", to=2) == (10, 2)
 
 
-def test_where_none_is_named_the_highest_whole_one_is_the_current_one(models, churn):
+def test_default_is_the_highest_complete_version(models, churn):
     damage(churn / "10")
     assert rollback(models, "churn") == (3, 2)
     assert rollback(models, "churn", latest=True) == (2, 3)
@@ -102,7 +102,7 @@ def test_where_none_is_named_the_highest_whole_one_is_the_current_one(models, ch
     assert not (churn / "current").exists()
 
 
-def test_a_named_version_that_is_gone_can_be_left(models, churn):
+def test_a_removed_named_version_can_be_left(models, churn):
     (churn / "current").write_text("7")
     assert rollback(models, "churn") == (7, 3)
 
@@ -159,7 +159,7 @@ def test_the_folder_must_be_one_of_models_with_versions(models, churn, tmp_path,
         rollback(tmp_path / "bare", "churn")
 
 
-def test_versions_outside_the_folder_are_no_choice(models, churn, table_bundle):
+def test_versions_outside_the_folder_cannot_be_chosen(models, churn, table_bundle):
     (churn / "4").symlink_to(table_bundle)
     with pytest.raises(ValueError, match="one of '10', '3', '2', '1', got '4'"):
         rollback(models, "churn", to=4)
@@ -182,7 +182,7 @@ def test_a_server_follows(models):
 
 
 def test_the_bundle_is_read_once(models, monkeypatch):
-    """Where a version is named, only the one to go to is verified: bundles may be large."""
+    """With an explicit version, only that one is verified: bundles may be large."""
     rollback(models, "churn", to=10)
     verified = []
     verify = bundle.verify

@@ -1,4 +1,4 @@
-"""Several versions at once, and their exchange while requests run."""
+"""Several versions at a time, and replacing them while requests run."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ class Load:
         ("credit/versions/2", "2"),
     ],
 )
-def test_each_version_answers(server, credit_rows, credit_answers, to_inputs, path, version):
+def test_each_version_predicts(server, credit_rows, credit_answers, to_inputs, path, version):
     body = {"inputs": to_inputs(credit_rows[:100])}
     response = httpx.post(f"{server.url}/v2/models/{path}/infer", json=body)
     document = response.json()
@@ -161,8 +161,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(
     assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
 
 
-def test_what_is_removed(start_server, own_models, iris_body):
-    """A version that nobody is sent to goes; what serves goes on, for it is in memory."""
+def test_removed_versions_and_models(start_server, own_models, iris_body):
+    """A removed old version goes away; a removed current version still serves from memory."""
     server = start_server(own_models, "--watch", "--watch-interval", "0.1")
 
     def metadata(path):
@@ -211,7 +211,7 @@ def test_without_watching_nothing_changes(own_models, start_server, models):
         (["iris"], "iris"),
     ],
 )
-def test_a_rollback_that_is_impossible_is_told(own_models, arguments, message):
+def test_an_impossible_rollback_is_explained(own_models, arguments, message):
     done = rollback(own_models, *arguments)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""How far routing is from that of training."""
+"""Drift of the routing since training."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from skmode_deploy.serving.observe.drift import RoutingDrift, population_stabili
 
 
 @pytest.mark.parametrize("scale", [1, 7, 1000])
-def test_the_index_is_that_of_its_definition(scale):
+def test_the_index_follows_its_definition(scale):
     expected, counts = [0.5, 0.3, 0.2], np.array([20, 50, 30]) * scale
     shares = counts / counts.sum()
     right = sum((p - q) * np.log(p / q) for p, q in zip(shares, expected, strict=True))
@@ -19,13 +19,13 @@ def test_the_index_is_0_only_for_the_same_shares():
     assert population_stability_index([0.25, 0.75], [26, 74]) > 0
 
 
-def test_experts_that_were_never_chosen_are_no_infinity():
+def test_unused_experts_give_a_finite_index():
     assert np.isfinite(population_stability_index([1.0, 0.0], [0, 100]))
     assert np.isfinite(population_stability_index([1.0, 0.0], [100, 0]))
     assert population_stability_index([1.0, 0.0], [0, 100]) > 0.25
 
 
-def test_few_rows_say_nothing():
+def test_few_rows_give_no_index():
     drift = RoutingDrift([0.5, 0.5])
     assert np.isnan(drift.value())
     drift.add(np.array([250, 249]))
@@ -36,7 +36,7 @@ def test_few_rows_say_nothing():
 
 @pytest.mark.parametrize("rows", [1, 64, 1000, 7000])
 def test_the_usual_bands(rows):
-    """Random rows as in training are stable; all rows at one expert are not."""
+    """Random rows as in training count as stable, all rows at one expert as drift."""
     rng = np.random.default_rng(0)
     usage = [0.4, 0.3, 0.2, 0.1]
     drift = RoutingDrift(usage)

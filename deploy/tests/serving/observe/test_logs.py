@@ -1,4 +1,4 @@
-"""What is logged, and what never is."""
+"""The log: what it contains, and what it must not."""
 
 import json
 
@@ -44,12 +44,12 @@ def test_a_request_is_one_line(server, iris_body):
     assert len([log for log in server.logs() if log.get("request_id") == "one-line"]) == 1
 
 
-def test_the_id_that_was_made_is_the_one_that_is_logged(server, iris_body):
+def test_the_generated_id_is_logged(server, iris_body):
     made = post(server, "iris", iris_body).headers["x-request-id"]
     assert find(server, made)["code"] == 200
 
 
-def test_a_refusal_has_its_id_too(server):
+def test_refusals_have_an_id(server):
     response = post(server, "iris", b"{", **{"x-request-id": "refused"})
     assert response.headers["x-request-id"] == "refused"
     assert find(server, "refused")["code"] == 400

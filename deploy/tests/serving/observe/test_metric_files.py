@@ -1,4 +1,4 @@
-"""The folder in which several processes count, and those that killed servers left."""
+"""The folder for the counts of several processes, and the leftovers of killed servers."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def holder():
         process.kill()
 
 
-def test_the_folder_of_a_server_that_runs_stays_until_it_is_killed(holder, temporary):
+def test_the_folder_of_a_running_server_is_kept(holder, temporary):
     theirs = Path(holder.stdout.readline().strip())
     assert theirs.parent == temporary
     with metric_files.make_folder() as ours:
@@ -55,7 +55,7 @@ def test_the_folder_of_a_server_that_runs_stays_until_it_is_killed(holder, tempo
         assert Path(ours).is_dir()
 
 
-def test_a_folder_that_is_not_ours_stays(temporary, monkeypatch):
+def test_foreign_folders_are_kept(temporary, monkeypatch):
     left = temporary / f"{metric_files.PREFIX}left"
     left.mkdir()
     new = temporary / f"{metric_files.PREFIX}new"  # of a server that starts just now
@@ -70,7 +70,7 @@ def test_a_folder_that_is_not_ours_stays(temporary, monkeypatch):
         assert new.is_dir()
 
 
-def test_without_locks_a_server_starts_as_well(temporary, monkeypatch):
+def test_a_server_starts_without_file_locks(temporary, monkeypatch):
     def fail(file, operation):
         raise OSError("no locks here")
 

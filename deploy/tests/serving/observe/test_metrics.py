@@ -1,4 +1,4 @@
-"""What Prometheus reads of a server, compared with what was asked."""
+"""The metrics of a server, compared with the requests that it got."""
 
 import math
 import time
@@ -221,7 +221,7 @@ def test_grpc_is_counted(measured):
     assert found.one("skmode_request_seconds_count", model="iris", protocol="grpc") == 1
 
 
-def test_what_is_served(measured, models):
+def test_loaded_versions_are_shown(measured, models):
     found = read(measured)
     assert found.one("skmode_model_current_version", model="credit") == 2
     infos = found.get_all("skmode_model_info")
@@ -266,7 +266,7 @@ def disagreements(folder, rows):
     return np.count_nonzero(mixed.argmax(axis=1) != top.argmax(axis=1))
 
 
-def test_shadowing_a_share_counts_that_share(start_server, models, iris_body):
+def test_a_shadow_share_counts_that_share(start_server, models, iris_body):
     server = start_server(models, "--shadow", "0.5")
     with httpx.Client() as client:
         for _ in range(100):

@@ -1,4 +1,4 @@
-"""Counting without a server."""
+"""The metrics without a server."""
 
 import dataclasses
 
@@ -102,7 +102,7 @@ def test_several_models_are_kept_apart(metrics, predictor):
     assert value(metrics, "skmode_rows_total", model="churn", version="2") == 1
 
 
-def test_many_rows_are_counted_without_being_asked(metrics, model, predictor):
+def test_many_rows_are_counted_before_a_scrape(metrics, model, predictor):
     rows = table([1.0] * 10_000, ["Bern"] * 10_000, [1.0] * 10_000)
     prediction = predictor.predict_full(rows)
     for _ in range(20):
@@ -110,7 +110,7 @@ def test_many_rows_are_counted_without_being_asked(metrics, model, predictor):
     assert value(metrics, "skmode_rows_total", **VERSION) >= 100_000
 
 
-def test_drift_is_not_told_before_500_rows(metrics, model, predictor):
+def test_no_drift_before_500_rows(metrics, model, predictor):
     few = table([1.0] * 400, ["Bern"] * 400, [1.0] * 400)
     score(metrics, model, predictor, few)
     assert value(metrics, "skmode_routing_drift", **VERSION) is None
@@ -125,7 +125,7 @@ def info(metrics, manifest):
     return value(metrics, "skmode_model_info", **labels)
 
 
-def test_what_is_said_of_a_bundle_goes_with_it(metrics, model, predictor):
+def test_metrics_of_a_bundle_are_removed_with_it(metrics, model, predictor):
     """One that takes its place in the same version has another share for each expert."""
     many = table([1.0] * 1000, ["Bern"] * 1000, [1.0] * 1000)
     score(metrics, model, predictor, many)
@@ -142,7 +142,7 @@ def test_what_is_said_of_a_bundle_goes_with_it(metrics, model, predictor):
     assert value(metrics, "skmode_rows_total", **VERSION) == 1000  # counters never go back
 
 
-def test_several_processes_cannot_forget(metrics, model, predictor, monkeypatch):
+def test_forgetting_is_skipped_with_several_processes(metrics, model, predictor, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "folder")
     model.retired()
     assert info(metrics, predictor.manifest) == 0
@@ -179,7 +179,7 @@ def test_shadow(metrics, model):
 
 
 @pytest.mark.parametrize(("n_rows", "observed"), [(1, 1), (256, 256), (257, 129), (10_000, 250)])
-def test_a_histogram_takes_so_many(n_rows, observed):
+def test_large_observations_are_sampled(n_rows, observed):
     histogram = prometheus_client.Histogram("h", "h", registry=None, buckets=(0.5,))
     observe_many(histogram, np.linspace(0, 1, n_rows))
     samples = {sample.name: sample.value for sample in histogram.collect()[0].samples}
@@ -188,7 +188,7 @@ def test_a_histogram_takes_so_many(n_rows, observed):
         assert samples["h_sum"] / observed == pytest.approx(0.5, abs=0.02)
 
 
-def test_every_name_is_a_proper_one(metrics):
+def test_every_metric_name_is_valid(metrics):
     assert len(set(METRIC_NAMES)) == len(METRIC_NAMES)
     for name in METRIC_NAMES:
         assert name.startswith("skmode_")

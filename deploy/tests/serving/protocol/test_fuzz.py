@@ -1,4 +1,4 @@
-"""Requests that nobody would write: made up from the published document, and from nothing."""
+"""Random requests: some from the published document, some from random bytes."""
 
 import itertools
 
@@ -120,7 +120,7 @@ def test_bytes_of_tensors(name, datatype, shape, data):
     width=st.integers(1, 3),
     draw=st.data(),
 )
-def test_values_come_back(datatype, rows, width, draw):
+def test_values_round_trip(datatype, rows, width, draw):
     """What is a tensor is read as such, from JSON and from bytes."""
     dtype = DTYPES[datatype]
     n_values = rows * width

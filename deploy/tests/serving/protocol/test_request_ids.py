@@ -1,4 +1,4 @@
-"""Which ids of clients are kept."""
+"""Request ids: valid ones are kept, others replaced."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def test_plain_ids_are_kept(given):
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a\n", "ä", '{"a": 1}', "x" * 129])
-def test_others_are_replaced_by_one_of_our_own(given):
+def test_invalid_ids_are_replaced(given):
     made = {choose_request_id(given) for _ in range(100)}
     assert len(made) == 100
     assert all(len(name) == 32 and int(name, 16) >= 0 for name in made)

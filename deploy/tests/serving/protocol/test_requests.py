@@ -51,7 +51,7 @@ def test_a_request_with_bytes():
     assert request.outputs == {"label": True, "expert": False}
 
 
-def test_null_is_what_a_client_leaves_out():
+def test_null_equals_a_missing_field():
     plain = read_request(body(tensor()), None)
     request = read_request(
         body(tensor(parameters=None), id=None, parameters=None, outputs=None), None
@@ -61,7 +61,7 @@ def test_null_is_what_a_client_leaves_out():
 
 
 @pytest.mark.parametrize("outputs", [None, []])
-def test_no_outputs_are_all(outputs):
+def test_empty_outputs_mean_all(outputs):
     assert read_request(body(tensor(), outputs=outputs), None).outputs is None
 
 
@@ -103,7 +103,7 @@ def test_a_bad_request(content, length, message):
         read_request(content, length)
 
 
-def test_bytes_that_are_left_over_are_refused():
+def test_surplus_bytes_are_refused():
     document = body(tensor())
     with pytest.raises(RequestError, match="must be those of the tensors, 0, got 3: state each"):
         read_request(document + b"abc", len(document))

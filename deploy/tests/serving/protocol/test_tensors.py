@@ -16,7 +16,7 @@ NUMBERS = sorted(set(DTYPES) - {"BYTES", "BOOL"})
 
 
 @pytest.mark.parametrize("datatype", NUMBERS)
-def test_numbers_come_back_from_bytes(datatype):
+def test_numbers_round_trip_as_bytes(datatype):
     values = np.array([[0, 1], [2, 100]], DTYPES[datatype])
     data = to_bytes(datatype, values)
     assert len(data) == values.nbytes
@@ -33,18 +33,18 @@ def test_bytes_are_little_endian_and_in_rows():
 
 
 @pytest.mark.parametrize("texts", [["", "a", "Köln", "\x00", "🦓" * 300], [""], []])
-def test_strings_come_back_from_bytes(texts):
+def test_strings_round_trip_as_bytes(texts):
     values = np.array(texts, object)
     read = from_bytes("a", "BYTES", [len(texts)], to_bytes("BYTES", values))
     assert read.values.tolist() == texts
     assert read.values.dtype == object
 
 
-def test_a_string_has_its_length_before_it():
+def test_strings_are_prefixed_by_their_length():
     assert to_bytes("BYTES", np.array(["ab", ""], object)) == b"\2\0\0\0ab\0\0\0\0"
 
 
-def test_truth_values():
+def test_booleans():
     read = from_list("a", "BOOL", [2, 1], [True, False])
     assert read.values.tolist() == [[True], [False]]
     assert from_bytes("a", "BOOL", [2], b"\1\0").values.tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Who is let in, and who waits."""
+"""Limits on the requests that run and that wait."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ async def settle():
         await asyncio.sleep(0)
 
 
-def test_so_many_run_one_waits_and_the_next_is_refused():
+def test_requests_beyond_limit_and_queue_are_refused():
     async def scenario():
         admission, event, entered = make_admission(), asyncio.Event(), []
         tasks = [asyncio.create_task(hold(admission, event, entered)) for _ in range(3)]
@@ -60,7 +60,7 @@ def test_so_many_run_one_waits_and_the_next_is_refused():
     asyncio.run(scenario())
 
 
-def test_who_gives_up_waiting_leaves_its_place():
+def test_a_cancelled_wait_leaves_the_queue():
     async def scenario():
         admission, event, entered = make_admission(1, 1), asyncio.Event(), []
         running = asyncio.create_task(hold(admission, event, entered))
@@ -78,7 +78,7 @@ def test_who_gives_up_waiting_leaves_its_place():
     asyncio.run(scenario())
 
 
-def test_an_error_inside_frees_the_turn():
+def test_an_error_frees_the_slot():
     async def scenario():
         admission = make_admission(1, 0)
         for _ in range(3):

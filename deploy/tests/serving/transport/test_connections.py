@@ -1,4 +1,4 @@
-"""What stands between requests on one connection, and before the first: nothing gets by."""
+"""Bytes before and between the requests of one connection are handled safely."""
 
 import asyncio
 import contextlib
@@ -71,18 +71,18 @@ def test_a_body_is_never_the_next_request(iris):
         assert codes(talk(iris, *sent)) == [400]
 
 
-def test_offers_without_end(iris):
+def test_endless_upgrade_offers(iris):
     one = HEAD + H2C + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
     assert codes(talk(iris, one * 100)) == [200] * 100
 
 
-def test_this_is_no_proxy(iris):
+def test_connect_is_refused(iris):
     answer = talk(iris, b"CONNECT example.org:80 HTTP/1.1\r\nHost: x\r\n\r\n" + LIST)
     assert codes(answer) == [405]
     assert b"got CONNECT" in answer
 
 
-def test_what_follows_the_body_is_no_header(start_server, models, tmp_path):
+def test_trailers_are_ignored(start_server, models, tmp_path):
     tokens = tmp_path / "tokens"
     tokens.write_text(TOKEN)
     server = start_server(models / "iris" / "1", "--name", "iris", "--token-file", tokens)
@@ -94,7 +94,7 @@ def test_what_follows_the_body_is_no_header(start_server, models, tmp_path):
     assert b"x-request-id: mine" in answer
 
 
-def test_garbage_is_refused_in_words(iris):
+def test_garbage_is_refused_with_a_reason(iris):
     answer = talk(iris, b"\x00garbage\r\n\r\n")
     assert codes(answer) == [400]
     assert b"must be HTTP/1.1, got other bytes" in answer
@@ -116,7 +116,7 @@ def n_files(server):
     return psutil.Process(server.pid).num_fds()
 
 
-def test_bytes_that_are_no_tls(start_server, models, certificate):
+def test_invalid_tls_bytes(start_server, models, certificate):
     cert, key = certificate
     flags = ["--tls-cert", cert, "--tls-key", key]
     server = start_server(models / "iris" / "1", "--name", "iris", *flags)
@@ -130,7 +130,7 @@ def test_bytes_that_are_no_tls(start_server, models, certificate):
 # The end
 
 
-def test_clients_that_keep_their_connection_are_told_of_the_end(start_server, models):
+def test_kept_connections_are_told_of_the_shutdown(start_server, models):
     """They leave before it is closed, and no request of theirs is lost."""
     server = start_server(models / "iris" / "1", "--name", "iris", "--drain-seconds", 2)
     ends = []

@@ -1,4 +1,4 @@
-"""More than can be answered: small requests, silent calls, readers of the metrics."""
+"""Overload by small requests, silent calls and readers of the metrics."""
 
 import asyncio
 import socket
@@ -61,7 +61,7 @@ def test_a_request_that_waited_too_long_is_not_computed(service):
     assert (refused.value.status, refused.value.limit) == (504, "deadline")
 
 
-def test_a_thread_keeps_its_turn_when_nobody_waits_for_it(service):
+def test_a_thread_keeps_its_slot_after_the_client_left(service):
     async def give_up():
         task = asyncio.create_task(infer(service, INLINE_BYTES + 1, lambda: time.sleep(0.3)))
         await asyncio.sleep(0.1)
@@ -75,7 +75,7 @@ def test_a_thread_keeps_its_turn_when_nobody_waits_for_it(service):
     asyncio.run(asyncio.wait_for(give_up(), 10))
 
 
-def test_memory_that_is_full_is_told_apart():
+def test_full_memory_has_its_own_reason():
     metrics = Metrics()
     admission = Admission(1, 1, 10, metrics.running, metrics.waiting)
     admission.reserve_bytes(10)
@@ -150,7 +150,7 @@ def test_the_port_of_the_metrics_has_limits(start_server, models):
         ("/v2/models/iris?other=1", 200),
     ],
 )
-def test_paths_that_go_round(server, iris_body, path, code):
+def test_unnormalized_paths(server, iris_body, path, code):
     for method in ("GET", "POST"):
         response = httpx.request(method, server.url + path, json=iris_body)
         if method == "GET" or code != 200:
@@ -158,7 +158,7 @@ def test_paths_that_go_round(server, iris_body, path, code):
             assert response.headers["content-type"] == "application/json"
 
 
-def test_the_bundle_that_takes_its_own_place_is_still_told(models, tmp_path):
+def test_metrics_survive_replacing_a_bundle_in_place(models, tmp_path):
     service = Service(Settings(str(models / "iris" / "1"), name="iris"), Metrics())
     service.repository.scan()
     service._open("iris", 1, models / "iris" / "1")
@@ -168,7 +168,7 @@ def test_the_bundle_that_takes_its_own_place_is_still_told(models, tmp_path):
     service.close()
 
 
-def test_what_is_unloaded_leaves_the_metrics(models):
+def test_unloaded_models_leave_the_metrics(models):
     service = Service(Settings(str(models)), Metrics())
     service.repository.scan()
 

@@ -1,4 +1,4 @@
-"""Tokens, TLS, management, and limits that a client meets."""
+"""Tokens, TLS, management and limits."""
 
 import os
 import socket
@@ -56,7 +56,7 @@ def closed(start_module_server, models, token_file):
 
 
 @pytest.mark.parametrize("token", [FIRST, SECOND])
-def test_each_token_opens(closed, iris_body, token):
+def test_each_token_is_accepted(closed, iris_body, token):
     assert ask(closed, iris_body, token).status_code == 200
     assert call(closed, "ModelMetadata", field(1, "iris"), token)[0] == "OK"
 
@@ -66,7 +66,7 @@ def test_each_token_opens(closed, iris_body, token):
     [None, "", "Bearer", "Bearer wrong", f"Basic {FIRST}", FIRST, f"Bearer {FIRST}x",
      f"Bearer {FIRST[:-1]}", f"Bearer {FIRST} {SECOND}", "Bearer # who may ask", "Bearer \xff"],
 )  # fmt: skip
-def test_anything_else_does_not(closed, iris_body, authorization):
+def test_other_tokens_are_refused(closed, iris_body, authorization):
     headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
     response = httpx.post(f"{closed.url}/v2/models/iris/infer", json=iris_body, headers=headers)
     assert response.status_code == 401
@@ -96,18 +96,18 @@ def test_anything_else_does_not(closed, iris_body, authorization):
         ("GET", "/elsewhere"),
     ],
 )
-def test_what_is_closed(closed, method, path):
+def test_routes_that_need_a_token(closed, method, path):
     assert httpx.request(method, closed.url + path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready"])
-def test_health_is_open(closed, path):
+def test_health_needs_no_token(closed, path):
     assert httpx.get(closed.url + path).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["ServerMetadata", "ModelMetadata", "ModelReady", "ModelInfer",
                                     "RepositoryModelLoad", "RepositoryModelUnload"])  # fmt: skip
-def test_what_is_closed_in_grpc(closed, method):
+def test_grpc_calls_that_need_a_token(closed, method):
     code, reason = call(closed, method, field(1, "iris"))
     assert code == "UNAUTHENTICATED"
     assert "send `Bearer TOKEN`" in reason
@@ -115,7 +115,7 @@ def test_what_is_closed_in_grpc(closed, method):
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady"])
-def test_health_is_open_in_grpc(closed, method):
+def test_grpc_health_needs_no_token(closed, method):
     assert call(closed, method, field(1, "iris"))[0] == "OK"
 
 
@@ -147,7 +147,7 @@ def test_tokens_are_never_logged(closed, iris_body):
         assert token not in closed.stderr
 
 
-def test_tokens_are_read_anew(start_server, models, iris_body, tmp_path):
+def test_the_token_file_is_read_again(start_server, models, iris_body, tmp_path):
     path = tmp_path / "tokens"
     path.write_text(FIRST)
     server = start_server(models / "iris" / "1", "--name", "iris", "--token-file", path)
@@ -206,7 +206,7 @@ def test_tls_of_grpc(encrypted, certificate):
     assert call(encrypted, "ServerReady", credentials=strangers)[0] == "UNAVAILABLE"
 
 
-def test_plain_text_gets_nothing_from_tls(encrypted):
+def test_plain_http_to_tls_gets_no_response(encrypted):
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"http://127.0.0.1:{encrypted.http_port}/v2/health/live")
     assert call(encrypted, "ServerReady")[0] == "UNAVAILABLE"
@@ -230,7 +230,7 @@ def test_old_tls_is_refused(encrypted):
 
 
 @pytest.mark.parametrize("change", ["load", "unload"])
-def test_management_is_closed(server, iris_body, change):
+def test_management_is_off_by_default(server, iris_body, change):
     response = httpx.post(f"{server.url}/v2/repository/models/iris/{change}")
     assert response.status_code == 403
     assert "start the server with --management" in response.json()["error"]
@@ -363,7 +363,7 @@ def test_the_queue_is_limited(start_server, models, credit_rows, to_inputs):
     assert "skmode_requests_running 0.0" in text
 
 
-def test_a_late_answer_is_given_up(start_server, models, credit_rows, to_inputs):
+def test_a_late_response_is_abandoned(start_server, models, credit_rows, to_inputs):
     server = start_server(models, "--deadline", "0.02", "--max-body-bytes", "30000000")
     inputs = to_inputs(credit_rows)
     for tensor in inputs:

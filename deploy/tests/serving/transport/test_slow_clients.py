@@ -1,4 +1,4 @@
-"""Clients that send slowly, read nothing or do nothing: others are answered meanwhile."""
+"""Clients that send slowly, read nothing or do nothing do not delay others."""
 
 import contextlib
 import json
@@ -123,7 +123,7 @@ def test_slow_chunks(hasty, connect):
     check_answers(hasty)
 
 
-def test_connection_that_asks_nothing(hasty, connect):
+def test_silent_connection(hasty, connect):
     connection = connect(hasty.http_port)
     start = time.monotonic()
     assert read_to_end(connection) == b""
@@ -156,7 +156,7 @@ def test_clients_that_never_read(hasty, connect):
     hasty.wait_for(lambda: len(process.net_connections("tcp")) < 10, 10)
 
 
-def test_header_without_end_behind_a_request(hasty, connect):
+def test_endless_header_after_a_request(hasty, connect):
     """What is sent while the first request is answered is bounded as well."""
     body = json.dumps({"inputs": [ROW]}).encode()
     before = memory(hasty)

@@ -55,7 +55,7 @@ def test_the_methods_of_a_connection(name, parameters):
     assert found == parameters, f"{name}() takes {found}. {ADVICE}"
 
 
-def test_what_a_request_begins(protocol):
+def test_members_when_a_request_begins(protocol):
     """A request has a state, a url, headers, and a cycle that says how far it is."""
     written = []
     transport = SimpleNamespace(
@@ -109,5 +109,5 @@ def test_the_members_that_server_py_uses(owner, names):
     assert isinstance(STARTUP_FAILURE, int), ADVICE
 
 
-def test_the_version_is_the_one_of_the_cap():
+def test_the_version_is_within_the_cap():
     assert uvicorn.__version__.startswith("0.54."), ADVICE

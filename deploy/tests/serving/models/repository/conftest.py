@@ -1,4 +1,4 @@
-"""Fakes for bundles and models, so that hundreds of exchanges take no time."""
+"""Fake bundles and models, so that hundreds of replacements take no time."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whatever happens to the folder, in any order: what serves was whole, and goes on serving."""
+"""After any sequence of changes to the folder, complete models serve and keep serving."""
 
 import os
 import shutil

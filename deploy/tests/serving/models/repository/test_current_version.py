@@ -23,7 +23,7 @@ def test_the_named_version_is_the_current_one(models, watched, put):
 
 
 @pytest.mark.parametrize("text", ["", "two", "-1", "02", "1.0", "2 3", "9" * 19, "\x00", "٣"])
-def test_what_names_no_version_changes_nothing(models, watched, text, put):
+def test_an_invalid_current_file_changes_nothing(models, watched, text, put):
     for version in (1, 2):
         put(models / "churn" / str(version))
     (models / "churn" / "current").write_text("1")
@@ -48,7 +48,7 @@ def test_current_must_be_a_file(models, watched, put):
         assert "'current' must be a plain file with the version to serve" in event.reason
 
 
-def test_a_named_version_that_is_not_there_or_refused_changes_nothing(models, watched, put, damage):
+def test_a_missing_or_refused_named_version_changes_nothing(models, watched, put, damage):
     put(models / "churn" / "1")
     watched.scan()
     (models / "churn" / "current").write_text("2")
@@ -64,7 +64,7 @@ def test_a_named_version_that_is_not_there_or_refused_changes_nothing(models, wa
     assert watched.scan() == [("loaded", "churn", 2), ("switched", "churn", 2)]
 
 
-def test_a_named_version_on_its_way_is_waited_for(models, watched, put, write_manifest):
+def test_a_named_version_still_being_copied_is_awaited(models, watched, put, write_manifest):
     put(models / "churn" / "1")
     watched.scan()
     folder = models / "churn" / "2"
@@ -78,7 +78,7 @@ def test_a_named_version_on_its_way_is_waited_for(models, watched, put, write_ma
     assert watched.scan() == [("loaded", "churn", 2), ("switched", "churn", 2)]
 
 
-def test_at_the_start_no_other_version_stands_in_for_the_named_one(models, watched, put):
+def test_no_version_replaces_the_named_one_at_start(models, watched, put):
     put(models / "churn" / "1")
     put(models / "churn" / "3")
     (models / "churn" / "current").write_text("2")
@@ -93,7 +93,7 @@ def test_at_the_start_no_other_version_stands_in_for_the_named_one(models, watch
     assert watched.repository.versions("churn") == [1, 2, 3]
 
 
-def test_while_no_version_is_named_rightly_the_current_one_is_followed(models, put, watch):
+def test_an_invalid_name_keeps_the_current_version(models, put, watch):
     watched = watch(models, max_versions=1)
     put(models / "churn" / "1", "old")
     put(models / "churn" / "2")
@@ -105,7 +105,7 @@ def test_while_no_version_is_named_rightly_the_current_one_is_followed(models, p
     assert watched.text("churn") == "new"
 
 
-def test_what_is_no_longer_on_disk_is_not_taken_up_again(models, watched, put):
+def test_versions_removed_from_disk_do_not_return(models, watched, put):
     for version in (1, 2, 3):
         put(models / "churn" / str(version))
     (models / "churn" / "current").write_text("1")

@@ -1,4 +1,4 @@
-"""Bundles are loaded when they are new, whole or changed, and never half."""
+"""New and changed bundles are loaded when they are complete, never before."""
 
 import gc
 import logging
@@ -66,7 +66,7 @@ def test_a_refused_bundle_changes_nothing_and_is_reported_once(models, watched, 
     assert watched.text("churn") == "mended"
 
 
-def test_an_older_version_whose_files_are_damaged_goes_on_serving(models, watched, put, damage):
+def test_a_loaded_version_survives_damage_on_disk(models, watched, put, damage):
     put(models / "churn" / "1", "old")
     put(models / "churn" / "2")
     watched.scan()
@@ -78,7 +78,7 @@ def test_an_older_version_whose_files_are_damaged_goes_on_serving(models, watche
     assert "must have the stated hash" in state.reason
 
 
-def test_a_bundle_that_is_put_back_as_it_was_is_no_change(models, watched, put, damage):
+def test_restoring_the_same_bundle_is_no_change(models, watched, put, damage):
     put(models / "churn" / "1")
     watched.scan()
     damage(models / "churn" / "1")
@@ -109,7 +109,7 @@ def test_a_copy_in_progress_is_not_picked_up(models, watched, manifest_first, pu
     assert [event for event in watched.events if event.kind == "failed"] == []
 
 
-def test_half_of_a_manifest_is_not_picked_up(models, watched, put):
+def test_an_incomplete_manifest_is_not_picked_up(models, watched, put):
     put(models / "churn" / "1")
     watched.scan()
     put(models / ".aside", "second")
@@ -134,7 +134,7 @@ def test_a_copy_that_stopped_halfway_is_reported(models, watched, put, write_man
     assert watched.repository.state()[1].state == "UNAVAILABLE"
 
 
-def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_again(models, put, open_model):
+def test_a_bundle_replaced_during_loading_is_loaded_again(models, put, open_model):
     put(models / "churn" / "1", "first")
 
     def slow(name, version, folder):
@@ -151,9 +151,7 @@ def test_a_bundle_that_is_replaced_while_it_is_loaded_is_loaded_again(models, pu
     assert repository.scan() == []
 
 
-def test_a_bundle_that_was_another_one_only_while_it_was_loaded_is_loaded_again(
-    models, put, open_model
-):
+def test_a_bundle_swapped_during_loading_is_loaded_again(models, put, open_model):
     put(models / "churn" / "1", "first")
     between = ["second", "first"]
 
@@ -172,7 +170,7 @@ def test_a_bundle_that_was_another_one_only_while_it_was_loaded_is_loaded_again(
     assert repository.get("churn").text == "first"
 
 
-def test_a_bundle_that_goes_while_it_is_loaded_serves_all_the_same(models, put, open_model):
+def test_a_bundle_removed_during_loading_still_serves(models, put, open_model):
     put(models / "churn" / "1")
 
     def slow(name, version, folder):
@@ -203,7 +201,7 @@ def test_two_changes_within_a_tick_of_the_clock_are_seen(models, put):
 @pytest.mark.parametrize(
     "error", [BundleError("of a bundle"), OSError("of a disk"), RuntimeError("a"), MemoryError()]
 )
-def test_whatever_loading_raises_the_others_go_on(models, error, caplog, put, open_model):
+def test_an_error_in_loading_does_not_stop_other_models(models, error, caplog, put, open_model):
     put(models / "a" / "1")
     put(models / "b" / "1")
 
@@ -223,7 +221,7 @@ def test_whatever_loading_raises_the_others_go_on(models, error, caplog, put, op
     assert ("not foreseen" in caplog.text) is not foreseen
 
 
-def test_the_newest_versions_that_can_be_loaded_are_kept(models, put, damage, watch):
+def test_the_newest_loadable_versions_are_kept(models, put, damage, watch):
     watched = watch(models, max_versions=2)
     for version in range(6):
         put(models / "churn" / str(version))

@@ -1,4 +1,4 @@
-"""What happens on disk while a model serves, and what is no model and no version."""
+"""Changes on disk while a model serves, and entries that are no model or version."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def test_a_removed_version_is_retired_but_never_the_current_one(models, watched,
     assert watched.repository.versions("churn") == [4]
 
 
-def test_a_folder_that_is_away_for_a_moment_changes_nothing(models, watched, put):
+def test_a_briefly_missing_folder_changes_nothing(models, watched, put):
     for version in (1, 2):
         put(models / "churn" / str(version))
     (models / "churn" / "current").write_text("1")
@@ -93,7 +93,7 @@ def test_a_renamed_version_is_another_one(models, watched, put):
     assert watched.repository.get("churn").version == 4
 
 
-def test_the_path_may_be_a_link_that_is_set_to_another_folder(tmp_path, put, watch):
+def test_the_path_may_be_a_link_that_changes(tmp_path, put, watch):
     put(tmp_path / "blue" / "churn" / "1", "blue")
     put(tmp_path / "green" / "churn" / "1", "green")
     (tmp_path / "models").symlink_to("blue")
@@ -105,7 +105,7 @@ def test_the_path_may_be_a_link_that_is_set_to_another_folder(tmp_path, put, wat
     assert watched.text("churn") == "green"
 
 
-def test_what_is_no_model_is_left_out_and_reported_once(models, watched, tmp_path, put):
+def test_invalid_entries_are_skipped_and_reported_once(models, watched, tmp_path, put):
     put(models / "churn" / "1")
     put(tmp_path / "outside" / "1")
     put(models / ".hidden" / "1")
@@ -151,7 +151,7 @@ def test_a_manifest_must_be_a_file_of_its_own(models, watched, tmp_path, put):
     assert "'manifest.json' is a link" in watched.events[-1].reason
 
 
-def test_a_bundle_that_holds_versions_too_is_served_as_a_bundle(models, watched, put):
+def test_a_bundle_with_version_folders_is_served_as_a_bundle(models, watched, put):
     put(models / "churn", "bundle")
     put(models / "churn" / "2", "version")
     assert watched.scan()[-1] == ("failed", "churn", None)

@@ -1,4 +1,4 @@
-"""Readers go on while models are exchanged."""
+"""Readers are not disturbed while models are replaced."""
 
 import sys
 import threading
@@ -6,7 +6,7 @@ import threading
 from skmode_deploy.serving.models.repository import Repository
 
 
-def test_readers_never_wait_nor_fail_nor_see_an_old_version(models, put, open_model):
+def test_readers_never_wait_fail_or_see_an_old_version(models, put, open_model):
     """One thread asks all the time while 200 scans exchange the version, half of them in place."""
     repository = Repository(models, open_model, report=lambda event: None, max_versions=1)
     put(models / "churn" / "1", "1")

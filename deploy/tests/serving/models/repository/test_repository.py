@@ -107,7 +107,7 @@ def test_unknown_models(models, watched, put):
         ("@3", "", "got '@3'"),
     ],
 )
-def test_an_unknown_model_is_named_as_the_client_did(models, watched, put, name, version, shown):
+def test_an_unknown_model_is_named_as_in_the_request(models, watched, put, name, version, shown):
     with pytest.raises(UnknownModelError, match=f"{shown}, and none is: copy"):
         watched.repository.get(name, version)
     put(models / "churn")
@@ -116,7 +116,7 @@ def test_an_unknown_model_is_named_as_the_client_did(models, watched, put, name,
         watched.repository.get(name, version)
 
 
-def test_a_bad_start_says_why_and_serves_the_rest(models, watched, put, damage):
+def test_bad_bundles_at_start_are_reported_and_the_rest_serves(models, watched, put, damage):
     put(models / "churn" / "1")
     put(models / "churn" / "2")
     damage(models / "churn" / "2")
@@ -164,7 +164,7 @@ def test_unload_and_load(models, watched, put):
     assert watched.repository.versions("churn") == [1, 2, 3]
 
 
-def test_management_calls_for_what_is_not_there(models, watched, put):
+def test_management_calls_for_unknown_models(models, watched, put):
     put(models / "churn")
     watched.scan()
     for call in (watched.repository.load, watched.repository.unload):
@@ -173,7 +173,7 @@ def test_management_calls_for_what_is_not_there(models, watched, put):
                 call(name)
 
 
-def test_load_says_what_is_wrong_and_tries_again_what_was_refused(models, put, open_model):
+def test_load_explains_refusals_and_tries_again(models, put, open_model):
     working = False
 
     def sometimes(name, version, folder):
