@@ -115,7 +115,7 @@ PARAMETERS = {
     "learning_rate": ("float", "Peak learning rate of the optimizer."),
     "learning_rate_schedule": (
         '{"constant", "cosine"}',
-        '``"cosine"``: a short warm-up, then down to zero at `max_epochs`.',
+        '``"cosine"``: a short warm-up, then down; zero would be reached after `max_epochs`.',
     ),
     "weight_decay": ("float", "Weight decay of the optimizer."),
     "weight_averaging": (
@@ -133,7 +133,14 @@ PARAMETERS = {
         them, rounded to a power of two between 32 and 256.
         """,
     ),
-    "max_epochs": ("int", "Passes over the training rows, at most."),
+    "max_epochs": (
+        "int",
+        """
+        Passes over the rows in one training, at most. The refit counts: training stops while the
+        epochs that the refit needs are left. Each call of `fit` with `warm_start` may take so many
+        again, and ``alpha="auto"`` trains twice.
+        """,
+    ),
     "early_stopping": (
         'bool or "auto"',
         """
@@ -148,7 +155,8 @@ PARAMETERS = {
         """
         Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
         best weights on all rows, including the held-out ones. It takes this fraction of the
-        epochs up to the best one, but at least two. The learning rate starts at that of the best
+        epochs up to the best one, but at least two if `max_epochs` leaves so many. With
+        ``max_epochs=1`` there is no refit. The learning rate starts at that of the best
         epoch, but at least at a fifth of the peak, and falls to zero. There is no refit in
         `partial_fit` or after the user interrupts training.
         """,

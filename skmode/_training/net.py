@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
-from skmode._training.callbacks import Watch
+from skmode._training.callbacks import LeaveForRefit, Watch
 from skmode._training.evaluation import Evaluated
 from skmode._training.rows import Batches, Rows
 from skmode.nn import MixtureOfExperts
@@ -65,10 +65,7 @@ class MixtureNet(NeuralNet):
             self.partial_fit(train, epochs=epochs)
         finally:
             del self.history[self._n_complete :]
-            stopped = any(
-                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
-                for _, callback in self.callbacks_
-            )
+            stopped = any(map(has_stopped, (callback for _, callback in self.callbacks_)))
             self.callbacks.clear()  # they hold validation rows
             self.callbacks_.clear()
         for row in self.history:
@@ -194,6 +191,13 @@ def keep_freed_memory() -> None:
     (mallopt(3), M_TRIM_THRESHOLD). With other allocators this has no effect.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+def has_stopped(callback: Callback) -> bool:
+    """Whether a callback has ended the training, which skorch does not tell from an interrupt."""
+    if isinstance(callback, EarlyStopping):
+        return bool(callback.misses_ >= callback.patience)
+    return isinstance(callback, LeaveForRefit) and callback.stopped
 
 
 def watches_gradients(callback: Callback) -> bool:
