@@ -32,7 +32,10 @@ LOWEST_REFIT_RATE = 0.2
 
 
 class Data(NamedTuple):
-    """The rows of one call, on the CPU: all rows, training rows and held-out rows."""
+    """The rows of one call, on the CPU: those passed to `fit`, training and validation rows.
+
+    The validation rows are some of those passed to `fit`, or the user's own beside them.
+    """
 
     rows: Rows
     train: Rows
