@@ -179,7 +179,7 @@ GROUPS = np.repeat(np.arange(16), 10)
         ({}, {"X_val": X[:0], "y_val": y[:0]}, "must be as X and y are: Found array with 0 sample"),
         ({}, OWN | {"y_val": np.full(60, np.nan)}, "Input y_val contains NaN"),
         ({}, OWN | {"sample_weight_val": y_val - 1.0}, "must be as X and y are: Negative values"),
-        ({}, OWN | {"sample_weight_val": y_val * 0.0}, "(?i)must be as X and y are: .*at least one "),
+        ({}, OWN | {"sample_weight_val": y_val * 0.0}, "(?i)as X and y are: .*at least one "),
         ({}, {"groups": GROUPS}, "groups are for a splitter, .*=0.1: pass .*=GroupShuffleSplit"),
         ({}, OWN | {"groups": GROUPS}, "groups are for a splitter, which keeps them together"),
         ({"validation_fraction": GroupKFold(3)}, {}, "got GroupKFold.* pass them to fit"),
