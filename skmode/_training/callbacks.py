@@ -49,6 +49,13 @@ class Watch(Callback):
         module.train()
         return record
 
+    def loss(self, module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> float:
+        """Measure the monitored loss with other inputs in the place of the rows' own."""
+        with torch.inference_mode():
+            rows = Rows(inputs, self.rows.target, self.rows.sample_weight)
+            evaluated = evaluate_experts(module, rows)
+            return float(self._scores(module, *evaluated)["valid_loss"])
+
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
         """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
         return evaluate_experts(module, self.rows)

@@ -83,12 +83,33 @@ class MixtureNet(NeuralNet):
         Callbacks such as :class:`skmode.inspection.GateRecognition` call it in `on_epoch_end`.
         Outside of training it returns None.
         """
-        watch = next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
+        watch = self._watch
         if watch is None:
             return None
         evaluated = watch.evaluate(self.module_)
         self.module_.train()
         return evaluated, watch.rows
+
+    def validation_inputs(self) -> tuple[Tensor, ...] | None:
+        """Return what the trunk reads of the validation rows, for `validation_loss` to change.
+
+        Callbacks such as :class:`skmode.inspection.FeatureImportance` call it. Without validation
+        rows, and outside of training, it returns None.
+        """
+        watch = self._watch
+        return watch.rows.inputs if watch is not None and watch.held_out else None
+
+    def validation_loss(self, inputs: tuple[Tensor, ...]) -> float:
+        """Measure the loss that early stopping monitors, with these inputs of the validation rows.
+
+        It leaves the module in evaluation mode.
+        """
+        assert self._watch is not None
+        return self._watch.loss(self.module_, inputs)
+
+    @property
+    def _watch(self) -> Watch | None:
+        return next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
         """Train on all rows; the callback `Watch` holds the validation rows."""
