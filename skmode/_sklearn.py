@@ -14,6 +14,7 @@ from sklearn.utils import _safe_indexing as safe_indexing
 # The language of parameter constraints, the error that they raise, and the decorator that checks a
 # function by them. Without them each parameter would need a check and a message of its own.
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     InvalidParameterError,
     StrOptions,
@@ -24,6 +25,7 @@ from sklearn.utils._param_validation import (
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 
 __all__ = [
+    "HasMethods",
     "Interval",
     "InvalidParameterError",
     "StrOptions",

@@ -31,7 +31,7 @@ from skmode._estimators.parameters import (
     resolve_precision,
     structure,
 )
-from skmode._estimators.splitting import hold_out
+from skmode._estimators.splitting import Given, among, check_given, divide, find_split, hold_out
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
@@ -87,7 +87,7 @@ class BaseMoDE(BaseEstimator):
     batch_size: int | Auto
     max_epochs: int
     early_stopping: bool | Auto
-    validation_fraction: float
+    validation_fraction: Any
     n_iter_no_change: int
     refit_fraction: float
     callbacks: Sequence[Any] | None
@@ -136,18 +136,18 @@ class BaseMoDE(BaseEstimator):
     def _make_task_loss(self) -> TaskLoss:
         raise NotImplementedError
 
-    def _check_target(self, y: Any) -> NDArray[Any]:
+    def _check_target(self, y: Any, name: str) -> NDArray[Any]:
         raise NotImplementedError
 
     def _target_weight(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], trained: NDArray[Any], trained_weight: NDArray[np.float64]
     ) -> NDArray[np.float64] | float:
         return 1.0
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         raise NotImplementedError
 
-    def _encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
         raise NotImplementedError
 
     # Fitting.
@@ -160,30 +160,25 @@ class BaseMoDE(BaseEstimator):
         *,
         epochs: int,
         first: bool,
-        partial: bool = False,
+        given: Given | None = None,
     ) -> Self:
         """Train for `epochs` epochs; `first` builds a new encoder and net, else training continues.
 
-        A `partial` fit has no validation rows, no learning-rate schedule and no weight averaging,
-        because it cannot know how many calls will follow.
+        What is `given` tells of validation rows. If it is None, the fit is partial: it has no
+        validation rows, no learning-rate schedule and no weight averaging, because it cannot know
+        how many calls will follow.
         """
+        partial = given is None
         check_combinations(self._parameters)
+        if given is not None:
+            check_given(given, self.early_stopping, self.validation_fraction)
         if not first:
             check_structure(self._parameters, self._structure)
-        X, y, sample_weight = self._check_training_data(X, y, sample_weight, first=first)
+        X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
         random_state = check_random_state(self.random_state)
         with self._undone_on_failure(None if first else self.net_):
-            if first:  # before rows without weight go: their classes stay classes
-                self._fit_target(y, sample_weight)
-            X, y, sample_weight = self._weigh(X, y, sample_weight)
-            if first:
-                self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
-            rows = self._encode(X, y, sample_weight)
-            data = Data(rows, rows, None)
-            if not partial:
-                data = hold_out(rows, self.early_stopping, self.validation_fraction, random_state)
-
+            data = self._make_data(X, y, sample_weight, random_state, first=first, given=given)
             seed = random_state.randint(np.iinfo(np.int32).max)
             plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
             trained = Trainer(plan, data, None if first else self.net_).train()
@@ -192,42 +187,87 @@ class BaseMoDE(BaseEstimator):
             self._structure = structure(self._parameters)
         if trained.interrupted:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
-        self._summarize(trained, rows)
+        self._summarize(trained, data.rows)
         if not partial:
-            self._warn_of_collapse(len(rows))
+            self._warn_of_collapse(len(data.rows))
         return self
 
-    def _check_training_data(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool
+    def _make_data(
+        self,
+        X: Any,
+        y: NDArray[Any],
+        sample_weight: NDArray[np.float64],
+        random_state: np.random.RandomState,
+        *,
+        first: bool,
+        given: Given | None,
+    ) -> Data:
+        """Encode the rows, learning columns and targets at `first`, and find validation rows."""
+        if first:  # before rows without weight go: their classes stay classes
+            self._fit_target(y, sample_weight)
+        stopping, cv = self.early_stopping, self.validation_fraction
+        split = None if given is None else find_split(given, stopping, cv, X, y)
+        kept = np.flatnonzero(sample_weight)
+        before = y[kept], sample_weight[kept]
+        X, y, sample_weight = self._weigh(X, y, sample_weight, before)
+        if first:
+            self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+        rows = self._encode(X, y, sample_weight)
+        if given is None:
+            return Data(rows, rows, None)
+        if given.X is not None:
+            return Data(rows, rows, self._encode_given(given, before))
+        if split is not None:
+            return divide(rows, *among(split, kept))
+        return hold_out(rows, stopping, cv, random_state)
+
+    def _check_rows(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, suffix: str = ""
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-        """Validate the input."""
+        """Validate the input; the suffix of the validation rows' names is "_val"."""
         is_table(X)  # raises for lazy tables and duplicate column names
-        validate_data(self, X=X, y=y, skip_check_array=True, reset=first)
-        X = self._check_input(X, reset=first)
-        y = self._check_target(y)
+        validate_data(self, X=X, y=y, skip_check_array=True, reset=reset)
+        X = self._check_input(X, reset=reset)
+        y = self._check_target(y, f"y{suffix}")
         check_consistent_length(X, y)
         weight = check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():
             raise ValueError(
-                "At least one row needs a positive sample_weight, got zeros only: "
+                f"At least one row needs a positive sample_weight{suffix}, got zeros only: "
                 "pass weights above zero for the rows to learn from."
             )
         return X, y, weight
 
     def _weigh(
-        self, X: Any, y: NDArray[Any], weight: NDArray[np.float64]
+        self,
+        X: Any,
+        y: NDArray[Any],
+        weight: NDArray[np.float64],
+        trained: tuple[NDArray[Any], NDArray[np.float64]],
+        name: str = "y",
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-        """Drop rows of weight zero, and apply the weights of the classes."""
+        """Drop rows of weight zero, and apply the weights that classes have in training."""
         kept = np.flatnonzero(weight)
         if len(kept) < len(weight):
             X, y, weight = safe_indexing(X, kept), y[kept], weight[kept]
-        weight = weight * self._target_weight(y, weight)
+        weight = weight * self._target_weight(y, *trained)
         if not np.all(weight >= 0) or not np.any(weight > 0):
             raise ValueError(
                 "class_weight must hold no negative weight, and a positive one for at least one "
-                f"class in y, got {getattr(self, 'class_weight', None)!r}: correct the weights."
+                f"class in {name}, got {getattr(self, 'class_weight', None)!r}: correct the "
+                "weights."
             )
         return X, y, weight
+
+    def _encode_given(
+        self, given: Given, trained: tuple[NDArray[Any], NDArray[np.float64]]
+    ) -> Rows:
+        """Encode the user's validation rows by the columns and classes of training."""
+        try:
+            rows = self._check_rows(*given[:3], reset=False, suffix="_val")
+        except ValueError as error:
+            raise ValueError(f"X_val and y_val must be as X and y are: {error}") from error
+        return self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         if is_table(X):
@@ -243,11 +283,13 @@ class BaseMoDE(BaseEstimator):
             validate_data(self, X=X, skip_check_array=True, reset=False)
         return X
 
-    def _encode(self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> Rows:
+    def _encode(
+        self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64], name: str = "y"
+    ) -> Rows:
         weight = None
         if not np.all(sample_weight == sample_weight[0]):
             weight = torch.as_tensor(sample_weight / sample_weight.mean())
-        target = torch.as_tensor(self._encode_target(y))
+        target = torch.as_tensor(self._encode_target(y, name))
         return Rows(self._encode_inputs(X), target, weight)
 
     def _encode_inputs(self, X: Any) -> tuple[torch.Tensor, ...]:
@@ -291,7 +333,8 @@ class BaseMoDE(BaseEstimator):
             epochs=epochs,
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
-            refit_fraction=self.refit_fraction,
+            # The refit adds the rows held out, and never the user's own validation rows.
+            refit_fraction=0.0 if data.train is data.rows else self.refit_fraction,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),
             precision=resolve_precision(self.precision, batch_size, n_rows),

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
+from skmode._estimators.splitting import Given
 from skmode._estimators.trunk import NumericEmbedding
 from skmode._sklearn import StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts, to_probabilities
@@ -47,7 +48,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
     {attributes}
     temperature_ : float
         Temperature that the last call divided the logits by. The weights of ``net_.module_.head``
-        already include it. 1.0 if no rows were held out or `calibration` is None.
+        already include it. 1.0 without validation rows, or if `calibration` is None.
 
     See Also
     --------
@@ -122,7 +123,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         batch_size: int | Auto = "auto",
         max_epochs: int = 60,
         early_stopping: bool | Auto = "auto",
-        validation_fraction: float = 0.1,
+        validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float = 0.3,
         calibration: Literal["temperature"] | None = "temperature",
@@ -176,7 +177,17 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         return tags
 
     @validates_parameters
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Train the mixture.
 
         Parameters
@@ -188,6 +199,16 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
             Class labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; a weight of zero leaves a row out.
+        X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
+            Validation rows of your own, with the columns of `X`. They replace the rows that
+            `validation_fraction` holds out, and are never trained on, so there is no refit. In a
+            Pipeline, ``transform_input=["X_val"]`` transforms them as `X`.
+        y_val : array-like of shape (n_val,), default=None
+            Classes, which must all occur in `y`, of the rows in `X_val`.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the rows in `X_val`.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the rows, for a splitter in `validation_fraction` that keeps them together.
 
         Returns
         -------
@@ -200,7 +221,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
             If the input is invalid, or the training loss becomes NaN or infinite.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
-        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first)
+        given = Given(X_val, y_val, sample_weight_val, groups)
+        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first, given=given)
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -246,7 +268,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
                 f"{np.unique(classes).tolist()}: name all classes in the first call."
             )
         try:
-            return self._fit(X, y, sample_weight, epochs=1, first=first, partial=True)
+            return self._fit(X, y, sample_weight, epochs=1, first=first)
         finally:
             self.__dict__.pop("_announced_classes", None)
 
@@ -356,35 +378,45 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         (log_probabilities,) = self._evaluate(X, all_experts)
         return to_probabilities(log_probabilities)
 
-    def _check_target(self, y: Any) -> NDArray[Any]:
+    def _check_target(self, y: Any, name: str) -> NDArray[Any]:
         labels: NDArray[Any] = column_or_1d(y, warn=True)
-        # scikit-learn refuses NaN among numbers, and would compare it with strings.
-        is_missing = np.zeros(0) if labels.dtype.kind == "f" else pd.isna(labels)
+        # scikit-learn would compare a missing label with strings.
+        is_missing = pd.isna(labels)
         if is_missing.any():
             raise ValueError(
-                "Input y contains NaN. Every row needs a label, got none in row "
+                f"Input {name} contains NaN. Every row needs a label, got none in row "
                 f"{is_missing.argmax()}: drop such rows, or give them a label."
             )
         check_classification_targets(labels)
         return labels
 
     def _target_weight(
-        self, y: NDArray[Any], sample_weight: NDArray[np.float64]
+        self, y: NDArray[Any], trained: NDArray[Any], trained_weight: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        if self.class_weight != "balanced":
-            factors: NDArray[np.float64] = compute_sample_weight(self.class_weight, y)
-            return factors
-        _, position = np.unique(y, return_inverse=True)
-        total = np.bincount(position, weights=sample_weight)
-        balanced: NDArray[np.float64] = total.mean() / total
-        return balanced[position]
+        if self.class_weight is None:
+            return np.ones(len(y))
+        classes, first, position = np.unique(trained, return_index=True, return_inverse=True)
+        if self.class_weight == "balanced":
+            total = np.bincount(position, weights=trained_weight)
+            factors: NDArray[np.float64] = total.mean() / total
+        else:
+            factors = compute_sample_weight(self.class_weight, trained)[first]
+        places = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+        # A class of the validation rows may have no training row with a weight.
+        return np.where(classes[places] == y, factors[places], 1.0)
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         announced = getattr(self, "_announced_classes", None)
         self.classes_ = np.unique(y) if announced is None else announced
 
-    def _encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
         unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown) and name == "y_val":
+            raise ValueError(
+                f"y_val may only hold the classes of y, {self.classes_.tolist()}, got "
+                f"{unknown.tolist()[:10]} as well: leave out these rows, or pass such rows in X "
+                "and y too."
+            )
         if len(unknown):
             raise ValueError(
                 f"y may only hold the classes of the first fit, {self.classes_.tolist()}, got "

@@ -14,7 +14,7 @@ PARAMETERS = {
         """
         Weight of the mutual distillation among the experts. 0 is a plain mixture of experts; the
         larger it is, the more alike the experts become. ``"auto"`` trains once with 1 and once
-        with 10 and keeps the model with the lower validation loss; without held-out rows it takes
+        with 10 and keeps the model with the lower validation loss; without validation rows it takes
         1. A warm start keeps the `alpha_` of the first fit.
         """,
     ),
@@ -115,7 +115,7 @@ PARAMETERS = {
     "learning_rate": ("float", "Peak learning rate of the optimizer."),
     "learning_rate_schedule": (
         '{"constant", "cosine"}',
-        '``"cosine"``: a short warm-up, then down to zero at `max_epochs`.',
+        '``"cosine"``: a short warm-up, then down; zero would be reached after `max_epochs`.',
     ),
     "weight_decay": ("float", "Weight decay of the optimizer."),
     "weight_averaging": (
@@ -133,32 +133,53 @@ PARAMETERS = {
         them, rounded to a power of two between 32 and 256.
         """,
     ),
-    "max_epochs": ("int", "Passes over the training rows, at most."),
+    "max_epochs": (
+        "int",
+        """
+        Passes over the rows in one training, at most. The refit counts: training stops while the
+        epochs that the refit needs are left. Each call of `fit` with `warm_start` may take so many
+        again, and ``alpha="auto"`` trains twice.
+        """,
+    ),
     "early_stopping": (
         'bool or "auto"',
         """
-        Whether to hold out validation rows, stop when their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the best weights. ``"auto"``: with more than 128 rows.
+        Whether to stop when the loss on validation rows has not fallen for `n_iter_no_change`
+        epochs, and keep the best weights. The validation rows are the `X_val` of `fit`, or held
+        out of `X`. ``"auto"``: with more than 128 rows, and wherever you name the validation rows,
+        by `X_val` or by a splitter.
         """,
     ),
-    "validation_fraction": ("float", "Share of the rows to hold out."),
+    "validation_fraction": (
+        "float, cross-validation generator or iterable",
+        """
+        Share of the rows to hold out. Or which rows: a splitter such as
+        :class:`sklearn.model_selection.GroupShuffleSplit`, which gets the `groups` of `fit`, or a
+        list with one pair of training and validation positions. Of several splits the last one is
+        taken, which in a :class:`sklearn.model_selection.TimeSeriesSplit` has the most training
+        rows. Rows in neither part wait for the refit. Not used if `fit` gets `X_val`.
+        """,
+    ),
     "n_iter_no_change": ("int", "Epochs without improvement before training stops."),
     "refit_fraction": (
         "float",
         """
         Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
-        best weights on all rows, including the held-out ones. It takes this fraction of the
-        epochs up to the best one, but at least two. The learning rate starts at that of the best
+        best weights on all rows of `X`, including the held-out ones. It takes this fraction of the
+        epochs up to the best one, but at least two if `max_epochs` leaves so many. With
+        ``max_epochs=1`` there is no refit. The learning rate starts at that of the best
         epoch, but at least at a fifth of the peak, and falls to zero. There is no refit in
-        `partial_fit` or after the user interrupts training.
+        `partial_fit`, after the user interrupts training, or with `X_val`, whose rows are never
+        trained on. To refit on your own validation rows, pass them in `X` and name them in
+        `validation_fraction`.
         """,
     ),
     "calibration": (
         '{"temperature"} or None',
         """
-        ``"temperature"`` divides the logits by a temperature that is fitted to the held-out rows
+        ``"temperature"`` divides the logits by a temperature that is fitted to the validation rows
         (temperature scaling, arXiv 1706.04599), for the best weights and before the refit. With
-        few held-out rows it stays near one. None does not calibrate.
+        few validation rows it stays near one. None does not calibrate.
         """,
     ),
     "class_weight": (
@@ -230,8 +251,8 @@ ATTRIBUTES = {
     "validation_scores_": (
         "dict or None",
         """
-        Scores of ``"mixture"`` and ``"top_expert"`` on the held-out rows, before the refit:
-        {metric}. None when no rows were held out.
+        Scores of ``"mixture"`` and ``"top_expert"`` on the validation rows, before the refit:
+        {metric}. None without validation rows.
         """,
     ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
@@ -240,8 +261,8 @@ ATTRIBUTES = {
         """
         One dict per epoch before the refit: ``train_loss`` and its parts ``task_loss``,
         ``distillation_loss`` and ``balance_loss``; ``gate_entropy`` (nats), ``expert_usage`` and
-        ``consistency`` (agreement among the experts), measured on the held-out rows, or on up to
-        512 training rows if there are none; with held-out rows also ``valid_loss`` and the losses
+        ``consistency`` (agreement among the experts), measured on the validation rows, or on up to
+        512 training rows if there are none; with validation rows also ``valid_loss`` and the losses
         and scores of mixture and top expert; ``dur`` (seconds).
         """,
     ),

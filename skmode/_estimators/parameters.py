@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from skmode._sklearn import Interval, StrOptions
+from skmode._sklearn import HasMethods, Interval, StrOptions
 from skmode._training.building import OPTIMIZERS
 from skmode.nn.activations import ACTIVATIONS
 
@@ -72,7 +72,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "max_epochs": [Interval(Integral, 1, None, closed="left")],
     "early_stopping": ["boolean", StrOptions({"auto"})],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "validation_fraction": [
+        Interval(Real, 0, 1, closed="neither"),
+        HasMethods(["split", "get_n_splits"]),
+        "array-like",
+    ],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "refit_fraction": [Interval(Real, 0, 1, closed="both")],
     "callbacks": [list, tuple, None],

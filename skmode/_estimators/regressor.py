@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
+from skmode._estimators.splitting import Given
 from skmode._estimators.trunk import NumericEmbedding
 from skmode._sklearn import Interval, StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts
@@ -111,7 +112,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         batch_size: int | Auto = "auto",
         max_epochs: int = 60,
         early_stopping: bool | Auto = "auto",
-        validation_fraction: float = 0.1,
+        validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float = 0.3,
         callbacks: Sequence[Any] | None = None,
@@ -163,7 +164,17 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         return tags
 
     @validates_parameters
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Train the mixture.
 
         Parameters
@@ -175,6 +186,16 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows; a weight of zero leaves a row out.
+        X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
+            Validation rows of your own, with the columns of `X`. They replace the rows that
+            `validation_fraction` holds out, and are never trained on, so there is no refit. In a
+            Pipeline, ``transform_input=["X_val"]`` transforms them as `X`.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Targets of the rows in `X_val`.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the rows in `X_val`.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the rows, for a splitter in `validation_fraction` that keeps them together.
 
         Returns
         -------
@@ -187,7 +208,8 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
             If the input is invalid, or the training loss becomes NaN or infinite.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
-        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first)
+        given = Given(X_val, y_val, sample_weight_val, groups)
+        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first, given=given)
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -216,7 +238,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
             If the number of targets differs from the first call.
         """
         first = not hasattr(self, "net_")
-        return self._fit(X, y, sample_weight, epochs=1, first=first, partial=True)
+        return self._fit(X, y, sample_weight, epochs=1, first=first)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the target of each row.
@@ -264,14 +286,14 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         values = scaled * self.target_scale_ + self.target_mean_
         return values[..., 0] if self._target_ndim == 1 else values
 
-    def _check_target(self, y: Any) -> NDArray[Any]:
+    def _check_target(self, y: Any, name: str) -> NDArray[Any]:
         target: NDArray[np.float64] = check_array(
-            y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self
+            y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=self
         )
         if target.ndim > 2:
             raise ValueError(
-                f"y must have one or two dimensions, got shape {target.shape}: pass one column "
-                "per target."
+                f"{name} must have one or two dimensions, got shape {target.shape}: pass one "
+                "column per target."
             )
         return target
 
@@ -292,12 +314,12 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(self.target_mean_)
         self.target_scale_ = np.where(constant, 1.0, deviation)
 
-    def _encode_target(self, y: NDArray[Any]) -> NDArray[Any]:
+    def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.n_outputs_:
             raise ValueError(
-                f"y must have the {self.n_outputs_} target(s) of the first fit, got {y.shape[1]}: "
-                "pass the same targets, or start again with warm_start=False."
+                f"{name} must have the {self.n_outputs_} target(s) of the first fit, got "
+                f"{y.shape[1]}: pass the same targets, or start again with warm_start=False."
             )
         return ((y - self.target_mean_) / self.target_scale_).astype(np.float64)
 

@@ -49,6 +49,13 @@ class Watch(Callback):
         module.train()
         return record
 
+    def loss(self, module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> float:
+        """Measure the monitored loss with other inputs in the place of the rows' own."""
+        with torch.inference_mode():
+            rows = Rows(inputs, self.rows.target, self.rows.sample_weight)
+            evaluated = evaluate_experts(module, rows)
+            return float(self._scores(module, *evaluated)["valid_loss"])
+
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
         """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
         return evaluate_experts(module, self.rows)
@@ -100,20 +107,22 @@ class BestWeights(Callback):
         The lowest loss.
     epoch : int
         The epoch of this training that reached it, 0 for none.
+    passed : int
+        Epochs of this training so far.
     rate : float
         The learning rate at the end of that epoch.
     """
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.loss, self.epoch, self.rate = math.inf, 0, net.lr
-        self._passed = 0
+        self.passed = 0
         self._weights: dict[str, Tensor] | None = None
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        self._passed += 1
+        self.passed += 1
         loss = net.history[-1]["valid_loss"]
         if loss < self.loss:
-            self.loss, self.epoch = loss, self._passed
+            self.loss, self.epoch = loss, self.passed
             self.rate = net.optimizer_.param_groups[0]["lr"]
             self._weights = copy.deepcopy(net.module_.state_dict())
 
@@ -121,6 +130,23 @@ class BestWeights(Callback):
         if self._weights is not None:
             net.module_.load_state_dict(self._weights)
             self._weights = None
+
+
+class LeaveForRefit(Callback):
+    """Stop the training while the refit's share of the epochs is still left."""
+
+    def __init__(self, epochs: int, refit_fraction: float, best: BestWeights) -> None:
+        self.epochs = epochs
+        self.refit_fraction = refit_fraction
+        self.best = best
+        self.stopped = False
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        # Without the refit's minimum of two epochs, which would be most of a small budget.
+        needed = math.ceil(self.refit_fraction * self.best.epoch)
+        if self.best.passed + needed >= self.epochs:
+            self.stopped = True
+            raise KeyboardInterrupt  # as skorch's EarlyStopping does
 
 
 class AveragedWeights(Callback):

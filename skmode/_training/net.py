@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
-from skmode._training.callbacks import Watch
+from skmode._training.callbacks import LeaveForRefit, Watch
 from skmode._training.evaluation import Evaluated
 from skmode._training.rows import Batches, Rows
 from skmode.nn import MixtureOfExperts
@@ -65,10 +65,7 @@ class MixtureNet(NeuralNet):
             self.partial_fit(train, epochs=epochs)
         finally:
             del self.history[self._n_complete :]
-            stopped = any(
-                isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
-                for _, callback in self.callbacks_
-            )
+            stopped = any(map(has_stopped, (callback for _, callback in self.callbacks_)))
             self.callbacks.clear()  # they hold validation rows
             self.callbacks_.clear()
         for row in self.history:
@@ -86,12 +83,33 @@ class MixtureNet(NeuralNet):
         Callbacks such as :class:`skmode.inspection.GateRecognition` call it in `on_epoch_end`.
         Outside of training it returns None.
         """
-        watch = next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
+        watch = self._watch
         if watch is None:
             return None
         evaluated = watch.evaluate(self.module_)
         self.module_.train()
         return evaluated, watch.rows
+
+    def validation_inputs(self) -> tuple[Tensor, ...] | None:
+        """Return what the trunk reads of the validation rows, for `validation_loss` to change.
+
+        Callbacks such as :class:`skmode.inspection.FeatureImportance` call it. Without validation
+        rows, and outside of training, it returns None.
+        """
+        watch = self._watch
+        return watch.rows.inputs if watch is not None and watch.held_out else None
+
+    def validation_loss(self, inputs: tuple[Tensor, ...]) -> float:
+        """Measure the loss that early stopping monitors, with these inputs of the validation rows.
+
+        It leaves the module in evaluation mode.
+        """
+        assert self._watch is not None
+        return self._watch.loss(self.module_, inputs)
+
+    @property
+    def _watch(self) -> Watch | None:
+        return next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
 
     def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
         """Train on all rows; the callback `Watch` holds the validation rows."""
@@ -194,6 +212,13 @@ def keep_freed_memory() -> None:
     (mallopt(3), M_TRIM_THRESHOLD). With other allocators this has no effect.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
+
+
+def has_stopped(callback: Callback) -> bool:
+    """Whether a callback has ended the training, which skorch does not tell from an interrupt."""
+    if isinstance(callback, EarlyStopping):
+        return bool(callback.misses_ >= callback.patience)
+    return isinstance(callback, LeaveForRefit) and callback.stopped
 
 
 def watches_gradients(callback: Callback) -> bool:

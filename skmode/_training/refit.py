@@ -13,9 +13,9 @@ from skmode._training.net import MixtureNet, NotFiniteError
 from skmode._training.rows import Rows, n_batches
 
 
-def refit_epochs(fraction: float, best_epoch: int) -> int:
-    """Epochs of the refit: a fraction of those up to the best one, at least two; 0 stays 0."""
-    return max(2, math.ceil(fraction * best_epoch)) if fraction else 0
+def refit_epochs(fraction: float, best_epoch: int, left: int) -> int:
+    """Epochs of the refit: a fraction of those up to the best one, at least two, at most `left`."""
+    return min(left, max(2, math.ceil(fraction * best_epoch))) if fraction else 0
 
 
 def refit(

@@ -14,6 +14,7 @@ from skmode._training.callbacks import (
     AveragedWeights,
     BestWeights,
     EpochProgress,
+    LeaveForRefit,
     Watch,
     make_early_stopping,
     make_schedule,
@@ -31,7 +32,10 @@ LOWEST_REFIT_RATE = 0.2
 
 
 class Data(NamedTuple):
-    """The rows of one call, on the CPU: all rows, training rows and held-out rows."""
+    """The rows of one call, on the CPU: those passed to `fit`, training and validation rows.
+
+    The validation rows are some of those passed to `fit`, or the user's own beside them.
+    """
 
     rows: Rows
     train: Rows
@@ -166,8 +170,11 @@ class Trainer:
         if plan.show_progress:
             callbacks.append(("progress", EpochProgress(plan.epochs)))
         callbacks += plan.callbacks
-        if best is not None:  # last, because it interrupts the epoch's other callbacks
+        if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
+            if plan.refit_fraction:
+                leave = LeaveForRefit(plan.epochs, plan.refit_fraction, best)
+                callbacks.append(("leave_for_refit", leave))
         return callbacks
 
     def _calibrate(self, best: _Candidate) -> float:
@@ -183,7 +190,7 @@ class Trainer:
         """Continue with all rows; return the epochs, and whether the user interrupted."""
         plan, net, best = self.plan, candidate.net, candidate.best
         assert best is not None
-        epochs = refit_epochs(plan.refit_fraction, best.epoch)
+        epochs = refit_epochs(plan.refit_fraction, best.epoch, plan.epochs - best.passed)
         if not epochs:
             return 0, False
         # At the end of the schedule the rate is zero, but the held-out rows are still new.

@@ -6,7 +6,12 @@ and import matplotlib only then.
 
 import sys
 
-from skmode.inspection._attention import ExpertAttention, expert_attention
+from skmode.inspection._attention import (
+    ExpertAttention,
+    FeatureImportance,
+    expert_attention,
+    feature_importances,
+)
 from skmode.inspection._compare import (
     Comparison,
     CorrectedTTest,
@@ -32,6 +37,7 @@ __all__ = [
     "ExpertAttentionDisplay",
     "ExpertProbing",
     "ExpertProbingDisplay",
+    "FeatureImportance",
     "GateHistory",
     "GateHistoryDisplay",
     "GateRecognition",
@@ -44,6 +50,7 @@ __all__ = [
     "expert_attention",
     "expert_probing",
     "experts_path",
+    "feature_importances",
     "gate_history",
     "layer_probing",
     "report",

@@ -35,7 +35,7 @@ class GateHistory:
         One row per epoch, counted from 1: `gate_entropy`, the mean entropy of the gate's weights
         in nats; `usage_entropy`, the entropy of the experts' shares in nats; `consistency`,
         the agreement of the experts; `gate_recognition` if it was recorded; `mixture_score`
-        and `top_expert_score` (accuracy or coefficient of determination) if rows were held out.
+        and `top_expert_score` (accuracy or coefficient of determination), with validation rows.
     usage : DataFrame
         One row per epoch, one column per expert: share of the rows that the gate sends to it.
     held_out : bool
@@ -125,7 +125,7 @@ class GateRecognition(Callback):
     """Record the gate recognition accuracy after each epoch, for :func:`gate_history`.
 
     Pass it as one of the `callbacks` of an estimator. Like `consistency`, it is measured on the
-    validation rows, or on up to 512 training rows if none are held out. For regression, an expert
+    validation rows, or on up to 512 training rows if there are none. For regression, an expert
     is right if its error is at most the mixture's root mean squared error. Each epoch costs one
     more forward pass over these rows.
 

@@ -69,7 +69,7 @@ class TestChangedSteps:
         assert moved("larger batches, plain mixture") > 2 * TOLERANCE
 
     def test_a_dropped_refit_is_seen(self, monkeypatch):
-        monkeypatch.setattr(trainer, "refit_epochs", lambda fraction, best_epoch: 0)
+        monkeypatch.setattr(trainer, "refit_epochs", lambda fraction, best_epoch, left: 0)
         assert moved("values") > 2 * TOLERANCE
 
     @pytest.mark.parametrize("option", [{"learning_rate": 0.0045}, {"max_epochs": 50}])

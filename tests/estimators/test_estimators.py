@@ -582,9 +582,10 @@ def weight_bytes(estimator):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     X = np.random.default_rng(0).normal(size=(130, 20))
-    estimator = Estimator(
-        max_epochs=100, n_iter_no_change=100, early_stopping=early_stopping, batch_size=130
-    ).fit(X, (X[:, 0] > 0).astype(int))
+    options = {"max_epochs": 100, "n_iter_no_change": 100, "refit_fraction": 0}
+    estimator = Estimator(**options, early_stopping=early_stopping, batch_size=130).fit(
+        X, (X[:, 0] > 0).astype(int)
+    )
     assert estimator.n_iter_ == 100
     assert len(pickle.dumps(estimator)) < 1.3 * weight_bytes(estimator)
 

@@ -6,7 +6,15 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, log_loss, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    fbeta_score,
+    get_scorer,
+    log_loss,
+    make_scorer,
+    mean_pinball_loss,
+    root_mean_squared_error,
+)
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -16,7 +24,8 @@ from skmode import MoDEClassifier, MoDERegressor
 from skmode.inspection import alpha_path, expert_probing, experts_path
 from skmode.inspection._evaluation.forward import Outputs
 from skmode.inspection._evaluation.targets import Target
-from skmode.inspection._paths import recommend, scores
+from skmode.inspection._paths.metrics import scores
+from skmode.inspection._paths.result import recommend
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
 
@@ -64,6 +73,88 @@ def test_log_loss_of_the_top_expert_equals_scikit_learn(wine):
             expected = log_loss(y.iloc[test], classifier.predict_proba(X.iloc[test]))
             assert fold[inference] == pytest.approx(expected, rel=1e-5)
         classifier.inference = "mixture"
+
+
+def pinball(estimator, X, y):
+    return -mean_pinball_loss(y, estimator.predict(X), alpha=0.9)
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    ["neg_log_loss", "f1_macro", "roc_auc_ovr", make_scorer(fbeta_score, beta=2, average="macro")],
+)
+def test_a_scorers_scores_are_those_of_cross_validation(wine, scoring):
+    X, y = wine
+    classifier = MoDEClassifier(n_experts=3, **QUICK)
+    cv = StratifiedKFold(2)
+    path = alpha_path(classifier, X, y, alphas=[1], cv=cv, scoring=scoring)
+    assert_allclose(
+        path.folds["mixture"], cross_val_score(classifier, X, y, cv=cv, scoring=scoring)
+    )
+    train, test = next(cv.split(X, y))
+    classifier.fit(X.iloc[train], y.iloc[train]).set_params(inference="top_expert")
+    expected = get_scorer(scoring)(classifier, X.iloc[test], y.iloc[test])
+    assert path.folds["top_expert"].iloc[0] == pytest.approx(expected)
+    assert path.metric == (scoring if isinstance(scoring, str) else repr(scoring))
+    assert path.task == "classification"
+
+
+@pytest.mark.parametrize("scoring", ["r2", "neg_root_mean_squared_error", pinball])
+def test_scorers_of_values(diabetes, scoring):
+    X, y = diabetes
+    pipeline = make_pipeline(StandardScaler(), MoDERegressor(n_experts=2, **QUICK))
+    path = experts_path(pipeline, X, y, n_experts=[1, 2], cv=KFold(2), scoring=scoring)
+    for n_experts, found in path.folds.groupby("n_experts"):
+        pipeline[-1].n_experts = n_experts
+        expected = cross_val_score(pipeline, X, y, cv=KFold(2), scoring=scoring)
+        assert_allclose(found["mixture"], expected)
+    one = path.folds.query("n_experts == 1")
+    assert_allclose(one["top_expert"], one["mixture"], rtol=1e-5)  # its top expert is all there is
+    assert path.best == path.summary["top_expert", "mean"].idxmax()
+    assert path.metric == getattr(scoring, "__name__", scoring)
+    assert path.task == "regression"
+    assert pipeline[-1].inference == "mixture"
+
+
+def test_a_scorer_recommends_as_the_same_metric_of_ours(wine):
+    X, y = wine
+    options = {"alphas": [0, 1, 10], "cv": StratifiedKFold(3)}
+    classifier = MoDEClassifier(n_experts=2, **QUICK)
+    ours = alpha_path(classifier, X, y, **options, scoring="log_loss")
+    scorer = alpha_path(classifier, X, y, **options, scoring="neg_log_loss")
+    assert_allclose(scorer.folds["top_expert"], -ours.folds["top_expert"], rtol=1e-5)
+    assert (scorer.best, scorer.recommended) == (ours.best, ours.recommended)
+    assert (
+        f"the best neg_log_loss, {scorer.summary['top_expert', 'mean'].max():.4g}" in scorer.reason
+    )
+
+
+def test_a_scorer_gets_the_weights(wine):
+    X, y = wine
+    weight = np.linspace(0, 1, len(y))
+    options = {"alphas": [1], "cv": StratifiedKFold(2), "sample_weight": weight}
+    classifier = MoDEClassifier(n_experts=2, **QUICK)
+    path = alpha_path(classifier, X, y, **options, scoring=make_scorer(accuracy_score))
+    ours = alpha_path(classifier, X, y, **options)
+    assert_allclose(path.folds["mixture"], ours.folds["mixture"])
+    with pytest.raises(ValueError, match="scoring must take sample_weight .* or pass no sample_w"):
+        alpha_path(classifier, X, y, **options, scoring=lambda estimator, X, y: 1.0)
+
+
+def test_scorers_that_tell_nothing_are_refused(wine):
+    classifier = MoDEClassifier(n_experts=2, **QUICK)
+    for value in (np.nan, [1.0], None):
+        with pytest.raises(ValueError, match="one finite number .*, got .*: choose another metric"):
+            alpha_path(classifier, *wine, cv=2, scoring=lambda estimator, X, y, value=value: value)
+
+
+def test_a_scorer_needs_inference(wine):
+    class Plain(MoDEClassifier):
+        def __init__(self, alpha=0.0):
+            super().__init__(alpha=alpha)
+
+    with pytest.raises(TypeError, match="A scorer needs a mixture with the parameter inference"):
+        alpha_path(Plain(), *wine, scoring="f1_macro")
 
 
 def test_regression_and_several_outputs(diabetes):
@@ -194,6 +285,8 @@ def test_log_loss_of_a_zero_probability_equals_scikit_learn(told_classifier):
         ({"sample_weight": np.zeros(178)}, "At least one row needs a positive sample_weight"),
         ({"scoring": "rmse"}, r"one of \['accuracy', 'log_loss'\] for classif.*, got 'rmse'"),
         ({"cv": [([0, 1], [2, 3])]}, "cv must give at least two folds, got 1"),
+        ({"scoring": ["f1", "r2"]}, r"or a callable that takes estimator, X and y, got \['f1'"),
+        ({"scoring": accuracy_score}, "got <function accuracy_score.*metric function rather than"),
     ],
 )
 def test_invalid_input_raises(wine, options, message):

@@ -163,7 +163,7 @@ def test_interrupt_between_the_trainings_keeps_the_first(monkeypatch):
 
     monkeypatch.setattr(trainer, "build_net", interrupt)
     with pytest.warns(ConvergenceWarning, match="interrupted by user"):
-        estimator = MoDEClassifier(**QUICK, alpha="auto").fit(X, y)
+        estimator = MoDEClassifier(**QUICK | {"refit_fraction": 0}, alpha="auto").fit(X, y)
     assert estimator.alpha_ == 1
     assert estimator.n_iter_ == QUICK["max_epochs"]
 

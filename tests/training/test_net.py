@@ -236,7 +236,7 @@ def test_early_stopping_of_a_single_row_is_an_error(Estimator):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_history_has_all_parts_per_epoch(Estimator, early_stopping):
     parameters = HELD_OUT if early_stopping else QUICK
-    estimator = Estimator(**parameters, alpha=2.0, balance=0.5).fit(X, y)
+    estimator = Estimator(**parameters, alpha=2.0, balance=0.5, refit_fraction=0).fit(X, y)
     assert len(estimator.history_) == len(estimator.loss_curve_) == estimator.n_iter_ == 4
     for epoch, (recorded, loss) in enumerate(
         zip(estimator.history_, estimator.loss_curve_, strict=True), start=1

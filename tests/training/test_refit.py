@@ -20,9 +20,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
-    "max_epochs": 6,
+    "max_epochs": 40,  # enough: patience ends the training, and the refit has its length
+    "n_iter_no_change": 3,
     "batch_size": 50,
-    "learning_rate": 0.01,
+    "learning_rate": 0.02,
     "learning_rate_schedule": "constant",
     "early_stopping": True,
     "validation_fraction": 0.2,
@@ -91,7 +92,7 @@ def test_refit_learns_from_the_held_out_rows():
     correlation = {}
     for fraction in (0, 1):
         spy = Spy()
-        options = {"max_epochs": 10, "dropout": 0, "learning_rate": 0.02, "batch_size": 20}
+        options = {"max_epochs": 20, "dropout": 0, "batch_size": 20, "n_iter_no_change": 20}
         estimator = MoDERegressor(**QUICK | options, refit_fraction=fraction, callbacks=[spy]).fit(
             frame, 3 * number + noise
         )
@@ -111,6 +112,60 @@ def test_epochs_of_the_refit(Estimator, fraction):
     assert estimator.refit_n_iter_ == expected
 
 
+@pytest.fixture
+def passes(after_step):
+    """Count the steps of one batch that holds all rows: passes over them."""
+    counted = []
+    after_step(lambda net, count: counted.append(count))
+    return counted
+
+
+@BOTH
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("max_epochs", [1, 2, 3, 10])
+@pytest.mark.parametrize("more", [{}, {"weight_averaging": 0, "learning_rate_schedule": "cosine"}])
+def test_never_more_passes_than_max_epochs(Estimator, fraction, max_epochs, more, passes):
+    options = {"max_epochs": max_epochs, "batch_size": 300, "n_iter_no_change": 20} | more
+    estimator = Estimator(**QUICK | options, refit_fraction=fraction).fit(X, y)
+    assert len(passes) == estimator.n_iter_ + estimator.refit_n_iter_ <= max_epochs
+    assert estimator.n_iter_ == len(estimator.history_)
+    assert estimator.refit_n_iter_ <= max(2, fraction * best_epoch(estimator) + 1)
+    if not fraction:
+        assert estimator.n_iter_ == max_epochs
+    elif max_epochs > 1:
+        assert estimator.refit_n_iter_ > 0
+
+
+def test_each_call_of_a_warm_start_has_the_epochs(passes):
+    options = QUICK | {"max_epochs": 4, "batch_size": 300, "warm_start": True}
+    estimator = MoDEClassifier(**options, refit_fraction=0.3)
+    refits = 0
+    for call in (1, 2, 3):
+        estimator.fit(X, y)
+        refits += estimator.refit_n_iter_
+        assert len(passes) == estimator.n_iter_ + refits <= 4 * call
+    estimator.partial_fit(X, y)
+    assert estimator.refit_n_iter_ == 0
+    assert len(passes) == estimator.n_iter_ + refits
+
+
+def test_each_alpha_of_auto_has_the_epochs(passes):
+    options = QUICK | {"max_epochs": 5, "batch_size": 300, "alpha": "auto"}
+    estimator = MoDEClassifier(**options, refit_fraction=0.3).fit(X, y)
+    assert estimator.n_iter_ + estimator.refit_n_iter_ <= 5
+    assert 5 < len(passes) <= 10
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+@BOTH
+def test_a_training_that_ends_for_the_refit_is_not_interrupted(Estimator):
+    options = {"max_epochs": 10, "n_iter_no_change": 20}
+    whole = Estimator(**QUICK | options, refit_fraction=0).fit(X, y)
+    estimator = Estimator(**QUICK | options, refit_fraction=0.5).fit(X, y)
+    assert estimator.n_iter_ < 10
+    assert without_time(estimator.history_) == without_time(whole.history_[: estimator.n_iter_])
+
+
 @BOTH
 def test_history_excludes_the_refit(Estimator):
     spy = Spy()
@@ -128,7 +183,7 @@ def test_history_excludes_the_refit(Estimator):
 def test_rate_falls_from_the_best_epochs_to_zero(schedule, after_step):
     rates = []
     after_step(lambda net, count: rates.append(net.optimizer_.param_groups[0]["lr"]))
-    options = QUICK | {"max_epochs": 60, "n_iter_no_change": 3, "learning_rate_schedule": schedule}
+    options = QUICK | {"max_epochs": 60, "learning_rate_schedule": schedule}
     estimator = MoDEClassifier(**options, refit_fraction=0.5).fit(X, y)
     before = steps_before_the_refit(estimator)
     first, refit = rates[:before], rates[before:]
@@ -137,12 +192,12 @@ def test_rate_falls_from_the_best_epochs_to_zero(schedule, after_step):
     assert_allclose(refit, np.linspace(start, 0, len(refit), endpoint=False), rtol=1e-6)
 
 
-def test_rate_of_the_refit_after_the_last_epoch_of_the_cosine(after_step):
+def test_rate_of_the_refit_near_the_end_of_the_cosine(after_step):
     rates = []
     after_step(lambda net, count: rates.append(net.optimizer_.param_groups[0]["lr"]))
-    options = QUICK | {"max_epochs": 1, "learning_rate_schedule": "cosine"}
-    estimator = MoDEClassifier(**options, refit_fraction=1).fit(X, y)
-    assert estimator.refit_n_iter_ == 2
+    options = {"max_epochs": 10, "learning_rate_schedule": "cosine", "learning_rate": 0.002}
+    estimator = MoDEClassifier(**QUICK | options, refit_fraction=0.01).fit(X, y)
+    assert (best_epoch(estimator), estimator.refit_n_iter_) == (9, 1)
     assert_allclose(rates[steps_before_the_refit(estimator)], 0.2 * estimator.learning_rate)
 
 
@@ -215,8 +270,7 @@ def test_interrupt_of_the_refit_keeps_the_best_weights(Estimator, steps, after_s
 @BOTH
 @pytest.mark.parametrize("steps", [1, 12])  # 12: the last one, after which no loss follows
 def test_diverged_refit_keeps_the_best_weights(Estimator, steps, after_step):
-    options = QUICK | {"n_iter_no_change": 10}
-    plain = Estimator(**options, refit_fraction=0).fit(X, y)
+    plain = Estimator(**QUICK, refit_fraction=0).fit(X, y)
 
     def spoil(net, count):
         if count == steps_before_the_refit(plain) + steps:
@@ -227,7 +281,7 @@ def test_diverged_refit_keeps_the_best_weights(Estimator, steps, after_step):
     with pytest.warns(
         ConvergenceWarning, match=r"The refit did not stay finite, .* are kept\. The .* lo"
     ):
-        estimator = Estimator(**options, refit_fraction=0.01, warm_start=True).fit(X, y)
+        estimator = Estimator(**QUICK, refit_fraction=0.01, warm_start=True).fit(X, y)
     assert estimator.refit_n_iter_ == 0
     assert estimator.n_iter_ == plain.n_iter_
     assert_array_equal(weights(estimator), weights(plain))

@@ -137,13 +137,13 @@ def _experts(manifest: Manifest) -> str:
 
 def _scores(manifest: Manifest) -> str:
     if not manifest.validation_scores:
-        return "Training held out no validation rows."
+        return "Training had no validation rows."
     rows = [
         (_escape(name.replace("_", " ")), f"{score:.4g}")
         for name, score in sorted(manifest.validation_scores.items())
     ]
     return (
-        "The estimator's `score` on the rows that training held out for validation:"
+        "The estimator's `score` on the validation rows of its training:"
         f"\n\n{_table(('Inference', 'Score'), rows)}"
     )
 

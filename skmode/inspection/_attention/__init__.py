@@ -2,6 +2,7 @@
 
 from skmode.inspection._attention.attention import expert_attention
 from skmode.inspection._attention.result import ExpertAttention
+from skmode.inspection._attention.selection import FeatureImportance, feature_importances
 
-# Pickles of 0.1.0 look for results in this module.
-__all__ = ["ExpertAttention", "expert_attention"]
+# Pickles of 0.1.0 look for ExpertAttention in this module.
+__all__ = ["ExpertAttention", "FeatureImportance", "expert_attention", "feature_importances"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skmode.inspection._paths import ParameterPath, alpha_path
+from skmode.inspection._paths.metrics import Scoring, is_greater_better
 from skmode.inspection._plot import style
 
 PARAMETER_LABELS = {
@@ -65,7 +66,7 @@ class AlphaPathDisplay:
         cv: Any = 5,
         n_jobs: int | None = None,
         *,
-        scoring: str | None = None,
+        scoring: Scoring = None,
         sample_weight: Any = None,
         ax: Any = None,
     ) -> AlphaPathDisplay:
@@ -85,8 +86,8 @@ class AlphaPathDisplay:
             Folds, see :func:`sklearn.model_selection.check_cv`.
         n_jobs : int or None, default=None
             Number of fits to run at the same time.
-        scoring : {"accuracy", "log_loss", "rmse"} or None, default=None
-            See :func:`skmode.inspection.alpha_path`.
+        scoring : str, callable or None, default=None
+            Metric, see :func:`skmode.inspection.alpha_path`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
         ax : matplotlib Axes or two of them, default=None
@@ -156,7 +157,7 @@ class AlphaPathDisplay:
                 **look,
             )
         best = summary.loc[path.best, "top_expert"]
-        sign = 1 if path.metric == "accuracy" else -1
+        sign = 1 if is_greater_better(path.metric) else -1
         ax.axhline(
             best["mean"] - sign * best["sem"],
             color=style.COLORS[0],
@@ -164,7 +165,8 @@ class AlphaPathDisplay:
             linestyle=":",
             label="one standard error from the best top expert",
         )
-        ax.set_ylabel(style.METRIC_LABELS[path.metric])
+        label = style.METRIC_LABELS.get(path.metric, f"{path.metric} (greater is better)")
+        ax.set_ylabel(label)
         n_folds = path.folds["fold"].nunique()
         style.legend(ax, title=f"mean over {n_folds} folds and its standard error")
 
@@ -185,7 +187,8 @@ class AlphaPathDisplay:
                 label=label,
             )
         # The agreement of two experts is a share of the rows only for classes.
-        values = self.path.metric == "rmse"
+        # Paths that were pickled before have no task.
+        values = self.path.task == "regression" or self.path.metric == "rmse"
         ax.set_ylabel("consistency, share of rows" if values else "share of rows")
         # The exponential of an entropy: the number of experts, used evenly, that has it.
         for place, value in zip(places, usage, strict=True):

@@ -46,6 +46,17 @@ def test_threshold_lies_above_the_best_error(diabetes, wine, line):
     assert display.ax_[1].get_xlabel() == "number of experts"
 
 
+def test_a_path_of_a_scorer_has_its_threshold_below(diabetes, line):
+    regressor = MoDERegressor(n_experts=2, **QUICK)
+    options = {"alphas": [0, 1], "cv": 2, "scoring": "neg_mean_absolute_error"}
+    display = AlphaPathDisplay.from_estimator(regressor, *diabetes, **options)
+    best = display.path.summary.loc[display.path.best, "top_expert"]
+    threshold = line(display.ax_[0], "one standard error from the best top expert").get_ydata()
+    assert_allclose(threshold, best["mean"] - best["sem"])
+    assert display.ax_[0].get_ylabel() == "neg_mean_absolute_error (greater is better)"
+    assert display.ax_[1].get_ylabel() == "consistency, share of rows"
+
+
 def test_the_path_is_computed_from_an_estimator(wine):
     classifier = MoDEClassifier(n_experts=2, **QUICK)
     display = AlphaPathDisplay.from_estimator(classifier, *wine, alphas=[0, 3], cv=2)

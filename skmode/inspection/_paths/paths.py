@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,48 +17,18 @@ from sklearn.utils import check_consistent_length
 from skmode._sklearn import safe_indexing
 from skmode._unwrap import fit_parameter_prefix, nested_estimators
 from skmode.inspection._evaluation import forward, measures, mixtures, targets, weights
+from skmode.inspection._paths.metrics import (
+    Metric,
+    Scoring,
+    check_metric,
+    scores,
+    scores_by_scorer,
+)
+from skmode.inspection._paths.result import ParameterPath, recommend
 
 Array = NDArray[Any]
 
 MEASURES = ["mixture", "top_expert", "consistency", "gate_recognition", "usage_entropy"]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class ParameterPath:
-    """Result of :func:`alpha_path` or :func:`experts_path`.
-
-    Attributes
-    ----------
-    parameter : {"alpha", "n_experts"}
-        The parameter that was varied.
-    metric : {"accuracy", "log_loss", "rmse"}
-        Metric of the scores of mixture and top expert. `log_loss` is in nats, `rmse` in units of
-        the target; lower is better for both.
-    folds : DataFrame
-        One row per value and fold: the value in a column named after the parameter, `fold`,
-        `mixture` and `top_expert` (scores on the test rows), `consistency`, `gate_recognition` and
-        `usage_entropy` (entropy of the experts' shares of the test rows, in nats).
-    summary : DataFrame
-        One row per value; for each of these measures the `mean`, the standard deviation `std` over
-        the folds and the standard error `sem` of the mean.
-    best : float or int
-        The value whose top expert has the best mean score.
-    recommended : float or int
-        The smallest value whose mean score is within one standard error of the best.
-    reason : str
-        Why it is recommended.
-    """
-
-    parameter: str
-    metric: str
-    folds: pd.DataFrame
-    summary: pd.DataFrame
-    best: Any
-    recommended: Any
-    reason: str
-
-    def __repr__(self) -> str:
-        return f"<ParameterPath over {self.parameter}. {self.reason}>"
 
 
 def alpha_path(
@@ -70,7 +39,7 @@ def alpha_path(
     cv: Any = 5,
     n_jobs: int | None = None,
     *,
-    scoring: str | None = None,
+    scoring: Scoring = None,
     sample_weight: Any = None,
 ) -> ParameterPath:
     """Cross-validate a mixture with several weights of the distillation.
@@ -95,8 +64,11 @@ def alpha_path(
         Folds, see :func:`sklearn.model_selection.check_cv`.
     n_jobs : int or None, default=None
         Number of fits to run at the same time, see :class:`joblib.Parallel`.
-    scoring : {"accuracy", "log_loss", "rmse"} or None, default=None
-        Metric. None means accuracy for classes, root mean squared error for values.
+    scoring : str, callable or None, default=None
+        Metric: "accuracy" or "log_loss" for classes, "rmse" for values; or, as in
+        :func:`sklearn.model_selection.cross_validate`, a scorer's name such as "neg_log_loss" or
+        "r2", or a callable that takes estimator, `X` and `y`. A scorer's scores keep their sign:
+        greater is better. None means accuracy for classes, root mean squared error for values.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows, in training and in all measures.
 
@@ -110,8 +82,8 @@ def alpha_path(
     TypeError
         If `estimator` is not a mixture.
     ValueError
-        If `scoring` does not suit the estimator, there are fewer than two folds, or `alphas` is
-        not a sequence of different numbers.
+        If `scoring` does not suit the estimator or is not finite on a fold, there are fewer than
+        two folds, or `alphas` is not a sequence of different numbers.
 
     See Also
     --------
@@ -140,7 +112,7 @@ def experts_path(
     cv: Any = 5,
     n_jobs: int | None = None,
     *,
-    scoring: str | None = None,
+    scoring: Scoring = None,
     sample_weight: Any = None,
 ) -> ParameterPath:
     """Cross-validate a mixture with several numbers of experts.
@@ -163,8 +135,11 @@ def experts_path(
         Folds, see :func:`sklearn.model_selection.check_cv`.
     n_jobs : int or None, default=None
         Number of fits to run at the same time, see :class:`joblib.Parallel`.
-    scoring : {"accuracy", "log_loss", "rmse"} or None, default=None
-        Metric. None means accuracy for classes, root mean squared error for values.
+    scoring : str, callable or None, default=None
+        Metric: "accuracy" or "log_loss" for classes, "rmse" for values; or, as in
+        :func:`sklearn.model_selection.cross_validate`, a scorer's name such as "neg_log_loss" or
+        "r2", or a callable that takes estimator, `X` and `y`. A scorer's scores keep their sign:
+        greater is better. None means accuracy for classes, root mean squared error for values.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows, in training and in all measures.
 
@@ -178,8 +153,8 @@ def experts_path(
     TypeError
         If `estimator` is not a mixture.
     ValueError
-        If `scoring` does not suit the estimator, there are fewer than two folds, or `n_experts` is
-        not a sequence of different numbers.
+        If `scoring` does not suit the estimator or is not finite on a fold, there are fewer than
+        two folds, or `n_experts` is not a sequence of different numbers.
 
     See Also
     --------
@@ -206,13 +181,18 @@ def _path(
     values: Sequence[Any],
     cv: Any,
     n_jobs: int | None,
-    scoring: str | None,
+    scoring: Scoring,
     sample_weight: Any,
 ) -> ParameterPath:
     check_consistent_length(X, y)
     values = _check_values(parameter, values)
     prefix = _check_mixture(parameter, estimator)
-    metric = check_metric(scoring, is_classifier(estimator))
+    metric = check_metric(scoring, estimator)
+    if metric.scorer is not None and f"{prefix}inference" not in estimator.get_params():
+        raise TypeError(
+            "A scorer needs a mixture with the parameter inference, to score its top expert, got "
+            f"{estimator!r}: pass MoDEClassifier, MoDERegressor or a Pipeline that ends with one."
+        )
     weight = weights.check_weight(sample_weight, len(y))
     splits = list(check_cv(cv, y, classifier=is_classifier(estimator)).split(X, y))
     if len(splits) < 2:
@@ -237,8 +217,9 @@ def _path(
     folds.insert(0, parameter, np.repeat(np.array(values), len(splits)))
     folds.insert(1, "fold", np.tile(np.arange(len(splits)), len(values)))
     summary = folds.groupby(parameter)[MEASURES].agg(["mean", "std", "sem"])
-    best, recommended, reason = recommend(summary["top_expert"], metric, parameter)
-    return ParameterPath(parameter, metric, folds, summary, best, recommended, reason)
+    best, recommended, reason = recommend(summary["top_expert"], metric.name, parameter)
+    task = "classification" if is_classifier(estimator) else "regression"
+    return ParameterPath(parameter, metric.name, folds, summary, best, recommended, reason, task)
 
 
 def _check_values(parameter: str, values: Any) -> list[Any]:
@@ -269,97 +250,32 @@ def _check_mixture(parameter: str, estimator: Any) -> str:
     return prefix
 
 
-def check_metric(scoring: str | None, classifies: bool) -> str:
-    """Return the name of the metric; for None, the default of the task."""
-    known = ("accuracy", "log_loss") if classifies else ("rmse",)
-    if scoring is None:
-        return known[0]
-    if scoring not in known:
-        task = "classification" if classifies else "regression"
-        raise ValueError(
-            f"scoring must be one of {list(known)} for {task}, got {scoring!r}: choose one of "
-            "these."
-        )
-    return scoring
-
-
 def _fit_and_measure(
     estimator: Any,
     X: Any,
     y: Any,
     weight: Array | None,
     split: tuple[Array, Array],
-    metric: str,
+    metric: Metric,
     prefix: str,
 ) -> list[float]:
     train, test = split
     options = {} if weight is None else {f"{prefix}sample_weight": weight[train]}
     estimator.fit(safe_indexing(X, train), safe_indexing(y, train), **options)
-    mixture, rows = mixtures.unwrap(estimator, safe_indexing(X, test))
-    outputs = forward.evaluate(mixture, rows, log_proba=metric == "log_loss")
-    target = targets.check_target(
-        mixture, safe_indexing(y, test), None if weight is None else weight[test]
-    )
+    X, y = safe_indexing(X, test), safe_indexing(y, test)
+    weight = None if weight is None else weight[test]
+    mixture, rows = mixtures.unwrap(estimator, X)
+    outputs = forward.evaluate(mixture, rows, log_proba=metric.name == "log_loss")
+    target = targets.check_target(mixture, y, weight)
     right = measures.judge(outputs, target).experts
     shares = measures.usage(outputs.route, outputs.gate.shape[1], target.weight)
+    if metric.scorer is None:
+        found = scores(outputs, target, metric.name)
+    else:
+        found = scores_by_scorer(metric.scorer, estimator, prefix, X, y, weight)
     return [
-        *scores(outputs, target, metric),
+        *found,
         measures.mean_over_pairs(measures.consistency(outputs, target)),
         measures.gate_recognition(right, outputs.route, target.weight),
         measures.entropy(shares),
     ]
-
-
-def scores(outputs: forward.Outputs, target: targets.Target, metric: str) -> tuple[float, float]:
-    """Return the scores of the mixture and of the top expert alone."""
-    rows = np.arange(len(outputs.route))
-    if metric == "log_loss":
-        parts = [outputs.mixture_log_proba, outputs.expert_log_proba]
-        assert parts[0] is not None
-        assert parts[1] is not None
-        known = target.values.clip(min=0)
-        found = [parts[0][rows, known], parts[1][rows, outputs.route, known]]
-        # As in scikit-learn's log_loss, a probability of zero counts as the smallest step from 1.
-        floor = np.log(np.finfo(np.float64).eps)
-        losses = [-np.where(target.values < 0, floor, part.clip(min=floor)) for part in found]
-        values = [float(np.average(loss, weights=target.weight)) for loss in losses]
-    else:
-        predictions = [outputs.mixture, outputs.top_expert]
-        if metric == "accuracy":
-            values = [
-                float(np.average(each == target.values, weights=target.weight))
-                for each in predictions
-            ]
-        else:
-            values = [
-                float(measures.root_mean_squared_error((each - target.values) ** 2, target.weight))
-                for each in predictions
-            ]
-    return values[0], values[1]
-
-
-def recommend(scores: pd.DataFrame, metric: str, parameter: str) -> tuple[Any, Any, str]:
-    """Return the best value, the smallest one within one standard error of it, and why.
-
-    `scores` has one row per value with its `mean` and `sem`.
-    """
-    sign = 1 if metric == "accuracy" else -1
-    scores = scores.sort_index()
-    best = (sign * scores["mean"]).idxmax()
-    mean, error = scores.loc[best, "mean"], scores.loc[best, "sem"]
-    recommended = scores.index[sign * scores["mean"] >= sign * mean - error][0]
-    name = {"accuracy": "accuracy", "log_loss": "log loss", "rmse": "RMSE"}[metric]
-    reason = (
-        f"{parameter}={best:g} has the top expert with the best {name}, {mean:.4g} with a standard "
-        f"error of {error:.2g}"
-    )
-    if recommended == best:
-        smaller = "no smaller value comes" if best != scores.index[0] else "it is the smallest"
-        tail = "within one standard error of it" if best != scores.index[0] else "value tried"
-        reason += f"; {smaller} {tail}."
-    else:
-        reason += (
-            f"; {parameter}={recommended:g}, with {scores.loc[recommended, 'mean']:.4g}, is the "
-            "smallest value within one standard error of it."
-        )
-    return best.item(), recommended.item(), reason
