@@ -1,6 +1,6 @@
-"""Pipelines, searches and frozen estimators, taken apart down to the estimator that does the work.
+"""The innermost estimator of Pipelines, searches and frozen estimators.
 
-Knows scikit-learn only, so that every room of the package can use it.
+Imports only scikit-learn, so that every part of the package can use it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ def is_search(model: Any) -> bool:
 
 
 def fit_parameter_prefix(model: Any) -> str:
-    """What stands before a `fit` parameter of the innermost estimator: "model__" in a Pipeline."""
+    """Return the prefix of a `fit` parameter of the innermost estimator, such as "model__"."""
     parts = nested_estimators(model, fitted=False)
     return "".join(f"{part.steps[-1][0]}__" for part in parts if isinstance(part, Pipeline))

@@ -20,8 +20,8 @@ def is_ready(url: str = URL) -> bool:
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
-        with opener.open(url, timeout=2) as answer:
-            return answer.status == 200
+        with opener.open(url, timeout=2) as response:
+            return response.status == 200
     except OSError as error:
         print(f"healthcheck: {url}: {error}", file=sys.stderr)
         return False

@@ -23,8 +23,8 @@ def score_partition(
 ) -> pd.DataFrame:
     """Score one partition. Dask pickles this function and its arguments, not the model."""
     table = pa.Table.from_pandas(rows, preserve_index=False)
-    answers = batch.score(table.to_batches(), path, keep=keep, sha256=sha256)
-    return pa.Table.from_batches(answers, schema).to_pandas(types_mapper=pd.ArrowDtype)
+    predictions = batch.score(table.to_batches(), path, keep=keep, sha256=sha256)
+    return pa.Table.from_batches(predictions, schema).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def score_parquet(
@@ -39,7 +39,7 @@ def score_parquet(
     rows = dd.read_parquet(source, columns=wanted, index=False, dtype_backend="pyarrow")
     input_schema = pa.Schema.from_pandas(rows._meta, preserve_index=False)
     schema = batch.output_schema(path, input_schema, keep=keep)
-    answers = rows.map_partitions(
+    predictions = rows.map_partitions(
         score_partition,
         path=path,
         schema=schema,
@@ -47,7 +47,7 @@ def score_parquet(
         sha256=batch.manifest_sha256(path),
         meta=schema.empty_table().to_pandas(types_mapper=pd.ArrowDtype),
     )
-    answers.to_parquet(target, write_index=False, schema=schema)
+    predictions.to_parquet(target, write_index=False, schema=schema)
     Path(target, "_SUCCESS").touch()
 
 

@@ -47,13 +47,13 @@ def score_parquet(
     wanted = list(dict.fromkeys([*keep, *model])) if ignore_extra else None
     rows = ray.data.read_parquet(source, columns=wanted)
     # Ray would make one task of many small files, and leave all but one actor idle.
-    answers = rows.repartition(target_num_rows_per_block=task_rows).map_batches(
+    predictions = rows.repartition(target_num_rows_per_block=task_rows).map_batches(
         Scorer,
         fn_constructor_args=(path, keep, batch.manifest_sha256(path)),
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    answers.write_parquet(target)
+    predictions.write_parquet(target)
     Path(target, "_SUCCESS").touch()
 
 

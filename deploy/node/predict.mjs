@@ -1,4 +1,4 @@
-// Answers from a bundle in Node.js, by onnxruntime-node alone.
+// Predictions from a bundle in Node.js, with onnxruntime-node alone.
 //
 //   npm ci --ignore-scripts
 //   node predict.mjs BUNDLE ROWS.json      an array of objects (or of arrays, in training's order)
@@ -8,7 +8,7 @@
 //
 //   import { load, predict } from "./predict.mjs";
 //   const model = await load("bundle");
-//   const answers = await predict(model, [{ age: 30, city: "Bern", plan: null }]);
+//   const predictions = await predict(model, [{ age: 30, city: "Bern", plan: null }]);
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -24,7 +24,7 @@ export async function load(bundle) {
   if (digest !== manifest.files["model.onnx"].sha256) {
     throw new Error("model.onnx is not the file that manifest.json names: copy the bundle again");
   }
-  // One thread: small models answer before others wake up.
+  // One thread: small models are done before others wake up.
   const options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
   return { manifest, session: await ort.InferenceSession.create(bytes, options) };
 }
@@ -34,13 +34,13 @@ export async function predict({ manifest, session }, rows) {
   const outputs = await session.run(toFeeds(manifest, rows));
   const { expert, gate_probability: gate } = outputs;
   return rows.map((_, i) => ({
-    ...answer(manifest, outputs, i),
+    ...toPrediction(manifest, outputs, i),
     expert: Number(expert.data[i]),
     gate_probability: gate.data[i],
   }));
 }
 
-function answer({ classes, n_outputs: width }, { label, probabilities, variable }, i) {
+function toPrediction({ classes, n_outputs: width }, { label, probabilities, variable }, i) {
   if (classes === null) {
     const values = Array.from(variable.data.slice(i * width, (i + 1) * width));
     return { prediction: width === 1 ? values[0] : values };
@@ -123,6 +123,6 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const [bundle, file] = process.argv.slice(2);
   const text = readFileSync(file, "utf8");
   const model = await load(bundle);
-  const answers = await predict(model, file.endsWith(".csv") ? parseCsv(text) : JSON.parse(text));
-  for (const row of answers) console.log(JSON.stringify(row));
+  const rows = file.endsWith(".csv") ? parseCsv(text) : JSON.parse(text);
+  for (const row of await predict(model, rows)) console.log(JSON.stringify(row));
 }

@@ -61,10 +61,10 @@ def distillation_loss(
     - ``"mean"`` is the paper's piecewise form: 0 for m = 1, mse(e_1, e_2) for m = 2, and
       :math:`\frac1m\sum_i \mathrm{mse}(e_i, \bar e)` for m > 2.
     - ``"pairwise"`` is :math:`\frac1{m(m-1)}\sum_{i\ne j} \mathrm{mse}(e_i, e_j)`, which equals
-      :math:`\frac{2m}{m-1}` times the averaged form.
+      :math:`\frac{2m}{m-1}` times the formula for m > 2.
 
-    At m = 2 the averaged form would be mse(e_1, e_2) / 4, so the paper's form jumps by a factor
-    of 4 there; the pairwise form does not. Detaching :math:`\bar e` would change nothing: its
+    At m = 2 that formula would give mse(e_1, e_2) / 4, so the paper's form jumps by a factor of 4
+    there; the pairwise form does not. Detaching :math:`\bar e` would change nothing: its
     gradient is zero, because deviations from a mean sum to zero.
 
     Parameters

@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
 
 
 class Processes(Multiprocess):
-    """Processes that answer at one port."""
+    """Processes that serve requests at one port."""
 
     def terminate_all(self) -> None:
         """Tell all of them to end."""
@@ -256,7 +256,7 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         settings.max_header_bytes,
         settings.idle_timeout,
         settings.deadline,
-        3 * settings.deadline,  # to arrive, to be answered, to be taken
+        3 * settings.deadline,  # one each for the request, the prediction and the response
     )
     service.admission.count_requests = connections.n_requests
     tasks = [asyncio.create_task(connections.sweep()), asyncio.create_task(_flush(service))]

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+# Large enough that the cost per call does not count, small enough to need little memory.
 CHUNK_ROWS = 8192
 
 

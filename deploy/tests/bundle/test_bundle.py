@@ -579,7 +579,7 @@ class TestModelCard:
         monkeypatch.chdir(folder)
         scope = {}
         exec(code, scope)
-        assert len(scope["answers"]) == (4 if kind == "table" else 3)
+        assert len(scope["outputs"]) == (4 if kind == "table" else 3)
 
     def test_names_are_escaped_in_markdown(self, manifest):
         nasty = "a|b`c*d\n# head\u202e<b>"

@@ -97,7 +97,7 @@ class _ShuffledTable:
             array[:, feature] = array[order, feature]
             return array
         native = self.frame.to_native()
-        if isinstance(native, pd.DataFrame):  # whose index would put the values back in order
+        if isinstance(native, pd.DataFrame):  # aligning by the index would undo the shuffling
             native = native.copy()
             column = native.iloc[:, feature].take(order)
             native.isetitem(feature, column.set_axis(native.index))

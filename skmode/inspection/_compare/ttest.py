@@ -86,7 +86,7 @@ def corrected_resampled_ttest(
         )
     count = len(differences)
     mean, df = float(differences.mean()), count - 1
-    if np.ptp(differences) == 0:  # whatever rounding leaves of the variance
+    if np.ptp(differences) == 0:  # not by the variance, which rounding may leave above zero
         statistic = math.copysign(math.inf, mean) if mean else 0.0
         return CorrectedTTest(mean, statistic, df, 0.0 if mean else 1.0, mean, mean)
     error = math.sqrt(float(np.var(differences, ddof=1)) * (1 / count + test_ratio))

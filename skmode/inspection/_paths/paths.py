@@ -46,8 +46,8 @@ def alpha_path(
 
     For each fit, one pass over the test rows gives the scores of the mixture and of the top expert
     alone, and the measures of gate and experts. The recommendation is the smallest alpha whose top
-    expert is within one standard error of the best one: more distillation makes the experts more
-    alike, so it should bring a visible gain.
+    expert is within one standard error of the best one. More distillation makes the experts more
+    alike, so a larger alpha is worth it only for a clear gain.
 
     Parameters
     ----------

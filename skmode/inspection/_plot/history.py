@@ -130,7 +130,7 @@ class GateHistoryDisplay:
         ax.set_yticks(range(0, n_experts, -(-n_experts // labelled)))
         ax.tick_params(axis="y", labelsize="small", length=0)
         ax.set_ylabel("expert")
-        # At the edge of these axes, although the legends of the other axes take more room.
+        # Inset, because the layout would put it beside the wider legends of the other axes.
         place = {"cax": ax.inset_axes((1.03, 0, 0.035, 1))} if style.makes_room(ax) else {"ax": ax}
         bar = ax.figure.colorbar(image, format=lambda value, _: f"{100 * value:.0f}", **place)
         bar.set_label("share of rows (%)")
@@ -152,7 +152,7 @@ class GateHistoryDisplay:
         labels = labels - max(0.0, labels.max() - top) + max(0.0, -labels.min())
         ax.set_ylim(0, top)
         for expert, place in zip(usage, labels, strict=True):
-            # At the end of its line, so that nobody has to search a legend.
+            # At the end of its line, where a reader finds it faster than in a legend.
             beside = ax.get_yaxis_transform()
             ax.plot([1.02], [place], transform=beside, clip_on=False, ls="", **style.style(expert))
             ax.annotate(

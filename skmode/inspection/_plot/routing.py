@@ -1,4 +1,4 @@
-"""Display of a map: which expert answers where."""
+"""Display of a map: the regions of the experts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 # Rows that give the grid its other columns: a point is averaged over these.
 BACKGROUND = 30
 
-# Points of the grid in each direction, if a point costs one row, and if it costs many.
+# Points of the grid in each direction: FINE if a point costs one row, COARSE if it costs many.
 FINE, COARSE = 150, 50
 
 # Share of the map below which a part of a region gets no number.

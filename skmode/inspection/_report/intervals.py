@@ -11,6 +11,7 @@ from scipy import stats
 
 Array = NDArray[Any]
 
+# The texts of the report say "95 %", see formatting.INTERVAL.
 CONFIDENCE = 0.95
 
 

@@ -76,7 +76,7 @@ def measure(
 class _Scorer:
     """Scores of experts 0, 1, ..., of "top" (expert), "mixture" and "constant" on the same rows.
 
-    `of` has their right answers (n_samples,) or their squared errors (n_samples, n_outputs).
+    `of` has where they are right (n_samples,), or their squared errors (n_samples, n_outputs).
     """
 
     def __init__(
@@ -155,7 +155,7 @@ def _against_chance(right: Array, route: Array, weight: Array) -> tuple[float, I
 
 
 def _constant_results(target: targets.Target) -> Array:
-    """Return where the best constant answer is right, or its squared errors."""
+    """Return where the best constant prediction is right, or its squared errors."""
     if target.scale is None:
         # Nobody could have predicted a class that training did not see.
         known = target.values >= 0
@@ -178,7 +178,7 @@ def _attend(
     random_state = check_random_state(seed)
     weight = target.weight
     if max_samples is not None and len(weight) > max_samples:
-        # Of rows without weight alone nothing could be measured.
+        # Rows without weight do not count: with only such rows nothing could be measured.
         counted = np.flatnonzero(weight > 0)
         chosen = np.sort(random_state.permutation(counted)[:max_samples])
         X, y, weight = safe_indexing(X, chosen), safe_indexing(y, chosen), weight[chosen]

@@ -76,7 +76,7 @@ def all_pictures(facts: Facts) -> Pictures:
     from matplotlib import rc_context, rcdefaults
 
     with rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of letters that matplotlib's fonts lack
+        warnings.simplefilter("ignore", UserWarning)  # about glyphs that matplotlib's fonts lack
         rcdefaults()  # the report looks the same whatever the user's settings
         with rc_context(STYLE):
             drawn, reason = _map(facts)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Old enough for the onnxruntime of two years ago; tried with 1.17.3 of early 2024.
 OPSET = 18
-ML_OPSET = 3
+ML_OPSET = 3  # of the domain ai.onnx.ml; older than OPSET
 IR_VERSION = 8
 
 Shape = Sequence[int | str | None]

@@ -51,9 +51,9 @@ def register_converters() -> None:
       `inference`;
     - ``zipmap``, ``nocl`` and ``output_class_labels`` as for scikit-learn's own classifiers.
 
-    Set options for the estimator or its class, not for the model around it. Of the options of a
-    Pipeline, a search or a FrozenEstimator only ``zipmap`` and ``output_class_labels`` reach the
-    estimator.
+    Set options for the estimator or its class, not for the model around it. Options that are set
+    for a Pipeline, a search or a FrozenEstimator do not reach the estimator, except ``zipmap`` and
+    ``output_class_labels``.
 
     The graph needs opset 18 or above, and computes the experts in float32. skl2onnx takes the types
     of the inputs from the first row of X: pass a row without missing strings, or pass

@@ -68,7 +68,7 @@ def test_probing_from_predictions_of_values(diabetes, diabetes_mixture):
         ({"metric": "f1"}, 'metric must be "accuracy" or "rmse", got \'f1\''),
         (
             {"expert_predictions": [["a"]] * 6},
-            r"predictions of shape \(6, 1\) and gate .* \(6, 3\)",
+            r"shape \(6, 1\) and gate .* \(6, 3\)",
         ),
         ({"mixture_prediction": ["a"]}, "inconsistent numbers of samples"),
     ],

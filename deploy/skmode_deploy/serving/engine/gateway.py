@@ -81,7 +81,7 @@ class Gateway:
         try:
             await self._respond(scope, headers, target, receive, sender, start)
         except Disconnected:
-            sender.status = 499  # as nginx logs it; nobody hears it
+            sender.status = 499  # nginx's code for this; it is only logged
         except RequestError as error:
             if error.limit:
                 self._service.metrics.rejected(error.limit)
@@ -173,7 +173,7 @@ class Gateway:
             self._access.check_management()
 
     def _check_header_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
-        # Each has a colon, a space and the end of its line as well.
+        # 4 for the colon, the space and the line end of each.
         size = sum([len(name) + len(value) + 4 for name, value in headers])
         if size > self._settings.max_header_bytes:
             raise RequestError(

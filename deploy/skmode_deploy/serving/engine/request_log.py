@@ -4,6 +4,7 @@ import logging
 import traceback
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
+# A client chooses the path, and a deep traceback of a defect is cut: no line of the log gets long.
 MAX_PATH = 300
 MAX_FRAMES = 8
 

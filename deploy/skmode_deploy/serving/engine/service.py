@@ -163,8 +163,8 @@ class Service:
         try:
             return await asyncio.shield(future)
         finally:
-            # Its error refers to this frame and so to all that was read. A cycle of these would
-            # stay in memory until Python collects it, which for a few large lists is hardly ever.
+            # The future's error refers to this frame, and so to all data that was read. This cycle
+            # would stay in memory until Python collects it, hardly ever for a few large lists.
             del future
 
     def flush(self) -> None:
@@ -183,8 +183,8 @@ class Service:
     ) -> tuple[Any, Request]:
         """Read a request; large ones one after the other.
 
-        Until arrays are made of them, values may take forty times the memory of the body. Several
-        bodies at once would not be read sooner, for reading holds Python's lock.
+        Until they become arrays, values may take forty times the memory of the body. Reading
+        several bodies at once would not be faster, because reading holds Python's lock.
         """
         if n_bytes <= INLINE_BYTES:
             request = read()

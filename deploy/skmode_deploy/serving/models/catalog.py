@@ -24,7 +24,7 @@ class Catalog(Generic[M]):
     models: Mapping[str, M] = field(default_factory=dict)  # by "churn" and by "churn@3"
     loaded_versions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     current_versions: Mapping[str, int] = field(default_factory=dict)
-    states: tuple[ModelState, ...] = ()  # of what does not serve as well
+    states: tuple[ModelState, ...] = ()  # also of versions that do not serve
 
     def get(self, name: str, version: str = "") -> M:
         """Find a model by its name, which may be "churn@3", or by its name and version."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-# What is wrong: a version, a folder that is no model or no version, a current version that left the
-# disk, or the file that names the current version; and the number or name of it.
+# The kind of problem, and a number or name: a version, a folder that is no model or version, a
+# current version that is gone from the disk, or an invalid file `current`.
 ProblemKey = tuple[Literal["version", "folder", "gone", "current"], int | str]
 
 
@@ -14,8 +14,8 @@ class Problem:
     """Something that a scan found wrong."""
 
     reason: str
-    signature: object  # equal to that of the next scan if nothing changed
-    is_confirmed: bool  # two scans agreed
+    signature: object  # stays equal until something changes
+    is_confirmed: bool  # whether two scans agreed
     is_reported: bool
 
 

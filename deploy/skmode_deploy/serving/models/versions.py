@@ -22,12 +22,12 @@ class Event:
     """Something that happened to a model.
 
     A version was loaded or retired (it serves no longer), another one serves under the plain name
-    (switched), or something failed, and what served before goes on serving.
+    (switched), or something failed and the models in memory keep serving.
     """
 
     kind: Literal["loaded", "failed", "retired", "switched"]
-    model: str  # its name; of a folder that is no model, the folder's; "" is the model folder
-    version: int | None  # if switched, the new one; None if no version failed, but a folder
+    model: str  # name of the model or of an invalid folder; "" is the folder of all models
+    version: int | None  # the new one if switched; None if a folder failed, not a version
     reason: str
 
 
@@ -38,8 +38,8 @@ class ModelState:
     name: str
     version: int | None  # None if the model has none
     state: Literal["READY", "LOADING", "UNAVAILABLE"]  # LOADING: its files may still be copied
-    reason: str  # why it is not ready, or what is wrong with its files although it is; else ""
-    current: bool  # it serves under the plain name
+    reason: str  # why it is not ready, or which fault its files have since it was loaded; or ""
+    current: bool  # whether it serves under the plain name
 
 
 class ModelVersions(Generic[M]):
@@ -52,7 +52,7 @@ class ModelVersions(Generic[M]):
         self.loaded: dict[int, LoadedVersion[M]] = {}  # replaced as a whole, never changed
         self.current: int | None = None  # None if nothing serves
         self.problems: dict[ProblemKey, Problem] = {}  # of the last scan
-        self.unloaded = False  # on purpose
+        self.unloaded = False  # by a request of a client
         self._loader = BundleLoader(name, open_model)
         self._max_versions = max_versions
         self._contents = FolderContents()  # at the last scan

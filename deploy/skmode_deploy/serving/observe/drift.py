@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+# Enough rows for a stable index, few enough to notice a change soon.
 WINDOW_ROWS = 10_000
 MIN_ROWS = 500  # with fewer, chance alone looks like drift
 MIN_SHARE = 1e-4  # for an expert without rows, whose logarithm would be infinite

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram, multiprocess
 
 from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS
 
-FILE_BYTES = 2**20  # with which prometheus_client begins
+FILE_BYTES = 2**20  # initial size of prometheus_client's files
 PREFIX = "skmode-metrics-"
 LOCK = "lock"
 
@@ -24,8 +24,8 @@ def make_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         new = Path(folder, "new")
         with open(new, "wb") as file:
-            # Some file systems have no locks. There the folder has none that another server could
-            # find free, and stays if we are killed.
+            # On file systems without locks, the folder gets no lock file. Then no other server
+            # removes it, not even after this one was killed.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
                 new.rename(Path(folder, LOCK))  # only now, so that nobody finds it unlocked
@@ -35,7 +35,7 @@ def make_folder() -> Iterator[str]:
 def _remove_left_over() -> None:
     """Remove folders whose lock is free: the system frees it when the server's process ends."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):  # another server removes it just now, or its own runs
+        with contextlib.suppress(OSError):  # its server runs, or another one is removing it
             if folder.lstat().st_uid != os.getuid():
                 continue
             with open(folder / LOCK, "rb+") as file:
@@ -69,7 +69,7 @@ def release(folder: str | os.PathLike[str], process: int) -> None:
         if not path.exists():
             continue
         with open(path, "rb+") as file:
-            used = int.from_bytes(file.read(4), "little")  # as prometheus_client notes it there
+            used = int.from_bytes(file.read(4), "little")  # written there by prometheus_client
             file.truncate(max(used, 8))
 
 

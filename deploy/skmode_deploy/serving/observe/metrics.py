@@ -22,7 +22,8 @@ METRIC_NAMES = tuple(DEFINITIONS)
 DRIFT_EVERY_ROWS = 500
 # Rows are counted together, this many or those of half a second: cheaper than one by one.
 FLUSH_ROWS = 256
-# The histogram of the gate's confidence takes at most so many rows of a request, evenly spaced.
+# The histogram of the gate's confidence observes at most this many rows of a request, evenly
+# spaced, so that large requests stay cheap.
 MAX_OBSERVED_ROWS = 256
 
 
@@ -53,7 +54,7 @@ class Metrics:
         """Get a metric with its labels."""
         key = (name, *labels)
         child = self._children.get(key)
-        if child is None:  # prometheus_client takes longer to find one than to count
+        if child is None:  # looking one up takes longer than counting
             child = self._children[key] = self._metrics[name].labels(*labels)
         return child
 
@@ -89,8 +90,8 @@ class Metrics:
 
     def loaded(self, model: str, succeeded: bool) -> None:
         """Count an attempt to load a bundle."""
-        # Both results, so that the first failure increases a series that is there already: alerts
-        # do not see the first value of a new one.
+        # Both results, so that the first failure increases an existing series: alerts do not see
+        # the first value of a new one.
         for result in ("loaded", "failed"):
             amount = int((result == "loaded") == succeeded)
             self.get("skmode_model_loads_total", model, result).inc(amount)

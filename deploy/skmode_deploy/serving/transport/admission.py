@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from skmode_deploy.serving.protocol.errors import RequestError
 
-RETRY_AFTER = 1
+RETRY_AFTER = 1  # seconds
 
 
 class Admission:

@@ -1,8 +1,8 @@
-"""Connections that do nothing, or send and read without end, make room for others.
+"""Connections that are idle or too slow make room for others.
 
-uvicorn limits how many requests run, and closes connections that are idle after a request. It
-leaves open for ever a connection that never asks anything, sends its header byte by byte, or never
-reads its answer.
+uvicorn limits how many requests run, and closes connections that are idle after a request. But a
+connection that never sends a request, sends its header byte by byte or never reads the response
+would stay open forever.
 """
 
 import asyncio

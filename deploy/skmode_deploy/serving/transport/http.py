@@ -38,10 +38,10 @@ def make_config(app: Any, settings: Settings, **options: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(settings.idle_timeout) + 1,  # ours is sooner
+        timeout_keep_alive=int(settings.idle_timeout) + 1,  # `Connections` closes them sooner
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
-        ssl_ciphers="",  # those of OpenSSL
+        ssl_ciphers="",  # OpenSSL's defaults
         **options,
     )
 
@@ -59,10 +59,10 @@ class TrackedProtocol(HttpToolsProtocol):
         self._tracker: Connections = self.app_state[KEY]
         # Bytes received since the last header, part of a body or end of a request.
         self._n_head_bytes = 0
-        # Most bytes that a header can have which ends in what arrived last.
+        # Largest possible size of a header that ends in the bytes that arrived last.
         self._max_head_bytes = 0
-        self._is_upgrade = False  # whether the request that is read asks for another protocol
-        self._is_new = False  # whether nobody can have seen the request that is read
+        self._is_upgrade = False  # whether this request asks for another protocol
+        self._is_new = False  # whether the application has not seen this request yet
         if self._tracker.admit():
             self._tracker.enter(self, "idle", self.loop.time())
             return
@@ -157,7 +157,7 @@ class TrackedProtocol(HttpToolsProtocol):
         state[HEADER_IS_SHORT] = self._max_head_bytes <= self._tracker.max_header_bytes
         super().on_headers_complete()
         state[RESPOND] = functools.partial(self._respond, self.cycle)
-        # What follows a body in chunks is no header: no token, no length, no id.
+        # Trailers after a chunked body must not count as headers: they could set token, length, id.
         self.headers: list[tuple[bytes, bytes]] = []
 
     def on_body(self, body: bytes) -> None:
@@ -174,7 +174,7 @@ class TrackedProtocol(HttpToolsProtocol):
         if self._is_new:
             self.scope["state"][BODY], cycle.body = bytes(cycle.body), bytearray()
         if not cycle.response_complete:
-            # Only these wait for a model: whoever reads the metrics is not in its own count.
+            # Only POST requests wait for a model. A reader of the metrics must not count itself.
             state: State = "request" if self.scope["method"] == "POST" else "body"
             self._tracker.enter(self, state, self.loop.time())
         super().on_message_complete()
@@ -198,7 +198,7 @@ class TrackedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """End a request."""
-        # A part of the next one may have arrived.
+        # Part of the next request may have arrived already.
         self._tracker.enter(self, "header" if self._n_head_bytes else "idle", self.loop.time())
         super().on_response_complete()
         if self.pipeline or not self.cycle.response_complete:

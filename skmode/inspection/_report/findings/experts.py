@@ -14,7 +14,7 @@ from skmode.inspection._report.formatting import count, fixed, listing, percent,
 IDLE = 0.01
 ALMOST_ALL = 0.9
 
-# Consistency above which experts are called copies of one another.
+# Consistency above which experts are called copies of each other.
 COPIES = 0.99
 
 # Experts whose shares a sentence can list.

@@ -33,10 +33,10 @@ _CONTENTS = {
 
 
 def parse(read: Callable[[bytes], Any], data: bytes) -> Any:
-    """Parse a message; where it is none, grpc itself would tell clients the text of the error."""
+    """Parse a message; grpc itself would send clients the text of any error."""
     try:
         return read(data)
-    except Exception:  # which one depends on how protobuf is built
+    except Exception:  # its type depends on the build of protobuf
         raise RequestError(
             "The call must hold a message of the Open Inference Protocol, got other bytes, or text "
             "that is not UTF-8: make it with a client of that protocol."
@@ -48,13 +48,13 @@ def check_fields(message: bytes) -> None:
     at = n_fields = 0
     while at < len(message):
         tag, at = _read_varint(message, at)
-        if tag & 7 == 2:  # a length and so many bytes
+        if tag & 7 == 2:  # a length, then as many bytes
             size, at = _read_varint(message, at)
             at += size
         elif tag & 7 == 0:
             _, at = _read_varint(message, at)
         else:
-            return  # no message of this protocol, as the parser will say
+            return  # not a message of this protocol, so the parser will refuse it
         n_fields += 1
         if n_fields > MAX_FIELDS:
             raise RequestError(
