@@ -18,7 +18,7 @@ QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
     "max_epochs": 6,
-    "batch_size": 50,
+    "batch_size": 120,
     "learning_rate": 0.01,
     "early_stopping": True,
     "validation_fraction": 0.2,
