@@ -18,7 +18,13 @@ from skmode.inspection._evaluation.forward import Outputs
 from skmode.inspection._evaluation.targets import Target
 from skmode.inspection._paths import recommend, scores
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 def test_scores_are_those_of_cross_validation(wine):

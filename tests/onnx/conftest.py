@@ -5,7 +5,6 @@ import torch
 
 from skmode import MoDEClassifier, MoDERegressor
 
-
 # The weights are moved afterwards: one step trains as well as many.
 ONE_STEP = {"max_epochs": 1, "batch_size": 1000}
 
