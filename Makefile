@@ -99,13 +99,14 @@ clean:
 .venv-kserve/installed: deploy/pyproject.toml constraints-kserve.txt
 	$(PYTHON) -m venv .venv-kserve
 	$(KSERVE)/python -m pip install --quiet -c constraints-kserve.txt \
-		-e './deploy[serve]' 'kserve>=0.21,<0.22' onnx jsonschema pytest pyyaml
+		-e './deploy[serve]' 'kserve>=0.21,<0.22' onnx jsonschema pytest \
+		pytest-timeout pyyaml
 	touch $@
 
 .venv-mlserver/installed: deploy/pyproject.toml constraints-mlserver.txt
 	$(PYTHON) -m venv .venv-mlserver
 	$(MLSERVER)/python -m pip install --quiet -c constraints-mlserver.txt \
-		-e './deploy[mlserver]' onnx pytest 'tritonclient[grpc,http]'
+		-e './deploy[mlserver]' onnx pytest pytest-timeout 'tritonclient[grpc,http]'
 	touch $@
 
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
