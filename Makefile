@@ -22,9 +22,10 @@ test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest $(TIMED_TESTS)
 
-# Without the server's tests: `make test-serve` runs those.
+# Without the server's tests, which `make test-serve` runs, and schemathesis, a plugin of theirs that
+# takes seconds to load.
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
+	$(BIN)/python -m pytest -m "not slow" -p no:schemathesis $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)

@@ -85,7 +85,7 @@ def test_either_may_be_kept():
     options = QUICK | {"max_epochs": 30, "learning_rate": 0.03, "refit_fraction": 0}
     kept = {
         MoDEClassifier(**options | {"random_state": seed}, alpha="auto").fit(X, y).alpha_
-        for seed in range(4)
+        for seed in range(2)
     }
     assert kept == {1.0, 10.0}
 
