@@ -22,9 +22,10 @@ test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest $(TIMED_TESTS)
 
-# Without the server's tests: `make test-serve` runs those.
+# Without the server's tests, which `make test-serve` runs, and schemathesis, a plugin of theirs that
+# takes seconds to load.
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
+	$(BIN)/python -m pytest -m "not slow" -p no:schemathesis $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)
@@ -99,13 +100,14 @@ clean:
 .venv-kserve/installed: deploy/pyproject.toml constraints-kserve.txt
 	$(PYTHON) -m venv .venv-kserve
 	$(KSERVE)/python -m pip install --quiet -c constraints-kserve.txt \
-		-e './deploy[serve]' 'kserve>=0.21,<0.22' onnx jsonschema pytest pyyaml
+		-e './deploy[serve]' 'kserve>=0.21,<0.22' onnx jsonschema pytest \
+		pytest-timeout pyyaml
 	touch $@
 
 .venv-mlserver/installed: deploy/pyproject.toml constraints-mlserver.txt
 	$(PYTHON) -m venv .venv-mlserver
 	$(MLSERVER)/python -m pip install --quiet -c constraints-mlserver.txt \
-		-e './deploy[mlserver]' onnx pytest 'tritonclient[grpc,http]'
+		-e './deploy[mlserver]' onnx pytest pytest-timeout 'tritonclient[grpc,http]'
 	touch $@
 
 .venv-floor/installed: $(SOURCES) constraints-floor.txt

@@ -14,7 +14,7 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
 from benchmarks.tabular import _results
-from benchmarks.tabular._fingerprint import fingerprint
+from benchmarks.tabular._fingerprint import Fingerprint
 from benchmarks.tabular._measure import PRIMARY, score
 from benchmarks.tabular._models import (
     contenders,
@@ -35,10 +35,19 @@ DIABETES = TabularSet(
 CHEAP = ["linear", "hist_gradient_boosting"]
 
 
+CURRENT = Fingerprint("digest", (0.25, 0.5))
+
+
+@pytest.fixture
+def quick_fingerprint(monkeypatch):
+    """The real one takes seconds of fits."""
+    monkeypatch.setattr(_results, "fingerprint", lambda: CURRENT)
+
+
 def line(model, **more):
-    """A line of the results as this checkout would write it."""
+    """A line of the results as this checkout would write it, with a quick fingerprint."""
     module = _results.contender_of(model).module
-    settings = {"settings": fingerprint().stored()} if module == "skmode" else {}
+    settings = {"settings": CURRENT.stored()} if module == "skmode" else {}
     record = {"set": "iris", "task": "multiclass", "split": 0, "model": model, **settings}
     return record | {"versions": {module: version(module)}, "value": 0.5} | more
 
@@ -122,6 +131,7 @@ class TestScore:
             score("regression", np.zeros(2), np.array([0.0, np.nan]))
 
 
+@pytest.mark.usefixtures("quick_fingerprint")
 class TestResume:
     def open_after(self, tmp_path, *lines, model="linear"):
         path = tmp_path / "results.jsonl"
@@ -212,23 +222,21 @@ def one_class():
 
 def test_failures_and_lack_of_time_are_noted(tmp_path):
     path = tmp_path / "results.jsonl"
-    broken = TabularSet("broken", "binary", 3, partial(int, "no number"))
-    assert run([Job(broken, 0, "linear")], path) == 1
-    (record,) = _results.read(path)
-    # No model is to blame: the next run tries again.
-    assert record["skipped"].startswith("the set could not be loaded: ValueError: invalid literal")
-    assert open_jobs([Job(broken, 0, "linear")], path)
-
-    bare = TabularSet("bare", "binary", 40, one_class)
-    assert run([Job(bare, 0, "linear")], path) == 0
-    *_, record = _results.read(path)
-    assert record["error"].startswith("ValueError: This solver needs samples of at least 2 classes")
-    assert not open_jobs([Job(bare, 0, "linear")], path)
-
-    killing = TabularSet("killing", "binary", 40, partial(os._exit, 9))
-    assert run([Job(killing, 0, "linear")], path) == 1
-    *_, record = _results.read(path)
-    assert record["skipped"] == "the process ended with code 9"
+    tables = [
+        TabularSet("broken", "binary", 3, partial(int, "no number")),
+        TabularSet("bare", "binary", 40, one_class),
+        TabularSet("killing", "binary", 40, partial(os._exit, 9)),
+    ]
+    broken, bare, killing = jobs = [Job(table, 0, "linear") for table in tables]
+    assert run(jobs, path) == 2
+    of_broken, of_bare, of_killing = _results.read(path)
+    reason = "the set could not be loaded: ValueError: invalid literal"
+    assert of_broken["skipped"].startswith(reason)
+    reason = "ValueError: This solver needs samples of at least 2 classes"
+    assert of_bare["error"].startswith(reason)
+    assert of_killing["skipped"] == "the process ended with code 9"
+    # Where no model is to blame, the next run tries again.
+    assert open_jobs([broken, bare, killing], path) == [broken, killing]
 
     assert run([Job(IRIS, 0, "mode")], path, hours=0) == 1
     *_, alone, together = _results.read(path)

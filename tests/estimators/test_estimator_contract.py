@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skmode import MoDEClassifier, MoDERegressor
 
 QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
-SMALL = {"n_experts": 3, "hidden_layer_sizes": (16,), "max_epochs": 60}
+SMALL = {"n_experts": 3, "hidden_layer_sizes": (16,), "max_epochs": 20}
 BOTH = pytest.mark.parametrize(
     "estimator", [MoDEClassifier(**QUICK), MoDERegressor(**QUICK)], ids=type
 )
@@ -32,7 +32,7 @@ frame = pd.DataFrame(X, columns=["a", "b", "c"])
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
 
-@parametrize_with_checks([MoDEClassifier(), MoDERegressor()])
+@parametrize_with_checks([MoDEClassifier(max_epochs=15), MoDERegressor(max_epochs=15)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

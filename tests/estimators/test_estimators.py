@@ -36,6 +36,7 @@ QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
     "max_epochs": 4,
+    "batch_size": 100,
     "early_stopping": False,
     "random_state": 0,
 }

@@ -44,7 +44,7 @@ QUICK = {
     "max_epochs": 15,
     "activation": "relu",
     "mixing": "likelihood",
-    "batch_size": 32,
+    "batch_size": 64,
     "dropout": 0.0,
     "weight_averaging": 0.0,
     "early_stopping": False,

@@ -1,5 +1,6 @@
 """Mixtures with prescribed predictions, so that every figure can be computed by hand."""
 
+import sys
 import warnings
 
 import matplotlib
@@ -107,6 +108,18 @@ def wine_mixture(wine):
 def diabetes_mixture(diabetes):
     X, y = diabetes
     return MoDERegressor(n_experts=3, alpha=0.1, **QUICK).fit(X[::2], y[::2])
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Make a package look as if it were not installed."""
+
+    def hide(package):
+        for name in [package, *sys.modules]:
+            if name.split(".")[0] == package:
+                monkeypatch.setitem(sys.modules, name, None)
+
+    return hide
 
 
 @pytest.fixture(autouse=True)

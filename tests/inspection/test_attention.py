@@ -19,7 +19,7 @@ from skmode.inspection import expert_attention
 from skmode.inspection._attention import permutation
 from skmode.inspection._attention.gradients import integrated_gradients
 
-QUICK = {"n_experts": 3, "max_epochs": 8, "random_state": 0, "balance": 0.1}
+QUICK = {"n_experts": 3, "max_epochs": 8, "batch_size": 80, "random_state": 0, "balance": 0.1}
 
 
 class Alone(ClassifierMixin, BaseEstimator):
@@ -55,18 +55,18 @@ def mixed():
 
 def test_permutation_agrees_with_scikit_learn(wine, wine_mixture):
     X, y = wine
-    found = expert_attention(wine_mixture, X, y, n_repeats=8, random_state=0)
+    found = expert_attention(wine_mixture, X, y, n_repeats=5, random_state=0)
     route = wine_mixture.route(X)
     for expert in range(3):
         own = route == expert
         alone = Alone(lambda X, expert=expert: wine_mixture.expert_predict(X)[:, expert])
-        expected = permutation_importance(alone, X[own], y[own], n_repeats=8, random_state=1)
-        error = np.hypot(expected.importances_std, found.deviations[expert]) / np.sqrt(8)
+        expected = permutation_importance(alone, X[own], y[own], n_repeats=5, random_state=1)
+        error = np.hypot(expected.importances_std, found.deviations[expert]) / np.sqrt(5)
         assert np.all(
             np.abs(found.importances[expert] - expected.importances_mean) <= 5 * error + 1e-9
         )
-    gate = permutation_importance(Alone(wine_mixture.route), X, route, n_repeats=8, random_state=1)
-    error = np.hypot(gate.importances_std, found.deviations["gate"]) / np.sqrt(8)
+    gate = permutation_importance(Alone(wine_mixture.route), X, route, n_repeats=5, random_state=1)
+    error = np.hypot(gate.importances_std, found.deviations["gate"]) / np.sqrt(5)
     assert np.all(np.abs(found.importances["gate"] - gate.importances_mean) <= 5 * error + 1e-9)
     assert found.n_samples.to_dict() == {
         **dict(enumerate(np.bincount(route, minlength=3))),
@@ -317,19 +317,21 @@ def test_completeness_error_is_measured(wine, wine_mixture):
 @pytest.mark.filterwarnings("error")
 def test_completeness_error_is_small_with_defaults(wine, diabetes):
     X, y = wine
-    classifier = MoDEClassifier(n_experts=3, random_state=0, max_epochs=30).fit(X, y)
+    classifier = MoDEClassifier(n_experts=3, random_state=0, max_epochs=10).fit(X, y)
     found = expert_attention(classifier, X, y, "integrated_gradients")
     assert found.completeness_error < 0.01
     assert found.gate_completeness_error < 0.01
     X, y = diabetes
-    regressor = MoDERegressor(n_experts=3, random_state=0, max_epochs=30).fit(X, y)
+    regressor = MoDERegressor(n_experts=3, random_state=0, max_epochs=10).fit(X, y)
     found = expert_attention(regressor, X, y, "integrated_gradients")
     assert 0 < found.completeness_error < 0.05 * y.std()
 
 
 def test_too_few_steps_warn(wine):
     X, y = wine
-    classifier = MoDEClassifier(n_experts=2, random_state=0, max_epochs=60, alpha=0).fit(X, y)
+    classifier = MoDEClassifier(
+        n_experts=2, random_state=0, max_epochs=60, batch_size=80, alpha=0
+    ).fit(X, y)
     with pytest.warns(UserWarning, match=r"off by up to \d+\.\d+ \(prob.*n_steps=1: raise n_steps"):
         found = expert_attention(classifier, X, y, "integrated_gradients", n_steps=1)
     assert found.completeness_error > 0.05

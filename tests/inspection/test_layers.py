@@ -174,7 +174,9 @@ def moons():
     """Half moons: a mixture that divides them well, and one that hardly trained."""
     X, y = make_moons(800, noise=0.15, random_state=0)
     options = {"n_experts": 2, "numeric_embedding": None, "balance": 0.1, "random_state": 0}
-    good = MoDEClassifier(max_epochs=40, **options).fit(X[:400], y[:400])
+    good = MoDEClassifier(max_epochs=40, batch_size=100, learning_rate=0.02, **options).fit(
+        X[:400], y[:400]
+    )
     weak = MoDEClassifier(max_epochs=1, early_stopping=False, **options).fit(X[:400], y[:400])
     return (X[400:], y[400:]), {"X_train": X[:400], "y_train": y[:400]}, good, weak
 

@@ -27,7 +27,13 @@ from skmode.inspection._evaluation.targets import Target
 from skmode.inspection._paths.metrics import scores
 from skmode.inspection._paths.result import recommend
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 def test_scores_equal_cross_validate(wine):

@@ -5,6 +5,9 @@ import torch
 
 from skmode import MoDEClassifier, MoDERegressor
 
+# The weights are moved afterwards: one step trains as well as many.
+ONE_STEP = {"max_epochs": 1, "batch_size": 1000}
+
 
 def perturb(estimator, seed=0, scale=0.5):
     """Move all weights at random: the experts differ, the gate decides, nothing is zero by luck."""
@@ -52,7 +55,7 @@ def fit_classifier():
 
     def fit(X, classes=("bad", "fair", "good"), **params):
         y = np.asarray(classes)[np.arange(len(X)) % len(classes)]
-        defaults = {"n_experts": 3, "hidden_layer_sizes": (16, 8), "max_epochs": 1}
+        defaults = {"n_experts": 3, "hidden_layer_sizes": (16, 8)} | ONE_STEP
         return perturb(MoDEClassifier(**defaults | {"random_state": 0} | params).fit(X, y))
 
     return fit
@@ -65,7 +68,7 @@ def fit_regressor():
     def fit(X, n_outputs=1, **params):
         y = np.random.default_rng(0).normal(3, 2, size=(len(X), n_outputs))
         y = y[:, 0] if n_outputs == 1 else y
-        defaults = {"n_experts": 3, "hidden_layer_sizes": (16, 8), "max_epochs": 1}
+        defaults = {"n_experts": 3, "hidden_layer_sizes": (16, 8)} | ONE_STEP
         return perturb(MoDERegressor(**defaults | {"random_state": 0} | params).fit(X, y))
 
     return fit

@@ -18,7 +18,7 @@ QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
     "max_epochs": 6,
-    "batch_size": 50,
+    "batch_size": 120,
     "learning_rate": 0.01,
     "early_stopping": True,
     "validation_fraction": 0.2,
@@ -85,7 +85,7 @@ def test_auto_can_keep_either_alpha():
     options = QUICK | {"max_epochs": 30, "learning_rate": 0.03, "refit_fraction": 0}
     kept = {
         MoDEClassifier(**options | {"random_state": seed}, alpha="auto").fit(X, y).alpha_
-        for seed in range(4)
+        for seed in range(2)
     }
     assert kept == {1.0, 10.0}
 

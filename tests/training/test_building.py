@@ -85,7 +85,13 @@ class Widening:
 
 
 MADE = nn.Linear(32, 4)
-QUICK = {"n_experts": 3, "max_epochs": 4, "early_stopping": False, "random_state": 0}
+QUICK = {
+    "n_experts": 3,
+    "max_epochs": 4,
+    "batch_size": 100,
+    "early_stopping": False,
+    "random_state": 0,
+}
 MODULES = [GatedUnit, Residual, Branching, lazy, partial(nn.Linear, out_features=5)]
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
 

@@ -23,7 +23,7 @@ QUICK = {
     "hidden_layer_sizes": (16,),
     "max_epochs": 6,
     "learning_rate": 0.003,
-    "batch_size": 50,
+    "batch_size": 160,
     "learning_rate_schedule": "constant",
     "early_stopping": True,
     "refit_fraction": 0.0,

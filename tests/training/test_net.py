@@ -20,6 +20,7 @@ QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
     "max_epochs": 4,
+    "batch_size": 100,
     "early_stopping": False,
     "random_state": 0,
 }
@@ -273,7 +274,7 @@ def test_consistency_of_a_regressor_is_one_minus_the_normalised_difference():
 
 def test_training_lowers_the_loss():
     X, y = make_regression(200, 4, random_state=0)
-    losses = MoDERegressor(**QUICK | {"max_epochs": 20}).fit(X, y).loss_curve_
+    losses = MoDERegressor(**QUICK | {"max_epochs": 20, "batch_size": 32}).fit(X, y).loss_curve_
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -283,10 +284,9 @@ def test_training_lowers_the_loss():
 def rates(schedule, epochs=5):
     spy = Spy()
     MoDEClassifier(
-        **QUICK | {"max_epochs": epochs},
+        **QUICK | {"max_epochs": epochs, "batch_size": 30},
         learning_rate=0.1,
         learning_rate_schedule=schedule,
-        batch_size=30,
         callbacks=[spy],
     ).fit(X, y)
     return np.array(spy.rates)
@@ -314,7 +314,7 @@ def test_schedule_names_need_no_steps():
 
 def test_user_callbacks_are_called():
     spy = Spy()
-    MoDEClassifier(**QUICK, batch_size=100, callbacks=[spy]).fit(X, y)
+    MoDEClassifier(**QUICK, callbacks=[spy]).fit(X, y)
     assert (spy.epochs, spy.batches) == (4, 12)
 
 
@@ -394,7 +394,7 @@ def test_nonfinite_loss_raises_with_advice(Estimator):
 
 @BOTH
 def test_divergence_in_the_last_step_raises(Estimator):
-    estimator = Estimator(**QUICK | {"max_epochs": 1}, learning_rate=1e30, batch_size=300)
+    estimator = Estimator(**QUICK | {"max_epochs": 1, "batch_size": 300}, learning_rate=1e30)
     with pytest.raises(ValueError, match="must stay finite, but in epoch 1"):
         estimator.fit(X, y)
 

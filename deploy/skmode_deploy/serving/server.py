@@ -74,6 +74,14 @@ class Server(uvicorn.Server):
 class Processes(Multiprocess):
     """Processes that serve requests at one port."""
 
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
+        super().__init__(config, sockets)
+        # Under nohup a hangup stays ignored, also by the processes that inherit it. uvicorn would
+        # start all of them anew.
+        if hangup == signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, hangup)
+
     def terminate_all(self) -> None:
         """Tell all of them to end."""
         super().terminate_all()

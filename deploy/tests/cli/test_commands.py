@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import gzip
@@ -481,10 +482,21 @@ def test_a_full_disk(arguments, table_bundle, tmp_path):
     assert result.stderr.count(b"\n") == 1
 
 
+@contextlib.contextmanager
+def started(command, **options):
+    """A process that does not outlive a test that fails: the end of Popen's block would wait."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
 def test_broken_pipe(table_bundle, tmp_path):
     (tmp_path / "rows.csv").write_text("age,city,plan\n" + "1,Bern,1\n" * 50_000)
     command = [*PROGRAM, "predict", str(table_bundle), str(tmp_path / "rows.csv"), "-"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline().startswith(b"prediction,")
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -501,12 +513,8 @@ def with_default_signals():
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
     command = [*PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=with_default_signals,
+    with started(
+        command, stdin=subprocess.PIPE, text=True, preexec_fn=with_default_signals
     ) as process:
         process.stdin.write("age,city,plan\n" + "1,Bern,1\n" * 20_000)
         process.stdin.flush()
@@ -523,9 +531,7 @@ def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
 def test_nohup(table_bundle, tmp_path):
     """A signal that is ignored at the start stays ignored."""
     command = ["nohup", *PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write(b"age,city,plan\n" + b"1,Bern,1\n" * 20_000)
         process.stdin.flush()
         while not list(tmp_path.glob(".out.csv-*")) and process.poll() is None:

@@ -139,10 +139,11 @@ class Servers:
     def __init__(self):
         self.running = []
 
-    def __call__(self, path, *flags, wait=True, environment=None):
+    def __call__(self, path, *flags, wait=True, environment=None, prefix=()):
         """Start a server, and wait until it is ready.
 
-        Flags stand as on the command line; ports are free ones unless they are given.
+        Flags stand as on the command line, after the command in `prefix` that starts it; ports are
+        free ones unless they are given.
         ``--metrics-port free`` and ``--grpc-port free`` are allowed.
         """
         flags = [str(flag) for flag in flags]
@@ -155,10 +156,11 @@ class Servers:
             grpc_port = int(flags[flags.index("--grpc-port") + 1])
         else:
             flags += ["--grpc-port", str(grpc_port)]
-        command = [sys.executable, "-m", "skmode_deploy", "serve", str(path)]
+        command = [*prefix, sys.executable, "-m", "skmode_deploy", "serve", str(path)]
         command += ["--http-port", str(http_port), "--drain-seconds", "0", *flags]
         process = subprocess.Popen(
             command,
+            stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

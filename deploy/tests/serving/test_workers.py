@@ -138,6 +138,26 @@ def test_counts_survive_the_end_of_a_process(pair):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("nohup"), reason="needs nohup")
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_nohup(start_server, models, n_workers):
+    """The hangup of a terminal that closes is ignored by all processes."""
+    server = start_server(models, "--workers", n_workers, prefix=["nohup"])
+    before = workers(server)
+    with Load(server) as load:
+        load.go_on()
+        os.killpg(server.pid, signal.SIGHUP)
+        time.sleep(1.5)  # the first process looks for signals twice a second
+        load.go_on()
+    assert set(load.codes) == {200}
+    assert not load.broken
+    assert workers(server) == before
+    assert len(server.logs("serving")) == n_workers
+    server.terminate()
+    assert server.wait() == 0
+
+
+@pytest.mark.slow
 def test_all_killed(pair):
     """Connections wait in the queue of the port until others are there."""
     for pid in workers(pair):

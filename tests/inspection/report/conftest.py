@@ -7,8 +7,11 @@ from xml.etree import ElementTree
 import pytest
 
 from skmode.inspection import report
+from skmode.inspection._plot import routing
+from skmode.inspection._report import write
 from skmode.inspection._report.findings.ranking import all_findings
 from skmode.inspection._report.measuring import measure
+from skmode.inspection._report.pictures import Picture, Pictures
 
 
 class Page(HTMLParser):
@@ -98,6 +101,21 @@ def _look(estimator, X, y, **options):
 def _findings(estimator, X, y, margin=0.01, **options):
     found = all_findings(_look(estimator, X, y, **options), margin)
     return {finding.title: finding for finding in found}
+
+
+@pytest.fixture(autouse=True)
+def coarse_map(monkeypatch):
+    """A map takes half of a report's time, most of it for the grid."""
+    monkeypatch.setattr(routing, "COARSE", 10)
+    monkeypatch.setattr(routing, "FINE", 20)
+    monkeypatch.setattr(routing, "BACKGROUND", 3)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draw nothing: for tests of what is written, which others look at with pictures."""
+    empty = Picture("data:,", 1, 1, "nothing", "Nothing.")
+    monkeypatch.setattr(write, "all_pictures", lambda facts: Pictures(empty, None, None, "no map"))
 
 
 @pytest.fixture(scope="session")

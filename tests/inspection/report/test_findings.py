@@ -9,7 +9,13 @@ from skmode.inspection._report import intervals, tables
 from skmode.inspection._report.findings.attention import features
 from skmode.inspection._report.findings.ranking import SEVERITY, all_findings
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 def told(told_classifier, n, route, experts, mixture, n_experts=2):

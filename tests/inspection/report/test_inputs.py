@@ -14,7 +14,13 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.inspection import expert_probing, report
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 def test_missing_values_in_a_pipeline(tmp_path, read):
@@ -96,14 +102,14 @@ def test_classes_that_training_did_not_see(wine, wine_mixture, tmp_path, read):
     assert rows["(classes unseen in training)"] == 0
 
 
-def test_max_samples_draws_some_rows(wine, wine_mixture, tmp_path, read):
+def test_max_samples_draws_some_rows(wine, wine_mixture, tmp_path, read, no_pictures):
     page = read(report(wine_mixture, *wine, tmp_path / "a.html", n_repeats=1, max_samples=60))
     assert "Measured on 60 rows, drawn at random." in page.text
     assert "measured on 178 rows" in page.text
     assert sum(page.numbers("experts", 1)) == 178
 
 
-def test_rows_without_weight_are_not_drawn(wine, wine_mixture, tmp_path, read):
+def test_rows_without_weight_are_not_drawn(wine, wine_mixture, tmp_path, read, no_pictures):
     weight = np.zeros(178)
     weight[[3, 90, 170]] = 1.0
     options = {"sample_weight": weight, "n_repeats": 1}

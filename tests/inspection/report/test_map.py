@@ -10,7 +10,13 @@ from skmode.inspection import report
 from skmode.inspection._report.measuring import describe_columns
 from skmode.inspection._report.pictures import map_axes
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 def test_the_map_has_the_columns_that_matter_to_the_gate():

@@ -15,7 +15,13 @@ from skmode import MoDEClassifier
 from skmode.inspection import report
 from skmode.inspection._report import write
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0, "balance": 0.1}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "batch_size": 100,
+    "random_state": 0,
+    "balance": 0.1,
+}
 
 
 HOSTILE = [
@@ -79,7 +85,7 @@ def test_dollar_signs_are_not_math(tmp_path, read, pictures):
     assert set(X) <= {"".join(node.itertext()).strip() for node in pictures(page)[1].iter()}
 
 
-def test_hostile_parameters(wine, tmp_path, read):
+def test_hostile_parameters(wine, tmp_path, read, no_pictures):
     estimator = MoDEClassifier(n_experts=2, callbacks=[], **QUICK).fit(*wine)
     estimator.callbacks = [object()]  # whose repr has an address
     estimator.verbose = "<script>"

@@ -43,6 +43,7 @@ PARAMS = {
     "n_experts": 3,
     "hidden_layer_sizes": (8,),
     "max_epochs": 2,
+    "batch_size": 200,
     "random_state": 0,
     "inference": "top_expert",
 }

@@ -17,7 +17,7 @@ def digits():
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, _ = train_test_split(X, y, random_state=0)
     estimator = MoDEClassifier(
-        hidden_layer_sizes=(256, 128), max_epochs=10, balance=0.1, random_state=0
+        hidden_layer_sizes=(256, 128), max_epochs=10, batch_size=400, balance=0.1, random_state=0
     )
     return estimator.fit(X_train, y_train), X_train, X_test
 

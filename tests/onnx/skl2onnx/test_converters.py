@@ -36,7 +36,13 @@ TYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-PARAMS = {"n_experts": 3, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+PARAMS = {
+    "n_experts": 3,
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 2,
+    "batch_size": 200,
+    "random_state": 0,
+}
 
 
 def run(model, X):
