@@ -1,20 +1,22 @@
-"""Convert one column to the numbers or strings that a graph reads.
+"""Convert one column to the numbers or strings that a graph reads, and refuse values.
 
 A column is a numpy array, a list, or a column of pandas, polars or Arrow. Messages name the
 column, and say what it must hold.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column
-from skmode_deploy.bundle.messages import as_sentence
+from skmode_deploy.bundle.messages import as_sentence, list_names, short_repr
 
 Array: TypeAlias = NDArray[Any]
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 TEXT = {str}
 PLAIN_INTEGERS = {int, bool}
 PLAIN_NUMBERS = {float, int, bool, type(None)}
@@ -38,7 +40,7 @@ def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
             if not plain or len(values) != n_rows:  # numpy would repeat a single value
                 return None
             target[:] = values
-    if dtype != "int64" and np.count_nonzero(np.isinf(block)):
+    if dtype != "int64" and np.count_nonzero(np.abs(block) > FLOAT32_MAX):
         return None
     return block
 
@@ -154,9 +156,11 @@ def _to_numbers(column: Column, values: Any) -> Array:
             f"Column {column.name!r} must hold numbers, but reading it failed: "
             f"{as_sentence(error)} Convert the column; a missing value is None or NaN."
         ) from None
-    # Categories are only compared: an infinite one is just one that was not in training.
-    if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
-        fail_infinite(f"column {column.name!r}", numbers.dtype)
+    # Categories are only compared: an infinite one is just one that was not in training. Numbers of
+    # float64 are read by the steps of a Pipeline, and the model reads their results as float32.
+    is_number = column.kind == "number" or column.dtype == "float32"
+    if is_number and (np.abs(numbers) > FLOAT32_MAX).any():
+        fail_infinite(f"column {column.name!r}", np.dtype(np.float32))
     return numbers
 
 
@@ -211,6 +215,68 @@ def check_utf8(column: Column, text: str) -> None:
             f"Column {column.name!r} must hold strings that UTF-8 can encode, got {text!r}, which "
             "has half a surrogate pair: decode the data again."
         ) from None
+
+
+def make_check(column: Column) -> Callable[[Array], None] | None:
+    """Return a function that raises for values that the manifest refuses; None if it refuses none.
+
+    It takes what :func:`convert_column` returns, as one dimension.
+    """
+    refuses = column.refuses or ()
+    is_text = column.dtype == "string"
+    checks: list[Callable[[Array], None]] = []
+    if "missing" in refuses:
+        checks.append(partial(_refuse_missing, column, is_text))
+    if "unseen" in refuses:
+        checks.append(partial(_refuse_unseen, column, is_text, set(column.categories or ())))
+    if column.lowest is not None or column.highest is not None:
+        checks.append(partial(_refuse_beyond, column))
+    if not checks:
+        return None
+
+    def check(values: Array) -> None:
+        for refuse in checks:
+            refuse(values)
+
+    return check
+
+
+def _refuse_missing(column: Column, is_text: bool, values: Array) -> None:
+    if "" in values.tolist() if is_text else np.isnan(values).any():
+        raise ValueError(
+            f"Column {column.name!r} must have no missing values, got some: the model or its graph "
+            "failed on them at the export. Fill them in, or fit and export a Pipeline that does "
+            "so, for example by SimpleImputer."
+        )
+
+
+def _refuse_unseen(column: Column, is_text: bool, known: set[Any], values: Array) -> None:
+    cells = values.tolist()
+    if known.issuperset(cells):
+        return
+    # A missing value is another matter, which `refuses` states.
+    unseen = [x for x in cells if x not in known and (x != "" if is_text else x == x)]
+    if unseen:
+        shown = known if is_text else {f"{x:g}" for x in known}
+        raise ValueError(
+            f"Column {column.name!r} must hold categories that the model knows, "
+            f"{list_names(sorted(shown))}, got {short_repr(unseen[0])}: the model or its graph "
+            "failed on unknown ones at the export. Correct the value, or fit and export with an "
+            'encoder that takes them, such as OneHotEncoder(handle_unknown="ignore").'
+        )
+
+
+def _refuse_beyond(column: Column, values: Array) -> None:
+    for limit, word, beyond in (
+        (column.lowest, "least", np.less),
+        (column.highest, "most", np.greater),
+    ):
+        if limit is not None and (bad := beyond(values, limit)).any():
+            raise ValueError(
+                f"Column {column.name!r} must hold numbers of at {word} {limit:g}, got "
+                f"{values[bad][0].item():g}: the model or its graph failed on others at the "
+                "export. Correct the value, or fit and export without the step that fails."
+            )
 
 
 _CONVERSIONS: dict[str, Callable[[Column, Any], Array]] = {
