@@ -99,7 +99,7 @@ class SignatureError(BundleError):
 
 
 class InferenceError(RuntimeError):
-    """onnxruntime failed to predict rows that the manifest allows.
+    """Rows that the manifest allows made onnxruntime fail.
 
     It does not say who is at fault: the graph, the device, or rows unlike those of training.
     """

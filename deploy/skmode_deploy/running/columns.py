@@ -5,6 +5,7 @@ column, and say what it must hold.
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -62,7 +63,7 @@ def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
 
 
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
-    """Convert numbers of any kind, None and pandas.NA; raise for text, even ``"30"``."""
+    """Convert numbers of any kind, also those written as text, None and pandas.NA."""
     if PLAIN_NUMBERS.issuperset(map(type, values)):
         return np.array(values, dtype=np.float64)
     return np.array([_to_float(value) for value in values], dtype=np.float64)
@@ -71,6 +72,8 @@ def to_floats(values: list[Any]) -> NDArray[np.float64]:
 def _to_float(value: Any) -> float:
     if value is None or type(value).__name__ == "NAType":
         return np.nan
+    if isinstance(value, str):
+        return float(value)  # as scikit-learn reads numbers that are text
     refuse_dates(getattr(value, "dtype", None))
     if not hasattr(value, "__float__") or hasattr(value, "__len__"):
         raise TypeError(f"{value!r} is of type {type(value).__name__}")
@@ -148,7 +151,10 @@ def _to_numbers(column: Column, values: Any) -> Array:
     try:
         refuse_dates(array.dtype)
         if array.dtype.kind not in "fiub":
-            array = to_floats(array.tolist())
+            cells = [None if isinstance(x, str) and not x else x for x in array.tolist()]
+            if column.kind == "category":
+                cells = [_match_number(column, x) if isinstance(x, str) else x for x in cells]
+            array = to_floats(cells)
         with np.errstate(over="ignore"):
             numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
     except (TypeError, ValueError, OverflowError) as error:
@@ -196,15 +202,64 @@ def _to_integer(value: Any) -> int | None:
 
 
 def _to_strings(column: Column, values: Any) -> Array:
-    objects = np.asarray(_to_column(values, column), dtype=object)
-    strings = ["" if _is_missing(value) else value for value in objects]
-    for value in strings:
-        if not isinstance(value, str):
-            raise ValueError(
-                f"Column {column.name!r} must hold strings, got {value!r} of type "
-                f"{type(value).__name__}: convert the column to strings."
-            )
+    array = _to_column(values, column)
+    # Only numpy's own scalars have the text of a float32.
+    cells = list(array) if array.dtype == np.float32 else np.asarray(array, dtype=object)
+    strings = ["" if _is_missing(value) else value for value in cells]
+    if not all(isinstance(value, str) for value in strings):
+        texts = texts_of_values(column)
+        strings = [x if isinstance(x, str) else _match_string(column, texts, x) for x in strings]
     return np.array(strings, dtype=object).reshape(-1, 1)
+
+
+# Values of another type than in training are matched with the categories that have the same text,
+# one-to-one, and refused elsewhere: to treat them all as unseen would be wrong without a word. The
+# estimator does the same.
+_TEXTS_OF_BOOLS = {True: "True", False: "False"}
+
+
+def texts_of_values(column: Column) -> dict[Any, str] | None:
+    """Map values to the categories that are their text; None unless all categories have one."""
+    known = set(column.categories or ())
+    if known and known <= set(_TEXTS_OF_BOOLS.values()):
+        return _TEXTS_OF_BOOLS
+    texts: dict[Any, str] = {}
+    for text in known:
+        number = _number_of_text(text)
+        if number is None or number in texts:  # "1" and "1.0" are the same number
+            return None
+        texts[number] = text
+    return texts or None
+
+
+def _number_of_text(text: str) -> int | float | None:
+    """Read a number that Python would write just so, unlike "01", "1e3" and "nan"."""
+    for kind in (int, float):
+        try:
+            number: int | float = kind(text)
+        except ValueError:
+            continue
+        if str(number) == text and np.isfinite(float(number)):
+            return number
+    return None
+
+
+def _match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> str:
+    is_bool = isinstance(value, bool | np.bool_)
+    is_number = isinstance(value, int | float | np.integer | np.floating | Decimal)
+    if texts is None or not (is_bool if texts is _TEXTS_OF_BOOLS else is_number and not is_bool):
+        raise ValueError(
+            f"Column {column.name!r} must hold strings, got {value!r} of type "
+            f"{type(value).__name__}: read the column as strings, as in training."
+        )
+    return texts.get(value, str(value))
+
+
+def _match_number(column: Column, text: str) -> int | float:
+    number = _number_of_text(text)
+    if number is None:
+        raise ValueError(f"{text!r} is of type str")
+    return number
 
 
 def check_utf8(column: Column, text: str) -> None:

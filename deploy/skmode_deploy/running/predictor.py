@@ -163,9 +163,11 @@ class Predictor:
     mapping from column names to one-dimensional sequences. Its columns are found by name, in any
     order. In a categorical column, None, NaN and the empty string are missing. A category that was
     not in training is allowed; the model treats all such categories alike. In a numeric column,
-    None and NaN are missing. Infinite numbers and text are errors, even text that looks like a
-    number. An int64 column holds integers without missing values. What a column refuses beside
-    that, such as unknown categories where the encoder of a Pipeline fails on them, is in the
+    None and NaN are missing. Infinite numbers are errors. An int64 column holds integers without
+    missing values. A column may have another type than in training where the text of the values is
+    the same one-to-one: ``"30"`` for 30; 101 for ``"101"`` if all known categories are written
+    numbers; True for ``"True"``. Other values of another type are errors. What a column refuses
+    beside that, such as unknown categories where the encoder of a Pipeline fails on them, is in the
     manifest: see `refuses`, `lowest` and `highest` of :class:`skmode_deploy.bundle.Column`.
 
     The whole bundle is checked before any of it is used. With "split", an expert's file is read
