@@ -53,8 +53,8 @@ def match_numbers(name: str, categories: NDArray[Any], values: NDArray[Any]) -> 
         if number is None:
             raise ValueError(
                 f"Column {name!r} must hold numbers, as in training (such as {_show(categories)}), "
-                f"got {values[i]!r} of type {type(values[i]).__name__}: read the column as numbers, "
-                "or leave the value missing."
+                f"got {values[i]!r} of type {type(values[i]).__name__}: read the column as "
+                "numbers, or leave the value missing."
             )
         matched[i] = number
     return matched
