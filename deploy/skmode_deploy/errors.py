@@ -1,4 +1,4 @@
-"""Errors for invalid bundles: one class for each rule."""
+"""Errors for invalid bundles, one class for each rule, and for rows that onnxruntime fails on."""
 
 __all__ = [
     "BundleError",
@@ -7,6 +7,7 @@ __all__ = [
     "FileSizeError",
     "GraphFormatError",
     "GraphInterfaceError",
+    "InferenceError",
     "LimitError",
     "LinkError",
     "ManifestChangedError",
@@ -95,3 +96,10 @@ class SampleMismatchError(BundleError):
 
 class SignatureError(BundleError):
     """The bundle is not signed, or not with the required key."""
+
+
+class InferenceError(RuntimeError):
+    """Rows that the manifest allows made onnxruntime fail.
+
+    It does not say who is at fault: the graph, the device, or rows unlike those of training.
+    """

@@ -175,7 +175,7 @@ def test_types_of_columns(column, values, table_bundle):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("age", ["1", "2", "3"], "Row 1: Column 'age' must hold numbers, but reading it failed: "),
+        ("age", ["1", "2", "x"], "Row 3: Column 'age' must hold numbers, but reading it failed: "),
         ("age", [1.0, 2.0, float("inf")], "Row 3: Numbers must be finite or missing"),
         ("age", pa.array([0, 1, 2], pa.timestamp("s")), "Row 1: Column 'age' must hold numbers"),
         ("city", [b"Bern", b"", b""], "Row 1: Column 'city' must hold strings, got b'Bern'"),

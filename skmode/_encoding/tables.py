@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from skmode._encoding.matching import match_numbers, match_strings
+
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
@@ -216,7 +218,9 @@ def _as_objects(values: Any) -> NDArray[Any]:
     missing: Any = False
     if isinstance(values, nw.Series):
         missing = values.is_null().to_numpy()
-        values = values.to_list()
+        values = values.to_numpy() if values.dtype == nw.Float32 else values.to_list()
+    if getattr(values, "dtype", None) == np.float32:
+        values = list(values)  # their text is shorter than that of the same numbers as float64
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
     objects[pd.isna(objects) | missing] = None
@@ -336,9 +340,7 @@ def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
     code_of: dict[Any, int] = {c: i for i, c in enumerate(column.categories.tolist(), start=1)}
     if column.has_missing:
         code_of[None] = column.n_codes - 1
-    objects = _as_objects(values)
-    if column.categories.dtype != object:
-        numbers = pd.to_numeric(pd.Series(objects, dtype=object), errors="coerce")
-        objects = np.where(pd.isna(objects), np.array(None), numbers)
+    match = match_strings if column.categories.dtype == object else match_numbers
+    objects = match(column.name, column.categories, _as_objects(values))
     codes = (code_of.get(value, 0) for value in objects)
     return np.fromiter(codes, dtype=np.int64, count=len(objects))

@@ -93,7 +93,9 @@ PARAMETERS = {
         """
         The categorical columns, as a mask, positions or names. ``"from_dtype"`` takes the string
         and categorical columns of a DataFrame, and none of an array. None: no column is
-        categorical. New categories are allowed in prediction and count as unknown.
+        categorical. New categories are allowed in prediction and count as unknown. A column that
+        comes in another type than in training is matched where the text is the same one-to-one,
+        such as 101 for ``"101"`` but not 1 for ``"01"``, and is an error otherwise.
         """,
     ),
     "loss": (

@@ -87,10 +87,29 @@ def _inputs(manifest: Manifest) -> str:
     rest = len(manifest.columns) - MAX_COLUMNS
     if rest > 0:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
-    return (
-        f"{text}\n\nA missing number is NaN, a missing string is empty. Unknown categories are "
-        "allowed."
+    text += "\n\nA missing number is NaN, a missing string is empty."
+    refusals = [(_escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
+    refusals = [(name, what) for name, what in refusals if what]
+    if not refusals:
+        return f"{text} Unknown categories are allowed."
+    text += (
+        " Unknown categories are allowed, except in this table: it lists what `skmode_deploy` "
+        "refuses, because the model or its graph failed on it at the export.\n\n"
+        f"{_table(('Column', 'Allows'), refusals[:MAX_COLUMNS])}"
     )
+    rest = len(refusals) - MAX_COLUMNS
+    return text + (f"\n\nand values of {rest} more columns." if rest > 0 else "")
+
+
+def list_refusals(column: Column) -> list[str]:
+    """Say which values of a column are refused, in a few words each."""
+    words = {"missing": "no missing values", "unseen": "no unknown categories"}
+    texts = [words[kind] for kind in column.refuses or ()]
+    if column.lowest is not None:
+        texts.append(f"nothing below {column.lowest:.6g}")
+    if column.highest is not None:
+        texts.append(f"nothing above {column.highest:.6g}")
+    return texts
 
 
 def _known_values(column: Column) -> str:

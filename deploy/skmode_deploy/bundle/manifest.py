@@ -17,6 +17,7 @@ from typing import Any, Literal
 from skmode_deploy.bundle.manifest_check import (
     AGAIN,
     MANIFEST,
+    OPTIONAL_COLUMN_FIELDS,
     SCHEMA_VERSION,
     check_document,
 )
@@ -58,6 +59,12 @@ class Column:
         Whether the column had missing values in training.
     minimum, maximum : float or None
         Range of the numbers in training. None for categories, and if the range is not known.
+    refuses : tuple of {"missing", "unseen"} or None
+        Values that a predictor refuses, because the model or its graph failed on them at the
+        export: missing ones; categories that are not in `categories`. None in bundles of releases
+        that did not check this: nothing is refused.
+    lowest, highest : float or None
+        Numbers below and above are refused, for the same reason. None is no limit.
     """
 
     name: str
@@ -68,6 +75,9 @@ class Column:
     has_missing: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    refuses: tuple[str, ...] | None = None
+    lowest: float | None = None
+    highest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,11 @@ class Manifest:
             the end. Its field ``sha256`` is the hash of the same text without this field.
         """
         document = dataclasses.asdict(self)
+        for column in document["columns"]:
+            # Left out, so that manifests of earlier releases keep their text.
+            for name in OPTIONAL_COLUMN_FIELDS:
+                if column[name] is None:
+                    del column[name]
         return _to_text(document | {"sha256": _checksum(document)})
 
     def file_hash(self) -> str:
@@ -299,15 +314,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _with_tuples(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
+
+
 def _from_document(document: dict[str, Any]) -> Manifest:
     """Build a manifest from a document that :func:`check_document` accepted."""
-    columns = tuple(
-        Column(
-            **item
-            | {"categories": None if item["categories"] is None else tuple(item["categories"])}
-        )
-        for item in document["columns"]
-    )
+    columns = tuple(Column(**_with_tuples(item)) for item in document["columns"])
     classes = document["classes"]
     if classes is not None:
         classes = Classes(**classes | {"values": tuple(classes["values"])})

@@ -7,7 +7,7 @@ and the fix.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -149,26 +149,29 @@ def _mapping(check: _Check) -> _Check:
     return check_items
 
 
-def _object(fields: dict[str, _Check]) -> _Check:
+def _object(fields: dict[str, _Check], optional: Collection[str] = ()) -> _Check:
     def check(value: Any, where: str) -> None:
-        _check_object(value, where, fields)
+        _check_object(value, where, fields, optional)
 
     return check
 
 
-def _check_object(value: Any, where: str, fields: dict[str, _Check]) -> None:
+def _check_object(
+    value: Any, where: str, fields: dict[str, _Check], optional: Collection[str] = ()
+) -> None:
     if not isinstance(value, dict):
         _refuse(where, "an object", value)
     what = f"{where} in {MANIFEST}" if where else MANIFEST
-    if value.keys() != fields.keys():
-        lacking = sorted(fields.keys() - value.keys())
+    if not fields.keys() - set(optional) <= value.keys() <= fields.keys():
+        lacking = sorted(fields.keys() - set(optional) - value.keys())
         unknown = sorted(value.keys() - fields.keys())
         raise ManifestError(
             f"{what} must have the fields of schema_version {SCHEMA_VERSION}, got unknown fields "
             f"{short_repr(unknown)} and missing fields {short_repr(lacking)}: {AGAIN}."
         )
     for name, check in fields.items():
-        check(value[name], f"{where}.{name}" if where else name)
+        if name in value:
+            check(value[name], f"{where}.{name}" if where else name)
 
 
 _HASH = _matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")
@@ -181,7 +184,12 @@ _COLUMN_FIELDS: dict[str, _Check] = {
     "has_missing": _flag,
     "minimum": _optional(_number),
     "maximum": _optional(_number),
+    "refuses": _array(_choice("missing", "unseen")),
+    "lowest": _number,
+    "highest": _number,
 }
+# Bundles of releases that did not write these fields stay valid.
+OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest")
 _CLASSES_FIELDS: dict[str, _Check] = {
     "values": _array(_scalar),
     "dtype": _matching("[<>|=]?[biufUO][0-9]{0,6}", "numpy's name of a scalar type"),
@@ -193,7 +201,7 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "routing": _choice("top_expert", "mixture"),
     "input": _choice("columns", "array"),
     "from_table": _flag,
-    "columns": _array(_object(_COLUMN_FIELDS)),
+    "columns": _array(_object(_COLUMN_FIELDS, OPTIONAL_COLUMN_FIELDS)),
     "n_outputs": _whole(1),
     "classes": _optional(_object(_CLASSES_FIELDS)),
     "n_experts": _whole(1),
@@ -244,6 +252,20 @@ def _check_column(column: dict[str, Any], where: str) -> None:
         )
     if low is not None and kind == "category":
         _refuse(f"{where}.minimum", "null if kind is 'category'", low)
+    _check_refusals(column, where)
+
+
+def _check_refusals(column: dict[str, Any], where: str) -> None:
+    refuses, kind = column.get("refuses", []), column["kind"]
+    _check_distinct(f"{where}.refuses", refuses)
+    if "unseen" in refuses and column["categories"] is None:
+        _refuse(f"{where}.refuses", "without 'unseen' if there are no categories", refuses)
+    low, high = column.get("lowest"), column.get("highest")
+    limited = low is not None or high is not None
+    if limited and kind == "category":
+        _refuse(f"{where}.lowest", "left out, as highest, if kind is 'category'", (low, high))
+    if low is not None and high is not None and low > high:
+        _refuse(f"{where}.lowest", "at most highest", (low, high))
 
 
 def _fits(value: Any, dtype: str) -> bool:

@@ -24,7 +24,7 @@ exit codes:
   1    the bundle is refused
   2    wrong usage, or a file that cannot be opened or written
   3    the input data are refused
-  70   out of memory, or a bug in this program
+  70   out of memory, or a failure of onnxruntime or of this program
   129  the terminal was closed
   130  interrupted
   141  the reader of the output closed it (broken pipe)

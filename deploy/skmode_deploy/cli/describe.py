@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.bundle.card import list_refusals
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
@@ -45,7 +46,7 @@ def _describe_columns(columns: Sequence[Column]) -> Iterator[str]:
         else:
             what = ""
         missing = "may be missing" if column.has_missing else ""
-        parts = filter(None, (what, missing))
+        parts = filter(None, (what, missing, *list_refusals(column)))
         yield f"  {column.name:<{width}}  {column.kind:<8}  {column.dtype:<7}  {'; '.join(parts)}"
 
 

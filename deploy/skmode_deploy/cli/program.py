@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from skmode_deploy.bundle import BundleError
 from skmode_deploy.cli.arguments import PROGRAM, make_parser
+from skmode_deploy.errors import InferenceError
 from skmode_deploy.tables.errors import InputError, UsageError
 
 
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(130, "interrupted")
     except MemoryError:
         return _fail(70, "out of memory: pass smaller --chunk-rows, or fewer --rows")
+    except InferenceError as error:
+        return _fail(70, error)
     except Exception:
         return _fail(70, f"this is a defect, please report it:\n{traceback.format_exc()}")
     return 0

@@ -1,20 +1,23 @@
-"""Convert one column to the numbers or strings that a graph reads.
+"""Convert one column to the numbers or strings that a graph reads, and refuse values.
 
 A column is a numpy array, a list, or a column of pandas, polars or Arrow. Messages name the
 column, and say what it must hold.
 """
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column
-from skmode_deploy.bundle.messages import as_sentence
+from skmode_deploy.bundle.messages import as_sentence, list_names, short_repr
 
 Array: TypeAlias = NDArray[Any]
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 TEXT = {str}
 PLAIN_INTEGERS = {int, bool}
 PLAIN_NUMBERS = {float, int, bool, type(None)}
@@ -38,7 +41,7 @@ def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
             if not plain or len(values) != n_rows:  # numpy would repeat a single value
                 return None
             target[:] = values
-    if dtype != "int64" and np.count_nonzero(np.isinf(block)):
+    if dtype != "int64" and np.count_nonzero(np.abs(block) > FLOAT32_MAX):
         return None
     return block
 
@@ -60,7 +63,7 @@ def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
 
 
 def to_floats(values: list[Any]) -> NDArray[np.float64]:
-    """Convert numbers of any kind, None and pandas.NA; raise for text, even ``"30"``."""
+    """Convert numbers of any kind, also those written as text, None and pandas.NA."""
     if PLAIN_NUMBERS.issuperset(map(type, values)):
         return np.array(values, dtype=np.float64)
     return np.array([_to_float(value) for value in values], dtype=np.float64)
@@ -69,6 +72,8 @@ def to_floats(values: list[Any]) -> NDArray[np.float64]:
 def _to_float(value: Any) -> float:
     if value is None or type(value).__name__ == "NAType":
         return np.nan
+    if isinstance(value, str):
+        return float(value)  # as scikit-learn reads numbers that are text
     refuse_dates(getattr(value, "dtype", None))
     if not hasattr(value, "__float__") or hasattr(value, "__len__"):
         raise TypeError(f"{value!r} is of type {type(value).__name__}")
@@ -146,7 +151,10 @@ def _to_numbers(column: Column, values: Any) -> Array:
     try:
         refuse_dates(array.dtype)
         if array.dtype.kind not in "fiub":
-            array = to_floats(array.tolist())
+            cells = [None if isinstance(x, str) and not x else x for x in array.tolist()]
+            if column.kind == "category":
+                cells = [_match_number(column, x) if isinstance(x, str) else x for x in cells]
+            array = to_floats(cells)
         with np.errstate(over="ignore"):
             numbers = np.asarray(array, dtype=column.dtype).reshape(-1, 1)
     except (TypeError, ValueError, OverflowError) as error:
@@ -154,9 +162,11 @@ def _to_numbers(column: Column, values: Any) -> Array:
             f"Column {column.name!r} must hold numbers, but reading it failed: "
             f"{as_sentence(error)} Convert the column; a missing value is None or NaN."
         ) from None
-    # Categories are only compared: an infinite one is just one that was not in training.
-    if (column.kind == "number" or column.dtype == "float32") and np.isinf(numbers).any():
-        fail_infinite(f"column {column.name!r}", numbers.dtype)
+    # Categories are only compared: an infinite one is just one that was not in training. Numbers of
+    # float64 are read by the steps of a Pipeline, and the model reads their results as float32.
+    is_number = column.kind == "number" or column.dtype == "float32"
+    if is_number and (np.abs(numbers) > FLOAT32_MAX).any():
+        fail_infinite(f"column {column.name!r}", np.dtype(np.float32))
     return numbers
 
 
@@ -192,15 +202,64 @@ def _to_integer(value: Any) -> int | None:
 
 
 def _to_strings(column: Column, values: Any) -> Array:
-    objects = np.asarray(_to_column(values, column), dtype=object)
-    strings = ["" if _is_missing(value) else value for value in objects]
-    for value in strings:
-        if not isinstance(value, str):
-            raise ValueError(
-                f"Column {column.name!r} must hold strings, got {value!r} of type "
-                f"{type(value).__name__}: convert the column to strings."
-            )
+    array = _to_column(values, column)
+    # Only numpy's own scalars have the text of a float32.
+    cells = list(array) if array.dtype == np.float32 else np.asarray(array, dtype=object)
+    strings = ["" if _is_missing(value) else value for value in cells]
+    if not all(isinstance(value, str) for value in strings):
+        texts = texts_of_values(column)
+        strings = [x if isinstance(x, str) else _match_string(column, texts, x) for x in strings]
     return np.array(strings, dtype=object).reshape(-1, 1)
+
+
+# Values of another type than in training are matched with the categories that have the same text,
+# one-to-one, and refused elsewhere: to treat them all as unseen would be wrong without a word. The
+# estimator does the same.
+_TEXTS_OF_BOOLS = {True: "True", False: "False"}
+
+
+def texts_of_values(column: Column) -> dict[Any, str] | None:
+    """Map values to the categories that are their text; None unless all categories have one."""
+    known = set(column.categories or ())
+    if known and known <= set(_TEXTS_OF_BOOLS.values()):
+        return _TEXTS_OF_BOOLS
+    texts: dict[Any, str] = {}
+    for text in known:
+        number = _number_of_text(text)
+        if number is None or number in texts:  # "1" and "1.0" are the same number
+            return None
+        texts[number] = text
+    return texts or None
+
+
+def _number_of_text(text: str) -> int | float | None:
+    """Read a number that Python would write just so, unlike "01", "1e3" and "nan"."""
+    for kind in (int, float):
+        try:
+            number: int | float = kind(text)
+        except ValueError:
+            continue
+        if str(number) == text and np.isfinite(float(number)):
+            return number
+    return None
+
+
+def _match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> str:
+    is_bool = isinstance(value, bool | np.bool_)
+    is_number = isinstance(value, int | float | np.integer | np.floating | Decimal)
+    if texts is None or not (is_bool if texts is _TEXTS_OF_BOOLS else is_number and not is_bool):
+        raise ValueError(
+            f"Column {column.name!r} must hold strings, got {value!r} of type "
+            f"{type(value).__name__}: read the column as strings, as in training."
+        )
+    return texts.get(value, str(value))
+
+
+def _match_number(column: Column, text: str) -> int | float:
+    number = _number_of_text(text)
+    if number is None:
+        raise ValueError(f"{text!r} is of type str")
+    return number
 
 
 def check_utf8(column: Column, text: str) -> None:
@@ -211,6 +270,68 @@ def check_utf8(column: Column, text: str) -> None:
             f"Column {column.name!r} must hold strings that UTF-8 can encode, got {text!r}, which "
             "has half a surrogate pair: decode the data again."
         ) from None
+
+
+def make_check(column: Column) -> Callable[[Array], None] | None:
+    """Return a function that raises for values that the manifest refuses; None if it refuses none.
+
+    It takes what :func:`convert_column` returns, as one dimension.
+    """
+    refuses = column.refuses or ()
+    is_text = column.dtype == "string"
+    checks: list[Callable[[Array], None]] = []
+    if "missing" in refuses:
+        checks.append(partial(_refuse_missing, column, is_text))
+    if "unseen" in refuses:
+        checks.append(partial(_refuse_unseen, column, is_text, set(column.categories or ())))
+    if column.lowest is not None or column.highest is not None:
+        checks.append(partial(_refuse_beyond, column))
+    if not checks:
+        return None
+
+    def check(values: Array) -> None:
+        for refuse in checks:
+            refuse(values)
+
+    return check
+
+
+def _refuse_missing(column: Column, is_text: bool, values: Array) -> None:
+    if "" in values.tolist() if is_text else np.isnan(values).any():
+        raise ValueError(
+            f"Column {column.name!r} must have no missing values, got some: the model or its graph "
+            "failed on them at the export. Fill them in, or fit and export a Pipeline that does "
+            "so, for example by SimpleImputer."
+        )
+
+
+def _refuse_unseen(column: Column, is_text: bool, known: set[Any], values: Array) -> None:
+    cells = values.tolist()
+    if known.issuperset(cells):
+        return
+    # A missing value is another matter, which `refuses` states.
+    unseen = [x for x in cells if x not in known and (x != "" if is_text else x == x)]
+    if unseen:
+        shown = known if is_text else {f"{x:g}" for x in known}
+        raise ValueError(
+            f"Column {column.name!r} must hold categories that the model knows, "
+            f"{list_names(sorted(shown))}, got {short_repr(unseen[0])}: the model or its graph "
+            "failed on unknown ones at the export. Correct the value, or fit and export with an "
+            'encoder that takes them, such as OneHotEncoder(handle_unknown="ignore").'
+        )
+
+
+def _refuse_beyond(column: Column, values: Array) -> None:
+    for limit, word, beyond in (
+        (column.lowest, "least", np.less),
+        (column.highest, "most", np.greater),
+    ):
+        if limit is not None and (bad := beyond(values, limit)).any():
+            raise ValueError(
+                f"Column {column.name!r} must hold numbers of at {word} {limit:g}, got "
+                f"{values[bad][0].item():g}: the model or its graph failed on others at the "
+                "export. Correct the value, or fit and export without the step that fails."
+            )
 
 
 _CONVERSIONS: dict[str, Callable[[Column, Any], Array]] = {

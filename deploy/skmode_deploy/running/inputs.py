@@ -5,6 +5,7 @@ If any column is not plain, all are converted one by one, which also gives the e
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from skmode_deploy.running.columns import (
     check_utf8,
     convert_column,
     fail_infinite,
+    make_check,
     plain_numbers,
     plain_strings,
     refuse_dates,
@@ -43,6 +45,11 @@ class InputReader:
         self._width = len(manifest.columns)
         self._array_input = manifest.columns[0].input
         self._array_dtype = np.dtype(_DTYPES[manifest.columns[0].dtype])
+        self._checks = [
+            (column.input, i if self._is_array else 0, check)
+            for i, column in enumerate(manifest.columns)
+            if (check := make_check(column)) is not None
+        ]
         self._blocks = [
             self._block(dtype) for dtype in dict.fromkeys(c.dtype for c in manifest.columns)
         ]
@@ -56,10 +63,13 @@ class InputReader:
         """Convert rows to arrays of shape (n_rows, 1), or (n_rows, n_columns), by input."""
         if self._is_array:
             read = self._matrix if self._array_dtype.kind == "f" else self._matrix_by_column
-            return {self._array_input: read(X)}
-        columns = self._select(X)
-        feeds = self._convert_plain(columns)
-        return self._convert(columns) if feeds is None else feeds
+            feeds = {self._array_input: read(X)}
+        else:
+            columns = self._select(X)
+            feeds = self._convert_plain(columns) or self._convert(columns)
+        for name, position, check in self._checks:
+            check(feeds[name][:, position])
+        return feeds
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
         """Raise for the string that UTF-8 cannot encode; onnxruntime's error does not name it."""
@@ -67,6 +77,15 @@ class InputReader:
             if column.dtype == "string":
                 for text in feeds[column.input][:, i if self._is_array else 0]:
                     check_utf8(column, text)
+
+    def check_known(self, feeds: Mapping[str, Array]) -> None:
+        """Raise for the first value that training did not have, whether it is refused or not."""
+        for i, column in enumerate(self._columns):
+            refuses = ["missing"] if not column.has_missing and column.dtype != "int64" else []
+            refuses += ["unseen"] if column.categories is not None else []
+            check = make_check(replace(column, refuses=tuple(refuses)))
+            if check is not None:
+                check(feeds[column.input][:, i if self._is_array else 0])
 
     def _matrix(self, X: Any) -> Array:
         if type(X) is not np.ndarray or X.dtype != self._array_dtype:

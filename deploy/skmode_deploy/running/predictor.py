@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
-from skmode_deploy.errors import GraphInterfaceError
+from skmode_deploy.errors import GraphInterfaceError, InferenceError
 from skmode_deploy.running.inputs import InputReader
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 from skmode_deploy.running.strategies import open_strategy
@@ -163,8 +163,12 @@ class Predictor:
     mapping from column names to one-dimensional sequences. Its columns are found by name, in any
     order. In a categorical column, None, NaN and the empty string are missing. A category that was
     not in training is allowed; the model treats all such categories alike. In a numeric column,
-    None and NaN are missing. Infinite numbers and text are errors, even text that looks like a
-    number. An int64 column holds integers without missing values.
+    None and NaN are missing. Infinite numbers are errors. An int64 column holds integers without
+    missing values. A column may have another type than in training where the text of the values is
+    the same one-to-one: ``"30"`` for 30; 101 for ``"101"`` if all known categories are written
+    numbers; True for ``"True"``. Other values of another type are errors. What a column refuses
+    beside that, such as unknown categories where the encoder of a Pipeline fails on them, is in the
+    manifest: see `refuses`, `lowest` and `highest` of :class:`skmode_deploy.bundle.Column`.
 
     The whole bundle is checked before any of it is used. With "split", an expert's file is read
     when it is first needed, and checked again, so it must still be there. An expert that is removed
@@ -242,6 +246,8 @@ class Predictor:
         ------
         ValueError
             If the rows are not as the model needs them; the message names the column.
+        InferenceError
+            If onnxruntime fails on rows that the manifest allows.
         """
         output = "variable" if self._classes is None else "label"
         return self._value(self._run([output], X)[0])
@@ -265,6 +271,8 @@ class Predictor:
             If the model is a regressor.
         ValueError
             If the rows are not as the model needs them; the message names the column.
+        InferenceError
+            If onnxruntime fails on rows that the manifest allows.
         """
         if self._classes is None:
             raise AttributeError(
@@ -290,6 +298,8 @@ class Predictor:
         ------
         ValueError
             If the rows are not as the model needs them; the message names the column.
+        InferenceError
+            If onnxruntime fails on rows that the manifest allows.
         """
         return self._run(["expert"], X)[0]
 
@@ -310,6 +320,8 @@ class Predictor:
         ------
         ValueError
             If the rows are not as the model needs them; the message names the column.
+        InferenceError
+            If onnxruntime fails on rows that the manifest allows.
         """
         if self._classes is None:
             outputs = ["variable", "expert", "gate_probability"]
@@ -339,6 +351,11 @@ class Predictor:
         list of ndarray
             The outputs in the order of `outputs`. Each has the shape (n_samples,), or
             (n_samples, n_outputs) for ``probabilities`` and ``variable``.
+
+        Raises
+        ------
+        InferenceError
+            If onnxruntime fails, for example because an input is missing.
         """
         return self._strategy.run(outputs, inputs)
 
@@ -351,6 +368,10 @@ class Predictor:
             computed = self.run(outputs, feeds)
         except UnicodeEncodeError:
             self._inputs.check_text(feeds)
+            raise
+        except InferenceError:
+            # A bundle of an earlier release does not say which values its graph fails on.
+            self._inputs.check_known(feeds)
             raise
         for name, output in zip(outputs, computed, strict=True):
             if output.shape[1:] != self._shapes[name]:

@@ -48,9 +48,11 @@ def draw_columns(
     seed : int, default=0
         Seed of the random numbers.
     missing : bool, default=False
-        Whether some values are missing, in columns that had missing values in training.
+        Whether some values are missing, in columns that had missing values in training and do not
+        refuse them.
     unseen : bool, default=False
-        Whether every eighth row, starting with the first, has a category that was not in training.
+        Whether every eighth row, starting with the first, has a category that was not in training,
+        in columns that do not refuse them.
 
     Returns
     -------
@@ -61,7 +63,8 @@ def draw_columns(
     values = [_draw_column(column, n_rows, rng) for column in manifest.columns]
     if missing:
         for column, cells in zip(manifest.columns, values, strict=True):
-            if column.has_missing and column.dtype != "int64":
+            may_miss = "missing" not in (column.refuses or ())
+            if column.has_missing and may_miss and column.dtype != "int64":
                 cells[rng.random(n_rows) < MISSING_SHARE] = (
                     "" if column.dtype == "string" else np.nan
                 )
@@ -87,14 +90,16 @@ def _set_unseen(manifest: Manifest, values: list[NDArray[Any]]) -> None:
     found = [
         (cells, category)
         for column, cells in zip(manifest.columns, values, strict=True)
-        if column.kind == "category" and (category := _unseen_category(column)) is not None
+        if column.kind == "category"
+        and "unseen" not in (column.refuses or ())
+        and (category := unseen_category(column)) is not None
     ]
     for i, row in enumerate(range(0, len(values[0]), UNSEEN_EVERY) if found else ()):
         cells, category = found[i % len(found)]
         cells[row] = category
 
 
-def _unseen_category(column: Column) -> Any:
+def unseen_category(column: Column) -> Any:
     """Return an unknown category; None if the type cannot represent one."""
     known = column.categories or ()
     if column.dtype == "string":

@@ -1,6 +1,7 @@
 """Open onnxruntime sessions on chosen devices, with a number of threads."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -9,7 +10,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from skmode_deploy.errors import GraphFormatError
+from skmode_deploy.bundle.messages import shorten
+from skmode_deploy.errors import GraphFormatError, InferenceError
 from skmode_deploy.running.forks import abandon, after_fork_in_child, no_fork
 
 CPU = "CPUExecutionProvider"
@@ -22,6 +24,8 @@ Providers: TypeAlias = str | Sequence[Provider]
 # With more threads onnxruntime tends to crash the process.
 MAX_THREADS = 1024
 
+# How onnxruntime words it when it gets no memory; it has no error of its own for that.
+_NO_MEMORY = re.compile("(?i)failed to allocate|bad.?alloc|out of memory|not enough memory")
 _logged: set[int] = set()
 
 
@@ -86,6 +90,7 @@ class SessionFactory:
         except MemoryError:
             raise
         except Exception as error:
+            _refuse_memory(error, f"open {name}", "load with fewer experts in memory")
             raise ValueError(
                 f"{name} must open on providers {wanted}, but opening it failed with "
                 f"{type(error).__name__}: {error}. Check the device, its driver and the options, "
@@ -108,6 +113,7 @@ class SessionFactory:
         except MemoryError:  # the model may be valid
             raise
         except Exception as error:
+            _refuse_memory(error, f"open {name}", "load with fewer experts in memory")
             raise GraphFormatError(
                 f"{name} must be a model that onnxruntime {onnxruntime.__version__} can open, and "
                 f"opening it gave {type(error).__name__}: {error}. Upgrade onnxruntime, or export "
@@ -181,6 +187,43 @@ def _log_once(level: int, message: str, *values: Any) -> None:
         LOGGER.log(level, message, *values)
 
 
+def run_session(
+    session: Any, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Run a session; errors of onnxruntime become errors that say what to do."""
+    try:
+        results: list[NDArray[Any]] = session.run(outputs, feeds)
+    except (MemoryError, UnicodeEncodeError):
+        raise
+    except Exception as error:  # onnxruntime's own types have no base but Exception
+        n_rows = max((len(values) for values in feeds.values() if np.ndim(values)), default=0)
+        _refuse_memory(error, f"predict {n_rows} rows", "pass fewer rows at a time")
+        raise InferenceError(
+            f"onnxruntime {onnxruntime.__version__} must predict the {n_rows} rows of a call, but "
+            f"it failed: {first_line(error)}. Look for rows unlike those of training, or export "
+            "the model again."
+        ) from error
+    return results
+
+
+def _refuse_memory(error: Exception, what: str, fix: str) -> None:
+    """Raise a MemoryError if that is what an error of onnxruntime means."""
+    if _NO_MEMORY.search(str(error)):
+        raise MemoryError(
+            f"onnxruntime must get the memory to {what}, but it did not: {first_line(error)}. "
+            f"{fix.capitalize()}, or use a machine with more memory."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of onnxruntime says, without its code, source files and stack."""
+    text = str(error).strip().split("\n")[0]
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    # The C++ function that failed, as in "/src/onnxruntime/core/x.cc:360 void* f(int) the reason".
+    text = re.sub(r"\S+\.(cc|h|cpp|cu):\d+ (?=\S)[^()]*\([^)]*\) ?(const )?", "", text)
+    return shorten(text.rstrip(". "))
+
+
 class ForkSafeSession:
     """A session that belongs to its process: a forked child opens its own."""
 
@@ -195,8 +238,7 @@ class ForkSafeSession:
         session = self._session
         if session is None:
             session = self._reopen()
-        results: list[NDArray[Any]] = session.run(outputs, feeds)
-        return results
+        return run_session(session, outputs, feeds)
 
     def _reopen(self) -> Any:
         with self._lock:

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from skmode_deploy.bundle import GATE, MODEL, Manifest, expert_name
 from skmode_deploy.errors import GraphInterfaceError
 from skmode_deploy.running.forks import abandon, after_fork_in_child
-from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory, check_at_least_one
+from skmode_deploy.running.sessions import (
+    ForkSafeSession,
+    SessionFactory,
+    check_at_least_one,
+    run_session,
+)
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], bytes]
@@ -112,8 +117,7 @@ class Split:
                 f"{GATE} must choose experts from 0 to {self._n_experts - 1}, got {i}: export the "
                 "model again."
             )
-        prediction: Array = self.experts.get(i).run([self._output], {"hidden": hidden})[0]
-        return prediction
+        return run_session(self.experts.get(i), [self._output], {"hidden": hidden})[0]
 
 
 def group_rows(expert: Array) -> Iterator[tuple[int, Array]]:

@@ -5,6 +5,7 @@ import sys
 import time
 
 from skmode_deploy.bundle import BundleError
+from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.predictor import Prediction, Predictor
 from skmode_deploy.tables.chunks import Chunk, ReadOptions
 from skmode_deploy.tables.columns import output_columns, output_names
@@ -48,6 +49,8 @@ def predict_chunk(predictor: Predictor, chunk: Chunk) -> Prediction:
         raise
     except ValueError as error:
         raise InputError(f"{_locate(predictor, chunk)}: {error}") from None
+    except InferenceError as error:
+        raise InferenceError(f"{_locate(predictor, chunk)}: {error}") from error
 
 
 def _locate(predictor: Predictor, chunk: Chunk) -> str:
@@ -60,7 +63,7 @@ def _locate(predictor: Predictor, chunk: Chunk) -> str:
         try:
             predictor.predict_full(chunk.rows.slice(0, middle))
             good = middle
-        except ValueError:
+        except (ValueError, InferenceError):
             bad = middle
     return f"Row {chunk.first + bad - 1}"
 

@@ -42,6 +42,14 @@ CLASSIFIER = Manifest(
     created="2026-11-22T05:00:00Z",
     notes="For one city.",
 )
+WITH_REFUSALS = dataclasses.replace(
+    CLASSIFIER,
+    columns=(
+        dataclasses.replace(CLASSIFIER.columns[0], refuses=(), lowest=0.5),
+        dataclasses.replace(CLASSIFIER.columns[1], refuses=("missing", "unseen")),
+        CLASSIFIER.columns[2],
+    ),
+)
 REGRESSOR = dataclasses.replace(
     CLASSIFIER,
     task="regression",
@@ -79,7 +87,35 @@ def change(document, path, value):
         document[last] = value
 
 
-@pytest.mark.parametrize("manifest", [CLASSIFIER, REGRESSOR])
+def test_refusals_that_were_not_looked_for_are_left_out():
+    """So a manifest of a release that did not know them keeps its text and its hash."""
+    assert "refuses" not in CLASSIFIER.to_json()
+    columns = to_document(WITH_REFUSALS)["columns"]
+    assert columns[0].keys() & {"refuses", "lowest", "highest"} == {"refuses", "lowest"}
+    assert columns[1]["refuses"] == ["missing", "unseen"]
+    assert "refuses" not in columns[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("columns", 0, "refuses"), ["all"], "must be 'missing' or 'unseen', got 'all'"),
+        (("columns", 0, "refuses"), None, r"refuses in manifest.json must be an array, got None"),
+        (("columns", 0, "refuses"), ["unseen"], "without 'unseen' if there are no categories"),
+        (("columns", 1, "refuses"), ["missing", "missing"], "must be distinct"),
+        (("columns", 0, "lowest"), None, "must be a finite number, got None"),
+        (("columns", 0, "highest"), 0.25, r"at most highest, got \(0.5, 0.25\)"),
+        (("columns", 1, "lowest"), 1.0, "left out, as highest, if kind is 'category'"),
+    ],
+)
+def test_invalid_refusals(path, value, message):
+    document = to_document(WITH_REFUSALS)
+    change(document, path, value)
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(to_text(document))
+
+
+@pytest.mark.parametrize("manifest", [CLASSIFIER, REGRESSOR, WITH_REFUSALS])
 def test_round_trip(manifest):
     text = manifest.to_json()
     assert Manifest.from_json(text) == manifest
@@ -356,13 +392,15 @@ class TestSchema:
     def test_has_the_fields_of_the_classes(self, kind, schema):
         names = {field.name for field in dataclasses.fields(kind)}
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
-        assert sorted(schema["required"]) == sorted(schema["properties"])
+        optional = {"refuses", "lowest", "highest"} if kind is Column else set()
+        assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
         assert all(inner["description"] for inner in schema["properties"].values())
 
     def test_accepts_what_is_written(self, table_bundle, make_regressor):
         for text in (
             CLASSIFIER.to_json(),
+            WITH_REFUSALS.to_json(),
             REGRESSOR.to_json(),
             (table_bundle / "manifest.json").read_text(),
             (make_regressor() / "manifest.json").read_text(),

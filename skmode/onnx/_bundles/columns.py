@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -76,3 +77,54 @@ def _to_array(name: str, values: Any) -> NDArray[Any]:
         f"Columns must hold numbers or strings, got column {name!r} of type {values.dtype}: "
         "convert it before the pipeline, for example a date to a number of days."
     )
+
+
+def like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
+    """Put columns, as a graph reads them, into a table or array like that of training."""
+    if manifest.input == "array":
+        return np.column_stack(columns)
+    if not manifest.from_table:
+        # As objects, because some columns may be strings.
+        return np.column_stack([column.astype(object) for column in columns])
+    table = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(table, nw.DataFrame):
+        names = [column.name for column in manifest.columns]
+        return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
+    typed = [_column_like(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
+    if table.implementation.is_pandas():
+        frame = pd.DataFrame(dict(enumerate(typed)))
+        frame.columns = X.columns  # names need not be strings
+        return frame
+    # From lists: numpy's strings would become columns of objects.
+    data = {name: values.tolist() for name, values in zip(table.columns, typed, strict=True)}
+    return nw.from_dict(data, backend=table.implementation).to_native()
+
+
+def _column_like(old: Any, new: NDArray[Any]) -> Any:
+    """Convert a made-up column to the integers, bools or missing strings of the training column."""
+    if new.dtype == object:
+        values = old.to_native()
+        missing = next((value for value in old.to_list() if _is_missing(value)), None)
+        filled = np.array([missing if value == "" else value for value in new], dtype=object)
+        if old.implementation.is_pandas():
+            # As a Series: pandas would turn an array of objects into strings, and None into NaN.
+            kind = values.dtype if old.dtype == nw.String else object
+            return pd.Series(filled, dtype=kind)
+        return filled
+    if np.isnan(new).any():
+        return new
+    if old.dtype == nw.Boolean:
+        return new >= 0.5
+    if old.dtype.is_integer():
+        return np.round(new).astype(np.int64)
+    return new
+
+
+def _with_none(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype != object:
+        return values
+    return np.array([value or None for value in values], dtype=object)
+
+
+def _is_missing(value: Any) -> bool:
+    return bool(pd.isna(value))

@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +18,16 @@ import skl2onnx
 import sklearn
 import torch
 
+import skmode_deploy
 from skmode._version import __version__
 from skmode.onnx._bundles.parity import (
-    Differences,
     check_predictions,
     check_quantization,
     measure_differences,
 )
 from skmode.onnx._bundles.pipeline import prepend_steps, read_pipeline
 from skmode.onnx._bundles.quantization import quantize_experts
+from skmode.onnx._bundles.refusals import find_refusals
 from skmode.onnx._bundles.samples import make_samples
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.models import Routing, build_expert, build_gate, build_model
@@ -133,6 +135,13 @@ def export(
     `quantize` the stored predictions are those of ``model.onnx``. If the steps of a Pipeline fail
     on all such rows, the bundle has no ``samples.json``, and the logger ``skmode`` says why.
 
+    The steps of a Pipeline, or their graph, may fail on values that `X` does not show. Therefore
+    missing values, unknown categories and numbers beyond those of `X` are put into rows of `X`, one
+    column after the other. Where the Pipeline raises, or its graph predicts something else, the
+    manifest states it (`refuses`, `lowest` and `highest` of the column), and `skmode_deploy`
+    refuses such values with an error that names the column. If such rows cannot be made, missing
+    values that `X` does not have and unknown categories are refused.
+
     Examples
     --------
     >>> import tempfile
@@ -155,25 +164,32 @@ def export(
         source = prepend_steps(source, preprocessing)
     manifest = replace(_manifest(last, source, routing), notes=notes)
     files = _files(source, manifest)
-    if X is not None:
-        check_predictions(_differences(manifest, files, estimator, X), estimator)
+    with _opened(manifest, files) as predictor:
+        if X is not None:
+            differences = measure_differences(predictor, estimator, X, manifest.routing)
+            check_predictions(differences, estimator)
+        manifest = replace(manifest, columns=find_refusals(predictor, estimator, X))
     if quantize is not None:
         source = replace(source, experts=quantize_experts(source.experts))
         manifest = replace(manifest, quantization=quantize)
         files = _files(source, manifest)
-        check_quantization(_differences(manifest, files, estimator, X), tolerance)
+        with _opened(manifest, files) as predictor:
+            differences = measure_differences(predictor, estimator, X, manifest.routing)
+        check_quantization(differences, tolerance)
     samples = make_samples(manifest, files, estimator, X)
     if samples is not None:
         files[bundle.SAMPLES] = samples
     bundle.write(directory, manifest, files)
 
 
-def _differences(
-    manifest: bundle.Manifest, files: dict[str, bytes], model: Any, X: Any
-) -> Differences:
+@contextmanager
+def _opened(
+    manifest: bundle.Manifest, files: dict[str, bytes]
+) -> Iterator[skmode_deploy.Predictor]:
+    """Write a bundle into a temporary folder, and open it."""
     with tempfile.TemporaryDirectory() as folder:
         bundle.write(folder, manifest, files)
-        return measure_differences(Path(folder), model, X, manifest.routing)
+        yield skmode_deploy.load(folder, providers=("CPUExecutionProvider",))
 
 
 def _check_options(routing: Any, quantize: Any, X: Any, tolerance: Any, notes: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from sklearn.pipeline import Pipeline
 import skmode_deploy
 from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.pipeline import name_steps, split_model
+from skmode_deploy.errors import InferenceError
+from skmode_deploy.running.sessions import first_line
 
 # Rows to compare, at most.
 MAX_CHECKED = 1000
@@ -43,7 +44,9 @@ class Differences:
     by_rounding: bool = False
 
 
-def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Differences:
+def measure_differences(
+    predictor: skmode_deploy.Predictor, model: Any, X: Any, routing: str
+) -> Differences:
     """Compare a bundle with its model, on up to 1,000 rows."""
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_CHECKED)).astype(int))
     X = safe_indexing(X, rows)
@@ -52,7 +55,7 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     tied = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
         tied = margin(last.gate_proba(features)) < TIE
-    answers = _predict(bundle, X, steps)
+    answers = _predict(predictor, X, steps)
     reference = copy.copy(last).set_params(inference=routing)
     expected = predict_reference(reference, features)
     if answers.probabilities is None:
@@ -77,18 +80,17 @@ def measure_differences(bundle: Path, model: Any, X: Any, routing: str) -> Diffe
     )
 
 
-def _predict(bundle: Path, X: Any, steps: list[tuple[str, Any]]) -> skmode_deploy.Prediction:
+def _predict(
+    predictor: skmode_deploy.Predictor, X: Any, steps: list[tuple[str, Any]]
+) -> skmode_deploy.Prediction:
     try:
-        return skmode_deploy.load(bundle).predict_full(X)
-    except (TypeError, ValueError):  # skmode_deploy's own errors say what to do
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")[:300]
+        return predictor.predict_full(X)
+    except InferenceError as error:
         names = f" ({name_steps(Pipeline(steps))})" if steps else ""
         raise ValueError(
             "The bundle must predict the rows of X, but onnxruntime failed: "
-            f"{reason}. Replace a step before the estimator{names}, or leave its work to the "
-            "estimator."
+            f"{first_line(error.__cause__ or error)}. Replace a step before the estimator{names}, "
+            "or leave its work to the estimator."
         ) from error
 
 

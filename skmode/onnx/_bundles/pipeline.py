@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmode._unwrap import is_search, nested_estimators
-from skmode.onnx._bundles.categories import known_categories
+from skmode.onnx._bundles.categories import with_known_categories
 from skmode.onnx._bundles.columns import read_columns
 from skmode.onnx._graphs.builder import ML_OPSET, OPSET
 from skmode.onnx._graphs.columns import ARRAY_INPUT
@@ -91,8 +91,7 @@ def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
 def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
     columns, from_table = read_columns(X)
     _check_names(steps, columns, from_table)
-    known = known_categories(steps) if from_table else {}
-    columns = tuple(_with_known(column, known.get(column.name, set())) for column in columns)
+    columns = with_known_categories(steps, columns)
     errors: list[Exception] = []
     # Some converters of skl2onnx support only float32.
     for kind, dtype in (
@@ -206,10 +205,3 @@ def _check_names(steps: Pipeline, columns: Sequence[bundle.Column], from_table: 
             f"X must have {expected} columns as in training, got {len(columns)}: pass the "
             "training table."
         )
-
-
-def _with_known(column: bundle.Column, known: set[str]) -> bundle.Column:
-    """Add the encoders' categories, because X may be only a part of the training rows."""
-    if column.dtype != "string" or column.categories is None:
-        return column
-    return replace(column, categories=tuple(sorted({*column.categories, *known})))

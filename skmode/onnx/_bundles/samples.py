@@ -6,18 +6,17 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 import skmode_deploy
+from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parity import TOLERANCE, margin, predict_reference
 from skmode.onnx._bundles.pipeline import split_model
 from skmode_deploy import bundle
@@ -83,7 +82,7 @@ def _make(
     n_drawn = 2 * N_ROWS
     while True:
         columns = draw_columns(manifest, n_drawn, SEED, **kinds)
-        rows = _like_training(manifest, columns, X)
+        rows = like_training(manifest, columns, X)
         feeds = graph_inputs(manifest, rows)
         outputs, clear = _predict(manifest, model, rows)
         chosen = np.flatnonzero(clear)[:N_ROWS]
@@ -197,53 +196,3 @@ def _tolerance(
     # Far from zero float32 has steps larger than the tolerance.
     steps = 4 * np.finfo(np.float32).eps * np.abs(outputs["variable"]).max(axis=0)
     return {"variable": tuple((tolerance * scale + steps).tolist()), **gate}
-
-
-def _like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
-    if manifest.input == "array":
-        return np.column_stack(columns)
-    if not manifest.from_table:
-        # As objects, because some columns may be strings.
-        return np.column_stack([column.astype(object) for column in columns])
-    table = nw.from_native(X, eager_only=True, pass_through=True)
-    if not isinstance(table, nw.DataFrame):
-        names = [column.name for column in manifest.columns]
-        return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
-    typed = [_column_like(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
-    if table.implementation.is_pandas():
-        frame = pd.DataFrame(dict(enumerate(typed)))
-        frame.columns = X.columns  # names need not be strings
-        return frame
-    # From lists: numpy's strings would become columns of objects.
-    data = {name: values.tolist() for name, values in zip(table.columns, typed, strict=True)}
-    return nw.from_dict(data, backend=table.implementation).to_native()
-
-
-def _column_like(old: Any, new: NDArray[Any]) -> Any:
-    """Convert a made-up column to the integers, bools or missing strings of the training column."""
-    if new.dtype == object:
-        values = old.to_native()
-        missing = next((value for value in old.to_list() if _is_missing(value)), None)
-        filled = np.array([missing if value == "" else value for value in new], dtype=object)
-        if old.implementation.is_pandas():
-            # As a Series: pandas would turn an array of objects into strings, and None into NaN.
-            kind = values.dtype if old.dtype == nw.String else object
-            return pd.Series(filled, dtype=kind)
-        return filled
-    if np.isnan(new).any():
-        return new
-    if old.dtype == nw.Boolean:
-        return new >= 0.5
-    if old.dtype.is_integer():
-        return np.round(new).astype(np.int64)
-    return new
-
-
-def _with_none(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype != object:
-        return values
-    return np.array([value or None for value in values], dtype=object)
-
-
-def _is_missing(value: Any) -> bool:
-    return bool(pd.isna(value))

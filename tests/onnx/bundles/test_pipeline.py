@@ -481,7 +481,9 @@ def test_different_labels_raise(frame, target, tmp_path):
     (labels,) = (x for x in other.graph.initializer if x.name == "label/classes")
     labels.string_data[:] = labels.string_data[::-1]
     bundle.write(tmp_path, manifest, files | {"model.onnx": other.SerializeToString()})
-    differences = _parity.measure_differences(tmp_path, pipeline, frame, "top_expert")
+    differences = _parity.measure_differences(
+        skmode_deploy.load(tmp_path), pipeline, frame, "top_expert"
+    )
     assert differences.largest < 1e-4
     with pytest.raises(ValueError, match=r"other labels in \d+.\d% of the rows"):
         _parity.check_predictions(differences, pipeline)

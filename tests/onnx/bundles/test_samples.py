@@ -237,7 +237,7 @@ def test_pipeline_that_refuses_unseen_categories(mixed, tmp_path, caplog):
         samples, _ = exported(tmp_path, pipeline, X=X)
     assert set(samples.inputs["city"][:, 0]) == {"Bern", "Köln"}
     assert np.isnan(samples.inputs["age"]).any()
-    assert "unknown categories) gave ValueError: Found unknown" in caplog.text
+    assert not caplog.records
 
 
 def test_pipeline_that_refuses_all_made_up_rows(mixed, tmp_path, caplog, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.running.columns import convert_column, texts_of_values
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.tensors import DTYPES, Array, Tensor
 
@@ -43,6 +44,7 @@ class TensorReader:
         self._by_input = {column.input: column for column in manifest.columns}
         self._by_name = {column.name: column for column in manifest.columns}
         self._max_rows = max_rows
+        self._allowed = {column.name: _allowed_datatypes(column) for column in manifest.columns}
 
     def read(self, inputs: Sequence[Tensor]) -> Any:
         """Read the rows; what a model cannot take is refused."""
@@ -60,7 +62,7 @@ class TensorReader:
     def _read_columns(self, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
         self._check_names(tensors, list(self._by_input))
         rows = {
-            column.name: _read_column(tensors[name], column)
+            column.name: self._read_column(tensors[name], column)
             for name, column in self._by_input.items()
         }
         heights = {len(values) for values in rows.values()}
@@ -72,6 +74,23 @@ class TensorReader:
         self._check_n_rows(heights.pop())
         return rows
 
+    def _read_column(self, tensor: Tensor, column: Column) -> Array:
+        _check_datatype(tensor, self._allowed[column.name], column)
+        values = tensor.values
+        if values.ndim == 2:
+            if values.shape[1] != 1:
+                raise RequestError(
+                    f"Input {tensor.name!r} must have the shape [n, 1] or [n], got "
+                    f"{list(values.shape)}: send one value for each row."
+                )
+            values = values[:, 0]
+        if (tensor.datatype == "BYTES") != (column.dtype == "string"):
+            try:
+                values = convert_column(column, values)[:, 0]
+            except ValueError as error:
+                raise RequestError(str(error)) from None
+        return values if column.dtype == "string" else _to_finite(tensor.name, column, values)
+
     def _read_array(self, tensors: Mapping[str, Tensor]) -> Array:
         first, width = self._columns[0], len(self._columns)
         name = first.input
@@ -79,7 +98,7 @@ class TensorReader:
             return self._stack_columns(tensors)
         self._check_names(tensors, [name])
         values = tensors[name].values
-        _check_datatype(tensors[name], first)
+        _check_datatype(tensors[name], self._allowed[first.name], first)
         if values.ndim == 1 and width == 1:
             values = values[:, None]
         if values.ndim != 2 or values.shape[1] != width:
@@ -93,7 +112,9 @@ class TensorReader:
 
     def _stack_columns(self, tensors: Mapping[str, Tensor]) -> Array:
         """Read one tensor for each column, as tables are sent, for a model that takes an array."""
-        columns = [_read_column(tensors[name], column) for name, column in self._by_name.items()]
+        columns = [
+            self._read_column(tensors[name], column) for name, column in self._by_name.items()
+        ]
         if len({len(values) for values in columns}) > 1:
             raise RequestError(
                 "All inputs must have the same number of rows, got different ones: send each "
@@ -127,25 +148,22 @@ class TensorReader:
             )
 
 
-def _read_column(tensor: Tensor, column: Column) -> Array:
-    _check_datatype(tensor, column)
-    values = tensor.values
-    if values.ndim == 2:
-        if values.shape[1] != 1:
-            raise RequestError(
-                f"Input {tensor.name!r} must have the shape [n, 1] or [n], got "
-                f"{list(values.shape)}: send one value for each row."
-            )
-        values = values[:, 0]
-    return values if column.dtype == "string" else _to_finite(tensor.name, column, values)
+def _allowed_datatypes(column: Column) -> frozenset[str]:
+    """Return the datatypes that have values of the column, be it as text or by their text."""
+    allowed = _ALLOWED[column.dtype]
+    if column.dtype in ("float32", "float64"):
+        return allowed | {"BYTES"}
+    if column.dtype == "string" and (texts := texts_of_values(column)) is not None:
+        return allowed | ({"BOOL"} if True in texts and texts[True] == "True" else _NUMBERS)
+    return allowed
 
 
-def _check_datatype(tensor: Tensor, column: Column) -> None:
-    if tensor.datatype not in _ALLOWED[column.dtype]:
+def _check_datatype(tensor: Tensor, allowed: frozenset[str], column: Column) -> None:
+    if tensor.datatype not in allowed:
         others = {"string": "", "int64": " or another type of whole numbers"}
-        allowed = DATATYPES[column.dtype] + others.get(column.dtype, " or another type of numbers")
+        expected = DATATYPES[column.dtype] + others.get(column.dtype, " or another type of numbers")
         raise RequestError(
-            f"Input {tensor.name!r} must be of {allowed}, got {tensor.datatype}: see the metadata "
+            f"Input {tensor.name!r} must be of {expected}, got {tensor.datatype}: see the metadata "
             "of the model."
         )
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skmode_deploy.bundle import Manifest
+from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.predictor import Prediction, Predictor
 from skmode_deploy.serving.models.inputs import TensorReader, describe_inputs
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
@@ -68,6 +69,14 @@ class ServedModel:
                 # time twice; looking now only words the refusal as for the other inputs.
                 self._reader.check_finite(rows)
             raise RequestError(str(error)) from None
+        except MemoryError:
+            raise RequestError(
+                "The rows must fit into the server's memory, and they did not: send fewer rows, or "
+                "try again later.",
+                503,
+            ) from None
+        except InferenceError as error:
+            raise RequestError(str(error), 500) from error
         values = _name_outputs(prediction)
         wanted = request.outputs
         if wanted is None:

@@ -1,0 +1,168 @@
+"""A column of another type than in training: estimator and served bundle do the same."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose
+
+import skmode_deploy
+from skmode import MoDEClassifier
+from skmode.onnx import export
+from skmode_deploy.serving.models.model import ServedModel
+from skmode_deploy.serving.protocol.requests import Request
+from skmode_deploy.serving.protocol.tensors import from_list
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+# What training saw: a column of each kind, the same rows.
+TRAINING = {
+    "texts of integers": ["101", "102", "103"],
+    "texts of floats": ["0.5", "1.5", "2.0"],
+    "leading zeros": ["01", "2", "3"],
+    "ambiguous": ["1", "1.0", "2"],
+    "words": ["a", "b", "101"],
+    "texts of bools": ["True", "False", "True"],
+    "lower case": ["true", "false", "true"],
+    "numbers": [101, 102, 103],
+    "numeric categories": pd.Categorical([101, 102, 103]),
+    "bools": [True, False, True],
+}
+# What comes then, and the values of training that it stands for; None where it is refused.
+CASES = [
+    ("texts of integers", [101, 102, 9], ["101", "102", "9"]),
+    ("texts of integers", np.array([101, 102], np.int16), ["101", "102"]),
+    ("texts of integers", [101.0, np.nan, 102.5], ["101", None, "102.5"]),
+    ("texts of integers", pd.array([101, None], dtype="Int64"), ["101", None]),
+    ("texts of integers", pd.Categorical([103, 101]), ["103", "101"]),
+    ("texts of integers", np.array([101, "102", None], object), ["101", "102", None]),
+    ("texts of integers", [True, False], None),
+    ("texts of integers", pd.to_datetime(["2020-01-01"]), None),
+    ("texts of floats", [0.5, 2.0, 2], ["0.5", "2.0", "2.0"]),
+    ("leading zeros", [1, 2], None),
+    ("leading zeros", ["1", "01"], ["1", "01"]),
+    ("ambiguous", [1, 2], None),
+    ("words", [101, 102], None),
+    ("texts of bools", [True, False], ["True", "False"]),
+    ("texts of bools", pd.array([True, None], dtype="boolean"), ["True", None]),
+    ("texts of bools", [1, 0], None),
+    ("lower case", [True, False], None),
+    ("numbers", ["101", "102.5", ""], [101, 102.5, np.nan]),
+    ("numbers", np.array(["101", 102, None], object), [101, 102, np.nan]),
+    ("numbers", pd.Categorical(["101", "103"]), [101, 103]),
+    ("numbers", [True, False], [1, 0]),
+    ("numbers", ["a", "101"], None),
+    ("numbers", [datetime.date(2020, 1, 1)], None),
+    ("numeric categories", ["101", "103", "7"], [101, 103, 7]),
+    ("numeric categories", [101.0, 103.0], [101, 103]),
+    ("numeric categories", ["0101"], None),
+    ("numeric categories", ["a"], None),
+    ("bools", [1, 0], [True, False]),
+    ("bools", ["True"], None),
+]
+
+
+def fit(values):
+    X = pd.DataFrame({"c": values, "x": [1.0, 2.0, 3.0]})
+    X = pd.concat([X] * 8, ignore_index=True)
+    X["c"] = X["c"].astype(pd.Series(values).dtype)  # which concat may lose
+    model = MoDEClassifier(
+        n_experts=2, hidden_layer_sizes=(8,), max_epochs=20, random_state=0, inference="top_expert"
+    )
+    return model.fit(X, [0, 1, 2] * 8)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    found = {}
+    for kind, values in TRAINING.items():
+        folder = tmp_path_factory.mktemp("bundle") / "bundle"
+        estimator = fit(values)
+        export(estimator, folder)
+        found[kind] = estimator, skmode_deploy.load(folder)
+    return found
+
+
+def table(values):
+    return pd.DataFrame({"c": values, "x": 2.0})
+
+
+@pytest.mark.parametrize(("kind", "values", "meaning"), CASES, ids=str)
+def test_a_column_of_another_type(models, kind, values, meaning):
+    estimator, served = models[kind]
+    frame = table(values)
+    ways = {
+        "estimator": lambda: estimator.predict_proba(frame),
+        "served DataFrame": lambda: served.predict_proba(frame),
+        "served dict": lambda: served.predict_proba(dict(frame.items())),
+        "many rows": lambda: served.predict_proba(pd.concat([frame] * 40))[: len(frame)],
+    }
+    objects = any(isinstance(x, datetime.date) for x in values)
+    mixed = frame["c"].dtype == object and len({type(x) for x in values if x is not None}) > 1
+    if not (objects or mixed or isinstance(values, pd.Categorical)):
+        ways["served arrow"] = lambda: served.predict_proba(pa.Table.from_pandas(frame))
+        ways["polars"] = lambda: estimator.predict_proba(pl.from_pandas(frame))
+    if meaning is None:
+        for way, predict in ways.items():
+            with pytest.raises((TypeError, ValueError), match=r"olumn.* 'c' ") as error:
+                predict()
+            assert "str" in str(error.value) or "numbers" in str(error.value), way
+        return
+    expected = estimator.predict_proba(table(meaning))
+    for way, predict in ways.items():
+        assert_allclose(predict(), expected, rtol=0, atol=1e-5, err_msg=way)
+
+
+def test_score_and_partial_fit_read_columns_as_predict_does(models):
+    estimator, _ = models["leading zeros"]
+    for call in (estimator.score, estimator.partial_fit):
+        with pytest.raises(ValueError, match="'c' must hold strings, .*'01'.* got 1 of type int"):
+            call(table([1, 2, 3]), [0, 1, 2])
+    estimator, _ = models["texts of integers"]
+    assert estimator.score(table([101, 102]), [0, 1]) == estimator.score(
+        table(["101", "102"]), [0, 1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "datatype", "values", "meaning"),
+    [
+        ("texts of integers", "INT64", [101, 102], ["101", "102"]),
+        ("texts of integers", "FP32", [101.0, None], ["101", None]),
+        ("texts of bools", "BOOL", [True, False], ["True", "False"]),
+        ("numbers", "BYTES", ["101", ""], [101, np.nan]),
+        ("numeric categories", "BYTES", ["101", "7"], [101, 7]),
+        ("leading zeros", "INT64", [1, 2], None),
+        ("texts of bools", "INT64", [1, 0], None),
+        ("numbers", "BYTES", ["a", "101"], None),
+        ("numeric categories", "BYTES", ["0101", "101"], None),
+    ],
+)
+def test_tensors_of_another_type(models, kind, datatype, values, meaning):
+    estimator, predictor = models[kind]
+    served = ServedModel("model", 1, predictor)
+    tensors = [from_list("c", datatype, [2], values), from_list("x", "FP32", [2], [2.0, 2.0])]
+    request = Request(tensors, None, "")
+    if meaning is None:
+        with pytest.raises(Exception, match="'c' must") as error:
+            served.score(request, served.read_rows(request))
+        assert error.value.status == 400
+        return
+    found = served.score(request, served.read_rows(request)).prediction.probabilities
+    assert_allclose(found, estimator.predict_proba(table(meaning)), rtol=0, atol=1e-5)
+
+
+def test_object_arrays_of_another_type(tmp_path):
+    X = np.array([["101", 1.0], ["102", 2.0]] * 10, dtype=object)
+    estimator = MoDEClassifier(
+        n_experts=2, max_epochs=5, random_state=0, categorical_features=[0], inference="top_expert"
+    ).fit(X, [0, 1] * 10)
+    export(estimator, tmp_path)
+    served = skmode_deploy.load(tmp_path)
+    expected = estimator.predict_proba(X[:2])
+    for rows in (np.array([[101, 1.0], [102, 2.0]]), np.array([[101, 1], [102, 2]], object)):
+        assert_allclose(estimator.predict_proba(rows), expected)
+        assert_allclose(served.predict_proba(rows), expected, atol=1e-5)
