@@ -42,6 +42,7 @@ from skmode._training.evaluation import (
     to_probabilities,
     top_expert,
 )
+from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
 from skmode._training.rows import Rows
@@ -177,7 +178,7 @@ class BaseMoDE(BaseEstimator):
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
         random_state = check_random_state(self.random_state)
-        with self._undone_on_failure(None if first else self.net_):
+        with isolated(), self._undone_on_failure(None if first else self.net_):
             data = self._make_data(X, y, sample_weight, random_state, first=first, given=given)
             seed = random_state.randint(np.iinfo(np.int32).max)
             plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
@@ -293,7 +294,8 @@ class BaseMoDE(BaseEstimator):
         return Rows(self._encode_inputs(X), target, weight)
 
     def _encode_inputs(self, X: Any) -> tuple[torch.Tensor, ...]:
-        return tuple(map(torch.as_tensor, self.encoder_.transform(X)))
+        with isolated():
+            return tuple(map(torch.as_tensor, self.encoder_.transform(X)))
 
     def _make_plan(self, data: Data, epochs: int, seed: int, *, first: bool, partial: bool) -> Plan:
         """Read the parameters, and resolve each "auto" by the rows."""
@@ -409,13 +411,14 @@ class BaseMoDE(BaseEstimator):
         """Encode new rows, and apply `function` to the network and each block of them."""
         check_is_fitted(self, "net_")
         inputs = self._encode_inputs(self._check_input(X, reset=False))
-        return self._evaluate_rows(Rows(inputs, torch.empty(0), None), function)
+        return self._evaluate_rows(Rows(inputs, inputs[0][:0], None), function)
 
     def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
         # A model that was trained on a GPU can predict on a machine without one.
         device = resolve_device(self.device, fall_back=True)
         dtype = self.net_.module_.head.weight.dtype
-        return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
+        with isolated():
+            return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
 
     @property
     def _predictor(self) -> Function:

@@ -33,7 +33,8 @@ class Watch(Callback):
 
     def check(self, net: Any) -> dict[str, Any]:
         """Measure, and raise if a value is not finite: the training loss misses the last step."""
-        measured = self.measure(net.module_)
+        with net.borrowing("module"):
+            measured = self.measure(net.module_)
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
                 raise net.not_finite(name, value)

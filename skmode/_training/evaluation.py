@@ -69,7 +69,8 @@ def gate(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Exponentials, normalised so that they sum to one over the last axis despite rounding."""
-    probabilities = np.exp(log_probabilities)
+    with np.errstate(under="ignore"):
+        probabilities = np.exp(log_probabilities)
     normalized: NDArray[np.float64] = probabilities / probabilities.sum(axis=-1, keepdims=True)
     return normalized
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from skmode._training.callbacks import LeaveForRefit, Watch
 from skmode._training.evaluation import Evaluated
+from skmode._training.isolation import Generators, Part
 from skmode._training.rows import Batches, Rows
-from skmode.nn import MixtureOfExperts
+from skmode.nn import Dropout, MixtureOfExperts
 
 
 class NotFiniteError(ValueError):
@@ -30,6 +31,9 @@ class MixtureNet(NeuralNet):
     losses, which stay on the device until the epoch ends, a loss that is not finite stops the
     training, and pickles hold no data, no callbacks and (unless `keep_optimizer`) no optimizer.
     """
+
+    # Set while `train_epochs` runs; without them torch's default generators are used.
+    _generators: Generators | None = None
 
     def __init__(
         self,
@@ -51,8 +55,15 @@ class MixtureNet(NeuralNet):
     def _default_callbacks(self) -> list[Any]:
         return [("epoch_timer", EpochTimer())]
 
-    def train_epochs(self, train: Rows, epochs: int, callbacks: list[tuple[str, Callback]]) -> bool:
+    def train_epochs(
+        self,
+        train: Rows,
+        epochs: int,
+        callbacks: list[tuple[str, Callback]],
+        generators: Generators,
+    ) -> bool:
         """Train for some epochs; return whether the user interrupted it."""
+        self._generators = generators
         self.callbacks = callbacks
         self.initialize_callbacks()
         self._gradients_are_watched = any(
@@ -61,9 +72,13 @@ class MixtureNet(NeuralNet):
         begun = len(self.history)
         self._n_complete = begun
         keep_freed_memory()
+        if "module" not in generators.borrowing:
+            self._set_dropout_generator(generators.cpu)
         try:
             self.partial_fit(train, epochs=epochs)
         finally:
+            self._set_dropout_generator(None)
+            self._generators = None
             del self.history[self._n_complete :]
             stopped = any(map(has_stopped, (callback for _, callback in self.callbacks_)))
             self.callbacks.clear()  # they hold validation rows
@@ -117,7 +132,13 @@ class MixtureNet(NeuralNet):
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
         """Batches from memory."""
-        return Batches(dataset, self.batch_size, shuffle=training)
+        generator = None if self._generators is None else self._generators.cpu
+        return Batches(dataset, self.batch_size, training, generator)
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call a method of all callbacks, of which the user's may draw random numbers."""
+        with self.borrowing("callbacks"):
+            super().notify(method_name, **cb_kwargs)
 
     def run_single_epoch(
         self,
@@ -156,12 +177,13 @@ class MixtureNet(NeuralNet):
 
     def train_step_single(self, batch: Rows, **fit_params: Any) -> dict[str, Tensor]:
         """Forward, losses and gradients for one batch."""
-        with self._precision(batch.device):
-            output = self.module_(
-                *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
-            )
-        losses = output.losses
-        losses.total.backward()
+        with self.borrowing("module"):
+            with self._precision(batch.device):
+                output = self.module_(
+                    *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
+                )
+            losses = output.losses
+            losses.total.backward()  # a module with checkpoints draws again here
         # skorch's callbacks take `y_pred`.
         return {
             "loss": losses.total,
@@ -180,8 +202,19 @@ class MixtureNet(NeuralNet):
                 batch=batch,
                 training=True,
             )
-        self._step_optimizer(None)
+        with self.borrowing("optimizer"):
+            self._step_optimizer(None)
         return step
+
+    def borrowing(self, part: Part) -> contextlib.AbstractContextManager[None]:
+        """Give a part of the training torch's default generators, if it may draw from them."""
+        generators = self._generators
+        return contextlib.nullcontext() if generators is None else generators.default_for(part)
+
+    def _set_dropout_generator(self, generator: torch.Generator | None) -> None:
+        for module in self.module_.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
 
     def _precision(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         if self.autocast is None:
@@ -193,6 +226,7 @@ class MixtureNet(NeuralNet):
         bare = object.__new__(type(self))
         state = bare.__dict__
         state.update(self.__dict__, module=None, callbacks=None, callbacks_=[], device="cpu")
+        state.pop("_generators", None)  # a callback of the user may pickle the net
         if next(self.module_.parameters()).device.type != "cpu":
             state["module_"] = copy.deepcopy(self.module_).to("cpu")
         if not self.keep_optimizer:

@@ -63,10 +63,17 @@ class Batches:
     batch normalisation needs two rows.
     """
 
-    def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        shuffle: bool,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self.rows = rows
         self.batch_size = batch_size
         self.shuffle = shuffle and len(rows) > batch_size
+        self.generator = generator
 
     def __len__(self) -> int:
         return n_batches(len(self.rows), self.batch_size)
@@ -74,7 +81,8 @@ class Batches:
     def __iter__(self) -> Iterator[Rows]:
         rows = self.rows
         if self.shuffle:
-            rows = rows.select(torch.randperm(len(rows)).to(rows.device))
+            order = torch.randperm(len(rows), generator=self.generator)
+            rows = rows.select(order.to(rows.device))
         starts = [i * self.batch_size for i in range(len(self))]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             yield rows.select(slice(start, end))

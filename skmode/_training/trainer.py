@@ -1,15 +1,12 @@
 """Run a plan: train, choose among several alphas, calibrate, refit."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from skorch.callbacks import Callback
 
 from skmode._training.building import build_net
-from skmode._training.calibration import apply_temperature, fit_temperature
 from skmode._training.callbacks import (
     AveragedWeights,
     BestWeights,
@@ -19,9 +16,11 @@ from skmode._training.callbacks import (
     make_early_stopping,
     make_schedule,
 )
+from skmode._training.finish.calibration import apply_temperature, fit_temperature
+from skmode._training.finish.refit import refit, refit_epochs
+from skmode._training.isolation import Generators, Part
 from skmode._training.net import MixtureNet, NotFiniteError, watches_gradients
 from skmode._training.plan import Plan
-from skmode._training.refit import refit, refit_epochs
 from skmode._training.rows import Rows, n_batches
 from skmode.nn import CrossEntropy
 
@@ -59,6 +58,7 @@ class _Candidate(NamedTuple):
     net: MixtureNet
     alpha: float
     interrupted: bool
+    generators: Generators
     watch: Watch
     best: BestWeights | None
 
@@ -83,9 +83,10 @@ class Trainer:
         temperature = 1.0 if classifies else None
         if self.data.valid is None:
             return Trained(best.net, best.alpha, None, 0, temperature, interrupted)
-        measured = best.watch.measure(best.net.module_)
-        if classifies and self.plan.calibrate:
-            temperature = self._calibrate(best)
+        with best.generators.default_for("module"):
+            measured = best.watch.measure(best.net.module_)
+            if classifies and self.plan.calibrate:
+                temperature = self._calibrate(best)
         best.net.module_.eval()
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
         refit_n_iter = 0
@@ -105,8 +106,7 @@ class Trainer:
         interrupted, failure = False, None
         for alpha in self.plan.alphas:
             try:
-                with seeded(self.plan.seed, self.plan.device):
-                    candidate = self._train(alpha)
+                candidate = self._train(alpha)
             except NotFiniteError as error:
                 failure = error
                 continue
@@ -126,21 +126,35 @@ class Trainer:
         return best, interrupted
 
     def _train(self, alpha: float) -> _Candidate:
-        plan, data = self.plan, self.data
-        net = self.net or build_net(plan, data.train)
+        plan, data, generators = self.plan, self.data, self._generators()
+        with generators.default():
+            net = self.net or build_net(plan, data.train)
         self._set_options(net, alpha)
         dtype = net.module_.head.weight.dtype
         train = data.train.to(plan.device, dtype)
         if data.valid is None:
-            watched = train.select(torch.randperm(len(train))[:WATCHED_ROWS].sort().values)
+            order = torch.randperm(len(train), generator=generators.cpu)
+            watched = train.select(order[:WATCHED_ROWS].sort().values)
         else:
             watched = data.valid.to(plan.device, dtype)
         watch = Watch(watched, data.valid is not None, plan.monitor_top_expert)
         best = None if data.valid is None else BestWeights()
         steps = plan.epochs * n_batches(len(train), plan.batch_size)
         callbacks = self._callbacks(watch, best, steps)
-        interrupted = net.train_epochs(train, plan.epochs, callbacks)
-        return _Candidate(net, alpha, interrupted, watch, best)
+        interrupted = net.train_epochs(train, plan.epochs, callbacks, generators)
+        return _Candidate(net, alpha, interrupted, generators, watch, best)
+
+    def _generators(self) -> Generators:
+        """Begin the random numbers of a training; users' code can only draw from torch's own."""
+        plan = self.plan
+        borrowing: set[Part] = set()
+        if plan.network.expert_module is not None or plan.device != "cpu":
+            borrowing.add("module")
+        if plan.callbacks:
+            borrowing.add("callbacks")
+        if callable(plan.optimizer):
+            borrowing.add("optimizer")
+        return Generators(plan.seed, plan.device, borrowing)
 
     def _set_options(self, net: MixtureNet, alpha: float) -> None:
         """Set the parameters that a warm start may change."""
@@ -203,14 +217,6 @@ class Trainer:
         ]
         if plan.show_progress:
             callbacks.append(("progress", EpochProgress(epochs, "refit")))
-        with seeded(plan.seed, plan.device):
-            rows = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
-            return refit(net, rows, epochs, rate, candidate.watch, callbacks)
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: str) -> Iterator[None]:
-    """Seed torch inside the block and leave its global random state as it was."""
-    with torch.random.fork_rng(devices=[torch.device(device)] if device != "cpu" else []):
-        torch.manual_seed(seed)
-        yield
+        rows = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
+        generators = self._generators()
+        return refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)

@@ -17,6 +17,8 @@ class Dropout(nn.Module):
     p : float, default=0.5
         Probability that an entry becomes zero, in [0, 1). On a CPU it is rounded to a multiple of
         2 ** -16.
+    generator : torch.Generator, default=None
+        Generator of the random numbers, on the device of the input. None is torch's default one.
 
     Notes
     -----
@@ -36,19 +38,22 @@ class Dropout(nn.Module):
     tensor([1., 1., 1.])
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    generator: torch.Generator | None = None  # modules of older pickles have none of their own
+
+    def __init__(self, p: float = 0.5, generator: torch.Generator | None = None) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(
                 f"p must lie in [0, 1), got {p}: pass the probability that an entry becomes zero."
             )
         self.p = p
+        self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop entries where the module is in training mode; see the class for shapes."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" and self.generator is None:
             return nn.functional.dropout(x, self.p, training=True)
         return x * self._mask(x)
 
@@ -56,10 +61,12 @@ class Dropout(nn.Module):
         """Zeros for the dropped entries, and the scale 1 / (1 - p) for those kept."""
         dropped = min(round(self.p * 2**16), 2**16 - 1)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
-        draws.random_(-(2**63), None)
+        draws.random_(-(2**63), None, generator=self.generator)
         draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
         # Comparing into floats is several times as fast as converting booleans.
-        kept = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+        kept = torch.ge(
+            draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        )
         return kept.mul_(2**16 / (2**16 - dropped))
 
     def extra_repr(self) -> str:

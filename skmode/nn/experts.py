@@ -1,7 +1,9 @@
 """Experts: networks with equal inputs and outputs, evaluated together or one at a time."""
 
 import copy
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +148,8 @@ class ModuleExperts(nn.Module):
 
     Modules that differ only in the values of their parameters and buffers are stacked and
     evaluated with :func:`torch.func.vmap`, or in a loop if vmap fails (for example on control flow
-    that depends on values). Other modules are kept separate and evaluated in a loop.
+    that depends on values), by one thread at a time. Other modules are kept separate and evaluated
+    in a loop.
 
     Parameters
     ----------
@@ -175,13 +178,15 @@ class ModuleExperts(nn.Module):
         if not modules:
             raise ValueError("modules must hold one expert or more, got none: pass one per expert.")
         self.n_experts = len(modules)
+        self._turn = threading.RLock()
         self.vectorized = False
         self.separate: nn.ModuleList | None = None
         if not _stackable(modules):
             self.separate = nn.ModuleList(copy.deepcopy(list(modules)))
             return
         self.vectorized = True
-        # In a list, so that its weights are not registered as parameters.
+        # Each call puts weights into it for a while, so threads take turns. In a list, so that its
+        # own weights are not registered as parameters.
         self.skeleton = [copy.deepcopy(modules[0])]
         self.stacked = nn.ParameterDict()
         self.parameter_names = [name for name, _ in modules[0].named_parameters()]
@@ -223,9 +228,10 @@ class ModuleExperts(nn.Module):
         """
         if self.separate is not None:
             return self.separate[expert](x)  # type: ignore[no-any-return]
-        skeleton = self.skeleton[0].train(self.training)
         state = {name: values[expert] for name, values in self._state().items()}
-        return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
+        with self._turn:
+            skeleton = self.skeleton[0].train(self.training)
+            return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
 
     def expert(self, i: int) -> nn.Module:
         """Copy one expert out, as a module of its own.
@@ -260,7 +266,8 @@ class ModuleExperts(nn.Module):
             )
         if self.separate is not None:
             return copy.deepcopy(self.separate[i])
-        module = copy.deepcopy(self.skeleton[0]).train(self.training)
+        with self._turn:
+            module = copy.deepcopy(self.skeleton[0]).train(self.training)
         values = {name: value[i].detach().clone() for name, value in self._state().items()}
         # Set the data of the existing tensors, so that tied weights stay tied.
         for name in self.parameter_names:
@@ -269,12 +276,19 @@ class ModuleExperts(nn.Module):
             module.get_buffer(name).data = values[name]
         return module
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_turn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._turn = threading.RLock()
+
     def _state(self) -> dict[str, Tensor]:
         parameters = {name: self.stacked[_mangle(name)] for name in self.parameter_names}
         return parameters | {name: self.get_buffer(_mangle(name)) for name in self.buffer_names}
 
     def _forward_vectorized(self, x: Tensor) -> Tensor:
-        skeleton = self.skeleton[0].train(self.training)
+        skeleton = self.skeleton[0]
 
         def one(state: dict[str, Tensor]) -> Tensor:
             return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
@@ -282,7 +296,9 @@ class ModuleExperts(nn.Module):
         state = self._state()
         # On copies: BatchNorm changes its buffers, and vmap may still fail on a later module.
         changed = {name: state[name].clone() for name in self.buffer_names}
-        outputs: Tensor = vmap(one, out_dims=1, randomness="different")(state | changed)
+        with self._turn:
+            skeleton.train(self.training)
+            outputs: Tensor = vmap(one, out_dims=1, randomness="different")(state | changed)
         for name, value in changed.items():
             state[name].copy_(value)
         return outputs

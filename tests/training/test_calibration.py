@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode._training.calibration import fit_temperature
 from skmode._training.callbacks import Watch
+from skmode._training.finish.calibration import fit_temperature
 from skmode._training.rows import Rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")

@@ -105,12 +105,19 @@ def integrated_gradients(estimator: Any, X: Any, n_steps: int = 32) -> Attributi
             'method="integrated_gradients" needs the network in net_.module_, got '
             f'{type(estimator).__name__} without one: use method="permutation".'
         )
+    # Whatever modes the caller has set.
+    device = module.head.weight.device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        return _attribute(estimator, module, X, n_steps)
+
+
+def _attribute(estimator: Any, module: Any, X: Any, n_steps: int) -> Attributions:
+    """Attribute block by block, so that memory does not grow with the rows."""
     read: list[torch.Tensor] = []
-    trunk: Any = module.trunk
-    gate: Any = module.gate
-    with forward.hooked(trunk, read.append):
+    with forward.hooked(module.trunk, read.append):
         estimator.gate_proba(X)
     features = torch.cat(read).clone()  # inference tensors cannot be differentiated
+    gate: Any = module.gate
     with torch.no_grad():
         baseline = _baseline(estimator, module)
         route = gate.logits(features).argmax(dim=1)
@@ -188,9 +195,10 @@ def _baseline(estimator: Any, module: Any) -> torch.Tensor:
     """Return what gate and experts read for a row of medians and unknown categories."""
     encoder, weight = estimator.encoder_, module.head.weight
     numbers = [[column.center for column in encoder.numeric_columns]]
-    codes = torch.zeros(1, len(encoder.categorical_columns), dtype=torch.int64)
+    n_codes = len(encoder.categorical_columns)
+    codes = torch.zeros(1, n_codes, dtype=torch.int64, device=weight.device)
     numbers_tensor = torch.tensor(numbers, dtype=weight.dtype, device=weight.device)
-    found: torch.Tensor = module.trunk(numbers_tensor, codes.to(weight.device))
+    found: torch.Tensor = module.trunk(numbers_tensor, codes)
     return found
 
 

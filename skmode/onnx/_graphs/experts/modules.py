@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -15,14 +16,18 @@ from torch import nn
 
 from skmode.onnx._graphs.builder import OPSET
 
+# One thread at a time: the exporter, and what hides its output, change state of the process.
+_EXPORTING = threading.Lock()
+
 
 def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
     """Convert one expert to a graph."""
     module = module.to("cpu", torch.float32).eval()
-    example = torch.zeros(3, in_features)  # the exporter may take a size of 0, 1 or 2 as fixed
+    # The exporter may take a size of 0, 1 or 2 as fixed.
+    example = torch.zeros(3, in_features, dtype=torch.float32, device="cpu")
     rows = torch.export.Dim("n")
     try:
-        with _quiet():
+        with _EXPORTING, _quiet(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
             program = torch.onnx.export(
                 module,
                 (example,),

@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skmode._training.callbacks import Watch, make_rate
+from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError
 from skmode._training.rows import Rows, n_batches
 
@@ -25,6 +26,7 @@ def refit(
     rate: float,
     watch: Watch,
     callbacks: list[Any],
+    generators: Generators,
 ) -> tuple[int, bool]:
     """Train on all rows while the learning rate falls to zero.
 
@@ -39,7 +41,7 @@ def refit(
     callbacks = [make_rate(lambda step: 1 - step / steps), *callbacks, ("end", end)]
     failed = False
     try:
-        net.train_epochs(rows, epochs, callbacks)
+        net.train_epochs(rows, epochs, callbacks, generators)
     except NotFiniteError as error:
         failed = True
         warnings.warn(

@@ -1,0 +1,94 @@
+"""Keep a fit apart from what its process shares: torch's random numbers, dtype, device and modes.
+
+A fit owns the generators that it draws from. Code that can only draw from torch's default
+generators, which all threads share, borrows them: the constructors of layers, users' modules,
+callbacks and optimizers, and dropout on a GPU. One fit at a time may have them.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Collection, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+# A part of training that may have to draw from torch's default generators.
+Part = Literal["module", "callbacks", "optimizer"]
+
+# Held while torch's default generators belong to one fit. Reentrant, because a user's callback may
+# fit another estimator.
+_LOCK = threading.RLock()
+# A child process has only the thread that forked, so nobody else could release its copy.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+    )
+
+
+class Generators:
+    """The random numbers of one training.
+
+    They equal those that torch's default generators give after ``torch.manual_seed(seed)``.
+
+    Attributes
+    ----------
+    cpu : torch.Generator
+        For draws on the CPU.
+    borrowing : collection of {"module", "callbacks", "optimizer"}
+        Parts of the training that may draw from torch's default generators.
+    """
+
+    def __init__(self, seed: int, device: str, borrowing: Collection[Part] = ()) -> None:
+        self.cpu = torch.Generator("cpu").manual_seed(seed)
+        self.borrowing = borrowing
+        self._active = False
+        self._own_and_default = [(self.cpu, torch.default_generator)]
+        if device != "cpu":
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            gpu = torch.Generator(device).manual_seed(seed)
+            self._own_and_default.append((gpu, torch.cuda.default_generators[gpu.device.index]))
+
+    def default_for(self, part: Part) -> contextlib.AbstractContextManager[None]:
+        """Make these the default generators while `part` runs, if it may draw from them."""
+        if self._active or part not in self.borrowing:
+            return contextlib.nullcontext()
+        return self.default()
+
+    @contextlib.contextmanager
+    def default(self) -> Iterator[None]:
+        """Make these torch's default generators, and float32 its default dtype."""
+        with _LOCK:
+            dtype = torch.get_default_dtype()
+            before = [default.get_state() for _, default in self._own_and_default]
+            self._active = True
+            try:
+                torch.set_default_dtype(torch.float32)
+                for own, default in self._own_and_default:
+                    default.set_state(own.get_state())
+                yield
+            finally:
+                self._active = False
+                torch.set_default_dtype(dtype)
+                for (own, default), state in zip(self._own_and_default, before, strict=True):
+                    own.set_state(default.get_state())
+                    default.set_state(state)
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Set aside the caller's gradient mode, autocast, default device and numpy's error handling.
+
+    All of them belong to a thread, so other threads notice nothing.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(np.errstate(all="warn", under="ignore"))  # numpy's defaults
+        yield
