@@ -285,7 +285,7 @@ def test_the_chance_of_the_shuffling_is_that_of_a_sample(wine, wine_mixture, loo
 
 
 def test_experts_that_lost_their_rows(wine, findings):
-    classifier = MoDEClassifier(n_experts=2, **QUICK).fit(*wine)
+    classifier = MoDEClassifier(n_experts=2, refit_fraction=0, **QUICK).fit(*wine)
     classifier.history_[0]["expert_usage"] = [0.4, 0.6]
     classifier.history_[-1]["expert_usage"] = [0.0, 1.0]
     found = findings(classifier, *wine)["Experts lost their rows in training"]
