@@ -2,18 +2,24 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from skmode._encoding.columns import Columns, SparseColumns, is_table, open_columns
+from skmode._encoding.dates import column_dtype, refuse_date_arrays, refuse_dates
 from skmode._encoding.matching import match_numbers, match_strings
 
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
+
+# float32: an array, or a sparse matrix in the form of rows.
+Numbers: TypeAlias = NDArray[np.float32] | scipy.sparse.csr_array
 
 
 @dataclass
@@ -75,43 +81,42 @@ class TableEncoder:
     def fit(self, X: Any, sample_weight: NDArray[np.float64]) -> "TableEncoder":
         """Learn the columns of the training table."""
         self.from_table_ = is_table(X)
-        columns = _columns(X)
-        chosen = self._categorical_mask(columns, X)
+        columns = open_columns(X)
+        chosen = self._categorical_mask(columns)
+        numbers = _Numbers(columns, np.flatnonzero(~chosen).tolist())
         self.columns_ = [
-            _learn_category(name, values)
-            if is_category
-            else _learn_number(name, values, sample_weight)
-            for (name, values), is_category in zip(columns.items(), chosen, strict=True)
+            _learn_category(name, columns.column(i))
+            if chosen[i]
+            else _learn_number(name, numbers.column(i), sample_weight)
+            for i, name in enumerate(columns.names)
         ]
         return self
 
-    def transform(self, X: Any) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Encode rows."""
-        if not self.from_table_ and not is_table(X) and not self.categorical_columns:
+    def transform(self, X: Any) -> tuple[Numbers, NDArray[np.int64]]:
+        """Encode rows; numbers of sparse columns stay a sparse matrix, in the form of rows."""
+        if self._reads_arrays and isinstance(X, np.ndarray):
             return _finite_float32(X), np.empty((len(X), 0), dtype=np.int64)
-        columns = _columns(X)
+        columns = open_columns(X)
         names = [column.name for column in self.columns_]
-        if self.from_table_ and is_table(X) and list(columns) != names:
+        if self.from_table_ and is_table(X) and columns.names != names:
             raise ValueError(
                 f"X must have the columns of training in their order, {names[:10]}, got "
-                f"{list(columns)[:10]}: select them by name."
+                f"{columns.names[:10]}: select them by name."
             )
-        seen = list(columns.values())
+        positions: dict[str, list[int]] = {"number": [], "category": []}
+        for i, column in enumerate(self.columns_):
+            positions[column.kind].append(i)
+        codes = [_as_codes(self.columns_[i], columns.column(i)) for i in positions["category"]]
         n_samples = X.shape[0]
-        numbers = [
-            _as_numbers(column.name, values)
-            for column, values in zip(self.columns_, seen, strict=True)
-            if column.kind == "number"
-        ]
-        codes = [
-            _as_codes(column, values)
-            for column, values in zip(self.columns_, seen, strict=True)
-            if column.kind == "category"
-        ]
         return (
-            _finite_float32(np.column_stack(numbers) if numbers else np.empty((n_samples, 0))),
+            _Numbers(columns, positions["number"]).to_float32(n_samples),
             np.column_stack(codes) if codes else np.empty((n_samples, 0), dtype=np.int64),
         )
+
+    @property
+    def _reads_arrays(self) -> bool:
+        """Whether arrays can be encoded as a whole."""
+        return not self.from_table_ and not self.categorical_columns
 
     @property
     def numeric_columns(self) -> list[Column]:
@@ -123,8 +128,8 @@ class TableEncoder:
         """The category columns in order."""
         return [column for column in self.columns_ if column.kind == "category"]
 
-    def _categorical_mask(self, columns: dict[str, Any], X: Any) -> NDArray[np.bool_]:
-        names = list(columns)
+    def _categorical_mask(self, columns: Columns) -> NDArray[np.bool_]:
+        names = columns.names
         asked = self.categorical_features
         if asked is None:
             return np.zeros(len(names), dtype=bool)
@@ -134,7 +139,15 @@ class TableEncoder:
                     'categorical_features must be "from_dtype", None, a mask, positions or names, '
                     f"got {asked!r}: put a single name into a list."
                 )
-            return np.array([self.from_table_ and _is_categorical(v) for v in columns.values()])
+            if not self.from_table_:
+                return np.zeros(len(names), dtype=bool)
+            is_number = np.logical_or(columns.is_plain(), columns.is_sparse())
+            return np.array(
+                [
+                    not known and _is_categorical(columns.column(i))
+                    for i, known in enumerate(is_number)
+                ]
+            )
         chosen = np.asarray(asked)
         if chosen.size == 0:
             return np.zeros(len(names), dtype=bool)
@@ -161,20 +174,6 @@ class TableEncoder:
         return np.isin(names, chosen.astype(str))
 
 
-def is_table(X: Any) -> bool:
-    """Whether X has named columns (pandas, polars, pyarrow, or anything narwhals reads)."""
-    if hasattr(X, "collect") and hasattr(X, "collect_schema"):
-        raise TypeError(
-            f"X must hold its rows in memory, got a {type(X).__name__}: pass X.collect()."
-        )
-    try:
-        return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(
-            f"Column names must be unique ({error}): rename the columns, or pass an array."
-        ) from None
-
-
 def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
     """Check an array as scikit-learn does; with chosen categorical columns it may hold strings."""
     asked = estimator.categorical_features
@@ -184,23 +183,16 @@ def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
     needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
     if needs_object:
         X = X.astype(object)
+    refuse_date_arrays(X)
     checked: NDArray[Any] = check_array(
         X,
         dtype=None if needs_object else [np.float64, np.float32],
         ensure_all_finite=False if needs_object else "allow-nan",
+        accept_sparse=False if needs_object else "csr",
         estimator=estimator,
         input_name="X",
     )
     return checked
-
-
-def _columns(X: Any) -> dict[str, Any]:
-    """Columns by name: narwhals series of a table, one-dimensional slices of an array."""
-    if is_table(X):
-        frame = nw.from_native(X, eager_only=True)
-        names = map(str, frame.columns)
-        return dict(zip(names, frame.iter_columns(), strict=True))
-    return {f"x{i}": X[:, i] for i in range(X.shape[1])}
 
 
 def _is_categorical(values: Any) -> bool:
@@ -236,6 +228,7 @@ def _type_of_values(objects: NDArray[Any]) -> str:
 
 
 def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
+    refuse_dates(name, values)
     if isinstance(values, nw.Series):
         dtype = values.dtype
         if dtype == nw.Object:
@@ -247,7 +240,7 @@ def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
         else:
             raise ValueError(
                 f"Columns must be numeric, bool, string or categorical, got column {name!r} of "
-                f"type {dtype}: convert it, for example a date to a number of days."
+                f"type {column_dtype(values)}: make numbers or strings of it."
             )
     try:
         return np.asarray(values, dtype=np.float64)
@@ -258,16 +251,73 @@ def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
         ) from None
 
 
+class _Numbers:
+    """The number columns of a table: plain ones are read together, others one by one."""
+
+    def __init__(self, columns: Columns, positions: list[int]) -> None:
+        self._columns = columns
+        self._positions = positions
+        is_plain, is_sparse = columns.is_plain(), columns.is_sparse()
+        self._plain = [i for i in positions if is_plain[i]]
+        self._sparse = {i for i in positions if is_sparse[i]}
+        self._block = columns.numbers(self._plain) if self._plain else np.empty((0, 0))
+        self._place = {i: place for place, i in enumerate(self._plain)}
+
+    def column(self, i: int) -> NDArray[np.float64]:
+        """Return one column, dense."""
+        if i in self._place:
+            return self._block[:, self._place[i]].astype(np.float64, copy=False)
+        return _as_numbers(self._columns.names[i], self._columns.column(i))
+
+    def to_float32(self, n_samples: int) -> Numbers:
+        """Return all columns; sparse if one of them is."""
+        if self._sparse:
+            return self._to_sparse(n_samples)
+        found = np.empty((n_samples, len(self._positions)), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            if self._plain == self._positions:
+                found[:] = self._block if self._plain else 0
+            else:
+                for place, i in enumerate(self._positions):
+                    found[:, place] = self.column(i)
+        return _finite_float32(found)
+
+    def _to_sparse(self, n_samples: int) -> scipy.sparse.csr_array:
+        """Put the values that are not zero side by side."""
+        n_columns = len(self._columns.names)
+        if isinstance(self._columns, SparseColumns) and len(self._sparse) == n_columns:
+            matrix = self._columns.X.tocsr()
+        else:
+            parts = [self._nonzero(i) for i in self._positions]
+            ends = np.cumsum([0, *(len(rows) for rows, _ in parts)])
+            rows, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+            shape = n_samples, len(parts)
+            matrix = scipy.sparse.csc_array((values, rows, ends), shape).tocsr()
+        with np.errstate(over="ignore"):
+            matrix = scipy.sparse.csr_array(matrix).astype(np.float32)
+        if matrix.nnz:
+            _finite_float32(matrix.data[:, None])
+        return matrix
+
+    def _nonzero(self, i: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        if i in self._sparse:
+            rows, values = self._columns.values_of(i)
+            return rows, np.asarray(values, dtype=np.float64)
+        column = self.column(i)
+        return np.flatnonzero(column), column[column != 0]
+
+
 def _finite_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
     if numbers.shape[1] == 0:
         return numbers.astype(np.float32)
-    checked = check_array(
-        numbers,
-        dtype=np.float32,
-        ensure_all_finite="allow-nan",
-        ensure_min_samples=0,
-        input_name="X",
-    )
+    with np.errstate(over="ignore"):  # too large numbers become infinite, which is refused
+        checked = check_array(
+            numbers,
+            dtype=np.float32,
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=0,
+            input_name="X",
+        )
     # torch shares the memory and warns of arrays that may not be written to, such as pandas 3's.
     return np.require(checked, requirements=["C", "W"])
 
@@ -337,6 +387,7 @@ def _learn_category(name: str, values: Any) -> Column:
 
 def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
     assert column.categories is not None
+    refuse_dates(column.name, values, category=True)
     code_of: dict[Any, int] = {c: i for i, c in enumerate(column.categories.tolist(), start=1)}
     if column.has_missing:
         code_of[None] = column.n_codes - 1

@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from skmode._encoding.tables import TableEncoder, is_table, validate_array
+from skmode._encoding.columns import is_table
+from skmode._encoding.tables import TableEncoder, validate_array
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
@@ -45,7 +46,7 @@ from skmode._training.evaluation import (
 from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
-from skmode._training.rows import Rows
+from skmode._training.rows import Rows, SparseNumbers
 from skmode._training.trainer import Data, Trained, Trainer
 
 # A gate that sends more than this share of the rows to one expert has collapsed.
@@ -115,6 +116,7 @@ class BaseMoDE(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
         tags.input_tags.string = False
         tags.target_tags.required = True
         return tags
@@ -293,9 +295,12 @@ class BaseMoDE(BaseEstimator):
         target = torch.as_tensor(self._encode_target(y, name))
         return Rows(self._encode_inputs(X), target, weight)
 
-    def _encode_inputs(self, X: Any) -> tuple[torch.Tensor, ...]:
+    def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
         with isolated():
-            return tuple(map(torch.as_tensor, self.encoder_.transform(X)))
+            numbers, codes = self.encoder_.transform(X)
+            is_dense = isinstance(numbers, np.ndarray)
+            read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
+            return read, torch.as_tensor(codes)
 
     def _make_plan(self, data: Data, epochs: int, seed: int, *, first: bool, partial: bool) -> Plan:
         """Read the parameters, and resolve each "auto" by the rows."""
@@ -434,7 +439,7 @@ class BaseMoDE(BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -455,7 +460,7 @@ class BaseMoDE(BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows.
 
         Returns

@@ -192,9 +192,11 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Training rows: real numbers, or a pandas or polars DataFrame with numeric, bool,
-            string and categorical columns. NaN, None and empty strings are missing values.
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows: real numbers, dense or sparse, or a pandas or polars DataFrame with
+            numeric, bool, string and categorical columns. NaN, None and empty strings are missing
+            values. Of a sparse matrix, and of a table with sparse columns, only batches are made
+            dense; each column still has weights of its own in the network.
         y : array-like of shape (n_samples,)
             Class labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -233,7 +235,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Training rows.
         y : array-like of shape (n_samples,)
             Class labels.
@@ -277,7 +279,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns
@@ -299,7 +301,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns
@@ -320,7 +322,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns
@@ -340,7 +342,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns
@@ -362,7 +364,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns

@@ -179,9 +179,11 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
-            Training rows: real numbers, or a pandas or polars DataFrame with numeric, bool,
-            string and categorical columns. NaN, None and empty strings are missing values.
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Training rows: real numbers, dense or sparse, or a pandas or polars DataFrame with
+            numeric, bool, string and categorical columns. NaN, None and empty strings are missing
+            values. Of a sparse matrix, and of a table with sparse columns, only batches are made
+            dense; each column still has weights of its own in the network.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -220,7 +222,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Training rows.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
@@ -245,7 +247,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns
@@ -266,7 +268,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
 
         Parameters
         ----------
-        X : {array-like, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
             Rows with the columns of training.
 
         Returns

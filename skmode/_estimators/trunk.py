@@ -1,5 +1,6 @@
 """The trunk that reads the encoded columns of a table."""
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from skmode import nn
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
-from skmode._training.rows import Rows
+from skmode._training.rows import Rows, SparseNumbers
 
 NumericEmbedding = Literal["periodic_bias", "periodic", "piecewise_linear"]
 
@@ -30,7 +31,7 @@ def make_trunk(
             torch.tensor([i for i, column in enumerate(numeric) if column.has_missing]).long(),
         )
         if numeric_embedding == "piecewise_linear":
-            bins = _bin_edges(scaler(train.inputs[0])[0], train.sample_weight)
+            bins = _bin_edges(_scaled_columns(scaler, train.inputs[0]), train.sample_weight)
     return nn.TabularTrunk(
         scaler,
         numeric_embedding=numeric_embedding,
@@ -40,11 +41,23 @@ def make_trunk(
     )
 
 
-def _bin_edges(scaled: Tensor, sample_weight: Tensor | None) -> list[Tensor]:
+def _scaled_columns(scaler: nn.RobustScaler, numbers: Tensor | SparseNumbers) -> Iterator[Tensor]:
+    """Scale the columns; sparse ones are made dense one at a time."""
+    if isinstance(numbers, Tensor):
+        yield from scaler(numbers)[0].T
+        return
+    by_column = numbers.matrix.tocsc()
+    for i in range(numbers.shape[1]):
+        column = torch.as_tensor(by_column[:, [i]].toarray())
+        one = nn.RobustScaler(scaler.center[[i]], scaler.scale[[i]], scaler.missing_columns[:0])
+        yield one(column)[0][:, 0]
+
+
+def _bin_edges(scaled: Iterable[Tensor], sample_weight: Tensor | None) -> list[Tensor]:
     """Quantiles of each scaled column; a constant column gets one bin around its value."""
-    weight = np.ones(len(scaled)) if sample_weight is None else sample_weight.numpy()
     bins = []
-    for column in scaled.T:
+    for column in scaled:
+        weight = np.ones(len(column)) if sample_weight is None else sample_weight.numpy()
         if column.min() == column.max():
             bins.append(torch.stack([column[0] - 1, column[0] + 1]))
             continue

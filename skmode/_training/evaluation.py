@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skmode._training.rows import BLOCK_ROWS, Batches, Rows
+from skmode._training.rows import Batches, Rows, block_rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
 # Maps a network and the inputs of some rows to one or more tensors with rows first.
@@ -38,10 +38,10 @@ def evaluate(
 ) -> list[NDArray[Any]]:
     """Apply a function to encoded rows; the module must be on the device already."""
     blocks = []
-    size = BLOCK_ROWS[torch.device(device).type]
+    size = block_rows(rows, torch.device(device))
     with torch.inference_mode():
         for start in range(0, len(rows), size):
-            block = rows.select(slice(start, start + size)).to(device, dtype)
+            block = rows.batch(start, start + size).to(device, dtype)
             # Double precision from here on, so that probabilities sum to one.
             blocks.append([part.cpu().double().numpy() for part in function(module, block.inputs)])
     return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
@@ -81,7 +81,7 @@ def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
     with torch.inference_mode():
         blocks = [
             module(*batch.inputs, all_experts=True)
-            for batch in Batches(rows, BLOCK_ROWS[rows.device.type], shuffle=False)
+            for batch in Batches(rows, block_rows(rows, rows.device), shuffle=False)
         ]
         return Evaluated(
             torch.cat([block.gate_probabilities for block in blocks]),

@@ -152,15 +152,19 @@ class MixtureNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(True)
-        losses, n_rows = [], []
-        for batch in iterator:
+        losses, n_rows = torch.empty(0), []
+        for i, batch in enumerate(iterator):
             self.notify("on_batch_begin", batch=batch, training=True)
             step = step_fn(batch, **fit_params)
-            losses.append(step["losses"])
+            if i == 0:
+                # In one block: thousands of small ones between the steps' activations would keep
+                # malloc from using that memory again.
+                losses = step["losses"].new_empty(len(iterator), len(step["losses"]))
+            losses[i] = step["losses"]
             n_rows.append(len(batch))
             self.notify("on_batch_end", batch=batch, training=True, **step)
         # The first transfer from the device: reading each step's loss would make it wait.
-        means = np.average(torch.stack(losses).cpu().double(), axis=0, weights=n_rows).tolist()
+        means = np.average(losses.cpu().double(), axis=0, weights=n_rows).tolist()
         if not all(map(math.isfinite, means)):
             raise self.not_finite("training loss", means[0])
         for name, value in zip(("train", "task", "distillation", "balance"), means, strict=True):

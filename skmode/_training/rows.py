@@ -3,11 +3,61 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import scipy.sparse
 import torch
 from torch import Tensor
 
 # Rows per block in evaluation: few enough for a CPU's cache, enough to keep a GPU busy.
 BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
+# Numbers in a block of very many columns: 64 MB in float32.
+BLOCK_NUMBERS = 2**24
+
+
+class SparseNumbers:
+    """Numbers that stay a sparse matrix in the CPU's memory; only batches of them become tensors.
+
+    It has what :class:`Rows` asks of a tensor: its length, rows by position, a device and a dtype.
+    """
+
+    def __init__(
+        self,
+        matrix: scipy.sparse.csr_array,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.matrix = matrix
+        self.device = torch.device(device)
+        self.dtype = dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+        return tuple(self.matrix.shape)
+
+    def __len__(self) -> int:
+        return int(self.matrix.shape[0])
+
+    def __getitem__(self, index: Any) -> "SparseNumbers":
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        return SparseNumbers(self.matrix[index], str(self.device), self.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Always 2."""
+        return 2
+
+    def is_floating_point(self) -> bool:
+        """As tensors of numbers say."""
+        return True
+
+    def to(self, device: str, dtype: torch.dtype) -> "SparseNumbers":
+        """Choose device and dtype of the batches."""
+        return SparseNumbers(self.matrix, device, dtype)
+
+    def dense(self) -> Tensor:
+        """Make a tensor of all rows."""
+        return torch.as_tensor(self.matrix.toarray()).to(self.device, self.dtype)
 
 
 class Rows(NamedTuple):
@@ -17,14 +67,15 @@ class Rows(NamedTuple):
     ----------
     inputs : tuple of torch.Tensor of shape (n_samples, ...)
         The trunk's arguments. For a table: numbers `(n_samples, n_numeric)`, in which NaN
-        is missing, and codes of the categories, int64 `(n_samples, n_categorical)`.
+        is missing, and codes of the categories, int64 `(n_samples, n_categorical)`. Numbers may
+        be `SparseNumbers`, except in batches.
     target : torch.Tensor
         Classes `(n_samples,)` or scaled values `(n_samples, n_outputs)`.
     sample_weight : torch.Tensor of shape (n_samples,), or None
         Weights with a mean of one over the training rows. None means all are equal.
     """
 
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Any, ...]
     target: Tensor
     sample_weight: Tensor | None
 
@@ -34,7 +85,7 @@ class Rows(NamedTuple):
     @property
     def device(self) -> torch.device:
         """Device of the tensors."""
-        return self.inputs[0].device
+        return torch.device(self.inputs[0].device)
 
     def select(self, index: Any) -> "Rows":
         """Take rows by position."""
@@ -44,6 +95,14 @@ class Rows(NamedTuple):
             self.target[index],
             None if weight is None else weight[index],
         )
+
+    def batch(self, start: int, end: int) -> "Rows":
+        """Take rows that follow each other, as tensors."""
+        rows = self.select(slice(start, end))
+        inputs = tuple(
+            part.dense() if isinstance(part, SparseNumbers) else part for part in rows.inputs
+        )
+        return Rows(inputs, rows.target, rows.sample_weight)
 
     def to(self, device: str, dtype: torch.dtype) -> "Rows":
         """Move to a device, with floating-point tensors in one dtype."""
@@ -85,7 +144,7 @@ class Batches:
             rows = rows.select(order.to(rows.device))
         starts = [i * self.batch_size for i in range(len(self))]
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-            yield rows.select(slice(start, end))
+            yield rows.batch(start, end)
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:
@@ -94,5 +153,12 @@ def n_batches(n_rows: int, batch_size: int) -> int:
     return full + (left > 1 or (left == 1 and full == 0))
 
 
-def _move(part: Tensor, device: str, dtype: torch.dtype) -> Tensor:
+def block_rows(rows: Rows, device: torch.device) -> int:
+    """Rows to evaluate at once: fewer where there are very many columns."""
+    most = BLOCK_ROWS[device.type]
+    width = rows.inputs[0].shape[1] if rows.inputs[0].ndim == 2 else 1
+    return min(most, max(1, BLOCK_NUMBERS // max(width, 1)))
+
+
+def _move(part: Any, device: str, dtype: torch.dtype) -> Any:
     return part.to(device, dtype) if part.is_floating_point() else part.to(device)

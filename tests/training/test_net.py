@@ -1,6 +1,7 @@
 """The training loop: seeds, early stopping, history, schedules, callbacks, warm starts."""
 
 import copy
+import gc
 import math
 
 import numpy as np
@@ -535,3 +536,24 @@ def test_routing_collapse_warns_with_advice(Estimator):
 @pytest.mark.filterwarnings("error::skmode.RoutingCollapseWarning")
 def test_a_single_expert_does_not_collapse(Estimator):
     Estimator(**QUICK | {"n_experts": 1}).fit(X, y)
+
+
+def test_an_epoch_keeps_nothing_of_its_steps():
+    """Small tensors kept between the steps' activations would hold on to their memory."""
+
+    class CountTensors(Callback):
+        def on_train_begin(self, net, **kwargs):
+            self.counts = []
+
+        def on_batch_end(self, net, **kwargs):
+            if net.history[-1]["epoch"] == 2:
+                alive = (type(each) is torch.Tensor for each in gc.get_objects())
+                self.counts.append(sum(alive))
+
+    counter = CountTensors()
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    MoDERegressor(
+        n_experts=2, max_epochs=2, batch_size=20, early_stopping=False, callbacks=[counter]
+    ).fit(X, X[:, 0])
+    assert len(counter.counts) == 10
+    assert counter.counts[1] == counter.counts[-1]

@@ -5,6 +5,7 @@ column, and say what it must hold.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 TEXT = {str}
 PLAIN_INTEGERS = {int, bool}
 PLAIN_NUMBERS = {float, int, bool, type(None)}
+_DATES_CURE = ": make the same numbers of it as for training"
 
 
 def convert_column(column: Column, values: Any) -> Array:
@@ -76,7 +78,8 @@ def _to_float(value: Any) -> float:
         return float(value)  # as scikit-learn reads numbers that are text
     refuse_dates(getattr(value, "dtype", None))
     if not hasattr(value, "__float__") or hasattr(value, "__len__"):
-        raise TypeError(f"{value!r} is of type {type(value).__name__}")
+        cure = _DATES_CURE if isinstance(value, date | time | timedelta) else ""
+        raise TypeError(f"{value!r} is of type {type(value).__name__}{cure}")
     return float(value)
 
 
@@ -84,7 +87,8 @@ def refuse_dates(dtype: Any) -> None:
     """Raise for dates and complex numbers, which numpy would turn into floats."""
     of_polars = hasattr(dtype, "is_temporal") and dtype.is_temporal()
     if of_polars or getattr(dtype, "kind", "") in ("m", "M", "c"):
-        raise TypeError(f"it has type {dtype}")
+        cure = "" if getattr(dtype, "kind", "") == "c" else _DATES_CURE
+        raise TypeError(f"it has type {dtype}{cure}")
 
 
 def refuse_masked(values: Any, what: str) -> None:
@@ -203,6 +207,11 @@ def _to_integer(value: Any) -> int | None:
 
 def _to_strings(column: Column, values: Any) -> Array:
     array = _to_column(values, column)
+    if array.dtype.kind in "mM":  # numpy may turn them into integers
+        raise ValueError(
+            f"Column {column.name!r} must hold strings, got type {array.dtype}: convert the column "
+            "to strings, in the same way as for training."
+        )
     # Only numpy's own scalars have the text of a float32.
     cells = list(array) if array.dtype == np.float32 else np.asarray(array, dtype=object)
     strings = ["" if _is_missing(value) else value for value in cells]

@@ -144,9 +144,10 @@ class InputReader:
             wanted = [names[name] for name in self._names]
         else:
             wanted = keys
-        if type(X).__module__.partition(".")[0] == "pandas" and len(X) <= FEW_ROWS:
-            columns = dict(zip(keys, X.to_numpy(dtype=object).T.tolist(), strict=True))
-            return [columns[key] for key in wanted]
+        if type(X).__module__.partition(".")[0] == "pandas" and hasattr(X, "dtypes"):
+            columns = _pandas_columns(X, keys)
+            if columns is not None:
+                return [columns[key] for key in wanted]
         return [unwrap(X[key]) for key in wanted]
 
     def _check_names(self, names: Mapping[str, Any]) -> None:
@@ -233,6 +234,16 @@ def _column_keys(X: Any) -> list[Any] | None:
     if keys is None:
         return None
     return keys.tolist() if hasattr(keys, "tolist") else list(keys)
+
+
+def _pandas_columns(X: Any, keys: list[Any]) -> dict[Any, Any] | None:
+    """Convert a DataFrame as a whole; None if its columns are better converted one by one."""
+    dtypes = set(X.dtypes)
+    if len(dtypes) == 1 and isinstance(dtype := dtypes.pop(), np.dtype) and dtype.kind in "fiub":
+        return dict(zip(keys, X.to_numpy().T, strict=True))
+    if len(X) <= FEW_ROWS:
+        return dict(zip(keys, X.to_numpy(dtype=object).T.tolist(), strict=True))
+    return None
 
 
 def _distinct(keys: list[Any]) -> dict[str, Any]:

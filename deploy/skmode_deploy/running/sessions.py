@@ -130,9 +130,16 @@ class SessionFactory:
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = keep_memory
         # onnxruntime's fallback would print and continue with other providers; we decide ourselves.
-        return onnxruntime.InferenceSession(
-            data, options, providers=list(providers), enable_fallback=0
-        )
+        return Session(data, options, providers=list(providers), enable_fallback=0)
+
+
+class Session(onnxruntime.InferenceSession):
+    """A session whose check of the inputs' names takes no longer than the inputs are many."""
+
+    def _validate_input(self, feed_input_names: Sequence[str]) -> None:
+        # onnxruntime looks each input up in a list: 0.16 s for 5,000 columns. Where a release no
+        # longer calls this method, nothing is lost but time.
+        super()._validate_input(frozenset(feed_input_names))
 
 
 def check_at_least_one(value: Any, name: str) -> int:

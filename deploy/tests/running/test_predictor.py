@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -14,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmode_deploy import BundleError, bundle, load, signing
 from skmode_deploy.errors import GraphInterfaceError
+from skmode_deploy.running import sessions as _sessions
 from skmode_deploy.samples import graph_inputs
 
 TABLE = {
@@ -137,7 +137,7 @@ def test_the_whole_bundle_is_checked_before_any_graph_opens(table_bundle, monkey
     def fail(*arguments, **keywords):
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(_sessions, "Session", fail)
     (table_bundle / "expert_1.onnx").write_bytes(b"")
     for strategy in ("graph", "split"):
         with pytest.raises(BundleError, match=r"expert_1\.onnx must have"):

@@ -53,7 +53,7 @@ def simulate(monkeypatch):
             return session
 
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-        monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+        monkeypatch.setattr(_sessions, "Session", open_session)
         return opened
 
     monkeypatch.setattr(_sessions, "_logged", set())
@@ -154,7 +154,7 @@ def test_out_of_memory_is_not_a_bundle_error(providers, monkeypatch):
 
     available = [CPU] if providers == "auto" else [CUDA, CPU]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    monkeypatch.setattr(_sessions, "Session", fail)
     with pytest.raises(MemoryError):
         SessionFactory(providers, 1).open(b"", "model.onnx")
 
@@ -190,6 +190,19 @@ def test_threads(threads, model):
     options = session.get_session_options()
     assert options.intra_op_num_threads == threads
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_names_of_many_inputs_are_looked_up_in_a_set(make_regressor, monkeypatch):
+    """onnxruntime would search a list for each: the square of the number of columns."""
+    checked = []
+    monkeypatch.setattr(
+        onnxruntime.InferenceSession,
+        "_validate_input",
+        lambda session, names: checked.append(type(names)),
+    )
+    predictor = load(make_regressor())
+    predictor.predict(np.zeros((1, len(predictor.manifest.columns)), np.float32))
+    assert checked == [frozenset]
 
 
 def test_graphs_that_onnxruntime_cannot_open_are_refused():

@@ -2,15 +2,15 @@
 
 Run with
 
-    python -m benchmarks.training
+    python -m benchmarks.costs.training
 
 which prints ratios, each with its bar, and writes them to results/training.json. All runs
 have one thread; what is compared runs in interleaved pairs, and the ratio is the median over them.
 Size, embedding, activation, dropout and mixing are the classifier's defaults, also in the loop and
-in skorch; `python -m benchmarks.training representation` measures another mixing and writes it to a
-file of its own. What goes beyond steps on the rows is off: `fit` averages no weights and holds no
-rows out, so there is no refit, and the learning rate is constant. The scales of the features cannot
-be switched off: the loop learns them too.
+in skorch; `python -m benchmarks.costs.training representation` measures another mixing and writes
+it to a file of its own. What goes beyond steps on the rows is off: `fit` averages no weights and
+holds no rows out, so there is no refit, and the learning rate is constant. The scales of the
+features cannot be switched off: the loop learns them too.
 """
 
 import json
@@ -49,7 +49,7 @@ from skmode.nn import (
 from skmode.nn.embeddings import PeriodicBiasEmbeddings
 from skmode.nn.trunks import SCALE_RATE
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 DEFAULTS = MoDEClassifier()
 DEFAULT_MIXING, DEFAULT_EMBEDDING = DEFAULTS.mixing, DEFAULTS.numeric_embedding
 ACTIVATION, DROPOUT = "silu", 0.1  # the classifier's, the dropout where rows are many

@@ -1,6 +1,6 @@
 """Speed of exported graphs: top expert against full mixture, many experts against few.
 
-Run ``python -m benchmarks.routing``. The graphs hold random weights, for their cost does not
+Run ``python -m benchmarks.costs.routing``. The graphs hold random weights, for their cost does not
 depend on them; the gate's spread rows evenly. One thread, whose processor time is measured, so
 that other programs' turns on the processor do not count. The graphs of a comparison take turns
 and the medians are compared, so that what else is disturbed meets all of them.
@@ -28,7 +28,7 @@ from benchmarks import _timing
 from skmode import MoDEClassifier
 from skmode.onnx import export
 
-RESULTS = Path(__file__).parent / "results" / "routing.json"
+RESULTS = Path(__file__).parents[1] / "results" / "routing.json"
 N_FEATURES, N_CLASSES, HIDDEN = 32, 10, (256, 256, 256)
 # (experts, rows, how many times faster than the mixture at least)
 BATCH_BARS = [(8, 1024, 8.0), (32, 1024, 20.0)]

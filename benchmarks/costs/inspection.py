@@ -1,6 +1,6 @@
 """Cost of the instruments: probing against one forward pass, a path against a grid search.
 
-Run ``python -m benchmarks.inspection``. One thread, whose processor time is measured, so that
+Run ``python -m benchmarks.costs.inspection``. One thread, whose processor time is measured, so that
 other programs' turns on the processor do not count; contenders take turns, and the medians are
 compared. The forward pass is that of the bare network over rows that are encoded already, all
 experts and their output layers included, block by block as the estimators do it. The grid search
@@ -27,7 +27,7 @@ from benchmarks import _timing
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.inspection import alpha_path, expert_probing
 
-RESULTS = Path(__file__).parent / "results" / "inspection.json"
+RESULTS = Path(__file__).parents[1] / "results" / "inspection.json"
 N_ROWS, N_FEATURES, N_CLASSES, N_EXPERTS = 100_000, 20, 10, 16
 BLOCK_ROWS = 1024
 PROBING_BAR = 1.3

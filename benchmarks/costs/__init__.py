@@ -1,0 +1,1 @@
+"""What training, routing and the instruments cost, and what large or wide input costs."""
