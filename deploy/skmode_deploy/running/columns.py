@@ -309,8 +309,8 @@ def _refuse_missing(column: Column, is_text: bool, values: Array) -> None:
     if "" in values.tolist() if is_text else np.isnan(values).any():
         raise ValueError(
             f"Column {column.name!r} must have no missing values, got some: the model or its graph "
-            "failed on them at the export. Fill them in, or fit and export a Pipeline that does "
-            "so, for example by SimpleImputer."
+            "failed on them at the export. Fill them in, fit a Pipeline that does so (by "
+            "SimpleImputer), or export with rows that have them, if training had some."
         )
 
 

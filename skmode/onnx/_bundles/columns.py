@@ -79,8 +79,13 @@ def _to_array(name: str, values: Any) -> NDArray[Any]:
     )
 
 
-def like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any) -> Any:
-    """Put columns, as a graph reads them, into a table or array like that of training."""
+def like_training(
+    manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X: Any, missing: Any = None
+) -> Any:
+    """Put columns, as a graph reads them, into a table or array like that of training.
+
+    Missing strings are those of `X`, or `missing` where it has none.
+    """
     if manifest.input == "array":
         return np.column_stack(columns)
     if not manifest.from_table:
@@ -90,7 +95,8 @@ def like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X:
     if not isinstance(table, nw.DataFrame):
         names = [column.name for column in manifest.columns]
         return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
-    typed = [_column_like(old, new) for old, new in zip(table.iter_columns(), columns, strict=True)]
+    pairs = zip(table.iter_columns(), columns, strict=True)
+    typed = [_column_like(old, new, missing) for old, new in pairs]
     if table.implementation.is_pandas():
         frame = pd.DataFrame(dict(enumerate(typed)))
         frame.columns = X.columns  # names need not be strings
@@ -100,11 +106,11 @@ def like_training(manifest: bundle.Manifest, columns: Sequence[NDArray[Any]], X:
     return nw.from_dict(data, backend=table.implementation).to_native()
 
 
-def _column_like(old: Any, new: NDArray[Any]) -> Any:
+def _column_like(old: Any, new: NDArray[Any], default: Any) -> Any:
     """Convert a made-up column to the integers, bools or missing strings of the training column."""
     if new.dtype == object:
         values = old.to_native()
-        missing = next((value for value in old.to_list() if _is_missing(value)), None)
+        missing = next((value for value in old.to_list() if _is_missing(value)), default)
         filled = np.array([missing if value == "" else value for value in new], dtype=object)
         if old.implementation.is_pandas():
             # As a Series: pandas would turn an array of objects into strings, and None into NaN.

@@ -44,9 +44,9 @@ def find_refusals(
     trial = _Trial(predictor, model, X)
     if not trial.agrees({}):
         return tuple(map(_refuse_unshown, columns))
-    missing = trial.find_refused(
-        {i: _missing(column) for i, column in enumerate(columns) if column.dtype != "int64"}
-    )
+    absent = {i: _missing(column) for i, column in enumerate(columns) if column.dtype != "int64"}
+    # Encoders treat None and NaN as different categories, which a graph cannot.
+    missing = {*trial.find_refused(absent), *trial.find_refused(absent, missing=np.nan)}
     unseen = trial.find_refused(
         {
             i: category
@@ -97,7 +97,9 @@ class _Trial:
             for i, column in enumerate(manifest.columns)
         ]
 
-    def agrees(self, values: Mapping[int, Any], tolerance: float = TOLERANCE) -> bool:
+    def agrees(
+        self, values: Mapping[int, Any], tolerance: float = TOLERANCE, missing: Any = None
+    ) -> bool:
         """Whether model and graph agree on rows in which columns have other values, in turn."""
         cells = list(self._cells)
         step = min(max(len(values), 1), len(cells[0]))
@@ -108,22 +110,24 @@ class _Trial:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                rows = like_training(manifest, cells, self.X)
+                rows = like_training(manifest, cells, self.X, missing)
                 found = measure_differences(self.predictor, self.model, rows, manifest.routing)
         except Exception:  # a step may raise anything
             return False
         return found.largest <= tolerance and not found.clear_labels
 
-    def find_refused(self, values: Mapping[int, Any], tolerance: float = TOLERANCE) -> list[int]:
+    def find_refused(
+        self, values: Mapping[int, Any], tolerance: float = TOLERANCE, missing: Any = None
+    ) -> list[int]:
         """Find the columns on whose values model and graph do not agree, by halving."""
-        if not values or self.agrees(values, tolerance):
+        if not values or self.agrees(values, tolerance, missing):
             return []
         columns = list(values)
         if len(columns) == 1:
             return columns
         half = len(columns) // 2
         parts = ({i: values[i] for i in part} for part in (columns[:half], columns[half:]))
-        return [i for part in parts for i in self.find_refused(part, tolerance)]
+        return [i for part in parts for i in self.find_refused(part, tolerance, missing)]
 
     def find_limits(self, side: int) -> dict[int, float]:
         """Find the last number below (-1) or above (1) those of training that is predicted well."""

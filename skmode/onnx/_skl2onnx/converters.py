@@ -62,12 +62,15 @@ def register_converters() -> None:
     None and NaN differently, such as a SimpleImputer for NaN on a column with None, is converted as
     if all were NaN.
 
+    skl2onnx does not check what it converts. :func:`skmode.onnx.compare_with_onnx` compares the
+    graph with the model on rows of yours.
+
     skl2onnx fails on tables with missing strings or several numeric types and on isotonic
     calibration, or its graphs do not compute what scikit-learn computes. While it converts a model
     that contains one of these estimators, skmode therefore replaces its converters of
     ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
-    CalibratedClassifierCV, VotingClassifier and VotingRegressor. The replacements compute in
-    float64 and ignore option ``div``. Other models are converted as if skmode were not imported,
+    KBinsDiscretizer, Binarizer, CalibratedClassifierCV, VotingClassifier and VotingRegressor. The
+    replacements compute in float64 and ignore option ``div``. Other models are converted as if skmode were not imported,
     except that a FrozenEstimator, which skl2onnx does not support, now has a converter. If an
     encoder has ``handle_unknown="error"``, the runtime raises at an unseen category.
 

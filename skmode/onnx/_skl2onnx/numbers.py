@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 from skl2onnx.common.data_types import (
     BooleanTensorType,
@@ -55,6 +57,19 @@ def is_float32(variable: Any) -> bool:
     moves = ("SklearnCast", "SklearnConcat", "SklearnArrayFeatureExtractor")
     before = [step for step in variable.operators_outputs_ if step.type in moves]
     return any(is_float32(source) for step in before for source in step.inputs)
+
+
+def split_at_float32(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose for each edge the first float32 that counts as at or above it.
+
+    A float32 may stand for numbers on both sides of an edge. It counts as the shortest decimal that
+    rounds to it, as data have few digits: 0.3 at an edge of 0.3 is above, whatever float32 makes
+    of it. An edge that is a float32 itself, as after training on float32, needs no choice.
+    """
+    nearest = edges.astype(np.float32)
+    shortest = np.array([float(str(edge)) for edge in nearest])
+    below = (shortest < edges) & (nearest.astype(np.float64) != edges)
+    return np.where(below, np.nextafter(nearest, np.float32(np.inf)), nearest).astype(np.float64)
 
 
 def numbers_input(graph: GraphBuilder, width: int) -> str:

@@ -1,15 +1,23 @@
-"""Converters of steps before an estimator that skl2onnx cannot convert or converts wrongly for
-tables: columns of several numeric types, missing strings, fractional categories.
+"""Converters of steps before an estimator that skl2onnx cannot convert or converts wrongly:
+columns of several numeric types, missing strings, fractional categories, edges of bins.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    Binarizer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 
 from skmode.onnx._graphs.builder import OPSET, GraphBuilder
 from skmode.onnx._skl2onnx.containers import main_opset, set_number_type
@@ -20,8 +28,15 @@ from skmode.onnx._skl2onnx.encoders import (
     infer_ordinal,
 )
 from skmode.onnx._skl2onnx.imputers import convert_imputer, infer_imputer
-from skmode.onnx._skl2onnx.numbers import NUMBERS, check_numbers, insert_on_numbers, numbers_input
-from skmode.onnx._skl2onnx.replacements import replace_converter, replace_parser
+from skmode.onnx._skl2onnx.numbers import (
+    NUMBERS,
+    check_numbers,
+    insert_on_numbers,
+    is_float32,
+    numbers_input,
+    split_at_float32,
+)
+from skmode.onnx._skl2onnx.replacements import reads_float32, replace_converter, replace_parser
 
 
 def replace_steps() -> None:
@@ -32,6 +47,8 @@ def replace_steps() -> None:
         ("SklearnSimpleImputer", SimpleImputer, infer_imputer, convert_imputer),
         ("SklearnOneHotEncoder", OneHotEncoder, infer_one_hot, convert_one_hot),
         ("SklearnOrdinalEncoder", OrdinalEncoder, infer_ordinal, convert_ordinal),
+        ("SklearnKBinsDiscretizer", KBinsDiscretizer, _infer_bins, _convert_bins),
+        ("SklearnBinarizer", Binarizer, _infer_binarizer, _convert_binarizer),
     ):
         replace_converter(alias, model, infer, convert)
 
@@ -73,3 +90,60 @@ def _convert_scaler(scope: Any, operator: Any, container: Any) -> None:
     if model.with_std:
         value = graph.add("Div", [value, graph.add_weight(model.scale_, "scale")], "scaled")
     insert_on_numbers(scope, operator, container, graph, value)
+
+
+def _infer_bins(operator: Any) -> None:
+    check_numbers(operator)
+    model = operator.raw_operator
+    width = len(model.n_bins_) if model.encode == "ordinal" else sum(model.n_bins_)
+    set_number_type(operator.outputs[0], [operator.inputs[0].get_first_dimension(), int(width)])
+
+
+def _convert_bins(scope: Any, operator: Any, container: Any) -> None:
+    """Count the inner edges of each column up to a value."""
+    model = operator.raw_operator
+    inner = [np.asarray(edges[1:-1], dtype=np.float64) for edges in model.bin_edges_]
+    if _reads_float32(operator):
+        inner = [split_at_float32(edges) for edges in inner]
+    edges = np.full((len(inner), max(1, *map(len, inner))), np.inf)
+    for row, found in zip(edges, inner, strict=True):
+        row[: len(found)] = found
+    graph = GraphBuilder()
+    value = numbers_input(graph, len(inner))
+    value = graph.add("Unsqueeze", [value, graph.constant([2], "axes")], "column")
+    value = graph.add("GreaterOrEqual", [value, graph.add_weight(edges, "edges")], "is_above")
+    value = graph.add("Cast", [value], "above", to=TensorProto.DOUBLE)
+    value = graph.add("ReduceSum", [value, graph.constant([2], "axes")], "bins", keepdims=0)
+    if model.encode != "ordinal":
+        columns = np.repeat(np.arange(len(inner)), model.n_bins_)
+        bins = np.concatenate([np.arange(n, dtype=np.float64) for n in model.n_bins_])
+        value = graph.add(
+            "Gather", [value, graph.constant(columns, "columns")], "bin_of_output", axis=1
+        )
+        value = graph.add("Equal", [value, graph.add_weight(bins, "bin")], "is_bin")
+        value = graph.add("Cast", [value], "one_hot", to=TensorProto.DOUBLE)
+    insert_on_numbers(scope, operator, container, graph, value)
+
+
+def _infer_binarizer(operator: Any) -> None:
+    check_numbers(operator)
+    width = operator.raw_operator.n_features_in_
+    set_number_type(operator.outputs[0], [operator.inputs[0].get_first_dimension(), width])
+
+
+def _convert_binarizer(scope: Any, operator: Any, container: Any) -> None:
+    """Compare with the threshold: what equals it is 0, which skl2onnx's own converter makes 1."""
+    # Larger than the threshold is at least the next number.
+    edge = np.nextafter(np.array([operator.raw_operator.threshold], dtype=np.float64), np.inf)
+    if _reads_float32(operator):
+        edge = split_at_float32(edge)
+    graph = GraphBuilder()
+    value = numbers_input(graph, operator.raw_operator.n_features_in_)
+    value = graph.add("GreaterOrEqual", [value, graph.add_weight(edge, "edge")], "is_above")
+    value = graph.add("Cast", [value], "above", to=TensorProto.DOUBLE)
+    insert_on_numbers(scope, operator, container, graph, value)
+
+
+def _reads_float32(operator: Any) -> bool:
+    """Whether the numbers were rounded to float32 on their way from the table or array."""
+    return reads_float32() or any(is_float32(variable) for variable in operator.inputs)
