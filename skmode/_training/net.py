@@ -183,7 +183,7 @@ class MixtureNet(NeuralNet):
                     *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
                 )
             losses = output.losses
-            losses.total.backward()  # a module with checkpoints draws again here
+            losses.total.backward()  # users' autograd functions may draw here, too
         # skorch's callbacks take `y_pred`.
         return {
             "loss": losses.total,
