@@ -76,8 +76,8 @@ PARAMETERS = {
         features that an expert reads, and returns a new :class:`torch.nn.Module` that maps
         `(n_samples, in_features)` to `(n_samples, width)`. It must treat each row independently,
         and all experts must have the same width. `random_state` seeds what they draw from torch's
-        default generator in training: weights, dropout, noise. Use a class or function that can be imported, or the estimator cannot be pickled.
-        None builds multilayer perceptrons.
+        default generator in training: weights, dropout, noise. Use a class or function that can be
+        imported, or the estimator cannot be pickled. None builds multilayer perceptrons.
         """,
     ),
     "numeric_embedding": (
