@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -32,6 +31,7 @@ from skmode._estimators.parameters import (
     resolve_precision,
     structure,
 )
+from skmode._estimators.pickling import PickledWithVersion
 from skmode._estimators.splitting import Given, among, check_given, divide, find_split, hold_out
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
@@ -57,7 +57,7 @@ class RoutingCollapseWarning(UserWarning):
     """The gate sends nearly every row to the same expert."""
 
 
-class BaseMoDE(BaseEstimator):
+class BaseMoDE(PickledWithVersion):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -404,11 +404,6 @@ class BaseMoDE(BaseEstimator):
                 RoutingCollapseWarning,
                 stacklevel=5,
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        if "net_" in vars(self):
-            self.net_.keep_optimizer = self.warm_start
-        return dict(super().__getstate__())
 
     # Evaluation.
 

@@ -75,9 +75,9 @@ PARAMETERS = {
         and `dropout` do not apply. It is called once per expert with `in_features`, the number of
         features that an expert reads, and returns a new :class:`torch.nn.Module` that maps
         `(n_samples, in_features)` to `(n_samples, width)`. It must treat each row independently,
-        and all experts must have the same width. `random_state` seeds weights that are drawn from
-        torch. Use a class or function that can be imported, or the estimator cannot be pickled.
-        None builds multilayer perceptrons.
+        and all experts must have the same width. `random_state` seeds what they draw from torch's
+        default generator in training: weights, dropout, noise. Use a class or function that can be
+        imported, or the estimator cannot be pickled. None builds multilayer perceptrons.
         """,
     ),
     "numeric_embedding": (
@@ -212,8 +212,15 @@ PARAMETERS = {
     "random_state": (
         "int, RandomState instance or None",
         """
-        Seed of the weights, the validation split and the batches. The global random state of
-        torch is not changed; numpy's is used only if this is None.
+        Seed of the weights, the validation split, the batches and dropout. With an int, a fit on
+        the CPU gives the same bits alone, in threads and in processes. It neither depends on nor
+        changes what the process has set for torch: random state, default dtype and device,
+        gradient mode, autocast. While the network is built, other threads find torch's default
+        generator and dtype changed; so do they while an `expert_module`, a callback or an optimizer
+        of your own runs in training, because these draw from that generator. Fits take turns
+        there. Two things do count: the number of torch's threads, which may change the last bits of
+        long sums, and flags such as ``torch.set_float32_matmul_precision``. None takes a seed from
+        numpy's global random state.
         """,
     ),
     "warm_start": (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skmode._training.callbacks import LeaveForRefit, Watch
 from skmode._training.evaluation import Evaluated
-from skmode._training.isolation import Generators, Part
+from skmode._training.isolation import Generators, Part, isolated
 from skmode._training.rows import Batches, Rows
 from skmode.nn import Dropout, MixtureOfExperts
 
@@ -187,7 +187,7 @@ class MixtureNet(NeuralNet):
                     *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
                 )
             losses = output.losses
-            losses.total.backward()  # a module with checkpoints draws again here
+            losses.total.backward()  # users' autograd functions may draw here, too
         # skorch's callbacks take `y_pred`.
         return {
             "loss": losses.total,
@@ -238,7 +238,8 @@ class MixtureNet(NeuralNet):
         return dict(NeuralNet.__getstate__(bare))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        with isolated():  # tensors made in the caller's inference mode could not train on
+            super().__setstate__(state)
         self.__dict__["module"] = self.module_
 
 

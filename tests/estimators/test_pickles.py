@@ -1,13 +1,22 @@
 """Pickles of an earlier release load, predict as they did, and go on training."""
 
+import copy
 import importlib
+import io
 import pickle
+import warnings
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.testing import assert_allclose
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import skmode.inspection
 import skmode_deploy.bundle
@@ -28,7 +37,8 @@ def rows():
 
 
 def load(name):
-    return pickle.loads((FOLDER / f"{name}.pickle").read_bytes())
+    with pytest.warns(InconsistentVersionWarning, match="from version pre-0.1.0"):
+        return pickle.loads((FOLDER / f"{name}.pickle").read_bytes())
 
 
 def test_classifier_of_0_1_0(rows):
@@ -74,3 +84,49 @@ def test_warm_start_continues_from_pickled_weights(rows):
 )
 def test_classes_pickled_by_0_1_0_are_found(module, thing):
     assert getattr(importlib.import_module(module), thing.__name__) is thing
+
+
+class Mine(MoDEClassifier):
+    """A subclass of a user's own."""
+
+
+@pytest.fixture(params=[MoDEClassifier, MoDERegressor, Mine])
+def fitted(request):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    return request.param(n_experts=2, max_epochs=1, random_state=0).fit(X, X[:, 0] > 0)
+
+
+def through_joblib(thing):
+    file = io.BytesIO()
+    joblib.dump(thing, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: [model], make_pipeline])
+def test_pickles_of_another_version_warn(fitted, wrap, monkeypatch):
+    pickled = pickle.dumps(wrap(fitted))
+    monkeypatch.setattr("skmode._estimators.pickling.__version__", "0.2.0")
+    with pytest.warns(InconsistentVersionWarning, match="0.1.0 when using version 0.2.0") as seen:
+        pickle.loads(pickled)
+    (warning,) = (each.message for each in seen)
+    assert warning.estimator_name == type(fitted).__name__
+    assert warning.original_sklearn_version == "0.1.0"
+
+
+def test_copies_and_pickles_of_this_version_do_not_warn(fitted):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for model in (fitted, clone(fitted), make_pipeline(StandardScaler(), fitted)):
+            for make in (copy.copy, copy.deepcopy, clone, through_joblib):
+                assert not hasattr(make(model), "_skmode_version")
+            assert not hasattr(pickle.loads(pickle.dumps(model)), "_skmode_version")
+
+
+def test_what_is_loaded_in_inference_mode_can_train_on(fitted):
+    pickled = pickle.dumps(fitted.set_params(warm_start=True))
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    expected = pickle.loads(pickled).fit(X, X[:, 0] > 0).expert_predict(X)
+    with torch.inference_mode():
+        model = pickle.loads(pickled)
+    assert_array_equal(model.fit(X, X[:, 0] > 0).expert_predict(X), expected)

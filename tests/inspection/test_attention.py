@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -216,6 +216,18 @@ def test_attributions_of_linear_experts_are_weights_times_distances(diabetes):
     expert = module.experts.expert(int(found.route[row]))
     slope = (module.head.weight @ expert.weight).detach().numpy()[0] * regressor.target_scale_
     assert_allclose(found.experts[row], slope * read[row], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_attributions_do_not_depend_on_the_mode_of_the_caller(mode, mixed):
+    X, y = mixed
+    classifier = MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(X, y)
+    expected = integrated_gradients(classifier, X[:20], n_steps=2).experts
+    with mode():
+        found = integrated_gradients(classifier, X[:20], n_steps=2).experts
+    assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("column", ["color", "size", "weight"])

@@ -58,3 +58,13 @@ def test_identity_in_evaluation_and_at_probability_zero() -> None:
 def test_invalid_probability_raises(p: float) -> None:
     with pytest.raises(ValueError, match=r"p must lie in \[0, 1\), got"):
         Dropout(p)
+
+
+def test_a_generator_of_its_own() -> None:
+    x = torch.ones(1000)
+    torch.manual_seed(5)
+    expected = Dropout(0.3)(x)
+    state = torch.get_rng_state()
+    generator = torch.Generator().manual_seed(5)
+    assert torch.equal(Dropout(0.3, generator)(x), expected)
+    assert torch.equal(torch.get_rng_state(), state)

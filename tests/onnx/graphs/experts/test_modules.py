@@ -1,6 +1,10 @@
 """Custom experts, converted by torch.onnx."""
 
+import copy
 import functools
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -116,6 +120,20 @@ def test_converted_weights_equal_the_expert():
     assert arrays.keys() == expected.keys()
     for name, array in arrays.items():
         assert_array_equal(array, expected[name])
+
+
+def test_modules_are_converted_in_threads_and_modes(capsys):
+    torch.manual_seed(0)
+    expert = ResidualBlock(3)
+    alone = convert_module(expert, 3)
+    before = list(warnings.filters), sys.stdout
+    with ThreadPoolExecutor(3) as pool:
+        graphs = list(pool.map(lambda _: convert_module(copy.deepcopy(expert), 3), range(3)))
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"), torch.inference_mode():
+        graphs.append(convert_module(expert, 3))
+    assert (list(warnings.filters), sys.stdout) == before
+    for graph in graphs:
+        assert graph == alone
 
 
 def test_untraceable_module_raises(array, fit_classifier, tmp_path):
