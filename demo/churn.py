@@ -79,7 +79,7 @@ def main():
     draw(search, rows, len(y_test), options.output / "churn.png")
 
     bundle = options.output / "bundle"
-    skmode.onnx.export(mode, bundle)
+    skmode.onnx.export(copy.copy(mode).set_params(inference="top_expert"), bundle)
     serving = serve(mode, bundle, X_test, options)
     print_serving(serving, len(X_test))
 

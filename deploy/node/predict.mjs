@@ -56,7 +56,9 @@ function toPrediction({ classes, n_outputs: width }, { label, probabilities, var
 /** One tensor (n, 1) per column, or a single tensor (n, columns) for a model of arrays. */
 function toFeeds({ columns, input }, rows) {
   const values = columns.map((column, j) =>
-    rows.map((row) => toElement(column, Array.isArray(row) ? row[j] : row[column.name])),
+    rows.map((row) =>
+      checkRefusals(column, toElement(column, Array.isArray(row) ? row[j] : row[column.name])),
+    ),
   );
   if (input === "array") {
     const [{ input: name, dtype }] = columns;
@@ -98,6 +100,16 @@ function toElement({ name, dtype }, value) {
     throw new Error(`Column "${name}" must hold integers, got ${JSON.stringify(value)}`);
   }
   return stored;
+}
+
+/** Refuse what the model or its graph failed on at the export. */
+function checkRefusals({ name, categories, refuses = [], lowest, highest }, value) {
+  const missing = value === "" || Number.isNaN(value);
+  const unseen = !missing && refuses.includes("unseen") && !categories.includes(value);
+  if ((missing && refuses.includes("missing")) || unseen || value < lowest || value > highest) {
+    throw new Error(`Column "${name}" must not hold ${missing ? "missing values" : value}`);
+  }
+  return value;
 }
 
 /** Rows of a CSV text as objects; a field in double quotes may hold commas and line ends. */

@@ -9,9 +9,16 @@ except ImportError as error:
     ) from error
 
 from skmode.onnx._bundles.export import export
+from skmode.onnx._bundles.routing import RoutingDifferenceWarning
 from skmode.onnx._comparison import OnnxComparison, compare_with_onnx
 from skmode.onnx._skl2onnx.converters import register_converters
 
-__all__ = ["OnnxComparison", "compare_with_onnx", "export", "register_converters"]
+__all__ = [
+    "OnnxComparison",
+    "RoutingDifferenceWarning",
+    "compare_with_onnx",
+    "export",
+    "register_converters",
+]
 
 register_converters()

@@ -110,6 +110,8 @@ def _column_like(old: Any, new: NDArray[Any], default: Any) -> Any:
     """Convert a made-up column to the integers, bools or missing strings of the training column."""
     if new.dtype == object:
         values = old.to_native()
+        if not old.implementation.is_pandas():
+            default = None  # other tables have no NaN among strings
         missing = next((value for value in old.to_list() if _is_missing(value)), default)
         filled = np.array([missing if value == "" else value for value in new], dtype=object)
         if old.implementation.is_pandas():

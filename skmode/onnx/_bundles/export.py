@@ -28,6 +28,7 @@ from skmode.onnx._bundles.parity import (
 from skmode.onnx._bundles.pipeline import prepend_steps, read_pipeline
 from skmode.onnx._bundles.quantization import quantize_experts
 from skmode.onnx._bundles.refusals import find_refusals
+from skmode.onnx._bundles.routing import warn_of_routing
 from skmode.onnx._bundles.samples import make_samples
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.models import Routing, build_expert, build_gate, build_model
@@ -77,7 +78,8 @@ def export(
         from it; so does `quantize`.
     routing : {"top_expert", "mixture"}, default="top_expert"
         Whether ``model.onnx`` predicts each row with its top expert alone, as the estimator does
-        with ``inference="top_expert"``, or with the whole mixture.
+        with ``inference="top_expert"``, or with the whole mixture. If the estimator predicts by its
+        mixture and the bundle does not, a warning says how much they differ.
     quantize : {"dynamic"} or None, default=None
         ``"dynamic"`` reduces the weights of the experts to 8 bits with
         `onnxruntime.quantization.quantize_dynamic`. They take a quarter of the space, and wide
@@ -110,6 +112,10 @@ def export(
 
     Warns
     -----
+    RoutingDifferenceWarning
+        If the estimator predicts by its mixture (``inference="mixture"``, the default) and the
+        bundle by the top expert of each row. It says how far the two are from each other on the
+        rows of `X`, and how they scored on the validation rows of `fit`.
     UserWarning
         If a regression target is so far from zero that float32, the type of the predictions, is
         too coarse.
@@ -162,6 +168,8 @@ def export(
     check_target(source)
     if preprocessing is not None:
         source = prepend_steps(source, preprocessing)
+    if routing == "top_expert":
+        warn_of_routing(estimator, X)
     manifest = replace(_manifest(last, source, routing), notes=notes)
     files = _files(source, manifest)
     with _opened(manifest, files) as predictor:

@@ -48,7 +48,7 @@ def measure_differences(
     predictor: skmode_deploy.Predictor, model: Any, X: Any, routing: str
 ) -> Differences:
     """Compare a bundle with its model, on up to 1,000 rows."""
-    rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_CHECKED)).astype(int))
+    rows = choose_rows(X)
     X = safe_indexing(X, rows)
     steps, last = split_model(model)
     features = Pipeline(steps).transform(X) if steps else X
@@ -78,6 +78,11 @@ def measure_differences(
         by_rounding=not errors[worst].max() <= TOLERANCE
         and _depends_on_rounding(reference, steps, X, expected, ~tied),
     )
+
+
+def choose_rows(X: Any) -> NDArray[np.int64]:
+    """Choose the rows to compare, evenly spread."""
+    return np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_CHECKED)).astype(np.int64))
 
 
 def _predict(

@@ -72,7 +72,8 @@ def register_converters() -> None:
     KBinsDiscretizer, Binarizer, CalibratedClassifierCV, VotingClassifier and VotingRegressor. The
     replacements compute in float64 and ignore option ``div``. Other models are converted as if
     skmode were not imported, except that a FrozenEstimator, which skl2onnx does not support, now
-    has a converter. If an encoder has ``handle_unknown="error"``, the runtime raises at an unseen category.
+    has a converter. If an encoder has ``handle_unknown="error"``, the runtime raises at an unseen
+    category.
 
     Not supported: calibration with ``method="temperature"``, calibration of the decision function
     of an estimator in a Pipeline or a search, FixedThresholdClassifier and
