@@ -138,9 +138,9 @@ PARAMETERS = {
     "max_epochs": (
         "int",
         """
-        Passes over the rows in one training, at most. The refit counts: training stops while the
-        epochs that the refit needs are left. Each call of `fit` with `warm_start` may take so many
-        again, and ``alpha="auto"`` trains twice.
+        Passes over the rows, at most. The refit counts: training stops while the epochs that the
+        refit needs are left. Each call of `fit` with `warm_start` may make so many again, and so
+        may each of the two trainings of ``alpha="auto"``.
         """,
     ),
     "early_stopping": (
@@ -168,12 +168,11 @@ PARAMETERS = {
         """
         Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
         best weights on all rows of `X`, including the held-out ones. It takes this fraction of the
-        epochs up to the best one, but at least two if `max_epochs` leaves so many. With
-        ``max_epochs=1`` there is no refit. The learning rate starts at that of the best
-        epoch, but at least at a fifth of the peak, and falls to zero. There is no refit in
-        `partial_fit`, after the user interrupts training, or with `X_val`, whose rows are never
-        trained on. To refit on your own validation rows, pass them in `X` and name them in
-        `validation_fraction`.
+        epochs up to the best one, but at least two if `max_epochs` leaves so many. The
+        learning rate starts at that of the best epoch, but at least at a fifth of the peak, and
+        falls to zero. There is no refit with ``max_epochs=1``, in `partial_fit`, after the user
+        interrupts training, or with `X_val`, whose rows are never trained on. To refit on your own
+        validation rows, pass them in `X` and name them in `validation_fraction`.
         """,
     ),
     "calibration": (
