@@ -380,8 +380,9 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
 
     def _check_target(self, y: Any, name: str) -> NDArray[Any]:
         labels: NDArray[Any] = column_or_1d(y, warn=True)
-        # scikit-learn would compare a missing label with strings.
-        is_missing = pd.isna(labels)
+        # scikit-learn refuses NaN among numbers, calling them y, and compares it with strings.
+        numbers = labels.dtype.kind == "f" and name == "y"
+        is_missing = np.zeros(0) if numbers else pd.isna(labels)
         if is_missing.any():
             raise ValueError(
                 f"Input {name} contains NaN. Every row needs a label, got none in row "

@@ -37,7 +37,7 @@ def test_history_draws_every_expert_and_what_was_recorded(wine, render, labels):
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
 def test_usage_of_many_experts_is_drawn_in_shades(wine, layout, render):
-    classifier = MoDEClassifier(n_experts=9, **QUICK).fit(*wine)
+    classifier = MoDEClassifier(n_experts=9, refit_fraction=0, **QUICK).fit(*wine)
     figure, axes = plt.subplots(3, 1, figsize=(6, 7), layout=layout)
     display = GateHistoryDisplay.from_estimator(classifier, ax=axes)
     (image,) = axes[0].images

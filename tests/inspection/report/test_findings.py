@@ -289,7 +289,7 @@ def test_clear_importances_use_the_sample_standard_deviation(wine, wine_mixture,
 
 
 def test_experts_that_lost_their_rows(wine, findings):
-    classifier = MoDEClassifier(n_experts=2, **QUICK).fit(*wine)
+    classifier = MoDEClassifier(n_experts=2, refit_fraction=0, **QUICK).fit(*wine)
     classifier.history_[0]["expert_usage"] = [0.4, 0.6]
     classifier.history_[-1]["expert_usage"] = [0.0, 1.0]
     found = findings(classifier, *wine)["Experts lost their rows in training"]
