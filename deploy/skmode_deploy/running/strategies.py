@@ -64,6 +64,7 @@ class Split:
         max_loaded_experts: int | None,
     ) -> None:
         _check_split(manifest)
+        self._manifest = manifest
         self._n_outputs = manifest.n_outputs
         self._n_experts = manifest.n_experts
         self._answer = "variable" if manifest.classes is None else "probabilities"
@@ -85,7 +86,7 @@ class Split:
         if "hidden" in found:
             found[self._answer] = self._answers(found["hidden"], expert)
         if "label" in outputs:
-            position = found[self._answer].argmax(axis=1)
+            position = self._manifest.label_positions(found[self._answer])
             found["label"] = position if self._labels is None else self._labels[position]
         if "gate_probabilities" in found:
             column = expert[:, None]
