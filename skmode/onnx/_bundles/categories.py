@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,17 +10,39 @@ import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
 
-def known_categories(steps: Pipeline) -> dict[str, set[str]]:
-    """Collect the categories of training from the encoders that read raw columns of a table."""
+def known_categories(steps: Pipeline, estimator: Any) -> dict[str, set[str]]:
+    """Collect the categories of training from the encoders that read raw columns of a table, and
+    from the estimator for columns that are passed to it.
+    """
     known: dict[str, set[str]] = {}
     for encoder, names in _encoders(steps.steps[0][1]):
         for name, categories in zip(names, encoder.categories_, strict=True):
-            strings = {value for value in categories if isinstance(value, str) and value}
-            known.setdefault(name, set()).update(strings)
+            known.setdefault(name, set()).update(_strings(categories))
+    if len(steps.steps) == 1:
+        for name, position in _passed(steps.steps[0][1]):
+            categories = estimator.encoder_.columns_[position].categories
+            if categories is not None:
+                known.setdefault(name, set()).update(_strings(categories))
     return known
+
+
+def _strings(categories: Any) -> set[str]:
+    return {value for value in categories if isinstance(value, str) and value}
+
+
+def _passed(first: Any) -> Iterator[tuple[str, int]]:
+    """Find the columns that a ColumnTransformer passes on, with their positions in its output."""
+    if not isinstance(first, ColumnTransformer):
+        return
+    names = [str(name) for name in getattr(first, "feature_names_in_", ())]
+    for part_name, part, columns in first.transformers_:
+        identity = isinstance(part, FunctionTransformer) and part.func is None
+        if part == "passthrough" or identity:
+            places = range(first.output_indices_[part_name].start, sys.maxsize)
+            yield from zip(_names(columns, names), places, strict=False)
 
 
 def _encoders(first: Any) -> Iterator[tuple[Any, list[str]]]:
