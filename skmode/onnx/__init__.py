@@ -8,8 +8,8 @@ except ImportError as error:
         "run `pip install ./deploy` in a checkout of skmode."
     ) from error
 
+from skmode.onnx._bundles.checks.routing import RoutingDifferenceWarning
 from skmode.onnx._bundles.export import export
-from skmode.onnx._bundles.routing import RoutingDifferenceWarning
 from skmode.onnx._comparison import OnnxComparison, compare_with_onnx
 from skmode.onnx._skl2onnx.converters import register_converters
 

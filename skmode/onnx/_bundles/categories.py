@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,15 +12,17 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
 from skmode_deploy import bundle
 
 
 def with_known_categories(
-    steps: Pipeline, columns: tuple[bundle.Column, ...]
+    steps: Pipeline, last: Any, columns: tuple[bundle.Column, ...]
 ) -> tuple[bundle.Column, ...]:
     """Add the categories of the encoders that read raw columns, because X may lack some.
+
+    For columns of strings that the steps pass to the estimator, add those that it knows.
 
     A column of numbers becomes one of categories if an encoder refuses all other numbers.
     """
@@ -32,7 +35,27 @@ def with_known_categories(
                 present = categories[~pd.isna(categories)].tolist()
                 found = {x for x in present if isinstance(x, str) == text and x != ""}
                 known.setdefault(i, set()).update(found)
+    for i, position in _passed(steps, names):
+        categories = last.encoder_.columns_[position].categories
+        if columns[i].dtype == "string" and categories is not None:
+            known.setdefault(i, set()).update(_strings(categories))
     return tuple(_with_known(column, known.get(i)) for i, column in enumerate(columns))
+
+
+def _strings(categories: Any) -> set[str]:
+    return {value for value in categories if isinstance(value, str) and value}
+
+
+def _passed(steps: Pipeline, names: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield columns that a ColumnTransformer passes on, and their positions in its output."""
+    first = steps.steps[0][1]
+    if len(steps.steps) > 1 or not isinstance(first, ColumnTransformer):
+        return
+    for part_name, part, columns in first.transformers_:
+        identity = isinstance(part, FunctionTransformer) and part.func is None
+        if part == "passthrough" or identity:
+            places = range(first.output_indices_[part_name].start, sys.maxsize)
+            yield from zip(_positions(columns, names), places, strict=False)
 
 
 def _with_known(column: bundle.Column, known: set[Any] | None) -> bundle.Column:

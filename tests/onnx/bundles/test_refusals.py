@@ -161,7 +161,7 @@ def test_what_cannot_be_tried_is_refused(frame, tmp_path, monkeypatch):
     def fail(*args):
         raise TypeError("no such rows")
 
-    monkeypatch.setattr("skmode.onnx._bundles.refusals.like_training", fail)
+    monkeypatch.setattr("skmode.onnx._bundles.checks.refusals.like_training", fail)
     export(pipeline, tmp_path, X=frame[["age"]])
     assert refusals(tmp_path) == {"age": (("missing",), None, None)}
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from skmode._sklearn import safe_indexing
-from skmode.onnx._bundles.parity import TOLERANCE, choose_rows, predict_reference
-from skmode.onnx._bundles.pipeline import split_model
+from skmode.onnx._bundles.checks.parity import TOLERANCE, choose_rows
+from skmode.onnx._bundles.parts import Parts
 
 
 class RoutingDifferenceWarning(UserWarning):
     """A bundle predicts by the top expert of each row, and its estimator by the mixture."""
 
 
-def warn_of_routing(model: Any, X: Any) -> None:
+def warn_of_routing(parts: Parts, X: Any) -> None:
     """Warn, with what is known of the difference, unless the estimator predicts as the bundle."""
-    steps, last = split_model(model)
+    last = parts.estimator
     if last.inference != "mixture" or len(last.expert_usage_) == 1:
         return
     facts = []
     if X is not None:
-        measured = _measure(steps, last, X)
+        measured = _measure(parts, X)
         if measured is None:
             return
         facts.append(measured)
@@ -45,22 +43,23 @@ def warn_of_routing(model: Any, X: Any) -> None:
     )
 
 
-def _measure(steps: list[tuple[str, Any]], last: Any, X: Any) -> str | None:
+def _measure(parts: Parts, X: Any) -> str | None:
     """Say how far the two are from each other on X; None if they are equal."""
     rows = safe_indexing(X, choose_rows(X))
-    features = Pipeline(steps).transform(rows) if steps else rows
-    mixture, top = (
-        predict_reference(copy.copy(last).set_params(inference=inference), features)
-        for inference in ("mixture", "top_expert")
-    )
+    features = parts.transform(rows)
+    reference = parts.with_routing("mixture")
+    mixture = parts.predict(reference, features)
+    top = parts.predict(parts.with_routing("top_expert"), features)
     errors = np.abs(mixture - top)
-    if (errors <= TOLERANCE * np.asarray(getattr(last, "target_scale_", 1.0))).all():
+    is_classifier = hasattr(reference, "classes_")
+    scale = 1.0 if is_classifier else parts.deviation(reference, features)
+    if (errors <= TOLERANCE * scale).all():
         return None
     what = "predictions"
     labels = ""
-    if hasattr(last, "classes_"):
+    if is_classifier:
         what = "probabilities"
-        other = np.mean(mixture.argmax(axis=1) != top.argmax(axis=1))
+        other = np.mean(parts.choose(mixture) != parts.choose(top))
         labels = f", and {other:.1%} of the labels differ"
     return (
         f"On {len(errors):,} rows of X, {what} differ by {errors.max():.3g} at most and "

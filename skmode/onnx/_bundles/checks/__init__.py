@@ -1,0 +1,1 @@
+"""Comparing a bundle with its model: predictions, refused values, routing."""
