@@ -219,12 +219,15 @@ def test_labels_neither_string_nor_number_raise(dtype, array, fit_classifier, tm
     assert not (tmp_path / "bundle").exists()
 
 
+FEW_STEPS = {"n_experts": 2, "max_epochs": 1, "inference": "top_expert", "random_state": 0}
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_targets_too_far_from_zero_for_float32(n_outputs, array, tmp_path):
     y = np.random.default_rng(0).normal(size=(200, n_outputs))
     y[:, -1] += 1e7
     y = y[:, 0] if n_outputs == 1 else y
-    estimator = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(array[:200], y)
+    estimator = MoDERegressor(**FEW_STEPS).fit(array[:200], y)
     message = rf"float32.*got 1\.\d for output {n_outputs - 1} .*subtract a constant from y"
     with pytest.warns(UserWarning, match=message) as record:
         export(estimator, tmp_path)
@@ -234,7 +237,7 @@ def test_targets_too_far_from_zero_for_float32(n_outputs, array, tmp_path):
 @pytest.mark.parametrize("shift", [0, -1e3, 8e3])
 def test_targets_within_float32(shift, array, tmp_path):
     y = np.random.default_rng(0).normal(size=200)
-    estimator = MoDERegressor(n_experts=2, max_epochs=1, random_state=0).fit(array[:200], y + shift)
+    estimator = MoDERegressor(**FEW_STEPS).fit(array[:200], y + shift)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export(estimator, tmp_path)
