@@ -50,6 +50,7 @@ def printed(notebook):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @each_notebook
 def test_short_form_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("SKMODE_NOTEBOOKS", "short")

@@ -27,7 +27,7 @@ from skmode import MoDEClassifier, MoDERegressor
 ROOT = Path(__file__).parents[1]
 NOT_FOR_SERVING = ["torch", "sklearn", "onnx", "pandas", "skmode", "pyarrow", "model_signing"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def build_wheel(source, folder):
