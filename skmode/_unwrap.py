@@ -1,6 +1,6 @@
-"""The innermost estimator of Pipelines, searches and frozen estimators.
+"""The innermost estimator of Pipelines and searches, and the dense rows of sparse input.
 
-Imports only scikit-learn, so that every part of the package can use it.
+Imports nothing of skmode, so that every part of the package can use it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
+import scipy.sparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
@@ -42,3 +44,17 @@ def fit_parameter_prefix(model: Any) -> str:
     """Return the prefix of a `fit` parameter of the innermost estimator, such as "model__"."""
     parts = nested_estimators(model, fitted=False)
     return "".join(f"{part.steps[-1][0]}__" for part in parts if isinstance(part, Pipeline))
+
+
+def to_dense(X: Any) -> Any:
+    """Make sparse rows dense, for what reads them value by value; other rows stay as they are."""
+    if scipy.sparse.issparse(X):
+        return X.toarray()
+    if not isinstance(X, pd.DataFrame):
+        return X
+    types = {name: each.subtype for name, each in X.dtypes.items() if _is_sparse(each)}
+    return X.astype(types) if types else X
+
+
+def _is_sparse(dtype: Any) -> bool:
+    return isinstance(dtype, pd.SparseDtype)

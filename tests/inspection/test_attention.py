@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -133,7 +134,7 @@ def test_tables_keep_their_types(mixed, kind):
     found = expert_attention(classifier, table, y, random_state=0, n_repeats=3)
     assert found.importances.index.tolist() == ["color", "size", "weight", "noise"]
     assert (found.importances.loc[["color", "size"], 0] > 0.05).any()
-    shuffled = permutation._ShuffledTable(table).shuffled(0, np.arange(240)[::-1])
+    shuffled = permutation.ShuffledTable(table).shuffled(0, np.arange(240)[::-1])
     assert list(shuffled["color"]) == list(X["color"][::-1])
     assert shuffled["color"].dtype == table["color"].dtype
     assert list(table["color"]) == list(X["color"])
@@ -142,7 +143,7 @@ def test_tables_keep_their_types(mixed, kind):
 def test_a_custom_pandas_index_does_not_undo_the_shuffling(mixed):
     X, _ = mixed
     other = X.set_axis(np.arange(len(X))[::-1])
-    shuffled = permutation._ShuffledTable(other).shuffled(1, np.roll(np.arange(len(X)), 1))
+    shuffled = permutation.ShuffledTable(other).shuffled(1, np.roll(np.arange(len(X)), 1))
     assert_allclose(shuffled["size"], np.roll(X["size"], 1))
 
 
@@ -404,3 +405,82 @@ def test_repr_names_no_feature_if_none_matters(told_classifier):
     found = expert_attention(mixture, X, ["a", "b", "a"], n_repeats=2, random_state=0)
     assert (found.importances[[0, "gate"]] == 0).all(axis=None)
     assert repr(found).endswith("Most important feature of 0: none, gate: none>")
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """More columns than are predicted as whole rows: numbers and a category."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(150, 40))).rename(columns=str)
+    X["color"] = rng.choice(["red", "green", "blue"], 150)
+    X.loc[::5, "3"] = np.nan
+    return X, (X["0"] + (X["color"] == "red") > 0.5).astype(int)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MoDEClassifier(**QUICK),
+        MoDEClassifier(**QUICK, gate="sparse", gate_hidden_layer_sizes=(8,), gate_temperature=2.0),
+        MoDEClassifier(**QUICK, numeric_embedding=None, mixing="representation", activation="relu"),
+        MoDERegressor(**QUICK),
+    ],
+    ids=["classes", "sparse gate", "representation", "values"],
+)
+def test_many_columns_are_shuffled_without_predicting_whole_rows(estimator, wide, monkeypatch):
+    X, y = wide
+    estimator.fit(X, y)
+    passes = []
+    estimator.net_.module_.trunk.register_forward_hook(lambda *_: passes.append(1))
+    few = expert_attention(estimator, X, y, random_state=0, n_repeats=2)
+    assert len(passes) < 5  # not one for each of 41 columns
+    monkeypatch.setattr(permutation, "FEW_COLUMNS", 1000)
+    whole = expert_attention(estimator, X, y, random_state=0, n_repeats=2)
+    assert_allclose(few.importances, whole.importances, atol=1e-6)
+    assert_allclose(few.deviations, whole.deviations, atol=1e-6)
+
+
+def test_experts_of_ones_own_are_predicted_as_whole_rows(wide):
+    X, y = wide
+    classifier = MoDEClassifier(
+        n_experts=2, expert_module=lambda width: torch.nn.Linear(width, 4), max_epochs=1
+    ).fit(X, y)
+    found = expert_attention(classifier, X, y, random_state=0, n_repeats=1)
+    assert found.importances.shape == (41, 3)
+
+
+@pytest.mark.parametrize("max_samples", [60, 0.4])
+@pytest.mark.parametrize("method", ["permutation", "integrated_gradients"])
+def test_rows_are_drawn(method, max_samples, wide):
+    X, y = wide
+    classifier = MoDEClassifier(**QUICK).fit(X, y)
+    found = expert_attention(
+        classifier, X, y, method, max_samples=max_samples, n_repeats=1, random_state=0
+    )
+    assert found.n_samples["gate"] == 60
+
+
+@pytest.mark.parametrize("max_samples", [0, 1.5, 0.0, True, -1])
+def test_max_samples_out_of_range_is_an_error(max_samples, wide):
+    X, y = wide
+    with pytest.raises(ValueError, match="max_samples must be a number of rows"):
+        expert_attention(MoDEClassifier(), X, y, max_samples=max_samples)
+
+
+def test_a_progress_bar_over_the_features(wine, wine_mixture, capsys):
+    X, y = wine
+    expert_attention(wine_mixture, X, y, n_repeats=1, random_state=0)
+    assert not capsys.readouterr().err
+    expert_attention(wine_mixture, X, y, n_repeats=1, random_state=0, verbose=1)
+    assert "expert_attention: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["permutation", "integrated_gradients"])
+def test_sparse_rows(method):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 5)) * (rng.random((120, 5)) < 0.5)
+    y = (X[:, 0] > 0).astype(int)
+    classifier = MoDEClassifier(**QUICK).fit(X, y)
+    dense = expert_attention(classifier, X, y, method, random_state=0)
+    sparse = expert_attention(classifier, scipy.sparse.coo_array(X), y, method, random_state=0)
+    pd.testing.assert_frame_equal(sparse.importances, dense.importances)

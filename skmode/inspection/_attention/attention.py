@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_random_state
 
+from skmode._sklearn import safe_indexing
 from skmode._unwrap import nested_estimators
 from skmode.inspection._attention.gradients import attend_by_gradients
 from skmode.inspection._attention.permutation import attend_by_permutation
@@ -24,7 +27,9 @@ def expert_attention(
     sample_weight: Any = None,
     n_repeats: int = 5,
     n_steps: int = 32,
+    max_samples: int | float = 1.0,
     random_state: Any = None,
+    verbose: int = 0,
 ) -> ExpertAttention:
     r"""Measure how important each feature is for each expert on its domain, and for the gate.
 
@@ -63,8 +68,13 @@ def expert_attention(
     n_steps : int, default=32
         Points on the line from the baseline (Gauss-Legendre quadrature). More points lower
         `completeness_error`.
+    max_samples : int or float, default=1.0
+        Rows to measure on, drawn at random without replacement: a number of rows, or a share of
+        them. `n_samples` of the result tells how many each expert had.
     random_state : int, RandomState instance or None, default=None
-        Seed of the shuffling.
+        Seed of the drawing and of the shuffling.
+    verbose : int, default=0
+        Above 0, permutation shows a progress bar over the features.
 
     Returns
     -------
@@ -83,6 +93,14 @@ def expert_attention(
     UserWarning
         If a completeness error of integrated gradients is above 0.05: of a probability, of a
         gate's weight, or of a standard deviation of the target.
+
+    Notes
+    -----
+    The time of permutation grows with the rows and with the columns. With more than 32 columns,
+    only the shuffled column is computed again, and the first layers' sums are corrected by it, so
+    predictions may differ from the estimator's by rounding. Whole rows are computed again, which
+    takes time for each column and each shuffle, in Pipelines and with an `expert_module`: lower
+    `max_samples` or `n_repeats` there.
 
     See Also
     --------
@@ -117,12 +135,36 @@ def expert_attention(
             "n_repeats and n_steps must be whole numbers of at least 1, got "
             f"{n_repeats!r} and {n_steps!r}: correct the wrong one."
         )
+    random_state = check_random_state(random_state)
+    X, y, sample_weight = _draw(X, y, sample_weight, max_samples, random_state)
     mixture, rows = mixtures.unwrap(estimator, X)
     target = targets.check_target(mixture, y, sample_weight)
     if method == "permutation":
-        return attend_by_permutation(estimator, X, target, n_repeats, random_state)
+        return attend_by_permutation(estimator, X, target, n_repeats, random_state, verbose)
     names = None if rows is X else _names_behind(estimator)
     return attend_by_gradients(mixture, rows, target, n_steps, names)
+
+
+def _draw(
+    X: Any, y: Any, sample_weight: Any, max_samples: int | float, random_state: Any
+) -> tuple[Any, Any, Any]:
+    """Draw rows as scikit-learn's `permutation_importance` counts them."""
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    is_count = isinstance(max_samples, numbers.Integral)
+    in_range = max_samples >= 1 if is_count else 0 < max_samples <= 1
+    if isinstance(max_samples, bool) or not in_range:
+        raise ValueError(
+            "max_samples must be a number of rows of at least 1, or a share above 0 and up to 1.0, "
+            f"got {max_samples!r}: change it."
+        )
+    n_drawn = int(max_samples if is_count else max(1, max_samples * n_samples))
+    if n_drawn >= n_samples:
+        return X, y, sample_weight
+    if scipy.sparse.issparse(X):
+        X = X.tocsr()  # which has rows by position
+    chosen = np.sort(random_state.permutation(n_samples)[:n_drawn])
+    weight = None if sample_weight is None else safe_indexing(sample_weight, chosen)
+    return safe_indexing(X, chosen), safe_indexing(y, chosen), weight
 
 
 def _names_behind(estimator: Any) -> list[str] | None:

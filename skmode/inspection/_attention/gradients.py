@@ -121,7 +121,7 @@ def _attribute(estimator: Any, module: Any, X: Any, n_steps: int) -> Attribution
     with torch.no_grad():
         baseline = _baseline(estimator, module)
         route = gate.logits(features).argmax(dim=1)
-    column_of = _column_of_feature(estimator, module)
+    column_of = column_of_feature(estimator, module)
     n_columns = len(estimator.encoder_.columns_)
     parts: list[list[Array]] = [[], []]
     errors: list[list[Array]] = [[], []]
@@ -202,7 +202,7 @@ def _baseline(estimator: Any, module: Any) -> torch.Tensor:
     return found
 
 
-def _column_of_feature(estimator: Any, module: Any) -> torch.Tensor:
+def column_of_feature(estimator: Any, module: Any) -> torch.Tensor:
     """Return the input column that each feature behind the trunk comes from, (out_features,)."""
     columns = estimator.encoder_.columns_
     # The trunk reads numbers first, then categories.

@@ -11,6 +11,7 @@ from scipy import ndimage
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from skmode._sklearn import safe_indexing
+from skmode._unwrap import to_dense
 from skmode.inspection._evaluation import mixtures
 from skmode.inspection._evaluation.weights import weight_or_ones
 from skmode.inspection._plot import projections, style
@@ -146,7 +147,7 @@ class RoutingMapDisplay:
         """
         style.check_number("grid_resolution", grid_resolution, 2)
         style.check_number("max_samples", max_samples, 1)
-        plane = projections.find_projection(X, features)
+        plane = projections.find_projection(to_dense(X), features)
         mixture, rows = mixtures.unwrap(estimator, X)
         weight = weight_or_ones(sample_weight, len(plane.points))
         random_state = check_random_state(random_state)

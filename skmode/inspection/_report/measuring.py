@@ -7,12 +7,13 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_random_state
 
 from skmode._sklearn import safe_indexing
-from skmode._unwrap import nested_estimators
+from skmode._unwrap import nested_estimators, to_dense
 from skmode.inspection._attention import ExpertAttention, expert_attention
 from skmode.inspection._evaluation import forward, measures, mixtures, targets
 from skmode.inspection._history import gate_history
@@ -34,6 +35,7 @@ def measure(
     n_repeats: int,
     max_samples: int | None,
     random_state: Any,
+    verbose: int = 0,
 ) -> Facts:
     """Measure everything; the parameters are those of :func:`skmode.inspection.report`."""
     check_consistent_length(X, y)
@@ -45,16 +47,23 @@ def measure(
     alone = scorer.scores()
     single = int(alone.argmax() if target.scale is None else alone.argmin())
     part, part_weight, attention = _attend(
-        estimator, X, y, target, n_repeats=n_repeats, max_samples=max_samples, seed=random_state
+        estimator,
+        X,
+        y,
+        target,
+        n_repeats=n_repeats,
+        max_samples=max_samples,
+        seed=random_state,
+        verbose=verbose,
     )
     chance, gate_gain = _against_chance(judgement.experts, outputs.route, target.weight)
     return Facts(
         estimator=estimator,
         mixture=mixture,
         steps=_steps(estimator),
-        X=part,
+        X=to_dense(part),
         part_weight=part_weight,
-        columns=describe_columns(X),
+        columns=describe_columns(to_dense(X)),
         outputs=outputs,
         target=target,
         judgement=judgement,
@@ -174,16 +183,25 @@ def _attend(
     n_repeats: int,
     max_samples: int | None,
     seed: Any,
+    verbose: int,
 ) -> tuple[Any, Array, ExpertAttention]:
     random_state = check_random_state(seed)
     weight = target.weight
+    if scipy.sparse.issparse(X):
+        X = X.tocsr()  # which has rows by position
     if max_samples is not None and len(weight) > max_samples:
         # Rows without weight do not count: with only such rows nothing could be measured.
         counted = np.flatnonzero(weight > 0)
         chosen = np.sort(random_state.permutation(counted)[:max_samples])
         X, y, weight = safe_indexing(X, chosen), safe_indexing(y, chosen), weight[chosen]
     attention = expert_attention(
-        estimator, X, y, sample_weight=weight, n_repeats=n_repeats, random_state=random_state
+        estimator,
+        X,
+        y,
+        sample_weight=weight,
+        n_repeats=n_repeats,
+        random_state=random_state,
+        verbose=verbose,
     )
     return X, weight, attention
 

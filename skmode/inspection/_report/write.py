@@ -61,6 +61,7 @@ def report(
     n_repeats: int = 5,
     max_samples: int | None = 5000,
     random_state: Any = 0,
+    verbose: int = 0,
 ) -> Path:
     """Write one HTML file with all tables and pictures, and findings in plain language.
 
@@ -97,6 +98,8 @@ def report(
         Rows without weight are left out first.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice of rows and of the shuffling.
+    verbose : int, default=0
+        Above 0, show a progress bar over the features.
 
     Returns
     -------
@@ -159,6 +162,7 @@ def report(
         n_repeats=n_repeats,
         max_samples=max_samples,
         random_state=random_state,
+        verbose=verbose,
     )
     _replace(path, template.render(**_context(facts, title, margin)))
     return path

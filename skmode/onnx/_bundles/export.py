@@ -19,6 +19,7 @@ import sklearn
 import torch
 
 import skmode_deploy
+from skmode._unwrap import to_dense
 from skmode._version import __version__
 from skmode.onnx._bundles.checks.parity import (
     check_predictions,
@@ -73,7 +74,7 @@ def export(
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
-    X : {array-like, DataFrame} of shape (n_samples, n_features), default=None
+    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features), default=None
         Rows like those of training, ideally the training table. Before anything is written, the
         predictions of the bundle and of `estimator` are compared on up to 1,000 of them. A
         Pipeline needs `X`, because the types, categories and ranges of its raw columns are read
@@ -167,6 +168,7 @@ def export(
     ...     skmode_deploy.load(folder).predict(X).shape
     (150,)
     """
+    X = to_dense(X)  # as the served model reads it
     _check_options(routing, quantize, X, tolerance, notes)
     parts, preprocessing = read_pipeline(estimator, X)
     source = _read_source(parts)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 from numpy.testing import assert_allclose
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -128,3 +129,17 @@ def test_long_tables_of_features_and_classes_are_cut(tmp_path, read):
     assert len(page.words("attention")) == len(page.words("classes")) == 30
     assert "The most important 30 of 35 features." in page.text
     assert "The most frequent 30 of 33 classes." in page.text
+
+
+def test_sparse_rows_give_the_page_of_dense_ones(tmp_path, no_pictures):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 4)) * (rng.random((120, 4)) < 0.5)
+    y = (X[:, 0] > 0).astype(int)
+    classifier = MoDEClassifier(n_experts=2, max_epochs=2, random_state=0).fit(X, y)
+    pages = [
+        report(
+            classifier, rows, y, tmp_path / "page.html", n_repeats=1, max_samples=100
+        ).read_text()
+        for rows in (X, scipy.sparse.coo_array(X))
+    ]
+    assert pages[0] == pages[1]

@@ -14,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx.reference import ReferenceEvaluator
@@ -556,3 +557,27 @@ def test_missing_skmode_deploy_raises():
 def test_unknown_routing_is_refused(array, fit_classifier, tmp_path):
     with pytest.raises(ValueError, match=r'routing must be "top_expert" or "mixture", got "?.best'):
         export(fit_classifier(array), tmp_path, routing="best")
+
+
+def test_sparse_rows(tmp_path):
+    X = scipy.sparse.random_array((200, 6), density=0.4, rng=0, format="coo")
+    estimator = MoDEClassifier(
+        n_experts=2, max_epochs=2, inference="top_expert", random_state=0
+    ).fit(X, X.toarray()[:, 0] > 0)
+    export(estimator, tmp_path, X=X, quantize="dynamic", tolerance=1.0)
+    export(estimator, tmp_path, X=X)
+    predictor = skmode_deploy.load(tmp_path)
+    assert_classifier_parity(estimator, predictor, X.toarray().astype(np.float32))
+
+
+def test_sparse_columns_of_a_table(tmp_path):
+    rng = np.random.default_rng(0)
+    text = pd.DataFrame({"city": rng.choice(list("abcd"), 200)})
+    X = pd.get_dummies(text, sparse=True).assign(size=rng.normal(size=200))
+    estimator = MoDEClassifier(
+        n_experts=2, max_epochs=2, inference="top_expert", random_state=0
+    ).fit(X, text.city < "c")
+    export(estimator, tmp_path, X=X)
+    dense = pd.get_dummies(text).assign(size=X["size"])
+    for rows in (X, dense):
+        assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), rows)

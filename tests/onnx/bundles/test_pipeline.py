@@ -538,3 +538,15 @@ def test_all_training_categories_are_known_if_X_is_a_sample(frame, target, tmp_p
         (column,) = (c for c in bundle.read(tmp_path / "bundle").columns if c.name == TEXT[0])
         assert column.categories == tuple(sorted(data[TEXT[0]].unique()))
         assert len(column.categories) > 2
+
+
+def test_an_encoder_that_returns_sparse_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.choice(list("abcdef"), 200), "b": rng.choice(list("xyz"), 200)})
+    pipeline = make_pipeline(
+        OneHotEncoder(handle_unknown="ignore"),
+        MoDEClassifier(n_experts=2, max_epochs=2, inference="top_expert", random_state=0),
+    ).fit(X, X.a < "c")
+    export(pipeline, tmp_path, X=X)
+    predicted = skmode_deploy.load(tmp_path).predict_proba(X)
+    assert_allclose(predicted, pipeline.predict_proba(X), rtol=0, atol=1e-5)
