@@ -38,6 +38,7 @@ from skmode_deploy.bundle.manifest import (
     Column,
     File,
     Manifest,
+    Threshold,
     creation_time,
 )
 from skmode_deploy.bundle.reading import read, read_file, read_graph, verify
@@ -59,6 +60,7 @@ __all__ = [
     "File",
     "GraphValue",
     "Manifest",
+    "Threshold",
     "creation_time",
     "expert_name",
     "graph_interface",

@@ -141,6 +141,13 @@ def _outputs(manifest: Manifest) -> str:
     text = _table(("Output", "What it is"), rows)
     if manifest.classes is not None:
         text += f"\n\n{manifest.n_outputs} classes: {_list(manifest.classes.values)}"
+    if manifest.threshold is not None:
+        assert manifest.classes is not None
+        chosen = _list(manifest.classes.values[manifest.threshold.position :][:1])
+        text += (
+            f"\n\nThe label is {chosen} if its probability is at least "
+            f"{manifest.threshold.value:g}, and else the other class."
+        )
     return text
 
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from skmode_deploy.bundle.manifest_check import (
     AGAIN,
     MANIFEST,
@@ -31,6 +34,7 @@ __all__ = [
     "Column",
     "File",
     "Manifest",
+    "Threshold",
     "creation_time",
 ]
 
@@ -102,6 +106,22 @@ class Classes:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """Where a classifier of two classes switches to one of them.
+
+    Attributes
+    ----------
+    position : int
+        Position in the classes of the class whose probability is compared.
+    value : float
+        The smallest probability for which this class is the label.
+    """
+
+    position: int
+    value: float
+
+
+@dataclass(frozen=True)
 class File:
     """Size in bytes and SHA-256 of one file.
 
@@ -158,6 +178,9 @@ class Manifest:
         How the experts' weights were quantized to 8 bits. None if they were not.
     schema_version : int
         Version of this format.
+    threshold : Threshold or None
+        Where the labels of a classifier of two classes switch. None if the label is the most
+        probable class; then the JSON text has no such field.
     """
 
     task: Literal["classification", "regression"]
@@ -177,6 +200,27 @@ class Manifest:
     notes: str = ""
     quantization: Literal["dynamic"] | None = None
     schema_version: int = SCHEMA_VERSION
+    threshold: Threshold | None = None
+
+    def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
+        """Choose the label of each row.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (n_rows, n_classes)
+            Probabilities of the classes.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Positions of the labels in the classes.
+        """
+        if self.threshold is None:
+            return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+        position = self.threshold.position
+        # In float64, as `model.onnx` compares.
+        passed = probabilities[:, position].astype(np.float64) >= self.threshold.value
+        return np.where(passed, position, 1 - position).astype(np.int64)
 
     def to_json(self) -> str:
         """Return the JSON text.
@@ -193,6 +237,8 @@ class Manifest:
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
+        if self.threshold is None:  # earlier releases of skmode-deploy know no such field
+            del document["threshold"]
         return _to_text(document | {"sha256": _checksum(document)})
 
     def file_hash(self) -> str:
@@ -327,4 +373,6 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     files = {name: File(**item) for name, item in document["files"].items()}
     usage = tuple(document["expert_usage"])
     rest = {"columns": columns, "classes": classes, "files": files, "expert_usage": usage}
+    if "threshold" in document:
+        rest["threshold"] = Threshold(**document["threshold"])
     return Manifest(**document | rest)

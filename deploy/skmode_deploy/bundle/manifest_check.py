@@ -29,7 +29,12 @@ _Check = Callable[[Any, str], None]
 
 def check_document(document: Any) -> None:
     """Check all fields, first one by one, then together."""
-    _check_object(document, "", _MANIFEST_FIELDS)
+    # Only bundles with a threshold have this field.
+    has_threshold = isinstance(document, dict) and "threshold" in document
+    fields = {"threshold": _object(_THRESHOLD_FIELDS)} if has_threshold else {}
+    _check_object(document, "", _MANIFEST_FIELDS | fields)
+    if has_threshold:
+        _check_threshold(document)
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
             "expert_usage",
@@ -195,6 +200,7 @@ _CLASSES_FIELDS: dict[str, _Check] = {
     "dtype": _matching("[<>|=]?[biufUO][0-9]{0,6}", "numpy's name of a scalar type"),
     "label": _choice("value", "index"),
 }
+_THRESHOLD_FIELDS: dict[str, _Check] = {"position": _whole(0), "value": _number}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression"),
@@ -219,6 +225,13 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
 
 
 # Rules for several fields together.
+
+
+def _check_threshold(document: dict[str, Any]) -> None:
+    if document["classes"] is None or document["n_outputs"] != 2:
+        _refuse("threshold", "absent unless there are two classes", document["threshold"])
+    if document["threshold"]["position"] > 1:
+        _refuse("threshold.position", "0 or 1", document["threshold"]["position"])
 
 
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:

@@ -16,7 +16,8 @@ class MixturePredictor:
     """Predict with all experts, weighted by the gate, whatever the routing of the bundle.
 
     The result is exact for ``mixing="expected"`` and ``"likelihood"``, which mix predictions. For
-    ``mixing="representation"`` it is the weighted mean of the experts' predictions instead.
+    ``mixing="representation"``, and if the target was transformed, it is the weighted mean of the
+    experts' predictions instead.
     """
 
     def __init__(

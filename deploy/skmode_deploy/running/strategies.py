@@ -69,6 +69,7 @@ class Split:
         max_loaded_experts: int | None,
     ) -> None:
         _check_split(manifest)
+        self._manifest = manifest
         self._n_outputs = manifest.n_outputs
         self._n_experts = manifest.n_experts
         self._output = "variable" if manifest.classes is None else "probabilities"
@@ -90,7 +91,7 @@ class Split:
         if "hidden" in found:
             found[self._output] = self._run_experts(found["hidden"], expert)
         if "label" in outputs:
-            position = found[self._output].argmax(axis=1)
+            position = self._manifest.label_positions(found[self._output])
             found["label"] = position if self._labels is None else self._labels[position]
         if "gate_probabilities" in found:
             column = expert[:, None]

@@ -6,12 +6,20 @@ import tracemalloc
 from importlib import resources
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skmode_deploy import bundle
-from skmode_deploy.bundle.manifest import Classes, Column, File, Manifest, creation_time
+from skmode_deploy.bundle.manifest import (
+    Classes,
+    Column,
+    File,
+    Manifest,
+    Threshold,
+    creation_time,
+)
 from skmode_deploy.errors import (
     BundleError,
     ManifestChangedError,
@@ -62,6 +70,35 @@ REGRESSOR = dataclasses.replace(
     validation_scores=None,
     quantization="dynamic",
 )
+
+
+def test_threshold():
+    """Only bundles with a threshold have the field, so that older releases read all others."""
+    assert "threshold" not in to_document(CLASSIFIER)
+    manifest = dataclasses.replace(CLASSIFIER, threshold=Threshold(1, 0.25))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    jsonschema.validate(to_document(manifest), SCHEMA)
+    probabilities = np.array([[0.75, 0.25], [0.8, 0.2]], dtype=np.float32)
+    assert manifest.label_positions(probabilities).tolist() == [1, 0]
+    assert CLASSIFIER.label_positions(probabilities).tolist() == [0, 0]
+    swapped = dataclasses.replace(manifest, threshold=Threshold(0, 0.8))
+    assert swapped.label_positions(probabilities.astype(float)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "threshold", "message"),
+    [
+        (CLASSIFIER, {"position": 2, "value": 0.5}, "threshold.position .* must be 0 or 1, got 2"),
+        (CLASSIFIER, {"position": 0, "value": "a"}, "threshold.value .* must be a finite number"),
+        (CLASSIFIER, {"position": 0}, "missing fields \\['value'\\]"),
+        (CLASSIFIER, None, "threshold in manifest.json must be an object"),
+        (REGRESSOR, {"position": 0, "value": 0.5}, "threshold .* must be absent unless there are"),
+    ],
+)
+def test_invalid_threshold(manifest, threshold, message):
+    document = to_document(manifest) | {"threshold": threshold}
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(to_text(document))
 
 
 def to_document(manifest):
@@ -386,13 +423,19 @@ class TestSchema:
         ("kind", "schema"),
         [
             (Manifest, SCHEMA),
-            *((kind, SCHEMA["$defs"][kind.__name__]) for kind in (Column, Classes, File)),
+            *(
+                (kind, SCHEMA["$defs"][kind.__name__])
+                for kind in (Column, Classes, File, Threshold)
+            ),
         ],
     )
     def test_has_the_fields_of_the_classes(self, kind, schema):
         names = {field.name for field in dataclasses.fields(kind)}
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
-        optional = {"refuses", "lowest", "highest"} if kind is Column else set()
+        # Left out where they have no value, as earlier releases wrote manifests.
+        optional = {Column: {"refuses", "lowest", "highest"}, Manifest: {"threshold"}}.get(
+            kind, set()
+        )
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
         assert all(inner["description"] for inner in schema["properties"].values())

@@ -32,6 +32,7 @@ class Shadow:
                 f"The mixture needs gate and experts as files of their own, and the bundle has no "
                 f"{missing[0]}: export the model with its parts, or serve without --shadow."
             )
+        self._manifest = manifest
         self._mixture = MixturePredictor(folder, manifest, threads=threads)
         self._share = share
         self._random = random.Random(0)
@@ -44,7 +45,8 @@ class Shadow:
         """Count the rows where the mixture disagrees with the prediction that was sent."""
         mixed = self._mixture.predict(rows)
         if prediction.probabilities is not None:
-            differs = mixed.argmax(axis=1) != prediction.probabilities.argmax(axis=1)
+            choose = self._manifest.label_positions
+            differs = choose(mixed) != choose(prediction.probabilities)
             return int(np.count_nonzero(differs))
         value = prediction.value.reshape(mixed.shape)
         largest = np.maximum(np.abs(mixed), np.abs(value))
