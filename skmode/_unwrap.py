@@ -24,7 +24,7 @@ def nested_estimators(model: Any, *, fitted: bool = True) -> Iterator[Any]:
             model = model.estimator
         elif isinstance(model, Pipeline):
             model = model.steps[-1][1]
-        elif fitted and hasattr(model, "best_estimator_"):
+        elif fitted and hasattr(model, "best_estimator_") and getattr(model, "refit", True):
             model = model.best_estimator_
         elif not fitted and is_search(model):
             model = model.estimator

@@ -155,6 +155,13 @@ def add_node(
     return output
 
 
+def add_integers(scope: Any, container: Any, values: Sequence[int]) -> str:
+    """Add a small constant of integers."""
+    name: str = scope.get_unique_variable_name("integers")
+    container.add_initializer(name, TensorProto.INT64, [len(values)], list(values))
+    return name
+
+
 def cast(scope: Any, container: Any, value: str, dtype: int) -> str:
     """Cast a value; a runtime drops a cast that changes nothing."""
     if dtype == TensorProto.STRING:  # the value is a string already
@@ -178,8 +185,7 @@ def split_columns(
         for i in range(width):
             value = variable.full_name
             if width > 1:
-                position = scope.get_unique_variable_name("position")
-                container.add_initializer(position, TensorProto.INT64, [1], [i])
+                position = add_integers(scope, container, [i])
                 value = add_node(scope, container, "Gather", [value, position], axis=1)
             values.append(cast(scope, container, value, dtypes[len(values)]))
     return values
@@ -210,10 +216,13 @@ def set_number_type(variable: Any, shape: list[Any]) -> None:
 def column_widths(name: str, variables: Sequence[Any], expected: int) -> list[int]:
     """Get the number of columns of each variable, and check their sum."""
     widths = [variable.get_second_dimension() for variable in variables]
-    if widths == [None]:
-        variables[0].type.shape = [variables[0].get_first_dimension(), expected]
-        widths = [expected]
-    if None in widths or sum(widths) != expected:
+    unknown = [variable for variable in variables if variable.get_second_dimension() is None]
+    # The labels of a classifier have one dimension only.
+    if len(unknown) == 1 and (len(variables) == 1 or len(unknown[0].type.shape) == 2):
+        width = expected - sum(width for width in widths if width is not None)
+        unknown[0].type.shape = [unknown[0].get_first_dimension(), width]
+        widths = [variable.get_second_dimension() for variable in variables]
+    if None in widths or sum(widths) != expected or min(widths) < 1:
         raise ValueError(
             f"The inputs of {name} must have {expected} columns, as in training, got widths "
             f"{widths}: pass X[:1] with all columns, or their widths in initial_types."

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import skl2onnx
 from onnx import TensorProto
-from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx._graphs.columns import ARRAY_INPUT, ELEMENT_TYPES
 from skmode.onnx._graphs.models import build_model
 from skmode.onnx._graphs.source import Source, read_estimator, with_array_input
-from skmode.onnx._skl2onnx.compat import apply_zipmap
 from skmode.onnx._skl2onnx.containers import (
     check_opset,
     class_labels,
@@ -28,7 +27,15 @@ from skmode.onnx._skl2onnx.containers import (
     set_number_type,
     split_columns,
 )
-from skmode.onnx._skl2onnx.ensembles import register_frozen_estimator, replace_ensembles
+from skmode.onnx._skl2onnx.models import replace_models
+from skmode.onnx._skl2onnx.models.outputs import (
+    CLASSIFIER_OPTIONS,
+    declare,
+    declare_classifier_outputs,
+    has_nocl,
+    infer_classifier,
+)
+from skmode.onnx._skl2onnx.models.support import check_supported
 from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
 from skmode.onnx._skl2onnx.repairs import replace_steps
 from skmode.onnx._skl2onnx.replacements import watch_conversions
@@ -40,8 +47,9 @@ def register_converters() -> None:
     """Register converters of MoDEClassifier and MoDERegressor with skl2onnx.
 
     Importing :mod:`skmode.onnx` calls it; another call changes nothing. Afterwards
-    ``skl2onnx.to_onnx`` converts these estimators, and a Pipeline, GridSearchCV,
-    CalibratedClassifierCV, voting or stacking ensemble that contains one.
+    ``skl2onnx.to_onnx`` converts these estimators, and the models of scikit-learn around them:
+    Pipelines, searches, thresholds, transformed targets, chains and ensembles. It refuses by name
+    what it cannot convert.
 
     Notes
     -----
@@ -62,32 +70,38 @@ def register_converters() -> None:
     None and NaN differently, such as a SimpleImputer for NaN on a column with None, is converted as
     if all were NaN.
 
-    skl2onnx fails on tables with missing strings or several numeric types and on isotonic
-    calibration, or its graphs do not compute what scikit-learn computes. While it converts a model
-    that contains one of these estimators, skmode therefore replaces its converters of
-    ColumnTransformer, StandardScaler, SimpleImputer, OneHotEncoder, OrdinalEncoder,
-    CalibratedClassifierCV, VotingClassifier and VotingRegressor. The replacements compute in
-    float64 and ignore option ``div``. Other models are converted as if skmode were not imported,
-    except that a FrozenEstimator, which skl2onnx does not support, now has a converter. If an
-    encoder has ``handle_unknown="error"``, the runtime raises at an unseen category.
+    skl2onnx fails on tables with missing strings or several numeric types, does not know some
+    classes, ignores the threshold of a TunedThresholdClassifierCV, or its graphs do not compute
+    what scikit-learn computes. While it converts a model that contains one of these estimators,
+    skmode therefore replaces its converters of some classes and adds others:
 
-    Not supported: calibration with ``method="temperature"``, calibration of the decision function
-    of an estimator in a Pipeline or a search, FixedThresholdClassifier and
-    TunedThresholdClassifierCV.
+    - around the estimator: RandomizedSearchCV and the halving searches,
+      FixedThresholdClassifier and TunedThresholdClassifierCV (on probabilities),
+      TransformedTargetRegressor, ClassifierChain, RegressorChain, SelfTrainingClassifier,
+      CalibratedClassifierCV, voting ensembles, AdaBoostClassifier, OneVsOneClassifier;
+    - steps before it: ColumnTransformer, which passes strings on to the estimator,
+      StandardScaler, SimpleImputer, MissingIndicator, OneHotEncoder, OrdinalEncoder,
+      SplineTransformer, QuantileTransformer, FunctionTransformer with functions of numpy, and
+      steps that select columns.
+
+    The replacements compute in float64 and ignore option ``div``. Other models are converted as if
+    skmode were not imported, except that a FrozenEstimator, which skl2onnx does not support, now
+    has a converter. Where scikit-learn raises at a row, such as at an unseen category with
+    ``handle_unknown="error"`` or beyond the knots of a spline with ``extrapolation="error"``, the
+    runtime raises too.
+
+    Refused: OutputCodeClassifier, an IterativeImputer that holds an estimator, a StackingClassifier
+    with ``stack_method="predict"``, RFE as the model that predicts, calibration with
+    ``method="temperature"`` and calibration of the decision function of an estimator in a Pipeline
+    or a search.
     """
-    options: dict[str, list[Any]] = {
-        "zipmap": [True, False, "columns"],
-        "nocl": [True, False],
-        "output_class_labels": [False, True],
-        "routing": ROUTINGS,
-    }
     skl2onnx.update_registered_converter(
         MoDEClassifier,
         "SkmodeMoDEClassifier",
-        _infer_classifier,
+        infer_classifier,
         _convert_classifier,
         parser=_parse_classifier,
-        options=options,
+        options=CLASSIFIER_OPTIONS | {"routing": ROUTINGS},
     )
     skl2onnx.update_registered_converter(
         MoDERegressor,
@@ -102,36 +116,15 @@ def register_converters() -> None:
 
 @functools.cache  # once for the process
 def _replace_converters() -> None:
-    register_frozen_estimator()
     replace_steps()
-    replace_ensembles()
-    watch_conversions(MoDEClassifier, MoDERegressor)
+    replace_models()
+    watch_conversions(MoDEClassifier, MoDERegressor, check=check_supported)
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
-    """Parse as skl2onnx does classifiers, but with float32 probabilities for any inputs."""
-    options = scope.get_options(model, {"zipmap": True})
-    operator = _declare(scope, model, inputs, "SkmodeMoDEClassifier")
-    operator.outputs.append(scope.declare_local_variable("label", Int64TensorType()))
-    operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
-    outputs = list(operator.outputs)
-    with_classes = options.get("output_class_labels", False)
-    if options["zipmap"]:
-        if with_classes:
-            raise RuntimeError(
-                "Option output_class_labels needs zipmap=False, got zipmap="
-                f"{options['zipmap']!r}: use only one of the two."
-            )
-        return apply_zipmap(options["zipmap"], scope, model, FloatTensorType(), outputs)
-    if with_classes:
-        operator = scope.declare_local_operator("SklearnClassLabels")
-        operator.classes = class_labels(model, scope.get_options(model, {"nocl": False})["nocl"])
-        strings = operator.classes.dtype.kind in "OU"
-        kind = StringTensorType if strings else Int64TensorType
-        variable = scope.declare_local_variable("class_labels", kind([len(operator.classes)]))
-        operator.outputs.append(variable)
-        outputs.append(variable)
-    return outputs
+    return declare_classifier_outputs(
+        scope, model, _declare(scope, model, inputs, "SkmodeMoDEClassifier")
+    )
 
 
 def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -142,17 +135,7 @@ def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = 
 
 def _declare(scope: Any, model: Any, inputs: Any, alias: str) -> Any:
     check_is_fitted(model, "net_")
-    operator = scope.declare_local_operator(alias, model)
-    operator.inputs = inputs
-    return operator
-
-
-def _infer_classifier(operator: Any) -> None:
-    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
-    kind = StringTensorType if labels.dtype.kind == "O" else Int64TensorType
-    n_rows = operator.inputs[0].get_first_dimension()
-    operator.outputs[0].set_type(kind([n_rows]))
-    set_number_type(operator.outputs[1], [n_rows, len(labels)])
+    return declare(scope, model, inputs, alias)
 
 
 def _infer_regressor(operator: Any) -> None:
@@ -166,7 +149,7 @@ def _option(operator: Any, name: str, default: Any) -> Any:
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     source = read_estimator(operator.raw_operator)
-    labels = class_labels(operator.raw_operator, _option(operator, "nocl", False))
+    labels = class_labels(operator.raw_operator, has_nocl(operator))
     names = ("label", "probabilities")
     _convert(scope, operator, container, replace(source, classes=labels), names)
 

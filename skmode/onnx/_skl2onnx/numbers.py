@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from onnx import TensorProto
@@ -50,14 +51,50 @@ def check_numbers(operator: Any) -> None:
 
 def is_float32(variable: Any) -> bool:
     """Whether a variable comes, at least in part, from a float32 input."""
-    if isinstance(variable.type, FloatTensorType):
-        return True
-    moves = ("SklearnCast", "SklearnConcat", "SklearnArrayFeatureExtractor")
+    return any(isinstance(source.type, FloatTensorType) for source in _sources(variable))
+
+
+def is_all_float32(variable: Any) -> bool:
+    """Whether all of a variable comes from float32 inputs."""
+    return all(isinstance(source.type, FloatTensorType) for source in _sources(variable))
+
+
+def _sources(variable: Any) -> Iterator[Any]:
+    """Yield what a variable was before it was cast, joined or taken apart."""
+    moves = ("SklearnCast", "SklearnConcat", "SklearnIdentity", "SklearnArrayFeatureExtractor")
     before = [step for step in variable.operators_outputs_ if step.type in moves]
-    return any(is_float32(source) for step in before for source in step.inputs)
+    if not before:
+        yield variable
+    for step in before:
+        for source in step.inputs:
+            yield from _sources(source)
 
 
-def numbers_input(graph: GraphBuilder, width: int) -> str:
+def declare_step(scope: Any, alias: str, inputs: list[Any], kind: Any) -> Any:
+    """Declare one of skl2onnx's own operators while a model is parsed, and get its output."""
+    operator = scope.declare_local_operator(alias)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable(inputs[0].raw_name, kind))
+    return operator.outputs[0]
+
+
+def to_double(scope: Any, variable: Any) -> Any:
+    """Cast a variable to float64, unless it has strings."""
+    if not isinstance(variable.type, NUMBERS) or isinstance(variable.type, DoubleTensorType):
+        return variable
+    kind = DoubleTensorType(list(variable.type.shape))
+    return declare_step(scope, "SklearnCast", [variable], kind)
+
+
+def join_variables(scope: Any, variables: list[Any]) -> Any:
+    """Put variables of one type side by side."""
+    if len(variables) == 1:
+        return variables[0]
+    kind = type(variables[0].type)
+    return declare_step(scope, "SklearnConcat", variables, kind([None, None]))
+
+
+def numbers_input(graph: GraphBuilder, width: int | None) -> str:
     """Declare the float64 input of a graph for :func:`insert_on_numbers`."""
     return graph.add_input("X", TensorProto.DOUBLE, ["n", width])
 

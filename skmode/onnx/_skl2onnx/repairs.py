@@ -6,27 +6,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from skl2onnx.common.data_types import DoubleTensorType
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from skmode.onnx._graphs.builder import OPSET, GraphBuilder
-from skmode.onnx._skl2onnx.containers import main_opset, set_number_type
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._skl2onnx.containers import set_number_type
 from skmode.onnx._skl2onnx.encoders import (
     convert_one_hot,
     convert_ordinal,
     infer_one_hot,
     infer_ordinal,
 )
-from skmode.onnx._skl2onnx.imputers import convert_imputer, infer_imputer
-from skmode.onnx._skl2onnx.numbers import NUMBERS, check_numbers, insert_on_numbers, numbers_input
-from skmode.onnx._skl2onnx.replacements import replace_converter, replace_parser
+from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numbers_input
+from skmode.onnx._skl2onnx.replacements import add_converter, replace_converter
+from skmode.onnx._skl2onnx.steps.column_transformer import replace_column_transformer
+from skmode.onnx._skl2onnx.steps.functions import replace_functions
+from skmode.onnx._skl2onnx.steps.imputers import (
+    convert_imputer,
+    convert_indicator,
+    infer_imputer,
+    infer_indicator,
+)
+from skmode.onnx._skl2onnx.steps.quantiles import replace_quantiles
+from skmode.onnx._skl2onnx.steps.selectors import replace_selectors
+from skmode.onnx._skl2onnx.steps.splines import add_splines
 
 
 def replace_steps() -> None:
     """Replace skl2onnx's converters of some steps."""
-    replace_parser(ColumnTransformer, _parse_column_transformer)
+    replace_column_transformer()
     for alias, model, infer, convert in (
         ("SklearnScaler", StandardScaler, _infer_scaler, _convert_scaler),
         ("SklearnSimpleImputer", SimpleImputer, infer_imputer, convert_imputer),
@@ -34,26 +42,11 @@ def replace_steps() -> None:
         ("SklearnOrdinalEncoder", OrdinalEncoder, infer_ordinal, convert_ordinal),
     ):
         replace_converter(alias, model, infer, convert)
-
-
-def _parse_column_transformer(
-    scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Any
-) -> Any:
-    """Cast number columns to one type: skl2onnx assumes that all have the type of the first."""
-    kinds = {type(variable.type) for variable in inputs if isinstance(variable.type, NUMBERS)}
-    if len(kinds) > 1 and main_opset(scope.target_opset) >= OPSET:
-        inputs = [_to_double(scope, variable) for variable in inputs]
-    return original(scope, model, inputs, custom_parsers)
-
-
-def _to_double(scope: Any, variable: Any) -> Any:
-    if not isinstance(variable.type, NUMBERS) or isinstance(variable.type, DoubleTensorType):
-        return variable
-    operator = scope.declare_local_operator("SklearnCast")
-    operator.inputs = [variable]
-    kind = DoubleTensorType(list(variable.type.shape))
-    operator.outputs.append(scope.declare_local_variable(variable.raw_name, kind))
-    return operator.outputs[0]
+    add_converter(MissingIndicator, infer_indicator, convert_indicator)
+    add_splines()
+    replace_functions()
+    replace_quantiles()
+    replace_selectors()
 
 
 def _infer_scaler(operator: Any) -> None:

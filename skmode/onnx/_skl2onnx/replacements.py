@@ -24,13 +24,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from skmode.onnx._graphs.builder import OPSET
@@ -50,12 +49,15 @@ class _Conversion:
 
 @dataclass(frozen=True)
 class _Replacement:
-    """An entry of one of skl2onnx's tables, and its replacement."""
+    """An entry of one of skl2onnx's tables, None if there is none, and its replacement."""
 
     table: dict[Any, Any]
     key: Any
     original: Any
     replacement: Any
+    # For a class that skl2onnx does not know: the class, whose own converter stays in use if a user
+    # has registered one.
+    added: type | None = None
 
 
 class _Tables:
@@ -65,6 +67,12 @@ class _Tables:
         self.replacements: list[_Replacement] = []
         self._n_conversions = 0
         self._lock = threading.Lock()
+
+    def add(self, entry: _Replacement) -> None:
+        with self._lock:
+            self.replacements.append(entry)
+            if self._n_conversions:
+                self._change(entry, entry.original, entry.replacement)
 
     def begin(self) -> None:
         with self._lock:
@@ -82,7 +90,11 @@ class _Tables:
 
     def _change(self, entry: _Replacement, old: Any, new: Any) -> None:
         # Keep what a user has registered since the import, or during a conversion.
-        if entry.table.get(entry.key) is old:
+        if entry.table.get(entry.key) is not old:
+            return
+        if new is None:
+            del entry.table[entry.key]
+        elif compat.aliases.get(entry.added) in (None, _alias(entry.added)):
             entry.table[entry.key] = new
 
 
@@ -106,21 +118,21 @@ def _replaced(conversion: _Conversion) -> Iterator[None]:
         _tables.end()
 
 
-def watch_conversions(*estimators: type) -> None:
+def watch_conversions(*estimators: type, check: Callable[[Any], None]) -> None:
     """Use the replacements for all models that contain one of these estimators.
 
-    It must be called only once per process, because it wraps functions of skl2onnx.
+    `check` gets such a model first, and raises if it cannot be converted. This function must be
+    called only once per process, because it wraps functions of skl2onnx.
     """
     _estimators.extend(estimators)
     replace_parser(Pipeline, _parse_pipeline)
-    replace_parser(GridSearchCV, _parse_search)
     for name, find_model in compat.CONVERSION_STEPS.items():
         step = getattr(compat.conversion, name)
-        setattr(compat.conversion, name, _with_replacements(step, find_model))
+        setattr(compat.conversion, name, _with_replacements(step, find_model, check))
 
 
 def _with_replacements(
-    step: Callable[..., Any], find_model: Callable[[Any], Any]
+    step: Callable[..., Any], find_model: Callable[[Any], Any], check: Callable[[Any], None]
 ) -> Callable[..., Any]:
     @functools.wraps(step)
     def watched(subject: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,6 +141,8 @@ def _with_replacements(
         nested = _conversion.get() is not None
         if nested or not (everything or contains(model, FrozenEstimator)):
             return step(subject, *args, **kwargs)
+        if everything:
+            check(model)
         with _replaced(_Conversion(everything)):
             return step(subject, *args, **kwargs)
 
@@ -156,6 +170,11 @@ def contains_estimator(model: Any) -> bool:
     return contains(model, tuple(_estimators))
 
 
+def is_estimator(model: Any) -> bool:
+    """Whether a model is one of our estimators itself."""
+    return isinstance(model, tuple(_estimators))
+
+
 def contains(model: Any, kinds: type | tuple[type, ...]) -> bool:
     """Whether a model, or a part of it, is an instance of some class."""
     todo, seen = [model], set()
@@ -177,7 +196,8 @@ def contains(model: Any, kinds: type | tuple[type, ...]) -> bool:
 
 def replace_parser(model: type, parse: Callable[..., Any]) -> None:
     """Replace a parser of skl2onnx; `parse` gets the original as its last argument."""
-    original = compat.parsers[model]
+    known = compat.parsers.get(model)
+    original = known or compat.parse_as_operator
 
     def parse_either(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
         conversion = _conversion.get()
@@ -185,7 +205,7 @@ def replace_parser(model: type, parse: Callable[..., Any]) -> None:
             return parse(scope, model, inputs, custom_parsers, original)
         return original(scope, model, inputs, custom_parsers)
 
-    _tables.replacements.append(_Replacement(compat.parsers, model, original, parse_either))
+    _tables.add(_Replacement(compat.parsers, model, known, parse_either))
 
 
 def replace_converter(
@@ -218,14 +238,47 @@ def replace_converter(
         chosen(scope, operator, container)
 
     either = type(converter)(convert_either, converter.get_allowed_options())
-    _tables.replacements.append(_Replacement(compat.converters, alias, converter, either))
+    _tables.add(_Replacement(compat.converters, alias, converter, either))
     if infer is None:
         return
 
     def infer_either(operator: Any) -> None:
         (infer if applies(operator) else shapes)(operator)
 
-    _tables.replacements.append(_Replacement(compat.shape_calculators, alias, shapes, infer_either))
+    _tables.add(_Replacement(compat.shape_calculators, alias, shapes, infer_either))
+
+
+def add_converter(
+    model: type,
+    infer: Callable[[Any], None],
+    convert: Callable[..., None],
+    parse: Callable[..., Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Add a converter of a class that skl2onnx does not know; do nothing if it knows it."""
+    if can_convert(model):
+        return
+    alias = _alias(model)
+    registered = type(compat.converters["SklearnPipeline"])(convert, options)
+    entries: list[tuple[dict[Any, Any], Any, Any]] = [
+        (compat.aliases, model, alias),
+        (compat.converters, alias, registered),
+        (compat.shape_calculators, alias, infer),
+    ]
+    if parse is not None:
+        entries.append((compat.parsers, model, parse))
+    for table, key, value in entries:
+        _tables.add(_Replacement(table, key, None, value, model))
+
+
+def can_convert(kind: type) -> bool:
+    """Whether a class has a converter while a model with one of our estimators is converted."""
+    added = {entry.added for entry in _tables.replacements}
+    return kind in added or kind in compat.aliases
+
+
+def _alias(model: type | None) -> str | None:
+    return None if model is None else f"Skmode{model.__name__}"
 
 
 def original_converter(alias: str) -> Callable[..., None]:
@@ -258,12 +311,4 @@ def _parse_pipeline(
     if contains_estimator(model):
         refuse_routing(scope, model)
         check_target_opset(scope.target_opset, "A Pipeline with a MoDE estimator")
-    return original(scope, model, inputs, custom_parsers)
-
-
-def _parse_search(
-    scope: Any, model: Any, inputs: Any, custom_parsers: Any, original: Callable[..., Any]
-) -> Any:
-    if contains_estimator(model):
-        refuse_routing(scope, model)
     return original(scope, model, inputs, custom_parsers)

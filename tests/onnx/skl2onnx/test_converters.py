@@ -1,7 +1,6 @@
 """Conversion by skl2onnx, alone and inside Pipelines, searches and ensembles."""
 
 import numpy as np
-import onnx
 import onnxruntime
 import pandas as pd
 import pytest
@@ -28,14 +27,7 @@ from sklearn.svm import LinearSVC
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.datasets import fetch_churn, fetch_rdatasets
 from skmode.onnx import register_converters
-from skmode.onnx._skl2onnx.replacements import as_before_an_estimator
 
-TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
 PARAMS = {
     "n_experts": 3,
     "hidden_layer_sizes": (8,),
@@ -43,50 +35,6 @@ PARAMS = {
     "batch_size": 200,
     "random_state": 0,
 }
-
-
-def run(model, X):
-    """Answers of a converted model, whose inputs have the order of the columns."""
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    if not hasattr(X, "columns"):
-        return session.run(None, {"X": X})
-    feeds = {}
-    for value, name in zip(session.get_inputs(), X.columns, strict=True):
-        column = X[name]
-        if value.type == "tensor(string)":
-            array = column.astype(object).where(column.notna(), "").to_numpy(dtype=object)
-        else:
-            array = column.to_numpy(dtype=TYPES[value.type])
-        feeds[value.name] = array[:, None]
-    return session.run(None, feeds)
-
-
-def convert(model, X, **options):
-    """Convert; skl2onnx reads types off the first row, where a string must be a string."""
-    if hasattr(X, "columns"):
-        text = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
-        X = X.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, ""))
-    if is_classifier(model):
-        options = {"zipmap": False} | options
-    key = MoDEClassifier if is_classifier(model) else MoDERegressor
-    if not isinstance(model, key) and is_classifier(model):
-        key = type(model)
-    options = {key: options} if options else None
-    # The highest that skl2onnx knows is too high for the oldest onnxruntime that we support.
-    return skl2onnx.to_onnx(model, X[:1], options=options, target_opset=18)
-
-
-def assert_parity(model, X, atol=1e-5):
-    answers = run(convert(model, X), X)
-    if is_classifier(model):
-        assert_array_equal(answers[0], model.predict(X))
-        assert_allclose(answers[1], model.predict_proba(X), rtol=0, atol=atol)
-    else:
-        expected = model.predict(X)
-        assert_allclose(
-            answers[0].reshape(expected.shape), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
-        )
 
 
 def preprocess(X):
@@ -128,33 +76,28 @@ def real(request, split_real):
     return estimator(**PARAMS), X, y, X_test
 
 
-@pytest.fixture(scope="module")
-def flowers():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(150, 4)) * [1, 10, 100, 1]
-    return X, (X[:, 0] > 0).astype(int) + (X[:, 1] > 5)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("inference", ["top_expert", "mixture"])
-def test_predictions_follow_the_inference_of_the_estimator(array, fit_classifier, dtype, inference):
+def test_predictions_follow_the_inference_of_the_estimator(
+    array, fit_classifier, dtype, inference, assert_parity
+):
     estimator = fit_classifier(array, inference=inference)
     assert_parity(estimator, array.astype(dtype))
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_regressor(array, fit_regressor, n_outputs):
+def test_regressor(array, fit_regressor, n_outputs, assert_parity):
     assert_parity(fit_regressor(array, n_outputs), array)
 
 
-def test_routing_can_be_chosen(array, fit_classifier):
+def test_routing_can_be_chosen(array, fit_classifier, run, convert):
     estimator = fit_classifier(array, inference="mixture")
     answers = run(convert(estimator, array, routing="top_expert"), array)
     expected = estimator.set_params(inference="top_expert").predict_proba(array)
     assert_allclose(answers[1], expected, rtol=0, atol=1e-5)
 
 
-def test_options_of_classifiers(array, fit_classifier):
+def test_options_of_classifiers(array, fit_classifier, run, convert):
     estimator = fit_classifier(array)
     # A list of dicts, zipmap, is the default.
     _, rows = run(skl2onnx.to_onnx(estimator, array[:1], target_opset=18), array)
@@ -171,11 +114,11 @@ def test_options_of_classifiers(array, fit_classifier):
 
 
 @pytest.mark.parametrize("classes", [(0, 1), (False, True), (1.0, 3.0), ("ä", "ö", "ü")])
-def test_labels(array, fit_classifier, classes):
+def test_labels(array, fit_classifier, classes, assert_parity):
     assert_parity(fit_classifier(array, classes), array)
 
 
-def test_labels_of_unsupported_type_raise(array, fit_classifier):
+def test_labels_of_unsupported_type_raise(array, fit_classifier, convert):
     estimator = fit_classifier(array)
     estimator.classes_ = np.array([0.5, 1.0, 2.0])
     with pytest.raises(TypeError, match="strings or integers .* got 0.5 of type float64: encode"):
@@ -183,7 +126,7 @@ def test_labels_of_unsupported_type_raise(array, fit_classifier):
 
 
 @pytest.mark.parametrize("opset", [18, 20, None])
-def test_opset(array, fit_classifier, opset):
+def test_opset(array, fit_classifier, opset, run):
     estimator = fit_classifier(array)
     options = {MoDEClassifier: {"zipmap": False}}
     model = skl2onnx.to_onnx(estimator, array[:1], target_opset=opset, options=options)
@@ -197,12 +140,12 @@ def test_opset_that_is_too_low(array, fit_classifier):
         skl2onnx.to_onnx(fit_classifier(array), array[:1], target_opset=15)
 
 
-def test_mixed_table_has_one_input_per_column(table, fit_classifier):
+def test_mixed_table_has_one_input_per_column(table, fit_classifier, assert_parity):
     table = table.drop(columns="plan")
     assert_parity(fit_classifier(table), table)
 
 
-def test_mismatched_inputs_raise(table, array, fit_classifier):
+def test_mismatched_inputs_raise(table, array, fit_classifier, convert):
     table = table.drop(columns="plan")
     estimator = fit_classifier(table)
     with pytest.raises(TypeError, match="Column 'city' .* must be of type string, as in training"):
@@ -221,21 +164,21 @@ def test_unfitted(array):
         skl2onnx.to_onnx(MoDEClassifier(), array[:1])
 
 
-def test_registering_again_changes_nothing(array, fit_classifier):
+def test_registering_again_changes_nothing(array, fit_classifier, convert):
     estimator = fit_classifier(array)
     before = convert(estimator, array).SerializeToString()
     register_converters()
     assert convert(estimator, array).SerializeToString() == before
 
 
-def test_estimator_on_a_real_table(real):
+def test_estimator_on_a_real_table(real, assert_parity):
     estimator, X, y, X_test = real
     assert_parity(estimator.fit(X, y), X_test)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_pipeline_on_a_real_table(real, dtype):
+def test_pipeline_on_a_real_table(real, dtype, assert_parity):
     estimator, X, y, X_test = real
     pipeline = make_pipeline(preprocess(X), estimator).fit(X, y)
     numbers = dict.fromkeys(X.select_dtypes("number"), dtype)
@@ -243,7 +186,7 @@ def test_pipeline_on_a_real_table(real, dtype):
 
 
 @pytest.mark.slow
-def test_search_over_a_pipeline(real):
+def test_search_over_a_pipeline(real, assert_parity):
     estimator, X, y, X_test = real
     pipeline = make_pipeline(preprocess(X), estimator)
     search = GridSearchCV(pipeline, {f"{pipeline.steps[-1][0]}__n_experts": [2]}, cv=2).fit(X, y)
@@ -252,7 +195,7 @@ def test_search_over_a_pipeline(real):
 
 
 @pytest.mark.slow
-def test_calibration_of_a_pipeline(real):
+def test_calibration_of_a_pipeline(real, run, convert, assert_parity):
     estimator, X, y, X_test = real
     if not is_classifier(estimator):
         pytest.skip("a regressor has no probabilities")
@@ -294,7 +237,7 @@ REGRESSORS = {
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("inference", ["top_expert", "mixture"])
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_ensembles_of_classifiers(flowers, model, inference, dtype):
+def test_ensembles_of_classifiers(flowers, model, inference, dtype, assert_parity):
     X, y = flowers
     for name in model.get_params():
         if name.endswith("inference"):
@@ -322,13 +265,13 @@ def test_probabilities_are_dicts_by_default(flowers, model, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("model", REGRESSORS.values(), ids=REGRESSORS)
-def test_ensembles_of_regressors(flowers, model, dtype):
+def test_ensembles_of_regressors(flowers, model, dtype, assert_parity):
     X, _ = flowers
     assert_parity(model.fit(X, X[:, 0] + 3), X.astype(dtype))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_isotonic_calibration_of_a_frozen_estimator(flowers, n_classes):
+def test_isotonic_calibration_of_a_frozen_estimator(flowers, n_classes, assert_parity):
     X, y = flowers
     y = np.minimum(y, n_classes - 1)
     frozen = FrozenEstimator(MoDEClassifier(**PARAMS).fit(X, y))
@@ -364,7 +307,7 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("case", DECISIONS)
-def test_unsupported_calibration_raises(flowers, case):
+def test_unsupported_calibration_raises(flowers, case, convert):
     """skl2onnx would calibrate probabilities instead of the decision function."""
     X, y = flowers
     make, message = DECISIONS[case]
@@ -374,7 +317,7 @@ def test_unsupported_calibration_raises(flowers, case):
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("model", [LogisticRegression(), LinearSVC()])
-def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes):
+def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes, assert_parity):
     X, y = flowers
     y = np.minimum(y, n_classes - 1)
     frozen = FrozenEstimator(model.fit(X, y))
@@ -387,7 +330,7 @@ def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes):
     assert_parity(StackingClassifier(parts, cv=2).fit(X, y), X)
 
 
-def test_unreachable_decision_function_raises(flowers):
+def test_unreachable_decision_function_raises(flowers, convert):
     X, y = flowers
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
     model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
@@ -403,12 +346,12 @@ def test_unreachable_decision_function_raises(flowers):
         convert(model, X)
 
 
-def test_calibration_by_a_decision_function(flowers):
+def test_calibration_by_a_decision_function(flowers, assert_parity):
     X, y = flowers
     assert_parity(soft_vote(CalibratedClassifierCV(LinearSVC(), cv=2)).fit(X, y), X)
 
 
-def test_temperature_calibration_raises(flowers):
+def test_temperature_calibration_raises(flowers, convert):
     X, y = flowers
     y = np.array(["few", "some", "many"])[y]
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS))
@@ -420,7 +363,7 @@ def test_temperature_calibration_raises(flowers):
 
 
 @pytest.mark.parametrize("names", [("few", "some", "many"), (3, 7, 9)])
-def test_frozen_pipeline_in_another_model(flowers, names):
+def test_frozen_pipeline_in_another_model(flowers, names, assert_parity):
     X, y = flowers
     y = np.array(names)[y]
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS)).fit(X, y)
@@ -428,14 +371,14 @@ def test_frozen_pipeline_in_another_model(flowers, names):
     assert_parity(soft_vote(FrozenEstimator(pipeline)).fit(X, y), X)
 
 
-def test_frozen_pipeline_of_a_regressor_in_another_model(flowers):
+def test_frozen_pipeline_of_a_regressor_in_another_model(flowers, assert_parity):
     X, _ = flowers
     pipeline = make_pipeline(StandardScaler(), MoDERegressor(**PARAMS)).fit(X, X[:, 0])
     model = VotingRegressor([("a", FrozenEstimator(pipeline)), ("b", Ridge())]).fit(X, X[:, 0])
     assert_parity(model, X)
 
 
-def test_positions_as_labels_of_ensembles(flowers):
+def test_positions_as_labels_of_ensembles(flowers, run, convert):
     X, y = flowers
     y = np.array(["few", "some", "many"])[y]
     model = CalibratedClassifierCV(MoDEClassifier(**PARAMS), cv=2).fit(X, y)
@@ -445,7 +388,7 @@ def test_positions_as_labels_of_ensembles(flowers):
         convert(soft_vote(LogisticRegression()).fit(X, y), X, nocl=True)
 
 
-def test_routing_is_an_option_of_the_estimator(flowers):
+def test_routing_is_an_option_of_the_estimator(flowers, run):
     X, y = flowers
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**PARAMS)).fit(X, y)
     search = GridSearchCV(MoDEClassifier(**PARAMS), {"n_experts": [2]}, cv=2).fit(X, y)
@@ -474,23 +417,6 @@ def shapes():
     )
 
 
-def transform(step, X):
-    """What the converted step makes of a table."""
-    types = []
-    for name in X:
-        strings = not pd.api.types.is_numeric_dtype(X[name])
-        kinds = skl2onnx.common.data_types
-        kind = kinds.StringTensorType if strings else kinds.DoubleTensorType
-        types.append((name, kind([None, 1])))
-    return run(convert_step(step, initial_types=types), X)[0]
-
-
-def convert_step(step, *args, **params):
-    """Convert a step as in front of an estimator."""
-    with as_before_an_estimator(float32_input=False):
-        return skl2onnx.to_onnx(step, *args, target_opset=18, **params)
-
-
 @pytest.mark.parametrize(
     "encoder",
     [
@@ -505,7 +431,7 @@ def convert_step(step, *args, **params):
         ),
     ],
 )
-def test_encoders_with_unseen_and_missing_categories(shapes, encoder):
+def test_encoders_with_unseen_and_missing_categories(shapes, encoder, transform):
     encoder.fit(shapes)
     rows = shapes.copy()
     rows.loc[0, "text"], rows.loc[1, "gap"] = "new", "new"
@@ -516,7 +442,7 @@ def test_encoders_with_unseen_and_missing_categories(shapes, encoder):
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()])
-def test_unseen_category_raises_if_scikit_learn_raises(shapes, encoder):
+def test_unseen_category_raises_if_scikit_learn_raises(shapes, encoder, transform):
     text = shapes[["text"]]
     encoder.fit(text)
     transform(encoder, text)
@@ -526,7 +452,7 @@ def test_unseen_category_raises_if_scikit_learn_raises(shapes, encoder):
         transform(encoder, pd.DataFrame({"text": ["new"]}))
 
 
-def test_indistinguishable_categories_raise():
+def test_indistinguishable_categories_raise(transform):
     X = pd.DataFrame({"text": np.array(["", None, "a"], dtype=object)})
     with pytest.raises(NotImplementedError, match="must have one kind of missing category at most"):
         transform(OneHotEncoder().fit(X), X)
@@ -541,7 +467,7 @@ ENCODERS = [
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_none_as_a_category(encoder):
+def test_none_as_a_category(encoder, transform):
     """scikit-learn distinguishes None and NaN, and pandas 3 converts None to NaN."""
     X = np.array([["x"], [None], ["y"]], dtype=object)
     encoder.fit(X)
@@ -551,7 +477,7 @@ def test_none_as_a_category(encoder):
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()])
-def test_integer_categories_beyond_float64(encoder):
+def test_integer_categories_beyond_float64(encoder, run, convert_step):
     X = np.array([[2**53], [2**53 + 1], [7]])
     with pytest.raises(
         NotImplementedError, match=r"smaller than 2\*\*53, .* got 9007199254740993: "
@@ -564,7 +490,7 @@ def test_integer_categories_beyond_float64(encoder):
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(handle_unknown="ignore"), OrdinalEncoder()])
-def test_categories_finer_than_the_input(encoder):
+def test_categories_finer_than_the_input(encoder, run, convert_step):
     kinds = skl2onnx.common.data_types
     X = pd.DataFrame({"a": [0.1, 0.2, 0.3], "b": [1, 2, 3]})
     float32 = [("a", kinds.FloatTensorType([None, 1]))]
@@ -592,7 +518,7 @@ def test_categories_finer_than_the_input(encoder):
     ],
 )
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
-def test_imputers_of_numbers(imputer):
+def test_imputers_of_numbers(imputer, run, convert_step):
     X = np.random.default_rng(0).integers(0, 5, (40, 3)).astype(float)
     if np.isnan(imputer.missing_values):
         X[::3, 0], X[::7, 1], X[:, 2] = np.nan, np.nan, np.nan
@@ -600,7 +526,7 @@ def test_imputers_of_numbers(imputer):
     assert_allclose(run(convert_step(imputer, X[:1]), X)[0], expected)
 
 
-def test_imputer_of_strings(shapes):
+def test_imputer_of_strings(shapes, transform):
     X = shapes[["text", "gap"]].astype(object).where(shapes[["text", "gap"]].notna(), np.nan)
     imputer = SimpleImputer(strategy="most_frequent").fit(X)
     assert_array_equal(transform(imputer, X), imputer.transform(X))
@@ -609,7 +535,7 @@ def test_imputer_of_strings(shapes):
         transform(imputer, X)
 
 
-def test_columns_of_several_number_types(shapes):
+def test_columns_of_several_number_types(shapes, run, convert_step):
     X = shapes[["count", "flag", "number"]]
     steps = ColumnTransformer(
         [("scaled", StandardScaler(), ["count", "number"]), ("rest", "passthrough", ["flag"])]
@@ -617,7 +543,7 @@ def test_columns_of_several_number_types(shapes):
     assert_allclose(run(convert_step(steps, X[:1]), X)[0], steps.transform(X), rtol=1e-6)
 
 
-def test_input_types_must_match_training(shapes):
+def test_input_types_must_match_training(shapes, convert_step):
     kinds = skl2onnx.common.data_types
     encoder = OneHotEncoder().fit(shapes[["text"]])
     with pytest.raises(TypeError, match="the type of its categories, string, got Double"):
