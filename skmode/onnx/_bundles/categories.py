@@ -11,15 +11,16 @@ import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder
 
 from skmode_deploy import bundle
 
 
 def with_known_categories(
-    steps: Pipeline, columns: tuple[bundle.Column, ...]
+    steps: Pipeline, estimator: Any, columns: tuple[bundle.Column, ...]
 ) -> tuple[bundle.Column, ...]:
-    """Add the categories of the encoders that read raw columns, because X may lack some.
+    """Add the categories of the encoders that read raw columns, because X may lack some, and of the
+    estimator for strings that are passed to it.
 
     A column of numbers becomes one of categories if an encoder refuses all other numbers.
     """
@@ -32,7 +33,24 @@ def with_known_categories(
                 present = categories[~pd.isna(categories)].tolist()
                 found = {x for x in present if isinstance(x, str) == text and x != ""}
                 known.setdefault(i, set()).update(found)
+    for i, place in _passed(steps, names):
+        categories = estimator.encoder_.columns_[place].categories
+        if columns[i].dtype == "string" and categories is not None:
+            known.setdefault(i, set()).update(x for x in categories if isinstance(x, str) and x)
     return tuple(_with_known(column, known.get(i)) for i, column in enumerate(columns))
+
+
+def _passed(steps: Pipeline, names: list[str]) -> Iterator[tuple[int, int]]:
+    """Find the columns that a single ColumnTransformer passes on, and where in its output."""
+    first = steps.steps[0][1]
+    if len(steps.steps) > 1 or not isinstance(first, ColumnTransformer):
+        return
+    for name, part, columns in first.transformers_:
+        identity = isinstance(part, FunctionTransformer) and part.func is None
+        if part == "passthrough" or identity:
+            places = first.output_indices_[name]
+            positions = _positions(columns, names)
+            yield from zip(positions, range(places.start, places.stop), strict=False)
 
 
 def _with_known(column: bundle.Column, known: set[Any] | None) -> bundle.Column:

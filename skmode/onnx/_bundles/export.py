@@ -25,6 +25,7 @@ from skmode.onnx._bundles.parity import (
     check_quantization,
     measure_differences,
 )
+from skmode.onnx._bundles.parts import Parts
 from skmode.onnx._bundles.pipeline import prepend_steps, read_pipeline
 from skmode.onnx._bundles.quantization import quantize_experts
 from skmode.onnx._bundles.refusals import find_refusals
@@ -64,9 +65,10 @@ def export(
 
     Parameters
     ----------
-    estimator : MoDEClassifier, MoDERegressor, Pipeline or search
-        A fitted estimator, a Pipeline that ends with one, or a fitted search such as GridSearchCV
-        over either. The steps of a Pipeline become part of the graphs.
+    estimator : MoDEClassifier, MoDERegressor or a model around one
+        A fitted estimator; or a Pipeline that ends with one, whose steps become part of the graphs;
+        or a search such as GridSearchCV, a threshold (FixedThresholdClassifier,
+        TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on.
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
@@ -101,10 +103,11 @@ def export(
         column apart.
     TypeError
         If the estimator, or a part of it, cannot be converted to ONNX, or if its class labels are
-        not strings, integers, bools or floats. A calibrated classifier or an ensemble cannot
-        become a bundle; use `skl2onnx.to_onnx`.
+        not strings, integers, bools or floats. A calibrated classifier, a chain or an ensemble
+        cannot become a bundle; use `skl2onnx.to_onnx`.
     NotImplementedError
-        If skl2onnx has no converter for a step of a Pipeline.
+        If a step of a Pipeline, the inverse of a TransformedTargetRegressor or a threshold on a
+        decision function cannot be converted.
     FileExistsError
         If `directory` is not empty and not a bundle.
 
@@ -119,14 +122,16 @@ def export(
     A model that was trained on a table has one input of shape `(n, 1)` per column, with the name of
     the column; if an output has that name, ``_input`` is appended. Numbers are float32, with NaN
     for missing ones. Numeric categories are float64. Missing strings are ``""``. Numbers that the
-    steps of a Pipeline read are float64, unless they are float32 in the table. A model that was
+    steps of a Pipeline read are float64, unless they are float32 in the table. A ColumnTransformer
+    may pass strings on to the estimator, whose own categories they become. A model that was
     trained on an array has one float32 input ``X``; if the array had string categories, it has one
     input per column, ``x0``, ``x1`` and so on.
 
     The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
     regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
     each row, and ``gate_probability`` `(n,)`, its gate weight. Labels are integers or strings;
-    for bools and floats ``label`` is the position in `classes_`.
+    for bools and floats ``label`` is the position in `classes_`. With a threshold the label may
+    differ from the most probable class; ``manifest.json`` has the threshold.
 
     The rows of ``samples.json`` are drawn from the ranges and categories in the manifest, with a
     category that training did not see, and with missing values where training saw some. Rows
@@ -157,12 +162,12 @@ def export(
     (150,)
     """
     _check_options(routing, quantize, X, tolerance, notes)
-    last, preprocessing = read_pipeline(estimator, X)
-    source = read_estimator(last)
+    parts, preprocessing = read_pipeline(estimator, X)
+    source = _read_source(parts)
     check_target(source)
     if preprocessing is not None:
         source = prepend_steps(source, preprocessing)
-    manifest = replace(_manifest(last, source, routing), notes=notes)
+    manifest = replace(_manifest(parts, source, routing), notes=notes)
     files = _files(source, manifest)
     with _opened(manifest, files) as predictor:
         if X is not None:
@@ -180,6 +185,15 @@ def export(
     if samples is not None:
         files[bundle.SAMPLES] = samples
     bundle.write(directory, manifest, files)
+
+
+def _read_source(parts: Parts) -> Source:
+    source = read_estimator(parts.estimator)
+    if parts.threshold is not None:
+        source = replace(source, choose=parts.threshold.emit)
+    if parts.targets:
+        source = replace(source, invert=parts.emit_inverse)
+    return source
 
 
 @contextmanager
@@ -260,8 +274,11 @@ def _serialize(graph: GraphBuilder, name: str, properties: dict[str, str]) -> by
     return data
 
 
-def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manifest:
-    classes = None
+def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest:
+    estimator = parts.estimator
+    classes = threshold = None
+    if parts.threshold is not None:
+        threshold = bundle.Threshold(parts.threshold.positive, parts.threshold.value)
     if source.classes is not None:
         dtype = source.classes.dtype
         classes = bundle.Classes(
@@ -296,4 +313,5 @@ def _manifest(estimator: Any, source: Source, routing: Routing) -> bundle.Manife
             "skmode": __version__,
             "torch": torch.__version__,
         },
+        threshold=threshold,
     )

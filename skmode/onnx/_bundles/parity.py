@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,8 @@ from sklearn.pipeline import Pipeline
 
 import skmode_deploy
 from skmode._sklearn import safe_indexing
-from skmode.onnx._bundles.pipeline import name_steps, split_model
+from skmode.onnx._bundles.parts import Parts, margin, read_parts
+from skmode.onnx._bundles.pipeline import name_steps
 from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.sessions import first_line
 
@@ -50,21 +50,22 @@ def measure_differences(
     """Compare a bundle with its model, on up to 1,000 rows."""
     rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), MAX_CHECKED)).astype(int))
     X = safe_indexing(X, rows)
-    steps, last = split_model(model)
-    features = Pipeline(steps).transform(X) if steps else X
+    parts = read_parts(model)
+    last, features = parts.estimator, parts.transform(X)
     tied = np.zeros(len(rows), dtype=bool)
     if routing == "top_expert" and last.n_experts > 1:
         tied = margin(last.gate_proba(features)) < TIE
-    answers = _predict(predictor, X, steps)
-    reference = copy.copy(last).set_params(inference=routing)
-    expected = predict_reference(reference, features)
+    answers = _predict(predictor, X, parts.steps)
+    reference = parts.with_routing(routing)
+    expected = parts.predict(reference, features)
     if answers.probabilities is None:
-        errors = np.abs(answers.value.reshape(expected.shape) - expected) / last.target_scale_
+        errors = np.abs(answers.value.reshape(expected.shape) - expected)
+        errors /= parts.deviation(reference, features)
         other = clear = np.zeros(len(rows), dtype=bool)
     else:
         errors = np.abs(answers.probabilities - expected)
-        other = np.asarray(answers.value != last.classes_[expected.argmax(axis=1)])
-        clear = other & ~tied & (margin(expected) > 2 * TOLERANCE)
+        other = np.asarray(answers.value != last.classes_[parts.choose(expected)])
+        clear = other & ~tied & (parts.margin(expected) > 2 * TOLERANCE)
     errors[tied] = 0
     worst = int(np.argmax(errors.max(axis=1)))
     mean = errors.mean() if answers.probabilities is not None else np.sqrt(np.mean(errors**2))
@@ -76,7 +77,7 @@ def measure_differences(
         largest=float(errors[worst].max()),
         worst=int(rows[worst]),
         by_rounding=not errors[worst].max() <= TOLERANCE
-        and _depends_on_rounding(reference, steps, X, expected, ~tied),
+        and _depends_on_rounding(parts, reference, X, expected, ~tied),
     )
 
 
@@ -94,16 +95,9 @@ def _predict(
         ) from error
 
 
-def predict_reference(estimator: Any, features: Any) -> NDArray[Any]:
-    """Predict what a bundle should: probabilities, or values of shape (n_rows, n_outputs)."""
-    if hasattr(estimator, "predict_proba"):
-        return np.asarray(estimator.predict_proba(features))
-    return np.asarray(estimator.predict(features)).reshape(len(features), -1)
-
-
 def _depends_on_rounding(
+    parts: Parts,
     estimator: Any,
-    steps: list[tuple[str, Any]],
     X: Any,
     expected: NDArray[Any],
     rows: NDArray[np.bool_],
@@ -112,18 +106,12 @@ def _depends_on_rounding(
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
         return False
     rounded = X.astype(np.float32).astype(np.float64)
-    answers = predict_reference(estimator, Pipeline(steps).transform(rounded) if steps else rounded)
-    differences = np.abs(answers - expected)[rows] / getattr(estimator, "target_scale_", 1)
+    features = parts.transform(rounded)
+    differences = np.abs(parts.predict(estimator, features) - expected)
+    if not hasattr(estimator, "predict_proba"):
+        differences /= parts.deviation(estimator, features)
+    differences = differences[rows]
     return not differences.max(initial=0) <= TOLERANCE
-
-
-def margin(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Difference between the largest and the second largest probability of each row."""
-    if probabilities.shape[1] == 1:
-        return np.ones(len(probabilities))
-    ordered = np.sort(probabilities, axis=1)
-    margin: NDArray[np.float64] = ordered[:, -1] - ordered[:, -2]
-    return margin
 
 
 def check_quantization(differences: Differences, tolerance: float) -> None:
@@ -142,7 +130,7 @@ def check_predictions(differences: Differences, model: Any) -> None:
     """Raise if the bundle does not predict what its model predicts."""
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
-    steps, _ = split_model(model)
+    steps = read_parts(model).steps
     if differences.by_rounding:
         what = (
             "its input is float32, too coarse for the numbers of this array; subtract a constant "

@@ -1,4 +1,4 @@
-"""Split a Pipeline into its estimator and a
+"""Split a model into its parts, and make of the steps before its estimator a
 :class:`~skmode.onnx._graphs.source.Preprocessing` with the graph of the steps before it.
 """
 
@@ -15,52 +15,57 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
-from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skmode._unwrap import is_search, nested_estimators
 from skmode.onnx._bundles.categories import with_known_categories
 from skmode.onnx._bundles.columns import read_columns
+from skmode.onnx._bundles.parts import Parts, read_parts
 from skmode.onnx._graphs.builder import ML_OPSET, OPSET
 from skmode.onnx._graphs.columns import ARRAY_INPUT
-from skmode.onnx._graphs.source import Preprocessing, Source, with_array_input
-from skmode.onnx._skl2onnx.compat import find_alias
+from skmode.onnx._graphs.source import Preprocessing, Source, has_strings, with_array_input
+from skmode.onnx._skl2onnx.models.support import check_supported
 from skmode.onnx._skl2onnx.replacements import (
     as_before_an_estimator,
+    can_convert,
     contains,
     contains_estimator,
+    is_estimator,
 )
+from skmode.onnx._skl2onnx.steps.functions import has_operators
 from skmode_deploy import bundle
 
 
-def read_pipeline(estimator: Any, X: Any) -> tuple[Any, Preprocessing | None]:
-    """Split a model into its estimator and what comes before it."""
+def read_pipeline(estimator: Any, X: Any) -> tuple[Parts, Preprocessing | None]:
+    """Split a model into its parts, and convert the steps before its estimator."""
     if isinstance(estimator, type):
         raise TypeError(
             f"estimator must be a fitted object, got the class {estimator.__name__}: pass "
             f"{estimator.__name__}(...).fit(X, y)."
         )
-    steps, last = split_model(estimator)
-    parts = hasattr(last, "estimators_") or hasattr(last, "calibrated_classifiers_")
-    if parts and contains_estimator(last):
+    check_supported(estimator)
+    parts = read_parts(estimator)
+    steps, last = parts.steps, parts.estimator
+    if contains_estimator(last) and not is_estimator(last):
         raise TypeError(
             "A bundle holds one MoDEClassifier or MoDERegressor, got a "
-            f"{type(last).__name__}, which holds several: convert it with "
+            f"{type(last).__name__}, which may hold several: convert it with "
             "skl2onnx.to_onnx(model, X[:1]), which uses the converters of skmode.onnx."
         )
     if not steps or not hasattr(last, "net_"):
-        return last, None
+        return parts, None
     if X is None:
         raise ValueError(
             "X must be given to export a Pipeline, got None: pass the training table. The bundle "
             "takes the types and ranges of its columns, and its predictions are checked on it."
         )
-    return last, _convert_steps(Pipeline(steps), X)
+    return parts, _convert_steps(Pipeline(steps), last, X)
 
 
 def prepend_steps(source: Source, preprocessing: Preprocessing) -> Source:
     """Let the graphs of an estimator begin with the steps before it."""
+    if has_strings(preprocessing.graph):
+        return replace(source, preprocessing=preprocessing)
     source = with_array_input(source)
     if source.one_input_per_column:
         raise ValueError(
@@ -70,28 +75,10 @@ def prepend_steps(source: Source, preprocessing: Preprocessing) -> Source:
     return replace(source, preprocessing=preprocessing)
 
 
-def split_model(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """Split a model into the steps before its last one, and the last one."""
-    steps: list[tuple[str, Any]] = []
-    for part in nested_estimators(model):
-        if isinstance(part, Pipeline):
-            before = [(name, step) for name, step in part.steps[:-1] if step is not None]
-            steps += [(name, step) for name, step in before if step != "passthrough"]
-    if is_search(part):
-        raise NotFittedError(
-            f"A search must be fitted with refit=True to be exported, but this "
-            f"{type(part).__name__} has no best_estimator_: call fit before export."
-        )
-    names = [name for name, _ in steps]
-    if len(set(names)) < len(names):  # nested pipelines may use a name twice
-        steps = [(f"{name}_{i}", step) for i, (name, step) in enumerate(steps)]
-    return steps, part
-
-
-def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
+def _convert_steps(steps: Pipeline, last: Any, X: Any) -> Preprocessing:
     columns, from_table = read_columns(X)
     _check_names(steps, columns, from_table)
-    columns = with_known_categories(steps, columns)
+    columns = with_known_categories(steps, last, columns)
     errors: list[Exception] = []
     # Some converters of skl2onnx support only float32.
     for kind, dtype in (
@@ -104,12 +91,6 @@ def _convert_steps(steps: Pipeline, X: Any) -> Preprocessing:
         except Exception as error:
             errors.append(error)
             continue
-        if graph.output[0].type.tensor_type.elem_type == TensorProto.STRING:
-            raise TypeError(
-                "The steps before the estimator must return numbers only, got strings in some "
-                "columns: encode these too, or leave the whole table to the estimator, which takes "
-                "raw numbers, strings and missing values."
-            )
         return Preprocessing(graph, dtype, columns, from_table, from_table)
     reasons = dict.fromkeys(map(_shorten, errors))
     raise NotImplementedError(
@@ -146,10 +127,10 @@ def _convert(steps: Pipeline, types: list[tuple[str, Any]]) -> onnx.GraphProto:
     domains = {opset.domain for opset in model.opset_import}
     if model.functions or not domains <= {"", "ai.onnx", "ai.onnx.ml"}:
         raise NotImplementedError(f"its graph uses operators of {sorted(domains)}")
-    if len(model.graph.output) != 1:
-        raise NotImplementedError(f"its graph has {len(model.graph.output)} outputs")
     _open(model.SerializeToString())
     graph: onnx.GraphProto = model.graph
+    if len(graph.output) != 1 and not has_strings(graph):
+        raise NotImplementedError(f"its graph has {len(graph.output)} outputs")
     return graph
 
 
@@ -166,8 +147,8 @@ def name_steps(steps: Pipeline) -> str:
     unknown = [
         (name, step)
         for name, step in leaves
-        if find_alias(type(step)) is None
-        or (isinstance(step, FunctionTransformer) and step.func is not None)
+        if not can_convert(type(step))
+        or (isinstance(step, FunctionTransformer) and not has_operators(step.func, step.kw_args))
     ]
     return ", ".join(f"{name} ({type(step).__name__})" for name, step in unknown or leaves)
 

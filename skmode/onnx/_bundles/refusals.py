@@ -18,7 +18,7 @@ import skmode_deploy
 from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parity import TOLERANCE, measure_differences
-from skmode.onnx._bundles.pipeline import split_model
+from skmode.onnx._bundles.parts import read_parts
 from skmode_deploy import bundle
 from skmode_deploy.running.random_rows import unseen_category
 from skmode_deploy.samples import graph_inputs
@@ -38,8 +38,9 @@ def find_refusals(
 ) -> tuple[bundle.Column, ...]:
     """Return the columns of a bundle with the values that they refuse."""
     columns = predictor.manifest.columns
-    steps, _ = split_model(model)
-    if not steps:  # the graph of the estimator itself takes what the estimator takes
+    if not read_parts(
+        model
+    ).steps:  # the graph of the estimator itself takes what the estimator takes
         return tuple(replace(column, refuses=()) for column in columns)
     trial = _Trial(predictor, model, X)
     if not trial.agrees({}):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import tempfile
 import warnings
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
 import skmode_deploy
 from skmode.onnx._bundles.columns import like_training
-from skmode.onnx._bundles.parity import TOLERANCE, margin, predict_reference
-from skmode.onnx._bundles.pipeline import split_model
+from skmode.onnx._bundles.parity import TOLERANCE
+from skmode.onnx._bundles.parts import margin, read_parts
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
 from skmode_deploy.samples import (
@@ -94,12 +92,12 @@ def _make(
     samples = Samples(
         {name: feeds[name][chosen] for name in bundle.graph_interface(manifest, bundle.MODEL)[0]},
         {name: values[chosen] for name, values in outputs.items()},
-        _tolerance(manifest, model, outputs),
+        _tolerance(manifest, model, rows, outputs),
         "estimator",
     )
     with tempfile.TemporaryDirectory() as folder:
         if manifest.quantization is not None:
-            samples = _predict_by_graph(samples, manifest, files, Path(folder) / "graph")
+            samples = _predict_by_graph(samples, manifest, files, model, Path(folder) / "graph")
         return _check(samples, manifest, files, Path(folder) / "checked")
 
 
@@ -122,7 +120,11 @@ def _check(
 
 
 def _predict_by_graph(
-    samples: Samples, manifest: bundle.Manifest, files: Mapping[str, bytes], folder: Path
+    samples: Samples,
+    manifest: bundle.Manifest,
+    files: Mapping[str, bytes],
+    model: Any,
+    folder: Path,
 ) -> Samples:
     """Replace the estimator's predictions by those of the graph with 8-bit weights."""
     bundle.write(folder, manifest, files)
@@ -131,7 +133,7 @@ def _predict_by_graph(
         answers = dict(zip(names, _load(folder).run(names, samples.inputs), strict=True))
         if "probabilities" not in answers:
             break
-        clear = margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
+        clear = read_parts(model).margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
         if clear.all():
             break
         # With fewer rows the runtime measures another range, so predictions may change again.
@@ -155,20 +157,20 @@ def _load(folder: Path) -> skmode_deploy.Predictor:
 
 def _predict(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
     """Predict the outputs of the graph, and mark the rows that are not close to a tie."""
-    steps, last = split_model(model)
+    parts = read_parts(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # for example of unknown categories
-        features = Pipeline(steps).transform(rows) if steps else rows
-        reference = copy.copy(last).set_params(inference=manifest.routing)
-        expected = predict_reference(reference, features)
-        gate = np.asarray(last.gate_proba(features))
+        features = parts.transform(rows)
+        reference = parts.with_routing(manifest.routing)
+        expected = parts.predict(reference, features)
+        gate = np.asarray(parts.estimator.gate_proba(features))
     clear = (margin(gate) >= CLEAR) & np.isfinite(expected).all(axis=1)
     outputs: _Arrays = {}
     if manifest.classes is None:
         outputs["variable"] = expected.astype(np.float32)
     else:
-        clear &= margin(expected) >= CLEAR
-        outputs["label"] = _labels(manifest.classes, expected.argmax(axis=1))
+        clear &= parts.margin(expected) >= CLEAR
+        outputs["label"] = _labels(manifest.classes, parts.choose(expected))
         outputs["probabilities"] = expected.astype(np.float32)
     outputs["expert"] = gate.argmax(axis=1).astype(np.int64)
     outputs["gate_probability"] = gate.max(axis=1).astype(np.float32)
@@ -185,14 +187,15 @@ def _labels(classes: bundle.Classes, positions: NDArray[Any]) -> NDArray[Any]:
 
 
 def _tolerance(
-    manifest: bundle.Manifest, model: Any, outputs: _Arrays
+    manifest: bundle.Manifest, model: Any, rows: Any, outputs: _Arrays
 ) -> dict[str, tuple[float, ...]]:
     """How far each output may differ on another machine: as far as `export` itself allows."""
     tolerance = TOLERANCE if manifest.quantization is None else TOLERANCE_8_BITS
     gate = {"gate_probability": (TOLERANCE,)}
     if manifest.classes is not None:
         return {"probabilities": (tolerance,), **gate}
-    scale = np.asarray(split_model(model)[1].target_scale_, dtype=float).reshape(-1)
+    parts = read_parts(model)
+    scale = parts.deviation(parts.with_routing(manifest.routing), parts.transform(rows))
     # Far from zero float32 has steps larger than the tolerance.
     steps = 4 * np.finfo(np.float32).eps * np.abs(outputs["variable"]).max(axis=0)
     return {"variable": tuple((tolerance * scale + steps).tolist()), **gate}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from onnx import TensorProto
@@ -37,13 +37,16 @@ Routing = Literal["top_expert", "mixture"]
 
 def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     """Declare the inputs and compute the trunk's output."""
-    columns = source.columns
+    columns, before = source.columns, source.preprocessing
     if source.one_input_per_column:
-        values = emit_column_inputs(graph, columns)
+        values = (
+            emit_column_inputs(graph, columns)
+            if before is None
+            else before.emit_columns(graph, columns)
+        )
         numbers = [v for v, column in zip(values, columns, strict=True) if column.kind == "number"]
         codes = [v for v, column in zip(values, columns, strict=True) if column.kind == "category"]
     else:
-        before = source.preprocessing
         array = emit_array_input(graph, columns) if before is None else before.emit(graph)
         values = emit_columns_of_array(graph, array, columns)
         has_numbers = any(column.kind == "number" for column in columns)
@@ -89,7 +92,10 @@ def _emit_prediction(graph: GraphBuilder, source: Source, value: str) -> None:
     kind = label_kind(source.classes)
     indices = kind == "index" or np.array_equal(source.classes, np.arange(len(source.classes)))
     name = "label" if indices else "label/index"
-    label = graph.add("ArgMax", [value], name, axis=1, keepdims=0)
+    if source.choose is None:
+        label = graph.add("ArgMax", [value], name, axis=1, keepdims=0)
+    else:
+        label = graph.add("Identity", [source.choose(graph, value)], name)
     if not indices:
         dtype = object if source.classes.dtype.kind in "OU" else np.int64
         classes = graph.add_weight(source.classes.astype(dtype), "label/classes")
@@ -102,10 +108,17 @@ def _emit_prediction(graph: GraphBuilder, source: Source, value: str) -> None:
 def _emit_target_scale(graph: GraphBuilder, source: Source, value: str) -> None:
     assert source.target_scale is not None
     assert source.target_mean is not None
-    scale = graph.add_weight(source.target_scale.astype(np.float32), "target/scale")
-    mean = graph.add_weight(source.target_mean.astype(np.float32), "target/mean")
+    dtype: Any = np.float32
+    if source.invert is not None:
+        dtype, value = np.float64, graph.add("Cast", [value], "target/value", to=TensorProto.DOUBLE)
+    scale = graph.add_weight(source.target_scale.astype(dtype), "target/scale")
+    mean = graph.add_weight(source.target_mean.astype(dtype), "target/mean")
     value = graph.add("Mul", [value, scale], "target/scaled")
-    graph.add("Add", [value, mean], "variable")
+    if source.invert is None:
+        graph.add("Add", [value, mean], "variable")
+        return
+    value = source.invert(graph, graph.add("Add", [value, mean], "target/transformed"))
+    graph.add("Cast", [value], "variable", to=TensorProto.FLOAT)
 
 
 def build_gate(source: Source) -> GraphBuilder:

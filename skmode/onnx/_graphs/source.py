@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,12 +16,28 @@ from torch import nn
 
 from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.columns import ARRAY_INPUT, emit_array_input, emit_column_inputs
+from skmode.onnx._graphs.columns import (
+    ARRAY_INPUT,
+    ELEMENT_TYPES,
+    emit_array_input,
+    emit_column_inputs,
+)
 from skmode.onnx._graphs.experts.build import build_experts
 from skmode_deploy import bundle
 
 # Largest step between float32 numbers near the mean target, in standard deviations of the target.
 MAX_TARGET_STEP = 1e-3
+_PREFIX = "preprocessing"
+
+
+# Adds nodes to a graph that compute one value from another.
+Emit = Callable[[GraphBuilder, str], str]
+
+
+def has_strings(graph: onnx.GraphProto) -> bool:
+    """Whether a graph returns strings, so that its outputs cannot be one array."""
+    kinds = [output.type.tensor_type.elem_type for output in graph.output]
+    return TensorProto.STRING in kinds
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,43 @@ class Preprocessing:
 
     def emit(self, graph: GraphBuilder) -> str:
         """Declare the inputs and compute the estimator's input."""
-        prefix = "preprocessing"
+        (value,) = self._emit_outputs(graph)
+        return graph.add("Cast", [value], f"{_PREFIX}/features", to=TensorProto.FLOAT)
+
+    def emit_columns(self, graph: GraphBuilder, columns: Sequence[bundle.Column]) -> list[str]:
+        """Declare the inputs and compute the estimator's columns, each in its own type."""
+        outputs = zip(self._emit_outputs(graph), self._widths(len(columns)), strict=True)
+        values: list[str] = []
+        for value, width in outputs:
+            for i in range(width):
+                position = graph.constant([i], f"{_PREFIX}/position")
+                values.append(
+                    graph.add("Gather", [value, position], f"{_PREFIX}/column", axis=1)
+                    if width > 1
+                    else value
+                )
+        return [
+            value
+            if column.dtype == "string"
+            else graph.add("Cast", [value], f"{_PREFIX}/number", to=ELEMENT_TYPES[column.dtype])
+            for value, column in zip(values, columns, strict=True)
+        ]
+
+    def _widths(self, expected: int) -> list[int]:
+        """Get the number of columns of each output; skl2onnx may leave one of them open."""
+        shapes = [output.type.tensor_type.shape.dim for output in self.graph.output]
+        widths = [shape[1].dim_value if len(shape) > 1 else 0 for shape in shapes]
+        if widths.count(0) == 1:
+            widths[widths.index(0)] = expected - sum(widths)
+        if sum(widths) != expected or min(widths) < 1:
+            raise NotImplementedError(
+                f"The steps before the estimator must return {expected} columns of known types, "
+                f"got groups of {widths}: use a single ColumnTransformer before the estimator."
+            )
+        return widths
+
+    def _emit_outputs(self, graph: GraphBuilder) -> list[str]:
+        prefix = _PREFIX
         if self.one_input_per_column:
             values = emit_column_inputs(graph, self.columns)
         else:
@@ -53,8 +105,7 @@ class Preprocessing:
         if len(names) < len(casted):
             casted = [graph.add("Concat", casted, f"{prefix}/numbers", axis=1)]
         outputs = graph.inline(self.graph, dict(zip(names, casted, strict=True)), prefix)
-        (value,) = outputs.values()
-        return graph.add("Cast", [value], f"{prefix}/features", to=TensorProto.FLOAT)
+        return [outputs[output.name] for output in self.graph.output]
 
 
 @dataclass(frozen=True)
@@ -69,6 +120,10 @@ class Source:
     target_mean: NDArray[np.float64] | None
     target_scale: NDArray[np.float64] | None
     preprocessing: Preprocessing | None = None
+    # Chooses the position of the label by probabilities; None for the most probable class.
+    choose: Emit | None = None
+    # Turns float64 values of the estimator into values of the target.
+    invert: Emit | None = None
 
     @property
     def output_name(self) -> str:
