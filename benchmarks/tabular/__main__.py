@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.tabular._models import contenders
-from benchmarks.tabular._report import write
+from benchmarks.tabular._reporting.report import write
 from benchmarks.tabular._run import plan, run
 from benchmarks.tabular._sets import QUICK_SETS, SETS, SPLITS
 

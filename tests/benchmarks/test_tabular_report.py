@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.tabular import _results
 from benchmarks.tabular.__main__ import main
-from benchmarks.tabular._bars import bars
 from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._league import League
+from benchmarks.tabular._reporting.bars import bars
 
 METRICS = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 SETS = {"coins": "binary", "birds": "multiclass", "rents": "regression"}

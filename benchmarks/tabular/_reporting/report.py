@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.tabular import _results
-from benchmarks.tabular._bars import bars
-from benchmarks.tabular._figures import draw_latency, draw_ranks
 from benchmarks.tabular._league import League
 from benchmarks.tabular._models import REFERENCE, labels
+from benchmarks.tabular._reporting.bars import bars
+from benchmarks.tabular._reporting.figures import draw_latency, draw_ranks
 from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS
 from benchmarks.tabular._statistics import (
     TIE,

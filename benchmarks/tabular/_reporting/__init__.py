@@ -1,0 +1,1 @@
+"""The report of the league: tables, bars and figures."""
