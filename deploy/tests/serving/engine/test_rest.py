@@ -284,7 +284,7 @@ def test_each_output_may_be_bytes_or_json(server, iris_body):
         ({"shape": [3, 3]}, "must have as many values as its shape .3, 3. says, 9, got 12"),
         ({"shape": [4, 3]}, "'X' must have the shape .n, 4., got .4, 3.: send the columns"),
         ({"datatype": "FP23"}, 'must have one of the datatypes .*, got "FP23"'),
-        ({"datatype": "BYTES", "data": ["a"] * 12}, "'X' must be of FP32 or .*, got BYTES"),
+        ({"datatype": "BYTES", "data": ["a"] * 12}, "X must hold numbers only, .*: 'a'"),
         ({"data": [*range(11), "marker"]}, "must hold numbers, and null for missing, got"),
         ({"data": [1e39] * 12}, "'X' must hold numbers that are finite as float32"),
         ({"shape": [0, 4], "data": []}, "must have from 1 to 10000 rows, got 0"),
