@@ -192,7 +192,7 @@ def test_missing_indicator(numbers, convert_step, run, features):
 
 
 def test_missing_indicator_of_a_mixed_table(transform):
-    X = pd.DataFrame({"text": ["a", None, "b"], "number": [1.0, 2.0, np.nan], "full": [1, 2, 3]})
+    X = pd.DataFrame({"text": ["a", np.nan, "b"], "number": [1.0, 2.0, np.nan], "full": [1, 2, 3]})
     step = MissingIndicator().fit(X)
     assert_array_equal(transform(step, X), step.transform(X))
     step = MissingIndicator(missing_values="b").fit(X[["text"]].fillna("c"))
@@ -225,7 +225,7 @@ def shop():
         }
     )
     table.loc[::7, "age"] = np.nan
-    table.loc[::9, "city"] = None
+    table.loc[::9, "city"] = np.nan
     return table, np.where(table["visits"] > 2, "often", "rarely")
 
 

@@ -1,7 +1,7 @@
 """numpy's functions of one number as operators, and the converter of FunctionTransformer.
 
-Only operators that onnxruntime has in float64 are used: a cosine by ``Cos``, but a tangent as a
-quotient, because ``Tan`` exists in float32 alone.
+Only operators that onnxruntime 1.20 has in float64 are used: a cosine is a shifted sine, because
+``Cos`` exists in float32 alone there.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def _odd(emit: Emit) -> Emit:
 
 
 _identity = _operator("Identity")
-_exp, _log, _sqrt, _sin, _cos = map(_operator, ("Exp", "Log", "Sqrt", "Sin", "Cos"))
+_exp, _log, _sqrt, _sin = map(_operator, ("Exp", "Log", "Sqrt", "Sin"))
 _square = _join("Mul", _identity, _identity)
 _minus = _operator("Neg")
+_cos = _chain(_binary("Add", np.pi / 2), _sin)
 _half = _binary("Mul", 0.5)
 _truncated = _odd(_operator("Floor"))
 _FUNCTIONS: dict[Callable[..., Any], Emit] = {
