@@ -5,6 +5,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -32,7 +33,15 @@ from skmode._estimators.parameters import (
     structure,
 )
 from skmode._estimators.pickling import PickledWithVersion
-from skmode._estimators.splitting import Given, among, check_given, divide, find_split, hold_out
+from skmode._estimators.splitting import (
+    Given,
+    among,
+    check_given,
+    divide,
+    find_split,
+    hold_out,
+    split_for_members,
+)
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
@@ -92,6 +101,9 @@ class BaseMoDE(PickledWithVersion):
     validation_fraction: Any
     n_iter_no_change: int
     refit_fraction: float
+    refit_teacher: Literal["mixture", "ensemble"] | None
+    refit_distillation: float
+    n_teachers: int
     callbacks: Sequence[Any] | None
     device: str
     precision: Precision | Auto
@@ -183,7 +195,8 @@ class BaseMoDE(PickledWithVersion):
         with isolated(), self._undone_on_failure(None if first else self.net_):
             data = self._make_data(X, y, sample_weight, random_state, first=first, given=given)
             seed = random_state.randint(np.iinfo(np.int32).max)
-            plan = self._make_plan(data, epochs, seed, first=first, partial=partial)
+            data, teacher_seed = self._prepare_teachers(data, random_state)
+            plan = self._make_plan(data, epochs, seed, teacher_seed, first=first, partial=partial)
             trained = Trainer(plan, data, None if first else self.net_).train()
 
         if first:
@@ -302,9 +315,31 @@ class BaseMoDE(PickledWithVersion):
             read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
             return read, torch.as_tensor(codes)
 
-    def _make_plan(self, data: Data, epochs: int, seed: int, *, first: bool, partial: bool) -> Plan:
+    def _prepare_teachers(
+        self, data: Data, random_state: np.random.RandomState
+    ) -> tuple[Data, int]:
+        """Draw the rows and the seed of an ensemble, if there will be one."""
+        if self.refit_teacher != "ensemble" or data.valid is None or not self.refit_fraction:
+            return data, 0
+        own = isinstance(self.validation_fraction, Real) and data.train is not data.rows
+        members = split_for_members(
+            data, self.n_teachers, self.validation_fraction, random_state, own=own
+        )
+        return data._replace(members=members), random_state.randint(np.iinfo(np.int32).max)
+
+    def _make_plan(
+        self,
+        data: Data,
+        epochs: int,
+        seed: int,
+        teacher_seed: int,
+        *,
+        first: bool,
+        partial: bool,
+    ) -> Plan:
         """Read the parameters, and resolve each "auto" by the rows."""
         n_rows = None if partial else len(data.rows)
+        held_out = data.train is not data.rows
         batch_size = resolve_batch_size(self.batch_size, n_rows)
         network = Network(
             make_trunk=functools.partial(
@@ -340,8 +375,11 @@ class BaseMoDE(PickledWithVersion):
             epochs=epochs,
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
-            # The refit adds the rows held out, and never the user's own validation rows.
-            refit_fraction=0.0 if data.train is data.rows else self.refit_fraction,
+            # Without a teacher the refit only adds the rows held out, never the user's own.
+            refit_fraction=self.refit_fraction if held_out or self.refit_teacher else 0.0,
+            refit_teacher=self.refit_teacher,
+            refit_distillation=self.refit_distillation,
+            teacher_seed=teacher_seed,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),
             precision=resolve_precision(self.precision, batch_size, n_rows),

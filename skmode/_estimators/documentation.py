@@ -190,6 +190,21 @@ PARAMETERS = {
         frequencies.
         """,
     ),
+    "refit_teacher": (
+        '{"mixture", "ensemble"} or None',
+        """
+        Who teaches the experts in the refit. ``"mixture"``: the mixture as it was before.
+        ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
+        validation rows of its own, whose predictions are averaged. Each expert learns to predict
+        as the teacher does, on the rows and on mixtures of pairs of rows; the gate weighs what it
+        learns from which rows. None means no teacher, and so does a fit without a refit.
+        """,
+    ),
+    "refit_distillation": (
+        "float",
+        "Weight of the teacher's predictions in the refit, from 0 to 1; the rest is the target's.",
+    ),
+    "n_teachers": ("int", 'Number of networks with ``refit_teacher="ensemble"``.'),
     "callbacks": (
         "list of skorch callbacks",
         """

@@ -12,6 +12,8 @@ from sklearn.model_selection import check_cv, train_test_split
 from sklearn.utils import check_consistent_length
 
 from skmode._estimators.parameters import FULL_BATCH_ROWS
+from skmode._training.finish.members import MemberRows
+from skmode._training.finish.teachers import Members
 from skmode._training.rows import Rows
 from skmode._training.trainer import Data
 
@@ -101,9 +103,7 @@ def hold_out(rows: Rows, early_stopping: bool | str, fraction: float, random_sta
             "early_stopping=True needs at least two rows of one class to hold one out, got "
             f"{len(rows)} row(s): pass more rows or early_stopping=False."
         )
-    held_out = train_test_split(
-        index, test_size=fraction, random_state=random_state, stratify=stratify
-    )[1]
+    held_out = _draw(index, stratify, fraction, random_state)
     return divide(rows, np.setdiff1d(np.arange(len(rows)), held_out), np.sort(held_out))
 
 
@@ -120,6 +120,33 @@ def divide(rows: Rows, train: NDArray[np.intp], valid: NDArray[np.intp]) -> Data
                 "on all rows with early_stopping=False."
             )
     return Data(rows, *parts)
+
+
+def split_for_members(
+    data: Data, n_networks: int, fraction: float, random_state: Any, *, own: bool
+) -> Members:
+    """Rows of each network of an ensemble: `own` holds out other rows for each."""
+    if not own:
+        assert data.valid is not None
+        train, valid = (
+            MemberRows(part, torch.arange(len(part)).expand(n_networks, -1))
+            for part in (data.train, data.valid)
+        )
+        return Members(train, valid)
+    rows = data.rows
+    index, stratify = _candidates(rows, fraction)
+    held_out = [_draw(index, stratify, fraction, random_state) for _ in range(n_networks)]
+    kept = [np.setdiff1d(np.arange(len(rows)), each) for each in held_out]
+    return Members(
+        *(MemberRows(rows, torch.as_tensor(np.stack(part))) for part in (kept, held_out))
+    )
+
+
+def _draw(index: Any, stratify: Any, fraction: float, random_state: Any) -> Any:
+    """Positions to hold out."""
+    return train_test_split(
+        index, test_size=fraction, random_state=random_state, stratify=stratify
+    )[1]
 
 
 def among(split: Split, kept: NDArray[np.intp]) -> Split:

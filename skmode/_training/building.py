@@ -17,7 +17,11 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 
 def build_net(plan: Plan, train: Rows) -> MixtureNet:
     """Build a net with new weights; the trainer sets alpha and balance."""
-    module = build_module(plan.network, train)
+    return make_net(plan, build_module(plan.network, train))
+
+
+def make_net(plan: Plan, module: torch.nn.Module) -> MixtureNet:
+    """Wrap a network in a net with the optimizer of the plan."""
     net = MixtureNet(
         module.to(torch.float64 if plan.precision == "float64" else torch.float32),
         autocast=torch.bfloat16 if plan.precision == "bf16" else None,
@@ -45,7 +49,7 @@ def build_module(network: Network, train: Rows) -> nn.MixtureOfExperts:
         if network.gate == "sparse"
         else nn.DenseGate(width, network.n_experts, **gate_options)
     )
-    experts, representation_width = _build_experts(network, width)
+    experts, representation_width = build_experts(network, width)
     return nn.MixtureOfExperts(
         trunk,
         gate,
@@ -74,7 +78,7 @@ def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) 
     return options | {"optimizer__fused": True}
 
 
-def _build_experts(
+def build_experts(
     network: Network, in_features: int
 ) -> tuple[nn.MLPExperts | nn.ModuleExperts, int]:
     """The experts and the width of their output."""

@@ -11,13 +11,13 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
-from torch import Tensor
+from torch import Tensor, nn
 
-from skmode._training.callbacks import LeaveForRefit, Watch
+from skmode._training.callbacks import Watch
 from skmode._training.evaluation import Evaluated
 from skmode._training.isolation import Generators, Part, isolated
-from skmode._training.rows import Batches, Rows
-from skmode.nn import Dropout, MixtureOfExperts
+from skmode._training.rows import Pass, Rows, Trainable
+from skmode.nn import Dropout
 
 
 class NotFiniteError(ValueError):
@@ -25,9 +25,9 @@ class NotFiniteError(ValueError):
 
 
 class MixtureNet(NeuralNet):
-    """skorch's net around a mixture of experts.
+    """skorch's net around a mixture of experts, or another module that computes its own losses.
 
-    It changes skorch in these points: batches come from memory, the mixture computes its own
+    It changes skorch in these points: batches come from memory, the module computes its own
     losses, which stay on the device until the epoch ends, a loss that is not finite stops the
     training, and pickles hold no data, no callbacks and (unless `keep_optimizer`) no optimizer.
     """
@@ -37,7 +37,7 @@ class MixtureNet(NeuralNet):
 
     def __init__(
         self,
-        module: MixtureOfExperts,
+        module: nn.Module,
         *,
         autocast: torch.dtype | None = None,
         keep_optimizer: bool = False,
@@ -57,7 +57,7 @@ class MixtureNet(NeuralNet):
 
     def train_epochs(
         self,
-        train: Rows,
+        train: Trainable,
         epochs: int,
         callbacks: list[tuple[str, Callback]],
         generators: Generators,
@@ -126,14 +126,16 @@ class MixtureNet(NeuralNet):
     def _watch(self) -> Watch | None:
         return next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
 
-    def get_split_datasets(self, X: Any, y: Any = None, **fit_params: Any) -> tuple[Rows, None]:
+    def get_split_datasets(
+        self, X: Any, y: Any = None, **fit_params: Any
+    ) -> tuple[Trainable, None]:
         """Train on all rows; the callback `Watch` holds the validation rows."""
         return X, None
 
-    def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
+    def get_iterator(self, dataset: Trainable, training: bool = False) -> Pass:
         """Batches from memory."""
         generator = None if self._generators is None else self._generators.cpu
-        return Batches(dataset, self.batch_size, training, generator)
+        return dataset.batches(self.batch_size, shuffle=training, generator=generator)
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call a method of all callbacks, of which the user's may draw random numbers."""
@@ -183,9 +185,7 @@ class MixtureNet(NeuralNet):
         """Forward, losses and gradients for one batch."""
         with self.borrowing("module"):
             with self._precision(batch.device):
-                output = self.module_(
-                    *batch.inputs, target=batch.target, sample_weight=batch.sample_weight
-                )
+                output = self.module_(*batch.inputs, **batch.targets())
             losses = output.losses
             losses.total.backward()  # users' autograd functions may draw here, too
         # skorch's callbacks take `y_pred`.
@@ -257,9 +257,18 @@ def has_stopped(callback: Callback) -> bool:
     """Whether a callback has ended the training, which skorch does not tell from an interrupt."""
     if isinstance(callback, EarlyStopping):
         return bool(callback.misses_ >= callback.patience)
-    return isinstance(callback, LeaveForRefit) and callback.stopped
+    return bool(getattr(callback, "stopped", False))
 
 
 def watches_gradients(callback: Callback) -> bool:
     """Whether a callback reads or changes gradients."""
     return type(callback).on_grad_computed is not Callback.on_grad_computed
+
+
+def clipping(callbacks: tuple[Any, ...]) -> list[Any]:
+    """Those of the user's callbacks, or of pairs of a name and a callback, that see gradients."""
+    return [
+        each
+        for each in callbacks
+        if watches_gradients(each[-1] if isinstance(each, tuple) else each)
+    ]

@@ -1,7 +1,7 @@
 """Encoded rows in memory, and the batches made of them."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, NamedTuple, Protocol
 
 import scipy.sparse
 import torch
@@ -60,6 +60,20 @@ class SparseNumbers:
         return torch.as_tensor(self.matrix.toarray()).to(self.device, self.dtype)
 
 
+class Pass(Sized, Protocol):
+    """The batches of one pass over some rows, counted beforehand."""
+
+    def __iter__(self) -> Iterator["Rows"]: ...
+
+
+class Trainable(Protocol):
+    """Rows in some form from which batches come; `batch_size` counts rows of one network."""
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool, generator: torch.Generator | None = None
+    ) -> "Pass": ...
+
+
 class Rows(NamedTuple):
     """Encoded rows, whatever they were before: table, image or text.
 
@@ -73,11 +87,17 @@ class Rows(NamedTuple):
         Classes `(n_samples,)` or scaled values `(n_samples, n_outputs)`.
     sample_weight : torch.Tensor of shape (n_samples,), or None
         Weights with a mean of one over the training rows. None means all are equal.
+    soft_target : torch.Tensor of shape (n_samples, n_outputs), or None
+        A teacher's log-probabilities or scaled values. None means no teacher.
+    soft_weight : torch.Tensor of shape (n_samples,), or None
+        Weight of the teacher's predictions against the target's, from 0 to 1.
     """
 
     inputs: tuple[Any, ...]
     target: Tensor
     sample_weight: Tensor | None
+    soft_target: Tensor | None = None
+    soft_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -89,12 +109,7 @@ class Rows(NamedTuple):
 
     def select(self, index: Any) -> "Rows":
         """Take rows by position."""
-        weight = self.sample_weight
-        return Rows(
-            tuple(part[index] for part in self.inputs),
-            self.target[index],
-            None if weight is None else weight[index],
-        )
+        return self.map(lambda part: part[index])
 
     def batch(self, start: int, end: int) -> "Rows":
         """Take rows that follow each other, as tensors."""
@@ -102,16 +117,30 @@ class Rows(NamedTuple):
         inputs = tuple(
             part.dense() if isinstance(part, SparseNumbers) else part for part in rows.inputs
         )
-        return Rows(inputs, rows.target, rows.sample_weight)
+        return Rows(inputs, *rows[1:])
 
     def to(self, device: str, dtype: torch.dtype) -> "Rows":
         """Move to a device, with floating-point tensors in one dtype."""
-        weight = self.sample_weight
-        return Rows(
-            tuple(_move(part, device, dtype) for part in self.inputs),
-            _move(self.target, device, dtype),
-            None if weight is None else _move(weight, device, dtype),
+        return self.map(lambda part: _move(part, device, dtype))
+
+    def targets(self) -> dict[str, Tensor]:
+        """What a loss is computed from, as keyword arguments of a network."""
+        named = {name: getattr(self, name) for name in self._fields if name != "inputs"}
+        return {name: part for name, part in named.items() if part is not None}
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool, generator: torch.Generator | None = None
+    ) -> "Batches":
+        """Iterate over the rows in batches."""
+        return Batches(self, batch_size, shuffle, generator)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
+        """Apply a function to each tensor."""
+        weight, soft_target, soft_weight = (
+            None if part is None else function(part) for part in self[2:]
         )
+        inputs = tuple(map(function, self.inputs))
+        return Rows(inputs, function(self.target), weight, soft_target, soft_weight)
 
 
 class Batches:

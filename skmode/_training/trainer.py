@@ -18,8 +18,10 @@ from skmode._training.callbacks import (
 )
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.refit import refit, refit_epochs
+from skmode._training.finish.taught import TaughtRows, Teacher
+from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.isolation import Generators, Part
-from skmode._training.net import MixtureNet, NotFiniteError, watches_gradients
+from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
 from skmode._training.rows import Rows, n_batches
 from skmode.nn import CrossEntropy
@@ -39,6 +41,7 @@ class Data(NamedTuple):
     rows: Rows
     train: Rows
     valid: Rows | None
+    members: Members | None = None
 
 
 class Trained(NamedTuple):
@@ -89,9 +92,11 @@ class Trainer:
                 temperature = self._calibrate(best)
         best.net.module_.eval()
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
-        refit_n_iter = 0
+        refit_n_iter, taught = 0, False
         if not interrupted:
-            refit_n_iter, interrupted = self._refit(best)
+            refit_n_iter, interrupted, taught = self._refit(best, temperature)
+        if taught:  # the teacher's predictions were calibrated
+            temperature = 1.0 if classifies else None
         if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(best.net.module_, temperature)
         return Trained(best.net, best.alpha, scores, refit_n_iter, temperature, interrupted)
@@ -126,7 +131,7 @@ class Trainer:
         return best, interrupted
 
     def _train(self, alpha: float) -> _Candidate:
-        plan, data, generators = self.plan, self.data, self._generators()
+        plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
         with generators.default():
             net = self.net or build_net(plan, data.train)
         self._set_options(net, alpha)
@@ -144,7 +149,7 @@ class Trainer:
         interrupted = net.train_epochs(train, plan.epochs, callbacks, generators)
         return _Candidate(net, alpha, interrupted, generators, watch, best)
 
-    def _generators(self) -> Generators:
+    def _generators(self, seed: int) -> Generators:
         """Begin the random numbers of a training; users' code can only draw from torch's own."""
         plan = self.plan
         borrowing: set[Part] = set()
@@ -154,7 +159,7 @@ class Trainer:
             borrowing.add("callbacks")
         if callable(plan.optimizer):
             borrowing.add("optimizer")
-        return Generators(plan.seed, plan.device, borrowing)
+        return Generators(seed, plan.device, borrowing)
 
     def _set_options(self, net: MixtureNet, alpha: float) -> None:
         """Set the parameters that a warm start may change."""
@@ -200,23 +205,40 @@ class Trainer:
             top_expert=self.plan.monitor_top_expert,
         )
 
-    def _refit(self, candidate: _Candidate) -> tuple[int, bool]:
-        """Continue with all rows; return the epochs, and whether the user interrupted."""
+    def _refit(self, candidate: _Candidate, temperature: float | None) -> tuple[int, bool, bool]:
+        """Continue with all rows.
+
+        Returns the epochs, whether the user interrupted, and whether a teacher took part.
+        """
         plan, net, best = self.plan, candidate.net, candidate.best
         assert best is not None
         epochs = refit_epochs(plan.refit_fraction, best.epoch, plan.epochs - best.passed)
         if not epochs:
-            return 0, False
+            return 0, False, False
+        teacher, interrupted = self._make_teacher(net, temperature)
+        if interrupted:
+            return 0, True, False
         # At the end of the schedule the rate is zero, but the held-out rows are still new.
         rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
         # Without the user's gradient clipping the refit might not stay finite.
-        callbacks = [
-            each
-            for each in plan.callbacks
-            if watches_gradients(each[-1] if isinstance(each, tuple) else each)
-        ]
+        callbacks: list[Any] = clipping(plan.callbacks)
         if plan.show_progress:
             callbacks.append(("progress", EpochProgress(epochs, "refit")))
-        rows = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
-        generators = self._generators()
-        return refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)
+        rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
+        generators = self._generators(plan.seed)
+        if teacher is not None:
+            rows = TaughtRows(rows, teacher, plan.refit_distillation)
+        n_iter, interrupted = refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)
+        return n_iter, interrupted, teacher is not None and n_iter > 0
+
+    def _make_teacher(
+        self, net: MixtureNet, temperature: float | None
+    ) -> tuple[Teacher | None, bool]:
+        """The teacher of the refit, or None, and whether the user interrupted its training."""
+        plan = self.plan
+        if plan.refit_teacher == "mixture":
+            return mixture_teacher(net.module_, temperature), False
+        if plan.refit_teacher is None:
+            return None, False
+        assert self.data.members is not None
+        return train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))

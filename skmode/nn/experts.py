@@ -116,10 +116,24 @@ class MLPExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate every expert on every row; see the class for shapes."""
-        hidden = x.expand(self.n_experts, *x.shape)
+        return self.forward_each(x.expand(self.n_experts, *x.shape)).transpose(0, 1)
+
+    def forward_each(self, x: Tensor) -> Tensor:
+        """Evaluate each expert on rows of its own.
+
+        Parameters
+        ----------
+        x : torch.Tensor of shape (n_experts, n_samples, in_features)
+            Rows of each expert.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_experts, n_samples, width)
+            Each expert's representation of its rows.
+        """
         for layer in self.layers:
-            hidden = self.dropout(self.activation(layer(hidden)))
-        return hidden.transpose(0, 1)
+            x = self.dropout(self.activation(layer(x)))
+        return x
 
     def forward_one(self, x: Tensor, expert: int) -> Tensor:
         """Evaluate one expert.

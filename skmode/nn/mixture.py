@@ -69,6 +69,10 @@ class MixtureOfExperts(nn.Module):
       ``-log sum_i g_i p_i(y)``;
     - ``mixing="expected"`` predicts the same and minimises ``sum_i g_i loss(y, head(e_i))``.
 
+    With a teacher's predictions t and a weight w of these, each row's task loss becomes
+    ``(1 - w) loss + w sum_i g_i soft_loss(t, head(e_i))``, in all mixings: each expert learns to
+    predict as the teacher does, alone.
+
     Parameters
     ----------
     trunk : torch.nn.Module
@@ -178,6 +182,8 @@ class MixtureOfExperts(nn.Module):
         *inputs: Tensor,
         target: Tensor | None = None,
         sample_weight: Tensor | None = None,
+        soft_target: Tensor | None = None,
+        soft_weight: Tensor | float = 1.0,
         all_experts: bool = False,
     ) -> MixtureOutput:
         """Predict, and compute the losses if a target is given.
@@ -190,6 +196,10 @@ class MixtureOfExperts(nn.Module):
             Classes `(n_samples,)` or values `(n_samples, n_outputs)`.
         sample_weight : torch.Tensor of shape (n_samples,), default=None
             Factor on each row's loss. None means ones.
+        soft_target : torch.Tensor of shape (n_samples, n_outputs), default=None
+            A teacher's log-probabilities or values. None means no teacher. Needs a `target`.
+        soft_weight : float or torch.Tensor of shape (n_samples,), default=1.0
+            Weight of the teacher's predictions, from 0 to 1, against the target's.
         all_experts : bool, default=False
             Whether to compute `representations` and `expert_outputs` in every case.
 
@@ -206,7 +216,8 @@ class MixtureOfExperts(nn.Module):
 
         representations = self.experts(hidden)
         outputs = None
-        if self.mixing != "representation" or all_experts or not self.training:
+        needed = all_experts or soft_target is not None or not self.training
+        if self.mixing != "representation" or needed:
             outputs = self._expert_outputs(representations)
         if self.mixing == "representation":
             mixed = torch.bmm(gate.probabilities.unsqueeze(1), representations).squeeze(1)
@@ -216,7 +227,13 @@ class MixtureOfExperts(nn.Module):
             prediction = self._mix_outputs(gate, outputs)
         losses = None
         if target is not None:
-            losses = self._losses(prediction, gate, target, sample_weight, representations, outputs)
+            rows = self._task_rows(prediction, gate, target, outputs)
+            if soft_target is not None:
+                assert outputs is not None
+                each = self.task_loss.soft_loss(outputs, soft_target.unsqueeze(1))
+                soft = (gate.probabilities * each).sum(dim=1)
+                rows = (1 - soft_weight) * rows + soft_weight * soft
+            losses = self._losses(rows, gate, sample_weight, representations)
         return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
 
     def predict_top_expert(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,14 +294,11 @@ class MixtureOfExperts(nn.Module):
 
     def _losses(
         self,
-        prediction: Tensor,
+        rows: Tensor,
         gate: GateOutput,
-        target: Tensor,
         sample_weight: Tensor | None,
         representations: Tensor,
-        outputs: Tensor | None,
     ) -> MixtureLosses:
-        rows = self._task_rows(prediction, gate, target, outputs)
         task = (rows if sample_weight is None else rows * sample_weight).mean()
         zero = task.new_zeros(())
         distillation, balance, total = zero, zero, task

@@ -43,6 +43,23 @@ class CrossEntropy(nn.Module):
         target = target.unsqueeze(-1).expand(*prediction.shape[:-1], 1)
         return -prediction.gather(-1, target).squeeze(-1)
 
+    def soft_loss(self, prediction: Tensor, soft_target: Tensor) -> Tensor:
+        """Cross entropy to a teacher's probabilities (Hinton et al., arXiv 1503.02531).
+
+        Parameters
+        ----------
+        prediction : torch.Tensor of shape (*, n_classes)
+            Log-probabilities.
+        soft_target : torch.Tensor
+            The teacher's log-probabilities; broadcasts to `prediction`.
+
+        Returns
+        -------
+        torch.Tensor of shape (*)
+            Cross entropy of each row.
+        """
+        return -(soft_target.exp() * prediction).sum(dim=-1)
+
     def negative_log_likelihood(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Negative log-likelihood of each row, which equals the loss.
 
@@ -153,6 +170,23 @@ class RegressionLoss(nn.Module):
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of each row; see the class for shapes."""
         return self._elementwise(prediction, target).mean(dim=-1)
+
+    def soft_loss(self, prediction: Tensor, soft_target: Tensor) -> Tensor:
+        """Half the squared error to a teacher's values, whatever the loss, averaged over outputs.
+
+        Parameters
+        ----------
+        prediction : torch.Tensor of shape (*, n_outputs)
+            Predicted values.
+        soft_target : torch.Tensor
+            The teacher's values; broadcasts to `prediction`.
+
+        Returns
+        -------
+        torch.Tensor of shape (*)
+            Loss of each row.
+        """
+        return (soft_target - prediction).square().mean(dim=-1) / 2
 
     def negative_log_likelihood(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Negative log density of each row, summed over the outputs.

@@ -1,6 +1,7 @@
 """Temperature scaling: fit the confidence of the probabilities to the validation rows."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -30,10 +31,19 @@ def fit_temperature(
     if weight is None:
         weight = torch.ones_like(evaluated.gate[:, 0])
 
+    def loss(temperature: float) -> float:
+        prediction = _calibrated(module, evaluated, temperature, top_expert)
+        return float((weight * module.task_loss(prediction, rows.target)).sum())
+
+    return minimize_temperature(loss)
+
+
+def minimize_temperature(loss: Callable[[float], float]) -> float:
+    """Minimise a sum of log losses plus the penalty that belongs to the prior."""
+
     def cost(log_temperature: float) -> float:
-        prediction = _calibrated(module, evaluated, math.exp(log_temperature), top_expert)
-        loss = (weight * module.task_loss(prediction, rows.target)).sum().item()
-        return float(loss + 0.5 * (log_temperature / PRIOR_SPREAD) ** 2)
+        penalty = 0.5 * (log_temperature / PRIOR_SPREAD) ** 2
+        return loss(math.exp(log_temperature)) + penalty
 
     with torch.inference_mode():
         found = minimize_scalar(cost, bounds=(-LIMIT, LIMIT), method="bounded")

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from skmode._training.callbacks import Watch, make_rate
 from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError
-from skmode._training.rows import Rows, n_batches
+from skmode._training.rows import Trainable
 
 
 def refit_epochs(fraction: float, best_epoch: int, left: int) -> int:
@@ -21,7 +21,7 @@ def refit_epochs(fraction: float, best_epoch: int, left: int) -> int:
 
 def refit(
     net: MixtureNet,
-    rows: Rows,
+    rows: Trainable,
     epochs: int,
     rate: float,
     watch: Watch,
@@ -33,7 +33,7 @@ def refit(
     Returns the number of epochs, 0 if the refit was undone, and whether the user interrupted it.
     """
     best = copy.deepcopy(net.module_.state_dict())
-    steps = epochs * n_batches(len(rows), net.batch_size)
+    steps = epochs * len(rows.batches(net.batch_size, shuffle=True))
     for group in net.optimizer_.param_groups:
         group["lr"] = group["initial_lr"] = rate
     end = _LastEpoch(epochs, watch)

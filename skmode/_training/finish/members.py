@@ -1,0 +1,121 @@
+"""The rows of each network of an ensemble, and the callback that watches the networks."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from skmode._training.finish.ensemble import Ensemble
+from skmode._training.rows import Rows, block_rows, n_batches
+
+
+class MemberRows(NamedTuple):
+    """Positions `(n_networks, n_samples)` of the rows of each network."""
+
+    rows: Rows
+    positions: Tensor
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool, generator: torch.Generator | None = None
+    ) -> "MemberBatches":
+        """Iterate over the rows of all networks at once; `batch_size` counts those of one."""
+        return MemberBatches(self, batch_size, shuffle, generator)
+
+    def gather(self, positions: Tensor) -> Rows:
+        """Take rows at positions `(n_networks, n_samples)`, as tensors of that shape."""
+        flat = self.rows.select(positions.flatten().to(self.rows.device))
+        return flat.batch(0, len(flat)).map(
+            lambda part: part.view(*positions.shape, *part.shape[1:])
+        )
+
+
+class MemberBatches:
+    """One pass of each network over its rows, each in an order of its own."""
+
+    def __init__(
+        self,
+        members: MemberRows,
+        batch_size: int,
+        shuffle: bool,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.members = members
+        self.batch_size = batch_size
+        self.shuffle = shuffle and members.positions.shape[1] > batch_size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return n_batches(self.members.positions.shape[1], self.batch_size)
+
+    def __iter__(self) -> Iterator[Rows]:
+        positions = self.members.positions
+        if self.shuffle:
+            positions = torch.stack(
+                [each[torch.randperm(len(each), generator=self.generator)] for each in positions]
+            )
+        starts = [i * self.batch_size for i in range(len(self))]
+        for start, end in zip(starts, [*starts[1:], positions.shape[1]], strict=True):
+            yield self.members.gather(positions[:, start:end])
+
+
+class MemberWatch(Callback):
+    """Keep the best weights of each network by its validation rows, and stop when none improves."""
+
+    def __init__(self, held_out: MemberRows, patience: int) -> None:
+        self.held_out = held_out
+        self.patience = patience
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        n_networks = len(self.held_out.positions)
+        self.stopped = False
+        self.epochs = 0
+        self.best_epoch = torch.zeros(n_networks)
+        self.best = torch.full((n_networks,), torch.inf, dtype=torch.float64)
+        self.state: dict[str, Tensor] = {}
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        ensemble: Ensemble = net.module_
+        self.epochs += 1
+        losses = member_losses(ensemble, evaluate_members(ensemble, self.held_out), self.held_out)
+        if not losses.isfinite().all():
+            raise net.not_finite("validation loss of a teacher", losses.max().item())
+        if not self.state:
+            self.state = {name: each.clone() for name, each in ensemble.state_dict().items()}
+        improved = losses < self.best
+        ensemble.copy_networks(self.state, lambda i: bool(improved[i]))
+        self.best = torch.where(improved, losses, self.best)
+        self.best_epoch[improved] = self.epochs
+        ensemble.train()
+        net.history.record("valid_loss", self.best.mean().item())
+        net.complete_epoch()
+        if (self.epochs - self.best_epoch).min() >= self.patience:
+            self.stopped = True
+            raise KeyboardInterrupt  # as skorch's EarlyStopping does
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        if self.state:
+            net.module_.load_state_dict(self.state)
+            self.state = {}
+
+
+def evaluate_members(ensemble: Ensemble, members: MemberRows) -> Tensor:
+    """Each network's predictions for its rows; leaves the ensemble in evaluation mode."""
+    ensemble.eval()
+    size = block_rows(members.rows, members.rows.device)
+    with torch.inference_mode():
+        blocks = [
+            ensemble(*batch.inputs).prediction for batch in members.batches(size, shuffle=False)
+        ]
+    return torch.cat(blocks, dim=1)
+
+
+def member_losses(ensemble: Ensemble, prediction: Tensor, members: MemberRows) -> Tensor:
+    """Each network's mean loss on its rows, in double precision on the CPU."""
+    chosen = members.rows.select(members.positions.to(members.rows.device))
+    rows = ensemble.row_losses(prediction, chosen.target, chosen.sample_weight)
+    total = rows.sum(dim=1)
+    if chosen.sample_weight is not None:
+        total = total / chosen.sample_weight.sum(dim=1) * rows.shape[1]
+    return (total / rows.shape[1]).detach().cpu().double()

@@ -1,0 +1,99 @@
+"""Batches of a refit that a teacher takes part in: real rows, and as many mixed ones."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from skmode._training.rows import Rows, block_rows
+
+# Maps inputs to log-probabilities or scaled values `(n_samples, n_outputs)`.
+Teacher = Callable[[tuple[Tensor, ...]], Tensor]
+
+
+class TaughtRows:
+    """Rows with a teacher's predictions, and the batches made of them.
+
+    Half of each batch are the rows themselves, whose loss weighs target and teacher by
+    `distillation`. The other half are mixtures of pairs of rows, which have no target: there the
+    teacher alone counts. They show the experts more of the teacher than the rows do (mixup,
+    arXiv 1710.09412; rows made for a teacher, arXiv 2006.14284).
+    """
+
+    def __init__(self, rows: Rows, teacher: Teacher, distillation: float) -> None:
+        self.teacher = teacher
+        size = block_rows(rows, rows.device)
+        soft_target = torch.cat(
+            [self._teach(block.inputs) for block in rows.batches(size, shuffle=False)]
+        )
+        soft_weight = soft_target.new_full((len(rows),), distillation)
+        self.rows = Rows(*rows[:3], soft_target, soft_weight)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool, generator: torch.Generator | None = None
+    ) -> "TaughtBatches":
+        """Iterate over real and mixed rows; `batch_size` counts the real ones."""
+        return TaughtBatches(self, batch_size, shuffle, generator)
+
+    def with_mixed_rows(self, batch: Rows, generator: torch.Generator | None) -> Rows:
+        """Append as many mixed rows as the batch has."""
+        inputs = mix(batch.inputs, generator)
+        assert batch.soft_target is not None
+        assert batch.soft_weight is not None
+        weight = batch.sample_weight
+        return Rows(
+            tuple(torch.cat(pair) for pair in zip(batch.inputs, inputs, strict=True)),
+            torch.cat([batch.target, batch.target]),  # the second half counts for nothing
+            None if weight is None else torch.cat([weight, weight]),
+            torch.cat([batch.soft_target, self._teach(inputs)]),
+            torch.cat([batch.soft_weight, torch.ones_like(batch.soft_weight)]),
+        )
+
+    def _teach(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        with torch.no_grad():
+            return self.teacher(inputs)
+
+
+class TaughtBatches:
+    """One pass over rows that a teacher has predicted."""
+
+    def __init__(
+        self,
+        taught: TaughtRows,
+        batch_size: int,
+        shuffle: bool,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.taught = taught
+        self.generator = generator
+        self.real = taught.rows.batches(batch_size, shuffle=shuffle, generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def __iter__(self) -> Iterator[Rows]:
+        for batch in self.real:
+            yield self.taught.with_mixed_rows(batch, self.generator)
+
+
+def mix(inputs: tuple[Tensor, ...], generator: torch.Generator | None) -> tuple[Tensor, ...]:
+    """Mix each row with another one of the batch, of which it gets less than half.
+
+    Numbers are averaged, where both are present; codes are taken from one row or the other.
+    """
+    n_rows, device = len(inputs[0]), inputs[0].device
+    other = torch.randperm(n_rows, generator=generator).to(device)
+    share = (0.5 + 0.5 * torch.rand(n_rows, generator=generator)).to(device)
+
+    def mix_part(part: Tensor) -> Tensor:
+        own = share.view(-1, *[1] * (part.ndim - 1))
+        if not part.is_floating_point():
+            drawn = torch.rand(part.shape, generator=generator).to(device)
+            return torch.where(drawn < own, part, part[other])
+        mixed = torch.lerp(part[other], part, own.to(part.dtype))
+        return torch.where(mixed.isnan(), part, mixed)
+
+    return tuple(map(mix_part, inputs))

@@ -1,0 +1,122 @@
+"""The teachers of a refit: the mixture as it was before, or an ensemble of single networks."""
+
+import copy
+import dataclasses
+import functools
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skmode._training.building import build_experts, make_net
+from skmode._training.callbacks import AveragedWeights, EpochProgress, make_schedule
+from skmode._training.finish.calibration import apply_temperature, minimize_temperature
+from skmode._training.finish.ensemble import Ensemble
+from skmode._training.finish.members import (
+    MemberRows,
+    MemberWatch,
+    evaluate_members,
+)
+from skmode._training.finish.taught import Teacher
+from skmode._training.isolation import Generators
+from skmode._training.net import NotFiniteError, clipping
+from skmode._training.plan import Plan
+from skmode._training.rows import n_batches
+from skmode.nn import CrossEntropy, MixtureOfExperts
+
+
+class Members(NamedTuple):
+    """Rows to train and to validate each network with, on the CPU."""
+
+    train: MemberRows
+    held_out: MemberRows
+
+
+def mixture_teacher(module: MixtureOfExperts, temperature: float | None) -> Teacher:
+    """The mixture as it is now, calibrated."""
+    frozen = copy.deepcopy(module).eval()
+    if temperature is not None:
+        apply_temperature(frozen, temperature)
+
+    def teach(inputs: tuple[Tensor, ...]) -> Tensor:
+        prediction: Tensor = frozen(*inputs).prediction
+        return prediction
+
+    return teach
+
+
+def train_ensemble(
+    plan: Plan, members: Members, generators: Generators
+) -> tuple[Teacher | None, bool]:
+    """Train an ensemble; return None if it did not stay finite, and whether it was interrupted."""
+    with generators.default():
+        ensemble = build_ensemble(plan, members.train)
+        net = make_net(plan, ensemble)
+    dtype = ensemble.head.weight.dtype
+    train, held_out = (
+        MemberRows(each.rows.to(plan.device, dtype), each.positions) for each in members
+    )
+    steps = plan.epochs * n_batches(train.positions.shape[1], plan.batch_size)
+    callbacks = _callbacks(plan, MemberWatch(held_out, plan.n_iter_no_change), steps)
+    try:
+        interrupted = net.train_epochs(train, plan.epochs, callbacks, generators)
+    except NotFiniteError as error:
+        warnings.warn(
+            f"The teachers of the refit did not stay finite, so it has none. {error}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        return None, False
+    if plan.calibrate and isinstance(ensemble.task_loss, CrossEntropy):
+        _calibrate(ensemble, held_out)
+    ensemble.eval()
+    return ensemble.teach, interrupted
+
+
+def build_ensemble(plan: Plan, train: MemberRows) -> Ensemble:
+    """Networks with new weights; all take the statistics of the inputs from all rows."""
+    n_networks = len(train.positions)
+    network = dataclasses.replace(plan.network, n_experts=n_networks)
+    trunks = [network.make_trunk(train.rows) for _ in range(n_networks)]
+    width: int = trunks[0].out_features  # type: ignore[assignment]
+    hidden, representation_width = build_experts(network, width)
+    return Ensemble(
+        trunks, hidden, representation_width, network.n_outputs, network.make_task_loss()
+    )
+
+
+def _callbacks(plan: Plan, watch: MemberWatch, steps: int) -> list[Any]:
+    callbacks: list[Any] = []
+    if plan.weight_averaging:
+        callbacks.append(("weight_averaging", AveragedWeights(plan.weight_averaging)))
+    callbacks += make_schedule(plan.learning_rate_schedule, steps)
+    # The user's clipping of gradients may be what keeps the training finite.
+    callbacks += clipping(plan.callbacks)  # it may be what keeps the training finite
+    if plan.show_progress:
+        callbacks.append(("progress", EpochProgress(plan.epochs, "teachers")))
+    return [*callbacks, ("watch", watch)]  # last, because it may end the training
+
+
+def _calibrate(ensemble: Ensemble, held_out: MemberRows) -> None:
+    """Fit a temperature for each network to its own held-out rows."""
+    prediction = evaluate_members(ensemble, held_out)
+    rows = held_out.rows.select(held_out.positions.to(held_out.rows.device))
+    temperatures = []
+    for i, each in enumerate(prediction):
+        target = rows.target[i]
+        weight = torch.ones_like(each[:, 0])
+        if rows.sample_weight is not None:
+            weight = rows.sample_weight[i]
+        loss = functools.partial(_loss_at, ensemble, each, target, weight)
+        temperatures.append(minimize_temperature(loss))
+    ensemble.divide_logits(torch.tensor(temperatures))
+
+
+def _loss_at(
+    ensemble: Ensemble, prediction: Tensor, target: Tensor, weight: Tensor, temperature: float
+) -> float:
+    """Loss of one network after dividing its logits."""
+    calibrated = ensemble.task_loss.finalize(prediction / temperature)
+    return float((weight * ensemble.task_loss(calibrated, target)).sum())
