@@ -1,5 +1,6 @@
 """Pickles of the estimators: the version that wrote them, and what they leave out."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -32,4 +33,8 @@ class PickledWithVersion(BaseEstimator):
                 ),
                 stacklevel=2,
             )
+            # Parameters that the other version did not know are at their defaults.
+            for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+                if parameter.default is not parameter.empty:
+                    state.setdefault(name, parameter.default)
         super().__setstate__(state)

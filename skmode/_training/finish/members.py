@@ -30,6 +30,14 @@ class MemberRows(NamedTuple):
             lambda part: part.view(*positions.shape, *part.shape[1:])
         )
 
+    def targets(self) -> tuple[Tensor, Tensor]:
+        """Take targets and weights at all positions; the weights are ones if there are none."""
+        positions = self.positions.to(self.rows.device)
+        weight = self.rows.sample_weight
+        if weight is None:
+            weight = torch.ones(len(self.rows), device=self.rows.device)
+        return self.rows.target[positions], weight[positions]
+
 
 class MemberBatches:
     """One pass of each network over its rows, each in an order of its own."""
@@ -113,9 +121,6 @@ def evaluate_members(ensemble: Ensemble, members: MemberRows) -> Tensor:
 
 def member_losses(ensemble: Ensemble, prediction: Tensor, members: MemberRows) -> Tensor:
     """Each network's mean loss on its rows, in double precision on the CPU."""
-    chosen = members.rows.select(members.positions.to(members.rows.device))
-    rows = ensemble.row_losses(prediction, chosen.target, chosen.sample_weight)
-    total = rows.sum(dim=1)
-    if chosen.sample_weight is not None:
-        total = total / chosen.sample_weight.sum(dim=1) * rows.shape[1]
-    return (total / rows.shape[1]).detach().cpu().double()
+    target, weight = members.targets()
+    rows = ensemble.row_losses(prediction, target, weight)
+    return (rows.sum(dim=1) / weight.sum(dim=1)).detach().cpu().double()

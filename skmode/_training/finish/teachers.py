@@ -102,15 +102,10 @@ def _callbacks(plan: Plan, watch: MemberWatch, steps: int) -> list[Any]:
 def _calibrate(ensemble: Ensemble, held_out: MemberRows) -> None:
     """Fit a temperature for each network to its own held-out rows."""
     prediction = evaluate_members(ensemble, held_out)
-    rows = held_out.rows.select(held_out.positions.to(held_out.rows.device))
-    temperatures = []
-    for i, each in enumerate(prediction):
-        target = rows.target[i]
-        weight = torch.ones_like(each[:, 0])
-        if rows.sample_weight is not None:
-            weight = rows.sample_weight[i]
-        loss = functools.partial(_loss_at, ensemble, each, target, weight)
-        temperatures.append(minimize_temperature(loss))
+    temperatures = [
+        minimize_temperature(functools.partial(_loss_at, ensemble, *each))
+        for each in zip(prediction, *held_out.targets(), strict=True)
+    ]
     ensemble.divide_logits(torch.tensor(temperatures))
 
 

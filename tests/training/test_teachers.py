@@ -1,0 +1,361 @@
+"""The refit with a teacher: the mixture as it was, or an ensemble of single networks."""
+
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupShuffleSplit
+from skorch.callbacks import Callback
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode._training.finish.ensemble import Ensemble
+from skmode._training.finish.members import MemberRows
+from skmode._training.finish.taught import TaughtRows, mix
+from skmode._training.net import MixtureNet
+from skmode._training.rows import Rows
+from skmode.nn import CrossEntropy, IdentityTrunk, MLPExperts, ModuleExperts, RegressionLoss
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+QUICK = {
+    "n_experts": 2,
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 8,
+    "n_iter_no_change": 3,
+    "batch_size": 60,
+    "learning_rate": 0.02,
+    "early_stopping": True,
+    "validation_fraction": 0.2,
+    "n_teachers": 3,
+    "random_state": 0,
+}
+BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+TEACHERS = pytest.mark.parametrize("teacher", ["mixture", "ensemble"])
+
+X, y = make_classification(240, 5, flip_y=0.2, random_state=0)
+
+
+def predict(estimator, rows=X):
+    if hasattr(estimator, "predict_proba"):
+        return estimator.predict_proba(rows)
+    return estimator.predict(rows)
+
+
+@BOTH
+@TEACHERS
+def test_only_the_refit_changes(Estimator, teacher):
+    plain = Estimator(**QUICK).fit(X, y)
+    taught = Estimator(**QUICK, refit_teacher=teacher).fit(X, y)
+    assert taught.loss_curve_ == plain.loss_curve_
+    assert taught.validation_scores_ == plain.validation_scores_
+    assert taught.refit_n_iter_ == plain.refit_n_iter_ > 0
+    assert np.abs(predict(taught) - predict(plain)).max() > 1e-4
+
+
+@BOTH
+@TEACHERS
+@pytest.mark.parametrize("options", [{"early_stopping": False}, {"refit_fraction": 0}])
+def test_no_refit_no_teacher(Estimator, teacher, options):
+    plain = Estimator(**QUICK | options).fit(X, y)
+    taught = Estimator(**QUICK | options, refit_teacher=teacher).fit(X, y)
+    assert_array_equal(predict(taught), predict(plain))
+
+
+@TEACHERS
+def test_same_bits_again_and_in_threads(teacher):
+    def fit(seed):
+        options = QUICK | {"random_state": seed, "refit_teacher": teacher}
+        return predict(MoDEClassifier(**options).fit(X, y))
+
+    alone = [fit(seed) for seed in (0, 1, 2, 0)]
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    with ThreadPoolExecutor(2) as pool:
+        for found, expected in zip(pool.map(fit, (0, 1, 2, 0)), alone, strict=True):
+            assert_array_equal(found, expected)
+
+
+def test_experts_agree_with_the_ensemble():
+    """With all the weight on the teacher, each expert comes closer to it."""
+    seen = []
+
+    class Keep(Callback):
+        def on_train_end(self, net, **kwargs):
+            seen.append(net)
+
+        def on_grad_computed(self, net, **kwargs):
+            """Without this, refit and teachers leave the callback out."""
+
+    options = QUICK | {"max_epochs": 30, "refit_fraction": 1}
+    plain = MoDEClassifier(**options).fit(X, y)
+    taught = MoDEClassifier(
+        **options, refit_teacher="ensemble", refit_distillation=1, callbacks=[Keep()]
+    ).fit(X, y)
+    (ensemble,) = (net.module_ for net in seen if isinstance(net.module_, Ensemble))
+    inputs = tuple(map(torch.as_tensor, taught.encoder_.transform(X)))
+    with torch.no_grad():
+        teacher = ensemble.eval().teach(inputs).exp().numpy()
+    assert_allclose(teacher.sum(axis=1), 1, atol=1e-5)
+    distances = [
+        np.abs(each.expert_predict_proba(X) - teacher[:, None]).mean() for each in (taught, plain)
+    ]
+    assert distances[0] < 0.8 * distances[1]
+
+
+def test_target_does_not_matter_if_the_teacher_has_all_the_weight():
+    rows = Rows((torch.randn(20, 3),), torch.zeros(20, dtype=torch.int64), None)
+    taught = TaughtRows(rows, lambda inputs: inputs[0].log_softmax(-1), 1.0)
+    for batch in taught.batches(10, shuffle=False):
+        assert_allclose(batch.soft_weight, 1)
+
+
+def test_batches_of_real_and_mixed_rows():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.arange(20.0).view(20, 1)
+    codes = torch.arange(20).view(20, 1)
+    rows = Rows((numbers, codes), torch.arange(20), torch.linspace(0.5, 1.5, 20))
+    taught = TaughtRows(rows, lambda inputs: 2 * inputs[0], 0.7)
+    batches = taught.batches(10, shuffle=True, generator=generator)
+    assert len(batches) == 2
+    for batch in batches:
+        real, mixed = batch.select(slice(0, 10)), batch.select(slice(10, 20))
+        assert_allclose(real.soft_target, 2 * real.inputs[0])
+        assert_allclose(mixed.soft_target, 2 * mixed.inputs[0])
+        assert_allclose(real.soft_weight, 0.7)
+        assert_allclose(mixed.soft_weight, 1)
+        assert_array_equal(real.sample_weight, mixed.sample_weight)
+        assert_array_equal(real.inputs[0][:, 0], real.target)
+        assert set(mixed.inputs[1].flatten().tolist()) <= set(real.inputs[1].flatten().tolist())
+        assert (mixed.inputs[0] != real.inputs[0]).any()
+
+
+def test_mixed_rows_lie_nearer_to_the_row_itself():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(500, 2)
+    numbers[::5, 0] = torch.nan
+    codes = torch.randint(0, 50, (500, 3))
+    mixed, other = mix((numbers, codes), generator)
+    assert_array_equal(mixed[::5, 0].isnan(), True)
+    assert not mixed[:, 1].isnan().any()
+    known = ~numbers[:, 0].isnan()
+    assert not mixed[known].isnan().any()
+    moved = (mixed - numbers)[:, 1].abs()
+    assert 0 < moved.mean() < 0.5 * (numbers[:, 1] - numbers[:, 1].mean()).abs().mean() * 2
+    assert 0.6 < (other == codes).float().mean() < 0.9
+
+
+@pytest.mark.parametrize("kind", ["stacked", "modules"])
+@pytest.mark.parametrize("task_loss", [CrossEntropy(), RegressionLoss()])
+def test_networks_of_an_ensemble_share_nothing(kind, task_loss):
+    torch.manual_seed(0)
+    hidden = (
+        MLPExperts(3, 4, (5,))
+        if kind == "stacked"
+        else ModuleExperts([torch.nn.Linear(3, 5), *(torch.nn.Linear(3, 5) for _ in range(3))])
+    )
+    ensemble = Ensemble([IdentityTrunk(3) for _ in range(4)], hidden, 5, 2, task_loss)
+    rows = torch.randn(4, 7, 3, requires_grad=True)
+    prediction = ensemble(rows).prediction
+    assert prediction.shape == (4, 7, 2)
+    prediction[1].square().sum().backward()
+    assert rows.grad[1].abs().min() > 0
+    assert rows.grad[[0, 2, 3]].abs().max() == 0
+    for name, parameter in ensemble.named_parameters():
+        if parameter.grad is not None:
+            assert parameter.grad[[0, 2, 3]].abs().max() == 0, name
+    same = torch.randn(7, 3)
+    each = ensemble(same.expand(4, 7, 3)).prediction
+    mean = each.exp().mean(0).log() if isinstance(task_loss, CrossEntropy) else each.mean(0)
+    assert_allclose(ensemble.teach((same,)).detach(), mean.detach(), atol=1e-6)
+
+
+def test_losses_of_an_ensemble_are_those_of_each_network():
+    torch.manual_seed(0)
+    ensemble = Ensemble(
+        [IdentityTrunk(3), IdentityTrunk(3)], MLPExperts(3, 2, (5,)), 5, 2, CrossEntropy()
+    )
+    rows, target = torch.randn(2, 7, 3), torch.randint(0, 2, (2, 7))
+    weight = torch.rand(2, 7)
+    output = ensemble(rows, target=target, sample_weight=weight)
+    expected = [
+        (w * torch.nn.functional.nll_loss(p, t, reduction="none")).mean()
+        for p, t, w in zip(output.prediction, target, weight, strict=True)
+    ]
+    assert_allclose(output.losses.total.item(), sum(expected).item(), rtol=1e-5)
+
+
+def test_each_network_has_rows_of_its_own():
+    rows = Rows((torch.arange(30.0).view(15, 2),), torch.arange(15), None)
+    positions = torch.stack([torch.randperm(15)[:10] for _ in range(3)])
+    members = MemberRows(rows, positions)
+    for shuffle in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        batches = list(members.batches(4, shuffle=shuffle, generator=generator))
+        assert [batch.target.shape for batch in batches] == [(3, 4), (3, 4), (3, 2)]
+        target = torch.cat([batch.target for batch in batches], dim=1)
+        assert_array_equal(target.sort(dim=1).values, positions.sort(dim=1).values)
+        assert torch.equal(target, positions) is not shuffle
+        numbers = torch.cat([batch.inputs[0] for batch in batches], dim=1)
+        assert_array_equal(numbers[..., 0], 2 * target)
+
+
+def test_a_taught_classifier_is_calibrated_by_its_teacher():
+    options = QUICK | {"max_epochs": 30, "learning_rate": 0.05}
+    plain = MoDEClassifier(**options).fit(X, y)
+    assert plain.temperature_ != 1
+    assert MoDEClassifier(**options, refit_teacher="mixture").fit(X, y).temperature_ == 1
+
+
+def frame_of(n_rows=240):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(X[:n_rows], columns=list("abcde"))
+    frame["kind"] = rng.choice(["x", "y", "z"], n_rows)
+    frame.loc[::7, "a"] = np.nan
+    frame.loc[::11, "kind"] = None
+    return frame
+
+
+@TEACHERS
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "sparse", "top_k": 1},
+        {"mixing": "representation"},
+        {"mixing": "likelihood", "distillation": "pairwise"},
+        {"alpha": "auto"},
+        {"expert_module": lambda width: torch.nn.Linear(width, 6)},
+        {"precision": "float64", "optimizer": "sgd"},
+        {"numeric_embedding": "piecewise_linear", "class_weight": "balanced"},
+        {"inference": "top_expert", "calibration": None, "weight_averaging": 0},
+    ],
+    ids=str,
+)
+def test_with_other_options(teacher, options):
+    weight = np.linspace(0, 2, 240)
+    classifier = MoDEClassifier(**QUICK | options, refit_teacher=teacher)
+    classifier.fit(frame_of(), y, sample_weight=weight)
+    assert classifier.refit_n_iter_ > 0
+    assert np.isfinite(predict(classifier, frame_of())).all()
+    assert log_loss(y, predict(classifier, frame_of())) < 0.69
+
+
+@TEACHERS
+def test_several_targets(teacher):
+    Y = np.column_stack([X[:, 0], -3 * X[:, 1] + 5])
+    regressor = MoDERegressor(**QUICK | {"max_epochs": 40}, refit_teacher=teacher).fit(X, Y)
+    assert regressor.predict(X).shape == (240, 2)
+    assert regressor.score(X, Y) > 0.7
+
+
+@TEACHERS
+def test_sparse_rows_as_dense_ones(teacher):
+    rows = np.where(np.abs(X) > 0.7, X, 0)
+    options = QUICK | {"numeric_embedding": None}
+    dense = MoDEClassifier(**options, refit_teacher=teacher).fit(rows, y)
+    sparse = MoDEClassifier(**options, refit_teacher=teacher).fit(scipy.sparse.csr_array(rows), y)
+    assert_array_equal(predict(sparse, rows), predict(dense, rows))
+
+
+@BOTH
+@TEACHERS
+def test_validation_rows_of_the_users_own(Estimator, teacher):
+    """They are read and never trained on, by mixture and teachers alike."""
+    rows = slice(0, 180), slice(180, 240)
+    (X_train, X_val), (y_train, y_val) = ([part[i] for i in rows] for part in (X, y))
+    plain = Estimator(**QUICK).fit(X_train, y_train, X_val=X_val, y_val=y_val)
+    assert plain.refit_n_iter_ == 0
+    trained = []
+    step = MixtureNet.train_step
+
+    def train_step(net, batch, **kwargs):
+        trained.append(batch.target.numel())
+        return step(net, batch, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MixtureNet, "train_step", train_step)
+        estimator = Estimator(**QUICK, refit_teacher=teacher)
+        estimator.fit(X_train, y_train, X_val=X_val, y_val=y_val)
+    assert estimator.refit_n_iter_ > 0
+    assert sum(trained) % 180 == 0  # passes over the training rows alone
+
+
+def test_rows_of_a_group_stay_together():
+    groups = np.arange(240) // 8
+    split = GroupShuffleSplit(n_splits=1, test_size=0.2, random_state=0)
+    options = QUICK | {"validation_fraction": split, "refit_teacher": "ensemble"}
+    classifier = MoDEClassifier(**options).fit(X, y, groups=groups)
+    assert classifier.refit_n_iter_ > 0
+
+
+@BOTH
+def test_teachers_that_diverge_are_left_out(Estimator, monkeypatch):
+    step = MixtureNet.train_step
+
+    def train_step(net, batch, **kwargs):
+        result = step(net, batch, **kwargs)
+        if isinstance(net.module_, Ensemble):
+            with torch.no_grad():
+                net.module_.head.weight.fill_(torch.nan)
+        return result
+
+    plain = Estimator(**QUICK).fit(X, y)
+    monkeypatch.setattr(MixtureNet, "train_step", train_step)
+    with pytest.warns(ConvergenceWarning, match="teachers of the refit did not stay finite"):
+        found = Estimator(**QUICK, refit_teacher="ensemble").fit(X, y)
+    assert_array_equal(predict(found), predict(plain))
+
+
+def test_interrupted_teachers_leave_the_best_weights(monkeypatch):
+    step = MixtureNet.train_step
+
+    def train_step(net, batch, **kwargs):
+        if isinstance(net.module_, Ensemble):
+            raise KeyboardInterrupt
+        return step(net, batch, **kwargs)
+
+    plain = MoDEClassifier(**QUICK, refit_fraction=0).fit(X, y)
+    monkeypatch.setattr(MixtureNet, "train_step", train_step)
+    with pytest.warns(ConvergenceWarning, match="interrupted by user"):
+        found = MoDEClassifier(**QUICK, refit_teacher="ensemble", refit_fraction=0.3).fit(X, y)
+    assert found.refit_n_iter_ == 0
+    assert_array_equal(predict(found)[:, 1] > 0.5, predict(plain)[:, 1] > 0.5)
+
+
+@TEACHERS
+def test_pickles_hold_no_teacher(teacher):
+    plain = MoDEClassifier(**QUICK).fit(X, y)
+    taught = MoDEClassifier(**QUICK, refit_teacher=teacher).fit(X, y)
+    assert len(pickle.dumps(taught)) < 1.02 * len(pickle.dumps(plain))
+
+
+@TEACHERS
+def test_warm_start(teacher):
+    classifier = MoDEClassifier(**QUICK, refit_teacher=teacher, warm_start=True).fit(X, y)
+    before = classifier.n_iter_
+    classifier.fit(X, y)
+    assert classifier.n_iter_ > before
+    assert classifier.refit_n_iter_ > 0
+
+
+def test_an_ensemble_helps_one_expert():
+    """On noisy rows, the top expert predicts better with an ensemble as its teacher."""
+    rows, classes = make_classification(
+        1500, 12, n_informative=8, n_clusters_per_class=3, flip_y=0.1, random_state=1
+    )
+    options = {"inference": "top_expert", "max_epochs": 25, "random_state": 0}
+    losses = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for teacher in (None, "ensemble"):
+            classifier = MoDEClassifier(**options, refit_teacher=teacher, refit_fraction=0.6)
+            classifier.fit(rows[:700], classes[:700])
+            losses[teacher] = log_loss(classes[700:], classifier.predict_proba(rows[700:]))
+    assert losses["ensemble"] < losses[None]
