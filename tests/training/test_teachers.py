@@ -159,7 +159,7 @@ def test_networks_of_an_ensemble_share_nothing(kind, task_loss):
     hidden = (
         MLPExperts(3, 4, (5,))
         if kind == "stacked"
-        else ModuleExperts([torch.nn.Linear(3, 5), *(torch.nn.Linear(3, 5) for _ in range(3))])
+        else ModuleExperts([torch.nn.Linear(3, 5) for _ in range(4)])
     )
     ensemble = Ensemble([IdentityTrunk(3) for _ in range(4)], hidden, 5, 2, task_loss)
     rows = torch.randn(4, 7, 3, requires_grad=True)
