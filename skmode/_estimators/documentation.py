@@ -171,23 +171,9 @@ PARAMETERS = {
         epochs up to the best one, but at least two if `max_epochs` leaves so many. The
         learning rate starts at that of the best epoch, but at least at a fifth of the peak, and
         falls to zero. There is no refit with ``max_epochs=1``, in `partial_fit`, after the user
-        interrupts training, or with `X_val`, whose rows are never trained on. To refit on your own
-        validation rows, pass them in `X` and name them in `validation_fraction`.
-        """,
-    ),
-    "calibration": (
-        '{"temperature"} or None',
-        """
-        ``"temperature"`` divides the logits by a temperature that is fitted to the validation rows
-        (temperature scaling, arXiv 1706.04599), for the best weights and before the refit. With
-        few validation rows it stays near one. None does not calibrate.
-        """,
-    ),
-    "class_weight": (
-        'dict, "balanced" or None',
-        """
-        Weights of the classes; ``"balanced"`` makes them inversely proportional to the class
-        frequencies.
+        interrupts training, or with `X_val`, unless there is a `refit_teacher`. The rows of `X_val`
+        are never trained on. To refit on your own validation rows, pass them in `X` and name them
+        in `validation_fraction`.
         """,
     ),
     "refit_teacher": (
@@ -205,6 +191,21 @@ PARAMETERS = {
         "Weight of the teacher's predictions in the refit, from 0 to 1; the rest is the target's.",
     ),
     "n_teachers": ("int", 'Number of networks with ``refit_teacher="ensemble"``.'),
+    "calibration": (
+        '{"temperature"} or None',
+        """
+        ``"temperature"`` divides the logits by a temperature that is fitted to the validation rows
+        (temperature scaling, arXiv 1706.04599), for the best weights and before the refit. With
+        few validation rows it stays near one. None does not calibrate.
+        """,
+    ),
+    "class_weight": (
+        'dict, "balanced" or None',
+        """
+        Weights of the classes; ``"balanced"`` makes them inversely proportional to the class
+        frequencies.
+        """,
+    ),
     "callbacks": (
         "list of skorch callbacks",
         """

@@ -94,6 +94,11 @@ def expert_attention(
         If a completeness error of integrated gradients is above 0.05: of a probability, of a
         gate's weight, or of a standard deviation of the target.
 
+    See Also
+    --------
+    skmode.inspection.ExpertAttentionDisplay : A picture of it.
+    sklearn.inspection.permutation_importance : The same for a model as a whole.
+
     Notes
     -----
     The time of permutation grows with the rows and with the columns. With more than 32 columns,
@@ -101,11 +106,6 @@ def expert_attention(
     predictions may differ from the estimator's by rounding. Whole rows are computed again, which
     takes time for each column and each shuffle, in Pipelines and with an `expert_module`: lower
     `max_samples` or `n_repeats` there.
-
-    See Also
-    --------
-    skmode.inspection.ExpertAttentionDisplay : A picture of it.
-    sklearn.inspection.permutation_importance : The same for a model as a whole.
 
     References
     ----------
