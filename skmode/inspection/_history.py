@@ -90,7 +90,11 @@ def gate_history(estimator: Any) -> GateHistory:
     >>> from skmode.inspection import GateRecognition, gate_history
     >>> X, y = load_iris(return_X_y=True)
     >>> classifier = MoDEClassifier(
-    ...     n_experts=2, max_epochs=3, callbacks=[GateRecognition()], random_state=0
+    ...     n_experts=2,
+    ...     max_epochs=3,
+    ...     refit_fraction=0,
+    ...     callbacks=[GateRecognition()],
+    ...     random_state=0,
     ... ).fit(X, y)
     >>> history = gate_history(classifier)
     >>> history.usage.shape

@@ -76,7 +76,7 @@ def test_tags_allow_missing_values_and_categories(estimator):
     tags = get_tags(estimator).input_tags
     assert tags.allow_nan
     assert tags.categorical
-    assert not tags.sparse
+    assert tags.sparse
 
 
 def test_tags_tell_what_the_targets_may_be():
