@@ -37,14 +37,20 @@ def evaluate(
     module: MixtureOfExperts, rows: Rows, function: Function, device: str, dtype: torch.dtype
 ) -> list[NDArray[Any]]:
     """Apply a function to encoded rows; the module must be on the device already."""
-    blocks = []
+    found: list[NDArray[Any]] = []
     size = block_rows(rows, torch.device(device))
     with torch.inference_mode():
         for start in range(0, len(rows), size):
             block = rows.batch(start, start + size).to(device, dtype)
             # Double precision from here on, so that probabilities sum to one.
-            blocks.append([part.cpu().double().numpy() for part in function(module, block.inputs)])
-    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+            parts = [part.cpu().double().numpy() for part in function(module, block.inputs)]
+            if not found:
+                # Whole from the start: small arrays that stay between the blocks' activations
+                # would keep malloc from using that memory again.
+                found = [np.empty((len(rows), *part.shape[1:])) for part in parts]
+            for whole, part in zip(found, parts, strict=True):
+                whole[start : start + size] = part
+    return found
 
 
 def mixture(module: MixtureOfExperts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -78,16 +84,18 @@ def to_probabilities(log_probabilities: NDArray[np.float64]) -> NDArray[np.float
 def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
     """Evaluate gate, experts and mixture, and leave the module in evaluation mode."""
     module.eval()
+    found: list[Tensor] = []
+    start = 0
     with torch.inference_mode():
-        blocks = [
-            module(*batch.inputs, all_experts=True)
-            for batch in Batches(rows, block_rows(rows, rows.device), shuffle=False)
-        ]
-        return Evaluated(
-            torch.cat([block.gate_probabilities for block in blocks]),
-            torch.cat([block.expert_outputs for block in blocks]),
-            torch.cat([block.prediction for block in blocks]),
-        )
+        for batch in Batches(rows, block_rows(rows, rows.device), shuffle=False):
+            output = module(*batch.inputs, all_experts=True)
+            parts = output.gate_probabilities, output.expert_outputs, output.prediction
+            if not found:  # whole from the start, as in `evaluate`
+                found = [part.new_empty(len(rows), *part.shape[1:]) for part in parts]
+            for whole, part in zip(found, parts, strict=True):
+                whole[start : start + len(batch)] = part
+            start += len(batch)
+    return Evaluated(*found)
 
 
 def consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Rows per block in evaluation: few enough for a CPU's cache, enough to keep a GPU busy.
 BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
+# Rows of a shuffled epoch that are gathered at once.
+GATHERED_ROWS = 2**16
 # Numbers in a block of very many columns: 64 MB in float32.
 BLOCK_NUMBERS = 2**24
 
@@ -146,9 +148,9 @@ class Rows(NamedTuple):
 class Batches:
     """Iterate over rows in memory, shuffled again in each epoch.
 
-    The rows are gathered once per epoch and then sliced: a DataLoader that collates row by row
-    takes longer than the training step itself. A single leftover row joins the last batch, because
-    batch normalisation needs two rows.
+    Many rows are gathered at once and then sliced: a DataLoader that collates row by row takes
+    longer than the training step itself, and a copy of all rows takes memory. A single leftover row
+    joins the last batch, because batch normalisation needs two rows.
     """
 
     def __init__(
@@ -168,12 +170,18 @@ class Batches:
 
     def __iter__(self) -> Iterator[Rows]:
         rows = self.rows
-        if self.shuffle:
-            order = torch.randperm(len(rows), generator=self.generator)
-            rows = rows.select(order.to(rows.device))
         starts = [i * self.batch_size for i in range(len(self))]
-        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-            yield rows.batch(start, end)
+        ends = [*starts[1:], len(rows)]
+        if not self.shuffle:
+            yield from map(rows.batch, starts, ends)
+            return
+        order = torch.randperm(len(rows), generator=self.generator).to(rows.device)
+        together = max(1, GATHERED_ROWS // self.batch_size)
+        for first in range(0, len(starts), together):
+            begin, end = starts[first], ends[min(first + together, len(starts)) - 1]
+            gathered = rows.select(order[begin:end])
+            for i in range(first, min(first + together, len(starts))):
+                yield gathered.batch(starts[i] - begin, ends[i] - begin)
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:

@@ -1,11 +1,15 @@
 """Rows in memory and their batches."""
 
+import itertools
+import weakref
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from skmode._training.evaluation import evaluate
 from skmode._training.rows import Batches, Rows
 
 
@@ -52,3 +56,30 @@ def test_batches_hold_every_row_once(n_rows, batch_size):
     assert set(sizes[:-1]) <= {batch_size}
     assert sizes[-1] <= batch_size + 1
     assert batch_size == 1 or n_rows == 1 or min(sizes) > 1
+
+
+def test_rows_gathered_in_parts_are_those_of_the_whole_epoch(monkeypatch):
+    rows = Rows((torch.arange(103).float()[:, None],), torch.arange(103), None)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    whole = [batch.target.tolist() for batch in Batches(rows, 8, True, generators[0])]
+    monkeypatch.setattr("skmode._training.rows.GATHERED_ROWS", 24)
+    parts = [batch.target.tolist() for batch in Batches(rows, 8, True, generators[1])]
+    assert parts == whole
+    assert sorted(itertools.chain(*parts)) == list(range(103))
+
+
+def test_evaluation_keeps_no_output_of_its_blocks():
+    """Small arrays kept between the blocks' activations would hold on to their memory."""
+    outputs, alive = [], []
+
+    def function(module, inputs):
+        alive.append(sum(output() is not None for output in outputs))
+        output = inputs[0].double() + 1
+        outputs.append(weakref.ref(output))
+        return (output,)
+
+    rows = Rows((torch.zeros(5000, 2),), torch.empty(0), None)
+    (found,) = evaluate(torch.nn.Identity(), rows, function, "cpu", torch.float32)
+    assert found.shape == (5000, 2)
+    assert len(alive) == 5
+    assert max(alive) <= 1

@@ -89,25 +89,24 @@ def _by_methods(mixture: Any, X: Any, log_proba: bool) -> Outputs:
 
 def _one_pass(mixture: Any, module: Any, X: Any, log_proba: bool) -> Outputs:
     classifies = is_classifier(mixture)
-    gates: list[Array] = []
-    blocks: list[tuple[Array, ...]] = []
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    gates, kept = _Blocks(n_samples), _Blocks(n_samples)
 
     def keep(output: Any) -> None:
         parts = output.expert_outputs, output.prediction
         if not classifies or log_proba:
-            blocks.append(tuple(part.double().cpu().numpy() for part in parts))
+            kept.add(*(part.double().cpu().numpy() for part in parts))
         else:
             # Log-probabilities of many rows, experts and classes would fill the memory.
-            blocks.append(tuple(part.argmax(dim=-1).cpu().numpy() for part in parts))
+            kept.add(*(part.argmax(dim=-1).cpu().numpy() for part in parts))
 
     with (
         _all_experts(module),
         hooked(module, keep),
-        hooked(module.gate, lambda output: gates.append(output.log_probabilities.double().cpu())),
+        hooked(module.gate, lambda output: gates.add(output.log_probabilities.double().cpu())),
     ):
         _run_whole(mixture).predict(X)
-    log_gate = np.concatenate(gates)
-    experts, together = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    (log_gate,), (experts, together) = gates.arrays, kept.arrays
     gate = np.exp(log_gate)
     gate /= gate.sum(axis=1, keepdims=True)
     route = log_gate.argmax(axis=1)
@@ -118,6 +117,30 @@ def _one_pass(mixture: Any, module: Any, X: Any, log_proba: bool) -> Outputs:
         return Outputs(gate, route, experts, together)
     experts, together = _normalize(experts), _normalize(together)
     return Outputs(gate, route, experts.argmax(axis=2), together.argmax(axis=1), experts, together)
+
+
+class _Blocks:
+    """Arrays that blocks of rows fill.
+
+    They are whole from the start: small arrays kept between the activations of blocks would keep
+    malloc from using that memory again.
+    """
+
+    def __init__(self, n_samples: int) -> None:
+        self.n_samples = n_samples
+        self.arrays: list[Array] = []
+        self._filled = 0
+
+    def add(self, *parts: Any) -> None:
+        """Write the next rows."""
+        if not self.arrays:
+            parts = tuple(map(np.asarray, parts))
+            shapes = [(self.n_samples, *part.shape[1:]) for part in parts]
+            self.arrays = [np.empty(s, p.dtype) for s, p in zip(shapes, parts, strict=True)]
+        end = self._filled + len(parts[0])
+        for whole, part in zip(self.arrays, parts, strict=True):
+            whole[self._filled : end] = part
+        self._filled = end
 
 
 @contextlib.contextmanager
