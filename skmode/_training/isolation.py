@@ -1,18 +1,19 @@
 """Keep a fit apart from what its process shares: torch's random numbers, dtype, device and modes.
 
-A fit owns the generators that it draws from. Code that can only draw from torch's default
-generators, which all threads share, borrows them: the constructors of layers, users' modules,
-callbacks and optimizers, and dropout on a GPU. One fit at a time may have them.
+A fit owns the generators that it draws from, also while layers make their weights. Users' modules,
+callbacks and optimizers, and dropout on a GPU, can only draw from torch's default generators, which
+all threads share: they borrow them. One fit at a time may have them.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator
-from typing import Literal
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 # A part of training that may have to draw from torch's default generators.
 Part = Literal["module", "callbacks", "optimizer"]
@@ -25,6 +26,34 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
     )
+
+
+# What layers call to make their weights.
+_DRAWS = {
+    torch.randn,
+    torch.rand,
+    torch.Tensor.uniform_,
+    torch.Tensor.normal_,
+    torch.nn.init.uniform_,
+    torch.nn.init.normal_,
+    torch.nn.init.kaiming_uniform_,
+}
+
+
+class _Drawing(TorchFunctionMode):
+    """Lets a thread draw from a generator where the caller names none."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS and kwargs.get("generator") is None:
+            kwargs = {**kwargs, "generator": self._generator}
+        return func(*args, **kwargs)
 
 
 class Generators:
@@ -49,6 +78,12 @@ class Generators:
             torch.cuda.init()  # type: ignore[no-untyped-call]
             gpu = torch.Generator(device).manual_seed(seed)
             self._own_and_default.append((gpu, torch.cuda.default_generators[gpu.device.index]))
+
+    def building(self) -> contextlib.AbstractContextManager[Any]:
+        """Make weights from these random numbers, borrowing only if users' code draws."""
+        with _LOCK:  # so that the dtype is the caller's, and not one that another fit has set
+            borrows = bool(self.borrowing) or torch.get_default_dtype() != torch.float32
+        return self.default() if borrows else _Drawing(self.cpu)
 
     def default_for(self, part: Part) -> contextlib.AbstractContextManager[None]:
         """Make these the default generators while `part` runs, if it may draw from them."""

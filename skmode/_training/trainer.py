@@ -132,7 +132,7 @@ class Trainer:
 
     def _train(self, alpha: float) -> _Candidate:
         plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
-        with generators.default():
+        with generators.building():
             net = self.net or build_net(plan, data.train)
         self._set_options(net, alpha)
         dtype = net.module_.head.weight.dtype

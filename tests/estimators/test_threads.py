@@ -223,12 +223,33 @@ def test_a_failing_module_leaves_no_trace(rows):
         pool.submit(MoDEClassifier(**QUICK).fit, *rows).result(timeout=60)
 
 
-def test_own_parts_need_the_default_generator_only_to_be_built(rows, monkeypatch):
+@pytest.mark.parametrize("teacher", [None, "ensemble"])
+def test_other_threads_may_draw_while_weights_are_made(teacher, rows, monkeypatch):
+    params = QUICK | {"refit_teacher": teacher, "n_teachers": 2, "early_stopping": True}
+    alone = MoDEClassifier(**params).fit(*rows).predict_proba(rows[0])
+    before = torch.get_rng_state()
+    drawn = []
+    reset = torch.nn.Linear.reset_parameters
+
+    def draw_and_reset(layer):
+        drawn.append(pool.submit(torch.rand, 1).result(timeout=60))
+        reset(layer)
+
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", draw_and_reset)
+    with ThreadPoolExecutor(1) as pool:
+        result = MoDEClassifier(**params).fit(*rows).predict_proba(rows[0])
+    assert_array_equal(result, alone)
+    assert len(drawn) > 1
+    torch.set_rng_state(before)
+    assert_array_equal(torch.cat(drawn), torch.rand(len(drawn)))  # not set back by the fit
+
+
+def test_own_parts_do_not_need_the_default_generator(rows, monkeypatch):
     taken = []
     default = Generators.default
     monkeypatch.setattr(Generators, "default", lambda self: taken.append(1) or default(self))
     MoDERegressor(dropout=0.2, early_stopping=True, **QUICK).fit(*rows)
-    assert len(taken) == 1
+    assert not taken
     MoDERegressor(expert_module=Expert, **QUICK).fit(*rows)
     assert len(taken) > 3
 

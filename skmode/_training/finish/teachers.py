@@ -51,7 +51,7 @@ def train_ensemble(
     plan: Plan, members: Members, generators: Generators
 ) -> tuple[Teacher | None, bool]:
     """Train an ensemble; return None if it did not stay finite, and whether it was interrupted."""
-    with generators.default():
+    with generators.building():
         ensemble = build_ensemble(plan, members.train)
         net = make_net(plan, ensemble)
     dtype = ensemble.head.weight.dtype

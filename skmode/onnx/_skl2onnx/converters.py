@@ -81,7 +81,8 @@ def register_converters() -> None:
     - around the estimator: RandomizedSearchCV and the halving searches,
       FixedThresholdClassifier and TunedThresholdClassifierCV (on probabilities),
       TransformedTargetRegressor, ClassifierChain, RegressorChain, SelfTrainingClassifier,
-      CalibratedClassifierCV, voting ensembles, AdaBoostClassifier, OneVsOneClassifier;
+      CalibratedClassifierCV, voting ensembles, StackingClassifier, AdaBoostClassifier,
+      OneVsOneClassifier;
     - steps before it: ColumnTransformer, which passes strings on to the estimator,
       StandardScaler, SimpleImputer, MissingIndicator, OneHotEncoder, OrdinalEncoder,
       KBinsDiscretizer, Binarizer, SplineTransformer, QuantileTransformer, FunctionTransformer with

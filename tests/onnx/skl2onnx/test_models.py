@@ -128,6 +128,21 @@ def test_threshold_in_another_model(binary, assert_parity, around):
         assert_parity(frozen, X)
 
 
+@pytest.mark.parametrize("labels", [None, ["good", "bad"]], ids=["numbers", "strings"])
+@pytest.mark.parametrize("inside", [lambda final: final, lambda final: make_pipeline(final)])
+def test_threshold_of_a_final_estimator(binary, assert_parity, labels, inside):
+    X, y = binary
+    y = y if labels is None else np.array(labels)[y]
+    final = FixedThresholdClassifier(LogisticRegression())
+    model = StackingClassifier([("a", CLASSIFY)], inside(final), cv=2).fit(X, y)
+    most_probable = model.predict(X)
+    quarter = np.sort(model.predict_proba(X)[:, 1])[[37, 38]].mean()
+    fitted = model.final_estimator_
+    getattr(fitted, "steps", [("", fitted)])[-1][1].set_params(threshold=quarter)
+    assert (model.predict(X) != most_probable).any()
+    assert_parity(model, X)
+
+
 def _answers(model, X):
     import onnxruntime
 
