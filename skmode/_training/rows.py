@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
@@ -52,6 +53,13 @@ class SparseNumbers:
     def is_floating_point(self) -> bool:
         """As tensors of numbers say."""
         return True
+
+    def reorder_column(self, column: int, order: Any) -> "SparseNumbers":
+        """Put the rows of one column in another order; row i gets what row `order[i]` had."""
+        cells = self.matrix.tocoo()
+        rows = np.where(cells.col == column, np.argsort(order)[cells.row], cells.row)
+        matrix = scipy.sparse.csr_array((cells.data, (rows, cells.col)), shape=self.matrix.shape)
+        return SparseNumbers(matrix, str(self.device), self.dtype)
 
     def to(self, device: str, dtype: torch.dtype) -> "SparseNumbers":
         """Choose device and dtype of the batches."""

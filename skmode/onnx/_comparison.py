@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pandas as pd
+import scipy.sparse
 from numpy.typing import NDArray
 
 from skmode_deploy.running.sessions import SessionFactory, run_session
@@ -65,7 +66,7 @@ def compare_with_onnx(
         The fitted model.
     onnx_model : onnx.ModelProto, bytes or path
         What ``skl2onnx.to_onnx`` returned, its bytes or its file.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
+    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
         Rows as `model` takes them. Numbers are rounded to the types of the graph's inputs, missing
         strings become ``""``.
     tolerance : float, default=1e-4
@@ -152,6 +153,8 @@ def _feeds(inputs: list[Any], X: Any) -> dict[str, NDArray[Any]]:
 
 
 def _to_plain(X: Any) -> Any:
+    if scipy.sparse.issparse(X):
+        return X.toarray()  # graphs read dense rows only
     return X.to_pandas() if hasattr(X, "to_pandas") else np.asarray(X)
 
 

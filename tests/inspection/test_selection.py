@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.compose import make_column_transformer
@@ -186,3 +187,16 @@ def test_on_real_rows_noise_is_dropped():
     ).fit(np.hstack([wine, noise]), label)
     assert selector.get_support()[13:].sum() <= 2
     assert selector.get_support()[:13].sum() >= 6
+
+
+def test_sparse_rows_are_measured_as_dense_ones():
+    rows = X * (np.random.default_rng(1).random(X.shape) < 0.5)
+    frame = pd.DataFrame(scipy.sparse.csr_array(rows).toarray()).rename(columns="c{}".format)
+    frame["kind"] = np.where(rows[:, 0] > 0, "a", "b")
+    sparse = frame.astype({"c1": pd.SparseDtype(float, 0), "c2": pd.SparseDtype(float, 0)})
+    for dense, other in ((rows, scipy.sparse.csr_array(rows)), (frame, sparse)):
+        expected, found = (
+            feature_importances(MoDEClassifier(**MEASURED).fit(each, y)) for each in (dense, other)
+        )
+        assert expected.max() > 0
+        assert_array_equal(found, expected)

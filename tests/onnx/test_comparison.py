@@ -5,6 +5,7 @@ import onnx
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 from numpy.testing import assert_array_equal
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -74,6 +75,14 @@ def test_tables_with_missing_values(rounded, wrap):
     graph = to_onnx(model, initial_types=types[::-1])
     assert_agrees(model, graph, wrap(table))
     assert_agrees(model, graph.SerializeToString(), wrap(table))
+
+
+def test_sparse_rows(rounded):
+    rows = scipy.sparse.csr_array(rounded)
+    model = MoDEClassifier(**PARAMS).fit(rows, labels(rounded))
+    found = compare_with_onnx(model, to_onnx(model, rounded[:1]), rows)
+    assert found.n_rows == rounded.shape[0]
+    assert found.rows.tolist() == []
 
 
 def test_what_differs_is_listed(rounded):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
+from torch import Tensor
 
 from skmode._unwrap import nested_estimators
 from skmode.inspection._evaluation import mixtures
@@ -166,8 +167,12 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
 
 def _reordered(inputs: tuple[Any, ...], part: int, column: int, order: Array) -> tuple[Any, ...]:
     """Inputs of which one column is in another order."""
-    values = inputs[part].clone()
-    values[:, column] = values[order.tolist(), column]
+    values = inputs[part]
+    if isinstance(values, Tensor):
+        values = values.clone()
+        values[:, column] = values[order.tolist(), column]
+    else:  # sparse
+        values = values.reorder_column(column, order)
     return (*inputs[:part], values, *inputs[part + 1 :])
 
 
