@@ -236,7 +236,7 @@ def frame_of(n_rows=240):
         {"numeric_embedding": "piecewise_linear", "class_weight": "balanced"},
         {"inference": "top_expert", "calibration": None, "weight_averaging": 0},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_with_other_options(teacher, options):
     weight = np.linspace(0, 2, 240)
