@@ -103,6 +103,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "expected mixing, alpha 10": {"mixing": "expected", "alpha": 10.0},
     "expected mixing, dropout 0.1": {"mixing": "expected", "dropout": 0.1},
     "no calibration": {"calibration": None},
+    "taught by the mixture": {"refit_teacher": "mixture", "refit_distillation": 0.7},
+    "taught by an ensemble": {"refit_teacher": "ensemble", "refit_fraction": 0.6},
+    "1 expert, taught by an ensemble": {
+        "n_experts": 1,
+        "refit_teacher": "ensemble",
+        "refit_fraction": 0.6,
+    },
     "former defaults": FORMER,
 }
 
