@@ -66,6 +66,9 @@ def kind_of(values: Any) -> str | None:
     """Return what a column holds, of those in `INFERRED`; None for anything else."""
     if isinstance(values, nw.Series):
         dtype = values.dtype
+        if dtype == nw.Categorical and values.implementation.is_pandas():
+            used = values.to_native().cat.remove_unused_categories().cat.categories
+            return INFERRED.get(pd.api.types.infer_dtype(used)) if len(used) else None
         if dtype not in (nw.Object, nw.Unknown):
             kind = next((kind for of, kind in KINDS.items() if dtype == of), None)
             return None if kind and values.is_null().all() else kind  # nothing but missing values

@@ -140,7 +140,8 @@ PARAMETERS = {
         """
         Passes over the rows, at most. The refit counts: training stops while the epochs that the
         refit needs are left. Each call of `fit` with `warm_start` may make so many again, and so
-        may each of the two trainings of ``alpha="auto"``.
+        may each of the two trainings of ``alpha="auto"``, and the teachers of
+        ``refit_teacher="ensemble"``.
         """,
     ),
     "early_stopping": (
@@ -181,14 +182,18 @@ PARAMETERS = {
         """
         Who teaches the experts in the refit. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
-        validation rows of its own, whose predictions are averaged. Each expert learns to predict
-        as the teacher does, on the rows and on mixtures of pairs of rows; the gate weighs what it
-        learns from which rows. None means no teacher, and so does a fit without a refit.
+        validation rows of its own, whose predictions are averaged; with `X_val` or a splitter all
+        share those validation rows. Each expert learns to predict as the teacher does, on the rows
+        and on mixtures of pairs of rows; the gate weighs what it learns from which rows. None means
+        no teacher, and so does a fit without a refit.
         """,
     ),
     "refit_distillation": (
         "float",
-        "Weight of the teacher's predictions in the refit, from 0 to 1; the rest is the target's.",
+        """
+        Weight of the teacher's predictions on the rows in the refit, from 0 to 1; the rest is the
+        target's. Mixtures of rows have no target, so there the teacher alone counts, even with 0.
+        """,
     ),
     "n_teachers": ("int", 'Number of networks with ``refit_teacher="ensemble"``.'),
     "calibration": (

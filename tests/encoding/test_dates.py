@@ -86,6 +86,23 @@ def test_arrays_of_dates_are_refused(X):
         clone(ESTIMATOR).fit(X, TARGET)
 
 
+@pytest.mark.parametrize("column", [DAYS, DAYS.dt.to_period("D"), DAYS - DAYS[0]])
+def test_categories_of_dates_are_refused_where_training_saw_others(column):
+    for trained, message in (
+        ([1.0, 2.0, 3.0, 4.0], r"column 'when': make numbers of them"),
+        (["a", "b", "a", "b"], r"'when' must hold the categories of training, got \w+ \(category"),
+    ):
+        estimator = clone(ESTIMATOR).fit(pd.DataFrame({"when": trained}), TARGET)
+        with pytest.raises(ValueError, match=message) as caught:
+            estimator.predict(pd.DataFrame({"when": column.astype("category")}))
+        empty = pd.Series([None] * 4, dtype=column.astype("category").dtype)
+        assert len(estimator.predict(pd.DataFrame({"when": empty}))) == 4
+        if trained[0] == 1.0:
+            cured = pd.DataFrame({"when": column.astype("category")})
+            exec(line_of(str(caught.value)), {"X": cured, "pd": pd})
+            assert len(estimator.predict(cured)) == 4
+
+
 def test_a_column_without_values_is_missing_whatever_its_type():
     X = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "when": pd.Series([pd.NaT] * 4)})
     assert len(clone(ESTIMATOR).fit(X, TARGET).predict(X)) == 4

@@ -72,7 +72,7 @@ def test_every_parameter_is_documented_and_constrained(estimator):
 
 
 @BOTH
-def test_tags_allow_missing_values_and_categories(estimator):
+def test_tags_allow_missing_values_categories_and_sparse_rows(estimator):
     tags = get_tags(estimator).input_tags
     assert tags.allow_nan
     assert tags.categorical

@@ -460,7 +460,7 @@ def test_rows_are_drawn(method, max_samples, wide):
     assert found.n_samples["gate"] == 60
 
 
-@pytest.mark.parametrize("max_samples", [0, 1.5, 0.0, True, -1])
+@pytest.mark.parametrize("max_samples", [0, 1.5, 0.0, True, -1, None, "all"])
 def test_max_samples_out_of_range_is_an_error(max_samples, wide):
     X, y = wide
     with pytest.raises(ValueError, match="max_samples must be a number of rows"):

@@ -93,7 +93,7 @@ def _callbacks(plan: Plan, watch: MemberWatch, steps: int) -> list[Any]:
         callbacks.append(("weight_averaging", AveragedWeights(plan.weight_averaging)))
     callbacks += make_schedule(plan.learning_rate_schedule, steps)
     # The user's clipping of gradients may be what keeps the training finite.
-    callbacks += clipping(plan.callbacks)  # it may be what keeps the training finite
+    callbacks += clipping(plan.callbacks)
     if plan.show_progress:
         callbacks.append(("progress", EpochProgress(plan.epochs, "teachers")))
     return [*callbacks, ("watch", watch)]  # last, because it may end the training

@@ -151,8 +151,8 @@ def _draw(
     """Draw rows as scikit-learn's `permutation_importance` counts them."""
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     is_count = isinstance(max_samples, numbers.Integral)
-    in_range = max_samples >= 1 if is_count else 0 < max_samples <= 1
-    if isinstance(max_samples, bool) or not in_range:
+    is_number = isinstance(max_samples, numbers.Real) and not isinstance(max_samples, bool)
+    if not is_number or not (max_samples >= 1 if is_count else 0 < max_samples <= 1):
         raise ValueError(
             "max_samples must be a number of rows of at least 1, or a share above 0 and up to 1.0, "
             f"got {max_samples!r}: change it."
