@@ -27,7 +27,7 @@ def match_strings(name: str, categories: NDArray[Any], values: NDArray[Any]) -> 
     for i, value in enumerate(values):
         if value is None or isinstance(value, str):
             continue
-        if texts is None or not _has_type_of(value, texts):
+        if texts is None or not _has_type_of(value, texts) or _is_rounded(value, texts.values()):
             raise ValueError(
                 f"Column {name!r} must hold strings, as in training (such as "
                 f"{_show(categories)}), got {value!r} of type {type(value).__name__}: read the "
@@ -90,6 +90,15 @@ def _has_type_of(value: Any, texts: dict[Any, str]) -> bool:
     if texts is _TEXTS_OF_BOOLS:
         return isinstance(value, bool | np.bool_)
     return _is_number(value) and not isinstance(value, bool | np.bool_)
+
+
+def _is_rounded(value: Any, known: Iterable[str]) -> bool:
+    """Whether a float stands for several integers, of which none has its text."""
+    return (
+        isinstance(value, float | np.floating)
+        and abs(value) >= 2 ** (np.finfo(type(value)).nmant + 1)
+        and str(value) not in known
+    )
 
 
 def _is_number(value: Any) -> bool:

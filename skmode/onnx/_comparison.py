@@ -36,7 +36,7 @@ class OnnxComparison:
         Largest absolute difference of a probability, or of a value for regression. NaN if only one
         of the two is missing, 0 if the model predicts labels only.
     different_labels : float
-        Share of the rows that get another label. 0 for regression.
+        Share of the rows that get another label, of several any. 0 for regression.
     rows : ndarray of int64 of shape (n_different,)
         Positions of the rows that differ: by another label, or by more than the tolerance.
     """
@@ -116,6 +116,8 @@ def compare_with_onnx(
     classes = getattr(model, "classes_", None)
     if classes is None:
         return _compare_values(np.asarray(model.predict(X), dtype=float), answers[0], tolerance)
+    if isinstance(classes, list):
+        return _compare_several(model, X, answers, tolerance)
     classes = np.asarray(classes)
     labels = np.asarray(answers[0])
     if labels.dtype.kind in "iu" and classes.dtype.kind not in "iufb":
@@ -125,6 +127,19 @@ def compare_with_onnx(
     if len(answers) > 1 and hasattr(model, "predict_proba"):
         probabilities = _probabilities(answers[1:], len(classes))
         errors = np.abs(probabilities - model.predict_proba(X)).max(axis=1)
+    return _summarize(errors, other, tolerance)
+
+
+def _compare_several(model: Any, X: Any, answers: list[Any], tolerance: float) -> OnnxComparison:
+    """Compare labels of several targets: probabilities are a list, or those of one class each."""
+    other = (np.asarray(answers[0]) != np.asarray(model.predict(X))).any(axis=1)
+    errors = np.zeros(len(other))
+    if len(answers) > 1 and hasattr(model, "predict_proba"):
+        expected, found = (
+            np.column_stack(values) if isinstance(values, list) else np.asarray(values)
+            for values in (model.predict_proba(X), answers[1])
+        )
+        errors = np.abs(found - expected).max(axis=1)
     return _summarize(errors, other, tolerance)
 
 

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 import skmode_deploy
 from skmode import MoDEClassifier
+from skmode._encoding.matching import match_strings
 from skmode.onnx import export
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.requests import Request
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 # What training saw: a column of each kind, the same rows.
 TRAINING = {
     "texts of integers": ["101", "102", "103"],
+    "long integers": ["9007199254740992", "9007199254740993", "3"],
     "texts of floats": ["0.5", "1.5", "2.0"],
     "leading zeros": ["01", "2", "3"],
     "ambiguous": ["1", "1.0", "2"],
@@ -41,6 +43,9 @@ CASES = [
     ("texts of integers", np.array([101, "102", None], object), ["101", "102", None]),
     ("texts of integers", [True, False], None),
     ("texts of integers", pd.to_datetime(["2020-01-01"]), None),
+    ("long integers", [9007199254740993, 3], ["9007199254740993", "3"]),
+    ("long integers", [3.0, np.nan], ["3", None]),
+    ("long integers", [9007199254740992.0, 3.0], None),
     ("texts of floats", [0.5, 2.0, 2], ["0.5", "2.0", "2.0"]),
     ("leading zeros", [1, 2], None),
     ("leading zeros", ["1", "01"], ["1", "01"]),
@@ -166,3 +171,12 @@ def test_object_arrays_of_another_type(tmp_path):
     for rows in (np.array([[101, 1.0], [102, 2.0]]), np.array([[101, 1], [102, 2]], object)):
         assert_allclose(estimator.predict_proba(rows), expected)
         assert_allclose(served.predict_proba(rows), expected, atol=1e-5)
+
+
+def test_float32_of_a_long_integer():
+    """It stands for several integers from 2**24 on."""
+    known = np.array(["16777217", "3"], dtype=object)
+    values = np.array([np.float32(3), np.float32(16777216)], dtype=object)
+    assert match_strings("c", known, values[:1]).tolist() == ["3"]
+    with pytest.raises(ValueError, match="Column 'c' must hold strings"):
+        match_strings("c", known, values)

@@ -10,6 +10,7 @@ from numpy.testing import assert_array_equal
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.compose import make_column_transformer
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, KBinsDiscretizer, OneHotEncoder, StandardScaler
 
@@ -47,6 +48,29 @@ def assert_agrees(model, graph, X):
 def test_each_form_of_a_classifier(rounded, options):
     model = MoDEClassifier(**PARAMS).fit(rounded, labels(rounded))
     assert_agrees(model, to_onnx(model, rounded[:1], options={MoDEClassifier: options}), rounded)
+
+
+@pytest.mark.parametrize("kind", [MultiOutputClassifier, ClassifierChain])
+def test_labels_of_several_targets(rounded, kind):
+    y = np.column_stack([rounded[:, 0] > 0, rounded[:, 1] > 0.5]).astype(int)
+    if kind is MultiOutputClassifier:
+        y[:, 1] += rounded[:, 2] > 0
+    model = kind(MoDEClassifier(**PARAMS)).fit(rounded, y)
+    graph = to_onnx(model, rounded[:1], options={id(model): {"zipmap": False}})
+    assert_agrees(model, graph, rounded)
+    other = kind(MoDEClassifier(**PARAMS | {"random_state": 1})).fit(rounded, y)
+    found = compare_with_onnx(other, graph, rounded)
+    assert found.largest_difference > 0.01
+    assert 0 < found.different_labels < 1
+    assert len(found.rows) >= found.different_labels * len(rounded)
+
+
+def test_sparse_rows(rounded):
+    X = scipy.sparse.csr_array(rounded)
+    model = MoDEClassifier(**PARAMS).fit(X, labels(rounded))
+    found = compare_with_onnx(model, to_onnx(model, rounded[:1]), X)
+    assert found.n_rows == len(rounded)
+    assert found.largest_difference < 1e-4
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])

@@ -4,7 +4,7 @@ A column is a numpy array, a list, or a column of pandas, polars or Arrow. Messa
 column, and say what it must hold.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -253,10 +253,20 @@ def _number_of_text(text: str) -> int | float | None:
     return None
 
 
+def _is_rounded(value: Any, known: Iterable[str]) -> bool:
+    """Whether a float stands for several integers, of which none has its text."""
+    return (
+        isinstance(value, float | np.floating)
+        and abs(value) >= 2 ** (np.finfo(type(value)).nmant + 1)
+        and str(value) not in known
+    )
+
+
 def _match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> str:
     is_bool = isinstance(value, bool | np.bool_)
     is_number = isinstance(value, int | float | np.integer | np.floating | Decimal)
-    if texts is None or not (is_bool if texts is _TEXTS_OF_BOOLS else is_number and not is_bool):
+    fits = is_bool if texts is _TEXTS_OF_BOOLS else is_number and not is_bool
+    if texts is None or not fits or _is_rounded(value, texts.values()):
         raise ValueError(
             f"Column {column.name!r} must hold strings, got {value!r} of type "
             f"{type(value).__name__}: read the column as strings, as in training."
