@@ -101,14 +101,6 @@ def test_tables_with_missing_values(rounded, wrap):
     assert_agrees(model, graph.SerializeToString(), wrap(table))
 
 
-def test_sparse_rows(rounded):
-    rows = scipy.sparse.csr_array(rounded)
-    model = MoDEClassifier(**PARAMS).fit(rows, labels(rounded))
-    found = compare_with_onnx(model, to_onnx(model, rounded[:1]), rows)
-    assert found.n_rows == rounded.shape[0]
-    assert found.rows.tolist() == []
-
-
 def test_what_differs_is_listed(rounded):
     model = MoDEClassifier(**PARAMS).fit(rounded, labels(rounded))
     graph = to_onnx(model, rounded[:1], options={"zipmap": False})
