@@ -66,7 +66,8 @@ def kind_of(values: Any) -> str | None:
     """Return what a column holds, of those in `INFERRED`; None for anything else."""
     if isinstance(values, nw.Series):
         dtype = values.dtype
-        if dtype == nw.Categorical and values.implementation.is_pandas():
+        native_dtype = getattr(values.to_native(), "dtype", None)
+        if isinstance(native_dtype, pd.CategoricalDtype):  # not a dictionary of Arrow in pandas
             used = values.to_native().cat.remove_unused_categories().cat.categories
             return INFERRED.get(pd.api.types.infer_dtype(used)) if len(used) else None
         if dtype not in (nw.Object, nw.Unknown):
