@@ -226,8 +226,8 @@ BAD = {
         "credit", credit(shape=[2, 2], values=["rent"] * 4), "[n, 1] or [n]"),
     "no such datatype": ("iris", iris(datatype="FLOAT"), 'got "FLOAT"'),
     "no datatype": ("iris", iris(datatype=""), 'got ""'),
-    "strings for numbers": (
-        "iris", iris(datatype="BYTES", values=["1"] * 8), "got BYTES"),
+    "words for numbers": (
+        "iris", iris(datatype="BYTES", values=["one"] * 8), "must hold numbers"),
     "numbers for strings": (
         "credit", credit(datatype="FP32", values=[1, 2]), "must be of BYTES"),
     "beyond float32": (
