@@ -133,21 +133,30 @@ class BestWeights(Callback):
             self._weights = None
 
 
-class LeaveForRefit(Callback):
+class Stopping(Callback):
+    """Base of our callbacks that end a training, which skorch does not tell from an interrupt."""
+
+    stopped = False
+
+    def stop(self) -> None:
+        """End the training, as skorch's EarlyStopping does."""
+        self.stopped = True
+        raise KeyboardInterrupt
+
+
+class LeaveForRefit(Stopping):
     """Stop the training while the refit's share of the epochs is still left."""
 
     def __init__(self, epochs: int, refit_fraction: float, best: BestWeights) -> None:
         self.epochs = epochs
         self.refit_fraction = refit_fraction
         self.best = best
-        self.stopped = False
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         # Without the refit's minimum of two epochs, which would be most of a small budget.
         needed = math.ceil(self.refit_fraction * self.best.epoch)
         if self.best.passed + needed >= self.epochs:
-            self.stopped = True
-            raise KeyboardInterrupt  # as skorch's EarlyStopping does
+            self.stop()
 
 
 class AveragedWeights(Callback):

@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
-from skmode._training.callbacks import Watch
+from skmode._training.callbacks import Stopping, Watch
 from skmode._training.evaluation import Evaluated
 from skmode._training.isolation import Generators, Part, isolated
 from skmode._training.rows import Pass, Rows, Trainable
@@ -257,7 +257,7 @@ def has_stopped(callback: Callback) -> bool:
     """Whether a callback has ended the training, which skorch does not tell from an interrupt."""
     if isinstance(callback, EarlyStopping):
         return bool(callback.misses_ >= callback.patience)
-    return bool(getattr(callback, "stopped", False))
+    return isinstance(callback, Stopping) and callback.stopped
 
 
 def watches_gradients(callback: Callback) -> bool:

@@ -156,6 +156,17 @@ def test_each_alpha_of_auto_has_the_epochs(passes):
     assert 5 < len(passes) <= 10
 
 
+def test_a_callback_of_the_user_interrupts_whatever_its_attributes():
+    class Stop(Callback):
+        stopped = True  # a name of the user's own
+
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.warns(ConvergenceWarning, match="interrupted by user"):
+        MoDEClassifier(**QUICK, callbacks=[Stop()]).fit(X, y)
+
+
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 @BOTH
 def test_a_training_that_ends_for_the_refit_is_not_interrupted(Estimator):

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from skorch.callbacks import Callback
 from torch import Tensor
 
+from skmode._training.callbacks import Stopping
 from skmode._training.finish.ensemble import Ensemble
 from skmode._training.rows import Rows, block_rows, n_batches
 
@@ -68,7 +68,7 @@ class MemberBatches:
             yield self.members.gather(positions[:, start:end])
 
 
-class MemberWatch(Callback):
+class MemberWatch(Stopping):
     """Keep the best weights of each network by its validation rows, and stop when none improves."""
 
     def __init__(self, held_out: MemberRows, patience: int) -> None:
@@ -77,7 +77,6 @@ class MemberWatch(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         n_networks = len(self.held_out.positions)
-        self.stopped = False
         self.epochs = 0
         self.best_epoch = torch.zeros(n_networks)
         self.best = torch.full((n_networks,), torch.inf, dtype=torch.float64)
@@ -99,8 +98,7 @@ class MemberWatch(Callback):
         net.history.record("valid_loss", self.best.mean().item())
         net.complete_epoch()
         if (self.epochs - self.best_epoch).min() >= self.patience:
-            self.stopped = True
-            raise KeyboardInterrupt  # as skorch's EarlyStopping does
+            self.stop()
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.state:
