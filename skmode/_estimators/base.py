@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skmode._encoding.columns import is_table
-from skmode._encoding.tables import TableEncoder, validate_array
+from skmode._encoding.tables import TableEncoder
+from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
@@ -32,7 +33,6 @@ from skmode._estimators.parameters import (
     resolve_precision,
     structure,
 )
-from skmode._estimators.pickling import PickledWithVersion
 from skmode._estimators.splitting import (
     Given,
     among,
@@ -43,19 +43,14 @@ from skmode._estimators.splitting import (
     split_for_members,
 )
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
-from skmode._sklearn import InvalidParameterError, check_sample_weight, safe_indexing
+from skmode._sklearn import check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
-    Function,
-    evaluate,
     gate,
-    mixture,
-    to_probabilities,
-    top_expert,
 )
 from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
-from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.rows import Rows
 from skmode._training.trainer import Data, Trained, Trainer
 
 # A gate that sends more than this share of the rows to one expert has collapsed.
@@ -66,7 +61,7 @@ class RoutingCollapseWarning(UserWarning):
     """The gate sends nearly every row to the same expert."""
 
 
-class BaseMoDE(PickledWithVersion):
+class BaseMoDE(EvaluatesRows):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -88,8 +83,6 @@ class BaseMoDE(PickledWithVersion):
     dropout: float | Auto
     expert_module: Callable[[int], torch.nn.Module] | None
     numeric_embedding: NumericEmbedding | None
-    categorical_features: Any
-    inference: Literal["mixture", "top_expert"]
     optimizer: str | Callable[..., torch.optim.Optimizer]
     learning_rate: float
     learning_rate_schedule: Literal["constant", "cosine"]
@@ -105,15 +98,12 @@ class BaseMoDE(PickledWithVersion):
     refit_distillation: float
     n_teachers: int
     callbacks: Sequence[Any] | None
-    device: str
     precision: Precision | Auto
     random_state: Any
     warm_start: bool
     verbose: int
 
     # Fitted attributes.
-    net_: MixtureNet
-    encoder_: TableEncoder
     alpha_: float
     temperature_: float
     validation_scores_: dict[str, float] | None
@@ -285,20 +275,6 @@ class BaseMoDE(PickledWithVersion):
             raise ValueError(f"X_val and y_val must be as X and y are: {error}") from error
         return self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
 
-    def _check_input(self, X: Any, *, reset: bool) -> Any:
-        if is_table(X):
-            if 0 in X.shape:
-                what = "sample" if X.shape[0] == 0 else "feature"
-                raise ValueError(
-                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
-                    f"is required by {type(self).__name__}."
-                )
-        else:
-            X = validate_array(X, self)
-        if not reset:
-            validate_data(self, X=X, skip_check_array=True, reset=False)
-        return X
-
     def _encode(
         self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64], name: str = "y"
     ) -> Rows:
@@ -307,13 +283,6 @@ class BaseMoDE(PickledWithVersion):
             weight = torch.as_tensor(sample_weight / sample_weight.mean())
         target = torch.as_tensor(self._encode_target(y, name))
         return Rows(self._encode_inputs(X), target, weight)
-
-    def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
-        with isolated():
-            numbers, codes = self.encoder_.transform(X)
-            is_dense = isinstance(numbers, np.ndarray)
-            read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
-            return read, torch.as_tensor(codes)
 
     def _prepare_teachers(
         self, data: Data, random_state: np.random.RandomState
@@ -442,70 +411,3 @@ class BaseMoDE(PickledWithVersion):
                 RoutingCollapseWarning,
                 stacklevel=5,
             )
-
-    # Evaluation.
-
-    def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
-        """Encode new rows, and apply `function` to the network and each block of them."""
-        check_is_fitted(self, "net_")
-        inputs = self._encode_inputs(self._check_input(X, reset=False))
-        return self._evaluate_rows(Rows(inputs, inputs[0][:0], None), function)
-
-    def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
-        # A model that was trained on a GPU can predict on a machine without one.
-        device = resolve_device(self.device, fall_back=True)
-        dtype = self.net_.module_.head.weight.dtype
-        with isolated():
-            return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
-
-    @property
-    def _predictor(self) -> Function:
-        if self.inference not in ("mixture", "top_expert"):
-            raise InvalidParameterError(
-                f'inference must be "mixture" or "top_expert", got {self.inference!r}: '
-                "choose one of these."
-            )
-        return top_expert if self.inference == "top_expert" else mixture
-
-    def gate_proba(self, X: Any) -> NDArray[np.float64]:
-        """Gate probabilities: the weight of each expert for each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of float64 of shape (n_samples, n_experts)
-            Gate probabilities; each row sums to one.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
-        """
-        (log_probabilities,) = self._evaluate(X, gate)
-        return to_probabilities(log_probabilities)
-
-    def route(self, X: Any) -> NDArray[np.int64]:
-        """Top expert of each row: the one that predicts with ``inference="top_expert"``.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        ndarray of int64 of shape (n_samples,)
-            Position of the expert with the largest gate probability.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
-        """
-        (log_probabilities,) = self._evaluate(X, gate)
-        top: NDArray[np.int64] = log_probabilities.argmax(axis=1)
-        return top

@@ -1,0 +1,122 @@
+"""Reading new rows, and what gate and experts make of them."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmode._encoding.columns import is_table
+from skmode._encoding.tables import TableEncoder, validate_array
+from skmode._estimators.parameters import resolve_device
+from skmode._estimators.pickling import PickledWithVersion
+from skmode._sklearn import InvalidParameterError
+from skmode._training.evaluation import (
+    Function,
+    evaluate,
+    gate,
+    mixture,
+    to_probabilities,
+    top_expert,
+)
+from skmode._training.isolation import isolated
+from skmode._training.net import MixtureNet
+from skmode._training.rows import Rows, SparseNumbers
+
+
+class EvaluatesRows(PickledWithVersion):
+    """An estimator that checks and encodes rows, and evaluates its network on them."""
+
+    categorical_features: Any
+    inference: Literal["mixture", "top_expert"]
+    device: str
+
+    net_: MixtureNet
+    encoder_: TableEncoder
+
+    def _check_input(self, X: Any, *, reset: bool) -> Any:
+        if is_table(X):
+            if 0 in X.shape:
+                what = "sample" if X.shape[0] == 0 else "feature"
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
+                    f"is required by {type(self).__name__}."
+                )
+        else:
+            X = validate_array(X, self)
+        if not reset:
+            validate_data(self, X=X, skip_check_array=True, reset=False)
+        return X
+
+    def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
+        with isolated():
+            numbers, codes = self.encoder_.transform(X)
+            is_dense = isinstance(numbers, np.ndarray)
+            read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
+            return read, torch.as_tensor(codes)
+
+    def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
+        """Encode new rows, and apply `function` to the network and each block of them."""
+        check_is_fitted(self, "net_")
+        inputs = self._encode_inputs(self._check_input(X, reset=False))
+        return self._evaluate_rows(Rows(inputs, inputs[0][:0], None), function)
+
+    def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
+        # A model that was trained on a GPU can predict on a machine without one.
+        device = resolve_device(self.device, fall_back=True)
+        dtype = self.net_.module_.head.weight.dtype
+        with isolated():
+            return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
+
+    @property
+    def _predictor(self) -> Function:
+        if self.inference not in ("mixture", "top_expert"):
+            raise InvalidParameterError(
+                f'inference must be "mixture" or "top_expert", got {self.inference!r}: '
+                "choose one of these."
+            )
+        return top_expert if self.inference == "top_expert" else mixture
+
+    def gate_proba(self, X: Any) -> NDArray[np.float64]:
+        """Gate probabilities: the weight of each expert for each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples, n_experts)
+            Gate probabilities; each row sums to one.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        (log_probabilities,) = self._evaluate(X, gate)
+        return to_probabilities(log_probabilities)
+
+    def route(self, X: Any) -> NDArray[np.int64]:
+        """Top expert of each row: the one that predicts with ``inference="top_expert"``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of int64 of shape (n_samples,)
+            Position of the expert with the largest gate probability.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
+        """
+        (log_probabilities,) = self._evaluate(X, gate)
+        top: NDArray[np.int64] = log_probabilities.argmax(axis=1)
+        return top
