@@ -1,0 +1,1 @@
+"""Question every default by inner validation, one change at a time."""

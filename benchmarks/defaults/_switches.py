@@ -1,0 +1,82 @@
+"""Changes of what is no parameter, for as long as one candidate is measured."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode._estimators import base
+from skmode._training.finish import members, taught, teachers
+from skmode._training.finish.calibration import minimize_temperature
+from skmode.nn import trunks
+
+
+class SharedEmbedding(teachers.Ensemble):
+    """Networks that read one embedding, which all of them train."""
+
+    def __init__(self, trunks: list[Any], *args: Any) -> None:
+        super().__init__(trunks[:1] * len(trunks), *args)
+
+
+def same_rows(split: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the networks hold out the rows that the mixture holds out."""
+
+    def changed(*args: Any, own: bool) -> Any:
+        return split(*args, own=False)
+
+    return changed
+
+
+def same_order(positions: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Put the rows of all networks into one order."""
+    return positions[:, torch.randperm(positions.shape[1], generator=generator)]
+
+
+def same_temperature(ensemble: Any, held_out: Any) -> None:
+    """Calibrate all networks by one temperature."""
+    losses = [
+        functools.partial(teachers._loss_at, ensemble, *each)
+        for each in zip(
+            teachers.evaluate_members(ensemble, held_out), *held_out.targets(), strict=True
+        )
+    ]
+    found = minimize_temperature(lambda t: sum(loss(t) for loss in losses))
+    ensemble.divide_logits(torch.full((len(losses),), found))
+
+
+def real_rows(self: Any, batch: Any, generator: torch.Generator | None) -> Any:
+    """Leave out the mixed rows of a taught refit."""
+    return batch
+
+
+# What each switch replaces when it is off.
+REPLACED: dict[str, tuple[Any, str, Any]] = {
+    "_mixed_rows": (taught.TaughtRows, "with_mixed_rows", real_rows),
+    "_own_rows": (base, "split_for_members", same_rows(base.split_for_members)),
+    "_own_order": (members, "shuffle_each", same_order),
+    "_own_embedding": (teachers, "Ensemble", SharedEmbedding),
+    "_own_temperature": (teachers, "_calibrate", same_temperature),
+}
+
+
+@contextmanager
+def switched(options: dict[str, Any]) -> Iterator[None]:
+    """Apply the options that are no parameters."""
+    with ExitStack() as stack:
+        if "_scale_rate" in options:
+            stack.enter_context(patch.object(trunks, "SCALE_RATE", options["_scale_rate"]))
+        if "_frequency_scale" in options:
+            for estimator in (MoDEClassifier, MoDERegressor):
+                scale = estimator._frequency_scale * options["_frequency_scale"]
+                stack.enter_context(patch.object(estimator, "_frequency_scale", scale))
+        for name, replaced in REPLACED.items():
+            if not options.get(name, True):
+                stack.enter_context(patch.object(*replaced))
+        yield
