@@ -5,7 +5,7 @@ chooses a default: of up to 4,000 of their rows, a quarter judges, in three diff
 with
 
     python -m benchmarks.defaults [NAME ...] [--tasks TASK ...] [--sets SET ...] [--rows N]
-        [--against NAME]
+        [--against NAME] [--report]
 
 which appends one line per set, split and candidate to results/defaults.jsonl (or defaults_N.jsonl
 for other numbers of rows), and prints the tables that ablations.md shows. What was measured with
@@ -65,7 +65,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against", choices=CANDIDATES, metavar="NAME")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     return parser.parse_args()
-
 
 
 if __name__ == "__main__":

@@ -92,6 +92,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "the paper's, alpha 0, no refit": PAPER | {"alpha": 0.0, "refit_fraction": 0.0},
     "the paper's, no refit": PAPER | {"refit_fraction": 0.0},
     "the paper's, taught by an ensemble": PAPER | TAUGHT,
+    "batch x 2": {"_batch_factor": 2},
+    "batch x 2, rate x 1.4": {"_batch_factor": 2, "learning_rate": 0.007},
+    "batch x 4, rate x 2": {"_batch_factor": 4, "learning_rate": 0.01},
+    "40 epochs, batch x 2": {"_batch_factor": 2, "max_epochs": 40},
     "former defaults": FORMER,
 }
 

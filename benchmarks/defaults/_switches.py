@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._estimators import base
+from skmode._estimators.parameters import LARGE_BATCH_ROWS
 from skmode._training.finish import members, taught, teachers
 from skmode._training.finish.calibration import minimize_temperature
 from skmode.nn import trunks
@@ -30,6 +31,15 @@ def same_rows(split: Callable[..., Any]) -> Callable[..., Any]:
 
     def changed(*args: Any, own: bool) -> Any:
         return split(*args, own=False)
+
+    return changed
+
+
+def larger_batch(resolve: Callable[..., int], factor: int) -> Callable[..., int]:
+    """Multiply the batch size, up to that of large tables."""
+
+    def changed(batch_size: Any, n_rows: int) -> int:
+        return min(factor * resolve(batch_size, n_rows), LARGE_BATCH_ROWS)
 
     return changed
 
@@ -76,6 +86,9 @@ def switched(options: dict[str, Any]) -> Iterator[None]:
             for estimator in (MoDEClassifier, MoDERegressor):
                 scale = estimator._frequency_scale * options["_frequency_scale"]
                 stack.enter_context(patch.object(estimator, "_frequency_scale", scale))
+        if "_batch_factor" in options:
+            resolve = larger_batch(base.resolve_batch_size, options["_batch_factor"])
+            stack.enter_context(patch.object(base, "resolve_batch_size", resolve))
         for name, replaced in REPLACED.items():
             if not options.get(name, True):
                 stack.enter_context(patch.object(*replaced))

@@ -60,12 +60,15 @@ class MemberBatches:
     def __iter__(self) -> Iterator[Rows]:
         positions = self.members.positions
         if self.shuffle:
-            positions = torch.stack(
-                [each[torch.randperm(len(each), generator=self.generator)] for each in positions]
-            )
+            positions = shuffle_each(positions, self.generator)
         starts = [i * self.batch_size for i in range(len(self))]
         for start, end in zip(starts, [*starts[1:], positions.shape[1]], strict=True):
             yield self.members.gather(positions[:, start:end])
+
+
+def shuffle_each(positions: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Put the rows of each network into an order of its own."""
+    return torch.stack([each[torch.randperm(len(each), generator=generator)] for each in positions])
 
 
 class MemberWatch(Stopping):
