@@ -84,6 +84,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "taught by 8 networks": TAUGHT | {"n_teachers": 8},
     "1 expert, taught by an ensemble": TAUGHT | {"n_experts": 1},
     "teachers hold out the same rows": TAUGHT | {"_own_rows": False},
+    "teachers without a refit": TAUGHT | {"_refit_teachers": False},
     "teachers share their order": TAUGHT | {"_own_order": False},
     "teachers share their embedding": TAUGHT | {"_own_embedding": False},
     "teachers share their temperature": TAUGHT | {"_own_temperature": False},

@@ -49,7 +49,7 @@ def same_order(positions: Tensor, generator: torch.Generator | None) -> Tensor:
     return positions[:, torch.randperm(positions.shape[1], generator=generator)]
 
 
-def same_temperature(ensemble: Any, held_out: Any) -> None:
+def same_temperature(ensemble: Any, held_out: Any) -> Tensor:
     """Calibrate all networks by one temperature."""
     losses = [
         functools.partial(teachers._loss_at, ensemble, *each)
@@ -58,7 +58,7 @@ def same_temperature(ensemble: Any, held_out: Any) -> None:
         )
     ]
     found = minimize_temperature(lambda t: sum(loss(t) for loss in losses))
-    ensemble.divide_logits(torch.full((len(losses),), found))
+    return torch.full((len(losses),), found)
 
 
 def real_rows(self: Any, batch: Any, generator: torch.Generator | None) -> Any:
@@ -70,9 +70,10 @@ def real_rows(self: Any, batch: Any, generator: torch.Generator | None) -> Any:
 REPLACED: dict[str, tuple[Any, str, Any]] = {
     "_mixed_rows": (taught.TaughtRows, "with_mixed_rows", real_rows),
     "_own_rows": (base, "split_for_members", same_rows(base.split_for_members)),
+    "_refit_teachers": (teachers, "_refit", lambda *args: False),
     "_own_order": (members, "shuffle_each", same_order),
     "_own_embedding": (teachers, "Ensemble", SharedEmbedding),
-    "_own_temperature": (teachers, "_calibrate", same_temperature),
+    "_own_temperature": (teachers, "_temperatures", same_temperature),
 }
 
 

@@ -126,20 +126,20 @@ def split_for_members(
     data: Data, n_networks: int, fraction: float, random_state: Any, *, own: bool
 ) -> Members:
     """Rows of each network of an ensemble: `own` holds out other rows for each."""
+    rows = data.rows
+
+    def same(part: Rows) -> MemberRows:
+        return MemberRows(part, torch.arange(len(part)).expand(n_networks, -1))
+
+    everything = None if data.train is rows else same(rows)
     if not own:
         assert data.valid is not None
-        train, valid = (
-            MemberRows(part, torch.arange(len(part)).expand(n_networks, -1))
-            for part in (data.train, data.valid)
-        )
-        return Members(train, valid)
-    rows = data.rows
+        return Members(same(data.train), same(data.valid), everything)
     index, stratify = _candidates(rows, fraction)
     held_out = [_draw(index, stratify, fraction, random_state) for _ in range(n_networks)]
     kept = [np.setdiff1d(np.arange(len(rows)), each) for each in held_out]
-    return Members(
-        *(MemberRows(rows, torch.as_tensor(np.stack(part))) for part in (kept, held_out))
-    )
+    train, valid = (MemberRows(rows, torch.as_tensor(np.stack(part))) for part in (kept, held_out))
+    return Members(train, valid, everything)
 
 
 def _draw(index: Any, stratify: Any, fraction: float, random_state: Any) -> Any:

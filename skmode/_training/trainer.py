@@ -17,7 +17,7 @@ from skmode._training.callbacks import (
     make_schedule,
 )
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
-from skmode._training.finish.refit import refit, refit_epochs
+from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import TaughtRows, Teacher
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.isolation import Generators, Part
@@ -28,8 +28,6 @@ from skmode.nn import CrossEntropy
 
 # Training rows on which the gate is measured when no rows are held out.
 WATCHED_ROWS = 512
-# The refit starts at least at this fraction of the peak learning rate.
-LOWEST_REFIT_RATE = 0.2
 
 
 class Data(NamedTuple):

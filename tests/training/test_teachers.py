@@ -99,7 +99,7 @@ def test_experts_agree_with_the_ensemble():
     taught = MoDEClassifier(
         **options, refit_teacher="ensemble", refit_distillation=1, callbacks=[Keep()]
     ).fit(X, y)
-    (ensemble,) = (net.module_ for net in seen if isinstance(net.module_, Ensemble))
+    ensemble = next(net.module_ for net in seen if isinstance(net.module_, Ensemble))
     inputs = tuple(map(torch.as_tensor, taught.encoder_.transform(X)))
     with torch.no_grad():
         teacher = ensemble.eval().teach(inputs).exp().numpy()
@@ -311,6 +311,54 @@ def test_teachers_that_diverge_are_left_out(Estimator, monkeypatch):
     with pytest.warns(ConvergenceWarning, match="teachers of the refit did not stay finite"):
         found = Estimator(**QUICK, refit_teacher="ensemble").fit(X, y)
     assert_array_equal(predict(found), predict(plain))
+
+
+class CountEpochs(Callback):
+    """Count the epochs of the ensemble and the rows of each of its networks in them."""
+
+    def __init__(self):
+        self.rows = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.current = 0
+
+    def on_batch_end(self, net, batch, **kwargs):
+        self.current += batch.inputs[0].shape[1]
+
+    def on_epoch_end(self, net, **kwargs):
+        if isinstance(net.module_, Ensemble):
+            self.rows.append(self.current)
+
+    def on_grad_computed(self, net, **kwargs):
+        """Without this, refit and teachers leave the callback out."""
+
+
+@pytest.mark.parametrize("max_epochs", [1, 5, 30])
+def test_teachers_are_refitted_with_all_rows_within_the_budget(max_epochs):
+    count = CountEpochs()
+    options = QUICK | {"max_epochs": max_epochs, "callbacks": [count], "refit_fraction": 0.6}
+    MoDEClassifier(**options, refit_teacher="ensemble").fit(X, y)
+    assert len(count.rows) <= max_epochs
+    # A budget of one epoch leaves the mixture no refit, so there is nothing to teach.
+    assert (len(X) in count.rows) == (max_epochs > 1)
+
+
+def test_teachers_whose_refit_diverges_keep_their_best_weights(monkeypatch):
+    step = MixtureNet.train_step
+
+    def train_step(net, batch, **kwargs):
+        result = step(net, batch, **kwargs)
+        if isinstance(net.module_, Ensemble) and len(net.history) > options["max_epochs"] - 2:
+            with torch.no_grad():
+                net.module_.head.weight.fill_(torch.nan)
+        return result
+
+    options = QUICK | {"max_epochs": 12, "n_iter_no_change": 100, "refit_fraction": 0.6}
+    monkeypatch.setattr(MixtureNet, "train_step", train_step)
+    with pytest.warns(ConvergenceWarning, match="refit did not stay finite, so the best"):
+        found = MoDEClassifier(**options, refit_teacher="ensemble").fit(X, y)
+    assert found.refit_n_iter_ > 0
+    assert found.score(X, y) > 0.6
 
 
 def test_interrupted_teachers_leave_the_best_weights(monkeypatch):

@@ -1,5 +1,6 @@
 """The rows of each network of an ensemble, and the callback that watches the networks."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -72,36 +73,58 @@ def shuffle_each(positions: Tensor, generator: torch.Generator | None) -> Tensor
 
 
 class MemberWatch(Stopping):
-    """Keep the best weights of each network by its validation rows, and stop when none improves."""
+    """Keep the best weights of each network by its validation rows, and stop when none improves.
 
-    def __init__(self, held_out: MemberRows, patience: int) -> None:
+    The training also ends while the refit's share of the epochs is still left.
+    """
+
+    def __init__(
+        self, held_out: MemberRows, patience: int, epochs: int, refit_fraction: float
+    ) -> None:
         self.held_out = held_out
         self.patience = patience
+        self.max_epochs = epochs
+        self.refit_fraction = refit_fraction
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         n_networks = len(self.held_out.positions)
         self.epochs = 0
         self.best_epoch = torch.zeros(n_networks)
+        self.best_rate = torch.full((n_networks,), float(net.lr))
         self.best = torch.full((n_networks,), torch.inf, dtype=torch.float64)
         self.state: dict[str, Tensor] = {}
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         ensemble: Ensemble = net.module_
         self.epochs += 1
-        losses = member_losses(ensemble, evaluate_members(ensemble, self.held_out), self.held_out)
-        if not losses.isfinite().all():
-            raise net.not_finite("validation loss of a teacher", losses.max().item())
+        losses = self.check(net)
         if not self.state:
             self.state = {name: each.clone() for name, each in ensemble.state_dict().items()}
         improved = losses < self.best
         ensemble.copy_networks(self.state, lambda i: bool(improved[i]))
         self.best = torch.where(improved, losses, self.best)
         self.best_epoch[improved] = self.epochs
+        self.best_rate[improved] = net.optimizer_.param_groups[0]["lr"]
         ensemble.train()
         net.history.record("valid_loss", self.best.mean().item())
         net.complete_epoch()
-        if (self.epochs - self.best_epoch).min() >= self.patience:
+        needed = math.ceil(self.refit_fraction * self.mean_best_epoch)
+        unchanged = (self.epochs - self.best_epoch).min()
+        if unchanged >= self.patience or self.epochs + needed >= self.max_epochs:
             self.stop()
+
+    def check(self, net: Any) -> Tensor:
+        """Measure each network's loss, and raise if one is not finite."""
+        ensemble: Ensemble = net.module_
+        losses = member_losses(ensemble, evaluate_members(ensemble, self.held_out), self.held_out)
+        if not losses.isfinite().all():
+            raise net.not_finite("validation loss of a teacher", losses.max().item())
+        return losses
+
+    @property
+    def mean_best_epoch(self) -> float:
+        """The epoch of the best weights, on average."""
+        return float(self.best_epoch.mean())
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.state:

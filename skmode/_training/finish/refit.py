@@ -3,18 +3,28 @@
 import copy
 import math
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
-from skmode._training.callbacks import Watch, make_rate
+from skmode._training.callbacks import make_rate
 from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError
 from skmode._training.rows import Trainable
 
+# The refit starts at least at this fraction of the peak learning rate.
+LOWEST_REFIT_RATE = 0.2
 
-def refit_epochs(fraction: float, best_epoch: int, left: int) -> int:
+
+class Checks(Protocol):
+    """What `refit` needs to know that it ended well."""
+
+    def check(self, net: MixtureNet) -> Any:
+        """Raise if a result on the watched rows is not finite."""
+
+
+def refit_epochs(fraction: float, best_epoch: float, left: int) -> int:
     """Epochs of the refit: a fraction of those up to the best one, at least two, at most `left`."""
     return min(left, max(2, math.ceil(fraction * best_epoch))) if fraction else 0
 
@@ -24,7 +34,7 @@ def refit(
     rows: Trainable,
     epochs: int,
     rate: float,
-    watch: Watch,
+    watch: Checks,
     callbacks: list[Any],
     generators: Generators,
 ) -> tuple[int, bool]:
@@ -60,7 +70,7 @@ def refit(
 class _LastEpoch(Callback):
     """Record whether the last epoch was reached, with finite results on the watched rows."""
 
-    def __init__(self, epochs: int, watch: Watch) -> None:
+    def __init__(self, epochs: int, watch: Checks) -> None:
         self.epochs = epochs
         self.watch = watch
         self.passed = 0

@@ -19,19 +19,33 @@ from skmode._training.finish.members import (
     MemberWatch,
     evaluate_members,
 )
+from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import Teacher
 from skmode._training.isolation import Generators
-from skmode._training.net import NotFiniteError, clipping
+from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
 from skmode._training.rows import n_batches
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
+# The share of the epochs that the networks are refitted for: the default of the estimators.
+REFIT_FRACTION = 0.3
+
 
 class Members(NamedTuple):
-    """Rows to train and to validate each network with, on the CPU."""
+    """Rows to train, validate and, unless all were trained on, refit each network; on the CPU."""
 
     train: MemberRows
     held_out: MemberRows
+    everything: MemberRows | None
+
+    def to(self, device: str, dtype: torch.dtype) -> "Members":
+        """Move the rows to a device, in a precision."""
+
+        def moved(each: MemberRows) -> MemberRows:
+            return MemberRows(each.rows.to(device, dtype), each.positions)
+
+        last = None if self.everything is None else moved(self.everything)
+        return Members(moved(self.train), moved(self.held_out), last)
 
 
 def mixture_teacher(module: MixtureOfExperts, temperature: float | None) -> Teacher:
@@ -54,14 +68,14 @@ def train_ensemble(
     with generators.building():
         ensemble = build_ensemble(plan, members.train)
         net = make_net(plan, ensemble)
-    dtype = ensemble.head.weight.dtype
-    train, held_out = (
-        MemberRows(each.rows.to(plan.device, dtype), each.positions) for each in members
-    )
-    steps = plan.epochs * n_batches(train.positions.shape[1], plan.batch_size)
-    callbacks = _callbacks(plan, MemberWatch(held_out, plan.n_iter_no_change), steps)
+    members = members.to(plan.device, ensemble.head.weight.dtype)
+    fraction = REFIT_FRACTION if members.everything is not None else 0.0
+    watch = MemberWatch(members.held_out, plan.n_iter_no_change, plan.epochs, fraction)
+    steps = plan.epochs * n_batches(members.train.positions.shape[1], plan.batch_size)
     try:
-        interrupted = net.train_epochs(train, plan.epochs, callbacks, generators)
+        interrupted = net.train_epochs(
+            members.train, plan.epochs, _callbacks(plan, watch, steps), generators
+        )
     except NotFiniteError as error:
         warnings.warn(
             f"The teachers of the refit did not stay finite, so it has none. {error}",
@@ -69,8 +83,13 @@ def train_ensemble(
             stacklevel=2,
         )
         return None, False
+    temperatures = None
     if plan.calibrate and isinstance(ensemble.task_loss, CrossEntropy):
-        _calibrate(ensemble, held_out)
+        temperatures = _temperatures(ensemble, members.held_out)
+    if not interrupted and members.everything is not None:
+        interrupted = _refit(plan, net, members.everything, watch, generators)
+    if temperatures is not None:  # after the refit, which continues from the weights as trained
+        ensemble.divide_logits(temperatures)
     ensemble.eval()
     return ensemble.teach, interrupted
 
@@ -99,14 +118,33 @@ def _callbacks(plan: Plan, watch: MemberWatch, steps: int) -> list[Any]:
     return [*callbacks, ("watch", watch)]  # last, because it may end the training
 
 
-def _calibrate(ensemble: Ensemble, held_out: MemberRows) -> None:
+def _refit(
+    plan: Plan,
+    net: MixtureNet,
+    rows: MemberRows,
+    watch: MemberWatch,
+    generators: Generators,
+) -> bool:
+    """Continue with all rows, as the mixture does; return whether the user interrupted it."""
+    left = plan.epochs - watch.epochs
+    epochs = refit_epochs(REFIT_FRACTION, watch.mean_best_epoch, left)
+    if not epochs:
+        return False
+    rate = max(float(watch.best_rate.mean()), LOWEST_REFIT_RATE * plan.learning_rate)
+    callbacks: list[Any] = clipping(plan.callbacks)
+    if plan.show_progress:
+        callbacks.append(("progress", EpochProgress(epochs, "refit of the teachers")))
+    return refit(net, rows, epochs, rate, watch, callbacks, generators)[1]
+
+
+def _temperatures(ensemble: Ensemble, held_out: MemberRows) -> Tensor:
     """Fit a temperature for each network to its own held-out rows."""
     prediction = evaluate_members(ensemble, held_out)
-    temperatures = [
+    found = [
         minimize_temperature(functools.partial(_loss_at, ensemble, *each))
         for each in zip(prediction, *held_out.targets(), strict=True)
     ]
-    ensemble.divide_logits(torch.tensor(temperatures))
+    return torch.tensor(found)
 
 
 def _loss_at(
