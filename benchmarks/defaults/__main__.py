@@ -21,15 +21,11 @@ import warnings
 import torch
 
 from benchmarks.defaults._candidates import CANDIDATES
-from benchmarks.defaults._lines import PRESENT, ROWS, place, read, results_of
+from benchmarks.defaults._lines import LEFT_OUT, PRESENT, REPEATS, ROWS, place, read, results_of
 from benchmarks.defaults._measure import measure
 from benchmarks.defaults._report import TASKS, print_differences, summarize
 from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._sets import SETS
-
-REPEATS = range(3)
-# They take long, or every model is nearly perfect there.
-LEFT_OUT = {"census", "letter", "optdigits", "penbased", "texture", "splice", "chess", "ring"}
 
 
 def main(options: argparse.Namespace) -> None:
