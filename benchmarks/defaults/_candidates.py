@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-# Refitted with a teacher, for twice as long as without one.
-TAUGHT: dict[str, Any] = {"refit_teacher": "ensemble", "refit_fraction": 0.6}
+TAUGHT: dict[str, Any] = {"teacher": "ensemble"}
 # What came before the present defaults; `former` adds what depends on the task and the rows.
 FORMER: dict[str, Any] = {
     "hidden_layer_sizes": (128,),
@@ -69,14 +68,21 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "expected mixing, alpha 10": {"mixing": "expected", "alpha": 10.0},
     "expected mixing, dropout 0.1": {"mixing": "expected", "dropout": 0.1},
     "no calibration": {"calibration": None},
-    "taught by the mixture": {"refit_teacher": "mixture", "refit_distillation": 0.7},
+    "taught by the mixture": {
+        "teacher": "mixture",
+        "teacher_weight": 0.7,
+        "refit_fraction": 0.3,
+    },
+    "taught by the mixture, refit fraction 0.6": {"teacher": "mixture", "teacher_weight": 0.7},
     "4 networks averaged": {"n_experts": 1, "_networks": 4},
     "taught by an ensemble": TAUGHT,
     "taught by an ensemble, refit fraction 0.3": TAUGHT | {"refit_fraction": 0.3},
     "taught by an ensemble, refit fraction 1": TAUGHT | {"refit_fraction": 1.0},
-    "taught by an ensemble, distillation 0.5": TAUGHT | {"refit_distillation": 0.5},
-    "taught by an ensemble, distillation 0.7": TAUGHT | {"refit_distillation": 0.7},
-    "taught by an ensemble, distillation 1": TAUGHT | {"refit_distillation": 1.0},
+    "taught by an ensemble, 100 epochs": TAUGHT | {"max_epochs": 100},
+    "100 epochs": {"max_epochs": 100},
+    "taught by an ensemble, teacher weight 0.5": TAUGHT | {"teacher_weight": 0.5},
+    "taught by an ensemble, teacher weight 0.7": TAUGHT | {"teacher_weight": 0.7},
+    "taught by an ensemble, teacher weight 1": TAUGHT | {"teacher_weight": 1.0},
     "taught by an ensemble, no mixed rows": TAUGHT | {"_mixed_rows": False},
     "taught by an ensemble, alpha 0": TAUGHT | {"alpha": 0.0},
     "taught by an ensemble, 8 experts": TAUGHT | {"n_experts": 8},

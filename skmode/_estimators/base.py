@@ -31,6 +31,7 @@ from skmode._estimators.parameters import (
     resolve_dropout,
     resolve_layers,
     resolve_precision,
+    resolve_refit_fraction,
     structure,
 )
 from skmode._estimators.splitting import (
@@ -93,9 +94,9 @@ class BaseMoDE(EvaluatesRows):
     early_stopping: bool | Auto
     validation_fraction: Any
     n_iter_no_change: int
-    refit_fraction: float
-    refit_teacher: Literal["mixture", "ensemble"] | None
-    refit_distillation: float
+    refit_fraction: float | Auto
+    teacher: Literal["mixture", "ensemble"] | None
+    teacher_weight: float
     n_teachers: int
     callbacks: Sequence[Any] | None
     precision: Precision | Auto
@@ -288,7 +289,7 @@ class BaseMoDE(EvaluatesRows):
         self, data: Data, random_state: np.random.RandomState
     ) -> tuple[Data, int]:
         """Draw the rows and the seed of an ensemble, if there will be one."""
-        if self.refit_teacher != "ensemble" or data.valid is None or not self.refit_fraction:
+        if self.teacher != "ensemble" or data.valid is None or not self.refit_fraction:
             return data, 0
         own = isinstance(self.validation_fraction, Real) and data.train is not data.rows
         members = split_for_members(
@@ -345,9 +346,13 @@ class BaseMoDE(EvaluatesRows):
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
             # Without a teacher the refit only adds the rows held out, never the user's own.
-            refit_fraction=self.refit_fraction if held_out or self.refit_teacher else 0.0,
-            refit_teacher=self.refit_teacher,
-            refit_distillation=self.refit_distillation,
+            refit_fraction=(
+                resolve_refit_fraction(self.refit_fraction, taught=self.teacher is not None)
+                if held_out or self.teacher
+                else 0.0
+            ),
+            teacher=self.teacher,
+            teacher_weight=self.teacher_weight,
             teacher_seed=teacher_seed,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),

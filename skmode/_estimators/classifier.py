@@ -125,9 +125,9 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         early_stopping: bool | Auto = "auto",
         validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
-        refit_fraction: float = 0.3,
-        refit_teacher: Literal["mixture", "ensemble"] | None = None,
-        refit_distillation: float = 0.9,
+        refit_fraction: float | Auto = "auto",
+        teacher: Literal["mixture", "ensemble"] | None = None,
+        teacher_weight: float = 0.9,
         n_teachers: int = 4,
         calibration: Literal["temperature"] | None = "temperature",
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
@@ -165,8 +165,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.refit_fraction = refit_fraction
-        self.refit_teacher = refit_teacher
-        self.refit_distillation = refit_distillation
+        self.teacher = teacher
+        self.teacher_weight = teacher_weight
         self.n_teachers = n_teachers
         self.calibration = calibration
         self.class_weight = class_weight

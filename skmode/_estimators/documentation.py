@@ -141,7 +141,7 @@ PARAMETERS = {
         Passes over the rows, at most. The refit counts: training stops while the epochs that the
         refit needs are left. Each call of `fit` with `warm_start` may make so many again, and so
         may each of the two trainings of ``alpha="auto"``, and the teachers of
-        ``refit_teacher="ensemble"``.
+        ``teacher="ensemble"``.
         """,
     ),
     "early_stopping": (
@@ -165,19 +165,20 @@ PARAMETERS = {
     ),
     "n_iter_no_change": ("int", "Epochs without improvement before training stops."),
     "refit_fraction": (
-        "float",
+        'float or "auto"',
         """
-        Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
+        Length of the refit, from 0 (none) to 1; ``"auto"`` is 0.6 with a `teacher` and 0.3 without
+        one. After early stopping, training continues from the
         best weights on all rows of `X`, including the held-out ones. It takes this fraction of the
         epochs up to the best one, but at least two if `max_epochs` leaves so many. The
         learning rate starts at that of the best epoch, but at least at a fifth of the peak, and
         falls to zero. There is no refit with ``max_epochs=1``, in `partial_fit`, after the user
-        interrupts training, or with `X_val`, unless there is a `refit_teacher`. The rows of `X_val`
+        interrupts training, or with `X_val`, unless there is a `teacher`. The rows of `X_val`
         are never trained on. To refit on your own validation rows, pass them in `X` and name them
         in `validation_fraction`.
         """,
     ),
-    "refit_teacher": (
+    "teacher": (
         '{"mixture", "ensemble"} or None',
         """
         Who teaches the experts in the refit. ``"mixture"``: the mixture as it was before.
@@ -188,14 +189,14 @@ PARAMETERS = {
         no teacher, and so does a fit without a refit.
         """,
     ),
-    "refit_distillation": (
+    "teacher_weight": (
         "float",
         """
         Weight of the teacher's predictions on the rows in the refit, from 0 to 1; the rest is the
         target's. Mixtures of rows have no target, so there the teacher alone counts, even with 0.
         """,
     ),
-    "n_teachers": ("int", 'Number of networks with ``refit_teacher="ensemble"``.'),
+    "n_teachers": ("int", 'Number of networks with ``teacher="ensemble"``.'),
     "calibration": (
         '{"temperature"} or None',
         """

@@ -27,6 +27,8 @@ LARGE_BATCH_ROWS = 256
 ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
+# refit_fraction="auto": with a teacher there is more to learn.
+REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 0.6
 # Parameters that shape the network, so that a warm start cannot change them.
 STRUCTURE = (
     "n_experts",
@@ -78,9 +80,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
         "array-like",
     ],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "refit_fraction": [Interval(Real, 0, 1, closed="both")],
-    "refit_teacher": [StrOptions({"mixture", "ensemble"}), None],
-    "refit_distillation": [Interval(Real, 0, 1, closed="both")],
+    "refit_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
+    "teacher": [StrOptions({"mixture", "ensemble"}), None],
+    "teacher_weight": [Interval(Real, 0, 1, closed="both")],
     "n_teachers": [Interval(Integral, 1, None, closed="left")],
     "callbacks": [list, tuple, None],
     "device": [str],
@@ -184,6 +186,13 @@ def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
     if n_rows <= FULL_BATCH_ROWS:
         return n_rows
     return int(2 ** np.clip(round(math.log2(n_rows / 16)), 5, 8))
+
+
+def resolve_refit_fraction(fraction: float | str, *, taught: bool) -> float:
+    """For "auto", twice as long with a teacher."""
+    if fraction == "auto":
+        return TAUGHT_REFIT_FRACTION if taught else REFIT_FRACTION
+    return float(fraction)
 
 
 def resolve_precision(

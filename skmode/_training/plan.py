@@ -61,9 +61,9 @@ class Plan:
         Whether validation monitors the top expert instead of the mixture.
     refit_fraction : float
         Epochs of the refit, as a share of the epochs up to the best one.
-    refit_teacher : {"mixture", "ensemble"} or None
+    teacher : {"mixture", "ensemble"} or None
         Who teaches the experts in the refit.
-    refit_distillation : float
+    teacher_weight : float
         Weight of the teacher's predictions against the target's.
     teacher_seed : int
         Seed of the ensemble.
@@ -87,8 +87,8 @@ class Plan:
     n_iter_no_change: int
     monitor_top_expert: bool
     refit_fraction: float
-    refit_teacher: Literal["mixture", "ensemble"] | None
-    refit_distillation: float
+    teacher: Literal["mixture", "ensemble"] | None
+    teacher_weight: float
     teacher_seed: int
     calibrate: bool
     callbacks: tuple[Any, ...]

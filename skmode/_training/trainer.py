@@ -225,7 +225,7 @@ class Trainer:
         rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
         generators = self._generators(plan.seed)
         if teacher is not None:
-            rows = TaughtRows(rows, teacher, plan.refit_distillation)
+            rows = TaughtRows(rows, teacher, plan.teacher_weight)
         n_iter, interrupted = refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
@@ -234,9 +234,9 @@ class Trainer:
     ) -> tuple[Teacher | None, bool]:
         """The teacher of the refit, or None, and whether the user interrupted its training."""
         plan = self.plan
-        if plan.refit_teacher == "mixture":
+        if plan.teacher == "mixture":
             return mixture_teacher(net.module_, temperature), False
-        if plan.refit_teacher is None:
+        if plan.teacher is None:
             return None, False
         assert self.data.members is not None
         return train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))

@@ -225,7 +225,7 @@ def test_a_failing_module_leaves_no_trace(rows):
 
 @pytest.mark.parametrize("teacher", [None, "ensemble"])
 def test_other_threads_may_draw_while_weights_are_made(teacher, rows, monkeypatch):
-    params = QUICK | {"refit_teacher": teacher, "n_teachers": 2, "early_stopping": True}
+    params = QUICK | {"teacher": teacher, "n_teachers": 2, "early_stopping": True}
     alone = MoDEClassifier(**params).fit(*rows).predict_proba(rows[0])
     before = torch.get_rng_state()
     drawn = []

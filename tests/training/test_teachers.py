@@ -54,7 +54,7 @@ def predict(estimator, rows=X):
 @TEACHERS
 def test_only_the_refit_changes(Estimator, teacher):
     plain = Estimator(**QUICK).fit(X, y)
-    taught = Estimator(**QUICK, refit_teacher=teacher).fit(X, y)
+    taught = Estimator(**QUICK, teacher=teacher).fit(X, y)
     assert taught.loss_curve_ == plain.loss_curve_
     assert taught.validation_scores_ == plain.validation_scores_
     assert taught.refit_n_iter_ == plain.refit_n_iter_ > 0
@@ -66,14 +66,14 @@ def test_only_the_refit_changes(Estimator, teacher):
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"refit_fraction": 0}])
 def test_no_refit_no_teacher(Estimator, teacher, options):
     plain = Estimator(**QUICK | options).fit(X, y)
-    taught = Estimator(**QUICK | options, refit_teacher=teacher).fit(X, y)
+    taught = Estimator(**QUICK | options, teacher=teacher).fit(X, y)
     assert_array_equal(predict(taught), predict(plain))
 
 
 @TEACHERS
 def test_same_bits_again_and_in_threads(teacher):
     def fit(seed):
-        options = QUICK | {"random_state": seed, "refit_teacher": teacher}
+        options = QUICK | {"random_state": seed, "teacher": teacher}
         return predict(MoDEClassifier(**options).fit(X, y))
 
     alone = [fit(seed) for seed in (0, 1, 2, 0)]
@@ -97,7 +97,7 @@ def test_experts_agree_with_the_ensemble():
     options = QUICK | {"max_epochs": 30, "refit_fraction": 1}
     plain = MoDEClassifier(**options).fit(X, y)
     taught = MoDEClassifier(
-        **options, refit_teacher="ensemble", refit_distillation=1, callbacks=[Keep()]
+        **options, teacher="ensemble", teacher_weight=1, callbacks=[Keep()]
     ).fit(X, y)
     ensemble = next(net.module_ for net in seen if isinstance(net.module_, Ensemble))
     inputs = tuple(map(torch.as_tensor, taught.encoder_.transform(X)))
@@ -211,7 +211,7 @@ def test_a_taught_classifier_is_calibrated_by_its_teacher():
     options = QUICK | {"max_epochs": 30, "learning_rate": 0.05}
     plain = MoDEClassifier(**options).fit(X, y)
     assert plain.temperature_ != 1
-    assert MoDEClassifier(**options, refit_teacher="mixture").fit(X, y).temperature_ == 1
+    assert MoDEClassifier(**options, teacher="mixture").fit(X, y).temperature_ == 1
 
 
 def frame_of(n_rows=240):
@@ -240,7 +240,7 @@ def frame_of(n_rows=240):
 )
 def test_with_other_options(teacher, options):
     weight = np.linspace(0, 2, 240)
-    classifier = MoDEClassifier(**QUICK | options, refit_teacher=teacher)
+    classifier = MoDEClassifier(**QUICK | options, teacher=teacher)
     classifier.fit(frame_of(), y, sample_weight=weight)
     assert classifier.refit_n_iter_ > 0
     assert np.isfinite(predict(classifier, frame_of())).all()
@@ -250,7 +250,7 @@ def test_with_other_options(teacher, options):
 @TEACHERS
 def test_several_targets(teacher):
     Y = np.column_stack([X[:, 0], -3 * X[:, 1] + 5])
-    regressor = MoDERegressor(**QUICK | {"max_epochs": 40}, refit_teacher=teacher).fit(X, Y)
+    regressor = MoDERegressor(**QUICK | {"max_epochs": 40}, teacher=teacher).fit(X, Y)
     assert regressor.predict(X).shape == (240, 2)
     assert regressor.score(X, Y) > 0.7
 
@@ -259,8 +259,8 @@ def test_several_targets(teacher):
 def test_sparse_rows_as_dense_ones(teacher):
     rows = np.where(np.abs(X) > 0.7, X, 0)
     options = QUICK | {"numeric_embedding": None}
-    dense = MoDEClassifier(**options, refit_teacher=teacher).fit(rows, y)
-    sparse = MoDEClassifier(**options, refit_teacher=teacher).fit(scipy.sparse.csr_array(rows), y)
+    dense = MoDEClassifier(**options, teacher=teacher).fit(rows, y)
+    sparse = MoDEClassifier(**options, teacher=teacher).fit(scipy.sparse.csr_array(rows), y)
     assert_array_equal(predict(sparse, rows), predict(dense, rows))
 
 
@@ -281,7 +281,7 @@ def test_validation_rows_of_the_users_own(Estimator, teacher):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MixtureNet, "train_step", train_step)
-        estimator = Estimator(**QUICK, refit_teacher=teacher)
+        estimator = Estimator(**QUICK, teacher=teacher)
         estimator.fit(X_train, y_train, X_val=X_val, y_val=y_val)
     assert estimator.refit_n_iter_ > 0
     assert sum(trained) % 180 == 0  # passes over the training rows alone
@@ -290,7 +290,7 @@ def test_validation_rows_of_the_users_own(Estimator, teacher):
 def test_rows_of_a_group_stay_together():
     groups = np.arange(240) // 8
     split = GroupShuffleSplit(n_splits=1, test_size=0.2, random_state=0)
-    options = QUICK | {"validation_fraction": split, "refit_teacher": "ensemble"}
+    options = QUICK | {"validation_fraction": split, "teacher": "ensemble"}
     classifier = MoDEClassifier(**options).fit(X, y, groups=groups)
     assert classifier.refit_n_iter_ > 0
 
@@ -309,7 +309,7 @@ def test_teachers_that_diverge_are_left_out(Estimator, monkeypatch):
     plain = Estimator(**QUICK).fit(X, y)
     monkeypatch.setattr(MixtureNet, "train_step", train_step)
     with pytest.warns(ConvergenceWarning, match="teachers of the refit did not stay finite"):
-        found = Estimator(**QUICK, refit_teacher="ensemble").fit(X, y)
+        found = Estimator(**QUICK, teacher="ensemble").fit(X, y)
     assert_array_equal(predict(found), predict(plain))
 
 
@@ -337,7 +337,7 @@ class CountEpochs(Callback):
 def test_teachers_are_refitted_with_all_rows_within_the_budget(max_epochs):
     count = CountEpochs()
     options = QUICK | {"max_epochs": max_epochs, "callbacks": [count], "refit_fraction": 0.6}
-    MoDEClassifier(**options, refit_teacher="ensemble").fit(X, y)
+    MoDEClassifier(**options, teacher="ensemble").fit(X, y)
     assert len(count.rows) <= max_epochs
     # A budget of one epoch leaves the mixture no refit, so there is nothing to teach.
     assert (len(X) in count.rows) == (max_epochs > 1)
@@ -356,7 +356,7 @@ def test_teachers_whose_refit_diverges_keep_their_best_weights(monkeypatch):
     options = QUICK | {"max_epochs": 12, "n_iter_no_change": 100, "refit_fraction": 0.6}
     monkeypatch.setattr(MixtureNet, "train_step", train_step)
     with pytest.warns(ConvergenceWarning, match="refit did not stay finite, so the best"):
-        found = MoDEClassifier(**options, refit_teacher="ensemble").fit(X, y)
+        found = MoDEClassifier(**options, teacher="ensemble").fit(X, y)
     assert found.refit_n_iter_ > 0
     assert found.score(X, y) > 0.6
 
@@ -372,7 +372,7 @@ def test_interrupted_teachers_leave_the_best_weights(monkeypatch):
     plain = MoDEClassifier(**QUICK, refit_fraction=0).fit(X, y)
     monkeypatch.setattr(MixtureNet, "train_step", train_step)
     with pytest.warns(ConvergenceWarning, match="interrupted by user"):
-        found = MoDEClassifier(**QUICK, refit_teacher="ensemble", refit_fraction=0.3).fit(X, y)
+        found = MoDEClassifier(**QUICK, teacher="ensemble", refit_fraction=0.3).fit(X, y)
     assert found.refit_n_iter_ == 0
     assert_array_equal(predict(found)[:, 1] > 0.5, predict(plain)[:, 1] > 0.5)
 
@@ -380,13 +380,13 @@ def test_interrupted_teachers_leave_the_best_weights(monkeypatch):
 @TEACHERS
 def test_pickles_hold_no_teacher(teacher):
     plain = MoDEClassifier(**QUICK).fit(X, y)
-    taught = MoDEClassifier(**QUICK, refit_teacher=teacher).fit(X, y)
+    taught = MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)
     assert len(pickle.dumps(taught)) < 1.02 * len(pickle.dumps(plain))
 
 
 @TEACHERS
 def test_warm_start(teacher):
-    classifier = MoDEClassifier(**QUICK, refit_teacher=teacher, warm_start=True).fit(X, y)
+    classifier = MoDEClassifier(**QUICK, teacher=teacher, warm_start=True).fit(X, y)
     before = classifier.n_iter_
     classifier.fit(X, y)
     assert classifier.n_iter_ > before
@@ -403,7 +403,7 @@ def test_an_ensemble_helps_one_expert():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for teacher in (None, "ensemble"):
-            classifier = MoDEClassifier(**options, refit_teacher=teacher, refit_fraction=0.6)
+            classifier = MoDEClassifier(**options, teacher=teacher, refit_fraction=0.6)
             classifier.fit(rows[:700], classes[:700])
             losses[teacher] = log_loss(classes[700:], classifier.predict_proba(rows[700:]))
     assert losses["ensemble"] < losses[None]
