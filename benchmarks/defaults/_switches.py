@@ -49,13 +49,11 @@ def same_order(positions: Tensor, generator: torch.Generator | None) -> Tensor:
     return positions[:, torch.randperm(positions.shape[1], generator=generator)]
 
 
-def same_temperature(ensemble: Any, held_out: Any) -> Tensor:
+def same_temperature(ensemble: Any, prediction: Tensor, held_out: Any) -> Tensor:
     """Calibrate all networks by one temperature."""
     losses = [
         functools.partial(teachers._loss_at, ensemble, *each)
-        for each in zip(
-            teachers.evaluate_members(ensemble, held_out), *held_out.targets(), strict=True
-        )
+        for each in zip(prediction, *held_out.targets(), strict=True)
     ]
     found = minimize_temperature(lambda t: sum(loss(t) for loss in losses))
     return torch.full((len(losses),), found)

@@ -31,7 +31,7 @@ from skmode._estimators.parameters import (
     resolve_dropout,
     resolve_layers,
     resolve_precision,
-    resolve_refit_fraction,
+    resolve_refit_fractions,
     structure,
 )
 from skmode._estimators.splitting import (
@@ -95,7 +95,7 @@ class BaseMoDE(EvaluatesRows):
     validation_fraction: Any
     n_iter_no_change: int
     refit_fraction: float | Auto
-    teacher: Literal["mixture", "ensemble"] | None
+    teacher: Literal["mixture", "ensemble", "auto"] | None
     teacher_weight: float
     n_teachers: int
     callbacks: Sequence[Any] | None
@@ -289,9 +289,12 @@ class BaseMoDE(EvaluatesRows):
         self, data: Data, random_state: np.random.RandomState
     ) -> tuple[Data, int]:
         """Draw the rows and the seed of an ensemble, if there will be one."""
-        if self.teacher != "ensemble" or data.valid is None or not self.refit_fraction:
+        trains = self.teacher in ("ensemble", "auto")
+        if not trains or data.valid is None or not self.refit_fraction:
             return data, 0
-        own = isinstance(self.validation_fraction, Real) and data.train is not data.rows
+        # "auto" compares the ensemble with the mixture on the same rows.
+        drawn = isinstance(self.validation_fraction, Real) and data.train is not data.rows
+        own = drawn and self.teacher == "ensemble"
         members = split_for_members(
             data, self.n_teachers, self.validation_fraction, random_state, own=own
         )
@@ -331,6 +334,7 @@ class BaseMoDE(EvaluatesRows):
             dropout=resolve_dropout(self.dropout, batch_size, n_rows),
             expert_module=self.expert_module,
         )
+        plain, taught = resolve_refit_fractions(self.refit_fraction)
         return Plan(
             network=network,
             alphas=self._resolve_alphas(first=first, held_out=data.valid is not None),
@@ -346,11 +350,8 @@ class BaseMoDE(EvaluatesRows):
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
             # Without a teacher the refit only adds the rows held out, never the user's own.
-            refit_fraction=(
-                resolve_refit_fraction(self.refit_fraction, taught=self.teacher is not None)
-                if held_out or self.teacher
-                else 0.0
-            ),
+            refit_fraction=plain if held_out else 0.0,
+            taught_refit_fraction=taught if self.teacher else 0.0,
             teacher=self.teacher,
             teacher_weight=self.teacher_weight,
             teacher_seed=teacher_seed,

@@ -126,7 +126,7 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float | Auto = "auto",
-        teacher: Literal["mixture", "ensemble"] | None = None,
+        teacher: Literal["mixture", "ensemble", "auto"] | None = None,
         teacher_weight: float = 0.9,
         n_teachers: int = 4,
         calibration: Literal["temperature"] | None = "temperature",

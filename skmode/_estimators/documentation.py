@@ -179,14 +179,16 @@ PARAMETERS = {
         """,
     ),
     "teacher": (
-        '{"mixture", "ensemble"} or None',
+        '{"mixture", "ensemble", "auto"} or None',
         """
         Who teaches the experts in the refit. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
         validation rows of its own, whose predictions are averaged; with `X_val` or a splitter all
-        share those validation rows. Each expert learns to predict as the teacher does, on the rows
-        and on mixtures of pairs of rows; the gate weighs what it learns from which rows. None means
-        no teacher, and so does a fit without a refit.
+        share those validation rows. ``"auto"``: the mean of mixture and ensemble that predicts the
+        validation rows best, or nobody if that is the mixture alone; there, too, all networks share
+        the validation rows. Each expert learns to predict as the teacher does, on the rows and on
+        mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
+        teacher, and so does a fit without a refit.
         """,
     ),
     "teacher_weight": (
@@ -196,7 +198,7 @@ PARAMETERS = {
         target's. Mixtures of rows have no target, so there the teacher alone counts, even with 0.
         """,
     ),
-    "n_teachers": ("int", 'Number of networks with ``teacher="ensemble"``.'),
+    "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
     "calibration": (
         '{"temperature"} or None',
         """

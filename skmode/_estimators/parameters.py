@@ -81,7 +81,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     ],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "refit_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
-    "teacher": [StrOptions({"mixture", "ensemble"}), None],
+    "teacher": [StrOptions({"mixture", "ensemble", "auto"}), None],
     "teacher_weight": [Interval(Real, 0, 1, closed="both")],
     "n_teachers": [Interval(Integral, 1, None, closed="left")],
     "callbacks": [list, tuple, None],
@@ -188,11 +188,11 @@ def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
     return int(2 ** np.clip(round(math.log2(n_rows / 16)), 5, 8))
 
 
-def resolve_refit_fraction(fraction: float | str, *, taught: bool) -> float:
-    """For "auto", twice as long with a teacher."""
+def resolve_refit_fractions(fraction: float | str) -> tuple[float, float]:
+    """Lengths of the refit without a teacher and with one."""
     if fraction == "auto":
-        return TAUGHT_REFIT_FRACTION if taught else REFIT_FRACTION
-    return float(fraction)
+        return REFIT_FRACTION, TAUGHT_REFIT_FRACTION
+    return float(fraction), float(fraction)
 
 
 def resolve_precision(

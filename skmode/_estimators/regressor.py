@@ -115,7 +115,7 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float | Auto = "auto",
-        teacher: Literal["mixture", "ensemble"] | None = None,
+        teacher: Literal["mixture", "ensemble", "auto"] | None = None,
         teacher_weight: float = 0.9,
         n_teachers: int = 4,
         callbacks: Sequence[Any] | None = None,

@@ -60,8 +60,10 @@ class Plan:
     monitor_top_expert : bool
         Whether validation monitors the top expert instead of the mixture.
     refit_fraction : float
-        Epochs of the refit, as a share of the epochs up to the best one.
-    teacher : {"mixture", "ensemble"} or None
+        Epochs of the refit without a teacher, as a share of the epochs up to the best one.
+    taught_refit_fraction : float
+        The same with a teacher.
+    teacher : {"mixture", "ensemble", "auto"} or None
         Who teaches the experts in the refit.
     teacher_weight : float
         Weight of the teacher's predictions against the target's.
@@ -87,7 +89,8 @@ class Plan:
     n_iter_no_change: int
     monitor_top_expert: bool
     refit_fraction: float
-    teacher: Literal["mixture", "ensemble"] | None
+    taught_refit_fraction: float
+    teacher: Literal["mixture", "ensemble", "auto"] | None
     teacher_weight: float
     teacher_seed: int
     calibrate: bool

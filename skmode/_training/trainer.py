@@ -16,6 +16,7 @@ from skmode._training.callbacks import (
     make_early_stopping,
     make_schedule,
 )
+from skmode._training.finish.blend import blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import TaughtRows, Teacher
@@ -189,8 +190,9 @@ class Trainer:
         callbacks += plan.callbacks
         if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
-            if plan.refit_fraction:
-                leave = LeaveForRefit(plan.epochs, plan.refit_fraction, best)
+            fraction = plan.refit_fraction if plan.teacher is None else plan.taught_refit_fraction
+            if fraction:
+                leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
 
@@ -210,12 +212,14 @@ class Trainer:
         """
         plan, net, best = self.plan, candidate.net, candidate.best
         assert best is not None
-        epochs = refit_epochs(plan.refit_fraction, best.epoch, plan.epochs - best.passed)
-        if not epochs:
-            return 0, False, False
-        teacher, interrupted = self._make_teacher(net, temperature)
-        if interrupted:
-            return 0, True, False
+        teacher, interrupted = None, False
+        left = plan.epochs - best.passed
+        if left and plan.taught_refit_fraction:
+            teacher, interrupted = self._make_teacher(candidate, temperature)
+        fraction = plan.refit_fraction if teacher is None else plan.taught_refit_fraction
+        epochs = refit_epochs(fraction, best.epoch, left)
+        if interrupted or not epochs:
+            return 0, interrupted, False
         # At the end of the schedule the rate is zero, but the held-out rows are still new.
         rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
         # Without the user's gradient clipping the refit might not stay finite.
@@ -230,13 +234,19 @@ class Trainer:
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
     def _make_teacher(
-        self, net: MixtureNet, temperature: float | None
+        self, candidate: _Candidate, temperature: float | None
     ) -> tuple[Teacher | None, bool]:
         """The teacher of the refit, or None, and whether the user interrupted its training."""
-        plan = self.plan
-        if plan.teacher == "mixture":
-            return mixture_teacher(net.module_, temperature), False
+        plan, module = self.plan, candidate.net.module_
         if plan.teacher is None:
             return None, False
+        if plan.teacher == "mixture":
+            return mixture_teacher(module, temperature), False
         assert self.data.members is not None
-        return train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
+        ensemble = train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
+        if ensemble.interrupted or ensemble.teacher is None or plan.teacher == "ensemble":
+            return ensemble.teacher, ensemble.interrupted
+        assert ensemble.held_out is not None
+        mixture, rows = mixture_teacher(module, temperature), candidate.watch.rows
+        share = choose_share(module, predict(mixture, rows), ensemble.held_out, rows)
+        return blend(module, mixture, ensemble.teacher, share) if share else None, False

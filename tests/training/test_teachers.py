@@ -17,9 +17,12 @@ from sklearn.model_selection import GroupShuffleSplit
 from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier, MoDERegressor
+from skmode._training import trainer
+from skmode._training.finish.blend import blend
 from skmode._training.finish.ensemble import Ensemble
 from skmode._training.finish.members import MemberRows
 from skmode._training.finish.taught import TaughtRows, mix
+from skmode._training.finish.teachers import train_ensemble
 from skmode._training.net import MixtureNet
 from skmode._training.rows import Rows
 from skmode.nn import CrossEntropy, IdentityTrunk, MLPExperts, ModuleExperts, RegressionLoss
@@ -39,7 +42,7 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
-TEACHERS = pytest.mark.parametrize("teacher", ["mixture", "ensemble"])
+TEACHERS = pytest.mark.parametrize("teacher", ["mixture", "ensemble", "auto"])
 
 X, y = make_classification(240, 5, flip_y=0.2, random_state=0)
 
@@ -54,7 +57,7 @@ def predict(estimator, rows=X):
 @TEACHERS
 def test_only_the_refit_changes(Estimator, teacher):
     plain = Estimator(**QUICK).fit(X, y)
-    taught = Estimator(**QUICK, teacher=teacher).fit(X, y)
+    taught = Estimator(**QUICK, teacher=teacher, refit_fraction=0.3).fit(X, y)
     assert taught.loss_curve_ == plain.loss_curve_
     assert taught.validation_scores_ == plain.validation_scores_
     assert taught.refit_n_iter_ == plain.refit_n_iter_ > 0
@@ -309,7 +312,7 @@ def test_teachers_that_diverge_are_left_out(Estimator, monkeypatch):
     plain = Estimator(**QUICK).fit(X, y)
     monkeypatch.setattr(MixtureNet, "train_step", train_step)
     with pytest.warns(ConvergenceWarning, match="teachers of the refit did not stay finite"):
-        found = Estimator(**QUICK, teacher="ensemble").fit(X, y)
+        found = Estimator(**QUICK, teacher="ensemble", refit_fraction=0.3).fit(X, y)
     assert_array_equal(predict(found), predict(plain))
 
 
@@ -359,6 +362,44 @@ def test_teachers_whose_refit_diverges_keep_their_best_weights(monkeypatch):
         found = MoDEClassifier(**options, teacher="ensemble").fit(X, y)
     assert found.refit_n_iter_ > 0
     assert found.score(X, y) > 0.6
+
+
+@BOTH
+def test_auto_takes_no_teacher_that_predicts_worse(Estimator, monkeypatch):
+    """Its refit is then the plain one; with a better ensemble it is another."""
+    calls = []
+
+    def train(plan, members, generators):
+        trained = train_ensemble(plan, members, generators)
+        calls.append(plan.teacher)
+        if worse:
+            trained = trained._replace(held_out=trained.held_out.flip(0) - 5)
+        return trained
+
+    monkeypatch.setattr(trainer, "train_ensemble", train)
+    options = QUICK | {"refit_fraction": 0.3, "max_epochs": 20}
+    plain = Estimator(**options).fit(X, y)
+    worse = True
+    assert_array_equal(predict(Estimator(**options, teacher="auto").fit(X, y)), predict(plain))
+    worse = False
+    assert not np.allclose(predict(Estimator(**options, teacher="auto").fit(X, y)), predict(plain))
+    assert calls == ["auto", "auto"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_blended_teachers(share):
+    """Probabilities are averaged, and so are values."""
+    rng = np.random.default_rng(0)
+    first, second = torch.as_tensor(rng.dirichlet(np.ones(3), size=(2, 5)))
+
+    class Module:
+        task_loss = CrossEntropy()
+
+    teacher = blend(Module(), lambda inputs: first.log(), lambda inputs: second.log(), share)
+    assert_allclose(teacher(()).exp(), (1 - share) * first + share * second)
+    Module.task_loss = RegressionLoss()
+    teacher = blend(Module(), lambda inputs: first, lambda inputs: second, share)
+    assert_allclose(teacher(()), (1 - share) * first + share * second)
 
 
 def test_interrupted_teachers_leave_the_best_weights(monkeypatch):

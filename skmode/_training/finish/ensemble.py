@@ -75,8 +75,12 @@ class Ensemble(nn.Module):
         return rows if sample_weight is None else rows * sample_weight
 
     def teach(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Average the predictions for the same rows: of probabilities, their logarithm."""
+        """Average the predictions for the same rows."""
         each = self(*(part.expand(self.n_networks, *part.shape) for part in inputs)).prediction
+        return self.average(each)
+
+    def average(self, each: Tensor) -> Tensor:
+        """Average the networks' predictions: of probabilities, their logarithm."""
         mean: Tensor
         if isinstance(self.task_loss, CrossEntropy):
             count = each.new_tensor(self.n_networks)

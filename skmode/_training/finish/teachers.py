@@ -61,10 +61,20 @@ def mixture_teacher(module: MixtureOfExperts, temperature: float | None) -> Teac
     return teach
 
 
-def train_ensemble(
-    plan: Plan, members: Members, generators: Generators
-) -> tuple[Teacher | None, bool]:
-    """Train an ensemble; return None if it did not stay finite, and whether it was interrupted."""
+class Trained(NamedTuple):
+    """An ensemble that was trained, or None if it did not stay finite.
+
+    `held_out` are its calibrated predictions of the first network's held-out rows, made before the
+    refit.
+    """
+
+    teacher: Teacher | None
+    interrupted: bool
+    held_out: Tensor | None = None
+
+
+def train_ensemble(plan: Plan, members: Members, generators: Generators) -> Trained:
+    """Train an ensemble, calibrate it, and refit it with all rows."""
     with generators.building():
         ensemble = build_ensemble(plan, members.train)
         net = make_net(plan, ensemble)
@@ -82,16 +92,21 @@ def train_ensemble(
             ConvergenceWarning,
             stacklevel=2,
         )
-        return None, False
+        return Trained(None, False)
     temperatures = None
+    prediction = evaluate_members(ensemble, members.held_out)
     if plan.calibrate and isinstance(ensemble.task_loss, CrossEntropy):
-        temperatures = _temperatures(ensemble, members.held_out)
+        temperatures = _temperatures(ensemble, prediction, members.held_out)
+        prediction = ensemble.task_loss.finalize(
+            prediction / temperatures.to(prediction).view(-1, 1, 1)
+        )
+    held_out = ensemble.average(prediction)
     if not interrupted and members.everything is not None:
         interrupted = _refit(plan, net, members.everything, watch, generators)
     if temperatures is not None:  # after the refit, which continues from the weights as trained
         ensemble.divide_logits(temperatures)
     ensemble.eval()
-    return ensemble.teach, interrupted
+    return Trained(ensemble.teach, interrupted, held_out)
 
 
 def build_ensemble(plan: Plan, train: MemberRows) -> Ensemble:
@@ -137,9 +152,8 @@ def _refit(
     return refit(net, rows, epochs, rate, watch, callbacks, generators)[1]
 
 
-def _temperatures(ensemble: Ensemble, held_out: MemberRows) -> Tensor:
+def _temperatures(ensemble: Ensemble, prediction: Tensor, held_out: MemberRows) -> Tensor:
     """Fit a temperature for each network to its own held-out rows."""
-    prediction = evaluate_members(ensemble, held_out)
     found = [
         minimize_temperature(functools.partial(_loss_at, ensemble, *each))
         for each in zip(prediction, *held_out.targets(), strict=True)
