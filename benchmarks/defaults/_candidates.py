@@ -101,6 +101,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "the paper's, alpha 0, no refit": PAPER | {"alpha": 0.0, "refit_fraction": 0.0},
     "the paper's, no refit": PAPER | {"refit_fraction": 0.0},
     "the paper's, taught by an ensemble": PAPER | TAUGHT,
+    "patience 5": {"n_iter_no_change": 5},
+    "patience 20": {"n_iter_no_change": 20},
     "batch x 2": {"_batch_factor": 2},
     "batch x 2, rate x 1.4": {"_batch_factor": 2, "learning_rate": 0.007},
     "batch x 4, rate x 2": {"_batch_factor": 4, "learning_rate": 0.01},
