@@ -102,6 +102,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "the paper's, no refit": PAPER | {"refit_fraction": 0.0},
     "the paper's, taught by an ensemble": PAPER | TAUGHT,
     "patience 5": {"n_iter_no_change": 5},
+    "patience 8": {"n_iter_no_change": 8},
     "patience 20": {"n_iter_no_change": 20},
     "batch x 2": {"_batch_factor": 2},
     "batch x 2, rate x 1.4": {"_batch_factor": 2, "learning_rate": 0.007},
