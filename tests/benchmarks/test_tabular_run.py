@@ -220,6 +220,7 @@ def one_class():
     return pd.DataFrame({"x": np.arange(40.0)}), pd.Series(["a"] * 40)
 
 
+@pytest.mark.slow
 def test_failures_and_lack_of_time_are_noted(tmp_path):
     path = tmp_path / "results.jsonl"
     tables = [

@@ -42,6 +42,10 @@ QUICK = {
 }
 HELD_OUT = QUICK | {"early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested, and it takes long.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 MIXINGS = pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
 GATES = pytest.mark.parametrize("gate", ["dense", "sparse"])
 
@@ -579,7 +583,7 @@ def weight_bytes(estimator):
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     X = np.random.default_rng(0).normal(size=(130, 20))
@@ -591,7 +595,7 @@ def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     assert len(pickle.dumps(estimator)) < 1.3 * weight_bytes(estimator)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_file_holds_no_training_data(Estimator):
     X = np.random.default_rng(0).normal(size=(20_000, 20))
     estimator = Estimator(max_epochs=1).fit(X, (X[:, 0] > 0).astype(int))

@@ -169,7 +169,14 @@ SETTINGS = {
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("make", ["classifier", "regressor", "user's experts", "bins"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        "classifier",
+        *(pytest.param(make, marks=pytest.mark.slow) for make in ("regressor", "bins")),
+        pytest.param("user's experts", marks=pytest.mark.slow),
+    ],
+)
 def test_a_fit_does_not_depend_on_settings_of_its_process(name, make, rows):
     alone = predictions(FITS[make], rows)
     with SETTINGS[name]():

@@ -420,12 +420,22 @@ def wide():
 @pytest.mark.parametrize(
     "estimator",
     [
-        MoDEClassifier(**QUICK),
-        MoDEClassifier(**QUICK, gate="sparse", gate_hidden_layer_sizes=(8,), gate_temperature=2.0),
-        MoDEClassifier(**QUICK, numeric_embedding=None, mixing="representation", activation="relu"),
-        MoDERegressor(**QUICK),
+        pytest.param(MoDEClassifier(**QUICK), id="classes", marks=pytest.mark.slow),
+        pytest.param(
+            MoDEClassifier(
+                **QUICK, gate="sparse", gate_hidden_layer_sizes=(8,), gate_temperature=2.0
+            ),
+            id="sparse gate",
+        ),
+        pytest.param(
+            MoDEClassifier(
+                **QUICK, numeric_embedding=None, mixing="representation", activation="relu"
+            ),
+            id="representation",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(MoDERegressor(**QUICK), id="values", marks=pytest.mark.slow),
     ],
-    ids=["classes", "sparse gate", "representation", "values"],
 )
 def test_many_columns_are_shuffled_without_predicting_whole_rows(estimator, wide, monkeypatch):
     X, y = wide

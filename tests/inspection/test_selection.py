@@ -30,6 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
 MEASURED = QUICK | {"callbacks": [FeatureImportance(random_state=0)], "early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 # Of six columns two decide.
 DECIDING = [1, 4]
@@ -47,7 +51,7 @@ def test_the_deciding_columns_are_found(Estimator):
     assert sorted(np.argsort(importances)[-2:]) == DECIDING
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_recursive_elimination_keeps_the_deciding_columns(Estimator):
     selector = RFE(
         Estimator(**MEASURED), n_features_to_select=2, importance_getter=feature_importances
@@ -176,6 +180,7 @@ def test_without_a_measurement_the_way_out_is_said():
         net.fit(np.ones((8, 2), dtype="f4"), np.ones((8, 1), dtype="f4"))
 
 
+@pytest.mark.slow
 def test_on_real_rows_noise_is_dropped():
     wine, label = load_wine(return_X_y=True)
     noise = np.random.default_rng(0).normal(size=(len(wine), 5))

@@ -214,7 +214,7 @@ def test_16_threads_predict_the_same(way, served_bundle, table):
     "fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system"
 )
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_children_predict_after_a_fork(threads, way, served_bundle, table):
     """Also while other threads of the parent predict and hold locks."""
     predictor = skmode_deploy.load(served_bundle, threads=threads, **way)

@@ -39,7 +39,14 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 TEACHERS = pytest.mark.parametrize("teacher", ["mixture", "ensemble"])
+MIXTURE_FIRST = pytest.mark.parametrize(
+    "teacher", ["mixture", pytest.param("ensemble", marks=pytest.mark.slow)]
+)
 
 X, y = make_classification(240, 5, flip_y=0.2, random_state=0)
 
@@ -61,7 +68,7 @@ def test_only_the_refit_changes(Estimator, teacher):
     assert np.abs(predict(taught) - predict(plain)).max() > 1e-4
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"refit_fraction": 0}])
 def test_no_refit_no_teacher(Estimator, teacher, options):
@@ -223,7 +230,7 @@ def frame_of(n_rows=240):
     return frame
 
 
-@TEACHERS
+@MIXTURE_FIRST
 @pytest.mark.parametrize(
     "options",
     [
@@ -247,7 +254,7 @@ def test_with_other_options(teacher, options):
     assert log_loss(y, predict(classifier, frame_of())) < 0.69
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_several_targets(teacher):
     Y = np.column_stack([X[:, 0], -3 * X[:, 1] + 5])
     regressor = MoDERegressor(**QUICK | {"max_epochs": 40}, refit_teacher=teacher).fit(X, Y)
@@ -345,6 +352,7 @@ def test_warm_start(teacher):
     assert classifier.refit_n_iter_ > 0
 
 
+@pytest.mark.slow
 def test_an_ensemble_helps_one_expert():
     """On noisy rows, the top expert predicts better with an ensemble as its teacher."""
     rows, classes = make_classification(

@@ -101,7 +101,14 @@ def test_sparse_gate_with_one_and_all_experts(top_k, array, fit_classifier, tmp_
     assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), array)
 
 
-@pytest.mark.parametrize("embedding", [None, "periodic", "periodic_bias", "piecewise_linear"])
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        None,
+        "periodic_bias",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("periodic", "piecewise_linear")),
+    ],
+)
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", "logistic", "identity"])
 def test_parity_of_embeddings_and_activations(
     embedding, activation, array, fit_classifier, tmp_path
@@ -165,7 +172,7 @@ def test_all_rows_to_one_expert(routing, array, fit_classifier, tmp_path):
 
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("n_experts", [1, 4])
+@pytest.mark.parametrize("n_experts", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_empty_batch(
     gate, routing, n_experts, array, table, fit_classifier, fit_regressor, tmp_path
 ):

@@ -111,7 +111,9 @@ def assert_serves(pipeline, X, folder, X_test=None):
     return bundle.read(folder)
 
 
-@pytest.mark.parametrize("name", ["churn", "credit", "ames"])
+@pytest.mark.parametrize(
+    "name", ["churn", *(pytest.param(k, marks=pytest.mark.slow) for k in ("credit", "ames"))]
+)
 def test_real_tables(name, split_real, tmp_path):
     """Missing values, and held-out rows with categories that training did not see."""
     X, y = {

@@ -26,8 +26,8 @@ def size(folder):
     return sum(path.stat().st_size for path in folder.glob("expert_*.onnx"))
 
 
-@pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("strategy", ["graph", "split"])
+@pytest.mark.parametrize("routing", ["top_expert", pytest.param("mixture", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("strategy", ["graph", pytest.param("split", marks=pytest.mark.slow)])
 def test_digits(strategy, routing, digits, tmp_path):
     if (strategy, routing) == ("split", "mixture"):
         pytest.skip("split serves the top expert")

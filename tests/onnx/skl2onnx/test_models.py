@@ -176,7 +176,11 @@ SEARCHES = [
 ]
 
 
-@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: type(search).__name__)
+@pytest.mark.parametrize(
+    "search",
+    [SEARCHES[0], *(pytest.param(search, marks=pytest.mark.slow) for search in SEARCHES[1:])],
+    ids=lambda search: type(search).__name__,
+)
 def test_searches(binary, assert_parity, search):
     X, y = binary
     search.set_params(refit=True).fit(X, y)
@@ -192,7 +196,7 @@ def test_searches(binary, assert_parity, search):
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
-@pytest.mark.parametrize("cv", [None, 2])
+@pytest.mark.parametrize("cv", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_classifier_chain(flowers, assert_parity, method, cv):
     X, y = flowers
     Y = np.column_stack([y > 0, X[:, 2] > 0, X[:, 1] > 5]).astype(int)
@@ -237,7 +241,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("n_outputs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_transformed_targets(flowers, assert_parity, target, n_outputs):
     X, _ = flowers
     y = np.exp(X[:, :2] / [1, 10]) + 0.5

@@ -29,6 +29,7 @@ PARAMS = {
     "n_experts": 2,
     "hidden_layer_sizes": (6,),
     "max_epochs": 20,
+    "batch_size": 1000,
     "learning_rate": 0.05,
     "random_state": 0,
 }
