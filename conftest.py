@@ -1,8 +1,15 @@
 """For all tests and doctests."""
 
+import gc
 import os
 
 import pytest
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the modules and tests, which stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

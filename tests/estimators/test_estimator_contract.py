@@ -46,6 +46,8 @@ def repetitions_are_slow(checks):
     parametrize_with_checks([MoDEClassifier(max_epochs=15), MoDERegressor(max_epochs=15)])
 )
 def test_scikit_learn_checks(estimator, check):
+    if "train" not in check.func.__name__:  # these need a model that has learnt
+        estimator = clone(estimator).set_params(max_epochs=3)
     check(estimator)
 
 

@@ -584,7 +584,7 @@ def weight_bytes(estimator):
 
 
 @CLASSIFIER_FIRST
-@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize("early_stopping", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     X = np.random.default_rng(0).normal(size=(130, 20))
     options = {"max_epochs": 100, "n_iter_no_change": 100, "refit_fraction": 0}

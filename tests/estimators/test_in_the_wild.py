@@ -146,7 +146,7 @@ def test_grid_search_over_a_polars_table():
 
 @pytest.mark.parametrize(
     ("estimator", "target"),
-    [(classifier, label), (regressor, spent)],
+    [(classifier, label), pytest.param(regressor, spent, marks=pytest.mark.slow)],
     ids=["classifier", "regressor"],
 )
 def test_cross_validate_with_weights(estimator, target):

@@ -107,6 +107,7 @@ def test_fits_in_threads_equal_those_alone(name, rows):
     assert process_state() == before
 
 
+@pytest.mark.slow
 def test_different_fits_at_the_same_time(rows):
     alone = [predictions(make, rows) for make in FITS.values()]
     with ThreadPoolExecutor(4) as pool:

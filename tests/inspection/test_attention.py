@@ -54,6 +54,7 @@ def mixed():
     return X, y
 
 
+@pytest.mark.slow
 def test_permutation_agrees_with_scikit_learn(wine, wine_mixture):
     X, y = wine
     found = expert_attention(wine_mixture, X, y, n_repeats=5, random_state=0)

@@ -50,7 +50,9 @@ def test_each_form_of_a_classifier(rounded, options):
     assert_agrees(model, to_onnx(model, rounded[:1], options={MoDEClassifier: options}), rounded)
 
 
-@pytest.mark.parametrize("kind", [MultiOutputClassifier, ClassifierChain])
+@pytest.mark.parametrize(
+    "kind", [MultiOutputClassifier, pytest.param(ClassifierChain, marks=pytest.mark.slow)]
+)
 def test_labels_of_several_targets(rounded, kind):
     y = np.column_stack([rounded[:, 0] > 0, rounded[:, 1] > 0.5]).astype(int)
     if kind is MultiOutputClassifier:

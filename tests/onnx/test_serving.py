@@ -213,7 +213,7 @@ def test_16_threads_predict_the_same(way, served_bundle, table):
 @pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system"
 )
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(WAYS[0], marks=pytest.mark.slow), WAYS[1]])
 @pytest.mark.parametrize("threads", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_children_predict_after_a_fork(threads, way, served_bundle, table):
     """Also while other threads of the parent predict and hold locks."""

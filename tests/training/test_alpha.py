@@ -26,6 +26,10 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 X, y = make_classification(300, 5, flip_y=0.1, random_state=0)
 
@@ -62,7 +66,7 @@ def lowest(estimator):
     return min(epoch["valid_loss"] for epoch in estimator.history_)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("inference", ["mixture", "top_expert"])
 @pytest.mark.parametrize("rows", [slice(150), slice(150, 300), slice(300)])
 def test_auto_keeps_the_fit_with_the_lower_validation_loss(Estimator, inference, rows):

@@ -58,7 +58,9 @@ def held_out_loss(estimator, rows):
 
 
 @MIXINGS
-@INFERENCES
+@pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 def test_lowers_the_validation_loss_after_short_training(mixing, inference):
     options = {"mixing": mixing, "inference": inference}
     plain, rows = fit(calibration=None, **options)

@@ -124,7 +124,7 @@ def passes(after_step):
     return counted
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 10])
 @pytest.mark.parametrize("more", [{}, {"weight_averaging": 0, "learning_rate_schedule": "cosine"}])

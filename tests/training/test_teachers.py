@@ -77,7 +77,7 @@ def test_no_refit_no_teacher(Estimator, teacher, options):
     assert_array_equal(predict(taught), predict(plain))
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_same_bits_again_and_in_threads(teacher):
     def fit(seed):
         options = QUICK | {"random_state": seed, "refit_teacher": teacher}

@@ -76,6 +76,7 @@ def test_pictures_have_their_own_proportions(wine_page, pictures):
         assert 300 < int(image["width"]) < 560
 
 
+@pytest.mark.slow
 def test_dollar_signs_are_not_math(tmp_path, read, pictures):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["$\\frac{$", "price in $, per $"])

@@ -104,9 +104,8 @@ def test_sparse_gate_with_one_and_all_experts(top_k, array, fit_classifier, tmp_
 @pytest.mark.parametrize(
     "embedding",
     [
-        None,
         "periodic_bias",
-        *(pytest.param(k, marks=pytest.mark.slow) for k in ("periodic", "piecewise_linear")),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in (None, "periodic", "piecewise_linear")),
     ],
 )
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", "logistic", "identity"])
@@ -378,7 +377,7 @@ def test_categories_that_float32_cannot_tell_apart_are_refused(fit_classifier, t
         export(estimator, tmp_path)
 
 
-@pytest.mark.parametrize("n_experts", [2, 5])
+@pytest.mark.parametrize("n_experts", [2, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 def test_separate_gate_and_expert_graphs(
     gate, n_experts, array, table, fit_classifier, fit_regressor, tmp_path
@@ -413,7 +412,7 @@ def run(path, inputs):
 
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("n_rows", [1, 5])
+@pytest.mark.parametrize("n_rows", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_reference_evaluator_agrees(gate, routing, n_rows, table, fit_classifier, tmp_path):
     estimator = fit_classifier(table, gate=gate)
     export(estimator, tmp_path, routing=routing)

@@ -316,11 +316,16 @@ def test_polars_with_nulls(encoder, tmp_path):
     [
         PolynomialFeatures(2),
         QuantileTransformer(n_quantiles=20),
-        PowerTransformer(),
-        MinMaxScaler(),
-        PCA(2),
         FeatureUnion([("a", StandardScaler()), ("b", MinMaxScaler())]),
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in (
+                PowerTransformer(),
+                MinMaxScaler(),
+                PCA(2),
+                OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            )
+        ),
     ],
     ids=repr,
 )
@@ -351,6 +356,7 @@ def test_regressor_of_two_targets(frame, tmp_path):
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_searches_and_frozen_pipelines(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier())
     search = GridSearchCV(pipeline, {"modeclassifier__n_experts": [2]}, cv=2).fit(frame, target)

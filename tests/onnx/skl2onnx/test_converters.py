@@ -64,7 +64,10 @@ REAL = {
 }
 
 
-@pytest.fixture(scope="module", params=list(REAL))
+@pytest.fixture(
+    scope="module",
+    params=["churn", *(pytest.param(k, marks=pytest.mark.slow) for k in REAL if k != "churn")],
+)
 def real(request, split_real):
     """Training and other rows of a real table with missing values; some categories are new."""
     X, y = REAL[request.param]()

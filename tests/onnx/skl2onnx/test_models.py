@@ -101,9 +101,14 @@ def test_threshold_that_is_reached_exactly(run):
     [
         lambda inner: GridSearchCV(inner, {"threshold": [0.2]}, cv=2),
         lambda inner: make_pipeline(StandardScaler(), inner),
-        lambda inner: make_pipeline(StandardScaler(), GridSearchCV(inner, {}, cv=2)),
+        pytest.param(
+            lambda inner: make_pipeline(StandardScaler(), GridSearchCV(inner, {}, cv=2)),
+            marks=pytest.mark.slow,
+        ),
         lambda inner: VotingClassifier([("a", inner), ("b", LogisticRegression())]),
-        lambda inner: StackingClassifier([("a", inner)], cv=2),
+        pytest.param(
+            lambda inner: StackingClassifier([("a", inner)], cv=2), marks=pytest.mark.slow
+        ),
         lambda inner: FixedThresholdClassifier(inner, threshold=0.55),
         lambda inner: FixedThresholdClassifier(make_pipeline(StandardScaler(), inner)),
         lambda inner: ClassifierChain(inner),
@@ -240,7 +245,17 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+# The others emit the same operators with other numbers.
+QUICK_TARGETS = {"log1p", "sqrt", "scaler", "yeo_johnson", "quantile", "pipeline"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=() if name in QUICK_TARGETS else pytest.mark.slow)
+        for name in TARGETS
+    ],
+)
 @pytest.mark.parametrize("n_outputs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_transformed_targets(flowers, assert_parity, target, n_outputs):
     X, _ = flowers
