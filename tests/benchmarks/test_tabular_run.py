@@ -102,6 +102,7 @@ class TestModels:
         assert found == pytest.approx(wanted, rel=0.01)
         assert wanted == 4 * count_parameters(80, sizes)
 
+    @pytest.mark.slow
     def test_ensemble_averages(self):
         train, test = split(load(IRIS), "multiclass", 0)
         ensemble = make_ensemble("multiclass", 0, train)

@@ -230,7 +230,7 @@ SMALL_X, SMALL_y = X[:50], y[:50]
 COUNTS = np.random.default_rng(0).integers(0, 4, 50)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize(
     "parameters",
     [

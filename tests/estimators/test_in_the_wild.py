@@ -106,16 +106,11 @@ def test_grid_search_over_alpha_in_two_processes(estimator, target):
     assert search.best_score_ > 0.6
 
 
-@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_halving_random_search_over_alpha(n_jobs):
+@pytest.mark.slow
+def test_halving_random_search_over_alpha_in_two_processes():
     estimator = clone(classifier).set_params(learning_rate=0.01, max_epochs=30)
     search = HalvingRandomSearchCV(
-        estimator,
-        {"alpha": [0.0, 0.1, 1.0, 10.0]},
-        n_candidates=4,
-        cv=2,
-        n_jobs=n_jobs,
-        random_state=0,
+        estimator, {"alpha": [0.0, 0.1, 1.0, 10.0]}, n_candidates=4, cv=2, n_jobs=2, random_state=0
     ).fit(frame, label)
     assert search.n_iterations_ > 1
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -172,7 +172,7 @@ def output_of_baseline(estimator, X, route):
 
 
 @pytest.mark.parametrize("embedding", ["periodic_bias", "piecewise_linear", None])
-@pytest.mark.parametrize("gate", ["dense", "sparse"])
+@pytest.mark.parametrize("gate", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
 def test_attributions_sum_to_the_change_of_the_output(mixed, embedding, gate):
     X, y = mixed
     classifier = MoDEClassifier(

@@ -154,7 +154,7 @@ BINS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32])
 @pytest.mark.parametrize("step", BINS)
 def test_values_at_edges(rounded, step, dtype):
     """The model reads float64; a graph of float32 decides as it does for numbers of few digits."""

@@ -17,7 +17,9 @@ from skmode._training.rows import Rows
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
 MIXINGS = pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
-INFERENCES = pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+INFERENCES = pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),
@@ -58,9 +60,7 @@ def held_out_loss(estimator, rows):
 
 
 @MIXINGS
-@pytest.mark.parametrize(
-    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
-)
+@INFERENCES
 def test_lowers_the_validation_loss_after_short_training(mixing, inference):
     options = {"mixing": mixing, "inference": inference}
     plain, rows = fit(calibration=None, **options)

@@ -27,6 +27,10 @@ QUICK = {
 }
 HELD_OUT = QUICK | {"early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 PARTS = ("task_loss", "distillation_loss", "balance_loss", "train_loss")
 MEASURES = ("gate_entropy", "consistency", "dur")
 VALID = (
@@ -137,7 +141,9 @@ def test_early_stopping_stops():
     assert len(losses) - 1 - int(np.argmin(losses)) == 5
 
 
-@pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+@pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("n_iter_no_change", [5, 100])
 def test_early_stopping_restores_the_best_weights(inference, n_iter_no_change):
     seen = []
@@ -211,7 +217,7 @@ def test_every_class_is_in_the_validation_part():
     assert 0.9 < estimator.validation_scores_["mixture"] < 1
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_validation_respects_sample_weights(Estimator):
     # Half of the rows are noise of next to no weight; unweighted scores would suffer from them.
     rng = np.random.default_rng(0)

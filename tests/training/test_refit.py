@@ -108,7 +108,7 @@ def test_refit_learns_from_the_held_out_rows():
     assert correlation[1] > 0.5
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 1])
 def test_epochs_of_the_refit(Estimator, fraction):
     estimator = Estimator(**QUICK, refit_fraction=fraction).fit(X, y)

@@ -57,7 +57,7 @@ def predict(estimator, rows=X):
     return estimator.predict(rows)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 def test_only_the_refit_changes(Estimator, teacher):
     plain = Estimator(**QUICK).fit(X, y)
@@ -262,7 +262,7 @@ def test_several_targets(teacher):
     assert regressor.score(X, Y) > 0.7
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_sparse_rows_as_dense_ones(teacher):
     rows = np.where(np.abs(X) > 0.7, X, 0)
     options = QUICK | {"numeric_embedding": None}
@@ -271,7 +271,7 @@ def test_sparse_rows_as_dense_ones(teacher):
     assert_array_equal(predict(sparse, rows), predict(dense, rows))
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 def test_validation_rows_of_the_users_own(Estimator, teacher):
     """They are read and never trained on, by mixture and teachers alike."""
@@ -336,14 +336,14 @@ def test_interrupted_teachers_leave_the_best_weights(monkeypatch):
     assert_array_equal(predict(found)[:, 1] > 0.5, predict(plain)[:, 1] > 0.5)
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_pickles_hold_no_teacher(teacher):
     plain = MoDEClassifier(**QUICK).fit(X, y)
     taught = MoDEClassifier(**QUICK, refit_teacher=teacher).fit(X, y)
     assert len(pickle.dumps(taught)) < 1.02 * len(pickle.dumps(plain))
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_warm_start(teacher):
     classifier = MoDEClassifier(**QUICK, refit_teacher=teacher, warm_start=True).fit(X, y)
     before = classifier.n_iter_

@@ -135,6 +135,7 @@ def test_it_is_accessible(wine_page):
     assert tags.count("figcaption") == tags.count("img") == 3
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_file(wine, wine_mixture, tmp_path):
     paths = [tmp_path / "one.html", tmp_path / "two.html"]
     for path in paths:

@@ -62,7 +62,7 @@ def assert_regressor_parity(estimator, predictor, X, batches=BATCHES):
         assert_array_equal(expert, estimator.route(rows))
 
 
-@pytest.mark.parametrize("n_experts", [1, 2, 8, 64])
+@pytest.mark.parametrize("n_experts", [1, 2, 8, pytest.param(64, marks=pytest.mark.slow)])
 def test_top_expert_parity(n_experts, array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, n_experts=n_experts, inference="top_expert")
     export(estimator, tmp_path)

@@ -291,7 +291,10 @@ def test_polars(frame, target, tmp_path):
     "encoder",
     [
         OneHotEncoder(handle_unknown="ignore"),
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+        pytest.param(
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one_hot", "ordinal"],
 )

@@ -237,7 +237,9 @@ REGRESSORS = {
 }
 
 
-@pytest.mark.parametrize("inference", ["top_expert", "mixture"])
+@pytest.mark.parametrize(
+    "inference", ["top_expert", pytest.param("mixture", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
 def test_ensembles_of_classifiers(flowers, model, inference, assert_parity):
     X, y = flowers
@@ -320,7 +322,7 @@ def test_unsupported_calibration_raises(flowers, case, convert):
         convert(soft_vote(make(X, y)).fit(X, y), X)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes", [3, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [LogisticRegression(), LinearSVC()])
 def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes, assert_parity):
     X, y = flowers

@@ -200,7 +200,9 @@ def test_searches(binary, assert_parity, search):
         skl2onnx.to_onnx(clone(search).fit(X, y), X[:1], target_opset=18)
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_proba"])
+@pytest.mark.parametrize(
+    "method", ["predict_proba", pytest.param("predict", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("cv", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_classifier_chain(flowers, assert_parity, method, cv):
     X, y = flowers

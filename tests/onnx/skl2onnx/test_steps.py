@@ -274,7 +274,15 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("case", PASSING)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=() if case in ("remainder", "encoded", "imputed") else pytest.mark.slow
+        )
+        for case in PASSING
+    ],
+)
 def test_strings_that_are_passed_on(shop, assert_parity, case):
     X, y = shop
     parts, remainder, categories = PASSING[case]
