@@ -8,7 +8,8 @@ KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 # These measure time or load, so they run alone; everything else takes both cores.
-TIMED_TESTS := $(filter-out %/protocol %/conftest.py %/__pycache__,$(wildcard deploy/tests/serving/*))
+TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_lifecycle.py \
+	test_load.py test_nginx.py test_workers.py)
 PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
@@ -23,9 +24,10 @@ test: .venv/installed
 	$(BIN)/python -m pytest $(TIMED_TESTS)
 
 # Without the server's tests, which `make test-serve` runs, and schemathesis, a plugin of theirs that
-# takes seconds to load.
+# takes seconds to load; and without the examples of docstrings.
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" -p no:schemathesis $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS))
+	$(BIN)/python -m pytest -m "not slow" -p no:schemathesis $(PARALLEL) $(patsubst %,--ignore=%,$(SERVE_TESTS)) \
+		tests deploy/tests
 
 test-serve: .venv/installed
 	$(BIN)/python -m pytest $(SERVE_TESTS)

@@ -44,8 +44,9 @@ def score_parquet(
     if Path(target).exists():
         raise SystemExit(f"TARGET must not exist, got {target!r}: remove it, or name another one.")
     model = [column.name for column in bundle.read(path).columns]
-    wanted = list(dict.fromkeys([*keep, *model])) if ignore_extra else None
-    rows = ray.data.read_parquet(source, columns=wanted)
+    rows = ray.data.read_parquet(source)
+    if ignore_extra:
+        rows = rows.select_columns(list(dict.fromkeys([*keep, *model])))
     # Ray would make one task of many small files, and leave all but one actor idle.
     predictions = rows.repartition(target_num_rows_per_block=task_rows).map_batches(
         Scorer,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from skmode_deploy import bundle, load, samples
+from skmode_deploy import bundle, load
 from skmode_deploy.cli import main
 from skmode_deploy.errors import (
     FileHashError,
@@ -150,7 +150,7 @@ def test_a_changed_file_is_refused(sampled):
 
 
 def test_too_large_a_file_is_refused_unread(sampled, monkeypatch):
-    monkeypatch.setattr(samples, "MAX_BYTES", 100)
+    monkeypatch.setattr("skmode_deploy.samples.document.MAX_BYTES", 100)
     with pytest.raises(LimitError, match="samples.json must have at most 100 bytes"):
         check_samples(load(sampled))
 

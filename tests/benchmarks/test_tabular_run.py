@@ -102,6 +102,7 @@ class TestModels:
         assert found == pytest.approx(wanted, rel=0.01)
         assert wanted == 4 * count_parameters(80, sizes)
 
+    @pytest.mark.slow
     def test_ensemble_averages(self):
         train, test = split(load(IRIS), "multiclass", 0)
         ensemble = make_ensemble("multiclass", 0, train)
@@ -220,6 +221,7 @@ def one_class():
     return pd.DataFrame({"x": np.arange(40.0)}), pd.Series(["a"] * 40)
 
 
+@pytest.mark.slow
 def test_failures_and_lack_of_time_are_noted(tmp_path):
     path = tmp_path / "results.jsonl"
     tables = [

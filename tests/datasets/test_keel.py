@@ -8,22 +8,27 @@ from skmode.datasets import fetch_keel
     [
         ("chess", (3196, 36), 36, 2),
         ("german", (1000, 20), 13, 2),
-        ("letter", (20000, 16), 0, 26),
-        ("magic", (19020, 10), 0, 2),
-        ("marketing", (6876, 13), 0, 9),
-        ("mushroom", (5644, 22), 22, 2),
-        ("optdigits", (5620, 64), 0, 10),
-        ("penbased", (10992, 16), 0, 10),
-        ("phoneme", (5404, 5), 0, 2),
-        ("satimage", (6435, 36), 0, 6),
-        ("segment", (2310, 19), 0, 7),
-        ("spambase", (4597, 57), 0, 2),
-        ("splice", (3190, 60), 60, 3),
-        ("texture", (5500, 40), 0, 11),
         ("titanic", (2201, 3), 0, 2),
-        ("twonorm", (7400, 20), 0, 2),
         ("vehicle", (846, 18), 0, 4),
         ("vowel", (990, 13), 0, 11),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("letter", (20000, 16), 0, 26),
+                ("magic", (19020, 10), 0, 2),
+                ("marketing", (6876, 13), 0, 9),
+                ("mushroom", (5644, 22), 22, 2),
+                ("optdigits", (5620, 64), 0, 10),
+                ("penbased", (10992, 16), 0, 10),
+                ("phoneme", (5404, 5), 0, 2),
+                ("satimage", (6435, 36), 0, 6),
+                ("segment", (2310, 19), 0, 7),
+                ("spambase", (4597, 57), 0, 2),
+                ("splice", (3190, 60), 60, 3),
+                ("texture", (5500, 40), 0, 11),
+                ("twonorm", (7400, 20), 0, 2),
+            )
+        ),
     ],
 )
 def test_shapes(data_home, name, shape, n_categorical, n_classes):

@@ -28,17 +28,22 @@ def test_return_X_y(data_home):
 @pytest.mark.parametrize(
     ("package", "name", "target", "shape"),
     [
-        ("AER", "CPSSW8", "earnings", (61395, 4)),
-        ("ggplot2", "diamonds", "price", (53940, 9)),
-        ("modeldata", "ames", "Sale_Price", (2930, 73)),
         ("modeldata", "concrete", "compressive_strength", (1030, 8)),
         ("modeldata", "credit_data", "Status", (4454, 13)),
-        ("modeldata", "deliveries", "time_to_delivery", (10012, 30)),
-        ("modeldata", "lending_club", "Class", (9857, 22)),
         ("modeldata", "mlc_churn", "churn", (5000, 19)),
-        ("modeldata", "stackoverflow", "Remote", (5594, 20)),
-        # Of 336,776 flights, 9,430 have no delay on arrival: they were cancelled or diverted.
-        ("nycflights13", "flights", "arr_delay", (327346, 18)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("AER", "CPSSW8", "earnings", (61395, 4)),
+                ("ggplot2", "diamonds", "price", (53940, 9)),
+                ("modeldata", "ames", "Sale_Price", (2930, 73)),
+                ("modeldata", "deliveries", "time_to_delivery", (10012, 30)),
+                ("modeldata", "lending_club", "Class", (9857, 22)),
+                ("modeldata", "stackoverflow", "Remote", (5594, 20)),
+                # Of 336,776 flights, 9,430 were cancelled or diverted: no delay on arrival.
+                ("nycflights13", "flights", "arr_delay", (327346, 18)),
+            )
+        ),
     ],
 )
 def test_shapes(data_home, package, name, target, shape):

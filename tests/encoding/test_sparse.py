@@ -28,7 +28,14 @@ def rows():
 
 
 @pytest.mark.parametrize("numeric_embedding", [None, "periodic_bias", "piecewise_linear"])
-@pytest.mark.parametrize("form", ["csr_matrix", "csc_array", "coo_array", "lil_matrix"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "csr_matrix",
+        "coo_array",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("csc_array", "lil_matrix")),
+    ],
+)
 def test_sparse_and_dense_fits_are_equal(rows, form, numeric_embedding):
     X, y, _ = rows
     estimator = clone(ESTIMATOR).set_params(numeric_embedding=numeric_embedding)

@@ -32,8 +32,22 @@ frame = pd.DataFrame(X, columns=["a", "b", "c"])
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
 
-@parametrize_with_checks([MoDEClassifier(max_epochs=15), MoDERegressor(max_epochs=15)])
+def repetitions_are_slow(checks):
+    """Mark the checks that repeat another one with rows in another container."""
+    cases = []
+    for estimator, check in checks.args[1]:
+        repeats = "readonly_memmap" in check.keywords or "sparse_matrix" in check.func.__name__
+        marks = [pytest.mark.slow] if repeats else []
+        cases.append(pytest.param(estimator, check, marks=marks))
+    return pytest.mark.parametrize(checks.args[0], cases, **checks.kwargs)
+
+
+@repetitions_are_slow(
+    parametrize_with_checks([MoDEClassifier(max_epochs=15), MoDERegressor(max_epochs=15)])
+)
 def test_scikit_learn_checks(estimator, check):
+    if "train" not in check.func.__name__:  # these need a model that has learnt
+        estimator = clone(estimator).set_params(max_epochs=3)
     check(estimator)
 
 

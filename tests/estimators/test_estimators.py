@@ -42,6 +42,10 @@ QUICK = {
 }
 HELD_OUT = QUICK | {"early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested, and it takes long.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 MIXINGS = pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
 GATES = pytest.mark.parametrize("gate", ["dense", "sparse"])
 
@@ -226,7 +230,7 @@ SMALL_X, SMALL_y = X[:50], y[:50]
 COUNTS = np.random.default_rng(0).integers(0, 4, 50)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -579,8 +583,8 @@ def weight_bytes(estimator):
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
-@BOTH
-@pytest.mark.parametrize("early_stopping", [True, False])
+@CLASSIFIER_FIRST
+@pytest.mark.parametrize("early_stopping", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     X = np.random.default_rng(0).normal(size=(130, 20))
     options = {"max_epochs": 100, "n_iter_no_change": 100, "refit_fraction": 0}
@@ -591,7 +595,7 @@ def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     assert len(pickle.dumps(estimator)) < 1.3 * weight_bytes(estimator)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_file_holds_no_training_data(Estimator):
     X = np.random.default_rng(0).normal(size=(20_000, 20))
     estimator = Estimator(max_epochs=1).fit(X, (X[:, 0] > 0).astype(int))

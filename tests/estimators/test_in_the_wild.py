@@ -106,6 +106,7 @@ def test_grid_search_over_alpha_in_two_processes(estimator, target):
     assert search.best_score_ > 0.6
 
 
+@pytest.mark.slow
 def test_halving_random_search_over_alpha_in_two_processes():
     estimator = clone(classifier).set_params(learning_rate=0.01, max_epochs=30)
     search = HalvingRandomSearchCV(
@@ -121,6 +122,7 @@ def count_threads(estimator, X, y):
     return torch.get_num_threads()
 
 
+@pytest.mark.slow
 def test_processes_of_a_search_share_the_cores():
     search = GridSearchCV(classifier, {"alpha": [0.0, 1.0]}, cv=2, n_jobs=2, scoring=count_threads)
     search.fit(frame, label)
@@ -139,7 +141,7 @@ def test_grid_search_over_a_polars_table():
 
 @pytest.mark.parametrize(
     ("estimator", "target"),
-    [(classifier, label), (regressor, spent)],
+    [(classifier, label), pytest.param(regressor, spent, marks=pytest.mark.slow)],
     ids=["classifier", "regressor"],
 )
 def test_cross_validate_with_weights(estimator, target):

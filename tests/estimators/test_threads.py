@@ -66,6 +66,9 @@ FITS = {
 }
 
 
+QUICK_FITS = {"classifier", "early stopping, alpha", "user's callback", "user's optimizer"}
+
+
 @pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
@@ -96,7 +99,10 @@ def process_state():
     )
 
 
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK_FITS else pytest.mark.slow) for name in FITS],
+)
 def test_fits_in_threads_equal_those_alone(name, rows):
     before = process_state()
     alone = predictions(FITS[name], rows)
@@ -107,6 +113,7 @@ def test_fits_in_threads_equal_those_alone(name, rows):
     assert process_state() == before
 
 
+@pytest.mark.slow
 def test_different_fits_at_the_same_time(rows):
     alone = [predictions(make, rows) for make in FITS.values()]
     with ThreadPoolExecutor(4) as pool:
@@ -115,7 +122,9 @@ def test_different_fits_at_the_same_time(rows):
         assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("make", [MoDEClassifier, MoDERegressor])
+@pytest.mark.parametrize(
+    "make", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 def test_continued_training_in_threads(make, rows):
     def continued(_):
         model = make(**QUICK | {"dropout": 0.2, "batch_size": 32})
@@ -169,7 +178,14 @@ SETTINGS = {
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("make", ["classifier", "regressor", "user's experts", "bins"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        "classifier",
+        *(pytest.param(make, marks=pytest.mark.slow) for make in ("regressor", "bins")),
+        pytest.param("user's experts", marks=pytest.mark.slow),
+    ],
+)
 def test_a_fit_does_not_depend_on_settings_of_its_process(name, make, rows):
     alone = predictions(FITS[make], rows)
     with SETTINGS[name]():

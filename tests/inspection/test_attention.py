@@ -54,6 +54,7 @@ def mixed():
     return X, y
 
 
+@pytest.mark.slow
 def test_permutation_agrees_with_scikit_learn(wine, wine_mixture):
     X, y = wine
     found = expert_attention(wine_mixture, X, y, n_repeats=5, random_state=0)
@@ -171,7 +172,7 @@ def output_of_baseline(estimator, X, route):
 
 
 @pytest.mark.parametrize("embedding", ["periodic_bias", "piecewise_linear", None])
-@pytest.mark.parametrize("gate", ["dense", "sparse"])
+@pytest.mark.parametrize("gate", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
 def test_attributions_sum_to_the_change_of_the_output(mixed, embedding, gate):
     X, y = mixed
     classifier = MoDEClassifier(
@@ -420,12 +421,22 @@ def wide():
 @pytest.mark.parametrize(
     "estimator",
     [
-        MoDEClassifier(**QUICK),
-        MoDEClassifier(**QUICK, gate="sparse", gate_hidden_layer_sizes=(8,), gate_temperature=2.0),
-        MoDEClassifier(**QUICK, numeric_embedding=None, mixing="representation", activation="relu"),
-        MoDERegressor(**QUICK),
+        pytest.param(MoDEClassifier(**QUICK), id="classes", marks=pytest.mark.slow),
+        pytest.param(
+            MoDEClassifier(
+                **QUICK, gate="sparse", gate_hidden_layer_sizes=(8,), gate_temperature=2.0
+            ),
+            id="sparse gate",
+        ),
+        pytest.param(
+            MoDEClassifier(
+                **QUICK, numeric_embedding=None, mixing="representation", activation="relu"
+            ),
+            id="representation",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(MoDERegressor(**QUICK), id="values", marks=pytest.mark.slow),
     ],
-    ids=["classes", "sparse gate", "representation", "values"],
 )
 def test_many_columns_are_shuffled_without_predicting_whole_rows(estimator, wide, monkeypatch):
     X, y = wide

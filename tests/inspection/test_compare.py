@@ -117,7 +117,9 @@ def test_rank_biserial_correlation_by_hand():
     assert (pair["wins"], pair["ties"], pair["losses"]) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("n_rows", [30, 49, 1000])
+@pytest.mark.parametrize(
+    "n_rows", [49, *(pytest.param(n, marks=pytest.mark.slow) for n in (30, 1000))]
+)
 def test_accuracies_are_ranked_like_their_counts(n_rows):
     """Counts of right predictions have exact ties; shares only up to rounding."""
     rng = np.random.default_rng(n_rows)

@@ -30,6 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
 MEASURED = QUICK | {"callbacks": [FeatureImportance(random_state=0)], "early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 # Of six columns two decide.
 DECIDING = [1, 4]
@@ -47,7 +51,7 @@ def test_the_deciding_columns_are_found(Estimator):
     assert sorted(np.argsort(importances)[-2:]) == DECIDING
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_recursive_elimination_keeps_the_deciding_columns(Estimator):
     selector = RFE(
         Estimator(**MEASURED), n_features_to_select=2, importance_getter=feature_importances
@@ -57,6 +61,7 @@ def test_recursive_elimination_keeps_the_deciding_columns(Estimator):
     assert selector.score(X, y) > 0.5
 
 
+@pytest.mark.slow
 def test_elimination_by_cross_validation():
     few = X[:, [0, 1, 4]]
     selector = RFECV(MoDEClassifier(**MEASURED), cv=2, importance_getter=feature_importances)
@@ -91,6 +96,7 @@ def test_selection_from_a_table_with_categories():
     assert selector.fit_transform(frame, y).columns.tolist() == ["number", "kind"]
 
 
+@pytest.mark.slow
 def test_sequential_selection_needs_no_importances():
     selector = SequentialFeatureSelector(
         MoDEClassifier(**QUICK | {"max_epochs": 8}, batch_size=32), n_features_to_select=2, cv=2
@@ -99,7 +105,7 @@ def test_sequential_selection_needs_no_importances():
     assert chosen.tolist() == [1, 2]
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("inference", ["mixture", "top_expert"])
 def test_importances_are_rises_of_the_validation_loss(Estimator, inference):
     options = {"refit_fraction": 0, "inference": inference}
@@ -176,6 +182,7 @@ def test_without_a_measurement_the_way_out_is_said():
         net.fit(np.ones((8, 2), dtype="f4"), np.ones((8, 1), dtype="f4"))
 
 
+@pytest.mark.slow
 def test_on_real_rows_noise_is_dropped():
     wine, label = load_wine(return_X_y=True)
     noise = np.random.default_rng(0).normal(size=(len(wine), 5))
@@ -189,6 +196,7 @@ def test_on_real_rows_noise_is_dropped():
     assert selector.get_support()[:13].sum() >= 6
 
 
+@pytest.mark.slow
 def test_sparse_rows_are_measured_as_dense_ones():
     rows = X * (np.random.default_rng(1).random(X.shape) < 0.5)
     frame = pd.DataFrame(scipy.sparse.csr_array(rows).toarray()).rename(columns="c{}".format)

@@ -20,6 +20,7 @@ def test_zeroes_a_share_p_and_scales_up_the_rest(p: float, dtype: torch.dtype) -
     torch.testing.assert_close(kept, torch.full_like(kept, 3 / (1 - p)), rtol=1e-2, atol=0)
 
 
+@pytest.mark.slow
 def test_entries_are_zeroed_independently() -> None:
     torch.manual_seed(0)
     dropped = torch.stack([Dropout(0.3)(torch.ones(64)) == 0 for _ in range(20_000)]).double()

@@ -50,7 +50,9 @@ def test_each_form_of_a_classifier(rounded, options):
     assert_agrees(model, to_onnx(model, rounded[:1], options={MoDEClassifier: options}), rounded)
 
 
-@pytest.mark.parametrize("kind", [MultiOutputClassifier, ClassifierChain])
+@pytest.mark.parametrize(
+    "kind", [MultiOutputClassifier, pytest.param(ClassifierChain, marks=pytest.mark.slow)]
+)
 def test_labels_of_several_targets(rounded, kind):
     y = np.column_stack([rounded[:, 0] > 0, rounded[:, 1] > 0.5]).astype(int)
     if kind is MultiOutputClassifier:
@@ -152,7 +154,7 @@ BINS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float64, marks=pytest.mark.slow), np.float32])
 @pytest.mark.parametrize("step", BINS)
 def test_values_at_edges(rounded, step, dtype):
     """The model reads float64; a graph of float32 decides as it does for numbers of few digits."""

@@ -192,7 +192,7 @@ def test_both_strategies_predict_the_same(way, served_bundle, table):
         assert_allclose(answer.gate_probability, expected.gate_probability, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(WAYS[0], marks=pytest.mark.slow), WAYS[1]])
 def test_16_threads_predict_the_same(way, served_bundle, table):
     predictor = skmode_deploy.load(served_bundle, **way)
     batches = [table[start : start + 1 + start % 9] for start in range(0, 390, 3)]
@@ -213,8 +213,8 @@ def test_16_threads_predict_the_same(way, served_bundle, table):
 @pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system"
 )
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("way", [pytest.param(WAYS[0], marks=pytest.mark.slow), WAYS[1]])
+@pytest.mark.parametrize("threads", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_children_predict_after_a_fork(threads, way, served_bundle, table):
     """Also while other threads of the parent predict and hold locks."""
     predictor = skmode_deploy.load(served_bundle, threads=threads, **way)

@@ -26,6 +26,10 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 X, y = make_classification(300, 5, flip_y=0.1, random_state=0)
 
@@ -62,8 +66,10 @@ def lowest(estimator):
     return min(epoch["valid_loss"] for epoch in estimator.history_)
 
 
-@BOTH
-@pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+@CLASSIFIER_FIRST
+@pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("rows", [slice(150), slice(150, 300), slice(300)])
 def test_auto_keeps_the_fit_with_the_lower_validation_loss(Estimator, inference, rows):
     options = QUICK | {"inference": inference}
@@ -107,7 +113,7 @@ def test_auto_without_validation_rows_is_one(Estimator):
     assert Estimator(**QUICK, alpha="auto").partial_fit(X, y).alpha_ == 1
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("kept", [1.0, 10.0])
 def test_warm_start_and_partial_fit_keep_the_chosen_alpha(Estimator, kept):
     estimator = Estimator(**QUICK, alpha=kept, warm_start=True).fit(X, y).set_params(alpha="auto")

@@ -17,7 +17,9 @@ from skmode._training.rows import Rows
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
 MIXINGS = pytest.mark.parametrize("mixing", ["representation", "likelihood", "expected"])
-INFERENCES = pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+INFERENCES = pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 QUICK = {
     "n_experts": 3,
     "hidden_layer_sizes": (16,),

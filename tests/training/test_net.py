@@ -27,6 +27,10 @@ QUICK = {
 }
 HELD_OUT = QUICK | {"early_stopping": True}
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 PARTS = ("task_loss", "distillation_loss", "balance_loss", "train_loss")
 MEASURES = ("gate_entropy", "consistency", "dur")
 VALID = (
@@ -137,7 +141,9 @@ def test_early_stopping_stops():
     assert len(losses) - 1 - int(np.argmin(losses)) == 5
 
 
-@pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+@pytest.mark.parametrize(
+    "inference", ["mixture", pytest.param("top_expert", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("n_iter_no_change", [5, 100])
 def test_early_stopping_restores_the_best_weights(inference, n_iter_no_change):
     seen = []
@@ -211,7 +217,7 @@ def test_every_class_is_in_the_validation_part():
     assert 0.9 < estimator.validation_scores_["mixture"] < 1
 
 
-@BOTH
+@CLASSIFIER_FIRST
 def test_validation_respects_sample_weights(Estimator):
     # Half of the rows are noise of next to no weight; unweighted scores would suffer from them.
     rng = np.random.default_rng(0)
@@ -543,17 +549,18 @@ def test_an_epoch_keeps_nothing_of_its_steps():
 
     class CountTensors(Callback):
         def on_train_begin(self, net, **kwargs):
-            self.counts = []
+            self.steps, self.counts = 0, {}
 
         def on_batch_end(self, net, **kwargs):
-            if net.history[-1]["epoch"] == 2:
+            self.steps += 1
+            if self.steps in (12, 20):  # the second and the last one of the second epoch
                 alive = (type(each) is torch.Tensor for each in gc.get_objects())
-                self.counts.append(sum(alive))
+                self.counts[self.steps] = sum(alive)
 
     counter = CountTensors()
     X = np.random.default_rng(0).normal(size=(200, 2))
     MoDERegressor(
         n_experts=2, max_epochs=2, batch_size=20, early_stopping=False, callbacks=[counter]
     ).fit(X, X[:, 0])
-    assert len(counter.counts) == 10
-    assert counter.counts[1] == counter.counts[-1]
+    assert counter.steps == 20
+    assert counter.counts[12] == counter.counts[20]

@@ -30,6 +30,10 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 X, y = make_classification(300, 5, flip_y=0.3, random_state=0)
 
@@ -104,7 +108,7 @@ def test_refit_learns_from_the_held_out_rows():
     assert correlation[1] > 0.5
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 1])
 def test_epochs_of_the_refit(Estimator, fraction):
     estimator = Estimator(**QUICK, refit_fraction=fraction).fit(X, y)
@@ -120,7 +124,7 @@ def passes(after_step):
     return counted
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("max_epochs", [1, 2, 3, 10])
 @pytest.mark.parametrize("more", [{}, {"weight_averaging": 0, "learning_rate_schedule": "cosine"}])
@@ -215,7 +219,9 @@ def test_rate_of_the_refit_near_the_end_of_the_cosine(after_step):
 @BOTH
 def test_no_refit_without_validation_rows(Estimator):
     plain, other = (
-        Estimator(**QUICK | {"early_stopping": False}, refit_fraction=fraction).fit(X, y)
+        Estimator(
+            **QUICK | {"early_stopping": False, "max_epochs": 4}, refit_fraction=fraction
+        ).fit(X, y)
         for fraction in (0, 1)
     )
     assert other.refit_n_iter_ == 0
@@ -225,8 +231,8 @@ def test_no_refit_without_validation_rows(Estimator):
     assert partial.validation_scores_ is None
 
 
-@BOTH
-@pytest.mark.parametrize("gate", ["dense", "sparse"])
+@CLASSIFIER_FIRST
+@pytest.mark.parametrize("gate", ["dense", pytest.param("sparse", marks=pytest.mark.slow)])
 def test_refit_with_weights_and_continued_copy(Estimator, gate):
     weight = np.linspace(0.5, 2, 300)
     estimator = Estimator(**QUICK, gate=gate, refit_fraction=0.5, warm_start=True)
@@ -260,7 +266,7 @@ def test_no_refit_after_an_interrupt(after_step):
     assert estimator.refit_n_iter_ == 0
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_interrupt_of_the_refit_keeps_the_best_weights(Estimator, steps, after_step):
     plain = Estimator(**QUICK, refit_fraction=0).fit(X, y)
@@ -278,7 +284,7 @@ def test_interrupt_of_the_refit_keeps_the_best_weights(Estimator, steps, after_s
     assert not estimator.net_.module_.training
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize("steps", [1, 12])  # 12: the last one, after which no loss follows
 def test_diverged_refit_keeps_the_best_weights(Estimator, steps, after_step):
     plain = Estimator(**QUICK, refit_fraction=0).fit(X, y)

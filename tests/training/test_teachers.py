@@ -42,7 +42,13 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
+SLOW_TEACHERS = [pytest.param(each, marks=pytest.mark.slow) for each in ("ensemble", "auto")]
 TEACHERS = pytest.mark.parametrize("teacher", ["mixture", "ensemble", "auto"])
+MIXTURE_FIRST = pytest.mark.parametrize("teacher", ["mixture", *SLOW_TEACHERS])
 
 X, y = make_classification(240, 5, flip_y=0.2, random_state=0)
 
@@ -53,7 +59,7 @@ def predict(estimator, rows=X):
     return estimator.predict(rows)
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 def test_only_the_refit_changes(Estimator, teacher):
     plain = Estimator(**QUICK).fit(X, y)
@@ -64,7 +70,7 @@ def test_only_the_refit_changes(Estimator, teacher):
     assert np.abs(predict(taught) - predict(plain)).max() > 1e-4
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"refit_fraction": 0}])
 def test_no_refit_no_teacher(Estimator, teacher, options):
@@ -73,7 +79,7 @@ def test_no_refit_no_teacher(Estimator, teacher, options):
     assert_array_equal(predict(taught), predict(plain))
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_same_bits_again_and_in_threads(teacher):
     def fit(seed):
         options = QUICK | {"random_state": seed, "teacher": teacher}
@@ -226,7 +232,7 @@ def frame_of(n_rows=240):
     return frame
 
 
-@TEACHERS
+@MIXTURE_FIRST
 @pytest.mark.parametrize(
     "options",
     [
@@ -250,7 +256,7 @@ def test_with_other_options(teacher, options):
     assert log_loss(y, predict(classifier, frame_of())) < 0.69
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_several_targets(teacher):
     Y = np.column_stack([X[:, 0], -3 * X[:, 1] + 5])
     regressor = MoDERegressor(**QUICK | {"max_epochs": 40}, teacher=teacher).fit(X, Y)
@@ -258,7 +264,7 @@ def test_several_targets(teacher):
     assert regressor.score(X, Y) > 0.7
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_sparse_rows_as_dense_ones(teacher):
     rows = np.where(np.abs(X) > 0.7, X, 0)
     options = QUICK | {"numeric_embedding": None}
@@ -267,7 +273,7 @@ def test_sparse_rows_as_dense_ones(teacher):
     assert_array_equal(predict(sparse, rows), predict(dense, rows))
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @TEACHERS
 def test_validation_rows_of_the_users_own(Estimator, teacher):
     """They are read and never trained on, by mixture and teachers alike."""
@@ -418,14 +424,14 @@ def test_interrupted_teachers_leave_the_best_weights(monkeypatch):
     assert_array_equal(predict(found)[:, 1] > 0.5, predict(plain)[:, 1] > 0.5)
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_pickles_hold_no_teacher(teacher):
     plain = MoDEClassifier(**QUICK).fit(X, y)
     taught = MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)
     assert len(pickle.dumps(taught)) < 1.02 * len(pickle.dumps(plain))
 
 
-@TEACHERS
+@MIXTURE_FIRST
 def test_warm_start(teacher):
     classifier = MoDEClassifier(**QUICK, teacher=teacher, warm_start=True).fit(X, y)
     before = classifier.n_iter_
@@ -434,6 +440,7 @@ def test_warm_start(teacher):
     assert classifier.refit_n_iter_ > 0
 
 
+@pytest.mark.slow
 def test_an_ensemble_helps_one_expert():
     """On noisy rows, the top expert predicts better with an ensemble as its teacher."""
     rows, classes = make_classification(

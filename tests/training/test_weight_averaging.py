@@ -25,6 +25,10 @@ QUICK = {
     "random_state": 0,
 }
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+# Where both share what is tested.
+CLASSIFIER_FIRST = pytest.mark.parametrize(
+    "Estimator", [MoDEClassifier, pytest.param(MoDERegressor, marks=pytest.mark.slow)]
+)
 
 X, y = make_classification(300, 5, flip_y=0.3, random_state=0)
 
@@ -140,7 +144,7 @@ def test_partial_fit_does_not_average(Estimator):
     assert_array_equal(averaged.predict(X), plain.predict(X))
 
 
-@BOTH
+@CLASSIFIER_FIRST
 @pytest.mark.parametrize(
     "options",
     [

@@ -214,6 +214,52 @@ class InputReader:
         return feeds
 
 
+def graph_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
+    """Convert rows to the inputs of ``model.onnx``.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+
+    Returns
+    -------
+    dict of ndarray
+        Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
+        (n_samples, n_features) for a model that was trained on an array.
+
+    Raises
+    ------
+    ValueError
+        If the rows are invalid; the message names the column.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> from skmode_deploy.samples import graph_inputs
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="columns",
+    ...     from_table=True,
+    ...     columns=(bundle.Column("age", "age", "number", "float32"),),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> graph_inputs(manifest, {"age": [30, None]})
+    {'age': array([[30.],
+           [nan]], dtype=float32)}
+    """
+    return InputReader(manifest)(X)
+
+
 def _refuse_unready(X: Any) -> None:
     """Raise for sparse matrices and for lazy polars frames."""
     if hasattr(type(X), "toarray"):  # on the type, because hasattr on a DataFrame is slow

@@ -376,6 +376,7 @@ PATHS = sorted(set(paths(to_document(CLASSIFIER))) - {("sha256",)}, key=str)
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(path=st.sampled_from(PATHS), value=JSON | st.just(...))
+@pytest.mark.slow
 def test_any_value_anywhere_is_read_unchanged_or_refused(path, value):
     document = to_document(CLASSIFIER)
     change(document, path, value)

@@ -44,7 +44,7 @@ def exported(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["by hand", "exported", "array"])
+@pytest.fixture(params=["by hand", pytest.param("exported", marks=pytest.mark.slow), "array"])
 def folder(request, tmp_path):
     if request.param == "by hand":
         return request.getfixturevalue("table_bundle")

@@ -451,11 +451,16 @@ def test_any_encoding_of_stdout(options, table_bundle):
     ("arguments", "message"),
     [
         ("predict table rows.csv - >&-", "Standard output must be open"),
-        ("predict table - out.csv <&-", "Standard input must be open"),
         ("predict table - - <&- >&-", "Standard input must be open"),
-        ("inspect table >&-", "Standard output must be open"),
-        ("verify table >&-", "Standard output must be open"),
         ("predict table rows.csv out.txt 2>&-", ""),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("predict table - out.csv <&-", "Standard input must be open"),
+                ("inspect table >&-", "Standard output must be open"),
+                ("verify table >&-", "Standard output must be open"),
+            )
+        ),
     ],
 )
 def test_closed_streams(arguments, message, table_bundle, tmp_path):
@@ -510,7 +515,14 @@ def with_default_signals():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("SIGINT", 130),
+        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
+    ],
+)
 def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
     command = [*PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]
     with started(
@@ -546,6 +558,7 @@ def test_nohup(table_bundle, tmp_path):
 @pytest.mark.skipif(
     onnxruntime.__version__.startswith("1.20."), reason="onnxruntime 1.20 keeps every string"
 )
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(table_bundle, tmp_path):
     """Most memory of a run on ten times as many rows."""
     # Not getrusage, whose peak begins with that of the process that started this one.

@@ -35,7 +35,7 @@ def test_history_draws_every_expert_and_what_was_recorded(wine, render, labels):
     assert render(display)
 
 
-@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize("layout", [None, pytest.param("constrained", marks=pytest.mark.slow)])
 def test_usage_of_many_experts_is_drawn_in_shades(wine, layout, render):
     classifier = MoDEClassifier(n_experts=9, refit_fraction=0, **QUICK).fit(*wine)
     figure, axes = plt.subplots(3, 1, figsize=(6, 7), layout=layout)

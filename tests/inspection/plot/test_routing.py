@@ -33,7 +33,7 @@ def test_the_map_of_two_columns_is_exact(moons, render, labels):
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "array", "whole numbers"])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_shades_average_over_the_other_columns(wine, kind, weighted):
     """There are 20 rows, so each point of the grid is put into all of them."""
     X, y = wine

@@ -35,7 +35,10 @@ def drawers(wine, wine_mixture, moons, path):
     }
 
 
-@pytest.mark.parametrize("name", ["probing", "map", "path", "history"])
+@pytest.mark.parametrize(
+    "name",
+    ["map", "path", *(pytest.param(k, marks=pytest.mark.slow) for k in ("probing", "history"))],
+)
 def test_legend_inside_given_axes_hides_nothing(drawers, name, inside):
     count, draw = drawers[name]
     figure, axes = plt.subplots(count, 2, figsize=(10, 3.5 * count), squeeze=False)
@@ -57,7 +60,10 @@ def one_of_the_data(points):
     return len(points) > 1 and not np.array_equal(points[:, 0], [0, 1])
 
 
-@pytest.mark.parametrize("name", ["probing", "map", "path", "history"])
+@pytest.mark.parametrize(
+    "name",
+    ["map", "path", *(pytest.param(k, marks=pytest.mark.slow) for k in ("probing", "history"))],
+)
 def test_legend_outside_with_a_layout_engine(drawers, name, inside):
     count, draw = drawers[name]
     figure, axes = plt.subplots(

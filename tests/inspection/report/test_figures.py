@@ -8,7 +8,7 @@ from skmode.inspection import expert_attention, expert_probing, gate_history
 from skmode.inspection._report import tables
 
 
-@pytest.mark.parametrize("task", ["classes", "values"])
+@pytest.mark.parametrize("task", ["classes", pytest.param("values", marks=pytest.mark.slow)])
 def test_figures_equal_expert_probing(task, request):
     kind = {"classes": "wine", "values": "diabetes"}[task]
     X, y = request.getfixturevalue(kind)

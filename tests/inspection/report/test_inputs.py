@@ -55,7 +55,13 @@ def test_missing_values_in_a_pipeline(tmp_path, read):
     assert "50 rows without one of the two are not shown" in page.text
 
 
-@pytest.mark.parametrize("kind", ["polars", "search", "weights", "outputs", "one expert", "told"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("polars", "weights", "told"),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("search", "outputs", "one expert")),
+    ],
+)
 def test_every_kind(kind, wine, diabetes, six_rows, tmp_path, read, pictures):
     X, y = wine
     options = {"n_repeats": 1}

@@ -76,6 +76,7 @@ def test_pictures_have_their_own_proportions(wine_page, pictures):
         assert 300 < int(image["width"]) < 560
 
 
+@pytest.mark.slow
 def test_dollar_signs_are_not_math(tmp_path, read, pictures):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["$\\frac{$", "price in $, per $"])
@@ -134,6 +135,7 @@ def test_it_is_accessible(wine_page):
     assert tags.count("figcaption") == tags.count("img") == 3
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_file(wine, wine_mixture, tmp_path):
     paths = [tmp_path / "one.html", tmp_path / "two.html"]
     for path in paths:

@@ -62,7 +62,7 @@ def assert_regressor_parity(estimator, predictor, X, batches=BATCHES):
         assert_array_equal(expert, estimator.route(rows))
 
 
-@pytest.mark.parametrize("n_experts", [1, 2, 8, 64])
+@pytest.mark.parametrize("n_experts", [1, 2, 8, pytest.param(64, marks=pytest.mark.slow)])
 def test_top_expert_parity(n_experts, array, fit_classifier, tmp_path):
     estimator = fit_classifier(array, n_experts=n_experts, inference="top_expert")
     export(estimator, tmp_path)
@@ -101,7 +101,13 @@ def test_sparse_gate_with_one_and_all_experts(top_k, array, fit_classifier, tmp_
     assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), array)
 
 
-@pytest.mark.parametrize("embedding", [None, "periodic", "periodic_bias", "piecewise_linear"])
+@pytest.mark.parametrize(
+    "embedding",
+    [
+        "periodic_bias",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in (None, "periodic", "piecewise_linear")),
+    ],
+)
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", "logistic", "identity"])
 def test_parity_of_embeddings_and_activations(
     embedding, activation, array, fit_classifier, tmp_path
@@ -165,7 +171,7 @@ def test_all_rows_to_one_expert(routing, array, fit_classifier, tmp_path):
 
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("n_experts", [1, 4])
+@pytest.mark.parametrize("n_experts", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_empty_batch(
     gate, routing, n_experts, array, table, fit_classifier, fit_regressor, tmp_path
 ):
@@ -371,7 +377,7 @@ def test_categories_that_float32_cannot_tell_apart_are_refused(fit_classifier, t
         export(estimator, tmp_path)
 
 
-@pytest.mark.parametrize("n_experts", [2, 5])
+@pytest.mark.parametrize("n_experts", [2, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 def test_separate_gate_and_expert_graphs(
     gate, n_experts, array, table, fit_classifier, fit_regressor, tmp_path
@@ -406,7 +412,7 @@ def run(path, inputs):
 
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("n_rows", [1, 5])
+@pytest.mark.parametrize("n_rows", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_reference_evaluator_agrees(gate, routing, n_rows, table, fit_classifier, tmp_path):
     estimator = fit_classifier(table, gate=gate)
     export(estimator, tmp_path, routing=routing)

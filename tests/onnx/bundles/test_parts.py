@@ -35,6 +35,7 @@ PARAMS = {
     "n_experts": 2,
     "hidden_layer_sizes": (6,),
     "max_epochs": 4,
+    "batch_size": 1000,
     "learning_rate": 0.05,
     "random_state": 0,
     "inference": "top_expert",
@@ -89,6 +90,7 @@ def test_threshold_on_other_labels(rows, labels, tmp_path, classes):
     assert_serves(model, rows, tmp_path)
 
 
+@pytest.mark.slow
 def test_threshold_in_other_models(rows, labels, tmp_path):
     y = (labels == "yes").astype(int)
     fixed = FixedThresholdClassifier(CLASSIFY, threshold=0.35)
@@ -146,8 +148,14 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("log1p", "scaler", "steps"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sqrt", "power", "quantile")),
+    ],
+)
+@pytest.mark.parametrize("n_outputs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_transformed_target(rows, tmp_path, target, n_outputs):
     y = 1e4 * np.exp(rows[["a", "b"]].to_numpy())
     y = y[:, 0] if n_outputs == 1 else y
@@ -156,6 +164,7 @@ def test_transformed_target(rows, tmp_path, target, n_outputs):
     assert_serves(model, rows, tmp_path)
 
 
+@pytest.mark.slow
 def test_transformed_target_in_other_models(rows, tmp_path):
     y = np.exp(rows["a"]).to_numpy()
     inner = TransformedTargetRegressor(REGRESS, func=np.log, inverse_func=np.exp)

@@ -111,7 +111,9 @@ def assert_serves(pipeline, X, folder, X_test=None):
     return bundle.read(folder)
 
 
-@pytest.mark.parametrize("name", ["churn", "credit", "ames"])
+@pytest.mark.parametrize(
+    "name", ["churn", *(pytest.param(k, marks=pytest.mark.slow) for k in ("credit", "ames"))]
+)
 def test_real_tables(name, split_real, tmp_path):
     """Missing values, and held-out rows with categories that training did not see."""
     X, y = {
@@ -289,7 +291,10 @@ def test_polars(frame, target, tmp_path):
     "encoder",
     [
         OneHotEncoder(handle_unknown="ignore"),
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+        pytest.param(
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one_hot", "ordinal"],
 )
@@ -314,11 +319,16 @@ def test_polars_with_nulls(encoder, tmp_path):
     [
         PolynomialFeatures(2),
         QuantileTransformer(n_quantiles=20),
-        PowerTransformer(),
-        MinMaxScaler(),
-        PCA(2),
         FeatureUnion([("a", StandardScaler()), ("b", MinMaxScaler())]),
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+        *(
+            pytest.param(step, marks=pytest.mark.slow)
+            for step in (
+                PowerTransformer(),
+                MinMaxScaler(),
+                PCA(2),
+                OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+            )
+        ),
     ],
     ids=repr,
 )
@@ -349,6 +359,7 @@ def test_regressor_of_two_targets(frame, tmp_path):
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_searches_and_frozen_pipelines(frame, target, tmp_path):
     pipeline = make_pipeline(mixed(), classifier())
     search = GridSearchCV(pipeline, {"modeclassifier__n_experts": [2]}, cv=2).fit(frame, target)

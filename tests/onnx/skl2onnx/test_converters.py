@@ -64,7 +64,10 @@ REAL = {
 }
 
 
-@pytest.fixture(scope="module", params=list(REAL))
+@pytest.fixture(
+    scope="module",
+    params=["churn", *(pytest.param(k, marks=pytest.mark.slow) for k in REAL if k != "churn")],
+)
 def real(request, split_real):
     """Training and other rows of a real table with missing values; some categories are new."""
     X, y = REAL[request.param]()
@@ -234,33 +237,36 @@ REGRESSORS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("inference", ["top_expert", "mixture"])
+@pytest.mark.parametrize(
+    "inference", ["top_expert", pytest.param("mixture", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_ensembles_of_classifiers(flowers, model, inference, dtype, assert_parity):
+def test_ensembles_of_classifiers(flowers, model, inference, assert_parity):
     X, y = flowers
     for name in model.get_params():
         if name.endswith("inference"):
             model.set_params(**{name: inference})
     if isinstance(model, FrozenEstimator):
         model.estimator.set_params(inference=inference).fit(X, y)
-    assert_parity(model.fit(X, y), X.astype(dtype))
+    model.fit(X, y)
+    for dtype in (np.float32, np.float64):
+        assert_parity(model, X.astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("model", CLASSIFIERS.values(), ids=CLASSIFIERS)
-def test_probabilities_are_dicts_by_default(flowers, model, dtype):
+def test_probabilities_are_dicts_by_default(flowers, model):
     X, y = flowers
     if isinstance(model, FrozenEstimator):
         model.estimator.fit(X, y)
     model.fit(X, y)
-    X = X.astype(dtype)
-    converted = skl2onnx.to_onnx(model, X[:1], target_opset=18).SerializeToString()
-    session = onnxruntime.InferenceSession(converted, providers=["CPUExecutionProvider"])
-    labels, dicts = session.run(None, {session.get_inputs()[0].name: X})
-    assert_array_equal(labels, model.predict(X))
-    answers = [[row[label] for label in model.classes_] for row in dicts]
-    assert_allclose(answers, model.predict_proba(X), rtol=0, atol=1e-5)
+    for dtype in (np.float32, np.float64):
+        rows = X.astype(dtype)
+        converted = skl2onnx.to_onnx(model, rows[:1], target_opset=18).SerializeToString()
+        session = onnxruntime.InferenceSession(converted, providers=["CPUExecutionProvider"])
+        labels, dicts = session.run(None, {session.get_inputs()[0].name: rows})
+        assert_array_equal(labels, model.predict(rows))
+        answers = [[row[label] for label in model.classes_] for row in dicts]
+        assert_allclose(answers, model.predict_proba(rows), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -316,7 +322,7 @@ def test_unsupported_calibration_raises(flowers, case, convert):
         convert(soft_vote(make(X, y)).fit(X, y), X)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes", [3, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [LogisticRegression(), LinearSVC()])
 def test_decision_function_of_a_frozen_estimator(flowers, model, n_classes, assert_parity):
     X, y = flowers

@@ -101,9 +101,14 @@ def test_threshold_that_is_reached_exactly(run):
     [
         lambda inner: GridSearchCV(inner, {"threshold": [0.2]}, cv=2),
         lambda inner: make_pipeline(StandardScaler(), inner),
-        lambda inner: make_pipeline(StandardScaler(), GridSearchCV(inner, {}, cv=2)),
+        pytest.param(
+            lambda inner: make_pipeline(StandardScaler(), GridSearchCV(inner, {}, cv=2)),
+            marks=pytest.mark.slow,
+        ),
         lambda inner: VotingClassifier([("a", inner), ("b", LogisticRegression())]),
-        lambda inner: StackingClassifier([("a", inner)], cv=2),
+        pytest.param(
+            lambda inner: StackingClassifier([("a", inner)], cv=2), marks=pytest.mark.slow
+        ),
         lambda inner: FixedThresholdClassifier(inner, threshold=0.55),
         lambda inner: FixedThresholdClassifier(make_pipeline(StandardScaler(), inner)),
         lambda inner: ClassifierChain(inner),
@@ -176,7 +181,11 @@ SEARCHES = [
 ]
 
 
-@pytest.mark.parametrize("search", SEARCHES, ids=lambda search: type(search).__name__)
+@pytest.mark.parametrize(
+    "search",
+    [SEARCHES[0], *(pytest.param(search, marks=pytest.mark.slow) for search in SEARCHES[1:])],
+    ids=lambda search: type(search).__name__,
+)
 def test_searches(binary, assert_parity, search):
     X, y = binary
     search.set_params(refit=True).fit(X, y)
@@ -191,8 +200,10 @@ def test_searches(binary, assert_parity, search):
         skl2onnx.to_onnx(clone(search).fit(X, y), X[:1], target_opset=18)
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_proba"])
-@pytest.mark.parametrize("cv", [None, 2])
+@pytest.mark.parametrize(
+    "method", ["predict_proba", pytest.param("predict", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("cv", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_classifier_chain(flowers, assert_parity, method, cv):
     X, y = flowers
     Y = np.column_stack([y > 0, X[:, 2] > 0, X[:, 1] > 5]).astype(int)
@@ -236,8 +247,18 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("n_outputs", [1, 2])
+# The others emit the same operators with other numbers.
+QUICK_TARGETS = {"log1p", "sqrt", "scaler", "yeo_johnson", "quantile", "pipeline"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=() if name in QUICK_TARGETS else pytest.mark.slow)
+        for name in TARGETS
+    ],
+)
+@pytest.mark.parametrize("n_outputs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_transformed_targets(flowers, assert_parity, target, n_outputs):
     X, _ = flowers
     y = np.exp(X[:, :2] / [1, 10]) + 0.5

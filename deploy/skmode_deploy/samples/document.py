@@ -1,23 +1,4 @@
-"""Sample rows of a bundle with the model's predictions, to check a predictor against.
-
-A bundle may contain ``samples.json``: rows drawn from the ranges and categories of the manifest,
-not from training data, and the predictions of the exported model. They show, before the first
-request, whether this machine computes what the model computed.
-
-The file is JSON, with tensors as in the Open Inference Protocol (V2)::
-
-    {"inputs": [{"name": "age", "datatype": "FP32", "shape": [32, 1], "data": [30.5, null, ...]}],
-     "outputs": [{"name": "label", "datatype": "BYTES", "shape": [32], "data": ["yes", ...]}],
-     "source": "estimator",
-     "tolerance": {"probabilities": [0.0001], "gate_probability": [0.0001]}}
-
-The tensors are the inputs and outputs of ``model.onnx``, as flat data; a missing number is null, a
-missing string is ``""``. `source` says where the predictions come from: "estimator", or "graph" for
-``model.onnx`` at the export, if 8-bit weights change the predictions on purpose. `tolerance` is the
-allowed difference of numbers, one for all columns of an output or one for each. All rows are
-predicted in one call, because with 8-bit weights predictions depend slightly on the other rows of a
-call.
-"""
+"""The file ``samples.json``: its rows and predictions, written and read."""
 
 import json
 import math
@@ -31,26 +12,8 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MODEL, SAMPLES, GraphValue, Manifest
-from skmode_deploy.bundle.messages import as_sentence, short_repr, shorten
-from skmode_deploy.errors import (
-    BundleError,
-    LimitError,
-    SampleFormatError,
-    SampleMismatchError,
-)
-from skmode_deploy.running.inputs import InputReader
-from skmode_deploy.running.predictor import Predictor
-from skmode_deploy.running.random_rows import draw_columns, draw_rows
-
-__all__ = [
-    "MAX_BYTES",
-    "Samples",
-    "check_samples",
-    "draw_columns",
-    "draw_rows",
-    "graph_inputs",
-    "read_samples",
-]
+from skmode_deploy.bundle.messages import short_repr, shorten
+from skmode_deploy.errors import LimitError, SampleFormatError
 
 MAX_BYTES = 64 * 2**20  # of the file; some thousand columns need one of them
 MAX_ROWS = 10_000
@@ -164,131 +127,6 @@ def read_samples(directory: str | os.PathLike[str], manifest: Manifest) -> Sampl
             f"{shorten(str(error))}. Export the model again."
         ) from None
     return _from_document(document, manifest)
-
-
-def graph_inputs(manifest: Manifest, X: Any) -> dict[str, NDArray[Any]]:
-    """Convert rows to the inputs of ``model.onnx``.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of the bundle.
-    X : ndarray of shape (n_samples, n_features), table, or mapping of columns
-        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
-
-    Returns
-    -------
-    dict of ndarray
-        Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
-        (n_samples, n_features) for a model that was trained on an array.
-
-    Raises
-    ------
-    ValueError
-        If the rows are invalid; the message names the column.
-
-    Examples
-    --------
-    >>> from skmode_deploy import bundle
-    >>> from skmode_deploy.samples import graph_inputs
-    >>> manifest = bundle.Manifest(
-    ...     task="regression",
-    ...     routing="top_expert",
-    ...     input="columns",
-    ...     from_table=True,
-    ...     columns=(bundle.Column("age", "age", "number", "float32"),),
-    ...     n_outputs=1,
-    ...     classes=None,
-    ...     n_experts=1,
-    ...     alpha=0.0,
-    ...     expert_usage=(1.0,),
-    ...     validation_scores=None,
-    ...     versions={},
-    ... )
-    >>> graph_inputs(manifest, {"age": [30, None]})
-    {'age': array([[30.],
-           [nan]], dtype=float32)}
-    """
-    return InputReader(manifest)(X)
-
-
-def check_samples(predictor: Predictor) -> None:
-    """Check that a predictor predicts for its sample rows what the exported model predicted.
-
-    Parameters
-    ----------
-    predictor : Predictor
-        Predictor to check. Its `max_rows` does not apply here. If its bundle has no sample rows,
-        nothing is checked.
-
-    Raises
-    ------
-    SampleMismatchError
-        If a label or an expert differs, if a number differs by more than the tolerance, or if
-        onnxruntime fails. `skmode.onnx.export` sets the tolerance to 1e-4 for probabilities, and
-        to 1e-4 of the target's standard deviation for values; with 8-bit weights, to 1e-2.
-    BundleError
-        If the sample rows cannot be read.
-
-    See Also
-    --------
-    read_samples : With an example.
-    """
-    samples = read_samples(predictor.path, predictor.manifest)
-    if samples is None:
-        return
-    names = list(samples.outputs)
-    try:
-        # Not by predict: all rows must be one call, and max_rows may be smaller.
-        outputs = predictor.run(names, samples.inputs)
-    except (BundleError, MemoryError):
-        raise
-    except Exception as error:  # onnxruntime has its own types of errors
-        raise SampleMismatchError(
-            f"The rows of {SAMPLES} must get the predictions of the export, got "
-            f"{type(error).__name__}: {shorten(as_sentence(error))} Upgrade onnxruntime, or export "
-            "the model again."
-        ) from error
-    for name, output in zip(names, outputs, strict=True):
-        _compare(name, output, samples)
-
-
-def _compare(name: str, output: NDArray[Any], samples: Samples) -> None:
-    """Compare one output with the samples."""
-    expected = samples.outputs[name]
-    if output.shape != expected.shape:
-        _fail(name, f"of shape {expected.shape}", f"shape {output.shape}")
-    if name not in samples.tolerance:
-        other = np.flatnonzero(output != expected)
-        if len(other):
-            i = other[0]
-            _fail(
-                f"{name} of row {i}",
-                short_repr(expected[i : i + 1].tolist()[0]),
-                f"{short_repr(output[i : i + 1].tolist()[0])}, and {len(other)} of {len(output)} "
-                "rows differ",
-            )
-        return
-    tolerance = np.asarray(samples.tolerance[name])
-    errors = np.abs(output.astype(np.float64) - expected)
-    bad = ~(errors <= tolerance)  # also where it is NaN
-    if bad.any():
-        i = int(np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))[0])
-        column = int(np.argmax(bad[i])) if bad.ndim == 2 else ()
-        largest = float(np.broadcast_to(tolerance, errors.shape)[i][column])
-        _fail(
-            f"{name} of row {i}",
-            f"{float(expected[i][column]):.6g} within {largest:.3g}",
-            f"{float(output[i][column]):.6g}",
-        )
-
-
-def _fail(what: str, rule: str, found: str) -> NoReturn:
-    raise SampleMismatchError(
-        f"The rows of {SAMPLES} must get the predictions of the export; {what} must be {rule}, got "
-        f"{found}: export the model again, or serve it with the onnxruntime release that the "
-        'manifest states, on the CPU (providers=("CPUExecutionProvider",)).'
-    )
 
 
 # Writing.
