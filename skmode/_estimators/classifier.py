@@ -25,7 +25,7 @@ from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import CrossEntropy
 
 
-@documented(metric="accuracy")
+@documented(metric="accuracy", predictions="probabilities")
 class MoDEClassifier(ClassifierMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
@@ -433,6 +433,9 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
                 "or start again with warm_start=False."
             )
         return np.searchsorted(self.classes_, y).astype(np.int64)
+
+    def _in_units(self, differences: NDArray[np.float64]) -> Any:
+        return float(differences[0])
 
     @property
     def _calibrates(self) -> bool:
