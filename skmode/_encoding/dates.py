@@ -23,7 +23,7 @@ KINDS = {nw.Date: "dates", nw.Datetime: "dates", nw.Time: "times", nw.Duration: 
 PANDAS_LINES = {
     "dates": "(pd.to_datetime({X}, utc=True) - pd.Timestamp(0, tz='UTC')) / pd.Timedelta(days=1)",
     "periods": "({X}.dt.to_timestamp() - pd.Timestamp(0)) / pd.Timedelta(days=1)",
-    "durations": "pd.to_timedelta({X}) / pd.Timedelta(days=1)",
+    "durations": "pd.to_timedelta({X}.astype(object)) / pd.Timedelta(days=1)",
     "times": "pd.to_timedelta({X}.astype(str)) / pd.Timedelta(hours=1)",
 }
 POLARS_LINES = {
@@ -33,22 +33,23 @@ POLARS_LINES = {
 }
 
 
-def refuse_dates(name: str, values: Any, *, category: bool = False) -> None:
-    """Raise if a column holds dates, times or durations; a category must become a string."""
+def refuse_dates(name: str, values: Any, *, category: bool = False, known: bool = False) -> None:
+    """Raise if a column holds dates, times or durations; categories may be `known` already."""
     kind = kind_of(values)
     if kind is None:
         return
     dtype = column_dtype(values)
-    if category:
+    if known:
         raise ValueError(
             f"Column {name!r} must hold the categories of training, got {kind} ({dtype}): "
             "make strings or numbers of them in the same way as for training."
         )
     more = ", or use skrub.DatetimeEncoder, which makes numbers of year, month, day and hour"
+    strings = ", or make strings of them, which stay categories"
     raise ValueError(
         f"Columns must be numeric, bool, string or categorical, got {kind} ({dtype}) in "
         f"column {name!r}: make numbers of them, {_line(name, values, kind)}"
-        f"{more if kind == 'dates' else ''}."
+        f"{more if kind == 'dates' else ''}{strings if category else ''}."
     )
 
 

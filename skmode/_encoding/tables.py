@@ -367,6 +367,7 @@ def weighted_quantiles(
 
 
 def _learn_category(name: str, values: Any) -> Column:
+    refuse_dates(name, values, category=True)
     objects = _as_objects(values)
     missing = np.array([value is None for value in objects], dtype=bool)
     kind = _type_of_values(objects)
@@ -387,7 +388,7 @@ def _learn_category(name: str, values: Any) -> Column:
 
 def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
     assert column.categories is not None
-    refuse_dates(column.name, values, category=True)
+    refuse_dates(column.name, values, known=True)
     code_of: dict[Any, int] = {c: i for i, c in enumerate(column.categories.tolist(), start=1)}
     if column.has_missing:
         code_of[None] = column.n_codes - 1

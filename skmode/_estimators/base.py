@@ -108,6 +108,7 @@ class BaseMoDE(EvaluatesRows):
     alpha_: float
     temperature_: float
     validation_scores_: dict[str, float] | None
+    routing_difference_: dict[str, Any] | None
     history_: list[dict[str, Any]]
     loss_curve_: list[float]
     n_iter_: int
@@ -154,6 +155,10 @@ class BaseMoDE(EvaluatesRows):
         raise NotImplementedError
 
     def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _in_units(self, differences: NDArray[np.float64]) -> Any:
+        """Turn differences between outputs of the network into those of predictions."""
         raise NotImplementedError
 
     # Fitting.
@@ -393,6 +398,10 @@ class BaseMoDE(EvaluatesRows):
     def _summarize(self, trained: Trained, rows: Rows) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
         self.validation_scores_ = trained.validation_scores
+        self.routing_difference_ = None
+        if trained.routing_difference is not None:
+            found = trained.routing_difference._asdict()
+            self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
         if trained.temperature is not None:
             self.temperature_ = trained.temperature

@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 
+from skmode._encoding.labels import (
+    check_labels,
+    positions_of_labels,
+    sort_classes,
+    weights_of_classes,
+)
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
@@ -25,7 +29,7 @@ from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import CrossEntropy
 
 
-@documented(metric="accuracy")
+@documented(metric="accuracy", predictions="probabilities")
 class MoDEClassifier(ClassifierMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
@@ -259,8 +263,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         Raises
         ------
         ValueError
-            If `y` holds a label that the first call did not name, or if
-            ``class_weight="balanced"``, which needs all labels at once.
+            If `y` holds a label that the first call did not name, if `classes` holds a missing
+            value, or if ``class_weight="balanced"``, which needs all labels at once.
         """
         if self.class_weight == "balanced":
             raise ValueError(
@@ -269,11 +273,11 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
             )
         first = not hasattr(self, "net_")
         if first and classes is not None:
-            self._announced_classes = np.unique(classes)
-        elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            self._announced_classes = sort_classes(classes)
+        elif classes is not None and not np.array_equal(sort_classes(classes), self.classes_):
             raise ValueError(
                 f"classes must be the same in every call, {self.classes_.tolist()}, got "
-                f"{np.unique(classes).tolist()}: name all classes in the first call."
+                f"{sort_classes(classes).tolist()}: name all classes in the first call."
             )
         try:
             return self._fit(X, y, sample_weight, epochs=1, first=first)
@@ -386,53 +390,53 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         (log_probabilities,) = self._evaluate(X, all_experts)
         return to_probabilities(log_probabilities)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy on some rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+            Rows with the columns of training.
+        y : array-like of shape (n_samples,)
+            Their true class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+            Share of the rows whose class is predicted.
+
+        Raises
+        ------
+        ValueError
+            If a label is missing.
+        """
+        check_labels(y)
+        return float(super().score(X, y, sample_weight))
+
     def _check_target(self, y: Any, name: str) -> NDArray[Any]:
+        if isinstance(y, list | tuple):  # of which numpy makes strings, NaN too
+            check_labels(y, name)
         labels: NDArray[Any] = column_or_1d(y, warn=True)
-        # scikit-learn refuses NaN among numbers, calling them y, and compares it with strings.
-        numbers = labels.dtype.kind == "f" and name == "y"
-        is_missing = np.zeros(0) if numbers else pd.isna(labels)
-        if is_missing.any():
-            raise ValueError(
-                f"Input {name} contains NaN. Every row needs a label, got none in row "
-                f"{is_missing.argmax()}: drop such rows, or give them a label."
-            )
+        check_labels(labels, name)
         check_classification_targets(labels)
         return labels
 
     def _target_weight(
         self, y: NDArray[Any], trained: NDArray[Any], trained_weight: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        if self.class_weight is None:
-            return np.ones(len(y))
-        classes, first, position = np.unique(trained, return_index=True, return_inverse=True)
-        if self.class_weight == "balanced":
-            total = np.bincount(position, weights=trained_weight)
-            factors: NDArray[np.float64] = total.mean() / total
-        else:
-            factors = compute_sample_weight(self.class_weight, trained)[first]
-        places = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-        # A class of the validation rows may have no training row with a weight.
-        return np.where(classes[places] == y, factors[places], 1.0)
+        return weights_of_classes(self.class_weight, y, trained, trained_weight)
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         announced = getattr(self, "_announced_classes", None)
         self.classes_ = np.unique(y) if announced is None else announced
 
     def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown) and name == "y_val":
-            raise ValueError(
-                f"y_val may only hold the classes of y, {self.classes_.tolist()}, got "
-                f"{unknown.tolist()[:10]} as well: leave out these rows, or pass such rows in X "
-                "and y too."
-            )
-        if len(unknown):
-            raise ValueError(
-                f"y may only hold the classes of the first fit, {self.classes_.tolist()}, got "
-                f"{unknown.tolist()[:10]} as well: pass all classes to the first partial_fit, "
-                "or start again with warm_start=False."
-            )
-        return np.searchsorted(self.classes_, y).astype(np.int64)
+        return positions_of_labels(self.classes_, y, name)
+
+    def _in_units(self, differences: NDArray[np.float64]) -> Any:
+        return float(differences[0])
 
     @property
     def _calibrates(self) -> bool:

@@ -287,6 +287,15 @@ ATTRIBUTES = {
         {metric}. None without validation rows.
         """,
     ),
+    "routing_difference_": (
+        "dict or None",
+        """
+        How far the predictions of the top expert are from those of the mixture on the validation
+        rows: the ``"mean"`` and the ``"max"`` of the absolute differences between {predictions}. It
+        is measured with the final weights, so after a refit these rows are training rows too,
+        except those of `X_val`. None without validation rows.
+        """,
+    ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
     "history_": (
         "list of dict",
@@ -308,7 +317,7 @@ ATTRIBUTES = {
 Estimator = TypeVar("Estimator", bound=type)
 
 
-def documented(metric: str) -> Callable[[Estimator], Estimator]:
+def documented(metric: str, predictions: str) -> Callable[[Estimator], Estimator]:
     """Fill ``{parameters}`` and ``{attributes}`` in the docstring of an estimator class."""
 
     def document(estimator: Estimator) -> Estimator:
@@ -322,7 +331,7 @@ def documented(metric: str) -> Callable[[Estimator], Estimator]:
         ]
         assert len(parameters) == len(defaults)
         attributes = [
-            _entry(f"{name} : {kind}", text.format(metric=metric))
+            _entry(f"{name} : {kind}", text.format(metric=metric, predictions=predictions))
             for name, (kind, text) in ATTRIBUTES.items()
         ]
         estimator.__doc__ = estimator.__doc__.replace(

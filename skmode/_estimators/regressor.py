@@ -26,7 +26,11 @@ from skmode.nn import RegressionLoss
 MAX_TARGET = 1e38
 
 
-@documented(metric="coefficient of determination")
+@documented(
+    metric="coefficient of determination",
+    predictions="values, in the unit of the target (arrays with one number for each, if `y` has "
+    "two dimensions)",
+)
 class MoDERegressor(RegressorMixin, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 
@@ -330,6 +334,10 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
                 f"{y.shape[1]}: pass the same targets, or start again with warm_start=False."
             )
         return ((y - self.target_mean_) / self.target_scale_).astype(np.float64)
+
+    def _in_units(self, differences: NDArray[np.float64]) -> Any:
+        values = differences * self.target_scale_
+        return float(values[0]) if self._target_ndim == 1 else values
 
     @property
     def _n_outputs(self) -> int:

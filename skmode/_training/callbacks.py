@@ -46,7 +46,7 @@ class Watch(Callback):
             evaluated = self.evaluate(module)
             record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
             if self.held_out:
-                record |= self._scores(module, *evaluated)
+                record |= self._scores(module, evaluated)
         module.train()
         return record
 
@@ -55,7 +55,7 @@ class Watch(Callback):
         with torch.inference_mode():
             rows = Rows(inputs, self.rows.target, self.rows.sample_weight)
             evaluated = evaluate_experts(module, rows)
-            return float(self._scores(module, *evaluated)["valid_loss"])
+            return float(self._scores(module, evaluated)["valid_loss"])
 
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
         """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
@@ -73,14 +73,12 @@ class Watch(Callback):
             "consistency": float(weight @ consistency(outputs, module.task_loss)),
         }
 
-    def _scores(
-        self, module: MixtureOfExperts, gate: Tensor, outputs: Tensor, prediction: Tensor
-    ) -> dict[str, Any]:
-        weight = self._weight(gate)
+    def _scores(self, module: MixtureOfExperts, evaluated: Evaluated) -> dict[str, Any]:
+        weight = self._weight(evaluated.gate)
         target = self.rows.target
-        top = outputs[torch.arange(len(gate), device=gate.device), gate.argmax(dim=1)]
-        losses = [weight @ module.task_loss(each, target) for each in (prediction, top)]
-        scores = [score(each, target, weight) for each in (prediction, top)]
+        pair = evaluated.prediction, evaluated.top()
+        losses = [weight @ module.task_loss(each, target) for each in pair]
+        scores = [score(each, target, weight) for each in pair]
         return {
             "valid_loss": losses[self.monitor_top_expert].item(),
             "valid_loss_mixture": losses[0].item(),

@@ -32,6 +32,18 @@ class Evaluated(NamedTuple):
     outputs: Tensor
     prediction: Tensor
 
+    def top(self) -> Tensor:
+        """Prediction of each row's top expert."""
+        rows = torch.arange(len(self.gate), device=self.gate.device)
+        return self.outputs[rows, self.gate.argmax(dim=1)]
+
+
+class RoutingDifference(NamedTuple):
+    """Absolute differences between mixture and top expert, for each output of the network."""
+
+    mean: NDArray[np.float64]
+    max: NDArray[np.float64]
+
 
 def evaluate(
     module: MixtureOfExperts, rows: Rows, function: Function, device: str, dtype: torch.dtype
@@ -96,6 +108,15 @@ def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
                 whole[start : start + len(batch)] = part
             start += len(batch)
     return Evaluated(*found)
+
+
+def routing_difference(evaluated: Evaluated, *, classes: bool) -> RoutingDifference:
+    """Compare mixture and top expert: values, or probabilities of all classes together."""
+    pair = [each.cpu().double().numpy() for each in (evaluated.prediction, evaluated.top())]
+    if classes:
+        pair = [to_probabilities(each).reshape(-1, 1) for each in pair]
+    errors = np.abs(pair[0] - pair[1])
+    return RoutingDifference(errors.mean(axis=0), errors.max(axis=0))
 
 
 def consistency(outputs: Tensor, task_loss: nn.Module) -> Tensor:

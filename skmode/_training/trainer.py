@@ -16,6 +16,7 @@ from skmode._training.callbacks import (
     make_early_stopping,
     make_schedule,
 )
+from skmode._training.evaluation import RoutingDifference, routing_difference
 from skmode._training.finish.blend import blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
@@ -44,11 +45,15 @@ class Data(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The result of a call; the temperature is None for regression."""
+    """The result of a call; the temperature is None for regression.
+
+    Scores are those before the refit, the difference is that of the final weights.
+    """
 
     net: MixtureNet
     alpha: float
     validation_scores: dict[str, float] | None
+    routing_difference: RoutingDifference | None
     refit_n_iter: int
     temperature: float | None
     interrupted: bool
@@ -84,7 +89,7 @@ class Trainer:
         classifies = isinstance(best.net.module_.task_loss, CrossEntropy)
         temperature = 1.0 if classifies else None
         if self.data.valid is None:
-            return Trained(best.net, best.alpha, None, 0, temperature, interrupted)
+            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted)
         with best.generators.default_for("module"):
             measured = best.watch.measure(best.net.module_)
             if classifies and self.plan.calibrate:
@@ -98,7 +103,12 @@ class Trainer:
             temperature = 1.0 if classifies else None
         if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(best.net.module_, temperature)
-        return Trained(best.net, best.alpha, scores, refit_n_iter, temperature, interrupted)
+        with best.generators.default_for("module"):
+            evaluated = best.watch.evaluate(best.net.module_)
+        difference = routing_difference(evaluated, classes=classifies)
+        return Trained(
+            best.net, best.alpha, scores, difference, refit_n_iter, temperature, interrupted
+        )
 
     def _train_best(self) -> tuple[_Candidate, bool]:
         """Train with each alpha, and keep the net with the lowest validation loss.

@@ -81,8 +81,8 @@ def compare_with_onnx(
     Raises
     ------
     ValueError
-        If `X` has no rows, or does not have the inputs of the graph, or if onnxruntime cannot open
-        the graph.
+        If `X` has no rows, or if model, graph and `X` do not have the same number of columns, or if
+        onnxruntime cannot open the graph.
     InferenceError
         If onnxruntime fails on the rows.
 
@@ -110,7 +110,7 @@ def compare_with_onnx(
     if not n_rows:
         raise ValueError("X must have rows, got 0: pass rows like those to predict.")
     session = _open(onnx_model)
-    feeds = _feeds(session.get_inputs(), X)
+    feeds = _feeds(session.get_inputs(), X, getattr(model, "n_features_in_", None))
     names = [output.name for output in session.get_outputs()]
     answers = run_session(session, names, feeds)
     classes = getattr(model, "classes_", None)
@@ -151,20 +151,35 @@ def _open(model: Any) -> Any:
     return SessionFactory(("CPUExecutionProvider",), threads=1).open(model, "onnx_model")
 
 
-def _feeds(inputs: list[Any], X: Any) -> dict[str, NDArray[Any]]:
-    """Convert rows to the inputs of a graph: one of all columns, or one for each column."""
+def _feeds(inputs: list[Any], X: Any, n_features: int | None) -> dict[str, NDArray[Any]]:
+    """Convert rows to the inputs of a graph: columns of these names, or all from left to right."""
     table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(_to_plain(X))
-    names = [value.name for value in inputs]
-    if len(inputs) == 1 and inputs[0].shape[-1] != 1:
-        return {names[0]: _convert(table, inputs[0])}
-    if len(inputs) != table.shape[1]:
+    columns = list(map(str, table.columns))
+    widths = [value.shape[-1] if isinstance(value.shape[-1], int) else 1 for value in inputs]
+    if set(widths) == {1} and {value.name for value in inputs} <= set(columns):
+        starts = [columns.index(value.name) for value in inputs]
+    else:
+        if len(inputs) == 1 and not isinstance(inputs[0].shape[-1], int):
+            widths = [table.shape[1] if n_features is None else n_features]
+        _check_widths(sum(widths), table.shape[1], n_features)
+        starts = np.cumsum([0, *widths[:-1]]).tolist()
+    return {
+        value.name: _convert(table.iloc[:, start : start + width], value)
+        for value, start, width in zip(inputs, starts, widths, strict=True)
+    }
+
+
+def _check_widths(of_graph: int, of_rows: int, of_model: int | None) -> None:
+    if of_rows != of_graph:
         raise ValueError(
-            f"X must have the {len(inputs)} inputs of the graph as columns, got {table.shape[1]} "
-            f"columns: pass the rows that {names[:10]} are made of."
+            f"X must have the {of_graph} columns that the graph reads, got {of_rows}: pass rows as "
+            "they were in training; a single row is X.reshape(1, -1)."
         )
-    by_name = set(names) == set(map(str, table.columns))
-    positions = {name: i for i, name in enumerate(map(str, table.columns) if by_name else names)}
-    return {value.name: _convert(table.iloc[:, [positions[value.name]]], value) for value in inputs}
+    if of_model not in (None, of_graph):
+        raise ValueError(
+            f"The graph must read the {of_model} columns that the model reads, got {of_graph}: "
+            "pass the graph that this model was converted to."
+        )
 
 
 def _to_plain(X: Any) -> Any:

@@ -38,7 +38,9 @@ TABLES = {
 
 def line_of(message):
     """The assignment that a message proposes."""
-    return re.search(r"(?:for example|in pandas) (X.*?)(?:, or use skrub|\.$)", message)[1]
+    return re.search(
+        r"(?:for example|in pandas) (X.*?)(?:, or use skrub|, or make strings|\.$)", message
+    )[1]
 
 
 @pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
@@ -53,6 +55,23 @@ def test_a_date_column_is_refused_with_a_line_that_cures_it(column):
     assert estimator.encoder_.columns_[1].maximum > estimator.encoder_.columns_[1].minimum
     with pytest.raises(ValueError, match=r"column 'when': make numbers of them"):
         estimator.predict(X)
+
+
+@pytest.mark.parametrize("asked", [["when"], [False, True], "from_dtype"], ids=str)
+@pytest.mark.parametrize("column", COLUMNS.values(), ids=COLUMNS)
+def test_date_categories_are_refused_with_a_line_that_cures_it(column, asked):
+    X = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "when": column})
+    if asked == "from_dtype":
+        X["when"] = X["when"].astype("category")
+    estimator = clone(ESTIMATOR).set_params(categorical_features=asked)
+    match = r"column 'when': make numbers of them, .* or make strings of them, which stay categor"
+    with pytest.raises(ValueError, match=match) as caught:
+        estimator.fit(X, TARGET)
+    cured = X.copy()
+    exec(line_of(str(caught.value)), {"X": cured, "pd": pd})
+    assert len(estimator.fit(cured, TARGET).predict(cured)) == 4
+    strings = X.assign(when=X["when"].astype(str))
+    assert estimator.fit(strings, TARGET).encoder_.columns_[1].kind == "category"
 
 
 @pytest.mark.parametrize("X", TABLES.values(), ids=TABLES)

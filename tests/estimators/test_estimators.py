@@ -328,11 +328,46 @@ def test_a_class_of_rows_without_weight_stays_a_class():
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-def test_a_missing_label_is_named(missing):
+@pytest.mark.parametrize("form", [list, np.array, pd.Series, pd.Categorical, "string"])
+def test_a_missing_label_is_named(missing, form):
     labels = np.array(["a", "b"] * 100, dtype=object)
+    estimator = MoDEClassifier(**QUICK).fit(X, labels)
     labels[[3, 8]] = missing
-    with pytest.raises(ValueError, match="Input y contains NaN.*in row 3: drop such rows"):
-        MoDEClassifier(**QUICK).fit(X, labels)
+    given = pd.array(labels, dtype=form) if isinstance(form, str) else form(labels)
+    calls = (
+        MoDEClassifier(**QUICK).fit,
+        MoDEClassifier(**QUICK).partial_fit,
+        estimator.score,
+        make_pipeline("passthrough", estimator).score,
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="Input y contains NaN.*in row 3: drop such rows"):
+            call(X, given)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("form", [list, lambda values: np.array(values, dtype=object), pd.Series])
+def test_missing_classes_are_refused(missing, form):
+    labels = np.array(["a", "b"] * 100, dtype=object)
+    estimator = MoDEClassifier(**QUICK).partial_fit(X, labels, classes=["a", "b", "c"])
+    for each in (MoDEClassifier(**QUICK), estimator):
+        with pytest.raises(ValueError, match="classes must hold labels only, got .*: leave it out"):
+            each.partial_fit(X, labels, classes=form(["a", "b", missing]))
+    numbers = MoDEClassifier(**QUICK)
+    with pytest.raises(ValueError, match="classes must hold labels only, got nan"):
+        numbers.partial_fit(X, y, classes=[0, 1, 2, np.nan])
+    assert not hasattr(numbers, "net_")
+
+
+def test_labels_of_several_types_are_refused():
+    labels = np.array(["a", 1] * 100, dtype=object)
+    estimator = MoDEClassifier(**QUICK).fit(X, labels.astype(str))
+    calls = (MoDEClassifier(**QUICK).fit, estimator.score, estimator.partial_fit)
+    for call in calls:
+        with pytest.raises(TypeError, match="labels in y .* got strings and numbers: convert"):
+            call(X, labels)
+    with pytest.raises(TypeError, match="labels in classes .* got strings and numbers: convert"):
+        MoDEClassifier(**QUICK).partial_fit(X, labels.astype(str), classes=["a", 1])
 
 
 @BOTH

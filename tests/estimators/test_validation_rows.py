@@ -50,6 +50,52 @@ def held_out(estimator, table=X, **options):
     return [int(np.flatnonzero((table.astype("f4") == row).all(axis=1))[0]) for row in found]
 
 
+# How far the top expert is from the mixture.
+
+TARGETS = {"values": y + X[:, 0], "column": (y + X[:, :1]), "columns": X[:, :2] * [1, 1000]}
+LABELS = {"classes": np.digitize(X[:, 0], [-0.5, 0.5]), "strings": np.where(y, "yes", "no")}
+
+
+@pytest.mark.parametrize("source", ["held out", "given", "teacher"])
+@pytest.mark.parametrize("kind", [*TARGETS, *LABELS])
+def test_routing_difference_is_of_the_validation_rows(kind, source):
+    Estimator, target = (
+        (MoDEClassifier, LABELS[kind]) if kind in LABELS else (MoDERegressor, TARGETS[kind])
+    )
+    options = {"X_val": X_val, "y_val": target[VALID]} if source == "given" else {}
+    rows = TRAIN if source == "given" else np.arange(160)
+    estimator = Estimator(**QUICK, validation_fraction=[(TRAIN, VALID)])
+    if source == "given":
+        estimator.set_params(validation_fraction=0.1)
+    if source == "teacher":
+        estimator.set_params(teacher="mixture")
+    estimator.fit(X[rows], target[rows], **options)
+    assert (estimator.refit_n_iter_ > 0) == (source != "given")
+    predict = "predict_proba" if kind in LABELS else "predict"
+    mixture, top = (
+        getattr(estimator.set_params(inference=inference), predict)(X_val)
+        for inference in ("mixture", "top_expert")
+    )
+    axis = 0 if kind in ("column", "columns") else None
+    errors = np.abs(mixture - top)
+    found = estimator.routing_difference_
+    assert found.keys() == {"mean", "max"}
+    assert_allclose(found["mean"], errors.mean(axis=axis), rtol=1e-4)
+    assert_allclose(found["max"], errors.max(axis=axis), rtol=1e-4)
+    assert np.min(found["mean"]) > 0
+
+
+@BOTH
+def test_without_validation_rows_there_is_no_routing_difference(Estimator):
+    estimator = Estimator(**QUICK, early_stopping=True).fit(X, y)
+    assert estimator.routing_difference_["max"] > 0
+    again = estimator.set_params(early_stopping=False, warm_start=True).fit(X, y)
+    assert again.routing_difference_ is None
+    assert Estimator(**QUICK).partial_fit(X, y).routing_difference_ is None
+    one = Estimator(**QUICK | {"n_experts": 1}, early_stopping=True).fit(X, y)
+    assert one.routing_difference_ == pytest.approx({"mean": 0, "max": 0}, abs=1e-6)
+
+
 # Rows of one's own.
 
 

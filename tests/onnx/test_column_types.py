@@ -1,11 +1,14 @@
 """A column of another type than in training: estimator and served bundle do the same."""
 
 import datetime
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose
 
@@ -13,6 +16,7 @@ import skmode_deploy
 from skmode import MoDEClassifier
 from skmode._encoding.matching import match_strings
 from skmode.onnx import export
+from skmode_deploy.cli import main
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.requests import Request
 from skmode_deploy.serving.protocol.tensors import from_list
@@ -180,3 +184,132 @@ def test_float32_of_a_long_integer():
     assert match_strings("c", known, values[:1]).tolist() == ["3"]
     with pytest.raises(ValueError, match="Column 'c' must hold strings"):
         match_strings("c", known, values)
+
+
+# A field of a CSV file has no type: in a column of strings it is a category, or may stand for the
+# number or bool of one.
+FIELDS = [
+    ("texts of integers", ["101", "102", "9"], ["101", "102", "9"]),
+    ("texts of integers", ["101.0", "", "9.5"], ["101", None, "9.5"]),
+    ("texts of integers", ["a", " 101"], ["a", " 101"]),
+    ("texts of integers", ["0101"], None),
+    ("texts of integers", ["True"], None),
+    ("long integers", ["9007199254740993", "3.0"], ["9007199254740993", "3"]),
+    ("long integers", ["9007199254740992.0"], None),
+    ("texts of floats", ["0.5", "2"], ["0.5", "2.0"]),
+    ("texts of floats", ["2.00"], None),
+    ("leading zeros", ["01", "2", "4"], ["01", "2", "4"]),
+    ("leading zeros", ["1"], None),
+    ("leading zeros", ["01.0"], None),
+    ("ambiguous", ["1", "1.0", "2"], ["1", "1.0", "2"]),
+    ("ambiguous", ["2.0"], None),
+    ("words", ["101", "0101", "True"], ["101", "0101", "True"]),
+    ("texts of bools", ["true", "FALSE", "True", ""], ["True", "False", "True", None]),
+    ("texts of bools", ["no"], ["no"]),
+    ("texts of bools", ["1"], None),
+    ("lower case", ["false"], ["false"]),
+    ("lower case", ["True"], None),
+    ("numbers", ["101", "102.0", "0103", ""], [101, 102, 103, np.nan]),
+    ("numbers", ["a"], None),
+    ("numeric categories", ["101", "103.0", ""], [101, 103, None]),
+    ("numeric categories", ["a"], None),
+    ("bools", ["True", "false", "1", "0"], [True, False, True, False]),
+    ("bools", ["yes"], None),
+]
+
+
+def score_file(folder, path, capsys):
+    """Run the command line, and return its predictions, or its message if it refuses the rows."""
+    target = path.with_suffix(".predictions.parquet")
+    code = main(["predict", str(folder), str(path), str(target)])
+    message = capsys.readouterr().err
+    if code:
+        assert code == 3
+        return message
+    table = pq.read_table(target)
+    return np.column_stack([table[f"probability_{i}"].to_numpy() for i in range(3)])
+
+
+@pytest.mark.parametrize(("kind", "fields", "meaning"), FIELDS, ids=str)
+def test_csv_files(models, kind, fields, meaning, tmp_path, capsys):
+    estimator, served = models[kind]
+    path = tmp_path / "rows.csv"
+    path.write_text("c,x\n" + "".join(f"{field},2.0\n" for field in fields))
+    found = score_file(served.path, path, capsys)
+    if meaning is None:
+        assert "Column 'c' must hold" in found
+        assert f"got {fields[0]!r} in line 2: " in found
+    else:
+        assert_allclose(found, estimator.predict_proba(table(meaning)), rtol=0, atol=1e-5)
+
+
+def arrow_tables(values):
+    """The same values as other writers of Parquet store them."""
+    plain = pa.Table.from_pandas(table(values), preserve_index=False)
+    column = plain["c"].combine_chunks()
+    columns = {"plain": column}
+    if pa.types.is_dictionary(column.type):
+        columns["decoded"] = column.cast(column.type.value_type)
+    else:
+        columns["dictionary"] = column.dictionary_encode()
+    if pa.types.is_string(column.type):
+        columns["large"] = column.cast(pa.large_string())
+    if pa.types.is_integer(column.type):
+        columns["decimal"] = column.cast(pa.decimal128(20, 0))
+        columns["small"] = column.cast(pa.int8() if column.type != pa.int64() else pa.int64())
+    # Without the types that pandas would restore.
+    plain = plain.replace_schema_metadata(None)
+    return {name: plain.set_column(0, "c", each) for name, each in columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "meaning"),
+    [
+        *(case for case in CASES if not any(isinstance(x, datetime.date) for x in case[1])),
+        ("numbers", [datetime.date(2020, 1, 1)], None),
+    ],
+    ids=str,
+)
+def test_parquet_files(models, kind, values, meaning, tmp_path, capsys):
+    estimator, served = models[kind]
+    try:
+        tables = arrow_tables(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pytest.skip("Parquet has no column of several types")
+    for name, rows in tables.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(rows, path)
+        by_pandas = partial(pd.read_parquet, path)
+        as_dictionary = partial(pq.read_table, path, read_dictionary=["c"])
+        for way, predict, read in (
+            ("command", partial(score_file, served.path, capsys=capsys), partial(Path, path)),
+            ("read as dictionary", served.predict_proba, as_dictionary),
+            ("pandas", served.predict_proba, by_pandas),
+            ("estimator", estimator.predict_proba, by_pandas),
+        ):
+            try:
+                found = predict(read())
+            except (ValueError, TypeError) as error:
+                found = str(error)
+            where = f"{name}, {way}: {found}"
+            if meaning is None:
+                assert isinstance(found, str), where
+                assert "olumn 'c'" in found or "columns 'c'" in found, where
+            else:
+                assert not isinstance(found, str), where
+                expected = estimator.predict_proba(table(meaning))
+                assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=where)
+
+
+def test_long_integers_with_nulls_in_parquet_files(models, tmp_path, capsys):
+    """They would become floats, which do not hold them."""
+    estimator, served = models["long integers"]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"c": [9007199254740993, None], "x": [2.0, 2.0]}), path)
+    expected = estimator.predict_proba(table(["9007199254740993", None]))
+    for found in (
+        score_file(served.path, path, capsys),
+        served.predict_proba(pq.read_table(path)),
+        estimator.predict_proba(pq.read_table(path)),
+    ):
+        assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -128,14 +128,49 @@ def test_what_does_not_fit(rounded):
     graph = to_onnx(model, rounded[:1])
     with pytest.raises(ValueError, match="X must have rows, got 0"):
         compare_with_onnx(model, graph, rounded[:0])
+    encoded = make_pipeline(OneHotEncoder(), MoDEClassifier(**PARAMS))
+    encoded.fit(rounded.round(), labels(rounded))
     with pytest.raises(InferenceError, match="onnxruntime .* must predict the 300 rows"):
-        compare_with_onnx(model, graph, rounded[:, :2])
+        compare_with_onnx(encoded, to_onnx(encoded, rounded[:1]), rounded + 0.25)
     with pytest.raises(BundleError, match="must be a model that onnxruntime .* can open"):
         compare_with_onnx(model, b"no model", rounded)
+
+
+def test_other_columns(rounded):
+    model = MoDEClassifier(**PARAMS).fit(rounded, labels(rounded))
+    message = "X must have the 3 columns that the graph reads, got {}: pass rows as they were"
+    unstated = [("X", FloatTensorType([None, None]))]
+    for graph in (to_onnx(model, rounded[:1]), to_onnx(model, initial_types=unstated)):
+        assert_agrees(model, graph, rounded)
+        wide = np.column_stack([rounded, rounded])
+        for X, width in ((rounded[:, :2], 2), (wide, 6), (rounded[0], 1)):
+            with pytest.raises(ValueError, match=message.format(width)):
+                compare_with_onnx(model, graph, X)
+    narrow = MoDEClassifier(**PARAMS).fit(rounded[:, :2], labels(rounded))
+    with pytest.raises(ValueError, match="graph must read the 2 columns .* got 3: pass the graph"):
+        compare_with_onnx(narrow, to_onnx(model, rounded[:1]), rounded)
     frame = pd.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
     model = MoDEClassifier(**PARAMS).fit(frame, [0, 1])
-    with pytest.raises(ValueError, match="must have the 2 inputs of the graph as columns, got 1"):
+    with pytest.raises(ValueError, match="must have the 2 columns that the graph reads, got 1"):
         compare_with_onnx(model, to_onnx(model, frame[:1]), frame[["a"]])
+
+
+def test_inputs_of_several_columns(rounded):
+    model = MoDEClassifier(**PARAMS).fit(rounded, labels(rounded))
+    types = [("left", FloatTensorType([None, 2])), ("right", FloatTensorType([None, 1]))]
+    graph = to_onnx(model, initial_types=types)
+    assert_agrees(model, graph, rounded)
+    with pytest.raises(ValueError, match="X must have the 3 columns that the graph reads, got 2"):
+        compare_with_onnx(model, graph, rounded[:, :2])
+
+
+def test_inputs_are_some_of_the_columns(rounded):
+    """A ColumnTransformer may drop columns, which the graph then need not read."""
+    frame = pd.DataFrame(rounded, columns=["a", "b", "c"])
+    steps = make_column_transformer((StandardScaler(), ["c", "a"]))
+    model = make_pipeline(steps, MoDEClassifier(**PARAMS)).fit(frame, labels(rounded))
+    types = [(name, FloatTensorType([None, 1])) for name in "ac"]
+    assert_agrees(model, to_onnx(model, initial_types=types), frame)
 
 
 BINS = {

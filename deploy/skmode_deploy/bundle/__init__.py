@@ -38,6 +38,7 @@ from skmode_deploy.bundle.manifest import (
     Column,
     File,
     Manifest,
+    RoutingDifference,
     Threshold,
     creation_time,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "File",
     "GraphValue",
     "Manifest",
+    "RoutingDifference",
     "Threshold",
     "creation_time",
     "expert_name",

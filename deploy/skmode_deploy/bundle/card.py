@@ -5,7 +5,7 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from skmode_deploy.bundle.manifest import Column, Manifest
+from skmode_deploy.bundle.manifest import Column, Manifest, RoutingDifference
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
@@ -162,6 +162,34 @@ def _experts(manifest: Manifest) -> str:
 
 
 def _scores(manifest: Manifest) -> str:
+    texts = [_score_table(manifest)]
+    if manifest.routing_difference is not None:
+        classes = manifest.classes is not None
+        where = {
+            "validation": "On the validation rows, measured after all training",
+            "export": "On the rows that the export got",
+        }[manifest.routing_difference.rows]
+        texts.append(
+            "The estimator predicts by all experts, and this bundle by one. "
+            f"{where}, {describe_difference(manifest.routing_difference, classes)}."
+        )
+    return "\n\n".join(texts)
+
+
+def describe_difference(difference: RoutingDifference, classes: bool) -> str:
+    """Say how far predictions by one expert are from those by all."""
+    largest, mean = (
+        ", ".join(f"{number:.3g}" for number in numbers[:MAX_VALUES])
+        for numbers in (difference.max, difference.mean)
+    )
+    what = "probabilities" if classes else "predictions"
+    n_targets = len(difference.max)
+    which = f" (of the first {MAX_VALUES} targets)" if n_targets > MAX_VALUES else ""
+    which = which or (" (one number for each target)" if n_targets > 1 else "")
+    return f"{what} differ by {largest} at most and {mean} on average{which}"
+
+
+def _score_table(manifest: Manifest) -> str:
     if not manifest.validation_scores:
         return "Training had no validation rows."
     rows = [

@@ -21,6 +21,7 @@ from skmode_deploy.bundle.manifest_check import (
     AGAIN,
     MANIFEST,
     OPTIONAL_COLUMN_FIELDS,
+    OPTIONAL_FIELDS,
     SCHEMA_VERSION,
     check_document,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Column",
     "File",
     "Manifest",
+    "RoutingDifference",
     "Threshold",
     "creation_time",
 ]
@@ -122,6 +124,25 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class RoutingDifference:
+    """How far predictions by the top expert are from those by the mixture.
+
+    Attributes
+    ----------
+    rows : {"validation", "export"}
+        Where it was measured: on the validation rows of training, after all training, or on the
+        rows that the export got.
+    mean, max : tuple of float
+        Mean and largest absolute difference: one number for the probabilities of a classifier, and
+        one for each target of a regressor, in its unit.
+    """
+
+    rows: Literal["validation", "export"]
+    mean: tuple[float, ...]
+    max: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class File:
     """Size in bytes and SHA-256 of one file.
 
@@ -181,6 +202,10 @@ class Manifest:
     threshold : Threshold or None
         Where the labels of a classifier of two classes switch. None if the label is the most
         probable class; then the JSON text has no such field.
+    routing_difference : RoutingDifference or None
+        How far a bundle that predicts by the top expert is from its estimator, which predicts by
+        the mixture. None if the two predict alike, or if there were no rows to tell; then the JSON
+        text has no such field.
     """
 
     task: Literal["classification", "regression"]
@@ -201,6 +226,7 @@ class Manifest:
     quantization: Literal["dynamic"] | None = None
     schema_version: int = SCHEMA_VERSION
     threshold: Threshold | None = None
+    routing_difference: RoutingDifference | None = None
 
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
@@ -232,13 +258,14 @@ class Manifest:
             the end. Its field ``sha256`` is the hash of the same text without this field.
         """
         document = dataclasses.asdict(self)
+        # Left out, so that manifests of earlier releases keep their text, and these read others.
         for column in document["columns"]:
-            # Left out, so that manifests of earlier releases keep their text.
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
-        if self.threshold is None:  # earlier releases of skmode-deploy know no such field
-            del document["threshold"]
+        for name in OPTIONAL_FIELDS:
+            if document[name] is None:
+                del document[name]
         return _to_text(document | {"sha256": _checksum(document)})
 
     def file_hash(self) -> str:
@@ -375,4 +402,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     rest = {"columns": columns, "classes": classes, "files": files, "expert_usage": usage}
     if "threshold" in document:
         rest["threshold"] = Threshold(**document["threshold"])
+    if "routing_difference" in document:
+        difference = _with_tuples(document["routing_difference"])
+        rest["routing_difference"] = RoutingDifference(**difference)
     return Manifest(**document | rest)

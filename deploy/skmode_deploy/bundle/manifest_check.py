@@ -29,12 +29,11 @@ _Check = Callable[[Any, str], None]
 
 def check_document(document: Any) -> None:
     """Check all fields, first one by one, then together."""
-    # Only bundles with a threshold have this field.
-    has_threshold = isinstance(document, dict) and "threshold" in document
-    fields = {"threshold": _object(_THRESHOLD_FIELDS)} if has_threshold else {}
-    _check_object(document, "", _MANIFEST_FIELDS | fields)
-    if has_threshold:
+    _check_object(document, "", _MANIFEST_FIELDS, OPTIONAL_FIELDS)
+    if "threshold" in document:
         _check_threshold(document)
+    if "routing_difference" in document:
+        _check_routing_difference(document)
     if len(document["expert_usage"]) != document["n_experts"]:
         _refuse(
             "expert_usage",
@@ -201,6 +200,11 @@ _CLASSES_FIELDS: dict[str, _Check] = {
     "label": _choice("value", "index"),
 }
 _THRESHOLD_FIELDS: dict[str, _Check] = {"position": _whole(0), "value": _number}
+_DIFFERENCE_FIELDS: dict[str, _Check] = {
+    "rows": _choice("validation", "export"),
+    "mean": _array(_weight),
+    "max": _array(_weight),
+}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression"),
@@ -221,7 +225,11 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "quantization": _optional(_choice("dynamic")),
     "schema_version": _whole(1),
     "sha256": _HASH,
+    "threshold": _object(_THRESHOLD_FIELDS),
+    "routing_difference": _object(_DIFFERENCE_FIELDS),
 }
+# Only some bundles have these fields.
+OPTIONAL_FIELDS = ("threshold", "routing_difference")
 
 
 # Rules for several fields together.
@@ -232,6 +240,17 @@ def _check_threshold(document: dict[str, Any]) -> None:
         _refuse("threshold", "absent unless there are two classes", document["threshold"])
     if document["threshold"]["position"] > 1:
         _refuse("threshold.position", "0 or 1", document["threshold"]["position"])
+
+
+def _check_routing_difference(document: dict[str, Any]) -> None:
+    difference = document["routing_difference"]
+    if document["routing"] != "top_expert":
+        _refuse("routing_difference", "absent unless routing is 'top_expert'", difference)
+    n_values = document["n_outputs"] if document["classes"] is None else 1
+    for name in ("mean", "max"):
+        if len(difference[name]) != n_values:
+            rule = f"of length {n_values}, one for each target or one for all classes"
+            _refuse(f"routing_difference.{name}", rule, len(difference[name]))
 
 
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:

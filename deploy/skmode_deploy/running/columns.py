@@ -113,6 +113,9 @@ def arrow_to_numpy(values: Any) -> Array:
         # to_numpy of a dictionary array turns nulls into one of its categories.
         values = values.cast(values.type.value_type)
     array: Array = values.to_numpy(zero_copy_only=False)
+    # Integers with nulls become floats, which cannot hold all integers.
+    if values.null_count and "int" in str(values.type) and (np.abs(array) >= 2.0**53).any():
+        array = np.array(values.to_pylist(), dtype=object)
     return array
 
 
@@ -217,31 +220,31 @@ def _to_strings(column: Column, values: Any) -> Array:
     strings = ["" if _is_missing(value) else value for value in cells]
     if not all(isinstance(value, str) for value in strings):
         texts = texts_of_values(column)
-        strings = [x if isinstance(x, str) else _match_string(column, texts, x) for x in strings]
+        strings = [x if isinstance(x, str) else match_string(column, texts, x) for x in strings]
     return np.array(strings, dtype=object).reshape(-1, 1)
 
 
 # Values of another type than in training are matched with the categories that have the same text,
 # one-to-one, and refused elsewhere: to treat them all as unseen would be wrong without a word. The
 # estimator does the same.
-_TEXTS_OF_BOOLS = {True: "True", False: "False"}
+TEXTS_OF_BOOLS = {True: "True", False: "False"}
 
 
 def texts_of_values(column: Column) -> dict[Any, str] | None:
     """Map values to the categories that are their text; None unless all categories have one."""
     known = set(column.categories or ())
-    if known and known <= set(_TEXTS_OF_BOOLS.values()):
-        return _TEXTS_OF_BOOLS
+    if known and known <= set(TEXTS_OF_BOOLS.values()):
+        return TEXTS_OF_BOOLS
     texts: dict[Any, str] = {}
     for text in known:
-        number = _number_of_text(text)
+        number = number_of_text(text)
         if number is None or number in texts:  # "1" and "1.0" are the same number
             return None
         texts[number] = text
     return texts or None
 
 
-def _number_of_text(text: str) -> int | float | None:
+def number_of_text(text: str) -> int | float | None:
     """Read a number that Python would write just so, unlike "01", "1e3" and "nan"."""
     for kind in (int, float):
         try:
@@ -262,10 +265,11 @@ def _is_rounded(value: Any, known: Iterable[str]) -> bool:
     )
 
 
-def _match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> str:
+def match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> str:
+    """Find the text of a number or bool, by what :func:`texts_of_values` found."""
     is_bool = isinstance(value, bool | np.bool_)
     is_number = isinstance(value, int | float | np.integer | np.floating | Decimal)
-    fits = is_bool if texts is _TEXTS_OF_BOOLS else is_number and not is_bool
+    fits = is_bool if texts is TEXTS_OF_BOOLS else is_number and not is_bool
     if texts is None or not fits or _is_rounded(value, texts.values()):
         raise ValueError(
             f"Column {column.name!r} must hold strings, got {value!r} of type "
@@ -275,7 +279,7 @@ def _match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> s
 
 
 def _match_number(column: Column, text: str) -> int | float:
-    number = _number_of_text(text)
+    number = number_of_text(text)
     if number is None:
         raise ValueError(f"{text!r} is of type str")
     return number

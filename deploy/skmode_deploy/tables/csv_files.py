@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
@@ -12,6 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.running.columns import (
+    TEXTS_OF_BOOLS,
+    match_string,
+    number_of_text,
+    texts_of_values,
+)
 from skmode_deploy.tables.chunks import Chunk, ReadOptions
 from skmode_deploy.tables.columns import select_columns
 from skmode_deploy.tables.errors import InputError
@@ -20,6 +26,7 @@ from skmode_deploy.tables.errors import InputError
 BOOLS = {word: float(word.lower() == "true") for word in
          ("True", "TRUE", "true", "False", "FALSE", "false")}  # fmt: skip
 
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 # A file without line ends would be one line that fills the memory.
 MAX_LINE_CHARACTERS = 2**24
@@ -171,9 +178,9 @@ class CsvReader:
 
     def _convert(self, column: Column, fields: Sequence[str]) -> Any:
         if column.dtype == "string":
-            if not self._options.missing:
-                return list(fields)
-            return ["" if field in self._missing else field for field in fields]
+            if self._options.missing:
+                fields = ["" if field in self._missing else field for field in fields]
+            return _to_strings(column, fields)
         if column.dtype == "int64":
             return _to_integers(column, fields)
         try:
@@ -213,6 +220,58 @@ def _is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _to_strings(column: Column, fields: Sequence[str]) -> list[str]:
+    """Read fields that are no category as the numbers or bools that they may stand for."""
+    categories = column.categories or ()
+    known = set(categories)
+    others = dict.fromkeys(field for field in fields if field and field not in known)
+    if not known or not others:
+        return list(fields)
+    match = _matcher(column)
+    read: dict[str, str] = {}
+    for field in others:
+        try:
+            read[field] = match(field)
+        except ValueError:
+            raise _FieldError(
+                fields.index(field),
+                f"Column {column.name!r} must hold strings as training saw them, such as "
+                f"{categories[0]!r}, got {field!r}",
+                "write the numbers or bools in the same way (a spreadsheet may have removed zeros)",
+            ) from None
+    return [read.get(field, field) for field in fields]
+
+
+def _matcher(column: Column) -> Callable[[str], str]:
+    """Make a function that finds the category of a field, and raises where it may be several."""
+    known = column.categories or ()
+    texts = texts_of_values(column)
+    if all(text in BOOLS for text in known):
+        return partial(_match_bool, texts is not None)
+    if all(map(_NUMBER.fullmatch, known)):
+        return partial(_match_number, column, texts, set(map(Decimal, known)))
+    return str
+
+
+def _match_bool(one_to_one: bool, field: str) -> str:
+    if field in BOOLS and one_to_one:
+        return TEXTS_OF_BOOLS[bool(BOOLS[field])]
+    if field in BOOLS or _NUMBER.fullmatch(field):
+        raise ValueError
+    return field
+
+
+def _match_number(
+    column: Column, texts: dict[Any, str] | None, numbers: set[Decimal], field: str
+) -> str:
+    value = number_of_text(field)
+    if value is not None and texts is not None:
+        return match_string(column, texts, value)
+    if field in BOOLS or (_NUMBER.fullmatch(field) and Decimal(field) in numbers):
+        raise ValueError
+    return field
 
 
 def _to_integers(column: Column, fields: Sequence[str]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from skmode_deploy.bundle.manifest import (
     Column,
     File,
     Manifest,
+    RoutingDifference,
     Threshold,
     creation_time,
 )
@@ -97,6 +98,40 @@ def test_threshold():
 )
 def test_invalid_threshold(manifest, threshold, message):
     document = to_document(manifest) | {"threshold": threshold}
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(to_text(document))
+
+
+def test_routing_difference():
+    """Only bundles that predict by the top expert where the estimator does not have the field."""
+    assert "routing_difference" not in to_document(CLASSIFIER)
+    difference = RoutingDifference("validation", (0.01,), (0.25,))
+    manifest = dataclasses.replace(CLASSIFIER, routing_difference=difference)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    jsonschema.validate(to_document(manifest), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "change", "message"),
+    [
+        (
+            CLASSIFIER,
+            {"rows": "all"},
+            "routing_difference.rows .* must be 'validation' or 'export'",
+        ),
+        (CLASSIFIER, {"max": 0.5}, "routing_difference.max .* must be an array, got 0.5"),
+        (
+            CLASSIFIER,
+            {"mean": [-1.0]},
+            r"routing_difference.mean\[0\] .* finite number of at least 0",
+        ),
+        (CLASSIFIER, {"max": [0.5, 0.5]}, "routing_difference.max .* must be of length 1"),
+        (REGRESSOR, {}, "routing_difference .* must be absent unless routing is 'top_expert'"),
+    ],
+)
+def test_invalid_routing_difference(manifest, change, message):
+    difference = {"rows": "validation", "mean": [0.1], "max": [0.5]} | change
+    document = to_document(manifest) | {"routing_difference": difference}
     with pytest.raises(ManifestError, match=message):
         Manifest.from_json(to_text(document))
 
@@ -426,7 +461,7 @@ class TestSchema:
             (Manifest, SCHEMA),
             *(
                 (kind, SCHEMA["$defs"][kind.__name__])
-                for kind in (Column, Classes, File, Threshold)
+                for kind in (Column, Classes, File, RoutingDifference, Threshold)
             ),
         ],
     )
@@ -434,7 +469,8 @@ class TestSchema:
         names = {field.name for field in dataclasses.fields(kind)}
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
-        optional = {"refuses", "lowest", "highest"} if kind is Column else {"threshold"}
+        of_columns = {"refuses", "lowest", "highest"}
+        optional = of_columns if kind is Column else {"threshold", "routing_difference"}
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
         assert all(inner["description"] for inner in schema["properties"].values())

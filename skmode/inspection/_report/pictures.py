@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -39,6 +42,11 @@ STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
     "font.size": 11.0,
 }
+
+
+# One report at a time: matplotlib's settings are those of the process.
+_DRAWING = threading.Lock()
+_GLYPHS = ("ignore", re.compile("Glyph .* missing from"), UserWarning, None, 0)
 
 
 class Picture(NamedTuple):
@@ -75,12 +83,28 @@ def all_pictures(facts: Facts) -> Pictures:
     """Draw all pictures; this imports matplotlib, and leaves its settings as they are."""
     from matplotlib import rc_context, rcdefaults
 
-    with rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about glyphs that matplotlib's fonts lack
+    with _DRAWING, rc_context(), _without_warnings_of_glyphs():
         rcdefaults()  # the report looks the same whatever the user's settings
         with rc_context(STYLE):
             drawn, reason = _map(facts)
             return Pictures(_probing(facts), _history(facts), drawn, reason)
+
+
+@contextmanager
+def _without_warnings_of_glyphs() -> Iterator[None]:
+    """Hide that matplotlib's fonts lack a glyph: the browser has others.
+
+    `warnings.catch_warnings` would undo what other threads change in the meantime.
+    """
+    filters: Any = warnings.filters
+    filters.insert(0, _GLYPHS)
+    try:
+        yield
+    finally:
+        now: Any = warnings.filters  # another thread may have exchanged the list
+        for each in (filters, now):
+            with suppress(ValueError):
+                each.remove(_GLYPHS)
 
 
 def _probing(facts: Facts) -> Picture:

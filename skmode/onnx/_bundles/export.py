@@ -27,7 +27,7 @@ from skmode.onnx._bundles.checks.parity import (
     measure_differences,
 )
 from skmode.onnx._bundles.checks.refusals import find_refusals
-from skmode.onnx._bundles.checks.routing import warn_of_routing
+from skmode.onnx._bundles.checks.routing import compare_routing
 from skmode.onnx._bundles.parts import Parts
 from skmode.onnx._bundles.pipeline import prepend_steps, read_pipeline
 from skmode.onnx._bundles.quantization import quantize_experts
@@ -119,7 +119,8 @@ def export(
     RoutingDifferenceWarning
         If the estimator predicts by its mixture (``inference="mixture"``, the default) and the
         bundle by the top expert of each row. It says how far the two are from each other on the
-        rows of `X`, and how they scored on the validation rows of `fit`.
+        validation rows of `fit` (`routing_difference_`) and on the rows of `X`, and how they scored
+        on the validation rows. ``manifest.json`` and ``README.md`` state the first of these.
     UserWarning
         If a regression target is so far from zero that float32, the type of the predictions, is
         too coarse.
@@ -175,9 +176,10 @@ def export(
     check_target(source)
     if preprocessing is not None:
         source = prepend_steps(source, preprocessing)
-    if routing == "top_expert":
-        warn_of_routing(parts, X)
-    manifest = replace(_manifest(parts, source, routing), notes=notes)
+    difference = compare_routing(parts, X) if routing == "top_expert" else None
+    manifest = replace(
+        _manifest(parts, source, routing), notes=notes, routing_difference=difference
+    )
     files = _files(source, manifest)
     with _opened(manifest, files) as predictor:
         if X is not None:

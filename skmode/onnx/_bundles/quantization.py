@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import onnx
 from onnx import helper
 
 from skmode.onnx._graphs.builder import IR_VERSION, OPSET
+from skmode.onnx._quiet import hide_records
 
 
 def quantize_experts(experts: Sequence[onnx.GraphProto]) -> list[onnx.GraphProto]:
@@ -30,7 +30,8 @@ def _quantize(expert: onnx.GraphProto) -> onnx.GraphProto:
 
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(expert, opset_imports=[opset], ir_version=IR_VERSION)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # onnxruntime advises to preprocess the model first, which changes nothing here.
+    with tempfile.TemporaryDirectory() as folder, hide_records(logging.getLogger()):
         path = Path(folder) / "expert.onnx"
         options: dict[str, Any] = {
             "per_channel": True,
@@ -41,15 +42,3 @@ def _quantize(expert: onnx.GraphProto) -> onnx.GraphProto:
         graph = onnx.load(path).graph
     del graph.value_info[:]
     return graph
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide onnxruntime's advice to preprocess the model first, which changes nothing here."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

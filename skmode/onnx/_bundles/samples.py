@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import skmode_deploy
 from skmode.onnx._bundles.checks.parity import TOLERANCE
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parts import margin, read_parts
+from skmode.onnx._quiet import hide_warnings
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
 from skmode_deploy.samples import (
@@ -158,8 +158,7 @@ def _load(folder: Path) -> skmode_deploy.Predictor:
 def _predict(manifest: bundle.Manifest, model: Any, rows: Any) -> tuple[_Arrays, NDArray[np.bool_]]:
     """Predict the outputs of the graph, and mark the rows that are not close to a tie."""
     parts = read_parts(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # for example of unknown categories
+    with hide_warnings():  # for example of unknown categories
         features = parts.transform(rows)
         reference = parts.with_routing(manifest.routing)
         expected = parts.predict(reference, features)

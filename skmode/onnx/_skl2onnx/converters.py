@@ -85,8 +85,9 @@ def register_converters() -> None:
       OneVsOneClassifier;
     - steps before it: ColumnTransformer, which passes strings on to the estimator,
       StandardScaler, SimpleImputer, MissingIndicator, OneHotEncoder, OrdinalEncoder,
-      KBinsDiscretizer, Binarizer, SplineTransformer, QuantileTransformer, FunctionTransformer with
-      functions of numpy, and steps that select columns.
+      TargetEncoder, KBinsDiscretizer, Binarizer, PolynomialFeatures, PowerTransformer,
+      SplineTransformer, QuantileTransformer, KMeans, FunctionTransformer with functions of numpy,
+      and steps that select columns.
 
     The replacements compute in float64 and ignore option ``div``. Other models are converted as if
     skmode were not imported, except that a FrozenEstimator, which skl2onnx does not support, now
@@ -94,10 +95,11 @@ def register_converters() -> None:
     ``handle_unknown="error"`` or beyond the knots of a spline with ``extrapolation="error"``, the
     runtime raises too.
 
-    Refused: OutputCodeClassifier, an IterativeImputer that holds an estimator, a StackingClassifier
-    with ``stack_method="predict"``, RFE as the model that predicts, calibration with
-    ``method="temperature"`` and calibration of the decision function of an estimator in a Pipeline
-    or a search.
+    Refused: LinearDiscriminantAnalysis and RandomTreesEmbedding as steps, KNNImputer on other
+    numbers than float32, OutputCodeClassifier, an IterativeImputer that holds an estimator, a
+    StackingClassifier with ``stack_method="predict"``, RFE as the model that predicts, calibration
+    with ``method="temperature"`` and calibration of the decision function of an estimator in a
+    Pipeline or a search.
     """
     skl2onnx.update_registered_converter(
         MoDEClassifier,

@@ -1,5 +1,5 @@
-"""Converters of OneHotEncoder and OrdinalEncoder that support missing strings and compare numbers
-in float64.
+"""Converters of OneHotEncoder, OrdinalEncoder and TargetEncoder that support missing strings and
+compare numbers in float64.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from skmode.onnx._skl2onnx.containers import (
     column_widths,
     connect_output,
     insert_model,
+    set_number_type,
     split_columns,
 )
 from skmode.onnx._skl2onnx.numbers import NUMBERS, is_float32
@@ -45,6 +46,13 @@ def infer_ordinal(operator: Any) -> None:
     operator.outputs[0].set_type(
         kind([operator.inputs[0].get_first_dimension(), len(model.categories_)])
     )
+
+
+def infer_target(operator: Any) -> None:
+    """Set type and shape of the output of a TargetEncoder."""
+    _check_category_inputs(operator)
+    width = len(operator.raw_operator.encodings_)
+    set_number_type(operator.outputs[0], [operator.inputs[0].get_first_dimension(), width])
 
 
 def _check_category_inputs(operator: Any) -> None:
@@ -208,6 +216,24 @@ def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
         table += [unseen, *rows[: len(categories), j]]
     graph = GraphBuilder()
     output = _emit_lookup(graph, model, np.array(table, dtype=np.float64))
+    _insert_lookup(scope, operator, container, graph, output)
+
+
+def convert_target(scope: Any, operator: Any, container: Any) -> None:
+    """Look up the mean target of each category, for several classes one of each."""
+    model = operator.raw_operator
+    unseen = np.atleast_1d(np.asarray(model.target_mean_, dtype=np.float64))
+    n_classes = len(unseen)
+    rows = []
+    for i in range(0, len(model.encodings_), n_classes):
+        rows += [unseen[None], np.stack(model.encodings_[i : i + n_classes], axis=1)]
+    graph, columns = GraphBuilder(), _columns(model)
+    codes = emit_codes(graph, columns, emit_column_inputs(graph, columns))
+    assert codes is not None
+    table = graph.add_weight(np.concatenate(rows), "table")
+    value = graph.add("Gather", [table, codes], "found")
+    shape = graph.constant([0, len(model.encodings_)], "shape")
+    output = graph.add("Reshape", [value, shape], "encoded")
     _insert_lookup(scope, operator, container, graph, output)
 
 

@@ -114,6 +114,13 @@ def numbers_input(graph: GraphBuilder, width: int | None) -> str:
     return graph.add_input("X", TensorProto.DOUBLE, ["n", width])
 
 
+def emit_error(graph: GraphBuilder, wrong: str, value: str, name: str) -> str:
+    """Make the runtime raise where scikit-learn does: an index past the end of one entry."""
+    index = graph.add("Cast", [wrong], "index", to=TensorProto.INT64)
+    zero = graph.add("Gather", [graph.constant([0.0], name, np.float64), index], "check")
+    return graph.add("Add", [value, zero], "checked")
+
+
 def insert_on_numbers(
     scope: Any, operator: Any, container: Any, graph: GraphBuilder, value: str
 ) -> None:

@@ -15,6 +15,7 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     StandardScaler,
+    TargetEncoder,
 )
 
 from skmode.onnx._graphs.builder import GraphBuilder
@@ -22,8 +23,10 @@ from skmode.onnx._skl2onnx.containers import set_number_type
 from skmode.onnx._skl2onnx.encoders import (
     convert_one_hot,
     convert_ordinal,
+    convert_target,
     infer_one_hot,
     infer_ordinal,
+    infer_target,
 )
 from skmode.onnx._skl2onnx.numbers import (
     check_numbers,
@@ -33,6 +36,7 @@ from skmode.onnx._skl2onnx.numbers import (
     split_at_float32,
 )
 from skmode.onnx._skl2onnx.replacements import add_converter, reads_float32, replace_converter
+from skmode.onnx._skl2onnx.steps.adapted import adapt_steps
 from skmode.onnx._skl2onnx.steps.column_transformer import replace_column_transformer
 from skmode.onnx._skl2onnx.steps.functions import replace_functions
 from skmode.onnx._skl2onnx.steps.imputers import (
@@ -41,6 +45,7 @@ from skmode.onnx._skl2onnx.steps.imputers import (
     infer_imputer,
     infer_indicator,
 )
+from skmode.onnx._skl2onnx.steps.powers import replace_powers
 from skmode.onnx._skl2onnx.steps.quantiles import replace_quantiles
 from skmode.onnx._skl2onnx.steps.selectors import replace_selectors
 from skmode.onnx._skl2onnx.steps.splines import add_splines
@@ -54,13 +59,16 @@ def replace_steps() -> None:
         ("SklearnSimpleImputer", SimpleImputer, infer_imputer, convert_imputer),
         ("SklearnOneHotEncoder", OneHotEncoder, infer_one_hot, convert_one_hot),
         ("SklearnOrdinalEncoder", OrdinalEncoder, infer_ordinal, convert_ordinal),
+        ("SklearnTargetEncoder", TargetEncoder, infer_target, convert_target),
         ("SklearnKBinsDiscretizer", KBinsDiscretizer, _infer_bins, _convert_bins),
         ("SklearnBinarizer", Binarizer, _infer_binarizer, _convert_binarizer),
     ):
         replace_converter(alias, model, infer, convert)
     add_converter(MissingIndicator, infer_indicator, convert_indicator)
+    adapt_steps()
     add_splines()
     replace_functions()
+    replace_powers()
     replace_quantiles()
     replace_selectors()
 

@@ -214,11 +214,13 @@ def replace_converter(
     infer: Callable[[Any], None] | None,
     convert: Callable[..., None],
     also_for: Callable[[Any], bool] = lambda model: False,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Replace a converter of skl2onnx, and its shape calculator unless `infer` is None.
 
     Below opset 18 skl2onnx's own converter is used. `also_for` says which models need the
-    replacement although they contain none of our estimators.
+    replacement although they contain none of our estimators. `options` are allowed instead of
+    those of the original.
     """
     converter, shapes = compat.converters[alias], compat.shape_calculators[alias]
     _originals[alias] = (converter, shapes)
@@ -237,7 +239,8 @@ def replace_converter(
         chosen = convert if applies(operator) else converter
         chosen(scope, operator, container)
 
-    either = type(converter)(convert_either, converter.get_allowed_options())
+    allowed = options or converter.get_allowed_options()
+    either = type(converter)(convert_either, allowed)
     _tables.add(_Replacement(compat.converters, alias, converter, either))
     if infer is None:
         return

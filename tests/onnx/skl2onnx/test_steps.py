@@ -16,6 +16,7 @@ from sklearn.preprocessing import (
     FunctionTransformer,
     OneHotEncoder,
     OrdinalEncoder,
+    PowerTransformer,
     QuantileTransformer,
     SplineTransformer,
     StandardScaler,
@@ -83,6 +84,31 @@ def test_pairs_of_functions_undo_each_other():
     pairs = ((np.log1p, np.expm1), (np.sqrt, np.square), (np.sinh, np.arcsinh), (expit, logit))
     known = set(functions._FUNCTIONS)
     assert {function for pair in pairs for function in pair} <= known
+
+
+@pytest.mark.parametrize("function", [np.log1p, np.expm1])
+def test_functions_of_small_numbers(function, convert_step, run):
+    X = np.array([[-3e-5], [2e-9], [1e-15], [0]])
+    step = FunctionTransformer(function)
+    assert_allclose(run(convert_step(step, X[:1]), X)[0], step.transform(X), rtol=1e-12)
+
+
+@pytest.mark.parametrize("power", [0, 1e-12, 0.5, 2, -3])
+@pytest.mark.parametrize("method", ["yeo-johnson", "box-cox"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_powers(power, method, standardize, convert_step, run):
+    X = np.random.default_rng(0).lognormal(size=(50, 3)) * [1e-6, 1, 1e6]
+    step = PowerTransformer(method=method, standardize=standardize).fit(X)
+    step.lambdas_ = np.array([power, step.lambdas_[1], power])
+    X[::7, 1] = np.nan
+    rows = X if method == "box-cox" else np.concatenate([X, -X, 0 * X])
+    # The outputs are float32.
+    assert_allclose(run(convert_step(step, rows[:1]), rows)[0], step.transform(rows), rtol=1e-6)
+    if method == "box-cox":
+        with pytest.raises(ValueError, match="strictly positive"):
+            step.transform(-X)
+        with pytest.raises(Exception, match="out of data bounds"):
+            run(convert_step(step, X[:1]), -X)
 
 
 @pytest.mark.parametrize("function", [lambda x: x + 1, np.maximum, [], np.nan_to_num])

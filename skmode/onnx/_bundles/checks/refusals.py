@@ -6,7 +6,6 @@ beyond those of training, or predict something else.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.checks.parity import TOLERANCE, measure_differences
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parts import read_parts
+from skmode.onnx._quiet import hide_warnings
 from skmode_deploy import bundle
 from skmode_deploy.running.random_rows import unseen_category
 from skmode_deploy.samples import graph_inputs
@@ -109,8 +109,7 @@ class _Trial:
             cells[i][k % step :: step] = value
         manifest = self.predictor.manifest
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with hide_warnings():
                 rows = like_training(manifest, cells, self.X, missing)
                 found = measure_differences(self.predictor, self.model, rows, manifest.routing)
         except Exception:  # a step may raise anything

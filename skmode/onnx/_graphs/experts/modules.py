@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import threading
-import warnings
 from collections.abc import Iterator
 
 import onnx
@@ -15,8 +13,9 @@ from onnx import inliner, version_converter
 from torch import nn
 
 from skmode.onnx._graphs.builder import OPSET
+from skmode.onnx._quiet import hide_output, hide_warnings
 
-# One thread at a time: the exporter, and what hides its output, change state of the process.
+# One thread at a time: the exporter, and the levels of its loggers, change state of the process.
 _EXPORTING = threading.Lock()
 
 
@@ -27,7 +26,14 @@ def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
     example = torch.zeros(3, in_features, dtype=torch.float32, device="cpu")
     rows = torch.export.Dim("n")
     try:
-        with _EXPORTING, _quiet(), torch.device("cpu"), torch.autocast("cpu", enabled=False):
+        with (
+            _EXPORTING,
+            _quieter_loggers(),
+            hide_warnings(),
+            hide_output(),
+            torch.device("cpu"),
+            torch.autocast("cpu", enabled=False),
+        ):
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -73,19 +79,18 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the exporter's progress and warnings; its errors are raised."""
+def _quieter_loggers() -> Iterator[None]:
+    """Log errors only; the loggers of these packages take their levels from the first."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+            if logger.level == logging.ERROR:  # else another thread has changed it
+                logger.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

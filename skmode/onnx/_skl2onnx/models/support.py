@@ -8,11 +8,13 @@ from typing import Any
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,
     BaggingClassifier,
     BaggingRegressor,
+    RandomTreesEmbedding,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -67,6 +69,16 @@ _PREDICTORS: dict[type, Callable[[Any], Any]] = {
         lambda model: model.estimators_,
     ),
 }
+_WRONG_STEPS = {
+    LinearDiscriminantAnalysis: (
+        "of which skl2onnx converts the predictions alone",
+        "replace it, for example by PCA",
+    ),
+    RandomTreesEmbedding: (
+        "whose graph gets outputs of its own",
+        "replace it, for example by KBinsDiscretizer",
+    ),
+}
 # Steps that use an estimator only to choose columns.
 _SELECTORS = (RFE, RFECV, SelectFromModel, SequentialFeatureSelector)
 
@@ -79,7 +91,10 @@ def check_supported(model: Any, *, transforms: bool = False) -> None:
             "before the last step of a Pipeline",
             "convert it alone, or use it as the last step",
         )
-    if not contains_estimator(model):
+    if transforms:
+        _check_step(model)
+    holds_steps = transforms and isinstance(model, Pipeline | ColumnTransformer | FeatureUnion)
+    if not contains_estimator(model) and not holds_steps:
         return
     for part, part_transforms in _parts(model, transforms):
         check_supported(part, transforms=part_transforms)
@@ -92,7 +107,8 @@ def _parts(model: Any, transforms: bool) -> Iterator[tuple[Any, bool]]:
         yield from ((step, True) for _, step in model.steps[:-1])
         yield model.steps[-1][1], transforms
     elif kind is ColumnTransformer:
-        yield from ((part, True) for _, part, _ in model.transformers_)
+        fitted = getattr(model, "transformers_", model.transformers)
+        yield from ((part, True) for _, part, _ in fitted)
     elif kind is FeatureUnion:
         yield from ((part, True) for _, part in model.transformer_list)
     elif kind in _SELECTORS:
@@ -121,6 +137,16 @@ def _has_converter(model: Any) -> bool:
     """Whether it is one of our estimators, or of a class that a user registered a converter for."""
     alias = compat.aliases.get(type(model))
     return is_estimator(model) or (alias is not None and not alias.startswith("Sklearn"))
+
+
+def _check_step(model: Any) -> None:
+    """Raise for a step of which skl2onnx converts another form only."""
+    for kind, (how, cure) in _WRONG_STEPS.items():
+        if isinstance(model, kind):
+            raise NotImplementedError(
+                "Steps before a MoDEClassifier or MoDERegressor must be of a kind that skmode.onnx "
+                f"can convert, got {type(model).__name__}, {how}: {cure}."
+            )
 
 
 def _check_selector(model: Any, transforms: bool) -> None:

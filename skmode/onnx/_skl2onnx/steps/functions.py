@@ -66,6 +66,30 @@ def _odd(emit: Emit) -> Emit:
     return _join("Mul", _operator("Sign"), _chain(_operator("Abs"), emit))
 
 
+def _log1p(graph: GraphBuilder, x: str) -> str:
+    """Compute ``log(1 + x)`` so that small numbers keep their digits (Kahan)."""
+    above = graph.add("Add", [x, constant(graph, 1)], "above_one")
+    kept = graph.add("Sub", [above, constant(graph, 1)], "kept")
+    slope = graph.add("Div", [graph.add("Log", [above], "log"), kept], "slope")
+    value = graph.add("Mul", [x, slope], "log1p")
+    return graph.add("Where", [_is_zero(graph, kept), x, value], "log1p")
+
+
+def _expm1(graph: GraphBuilder, x: str) -> str:
+    """Compute ``exp(x) - 1`` so that small numbers keep their digits (Kahan)."""
+    power = graph.add("Exp", [x], "exp")
+    plain = graph.add("Sub", [power, constant(graph, 1)], "expm1")
+    slope = graph.add("Div", [x, graph.add("Log", [power], "log")], "slope")
+    value = graph.add("Mul", [plain, slope], "expm1")
+    value = graph.add("Where", [_is_zero(graph, plain), x, value], "expm1")
+    is_large = graph.add("Greater", [graph.add("Abs", [x], "size"), constant(graph, 1)], "is_large")
+    return graph.add("Where", [is_large, plain, value], "expm1")
+
+
+def _is_zero(graph: GraphBuilder, x: str) -> str:
+    return graph.add("Equal", [x, constant(graph, 0)], "is_zero")
+
+
 _identity = _operator("Identity")
 _exp, _log, _sqrt, _sin = map(_operator, ("Exp", "Log", "Sqrt", "Sin"))
 _square = _join("Mul", _identity, _identity)
@@ -91,13 +115,13 @@ _FUNCTIONS: dict[Callable[..., Any], Emit] = {
     np.deg2rad: _binary("Mul", np.pi / 180),
     np.exp: _exp,
     np.exp2: _chain(_binary("Mul", np.log(2)), _exp),
-    np.expm1: _chain(_exp, _binary("Sub", 1)),
+    np.expm1: _expm1,
     np.fabs: _operator("Abs"),
     np.floor: _operator("Floor"),
     np.isnan: _as_double("IsNaN"),
     np.log: _log,
     np.log10: _chain(_log, _binary("Div", np.log(10))),
-    np.log1p: _chain(_binary("Add", 1), _log),
+    np.log1p: _log1p,
     np.log2: _chain(_log, _binary("Div", np.log(2))),
     np.negative: _minus,
     np.positive: _identity,

@@ -42,7 +42,11 @@ _SELECTORS = (
 def replace_selectors() -> None:
     """Replace or add converters of steps that choose columns."""
     for selector in _SELECTORS:
-        replace_converter(f"Sklearn{selector.__name__}", selector, _infer, _convert)
+        # skl2onnx sets this option for all steps that scikit-learn counts as classifiers, such as
+        # an RFE around one, and then refuses it.
+        options = {"zipmap": [True, False, "columns"]}
+        alias = f"Sklearn{selector.__name__}"
+        replace_converter(alias, selector, _infer, _convert, options=options)
     add_converter(SequentialFeatureSelector, _infer, _convert)
 
 

@@ -12,7 +12,12 @@ from sklearn.preprocessing import SplineTransformer
 
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.containers import set_number_type
-from skmode.onnx._skl2onnx.numbers import check_numbers, insert_on_numbers, numbers_input
+from skmode.onnx._skl2onnx.numbers import (
+    check_numbers,
+    emit_error,
+    insert_on_numbers,
+    numbers_input,
+)
 from skmode.onnx._skl2onnx.replacements import add_converter
 
 
@@ -95,11 +100,11 @@ def _emit_inside(
     above = graph.add("Greater", [x, high], "is_above")
     known = graph.add("Where", [missing, low, x], "known")
     if getattr(model, "handle_missing", "error") == "error":
-        known = _emit_error(graph, missing, known, "missing_is_an_error")
+        known = emit_error(graph, missing, known, "missing_is_an_error")
     # scikit-learn raises an error of its own for steps that are to be constant outside.
     if model.extrapolation == "error" or (model.extrapolation == "constant" and not model.degree):
         outside = graph.add("Or", [below, above], "is_outside")
-        return _emit_error(graph, outside, known, "beyond_the_knots_is_an_error"), missing
+        return emit_error(graph, outside, known, "beyond_the_knots_is_an_error"), missing
     if model.extrapolation == "continue":
         return known, missing
     if model.extrapolation == "periodic":
@@ -110,13 +115,6 @@ def _emit_inside(
         return graph.add("Sub", [known, full], "inside"), missing
     value = graph.add("Where", [below, low, known], "inside")
     return graph.add("Where", [above, high, value], "inside"), missing
-
-
-def _emit_error(graph: GraphBuilder, wrong: str, value: str, name: str) -> str:
-    """Make the runtime raise where scikit-learn does: an index past the end of one entry."""
-    index = graph.add("Cast", [wrong], "index", to=TensorProto.INT64)
-    zero = graph.add("Gather", [graph.constant([0.0], name, np.float64), index], "check")
-    return graph.add("Add", [value, zero], "checked")
 
 
 def _emit_interval(graph: GraphBuilder, knots: NDArray[np.float64], x: str) -> str:
