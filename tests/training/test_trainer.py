@@ -39,6 +39,7 @@ PLAN = Plan(
     n_iter_no_change=12,
     monitor_top_expert=False,
     refit_fraction=0.3,
+    taught_refit_fraction=0.6,
     teacher=None,
     teacher_weight=0.0,
     teacher_seed=0,
