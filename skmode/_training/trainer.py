@@ -200,8 +200,8 @@ class Trainer:
         callbacks += plan.callbacks
         if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
-            fraction = plan.refit_fraction if plan.teacher is None else plan.taught_refit_fraction
-            if fraction:
+            # A teacher leaves the training as it is: what it adds to the refit may be cut short.
+            if fraction := plan.refit_fraction or plan.taught_refit_fraction:
                 leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
