@@ -16,14 +16,8 @@ from sklearn.datasets import load_diabetes, load_iris
 from benchmarks.tabular import _results
 from benchmarks.tabular._fingerprint import Fingerprint
 from benchmarks.tabular._measure import PRIMARY, score
-from benchmarks.tabular._models import (
-    contenders,
-    count_parameters,
-    labels,
-    make_ensemble,
-    match_size,
-    version,
-)
+from benchmarks.tabular._models import contenders, labels, version
+from benchmarks.tabular._models.ours import count_parameters, make_ensemble, match_size
 from benchmarks.tabular._run import Job, open_jobs, plan, run
 from benchmarks.tabular._sets import SETS, TabularSet, load, split
 from skmode.nn import MLPExperts

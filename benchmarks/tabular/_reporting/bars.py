@@ -16,7 +16,8 @@ from benchmarks.tabular._statistics import (
     Interval,
     bootstrap,
     common_mean,
-    corrected_t_test,
+    holm,
+    p_of_losses,
     rank,
 )
 
@@ -173,32 +174,15 @@ def _distillation_bars(league: League, variant: str) -> Iterator[Bar]:
 
 def _significance_bar(league: League, variant: str, plain: str, against: str) -> Bar:
     """Losses that are no chance over the splits of a set, by Holm's correction over the sets."""
-    p_values = {}
-    for name, pairs in league.errors[[variant, plain]].dropna().groupby(level=0):
-        ours, theirs = pairs[variant], pairs[plain]
-        if len(pairs) > 1 or np.isinf(ours).any():
-            p_values[name] = _p_of_a_loss(ours, theirs)
+    p_values = p_of_losses(league.errors[[variant, plain]], TEST_SHARE)
     what = f"{against}: sets on which the mixture is significantly worse"
     if not p_values:
         return Bar(what, "one split tells nothing", "none")
-    worst_first = sorted(p_values, key=lambda name: p_values[name])
-    lost = []
-    for i, name in enumerate(worst_first):
-        if p_values[name] * (len(p_values) - i) >= SIGNIFICANCE:
-            break
-        lost.append(name)
+    lost = holm(p_values, SIGNIFICANCE)
     figure = f"{len(lost)} of {len(p_values)}" + (f" ({', '.join(lost)})" if lost else "")
     uncorrected = sum(p < SIGNIFICANCE for p in p_values.values())
     figure += f"; {uncorrected} without Holm's correction"
     return Bar(what, figure, "none", not lost)
-
-
-def _p_of_a_loss(ours: pd.Series, theirs: pd.Series) -> float:
-    """1 where we are not worse, 0 where we alone failed."""
-    if np.isinf(ours).any() or np.isinf(theirs).any():
-        return 0.0 if np.isinf(ours).sum() > np.isinf(theirs).sum() else 1.0
-    differences = ours - theirs
-    return corrected_t_test(differences, TEST_SHARE) if differences.mean() > 0 else 1.0
 
 
 def _time_bars(league: League, measured: list[str]) -> Iterator[Bar]:
