@@ -12,6 +12,7 @@ from typing import Any
 import skmode
 from benchmarks.tabular._models import peers
 from benchmarks.tabular._models.ours import (
+    PLAIN_OPTIONS,
     TAUGHT_OPTIONS,
     chooses_alpha,
     make_ensemble,
@@ -119,8 +120,8 @@ def _ours() -> list[Contender]:
         found.append(Contender("mode_auto", "MoDE, alpha auto", make, OURS, top_expert=True))
     taught = partial(make_mode, **TAUGHT_OPTIONS)
     found.append(Contender(TAUGHT, "MoDE, taught by an ensemble", taught, OURS, top_expert=True))
-    plain = partial(make_mode, alpha=0.0)
-    single = partial(make_mode, n_experts=1)
+    plain = partial(make_mode, alpha=0.0, **PLAIN_OPTIONS)
+    single = partial(make_mode, n_experts=1, **PLAIN_OPTIONS)
     taught = partial(make_mode, n_experts=1, **TAUGHT_OPTIONS)
     return [
         *found,

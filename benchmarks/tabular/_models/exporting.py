@@ -53,9 +53,11 @@ class Exported:
 
     def prepare(self, X: pd.DataFrame) -> dict[str, Any]:
         """Return rows as the graphs read them: an input per column, or all numbers in one."""
-        inputs = self.sessions[0].get_inputs()
-        if len(inputs) == 1 and inputs[0].name not in X:
-            return {inputs[0].name: X.to_numpy(np.float32)}
+        names = [tensor.name for tensor in self.sessions[0].get_inputs()]
+        if len(names) == 1 and names[0] not in X:
+            return {names[0]: X.to_numpy(np.float32)}
+        if not set(names) <= set(X):  # skl2onnx allows no blanks and brackets in names
+            X = X.set_axis(names, axis=1)
         return to_inputs(X, self.sessions[0])
 
     def runner(self) -> Callable[[dict[str, Any]], Array]:

@@ -14,8 +14,9 @@ from sklearn.utils._param_validation import make_constraint
 from benchmarks.tabular._sets import Part, Task
 from skmode import MoDEClassifier, MoDERegressor
 
-# The refit in which an ensemble teaches the experts.
-TAUGHT_OPTIONS: dict[str, Any] = {"refit_teacher": "ensemble", "refit_fraction": 0.6}
+# An ensemble teaches the experts in the refit, or nobody does.
+TAUGHT_OPTIONS: dict[str, Any] = {"teacher": "ensemble"}
+PLAIN_OPTIONS: dict[str, Any] = {"teacher": None}
 
 Array = NDArray[Any]
 
@@ -74,7 +75,7 @@ class Ensemble(BaseEstimator):
 
 def make_ensemble(task: Task, split: int, train: Part) -> Ensemble:
     """As many single networks as the mixture has experts."""
-    single = make_mode(task, split, train, n_experts=1)
+    single = make_mode(task, split, train, n_experts=1, **PLAIN_OPTIONS)
     n_experts = make_mode(task, split, train).n_experts
     return Ensemble(single, [1000 * member + split for member in range(n_experts)])
 
@@ -83,10 +84,13 @@ def make_large(task: Task, split: int, train: Part) -> Any:
     """One network with as many parameters as all experts have."""
     mixture = make_mode(task, split, train)
     # What the experts read depends on the columns: ask a net, not trained to speak of.
-    net = clone(mixture).set_params(max_epochs=1).fit(train.X, train.y).net_.module_
+    net = (
+        clone(mixture).set_params(max_epochs=1, **PLAIN_OPTIONS).fit(train.X, train.y).net_.module_
+    )
     sizes = [int(size) for size in np.atleast_1d(mixture.hidden_layer_sizes)]
     sizes = match_size(net.trunk.out_features, sizes, mixture.n_experts)
-    return make_mode(task, split, train, n_experts=1, hidden_layer_sizes=tuple(sizes))
+    options = {"hidden_layer_sizes": tuple(sizes), **PLAIN_OPTIONS}
+    return make_mode(task, split, train, n_experts=1, **options)
 
 
 def match_size(in_features: int, sizes: Sequence[int], n_experts: int) -> list[int]:

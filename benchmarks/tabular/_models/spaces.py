@@ -45,7 +45,8 @@ def between(low: float, high: float) -> Any:
 
 def _fit_lightgbm(model: Any, train: Part, validation: Part) -> int:
     stop = importlib.import_module("lightgbm").early_stopping(PATIENCE, verbose=False)
-    model.fit(train.X, train.y, eval_set=[tuple(validation)], callbacks=[stop])
+    eval_X, eval_y = validation
+    model.fit(train.X, train.y, eval_X=eval_X, eval_y=eval_y, callbacks=[stop])
     return model.best_iteration_
 
 
@@ -100,8 +101,7 @@ MODE = Family(
         "weight_decay": loguniform(1e-3, 0.3),
         "numeric_embedding": ["periodic_bias", "periodic", "piecewise_linear", None],
         "batch_size": ["auto", 32, 64, 128, 256],
-        "refit_teacher": [None, "mixture", "ensemble"],
-        "refit_fraction": [0.3, 0.6],
+        "teacher": [None, "mixture", "ensemble"],
     },
 )
 CATBOOST = Family(
