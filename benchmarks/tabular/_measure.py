@@ -77,7 +77,8 @@ def measure(
             "fit_cpu_seconds": round(time.process_time() - processor_start, 4),
         }
         if isinstance(model, RandomSearch):
-            fitting |= {"trials": len(model.trials_), "best_params": model.best_params_}
+            fitting |= {"trials": len(model.trials_), "folds": model.n_folds_}
+            fitting |= {"best_params": model.best_params_}
             model = model.best_estimator_
         for name in _forms(contender, model):
             quality, serving = _examine(contender, table, model, train, test)

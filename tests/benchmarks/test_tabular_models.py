@@ -1,5 +1,6 @@
 """The league's models: what a search does, and what can be exported to ONNX."""
 
+import itertools
 import json
 from functools import partial
 
@@ -13,7 +14,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from benchmarks.tabular import _results
 from benchmarks.tabular._fingerprint import Fingerprint
 from benchmarks.tabular._measure import measure, measure_onnx
-from benchmarks.tabular._models import TAUGHT, Contender, contenders
+from benchmarks.tabular._models import TAUGHT, Contender, contenders, tuning
 from benchmarks.tabular._models.spaces import FAMILIES, Family, LogInteger
 from benchmarks.tabular._models.tuning import RandomSearch
 from benchmarks.tabular._sets import TabularSet, load, split
@@ -94,8 +95,16 @@ class TestSearch:
         train, _ = parts(DIABETES)
         Constant.fits = 0
         search = RandomSearch(CONSTANTS, "regression", 0, n_trials=4, seconds=0).fit(*train)
-        assert len(search.trials_) == 1
-        assert Constant.fits == 5 + 1
+        assert (len(search.trials_), search.n_folds_) == (1, 1)
+        assert Constant.fits == 1 + 1
+
+    def test_as_many_folds_as_leave_time_for_all_trials(self, monkeypatch):
+        ticks = itertools.count(step=2)  # seconds, each time that the clock is read
+        monkeypatch.setattr(tuning.time, "process_time", lambda: next(ticks))
+        train, _ = parts(DIABETES)
+        search = RandomSearch(CONSTANTS, "regression", 0, n_trials=4, seconds=25).fit(*train)
+        # 25 seconds for 4 trials of 2 seconds a fit; the clock is read before each further fit.
+        assert (len(search.trials_), search.n_folds_) == (4, 3)
 
     def test_seeded(self):
         train, _ = parts(DIABETES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from benchmarks.tabular._models.spaces import MAX_TREES, Family
 from benchmarks.tabular._sets import Part, Task
 
 TRIALS, SECONDS = 30, 300.0
-# TabArena validates on 8 folds. A single part of a fifth would be 130 to 670 rows in the smallest
-# sets, too few to choose among 30; with 5 folds most searches get through most of their trials.
+# TabArena validates on 8 folds. One part of a fifth is 130 to 670 rows of the smallest sets, few to
+# choose among 30 by: so many folds at most, and fewer where the first fit tells that the time would
+# not suffice for all trials.
 FOLDS = 5
 SCORES = {
     "binary": "roc_auc",
@@ -60,6 +60,8 @@ class RandomSearch:
     ----------
     trials_ : list of Trial
         Those that were finished.
+    n_folds_ : int
+        On how many folds.
     best_params_ : dict
         Those of the best one, as JSON can hold them.
     best_estimator_ : estimator
@@ -83,19 +85,36 @@ class RandomSearch:
 
     def fit(self, X: pd.DataFrame, y: Array) -> RandomSearch:
         """Search, and fit the best to all rows."""
-        deadline = time.process_time() + self.seconds
+        start = time.process_time()
         folds = list(self._folds(X, y))
-        self.trials_: list[Trial] = []
-        for params in self._candidates():
-            trial = self._try(params, folds, deadline if self.trials_ else math.inf)
-            if trial is None:
-                break
-            self.trials_.append(trial)
+        first, *others = self._candidates()
+        found = [self._validate(first, *folds[0])]
+        spent = max(time.process_time() - start, 1e-3)
+        self.n_folds_ = int(np.clip(self.seconds / (self.n_trials * spent), 1, FOLDS))
+        found += [self._validate(first, *fold) for fold in folds[1 : self.n_folds_]]
+        self.trials_ = [self._trial(first, found)]
+        for params in others:
+            found = []
+            for fold in folds[: self.n_folds_]:
+                if time.process_time() - start >= self.seconds:
+                    return self._finish(X, y)
+                found.append(self._validate(params, *fold))
+            self.trials_.append(self._trial(params, found))
+        return self._finish(X, y)
+
+    def _finish(self, X: pd.DataFrame, y: Array) -> RandomSearch:
+        """Fit the best to all rows."""
         best = max(self.trials_, key=lambda trial: trial.score)
         self.best_params_ = {name: _plain(value) for name, value in best.params.items()}
         model = self.family.make(self.task, self.split, Part(X, y), **best.params)
         self.best_estimator_ = model.fit(X, y)
         return self
+
+    def _trial(self, params: dict[str, Any], found: list[tuple[float, int]]) -> Trial:
+        """Mean score, and mean number of trees, over the folds."""
+        scores, n_trees = zip(*found, strict=True)
+        trees = {self.family.trees: max(1, round(np.mean(n_trees)))} if self.family.trees else {}
+        return Trial(params | trees, float(np.mean(scores)))
 
     def _candidates(self) -> Iterator[dict[str, Any]]:
         yield self.family.first
@@ -105,18 +124,6 @@ class RandomSearch:
         splitter = KFold if self.task == "regression" else StratifiedKFold
         for train, validation in splitter(FOLDS, shuffle=True, random_state=self.split).split(X, y):
             yield Part(X.iloc[train], y[train]), Part(X.iloc[validation], y[validation])
-
-    def _try(self, params: dict[str, Any], folds: list[Fold], deadline: float) -> Trial | None:
-        """Cross-validate; None if the time is over before the last fold begins."""
-        scores, n_trees = [], []
-        for train, validation in folds:
-            if time.process_time() >= deadline:
-                return None
-            score, trees = self._validate(params, train, validation)
-            scores.append(score)
-            n_trees.append(trees)
-        found = {self.family.trees: max(1, round(np.mean(n_trees)))} if self.family.trees else {}
-        return Trial(params | found, float(np.mean(scores)))
 
     def _validate(self, params: dict[str, Any], train: Part, validation: Part) -> tuple[float, int]:
         """Score on one fold, with as many trees as are best there."""

@@ -84,10 +84,10 @@ def tuned(league: League) -> Iterator[str]:
     yield ""
     yield (
         "Random search on the training part, 30 trials or five minutes of processor time for each, "
-        "whichever comes first: 5-fold cross-validation by the set's metric, then a fit to all "
-        "rows of the part. Boosted trees draw from TabArena's spaces and stop early, which chooses "
-        "the number of trees; the space of MoDE stands beside them in "
-        "`benchmarks/tabular/_models/spaces.py`. First split of "
+        "whichever comes first: cross-validation by the set's metric, on 5 folds or as many as "
+        "leave time for all trials, then a fit to all rows of the part. Boosted trees draw from "
+        "TabArena's spaces and stop early, which chooses the number of trees; the space of MoDE "
+        "stands beside theirs in `benchmarks/tabular/_models/spaces.py`. First split of "
         f"{len(means)} sets ({', '.join(means.index) or 'none that all have finished'}); ranks "
         "and improvability are among the models of this table."
     )
