@@ -70,6 +70,7 @@ bench-serving: .venv/installed .venv-kserve/installed
 # Four hours at most, then from there at the next call. `make league-quick` takes minutes.
 league: .venv/installed-league
 	-$(BIN)/python -m benchmarks.tabular run --hours 4
+	$(BIN)/python -m benchmarks.tabular latency
 	$(BIN)/python -m benchmarks.tabular report
 
 league-quick: .venv/installed-league

@@ -1,20 +1,23 @@
 """The commands of the league.
 
 ``python -m benchmarks.tabular run`` measures what `results/tabular.jsonl` does not hold yet, and
-goes on where it was interrupted. ``python -m benchmarks.tabular report`` draws tables and figures
-from it. With ``--quick`` both take some small sets, one split and no slow model.
+goes on where it was interrupted. ``python -m benchmarks.tabular latency`` measures how fast models
+predict one row as ONNX, on the first split of a few small sets, into `results/tabular_onnx.jsonl`.
+``python -m benchmarks.tabular report`` draws tables and figures from both. With ``--quick``, run
+and report take some small sets, one split, and no tuned or slow model.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.tabular._models import contenders
-from benchmarks.tabular._reporting.report import write
-from benchmarks.tabular._run import plan, run
-from benchmarks.tabular._sets import QUICK_SETS, SETS, SPLITS
+from benchmarks.tabular._models import Contender, contenders
+from benchmarks.tabular._models.exporting import EXPORTS
+from benchmarks.tabular._reporting.report import latency_file, write
+from benchmarks.tabular._run import plan, plan_latency, run
+from benchmarks.tabular._sets import LATENCY_SETS, QUICK_SETS, SETS, SPLITS, TabularSet
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -22,17 +25,19 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 1 if something is left to the next run."""
     options = parse(arguments)
+    if options.command == "latency":
+        path = options.results or latency_file(RESULTS / "tabular.jsonl")
+        tables = [SETS[name] for name in options.sets or LATENCY_SETS]
+        jobs = plan_latency(tables, options.models or _installed(_is_exported))
+        return int(run(jobs, path, hours=options.hours) > 0)
     stem = "tabular_quick" if options.quick else "tabular"
     results = options.results or RESULTS / f"{stem}.jsonl"
     if options.command == "report":
         print(write(results, options.output, stem))
         return 0
-    models = options.models or _default_models(options.quick)
-    tables = [SETS[name] for name in options.sets or (QUICK_SETS if options.quick else SETS)]
-    splits = (
-        options.splits if options.splits is not None else SPLITS[:1] if options.quick else SPLITS
-    )
-    jobs = plan(tables, splits, models)
+    models = options.models or _installed(_is_quick if options.quick else lambda contender: True)
+    splits = SPLITS[:1] if options.quick else SPLITS
+    jobs = plan(_tables(options), options.splits or splits, models)
     return int(run(jobs, results, options.jobs, options.hours) > 0)
 
 
@@ -42,30 +47,48 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("run", help="measure what the file of results lacks")
     measuring.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
-    measuring.add_argument("--sets", nargs="+", choices=SETS, metavar="SET")
-    measuring.add_argument("--models", nargs="+", choices=contenders(), metavar="MODEL")
     measuring.add_argument("--splits", nargs="+", type=int, choices=SPLITS, metavar="SPLIT")
-    measuring.add_argument("--hours", type=float, help="stop after so long")
+    measuring.add_argument("--smallest", type=int, metavar="N", help="the N smallest sets alone")
+    timing = commands.add_parser("latency", help="measure the time of one row as ONNX")
     drawing = commands.add_parser("report", help="draw tables and figures from the results")
     drawing.add_argument("--output", type=Path, default=RESULTS, help="the folder to write to")
-    for command in (measuring, drawing):
+    for command in (measuring, timing):
+        command.add_argument("--sets", nargs="+", choices=SETS, metavar="SET")
+        command.add_argument("--models", nargs="+", choices=contenders(), metavar="MODEL")
+        command.add_argument("--hours", type=float, help="stop after so long")
+    for command in (measuring, timing, drawing):
         command.add_argument("--results", type=Path, help="the file of results, JSON lines")
+    for command in (measuring, drawing):
         command.add_argument("--quick", action="store_true", help="a look within ten minutes")
     return parser.parse_args(arguments)
 
 
-def _default_models(quick: bool) -> list[str]:
-    """All that are installed, in a quick run without the slow ones."""
+def _tables(options: argparse.Namespace) -> list[TabularSet]:
+    """The sets of a run."""
+    tables = [SETS[name] for name in options.sets or (QUICK_SETS if options.quick else SETS)]
+    return sorted(tables, key=lambda table: table.rows)[: options.smallest]
+
+
+def _is_quick(contender: Contender) -> bool:
+    return contender.speed in ("fast", "moderate")
+
+
+def _is_exported(contender: Contender) -> bool:
+    return contender.module in EXPORTS and contender.speed != "tuned"
+
+
+def _installed(is_wanted: Callable[[Contender], bool]) -> list[str]:
+    """All models that are wanted and installed."""
     chosen = []
-    for contender in contenders().values():
-        if not contender.is_installed:
+    for contender in filter(is_wanted, contenders().values()):
+        if contender.is_installed:
+            chosen.append(contender.name)
+        else:
             print(
                 f"{contender.label} is left out, for {contender.module} is not installed: "
                 "`pip install .[league]` brings it in.",
                 flush=True,
             )
-        elif not (quick and contender.speed == "slow"):
-            chosen.append(contender.name)
     return chosen
 
 

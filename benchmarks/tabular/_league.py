@@ -81,13 +81,14 @@ class League:
         return sorted({record["split"] for record in self.records if record["set"] == name})
 
     def models(self, *, slow: bool) -> list[str]:
-        """Models with at least one result or failure, with or without the slow ones."""
+        """Models with at least one result or failure, with or without the slow ones, none tuned."""
         measured = self.errors.notna().any()
+        wanted = ("fast", "moderate", "slow") if slow else ("fast", "moderate")
         return [
             name
             for contender in contenders().values()
             for name in contender.names
-            if measured[name] and (slow or contender.speed != "slow")
+            if measured[name] and contender.speed in wanted
         ]
 
     def sets_of(self, *tasks: Task) -> list[str]:

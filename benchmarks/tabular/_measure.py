@@ -7,15 +7,13 @@ import math
 import pickle
 import platform
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import (
@@ -26,14 +24,18 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from benchmarks._timing import open_session, processor, to_inputs
+from benchmarks._timing import processor
 from benchmarks.tabular._fingerprint import fingerprint
-from benchmarks.tabular._models import OURS, TOP_EXPERT, Contender, Ensemble, version
+from benchmarks.tabular._models import OURS, TOP_EXPERT, Contender, version
+from benchmarks.tabular._models.exporting import CONVERTERS, NotExported, export, numbers_alone
+from benchmarks.tabular._models.tuning import RandomSearch
 from benchmarks.tabular._sets import Part, TabularSet
 
 PRIMARY = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 # Calls of one row, fewer where they take longer than that together.
 ONE_ROW_CALLS, ONE_ROW_SECONDS = 100, 1.0
+# So many rows are predicted as ONNX and through Python, to compare the two.
+COMPARED_ROWS = 256
 BATCH_ROWS, BATCH_CALLS, BATCH_SECONDS = 16_384, 5, 1.0
 # What every line names beside the library of its model.
 PACKAGES = ("numpy", "sklearn", "torch", "onnxruntime")
@@ -70,16 +72,73 @@ def measure(
         warnings.simplefilter("ignore")
         start, processor_start = time.perf_counter(), time.process_time()
         model.fit(train.X, train.y)
-        fitting = {
+        fitting: Record = {
             "fit_seconds": round(time.perf_counter() - start, 4),
             "fit_cpu_seconds": round(time.process_time() - processor_start, 4),
         }
-        for name in contender.names:
-            if contender.top_expert:
-                alone = name.endswith(TOP_EXPERT)
-                model.set_params(inference="top_expert" if alone else "mixture")
+        if isinstance(model, RandomSearch):
+            fitting |= {"trials": len(model.trials_), "folds": model.n_folds_}
+            fitting |= {"best_params": model.best_params_}
+            model = model.best_estimator_
+        for name in _forms(contender, model):
             quality, serving = _examine(contender, table, model, train, test)
             yield describe(contender, name, table, split) | quality | fitting | serving
+
+
+def measure_onnx(
+    contender: Contender, table: TabularSet, split: int, train: Part, test: Part
+) -> Iterator[Record]:
+    """Fit a contender and measure how fast it predicts one row as ONNX, in each of its forms.
+
+    Parameters and what is yielded are those of `measure`.
+    """
+    rows = train._replace(X=_as_fitted(contender, train.X))
+    model = contender.make(table.task, split, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(rows.X, rows.y)
+        for name in _forms(contender, model):
+            line = describe(contender, name, table, split)
+            if converter := CONVERTERS.get(contender.module):
+                line["versions"][converter] = version(converter)
+            try:
+                yield line | _time_onnx(contender, table, model, rows, test)
+            except NotExported as reason:
+                yield line | {"not_exported": str(reason)}
+
+
+def _as_fitted(contender: Contender, X: pd.DataFrame) -> Any:
+    """Give skmode numbers as an array: its graph, like those of others, then reads an array."""
+    as_array = contender.module == OURS and numbers_alone(X)
+    return X.to_numpy(dtype=np.float32) if as_array else X
+
+
+def _forms(contender: Contender, model: Any) -> Iterator[str]:
+    """Set the model to each form that takes part, and yield its name."""
+    for name in contender.names:
+        if contender.top_expert:
+            alone = name.endswith(TOP_EXPERT)
+            model.set_params(inference="top_expert" if alone else "mixture")
+        yield name
+
+
+def _time_onnx(
+    contender: Contender, table: TabularSet, model: Any, rows: Part, test: Part
+) -> Record:
+    """Time of one row as ONNX and through Python, and how far the two predictions are apart."""
+    exported = export(contender.module, model, rows.X)
+    onnx, ask = exported.runner(), _asker(contender, table, model)
+    as_fitted = partial(_as_fitted, contender)
+    some = test.X[:COMPARED_ROWS]
+    expected = np.asarray(ask(as_fitted(some)), dtype=np.float64)
+    apart = np.abs(np.reshape(onnx(exported.prepare(some)), expected.shape) - expected).max()
+    scale = np.std(test.y) if table.task == "regression" else 1.0
+    return {
+        "onnx_microseconds": _time_one_row(onnx, test.X, exported.prepare),
+        "python_microseconds": _time_one_row(ask, test.X, as_fitted),
+        "onnx_bytes": exported.n_bytes,
+        "onnx_difference": float(f"{apart / scale:.3g}"),
+    }
 
 
 def describe(contender: Contender, name: str, table: TabularSet, split: int) -> Record:
@@ -96,12 +155,7 @@ def _examine(
     contender: Contender, table: TabularSet, model: Any, train: Part, test: Part
 ) -> tuple[Record, Record]:
     """Quality of the model, and what its answers cost."""
-    regression = table.task == "regression"
-    function = model.predict if regression else model.predict_proba
-
-    def answer(X: Any) -> Any:
-        return function(X, **contender.predict_options)
-
+    answer = _asker(contender, table, model)
     answers = np.asarray(answer(test.X), dtype=np.float64)
     quality = score(table.task, test.y, answers) | {
         "n_train": len(train.X),
@@ -115,6 +169,12 @@ def _examine(
         return quality, size | _serve(model, train, test)
     except Exception as error:  # the model is measured all the same, without its figures of serving
         return quality, size | {"serving_error": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _asker(contender: Contender, table: TabularSet, model: Any) -> Answer:
+    """Return what asks the model for values or probabilities."""
+    function = model.predict if table.task == "regression" else model.predict_proba
+    return lambda X: function(X, **contender.predict_options)
 
 
 def score(task: str, y: Array, answers: Array) -> Record:
@@ -160,42 +220,23 @@ def _pickled_size(model: Any) -> int | None:
 
 def _serve(model: Any, train: Part, test: Part) -> Record:
     """Export and time with onnxruntime; networks of an ensemble answer one after the other."""
-    from skmode.onnx import export  # slow to import, and workers that fit peers do without
-
-    members = model.estimators_ if isinstance(model, Ensemble) else [model]
-    with tempfile.TemporaryDirectory() as folder:
-        sessions, size = [], 0
-        for i, member in enumerate(members):
-            bundle = Path(folder, str(i))
-            routing = "top_expert" if member.inference == "top_expert" else "mixture"
-            export(member, bundle, X=train.X, routing=routing)
-            sessions.append(open_session(bundle / "model.onnx"))
-            size += (bundle / "model.onnx").stat().st_size
-        times = _time(_runner(sessions), test.X, lambda X: to_inputs(X, sessions[0]))
-    return {"onnx_bytes": size} | times
-
-
-def _runner(sessions: Sequence[onnxruntime.InferenceSession]) -> Answer:
-    """Ask sessions for probabilities or values, and average."""
-    names = {output.name for output in sessions[0].get_outputs()}
-    outputs = ["probabilities" if "probabilities" in names else "variable"]
-    if len(sessions) == 1:
-        session = sessions[0]
-        return lambda inputs: session.run(outputs, inputs)[0]
-    return lambda inputs: np.mean([session.run(outputs, inputs)[0] for session in sessions], axis=0)
+    exported = export(OURS, model, train.X)
+    return {"onnx_bytes": exported.n_bytes} | _time(exported.runner(), test.X, exported.prepare)
 
 
 def _time(answer: Answer, X: pd.DataFrame, prepare: Callable[[pd.DataFrame], Any]) -> Record:
     """Time of one row and of many, the rows in memory in the form that the model reads."""
+    one_row = _time_one_row(answer, X, prepare)
+    batch = X.iloc[:BATCH_ROWS]
+    many_rows = _median_seconds(answer, [prepare(batch)], BATCH_CALLS, BATCH_SECONDS)
+    return {"predict_microseconds": one_row, "rows_per_second": round(len(batch) / many_rows)}
+
+
+def _time_one_row(answer: Answer, X: pd.DataFrame, prepare: Callable[[pd.DataFrame], Any]) -> float:
+    """Microseconds of a row, rows of the table in rotation."""
     positions = np.random.default_rng(0).permutation(len(X))[:ONE_ROW_CALLS]
     single = [prepare(X.iloc[[position]]) for position in positions]
-    batch = X.iloc[:BATCH_ROWS]
-    one_row = _median_seconds(answer, single, ONE_ROW_CALLS, ONE_ROW_SECONDS)
-    many_rows = _median_seconds(answer, [prepare(batch)], BATCH_CALLS, BATCH_SECONDS)
-    return {
-        "predict_microseconds": round(one_row * 1e6, 1),
-        "rows_per_second": round(len(batch) / many_rows),
-    }
+    return round(_median_seconds(answer, single, ONE_ROW_CALLS, ONE_ROW_SECONDS) * 1e6, 1)
 
 
 def _median_seconds(answer: Answer, rows: Sequence[Any], calls: int, budget: float) -> float:

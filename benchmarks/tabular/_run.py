@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from benchmarks.tabular import _results
 from benchmarks.tabular._fingerprint import fingerprint
-from benchmarks.tabular._measure import describe, measure
-from benchmarks.tabular._models import MODERATE_ROWS, OURS, Contender, contenders
+from benchmarks.tabular._measure import describe, measure, measure_onnx
+from benchmarks.tabular._models import MODERATE_ROWS, OURS, TUNED_SETS, Contender, contenders
 from benchmarks.tabular._sets import TEST_SHARE, Part, TabularSet, load, split
 
 Record = dict[str, Any]
@@ -34,11 +34,12 @@ ONE_THREAD = (
 
 @dataclass(frozen=True)
 class Job:
-    """One fit: a set, a split, and the name of a contender."""
+    """One fit: a set, a split, the name of a contender, and what is measured after it."""
 
     table: TabularSet
     split: int
     contender: str
+    what: Literal["league", "onnx"] = "league"
 
     def __str__(self) -> str:
         return f"{self.table.name}, split {self.split}, {self.contender}"
@@ -47,9 +48,10 @@ class Job:
 def plan(tables: Iterable[TabularSet], splits: Iterable[int], models: Sequence[str]) -> list[Job]:
     """Return the jobs in their order.
 
-    A run that is cut short has whole splits: split by split, all sets, all models but the slow
-    ones. Those come last, small sets first, and meet the first split only; one of moderate speed
-    meets the first split only where the set is large.
+    A run that is cut short has whole splits: split by split, all sets, all models but the tuned and
+    the slow ones. Those come last, in this order, small sets first, and meet the first split only;
+    tuned ones meet the smallest sets alone. One of moderate speed meets the first split only where
+    the set is large.
 
     Parameters
     ----------
@@ -68,20 +70,26 @@ def plan(tables: Iterable[TabularSet], splits: Iterable[int], models: Sequence[s
     ordered = sorted(tables, key=lambda table: table.rows)
     chosen = [contenders()[name] for name in models]
     splits = sorted(splits)
-    fast = [
+    jobs = [
         Job(table, repeat, contender.name)
         for repeat in splits
         for table in ordered
         for contender in chosen
-        if contender.speed != "slow" and _is_due(contender, table, repeat)
+        if contender.speed in ("fast", "moderate") and _is_due(contender, table, repeat)
     ]
-    slow = [
-        Job(table, 0, contender.name)
-        for table in ordered
-        for contender in chosen
-        if contender.speed == "slow" and 0 in splits
-    ]
-    return fast + slow
+    for speed, due in (("tuned", ordered[:TUNED_SETS]), ("slow", ordered)):
+        jobs += [
+            Job(table, 0, contender.name)
+            for table in due
+            for contender in chosen
+            if contender.speed == speed and 0 in splits
+        ]
+    return jobs
+
+
+def plan_latency(tables: Iterable[TabularSet], models: Sequence[str]) -> list[Job]:
+    """Return the jobs that measure one row as ONNX: all models on the first split, set by set."""
+    return [Job(table, 0, model, "onnx") for table in tables for model in models]
 
 
 def _is_due(contender: Contender, table: TabularSet, repeat: int) -> bool:
@@ -178,6 +186,11 @@ def _summary(records: Sequence[Record]) -> str:
         return f"SKIPPED: {first['skipped']}"
     if "error" in first:
         return f"FAILED: {first['error']}"
+    if "not_exported" in first:
+        return f"not exported: {first['not_exported']}"
+    if "onnx_microseconds" in first:
+        times = " and ".join(f"{record['onnx_microseconds']:.4g}" for record in records)
+        return f"one row as ONNX in {times} microseconds"
     values = " and ".join(f"{record['value']:.4g}" for record in records)
     return f"{first['metric']} {values}, fitted in {first['fit_seconds']:.1f} seconds"
 
@@ -279,6 +292,7 @@ def _do(job: Job, tables: dict[str, Part]) -> list[Record]:
             return _without_result(job, {"skipped": reason[:500]})
     try:
         train, test = split(tables[job.table.name], job.table.task, job.split)
-        return list(measure(contenders()[job.contender], job.table, job.split, train, test))
+        examine = measure_onnx if job.what == "onnx" else measure
+        return list(examine(contenders()[job.contender], job.table, job.split, train, test))
     except Exception as error:  # whatever a library raises is its result
         return _without_result(job, {"error": f"{type(error).__name__}: {error}"[:500]})

@@ -202,6 +202,9 @@ _TABLES = [
     ),
 ]
 SETS = {table.name: table for table in _TABLES}
+# Small ones, to compare the time of one row as ONNX: numbers alone, one of each task, which all
+# libraries export; categories; categories and missing values.
+LATENCY_SETS = ("phoneme", "vehicle", "concrete", "german", "credit")
 # Small ones of every kind, for a look within minutes.
 QUICK_SETS = (
     "german",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,14 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Difference(NamedTuple):
+    """A mean difference in percent, its standard error, and the number of sets."""
+
+    percent: float
+    error: float
+    n_sets: int
 
 
 def common_mean(errors: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
@@ -136,6 +144,61 @@ def corrected_t_test(differences: Any, test_share: float) -> float:
     if variance == 0:
         return 0.0
     return float(2 * stats.t.sf(abs(differences.mean()) / math.sqrt(variance), df=k - 1))
+
+
+def p_of_losses(errors: pd.DataFrame, test_share: float) -> dict[str, float]:
+    """P-value of each set's losses of one model to another, by the corrected t-test.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        A row per set and split, of the two models.
+    test_share : float
+        Share of the rows that is tested on.
+
+    Returns
+    -------
+    p_values : dict
+        1 where the first model is not worse, 0 where it alone failed; sets with a single split, on
+        which the first model did not fail, are left out.
+    """
+    found = {}
+    for name, pairs in errors.dropna().groupby(level=0, sort=False):
+        ours, theirs = pairs.iloc[:, 0], pairs.iloc[:, 1]
+        failures, their_failures = np.isinf(ours).sum(), np.isinf(theirs).sum()
+        if failures or (their_failures and len(pairs) > 1):
+            found[name] = 0.0 if failures > their_failures else 1.0
+        elif len(pairs) > 1:
+            differences = ours - theirs
+            worse = differences.mean() > 0
+            found[name] = corrected_t_test(differences, test_share) if worse else 1.0
+    return found
+
+
+def holm(p_values: Mapping[str, float], level: float = 1 - LEVEL) -> list[str]:
+    """Return whose p-values are significant together, by Holm's correction, smallest first."""
+    smallest_first = sorted(p_values, key=lambda name: p_values[name])
+    found = []
+    for i, name in enumerate(smallest_first):
+        if p_values[name] * (len(p_values) - i) >= level:
+            break
+        found.append(name)
+    return found
+
+
+def relative_difference(ours: Any, theirs: Any) -> Difference:
+    """Mean difference of two models' errors, of logarithms, over the sets on which both have one.
+
+    An error of zero, or a failure, has no logarithm: its set is left out.
+    """
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    both = np.isfinite(ours) & np.isfinite(theirs) & (ours > 0) & (theirs > 0)
+    logs = np.log(ours[both] / theirs[both])
+    n = len(logs)
+    if not n:
+        return Difference(math.nan, math.nan, 0)
+    deviation = float(logs.std(ddof=1)) if n > 1 else math.nan
+    return Difference(100 * math.expm1(logs.mean()), 100 * deviation / math.sqrt(n), n)
 
 
 def friedman(errors: pd.DataFrame) -> float:

@@ -93,7 +93,7 @@ def test_failures_are_infinite_and_skipped_jobs_missing():
 def rivals(records, **values):
     """Add the peers that decide, each as good as another model that is in the records."""
     copies = {"lightgbm": "linear", "xgboost": "linear", "hist_gradient_boosting": "linear"}
-    copies |= {"random_forest": "linear", "realmlp_td_s": "linear"} | values
+    copies |= {"random_forest": "linear", "mlp": "linear", "realmlp_td_s": "linear"} | values
     return [
         *records,
         *(
@@ -115,7 +115,8 @@ def test_rank_bar():
     records = [line for line in all_records() if (line["model"], line["set"]) != ("mode", "birds")]
     records += [record("mode", "birds", split, 0.3) for split in range(5)]
     verdicts = found(rivals(records))
-    assert verdicts[BEST].verdict == "passed"
+    # Level is not ahead.
+    assert verdicts[BEST].verdict == "MISSED"
     assert verdicts[BEST].figure == (
         "+0.33 [-1.00, +1.00], 1.67 against 1.33 of CatBoost on 3 sets: level within the interval"
     )
@@ -245,6 +246,100 @@ def test_report(tmp_path):
     assert "**0.9218**" in text  # CatBoost's mean over five splits
     assert "0.95†" in text
     assert (output / "tabular_ranks.svg").read_text().startswith("<?xml")
+
+
+def report(tmp_path, records, onnx=()):
+    """The text of the report of some lines."""
+    for name, lines in (("tabular.jsonl", records), ("tabular_onnx.jsonl", onnx)):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = str(tmp_path / "tabular.jsonl")
+    assert main(["report", "--results", results, "--output", str(tmp_path)]) == 0
+    return (tmp_path / "tabular.md").read_text()
+
+
+def part(text, title):
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def like(records, source, model, factor=1.0):
+    """Lines of a model whose error is that of another one times a factor."""
+    found = []
+    for line in records:
+        if line["model"] == source:
+            value = line["value"]
+            auc = line["metric"] == "roc_auc"
+            found.append(line | {"value": 1 - factor * (1 - value) if auc else factor * value})
+    return [line | {"model": model} for line in found]
+
+
+def test_the_taught_top_expert_in_pairs(tmp_path):
+    records = all_records()
+    records += like(records, "mode", "mode_taught")
+    records += like(records, "mode", "mode_taught_top_expert", 1.01)
+    records += like(records, "mode", "mlp_ensemble", 1.01 / 0.9)
+    records += like(records, "mode", "mlp_small", 1.2)
+    text = report(tmp_path, records)
+    pairs = part(text, "One taught expert")
+    assert "| ensemble of K networks | 3 | -10.0 ± 0.0 | 3 / 0 / 0 | 3 / 0 |" in pairs
+    assert "| MoDE, taught by an ensemble | 3 | +1.0 ± 0.0 | 0 / 0 / 3 | 0 / 3 |" in pairs
+    assert "mlp_taught" not in pairs
+    verdicts = found(records)
+    what = (
+        "mean rank of MoDE, taught by an ensemble, top expert less that of ensemble of K networks"
+    )
+    assert verdicts[what + ", first table"].passed
+    what = "error of MoDE, taught by an ensemble, top expert against that of "
+    verdict = verdicts[what + "one network, an expert's size, in %"]
+    assert (verdict.figure, verdict.passed) == ("-15.8 ± 0.0 (3 sets)", True)
+    assert verdicts[what + "MoDE, top expert, in %"].verdict == "MISSED"
+    assert found(all_records())[what + "MoDE, top expert, in %"].verdict == "not measured"
+
+
+def test_tuned_beside_default(tmp_path):
+    records = all_records()
+    first = [line for line in records if line["split"] == 0]
+    search = {"trials": 12, "best_params": {"depth": 4}, "fit_cpu_seconds": 250.0}
+    for source in ("mode", "catboost"):
+        records += [line | search for line in like(first, source, f"{source}_tuned", 0.95)]
+    text = report(tmp_path, records)
+    tuned = part(text, "Tuned")
+    assert "First split of 3 sets (coins, birds, rents)" in tuned
+    row = "| CatBoost | 2.00 | 1.00 | 5.0 | 0.0 | -5.0 ± 0.0 | 3 / 0 / 0 | 12 | 250 |"
+    assert row in tuned
+    # They are ranked nowhere else.
+    assert "tuned" not in part(text, "Standings")
+    assert "CatBoost | 1.00" in part(text, "Standings")
+
+
+def onnx_line(model, table, **more):
+    task = SETS[table]
+    ours = {"settings": CURRENT.stored()} if model.startswith("mode") else {}
+    line = {"set": table, "task": task, "split": 0, "model": model, "versions": {}}
+    return line | ours | more
+
+
+def times(microseconds):
+    figures = {"onnx_microseconds": microseconds, "python_microseconds": 900.0}
+    return figures | {"onnx_bytes": 20_000, "onnx_difference": 2e-7}
+
+
+def test_one_row_as_onnx(tmp_path):
+    lines = [
+        onnx_line("mode", "coins", **times(50.0)),
+        onnx_line("mode", "birds", **times(60.0)),
+        onnx_line("catboost", "coins", **times(90.0)),
+        onnx_line("catboost", "birds", not_exported="CatBoost exports no categories"),
+    ]
+    text = report(tmp_path, all_records(), lines)
+    onnx = part(text, "One row as ONNX")
+    assert "all exported models share (coins)" in onnx
+    assert "| MoDE | 50 | 50 | 60 | 900 | 20 | 2e-07 |" in onnx
+    assert "| CatBoost | 90 | 90 | - | 900 | 20 | 2e-07 |" in onnx
+    assert "- Not exported: CatBoost exports no categories (CatBoost on birds)." in onnx
+    standings = part(text, "Standings")
+    assert "| 40 | 50 | 100,000 |" in standings
+    assert "| 900 | - | 100,000 |" in standings  # the linear model, which was not measured
+    assert "One row as ONNX" not in report(tmp_path, all_records())
 
 
 @pytest.mark.slow

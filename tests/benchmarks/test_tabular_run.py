@@ -13,18 +13,12 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from benchmarks.tabular import _results
+from benchmarks.tabular import __main__, _results
 from benchmarks.tabular._fingerprint import Fingerprint
 from benchmarks.tabular._measure import PRIMARY, score
-from benchmarks.tabular._models import (
-    contenders,
-    count_parameters,
-    labels,
-    make_ensemble,
-    match_size,
-    version,
-)
-from benchmarks.tabular._run import Job, open_jobs, plan, run
+from benchmarks.tabular._models import contenders, labels, version
+from benchmarks.tabular._models.ours import count_parameters, make_ensemble, match_size
+from benchmarks.tabular._run import Job, open_jobs, plan, plan_latency, run
 from benchmarks.tabular._sets import SETS, TabularSet, load, split
 from skmode.nn import MLPExperts
 
@@ -67,6 +61,33 @@ class TestPlan:
             ("letter", 1, "linear"),
             ("vehicle", 0, "tabm_d"),
             ("letter", 0, "tabm_d"),
+        ]
+
+    def test_tuned_ones_meet_the_smallest_sets_before_the_slow_ones(self):
+        jobs = plan(SETS.values(), range(2), ["tabm_d", "catboost_tuned"])
+        smallest = sorted(SETS.values(), key=lambda table: table.rows)
+        assert [job.contender for job in jobs] == ["catboost_tuned"] * 10 + ["tabm_d"] * len(SETS)
+        assert [job.table for job in jobs] == [*smallest[:10], *smallest]
+        assert {job.split for job in jobs} == {0}
+        assert not plan(SETS.values(), [1], ["tabm_d", "catboost_tuned"])
+
+    def test_a_number_of_the_smallest_sets(self, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(__main__, "run", lambda jobs, *args: asked.extend(jobs) or 0)
+        slow = ["--models", "realmlp_td", "tabm_d", "--smallest", "15", "--hours", "1"]
+        assert __main__.main(["run", *slow]) == 0
+        rows = [job.table.rows for job in asked]
+        assert len(asked) == 30
+        assert rows == sorted(rows)
+        assert max(rows) < 6000
+
+    def test_one_row_as_onnx(self):
+        jobs = plan_latency([SETS["vehicle"], SETS["german"]], ["linear", "mode"])
+        assert [(str(job), job.what) for job in jobs] == [
+            ("vehicle, split 0, linear", "onnx"),
+            ("vehicle, split 0, mode", "onnx"),
+            ("german, split 0, linear", "onnx"),
+            ("german, split 0, mode", "onnx"),
         ]
 
     def test_names_are_unique(self):
@@ -210,6 +231,18 @@ def test_resumes_after_a_kill(tmp_path):
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert run(jobs, path, n_workers=2) == 0
     assert _results.read(path) == records
+
+
+@pytest.mark.slow
+def test_one_row_as_onnx(tmp_path):
+    path = tmp_path / "onnx.jsonl"
+    jobs = plan_latency([IRIS, DIABETES], CHEAP)
+    assert run(jobs, path) == 0
+    records = _results.read(path)
+    assert [record["set"] for record in records] == ["iris", "iris", "diabetes", "diabetes"]
+    assert min(record["onnx_microseconds"] for record in records) > 0
+    assert "skl2onnx" in records[0]["versions"]
+    assert open_jobs(jobs, path) == []
 
 
 def children_of(pid):

@@ -14,8 +14,11 @@ from benchmarks.tabular._statistics import (
     corrected_t_test,
     critical_difference,
     friedman,
+    holm,
     improvability,
+    p_of_losses,
     rank,
+    relative_difference,
     wins_ties_losses,
 )
 
@@ -97,6 +100,31 @@ def test_corrected_t_test_without_correction_is_students():
 @pytest.mark.parametrize(("differences", "p"), [([1.0], 1), ([0.0, 0.0], 1), ([1.0, 1.0], 0)])
 def test_corrected_t_test_at_its_limits(differences, p):
     assert corrected_t_test(differences, 0.25) == p
+
+
+def test_p_of_losses():
+    index = pd.MultiIndex.from_product([["lost", "won", "failed", "both"], [0, 1, 2]])
+    ours = [2.0, 2.1, 2.2, 1.0, 1.1, 1.0, math.inf, 1, 1, math.inf, 1, 1]
+    theirs = [1.0, 1.0, 1.1, 2.0, 2.0, 2.0, 1, 1, 1, math.inf, 1, 1]
+    found = p_of_losses(pd.DataFrame({"a": ours, "b": theirs}, index=index), 0.25)
+    by_hand = corrected_t_test(np.subtract(ours[:3], theirs[:3]), 0.25)
+    assert found == {"lost": by_hand, "won": 1, "failed": 0, "both": 1}
+    assert p_of_losses(pd.DataFrame({"a": [1.0], "b": [2.0]}, index=index[:1]), 0.25) == {}
+
+
+def test_holm():
+    assert holm({"a": 0.02, "b": 0.01, "c": 0.04}) == ["b", "a", "c"]
+    assert holm({"a": 0.03, "b": 0.01, "c": 0.04}) == ["b"]
+    assert holm({}) == []
+
+
+def test_relative_difference_by_hand():
+    found = relative_difference([1.1, 0.9, math.inf, 0.0], [1.0, 1.0, 1.0, 1.0])
+    logs = np.log([1.1, 0.9])
+    assert found.percent == pytest.approx(100 * math.expm1(logs.mean()))
+    assert found.error == pytest.approx(100 * logs.std(ddof=1) / math.sqrt(2))
+    assert found.n_sets == 2
+    assert relative_difference([math.inf], [1.0]).n_sets == 0
 
 
 def test_friedman_is_scipys():

@@ -10,30 +10,37 @@ import pandas as pd
 
 from benchmarks._timing import word
 from benchmarks.tabular._league import League, top_expert
-from benchmarks.tabular._models import REFERENCE, labels
+from benchmarks.tabular._models import REFERENCE, TAUGHT, labels
 from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS, TEST_SHARE
 from benchmarks.tabular._statistics import (
     Interval,
     bootstrap,
     common_mean,
-    corrected_t_test,
+    holm,
+    p_of_losses,
     rank,
+    relative_difference,
 )
 
-# Who decides whether the mixture is level with the best.
+# Who decides whether the mixture is ahead of everyone's defaults.
 RIVALS = (
     "catboost",
     "lightgbm",
     "xgboost",
     "hist_gradient_boosting",
     "random_forest",
+    "mlp",
     "realmlp_td_s",
 )
+# What the taught top expert must be ahead of, by two standard errors.
+BEHIND = (top_expert(REFERENCE), top_expert("mode_alpha_0"), "mlp_small")
+AVERAGED = "mlp_ensemble"
 SLOW = ("realmlp_td", "tabm_d")
-ACCURACY_POINTS, RMSE_PERCENT, WORST_POINTS, WORST_FROM_ROWS = 0.2, 1.0, 1.0, 2000
+ACCURACY_POINTS, RMSE_PERCENT, WORST_POINTS, WORST_FROM_ROWS = 0.1, 0.5, 1.0, 2000
 TOP_EXPERT_SHARE, LOG_LOSS_SHARE, SIGNIFICANCE = 2 / 3, 3 / 4, 0.05
 # Times of MoDE's fit over that of others; None: reported only.
-FIT_RATIOS = {"realmlp_td_s": 0.25, "catboost": 0.7, "lightgbm": None, "tabm_d": None}
+FIT_RATIOS = {"realmlp_td_s": 0.2, "catboost": 0.6, "lightgbm": None, "tabm_d": None}
+LEVEL, AHEAD = "level or better: 0, or less, within the interval", "ahead: below 0"
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,13 @@ def bars(league: League) -> Iterator[Bar]:
     """Yield all bars, measured or not."""
     measured = league.models(slow=True)
     yield from _rank_bars(league, measured)
-    variants = [name for name in (REFERENCE, "mode_auto") if name in measured]
-    for variant in variants:
-        yield from _top_expert_bars(league, variant)
-    for variant in variants:
-        yield from _distillation_bars(league, variant)
+    yield from _taught_bars(league, measured)
+    for variant in (REFERENCE, "mode_auto", TAUGHT):
+        if variant in measured:
+            yield from _top_expert_bars(league, variant)
+    for variant in (REFERENCE, "mode_auto"):
+        if variant in measured:
+            yield from _distillation_bars(league, variant)
     yield from _time_bars(league, measured)
 
 
@@ -82,22 +91,21 @@ def _rank_bars(league: League, measured: list[str]) -> Iterator[Bar]:
     named, everyone = [REFERENCE, *RIVALS], league.models(slow=False)
     errors, first = league.errors, league.first_split()
     apart = errors[errors.index.get_level_values("set").isin(CHOSE_NO_DEFAULTS)]
-    limit = "level or better: 0, or less, within the interval"
-    yield _rank_bar("", errors, named, named, measured, limit)
+    yield _rank_bar("", errors, named, named, measured, AHEAD)
     yield _rank_bar(", ranked among all of the first table", errors, named, everyone, measured, "")
     yield _rank_bar(", first split alone", first, named, named, measured, "")
     what = ", sets alone that had no part in choosing defaults"
-    yield _rank_bar(what, apart, named, named, measured, "")
+    yield _rank_bar(what, apart, named, named, measured, AHEAD)
     for slow in SLOW:
         models = [*named, slow]
         what = f"stretch: mean rank of MoDE less that of {labels()[slow]}, first split"
         ranks = rank(common_mean(first, models)) if slow in measured else []
         if not len(ranks):
-            yield Bar(what, "", "ahead: below 0")
+            yield Bar(what, "", AHEAD)
             continue
         difference = bootstrap(ranks[REFERENCE] - ranks[slow])
-        figure = _ranked(difference, ranks, slow)
-        yield Bar(what, figure, "ahead: below 0", bool(difference.value < 0))
+        figure = _ranked(difference, ranks, REFERENCE, slow)
+        yield Bar(what, figure, AHEAD, bool(difference.value < 0))
 
 
 def _rank_bar(
@@ -115,24 +123,45 @@ def _rank_bar(
         return Bar(what, f"without {', '.join(missing)}" if missing else "", limit)
     best = ranks.mean()[named[1:]].idxmin()
     difference = bootstrap(ranks[REFERENCE] - ranks[best])
-    figure = _ranked(difference, ranks, best)
-    if difference.low <= 0 <= difference.high:
-        figure += ": level within the interval"
-    # With a single set there is no interval, and its figure decides.
-    passed = bool(difference.value <= 0 or difference.low <= 0) if limit else None
-    return Bar(what, figure, limit, passed)
+    figure = _ranked(difference, ranks, REFERENCE, best)
+    return Bar(what, figure, limit, bool(difference.value < 0) if limit else None)
 
 
-def _ranked(difference: Interval, ranks: pd.DataFrame, peer: str) -> str:
+def _ranked(difference: Interval, ranks: pd.DataFrame, ours: str, theirs: str) -> str:
     means = ranks.mean()
+    level = ": level within the interval" if difference.low <= 0 <= difference.high else ""
     return (
-        f"{difference.value:+.2f} {_interval(difference)}, {means[REFERENCE]:.2f} against "
-        f"{means[peer]:.2f} of {labels()[peer]} on {len(ranks)} sets"
+        f"{difference.value:+.2f} {_interval(difference)}, {means[ours]:.2f} against "
+        f"{means[theirs]:.2f} of {labels()[theirs]} on {len(ranks)} sets{level}"
     )
 
 
 def _interval(interval: Interval) -> str:
     return f"[{interval.low:+.2f}, {interval.high:+.2f}]"
+
+
+def _taught_bars(league: League, measured: list[str]) -> Iterator[Bar]:
+    """The taught top expert against the networks that teach alike, and against one not taught."""
+    ours, everyone = top_expert(TAUGHT), league.models(slow=False)
+    what = f"mean rank of {labels()[ours]} less that of {labels()[AVERAGED]}, first table"
+    if {ours, AVERAGED} <= set(measured):
+        ranks = rank(league.means(everyone))
+        found = bootstrap(ranks[ours] - ranks[AVERAGED])
+        # With a single set there is no interval, and its figure decides.
+        passed = bool(found.value <= 0 or found.low <= 0)
+        yield Bar(what, _ranked(found, ranks, ours, AVERAGED), LEVEL, passed)
+    else:
+        yield Bar(what, "", LEVEL)
+    for model in BEHIND:
+        what = f"error of {labels()[ours]} against that of {labels()[model]}, in %"
+        limit = "below 0 by two standard errors"
+        if not {ours, model} <= set(measured):
+            yield Bar(what, "", limit)
+            continue
+        means = league.means([ours, model])
+        found = relative_difference(means[ours], means[model])
+        figure = f"{found.percent:+.1f} ± {found.error:.1f} ({found.n_sets} sets)"
+        yield Bar(what, figure, limit, bool(found.percent + 2 * found.error < 0))
 
 
 def _top_expert_bars(league: League, variant: str) -> Iterator[Bar]:
@@ -173,32 +202,15 @@ def _distillation_bars(league: League, variant: str) -> Iterator[Bar]:
 
 def _significance_bar(league: League, variant: str, plain: str, against: str) -> Bar:
     """Losses that are no chance over the splits of a set, by Holm's correction over the sets."""
-    p_values = {}
-    for name, pairs in league.errors[[variant, plain]].dropna().groupby(level=0):
-        ours, theirs = pairs[variant], pairs[plain]
-        if len(pairs) > 1 or np.isinf(ours).any():
-            p_values[name] = _p_of_a_loss(ours, theirs)
+    p_values = p_of_losses(league.errors[[variant, plain]], TEST_SHARE)
     what = f"{against}: sets on which the mixture is significantly worse"
     if not p_values:
         return Bar(what, "one split tells nothing", "none")
-    worst_first = sorted(p_values, key=lambda name: p_values[name])
-    lost = []
-    for i, name in enumerate(worst_first):
-        if p_values[name] * (len(p_values) - i) >= SIGNIFICANCE:
-            break
-        lost.append(name)
+    lost = holm(p_values, SIGNIFICANCE)
     figure = f"{len(lost)} of {len(p_values)}" + (f" ({', '.join(lost)})" if lost else "")
     uncorrected = sum(p < SIGNIFICANCE for p in p_values.values())
     figure += f"; {uncorrected} without Holm's correction"
     return Bar(what, figure, "none", not lost)
-
-
-def _p_of_a_loss(ours: pd.Series, theirs: pd.Series) -> float:
-    """1 where we are not worse, 0 where we alone failed."""
-    if np.isinf(ours).any() or np.isinf(theirs).any():
-        return 0.0 if np.isinf(ours).sum() > np.isinf(theirs).sum() else 1.0
-    differences = ours - theirs
-    return corrected_t_test(differences, TEST_SHARE) if differences.mean() > 0 else 1.0
 
 
 def _time_bars(league: League, measured: list[str]) -> Iterator[Bar]:

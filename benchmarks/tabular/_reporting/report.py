@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from benchmarks.tabular import _results
 from benchmarks.tabular._league import League
-from benchmarks.tabular._models import REFERENCE, labels
+from benchmarks.tabular._models import REFERENCE
+from benchmarks.tabular._reporting import comparisons
 from benchmarks.tabular._reporting.bars import bars
 from benchmarks.tabular._reporting.figures import draw_latency, draw_ranks
+from benchmarks.tabular._reporting.markdown import interval, name_of, number, table
 from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS
 from benchmarks.tabular._statistics import (
     TIE,
-    Interval,
     bootstrap,
     critical_difference,
     friedman,
@@ -31,12 +32,19 @@ METRICS = {
     "regression": ("RMSE, less is better", "rmse"),
 }
 FEWER_SPLITS = "†"
+# Whose time to fit is the unit of the others'.
+YARDSTICK = "catboost"
 # What a line may say in the place of figures.
 EXCEPTIONS = {
     "error": "failed and ranks last",
     "serving_error": "could not be exported",
     "skipped": "was not measured",
 }
+
+
+def latency_file(results: Path) -> Path:
+    """Return the file of the times as ONNX that stands beside a file of results."""
+    return results.with_name(f"{results.stem}_onnx.jsonl")
 
 
 def write(results: Path, output: Path, stem: str) -> Path:
@@ -69,8 +77,10 @@ def write(results: Path, output: Path, stem: str) -> Path:
     draw_latency(
         100 * improvability(means).mean(), typical(league, means), output / f"{stem}_latency.svg"
     )
+    latency = League(_results.read(latency_file(results)))
     report = output / f"{stem}.md"
-    report.write_text("\n".join(_lines(league, results.name, stem)) + "\n", encoding="utf-8")
+    lines = _lines(league, latency, results.name, stem)
+    report.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return report
 
 
@@ -80,12 +90,16 @@ def typical(league: League, means: pd.DataFrame, name: str = "predict_microsecon
     return found.loc[means.index, means.columns].median()
 
 
-def _lines(league: League, source: str, stem: str) -> Iterator[str]:
+def _lines(league: League, latency: League, source: str, stem: str) -> Iterator[str]:
     everyone, means = league.models(slow=True), league.means(league.models(slow=False))
+    onnx = comparisons.one_row(latency)
     yield from _introduction(league, means, source)
-    yield from _standings(league, means, stem)
+    yield from _standings(league, means, onnx, stem)
+    yield from comparisons.pairs(league)
     yield from _bar_table(league)
-    yield from _slow_standings(league, everyone)
+    yield from comparisons.tuned(league)
+    yield from comparisons.onnx(latency)
+    yield from _slow_standings(league, everyone, onnx)
     yield from _sets(league, everyone)
     yield from _notes(league, means)
 
@@ -97,8 +111,8 @@ def _introduction(league: League, means: pd.DataFrame, source: str) -> Iterator[
     yield (
         f"Drawn from `{source}` by `python -m benchmarks.tabular report`. {len(league.tasks)} "
         f"sets, {'1 split' if len(splits) == 1 else f'{len(splits)} splits'} of each into 75 % of "
-        "the rows to train on and 25 % to test on, the same for all models. All models have their "
-        "libraries' default settings and one thread."
+        "the rows to train on and 25 % to test on, the same for all models. All models have one "
+        "thread and their libraries' default settings, but for those under *Tuned*."
     )
     yield ""
     yield (
@@ -107,9 +121,11 @@ def _introduction(league: League, means: pd.DataFrame, source: str) -> Iterator[
         "the first one. *Improvability* is the share of a model's error by which the best model of "
         "the set is better (0 % is the best everywhere). Brackets hold 95 % bootstrap intervals "
         f"over sets. A tie is a difference of at most {TIE:.1%} of the error. Times, sizes and "
-        "ratios are medians over sets. skmode answers through its exported ONNX file, whose size "
-        "is given, from arrays as that reads them; the others through Python from a DataFrame, "
-        "with the size of their pickle. Rows per second are of the test part in one call."
+        "ratios are medians over sets; to fit takes processor seconds. *1 row*: skmode predicts "
+        "through its exported ONNX file, whose size is given, from arrays as that reads them; the "
+        "others through Python from a DataFrame, with the size of their pickle. *1 row as ONNX* is "
+        "so for all that can be exported, on a few small sets (below). Rows per second are of the "
+        "test part in one call."
     )
     yield ""
     apart = [name for name in league.tasks if name in CHOSE_NO_DEFAULTS]
@@ -121,7 +137,7 @@ def _introduction(league: League, means: pd.DataFrame, source: str) -> Iterator[
     yield ""
 
 
-def _standings(league: League, means: pd.DataFrame, stem: str) -> Iterator[str]:
+def _standings(league: League, means: pd.DataFrame, onnx: pd.Series, stem: str) -> Iterator[str]:
     yield "## Standings"
     yield ""
     left_out = [name for name in league.tasks if name not in means.index]
@@ -134,7 +150,7 @@ def _standings(league: League, means: pd.DataFrame, stem: str) -> Iterator[str]:
         else f"{len(means)} sets{where}."
     )
     yield ""
-    yield from _table(_standing_rows(league, means))
+    yield from table(_standing_rows(league, means, onnx))
     yield ""
     yield f"![Mean ranks and the critical difference]({stem}_ranks.svg)"
     yield ""
@@ -142,43 +158,46 @@ def _standings(league: League, means: pd.DataFrame, stem: str) -> Iterator[str]:
     yield ""
 
 
-def _standing_rows(league: League, means: pd.DataFrame) -> Iterator[Sequence[str]]:
+def _standing_rows(league: League, means: pd.DataFrame, onnx: pd.Series) -> Iterator[Sequence[str]]:
     yield (
         "model",
         "mean rank",
         "MoDE wins / ties / loses",
         "improvability (%)",
         "fit (s)",
-        "fit, times MoDE's",
+        "fit, times CatBoost's",
         "1 row (µs)",
+        "1 row as ONNX (µs)",
         "rows/s",
         "size (kB)",
     )
     ranks, improvable = rank(means), 100 * improvability(means)
     fit_seconds, rows = (
-        typical(league, means, "fit_seconds"),
+        typical(league, means, "fit_cpu_seconds"),
         typical(league, means, "rows_per_second"),
     )
     one_row, size = typical(league, means), _size(league, means)
     for model in ranks.mean().sort_values(kind="stable").index:
         counts = wins_ties_losses(means[REFERENCE], means[model])
         yield (
-            _name(model),
-            _interval(bootstrap(ranks[model]), 2),
+            name_of(model),
+            interval(bootstrap(ranks[model]), 2),
             "" if model == REFERENCE else " / ".join(map(str, counts)),
-            _interval(bootstrap(improvable[model]), 1),
-            _number(fit_seconds[model]),
-            _number(_fit_ratio(league, model, means.index)),
-            _number(one_row[model]),
-            _number(rows[model]),
-            _number(size[model] / 1000),
+            interval(bootstrap(improvable[model]), 1),
+            number(fit_seconds[model]),
+            number(_fit_ratio(league, model, means.index)),
+            number(one_row[model]),
+            number(onnx.get(model, math.nan), "-"),
+            number(rows[model]),
+            number(size[model] / 1000),
         )
 
 
 def _fit_ratio(league: League, model: str, sets: Sequence[str]) -> float:
-    seconds = league.means([*dict.fromkeys([REFERENCE, model])], "fit_seconds")
+    """Median over sets of the processor seconds over CatBoost's."""
+    seconds = league.means([*dict.fromkeys([YARDSTICK, model])], "fit_cpu_seconds")
     seconds = seconds[seconds.index.isin(sets)]
-    return (seconds[model] / seconds[REFERENCE]).median()
+    return (seconds[model] / seconds[YARDSTICK]).median()
 
 
 def _size(league: League, means: pd.DataFrame) -> pd.Series:
@@ -190,11 +209,11 @@ def _bar_table(league: League) -> Iterator[str]:
     yield "## Bars"
     yield ""
     rows = [(bar.what, bar.figure, bar.limit, bar.verdict) for bar in bars(league)]
-    yield from _table([("measure", "result", "bar", ""), *rows])
+    yield from table([("measure", "result", "bar", ""), *rows])
     yield ""
 
 
-def _slow_standings(league: League, everyone: Sequence[str]) -> Iterator[str]:
+def _slow_standings(league: League, everyone: Sequence[str], onnx: pd.Series) -> Iterator[str]:
     """The first split, and of the sets those that all slow models have finished."""
     if everyone == league.models(slow=False):
         return
@@ -207,7 +226,7 @@ def _slow_standings(league: League, everyone: Sequence[str]) -> Iterator[str]:
     )
     yield ""
     if len(means):
-        yield from _table(_standing_rows(league, means))
+        yield from table(_standing_rows(league, means, onnx))
         yield ""
 
 
@@ -224,7 +243,7 @@ def _sets(league: League, everyone: Sequence[str]) -> Iterator[str]:
             yield ""
             yield f"### {title}"
             yield ""
-            yield from _table(_set_rows(league, everyone, sets, name))
+            yield from table(_set_rows(league, everyone, sets, name))
     yield ""
 
 
@@ -232,30 +251,30 @@ def _set_rows(
     league: League, everyone: Sequence[str], sets: Sequence[str], name: str
 ) -> Iterator[Sequence[str]]:
     """One row per model: sets are fewer than models and have shorter names."""
-    yield ("model", *(f"{table} ({league.rows[table]:,})" for table in sets))
+    yield ("model", *(f"{each} ({league.rows[each]:,})" for each in sets))
     values, errors = (
-        table[list(everyone)].groupby(level=0) for table in (league.field(name), league.errors)
+        cells[list(everyone)].groupby(level=0) for cells in (league.field(name), league.errors)
     )
     splits, value, error = errors.count(), values.mean(), errors.mean()
     full = splits.eq(splits.max(axis=1), axis=0)
     best = error.where(full).min(axis=1)
     for model in everyone:
         cells = []
-        for table in sets:
-            if not splits.loc[table, model]:
+        for each in sets:
+            if not splits.loc[each, model]:
                 cells.append("")
                 continue
             text = (
-                f"{value.loc[table, model]:.4g}"
-                if error.loc[table, model] < float("inf")
+                f"{value.loc[each, model]:.4g}"
+                if error.loc[each, model] < float("inf")
                 else "failed"
             )
-            if not full.loc[table, model]:
+            if not full.loc[each, model]:
                 text += FEWER_SPLITS
-            elif error.loc[table, model] == best[table]:
+            elif error.loc[each, model] == best[each]:
                 text = f"**{text}**"
             cells.append(text)
-        yield (_name(model), *cells)
+        yield (name_of(model), *cells)
 
 
 def _notes(league: League, means: pd.DataFrame) -> Iterator[str]:
@@ -274,47 +293,19 @@ def _notes(league: League, means: pd.DataFrame) -> Iterator[str]:
     if league.left_out:
         yield f"- {league.left_out} results of former code of skmode are left out."
     if stale := league.stale():
-        models = ", ".join(dict.fromkeys(_name(record["model"]) for record in stale))
+        models = ", ".join(dict.fromkeys(name_of(record["model"]) for record in stale))
         yield f"- {len(stale)} results are of other versions than those installed now: {models}."
     for record in league.records:
         for kind, what in EXCEPTIONS.items():
             if kind in record:
                 said = " ".join(record[kind].split())
-                who = f"{record['set']}, split {record['split']}, {_name(record['model'])}"
+                who = f"{record['set']}, split {record['split']}, {name_of(record['model'])}"
                 yield f"- {who} {what}: {said}"
 
 
 def _versions(league: League) -> str:
     found: dict[str, dict[str, None]] = {}
     for record in league.records:
-        for package, number in record["versions"].items():
-            found.setdefault(package, {})[number] = None
-    return ", ".join(f"{package} {' and '.join(numbers)}" for package, numbers in found.items())
-
-
-def _name(model: str) -> str:
-    return labels()[model]
-
-
-def _interval(interval: Interval, digits: int) -> str:
-    if interval.low != interval.low:
-        return f"{interval.value:.{digits}f}"
-    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
-def _number(value: float) -> str:
-    """Three digits that count, no exponents."""
-    if value != value:
-        return ""
-    if value >= 100:
-        return f"{float(f'{value:.3g}'):,.0f}"
-    return f"{value:.3g}"
-
-
-def _table(rows: Any) -> Iterator[str]:
-    """A table of markdown; the first row is its header."""
-    header, *body = [[str(cell) for cell in row] for row in rows]
-    yield "| " + " | ".join(header) + " |"
-    yield "| " + " | ".join(["---"] + ["---:"] * (len(header) - 1)) + " |"
-    for row in body:
-        yield "| " + " | ".join(row) + " |"
+        for package, release in record["versions"].items():
+            found.setdefault(package, {})[release] = None
+    return ", ".join(f"{package} {' and '.join(releases)}" for package, releases in found.items())

@@ -1,0 +1,31 @@
+"""The models of the league: who takes part, how they are made, tuned and exported to ONNX."""
+
+from benchmarks.tabular._models.contenders import (
+    MODERATE_ROWS,
+    OURS,
+    REFERENCE,
+    TAUGHT,
+    TOP_EXPERT,
+    TUNED,
+    TUNED_SETS,
+    Contender,
+    contenders,
+    labels,
+    version,
+)
+from benchmarks.tabular._models.ours import Ensemble
+
+__all__ = [
+    "MODERATE_ROWS",
+    "OURS",
+    "REFERENCE",
+    "TAUGHT",
+    "TOP_EXPERT",
+    "TUNED",
+    "TUNED_SETS",
+    "Contender",
+    "Ensemble",
+    "contenders",
+    "labels",
+    "version",
+]
