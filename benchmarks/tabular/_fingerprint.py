@@ -61,6 +61,7 @@ FITS = {
     "values": Fit("regression", 300, 0, {"max_epochs": 8}),
     "alpha chosen": Fit("binary", 200, 7, {"alpha": "auto", "max_epochs": 20}),
     "larger batches, plain mixture": Fit("binary", 1100, 5, {"alpha": 0.0, "max_epochs": 6}),
+    "taught": Fit("multiclass", 300, 3, {"teacher": "ensemble", "max_epochs": 8}),
     "one network": Fit("multiclass", 300, 2, {"n_experts": 1, "max_epochs": 10}),
 }
 
