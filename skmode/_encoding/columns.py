@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 # Kinds of numpy's dtypes that hold numbers.
 NUMBER_KINDS = "fiub"
+# Rows whose strings are read together.
+FEW_ROWS = 64
 
 
 def is_table(X: Any) -> bool:
@@ -51,6 +53,10 @@ class Columns:
     def column(self, i: int) -> Any:
         """Return one column: an array of one dimension, or a narwhals series of a table."""
         return self.X[:, i]
+
+    def columns(self, positions: Sequence[int]) -> Iterable[Any]:
+        """Return some columns one after the other."""
+        return (self.column(i) for i in positions)
 
     def is_plain(self) -> list[bool]:
         """Tell for each column whether :meth:`numbers` reads it: numbers and nothing else."""
@@ -106,6 +112,14 @@ class PandasColumns(Columns):
             values = values.sparse.to_dense()
         return nw.from_native(values, series_only=True)
 
+    def columns(self, positions: Sequence[int]) -> Iterable[Any]:
+        """Return columns of strings together if rows are few, which is several times faster."""
+        few = 0 < len(self.X) <= FEW_ROWS
+        if not few or not all(_holds_text(self.X.dtypes.iloc[i]) for i in positions):
+            return super().columns(positions)
+        block = self.X.iloc[:, list(positions)].to_numpy(dtype=object)
+        return list(block.T)
+
     def is_plain(self) -> list[bool]:
         return [
             getattr(dtype, "kind", "O") in NUMBER_KINDS and not isinstance(dtype, pd.SparseDtype)
@@ -132,6 +146,13 @@ class PandasColumns(Columns):
             return array.sp_index.indices, array.sp_values
         dense = np.asarray(array.to_dense(), dtype=np.float64)
         return np.flatnonzero(dense), dense[dense != 0]
+
+
+def _holds_text(dtype: Any) -> bool:
+    if isinstance(dtype, pd.CategoricalDtype):
+        return bool(dtype.categories.inferred_type == "string")
+    plain = isinstance(dtype, np.dtype) and dtype.kind == "O"
+    return plain or isinstance(dtype, pd.StringDtype)
 
 
 class SparseColumns(Columns):

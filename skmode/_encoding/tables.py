@@ -18,6 +18,8 @@ from skmode._encoding.matching import match_numbers, match_strings
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
+QUARTILES = np.linspace(0, 1, 5)
+
 # float32: an array, or a sparse matrix in the form of rows.
 Numbers: TypeAlias = NDArray[np.float32] | scipy.sparse.csr_array
 
@@ -106,7 +108,12 @@ class TableEncoder:
         positions: dict[str, list[int]] = {"number": [], "category": []}
         for i, column in enumerate(self.columns_):
             positions[column.kind].append(i)
-        codes = [_as_codes(self.columns_[i], columns.column(i)) for i in positions["category"]]
+        codes = [
+            _as_codes(self.columns_[i], values)
+            for i, values in zip(
+                positions["category"], columns.columns(positions["category"]), strict=True
+            )
+        ]
         n_samples = X.shape[0]
         return (
             _Numbers(columns, positions["number"]).to_float32(n_samples),
@@ -267,6 +274,11 @@ class _Numbers:
         """Return one column, dense."""
         if i in self._place:
             return self._block[:, self._place[i]].astype(np.float64, copy=False)
+        if i in self._sparse:
+            rows, values = self._columns.values_of(i)
+            dense = np.zeros(self._columns.X.shape[0])
+            dense[rows] = values
+            return dense
         return _as_numbers(self._columns.names[i], self._columns.column(i))
 
     def to_float32(self, n_samples: int) -> Numbers:
@@ -327,10 +339,12 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     known = ~np.isnan(numbers)
     if not known.any():
         return Column(name, "number", has_missing=True)
-    seen = _finite_float32(numbers[known, None])
-    low, q25, center, q75, high = weighted_quantiles(
-        numbers[known], sample_weight[known], np.linspace(0, 1, 5)
-    )
+    numbers = numbers[known]
+    with np.errstate(over="ignore"):
+        minimum, maximum = numbers.min().astype(np.float32), numbers.max().astype(np.float32)
+    if not np.isfinite([minimum, maximum]).all():
+        _finite_float32(numbers[:, None])  # raises
+    low, q25, center, q75, high = weighted_quantiles(numbers, sample_weight[known], QUARTILES)
     # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
     scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
     scale = max(scale, float(np.finfo(np.float32).tiny))
@@ -349,8 +363,8 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
         has_missing=bool(not known.all()),
         center=float(center),
         scale=float(scale),
-        minimum=float(seen.min()),
-        maximum=float(seen.max()),
+        minimum=float(minimum),
+        maximum=float(maximum),
     )
 
 

@@ -416,3 +416,52 @@ def test_plain_numbers_of_a_table_are_read_together(text):
     estimator = MoDERegressor(**QUICK, numeric_embedding=None).fit(X, np.arange(20.0))
     # Reading a column alone takes more than a hundred calls.
     assert calls_of(lambda: estimator.predict(X[:1])) < 20 * X.shape[1]
+
+
+TEXTS = {
+    "str": pd.Series(["b", None, "", "a", "new"]),
+    "object": pd.Series(["b", None, NAN, "", "a"], dtype=object),
+    "string": pd.Series(["b", pd.NA, "", "a", "new"], dtype="string"),
+    "pyarrow": pd.Series(["b", None, "", "a", "new"], dtype=pd.ArrowDtype(pa.string())),
+    "category": pd.Series(["b", None, "a", "new", "b"], dtype="category"),
+    "category of string": pd.Series(["b", pd.NA, "a"], dtype="string").astype("category"),
+    "numbers": pd.Series([1, None, 2.5, 7, 1]),
+    "float32": pd.Series([1, None, 2.5, 7, 1], dtype=np.float32),
+    "object numbers": pd.Series([1, None, np.float32(2.5), 7, 1], dtype=object),
+    "category of numbers": pd.Series([1, None, 2.5, 7, 1], dtype="category"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("trained", [["a", "b", "c"], ["1", "2.5", "3"]])
+def test_few_rows_get_the_codes_of_many(name, trained):
+    """Few rows of strings are read together."""
+    column = TEXTS[name]
+    encoder = fit(pd.DataFrame({"c": [*trained, None], "d": ["x", "y", "x", None]}))
+    rows = pd.DataFrame({"c": column, "d": "x"})
+    many = pd.concat([rows] * 20, ignore_index=True).astype(rows.dtypes)
+    if trained[0] == "a" and name.endswith(("numbers", "float32")):
+        for X in (rows, many):
+            with pytest.raises(ValueError, match="Column 'c' must hold strings, as in training"):
+                encoder.transform(X)
+        return
+    (_, few), (_, expected) = encoder.transform(rows), encoder.transform(many)
+    assert_array_equal(np.concatenate([few] * 20), expected)
+    assert len(np.unique(few[:, 0])) > 1
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "category"])
+def test_strings_of_few_rows_are_read_together(dtype):
+    X = pd.DataFrame({f"c{i}": ["a", "b"] * 10 for i in range(300)}).astype(dtype)
+    encoder = fit(X)
+    # With each column alone it would be more than 500.
+    assert calls_of(lambda: encoder.transform(X[:1])) < 300 * X.shape[1]
+
+
+def test_columns_are_learned_without_checks_of_each():
+    X = np.random.default_rng(0).normal(size=(20, 300))
+    # With a check of scikit-learn's for each column it would be more than 200.
+    assert calls_of(lambda: fit(X)) < 100 * X.shape[1]
+    X[3, 7] = 1e300
+    with pytest.raises(ValueError, match="contains infinity or a value too large for dtype"):
+        fit(X)

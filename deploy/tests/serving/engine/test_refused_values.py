@@ -69,7 +69,7 @@ def test_rest(refusing_server, model, kind):
 
 
 def infer(refusing_server, model, cities):
-    """Ask by gRPC, and return the labels."""
+    """Ask by gRPC, and return the number of labels."""
     grpc = pytest.importorskip("grpc")
     from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2 as messages
     from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2_grpc as stubs
@@ -81,7 +81,7 @@ def infer(refusing_server, model, cities):
     age.contents.fp32_contents.extend([30, 40])
     with grpc.insecure_channel(refusing_server.grpc_address) as channel:
         response = stubs.GRPCInferenceServiceStub(channel).ModelInfer(request)
-    return response.outputs[0].contents.int64_contents
+    return response.outputs[0].shape[0]
 
 
 @BOTH
@@ -92,4 +92,4 @@ def test_grpc(refusing_server, model, kind):
         infer(refusing_server, model, BAD[kind][0])
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     check(error.value.details(), kind)
-    assert len(infer(refusing_server, model, ["Bern", "Graz"])) == 2  # it goes on working
+    assert infer(refusing_server, model, ["Bern", "Graz"]) == 2  # it goes on working
