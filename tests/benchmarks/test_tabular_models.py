@@ -216,7 +216,7 @@ class TestOnnx:
             ("catboost", FLOWERS, "no trees that split on categories"),
             ("linear", GAPS, "no SimpleImputer with indicators"),
         ],
-        ids=str,
+        ids=lambda value: getattr(value, "name", value),
     )
     def test_what_cannot_be_exported_says_why(self, name, table, reason):
         (line,) = self.lines(name, table)
