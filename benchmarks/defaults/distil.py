@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.defaults._lines import RESULTS
 from benchmarks.defaults._measure import inner_split, make
-from benchmarks.tabular._models import make_catboost, make_lightgbm
+from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
 from skmode._training.rows import Rows
 from skmode._training.trainer import Trainer
@@ -58,16 +58,19 @@ def late(options: dict[str, Any]) -> Iterator[None]:
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "from the start": {},
-    "from the start, made-up rows 0": {"synthetic_rows": 0},
-    "from the start, made-up rows 3": {"synthetic_rows": 3},
-    "from the start, teacher weight 0.5": {"teacher_weight": 0.5},
-    "from the start, teacher weight 1": {"teacher_weight": 1.0},
-    "from the start, teacher weight auto": {"teacher_weight": "auto"},
-    "from the start, refit fraction 0.6": {"refit_fraction": 0.6},
-    "from the start, not calibrated": {"calibration": None},
-    "in the refit": {"_late": True},
-    "in the refit, refit fraction 0.6": {"_late": True, "refit_fraction": 0.6},
+    "weight 0.5": {"teacher_weight": 0.5},
+    "weight 0.9": {"teacher_weight": 0.9},
+    "weight 1": {"teacher_weight": 1.0},
+    "weight 0.9, made-up rows 0": {"teacher_weight": 0.9, "synthetic_rows": 0},
+    "weight 0.9, made-up rows 3": {"teacher_weight": 0.9, "synthetic_rows": 3},
+    "weight 0.9, refit fraction 0.6": {"teacher_weight": 0.9, "refit_fraction": 0.6},
+    "weight 0.9, not calibrated": {"teacher_weight": 0.9, "calibration": None},
+    "weight 0.9, in the refit": {"teacher_weight": 0.9, "_late": True},
+    "weight 0.9, in the refit, refit fraction 0.6": {
+        "teacher_weight": 0.9,
+        "_late": True,
+        "refit_fraction": 0.6,
+    },
 }
 
 

@@ -98,7 +98,7 @@ class BaseMoDE(LearnsFromTeachers):
     n_iter_no_change: int
     refit_fraction: float | Auto
     teacher: Any
-    teacher_weight: float | Auto
+    teacher_weight: float | Auto | None
     n_teachers: int
     callbacks: Sequence[Any] | None
     precision: Precision | Auto
@@ -360,7 +360,7 @@ class BaseMoDE(LearnsFromTeachers):
             taught_refit_fraction=taught if named else 0.0,
             teacher="rows" if by_rows else self.teacher if named else None,
             teacher_weights=self._resolve_teacher_weights(
-                first=first, held_out=data.valid is not None and by_rows
+                first=first, held_out=data.valid is not None, by_rows=by_rows
             ),
             teacher_seed=teacher_seed,
             calibrate=self._calibrates,
@@ -402,10 +402,12 @@ class BaseMoDE(LearnsFromTeachers):
         n_active = min(self.top_k, self.n_experts) if self.gate == "sparse" else self.n_experts
         return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
 
-    def _resolve_teacher_weights(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
+    def _resolve_teacher_weights(
+        self, *, first: bool, held_out: bool, by_rows: bool
+    ) -> tuple[float, ...]:
         if self.teacher_weight == "auto" and not first:
             return (self.teacher_weight_,)
-        return resolve_teacher_weights(self.teacher_weight, held_out)
+        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     @contextlib.contextmanager
     def _undone_on_failure(self, net: MixtureNet | None) -> Iterator[None]:

@@ -48,6 +48,7 @@ QUICK = {
     "learning_rate": 0.02,
     "early_stopping": True,
     "validation_fraction": 0.2,
+    "teacher_weight": 0.9,
     "random_state": 0,
 }
 X, y = make_classification(
@@ -515,12 +516,12 @@ def test_fidelity():
 
 
 def test_weight_by_the_rows_held_out(counting):
-    classifier = MoDEClassifier(**QUICK, teacher=counting, teacher_weight="auto").fit(X, y)
+    classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=counting).fit(X, y)
     assert len(counting.fits) == 5
     losses = {
         weight: min(
             epoch["valid_loss"]
-            for epoch in MoDEClassifier(**QUICK, teacher=counting, teacher_weight=weight)
+            for epoch in MoDEClassifier(**QUICK | {"teacher_weight": weight}, teacher=counting)
             .fit(X, y)
             .history_
         )
@@ -535,6 +536,7 @@ def test_weight_by_the_rows_held_out(counting):
         assert_allclose(found["kept"]["top_expert"], kept)
     classifier.set_params(warm_start=True, max_epochs=2).fit(X, y)
     assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.9
+    assert MoDEClassifier(teacher=counting, max_epochs=1).fit(X, y).teacher_weight_ == 0.5
 
 
 def test_warm_start_and_partial_fit(counting):
@@ -575,11 +577,11 @@ def test_a_fit_that_fails_in_the_teacher_leaves_no_half_fit():
 def test_experts_predict_as_the_teacher_does():
     """One that predicts the same for all rows makes experts that do so."""
     options = QUICK | {"max_epochs": 20, "calibration": None, "inference": "top_expert"}
-    dull = MoDEClassifier(**options, teacher=DummyClassifier(), teacher_weight=1.0).fit(X, y)
+    dull = MoDEClassifier(**options | {"teacher_weight": 1}, teacher=DummyClassifier()).fit(X, y)
     plain = MoDEClassifier(**options).fit(X, y)
     spreads = [each.expert_predict_proba(X).std(axis=0).mean() for each in (dull, plain)]
     assert spreads[0] < 0.2 * spreads[1]
-    deaf = MoDEClassifier(**options, teacher=DummyClassifier(), teacher_weight=0).fit(X, y)
+    deaf = MoDEClassifier(**options | {"teacher_weight": 0}, teacher=DummyClassifier()).fit(X, y)
     assert_allclose(deaf.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
