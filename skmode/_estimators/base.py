@@ -98,7 +98,7 @@ class BaseMoDE(LearnsFromTeachers):
     n_iter_no_change: int
     refit_fraction: float | Auto
     teacher: Any
-    teacher_weight: float | Auto | None
+    teacher_weight: float | Auto
     n_teachers: int
     callbacks: Sequence[Any] | None
     precision: Precision | Auto
@@ -405,8 +405,10 @@ class BaseMoDE(LearnsFromTeachers):
     def _resolve_teacher_weights(
         self, *, first: bool, held_out: bool, by_rows: bool
     ) -> tuple[float, ...]:
-        if self.teacher_weight == "auto" and not first:
+        # Pickles of earlier releases have no such attribute.
+        if self.teacher_weight == "auto" and not first and hasattr(self, "teacher_weight_"):
             return (self.teacher_weight_,)
+        held_out = held_out and first  # several trainings cannot continue one net
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     @contextlib.contextmanager

@@ -201,15 +201,14 @@ PARAMETERS = {
         """,
     ),
     "teacher_weight": (
-        'float, "auto" or None',
+        'float or "auto"',
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
         Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
         estimator with a weight of 0 does not teach at all. ``"auto"``, with an estimator or soft
         targets: trains with 0, 0.5 and 0.9, and keeps the model with the lowest validation loss, so
-        that a teacher that is no better than the mixture does no harm. None, and ``"auto"`` where
-        it cannot choose: 0.5 with an estimator or soft targets, 0.9 with a name. A warm start keeps
-        the `teacher_weight_` that ``"auto"`` chose in the first fit.
+        that a teacher that is no better than the mixture does no harm; 0.5 without validation rows.
+        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the first fit.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),

@@ -27,9 +27,9 @@ LARGE_BATCH_ROWS = 256
 ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
-# Candidates of teacher_weight="auto"; without validation rows it takes the default.
+# Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
 TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
-# teacher_weight=None: for an estimator (benchmarks/ablations.md) and for a teacher in the refit.
+# Without validation rows (benchmarks/ablations.md), and for a teacher in the refit.
 ESTIMATOR_WEIGHT, REFIT_TEACHER_WEIGHT = 0.5, 0.9
 # refit_fraction="auto": with a teacher there is more to learn.
 REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 0.6
@@ -92,7 +92,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
         tuple,
         None,
     ],
-    "teacher_weight": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both"), None],
+    "teacher_weight": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
     "n_teachers": [Interval(Integral, 1, None, closed="left")],
     "teacher_cv": [
         Interval(Integral, 2, None, closed="left"),
@@ -215,17 +215,17 @@ def resolve_refit_fractions(fraction: float | str) -> tuple[float, float]:
 
 
 def resolve_teacher_weights(
-    weight: float | str | None, *, held_out: bool, by_rows: bool
+    weight: float | str, *, held_out: bool, by_rows: bool
 ) -> tuple[float, ...]:
     """For "auto", the weights among which rows that are held out can choose.
 
     `by_rows` tells whether the rows carry a teacher's predictions, those of an estimator.
     """
-    if weight == "auto" and held_out and by_rows:
-        return TEACHER_WEIGHTS
-    if weight is None or isinstance(weight, str):
-        return (ESTIMATOR_WEIGHT if by_rows else REFIT_TEACHER_WEIGHT,)
-    return (float(weight),)
+    if weight != "auto":
+        return (float(weight),)
+    if not by_rows:
+        return (REFIT_TEACHER_WEIGHT,)
+    return TEACHER_WEIGHTS if held_out else (ESTIMATOR_WEIGHT,)
 
 
 def resolve_precision(

@@ -122,7 +122,7 @@ class MoDERegressor(RegressorMixin, ValueTargets, BaseMoDE):
         n_iter_no_change: int = 15,
         refit_fraction: float | Auto = "auto",
         teacher: Any = None,
-        teacher_weight: float | Auto | None = None,
+        teacher_weight: float | Auto = "auto",
         n_teachers: int = 4,
         teacher_cv: Any = 5,
         synthetic_rows: float = 1.0,
