@@ -3,10 +3,21 @@
 import sys
 
 from skmode import _estimators
-from skmode._estimators import MoDEClassifier, MoDERegressor, RoutingCollapseWarning
+from skmode._estimators import (
+    MoDEClassifier,
+    MoDERegressor,
+    RoutingCollapseWarning,
+    TeacherSawRowsWarning,
+)
 from skmode._version import __version__
 
-__all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning", "__version__"]
+__all__ = [
+    "MoDEClassifier",
+    "MoDERegressor",
+    "RoutingCollapseWarning",
+    "TeacherSawRowsWarning",
+    "__version__",
+]
 
 # Pickles of 0.1.0 look for classes in these modules.
 for _name in ("_base", "_classifier", "_regressor"):

@@ -3,5 +3,6 @@
 from skmode._estimators.base import RoutingCollapseWarning
 from skmode._estimators.classifier import MoDEClassifier
 from skmode._estimators.regressor import MoDERegressor
+from skmode._estimators.rows.lessons import TeacherSawRowsWarning
 
-__all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning"]
+__all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning", "TeacherSawRowsWarning"]

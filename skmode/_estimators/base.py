@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 
 from skmode._encoding.columns import is_table
 from skmode._encoding.tables import TableEncoder
-from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
@@ -32,9 +31,11 @@ from skmode._estimators.parameters import (
     resolve_layers,
     resolve_precision,
     resolve_refit_fractions,
+    resolve_teacher_weights,
     structure,
 )
-from skmode._estimators.splitting import (
+from skmode._estimators.rows.lessons import LearnsFromTeachers, Passed
+from skmode._estimators.rows.splitting import (
     Given,
     among,
     check_given,
@@ -43,6 +44,7 @@ from skmode._estimators.splitting import (
     hold_out,
     split_for_members,
 )
+from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
@@ -62,7 +64,7 @@ class RoutingCollapseWarning(UserWarning):
     """The gate sends nearly every row to the same expert."""
 
 
-class BaseMoDE(EvaluatesRows):
+class BaseMoDE(LearnsFromTeachers):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -95,8 +97,8 @@ class BaseMoDE(EvaluatesRows):
     validation_fraction: Any
     n_iter_no_change: int
     refit_fraction: float | Auto
-    teacher: Literal["mixture", "ensemble", "auto"] | None
-    teacher_weight: float
+    teacher: Any
+    teacher_weight: float | Auto
     n_teachers: int
     callbacks: Sequence[Any] | None
     precision: Precision | Auto
@@ -113,6 +115,7 @@ class BaseMoDE(EvaluatesRows):
     loss_curve_: list[float]
     n_iter_: int
     refit_n_iter_: int
+    teacher_weight_: float
     expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
 
@@ -172,6 +175,7 @@ class BaseMoDE(EvaluatesRows):
         epochs: int,
         first: bool,
         given: Given | None = None,
+        lessons: Lessons | None = None,
     ) -> Self:
         """Train for `epochs` epochs; `first` builds a new encoder and net, else training continues.
 
@@ -181,15 +185,20 @@ class BaseMoDE(EvaluatesRows):
         """
         partial = given is None
         check_combinations(self._parameters)
+        teaches = lessons is not None and self._check_lessons(lessons)
         if given is not None:
-            check_given(given, self.early_stopping, self.validation_fraction)
+            check_given(given, self.early_stopping, self.validation_fraction, teaches=teaches)
         if not first:
             check_structure(self._parameters, self._structure)
+        passed = Passed(X, sample_weight is not None, given, lessons if teaches else None)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
         random_state = check_random_state(self.random_state)
+        self._forget_teachers()
         with isolated(), self._undone_on_failure(None if first else self.net_):
-            data = self._make_data(X, y, sample_weight, random_state, first=first, given=given)
+            data = self._make_data(
+                X, y, sample_weight, random_state, first=first, given=given, passed=passed
+            )
             seed = random_state.randint(np.iinfo(np.int32).max)
             data, teacher_seed = self._prepare_teachers(data, random_state)
             plan = self._make_plan(data, epochs, seed, teacher_seed, first=first, partial=partial)
@@ -213,6 +222,7 @@ class BaseMoDE(EvaluatesRows):
         *,
         first: bool,
         given: Given | None,
+        passed: Passed,
     ) -> Data:
         """Encode the rows, learning columns and targets at `first`, and find validation rows."""
         if first:  # before rows without weight go: their classes stay classes
@@ -221,17 +231,26 @@ class BaseMoDE(EvaluatesRows):
         split = None if given is None else find_split(given, stopping, cv, X, y)
         kept = np.flatnonzero(sample_weight)
         before = y[kept], sample_weight[kept]
+        known = passed.select(X, *before, kept)
         X, y, sample_weight = self._weigh(X, y, sample_weight, before)
         if first:
             self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
-        rows = self._encode(X, y, sample_weight)
-        if given is None:
-            return Data(rows, rows, None)
-        if given.X is not None:
-            return Data(rows, rows, self._encode_given(given, before))
-        if split is not None:
-            return divide(rows, *among(split, kept))
-        return hold_out(rows, stopping, cv, random_state)
+        rows, valid = self._encode(X, y, sample_weight), None
+        if given is not None and given.X is not None:
+            valid = self._encode_given(given, before)
+        elif split is not None:
+            split = among(split, kept)
+        elif given is not None:
+            split = hold_out(rows, stopping, cv, random_state)
+        further = None
+        if known is not None:
+            factors = self._class_factors(*before)
+            scale = sample_weight.mean()
+            rows, valid, further = self._teach(
+                rows, valid, known, split, factors=factors, scale=scale, random_state=random_state
+            )
+        data = Data(rows, rows, valid) if split is None else divide(rows, *split)
+        return data._replace(further=further)
 
     def _check_rows(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, suffix: str = ""
@@ -294,7 +313,7 @@ class BaseMoDE(EvaluatesRows):
         self, data: Data, random_state: np.random.RandomState
     ) -> tuple[Data, int]:
         """Draw the rows and the seed of an ensemble, if there will be one."""
-        trains = self.teacher in ("ensemble", "auto")
+        trains = isinstance(self.teacher, str) and self.teacher in ("ensemble", "auto")
         if not trains or data.valid is None or not self.refit_fraction:
             return data, 0
         # "auto" compares the ensemble with the mixture on the same rows.
@@ -319,7 +338,42 @@ class BaseMoDE(EvaluatesRows):
         n_rows = None if partial else len(data.rows)
         held_out = data.train is not data.rows
         batch_size = resolve_batch_size(self.batch_size, n_rows)
-        network = Network(
+        plain, taught = resolve_refit_fractions(self.refit_fraction)
+        by_rows = data.rows.soft_target is not None
+        named = isinstance(self.teacher, str)
+        return Plan(
+            network=self._make_network(batch_size, n_rows),
+            alphas=self._resolve_alphas(first=first, held_out=data.valid is not None),
+            distillation=self.distillation,
+            balance=self.balance,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            learning_rate_schedule="constant" if partial else self.learning_rate_schedule,
+            weight_decay=self.weight_decay,
+            weight_averaging=0.0 if partial else self.weight_averaging,
+            batch_size=batch_size,
+            epochs=epochs,
+            n_iter_no_change=self.n_iter_no_change,
+            monitor_top_expert=self.inference == "top_expert",
+            # Without a teacher the refit only adds the rows held out, never the user's own.
+            refit_fraction=plain if held_out else 0.0,
+            taught_refit_fraction=taught if named else 0.0,
+            teacher="rows" if by_rows else self.teacher if named else None,
+            teacher_weights=self._resolve_teacher_weights(
+                first=first, held_out=data.valid is not None, by_rows=by_rows
+            ),
+            teacher_seed=teacher_seed,
+            calibrate=self._calibrates,
+            callbacks=check_callbacks(self.callbacks),
+            precision=resolve_precision(self.precision, batch_size, n_rows),
+            device=resolve_device(self.device),
+            seed=seed,
+            show_progress=bool(self.verbose),
+        )
+
+    def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
+        """Read the parameters that shape the network."""
+        return Network(
             make_trunk=functools.partial(
                 make_trunk,
                 encoder=self.encoder_,
@@ -339,34 +393,6 @@ class BaseMoDE(EvaluatesRows):
             dropout=resolve_dropout(self.dropout, batch_size, n_rows),
             expert_module=self.expert_module,
         )
-        plain, taught = resolve_refit_fractions(self.refit_fraction)
-        return Plan(
-            network=network,
-            alphas=self._resolve_alphas(first=first, held_out=data.valid is not None),
-            distillation=self.distillation,
-            balance=self.balance,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            learning_rate_schedule="constant" if partial else self.learning_rate_schedule,
-            weight_decay=self.weight_decay,
-            weight_averaging=0.0 if partial else self.weight_averaging,
-            batch_size=batch_size,
-            epochs=epochs,
-            n_iter_no_change=self.n_iter_no_change,
-            monitor_top_expert=self.inference == "top_expert",
-            # Without a teacher the refit only adds the rows held out, never the user's own.
-            refit_fraction=plain if held_out else 0.0,
-            taught_refit_fraction=taught if self.teacher else 0.0,
-            teacher=self.teacher,
-            teacher_weight=self.teacher_weight,
-            teacher_seed=teacher_seed,
-            calibrate=self._calibrates,
-            callbacks=check_callbacks(self.callbacks),
-            precision=resolve_precision(self.precision, batch_size, n_rows),
-            device=resolve_device(self.device),
-            seed=seed,
-            show_progress=bool(self.verbose),
-        )
 
     def _resolve_alphas(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         if self.alpha != "auto":
@@ -375,6 +401,15 @@ class BaseMoDE(EvaluatesRows):
             return (self.alpha_,)
         n_active = min(self.top_k, self.n_experts) if self.gate == "sparse" else self.n_experts
         return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
+
+    def _resolve_teacher_weights(
+        self, *, first: bool, held_out: bool, by_rows: bool
+    ) -> tuple[float, ...]:
+        # Pickles of earlier releases have no such attribute.
+        if self.teacher_weight == "auto" and not first and hasattr(self, "teacher_weight_"):
+            return (self.teacher_weight_,)
+        held_out = held_out and first  # several trainings cannot continue one net
+        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     @contextlib.contextmanager
     def _undone_on_failure(self, net: MixtureNet | None) -> Iterator[None]:
@@ -403,6 +438,8 @@ class BaseMoDE(EvaluatesRows):
             found = trained.routing_difference._asdict()
             self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
+        self.teacher_weight_ = trained.teacher_weight
+        self._keep_fidelity(trained.fidelity, trained.plain)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature
         self.history_ = list(self.net_.history)

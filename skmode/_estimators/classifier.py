@@ -9,19 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
 from skmode._encoding.labels import (
     check_labels,
-    positions_of_labels,
     sort_classes,
-    weights_of_classes,
 )
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
-from skmode._estimators.splitting import Given
+from skmode._estimators.rows.splitting import Given
+from skmode._estimators.rows.targets import ClassTargets
+from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.trunk import NumericEmbedding
 from skmode._sklearn import StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts, to_probabilities
@@ -30,7 +28,7 @@ from skmode.nn import CrossEntropy
 
 
 @documented(metric="accuracy", predictions="probabilities")
-class MoDEClassifier(ClassifierMixin, BaseMoDE):
+class MoDEClassifier(ClassifierMixin, ClassTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
@@ -130,9 +128,14 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float | Auto = "auto",
-        teacher: Literal["mixture", "ensemble", "auto"] | None = None,
-        teacher_weight: float = 0.9,
+        teacher: Any = None,
+        teacher_weight: float | Auto = "auto",
         n_teachers: int = 4,
+        teacher_cv: Any = 5,
+        synthetic_rows: float = 1.0,
+        keep_teacher: bool = False,
+        memory: Any = None,
+        n_jobs: int | None = None,
         calibration: Literal["temperature"] | None = "temperature",
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         callbacks: Sequence[Any] | None = None,
@@ -172,6 +175,11 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         self.teacher = teacher
         self.teacher_weight = teacher_weight
         self.n_teachers = n_teachers
+        self.teacher_cv = teacher_cv
+        self.synthetic_rows = synthetic_rows
+        self.keep_teacher = keep_teacher
+        self.memory = memory
+        self.n_jobs = n_jobs
         self.calibration = calibration
         self.class_weight = class_weight
         self.callbacks = callbacks
@@ -197,6 +205,8 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         y_val: Any = None,
         sample_weight_val: Any = None,
         groups: Any = None,
+        soft_targets: Any = None,
+        X_unlabeled: Any = None,
     ) -> Self:
         """Train the mixture.
 
@@ -221,6 +231,14 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
             Weights of the rows in `X_val`.
         groups : array-like of shape (n_samples,), default=None
             Groups of the rows, for a splitter in `validation_fraction` that keeps them together.
+            The folds of a `teacher` keep them together as well.
+        soft_targets : array-like of shape (n_samples, n_classes), default=None
+            A teacher's probabilities of the rows, in the order of `classes_`, in the place of an
+            estimator as `teacher`. They must come from models that did not see the row.
+        X_unlabeled : {array-like, sparse matrix, DataFrame} of shape (n_unlabeled, n_features), \
+default=None
+            Further rows without targets, which the `teacher` labels. In a Pipeline,
+            ``transform_input=["X_unlabeled"]`` transforms them as `X`.
 
         Returns
         -------
@@ -234,7 +252,10 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
-        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first, given=given)
+        lessons = Lessons(soft_targets, X_unlabeled)
+        return self._fit(
+            X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
+        )
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -414,26 +435,6 @@ class MoDEClassifier(ClassifierMixin, BaseMoDE):
         """
         check_labels(y)
         return float(super().score(X, y, sample_weight))
-
-    def _check_target(self, y: Any, name: str) -> NDArray[Any]:
-        if isinstance(y, list | tuple):  # of which numpy makes strings, NaN too
-            check_labels(y, name)
-        labels: NDArray[Any] = column_or_1d(y, warn=True)
-        check_labels(labels, name)
-        check_classification_targets(labels)
-        return labels
-
-    def _target_weight(
-        self, y: NDArray[Any], trained: NDArray[Any], trained_weight: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        return weights_of_classes(self.class_weight, y, trained, trained_weight)
-
-    def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
-        announced = getattr(self, "_announced_classes", None)
-        self.classes_ = np.unique(y) if announced is None else announced
-
-    def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
-        return positions_of_labels(self.classes_, y, name)
 
     def _in_units(self, differences: NDArray[np.float64]) -> Any:
         return float(differences[0])

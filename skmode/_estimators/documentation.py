@@ -179,26 +179,76 @@ PARAMETERS = {
         """,
     ),
     "teacher": (
-        '{"mixture", "ensemble", "auto"} or None',
+        '{"mixture", "ensemble", "auto"}, estimator, list of estimators, or None',
         """
-        Who teaches the experts in the refit. ``"mixture"``: the mixture as it was before.
+        Who teaches the experts. An estimator, such as a stack or a boosted ensemble, is cloned and
+        fitted on the folds of `teacher_cv`, so that each row is taught by models that did not see
+        it; a fitted one is fitted again. It sees the training rows as you passed them, and none of
+        the validation rows. The mean of the folds' models labels all other rows. A list is
+        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
+        is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
+        estimator teaches from the start of training. `partial_fit` does not use it. A fitted
+        mixture's pickle holds neither the folds' models nor the model in a FrozenEstimator.
+
+        The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
         validation rows of its own, whose predictions are averaged; with `X_val` or a splitter all
         share those validation rows. ``"auto"``: the mean of mixture and ensemble that predicts the
         validation rows best, or nobody if that is the mixture alone; there, too, all networks share
         the validation rows. Each expert learns to predict as the teacher does, on the rows and on
         mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
-        teacher, and so does a fit without a refit.
+        teacher, and so does a name in a fit without a refit.
         """,
     ),
     "teacher_weight": (
-        "float",
+        'float or "auto"',
         """
-        Weight of the teacher's predictions on the rows in the refit, from 0 to 1; the rest is the
-        target's. Mixtures of rows have no target, so there the teacher alone counts, even with 0.
+        Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
+        Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
+        estimator with a weight of 0 does not teach at all. ``"auto"``, with an estimator or soft
+        targets: trains with 0, 0.5 and 0.9, and keeps the model with the lowest validation loss, so
+        that a teacher that is no better than the mixture does no harm; 0.5 without validation rows.
+        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the first fit.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
+    "teacher_cv": (
+        "int, cross-validation generator or iterable",
+        """
+        Folds of an estimator as `teacher`. An int is a number of shuffled folds, stratified for
+        classes, in which the `groups` of `fit` stay together. A splitter gets these groups. An
+        iterable holds pairs of positions among the rows of `X`. A row that no fold predicts is
+        taught by its target alone.
+        """,
+    ),
+    "synthetic_rows": (
+        "float",
+        """
+        Number of made-up rows that an estimator as `teacher` labels, as a multiple of the training
+        rows. Each is a training row in which about half of the columns come from one of its ten
+        nearest neighbours (FAST-DAD, arXiv 2006.14284). An epoch draws as many of them as
+        there are training rows, so more of them cost the teacher's time, not the training's.
+        """,
+    ),
+    "keep_teacher": (
+        "bool",
+        "Whether to keep the models of an estimator as `teacher` in `teachers_`.",
+    ),
+    "memory": (
+        "str, object with the joblib.Memory interface, or None",
+        """
+        Where to keep the fitted models of an estimator as `teacher`, as for
+        :class:`sklearn.pipeline.Pipeline`: a search over other parameters then fits the teacher
+        once for each training part, if `random_state` is an int.
+        """,
+    ),
+    "n_jobs": (
+        "int or None",
+        """
+        Number of processes that fit an estimator as `teacher` on its folds. None means one, or
+        what :func:`joblib.parallel_config` sets.
+        """,
+    ),
     "calibration": (
         '{"temperature"} or None',
         """
@@ -254,7 +304,7 @@ PARAMETERS = {
         the state of the optimizer.
         """,
     ),
-    "verbose": ("int", "Above 0, show a progress bar over the epochs."),
+    "verbose": ("int", "Above 0, show progress bars over the folds of a teacher and the epochs."),
 }
 
 # Type and text of each attribute that both estimators have.
@@ -295,6 +345,29 @@ ATTRIBUTES = {
         is measured with the final weights, so after a refit these rows are training rows too,
         except those of `X_val`. None without validation rows.
         """,
+    ),
+    "teacher_names_": (
+        "list of str",
+        """
+        Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none.
+        """,
+    ),
+    "teacher_scores_": (
+        "dict or None",
+        """
+        How an estimator as `teacher`, or soft targets, compare with the mixture on the validation
+        rows, before the refit. ``"loss"`` and ``"score"`` ({metric}) each hold ``"teacher"``,
+        ``"mixture"``, ``"top_expert"`` and ``"constant"``, the best prediction that is the same for
+        all rows. ``"kept"`` holds the share of the teacher's lead over that constant, in the
+        loss, which mixture and top expert keep; it is empty if the teacher does not lead. With
+        ``teacher_weight="auto"`` there is also ``"plain"``, a mixture that nobody taught, and the
+        lead is that over it. None without such a teacher or validation rows.
+        """,
+    ),
+    "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),
+    "teachers_": (
+        "list of estimators",
+        "Models of the folds, teacher by teacher. Only with ``keep_teacher=True``.",
     ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
     "history_": (

@@ -27,6 +27,10 @@ LARGE_BATCH_ROWS = 256
 ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
+# Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
+TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
+# Without validation rows (benchmarks/ablations.md), and for a teacher in the refit.
+ESTIMATOR_WEIGHT, REFIT_TEACHER_WEIGHT = 0.5, 0.9
 # refit_fraction="auto": with a teacher there is more to learn.
 REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 0.6
 # Parameters that shape the network, so that a warm start cannot change them.
@@ -81,9 +85,24 @@ CONSTRAINTS: dict[str, list[Any]] = {
     ],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "refit_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
-    "teacher": [StrOptions({"mixture", "ensemble", "auto"}), None],
-    "teacher_weight": [Interval(Real, 0, 1, closed="both")],
+    "teacher": [
+        StrOptions({"mixture", "ensemble", "auto"}),
+        HasMethods(["fit", "predict"]),
+        list,
+        tuple,
+        None,
+    ],
+    "teacher_weight": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
     "n_teachers": [Interval(Integral, 1, None, closed="left")],
+    "teacher_cv": [
+        Interval(Integral, 2, None, closed="left"),
+        HasMethods(["split", "get_n_splits"]),
+        "array-like",
+    ],
+    "synthetic_rows": [Interval(Real, 0, None, closed="left")],
+    "keep_teacher": ["boolean"],
+    "memory": [str, HasMethods(["cache"]), None],
+    "n_jobs": [Integral, None],
     "callbacks": [list, tuple, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
@@ -193,6 +212,20 @@ def resolve_refit_fractions(fraction: float | str) -> tuple[float, float]:
     if fraction == "auto":
         return REFIT_FRACTION, TAUGHT_REFIT_FRACTION
     return float(fraction), float(fraction)
+
+
+def resolve_teacher_weights(
+    weight: float | str, *, held_out: bool, by_rows: bool
+) -> tuple[float, ...]:
+    """For "auto", the weights among which rows that are held out can choose.
+
+    `by_rows` tells whether the rows carry a teacher's predictions, those of an estimator.
+    """
+    if weight != "auto":
+        return (float(weight),)
+    if not by_rows:
+        return (REFIT_TEACHER_WEIGHT,)
+    return TEACHER_WEIGHTS if held_out else (ESTIMATOR_WEIGHT,)
 
 
 def resolve_precision(

@@ -15,7 +15,9 @@ from sklearn.utils import check_array
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
-from skmode._estimators.splitting import Given
+from skmode._estimators.rows.splitting import Given
+from skmode._estimators.rows.targets import ValueTargets
+from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.trunk import NumericEmbedding
 from skmode._sklearn import Interval, StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts
@@ -31,7 +33,7 @@ MAX_TARGET = 1e38
     predictions="values, in the unit of the target (arrays with one number for each, if `y` has "
     "two dimensions)",
 )
-class MoDERegressor(RegressorMixin, BaseMoDE):
+class MoDERegressor(RegressorMixin, ValueTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
@@ -119,9 +121,14 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         validation_fraction: Any = 0.1,
         n_iter_no_change: int = 15,
         refit_fraction: float | Auto = "auto",
-        teacher: Literal["mixture", "ensemble", "auto"] | None = None,
-        teacher_weight: float = 0.9,
+        teacher: Any = None,
+        teacher_weight: float | Auto = "auto",
         n_teachers: int = 4,
+        teacher_cv: Any = 5,
+        synthetic_rows: float = 1.0,
+        keep_teacher: bool = False,
+        memory: Any = None,
+        n_jobs: int | None = None,
         callbacks: Sequence[Any] | None = None,
         device: str = "auto",
         precision: Precision | Auto = "auto",
@@ -161,6 +168,11 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         self.teacher = teacher
         self.teacher_weight = teacher_weight
         self.n_teachers = n_teachers
+        self.teacher_cv = teacher_cv
+        self.synthetic_rows = synthetic_rows
+        self.keep_teacher = keep_teacher
+        self.memory = memory
+        self.n_jobs = n_jobs
         self.callbacks = callbacks
         self.device = device
         self.precision = precision
@@ -184,6 +196,8 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         y_val: Any = None,
         sample_weight_val: Any = None,
         groups: Any = None,
+        soft_targets: Any = None,
+        X_unlabeled: Any = None,
     ) -> Self:
         """Train the mixture.
 
@@ -208,6 +222,14 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
             Weights of the rows in `X_val`.
         groups : array-like of shape (n_samples,), default=None
             Groups of the rows, for a splitter in `validation_fraction` that keeps them together.
+            The folds of a `teacher` keep them together as well.
+        soft_targets : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            A teacher's predictions of the rows, in the place of an estimator as `teacher`. They
+            must come from models that did not see the row.
+        X_unlabeled : {array-like, sparse matrix, DataFrame} of shape (n_unlabeled, n_features), \
+default=None
+            Further rows without targets, which the `teacher` labels. In a Pipeline,
+            ``transform_input=["X_unlabeled"]`` transforms them as `X`.
 
         Returns
         -------
@@ -221,7 +243,10 @@ class MoDERegressor(RegressorMixin, BaseMoDE):
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
-        return self._fit(X, y, sample_weight, epochs=self.max_epochs, first=first, given=given)
+        lessons = Lessons(soft_targets, X_unlabeled)
+        return self._fit(
+            X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
+        )
 
     @validates_parameters
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -63,10 +63,12 @@ class Plan:
         Epochs of the refit without a teacher, as a share of the epochs up to the best one.
     taught_refit_fraction : float
         The same with a teacher.
-    teacher : {"mixture", "ensemble", "auto"} or None
-        Who teaches the experts in the refit.
-    teacher_weight : float
-        Weight of the teacher's predictions against the target's.
+    teacher : {"mixture", "ensemble", "auto", "rows"} or None
+        Who teaches the experts in the refit. ``"rows"``: the rows carry a teacher's predictions,
+        from which the experts learn from the start.
+    teacher_weights : tuple of float
+        Weights of the teacher's predictions against the target's. With ``"rows"`` the validation
+        rows choose among several; otherwise the first is taken.
     teacher_seed : int
         Seed of the ensemble.
     calibrate : bool
@@ -90,8 +92,8 @@ class Plan:
     monitor_top_expert: bool
     refit_fraction: float
     taught_refit_fraction: float
-    teacher: Literal["mixture", "ensemble", "auto"] | None
-    teacher_weight: float
+    teacher: Literal["mixture", "ensemble", "auto", "rows"] | None
+    teacher_weights: tuple[float, ...]
     teacher_seed: int
     calibrate: bool
     callbacks: tuple[Any, ...]

@@ -144,6 +144,19 @@ class Rows(NamedTuple):
         """Iterate over the rows in batches."""
         return Batches(self, batch_size, shuffle, generator)
 
+    def weigh_teacher(self, weight: float) -> "Rows":
+        """Multiply the weight of the teacher's predictions, if there are any."""
+        return self if self.soft_weight is None else Rows(*self[:4], weight * self.soft_weight)
+
+    def join(self, other: "Rows") -> "Rows":
+        """Append rows that have the same parts; numbers must be tensors."""
+        inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
+        parts = (
+            None if own is None or more is None else torch.cat([own, more])
+            for own, more in zip(self[1:], other[1:], strict=True)
+        )
+        return Rows(inputs, *parts)  # type: ignore[arg-type]
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
         """Apply a function to each tensor."""
         weight, soft_target, soft_weight = (
@@ -190,6 +203,49 @@ class Batches:
             gathered = rows.select(order[begin:end])
             for i in range(first, min(first + together, len(starts))):
                 yield gathered.batch(starts[i] - begin, ends[i] - begin)
+
+
+class ExtendedRows(NamedTuple):
+    """Rows, and others that only a teacher has labelled.
+
+    Each batch has as many of the others as of the rows, or fewer where there are fewer in all. Each
+    pass draws them anew.
+    """
+
+    rows: Rows
+    others: Rows
+
+    def batches(
+        self, batch_size: int, *, shuffle: bool, generator: torch.Generator | None = None
+    ) -> "ExtendedBatches":
+        """Iterate over all rows and some of the others; `batch_size` counts the rows."""
+        return ExtendedBatches(
+            self.rows.batches(batch_size, shuffle=shuffle, generator=generator),
+            self.others,
+            generator,
+        )
+
+
+class ExtendedBatches:
+    """One pass over the rows, with others beside them."""
+
+    def __init__(self, rows: Batches, others: Rows, generator: torch.Generator | None) -> None:
+        self.rows = rows
+        self.others = others
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Rows]:
+        n_rows, n_others = len(self.rows.rows), len(self.others)
+        share = min(1.0, n_others / n_rows)
+        order = torch.randperm(n_others, generator=self.generator).to(self.others.device)
+        n_passed = 0
+        for batch in self.rows:
+            start, end = round(share * n_passed), round(share * (n_passed + len(batch)))
+            n_passed += len(batch)
+            yield batch.join(self.others.select(order[start:end]).batch(0, end - start))
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:

@@ -1,5 +1,6 @@
-"""Run a plan: train, choose among several alphas, calibrate, refit."""
+"""Run a plan: train, choose among several alphas and teacher weights, calibrate, refit."""
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -19,13 +20,14 @@ from skmode._training.callbacks import (
 from skmode._training.evaluation import RoutingDifference, routing_difference
 from skmode._training.finish.blend import blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
+from skmode._training.finish.fidelity import Fidelity, measure_fidelity
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import TaughtRows, Teacher
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.isolation import Generators, Part
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
-from skmode._training.rows import Rows, n_batches
+from skmode._training.rows import ExtendedRows, Rows, Trainable, n_batches
 from skmode.nn import CrossEntropy
 
 # Training rows on which the gate is measured when no rows are held out.
@@ -35,19 +37,22 @@ WATCHED_ROWS = 512
 class Data(NamedTuple):
     """The rows of one call, on the CPU: those passed to `fit`, training and validation rows.
 
-    The validation rows are some of those passed to `fit`, or the user's own beside them.
+    The validation rows are some of those passed to `fit`, or the user's own beside them. A teacher
+    may have labelled further rows, which have no target.
     """
 
     rows: Rows
     train: Rows
     valid: Rows | None
     members: Members | None = None
+    further: Rows | None = None
 
 
 class Trained(NamedTuple):
     """The result of a call; the temperature is None for regression.
 
     Scores are those before the refit, the difference is that of the final weights.
+    `plain` is the fidelity of the training without the teacher, if there was one to compare with.
     """
 
     net: MixtureNet
@@ -57,13 +62,17 @@ class Trained(NamedTuple):
     refit_n_iter: int
     temperature: float | None
     interrupted: bool
+    teacher_weight: float
+    fidelity: Fidelity | None = None
+    plain: Fidelity | None = None
 
 
 class _Candidate(NamedTuple):
-    """The result of training with one alpha."""
+    """The result of training with one alpha and one weight of the teacher's predictions."""
 
     net: MixtureNet
     alpha: float
+    teacher_weight: float
     interrupted: bool
     generators: Generators
     watch: Watch
@@ -82,20 +91,28 @@ class Trainer:
         self.plan = plan
         self.data = data
         self.net = net
+        self._plain: _Candidate | None = None
 
     def train(self) -> Trained:
         """Train with each alpha, keep the best, calibrate it, and refit it with all rows."""
         best, interrupted = self._train_best()
         classifies = isinstance(best.net.module_.task_loss, CrossEntropy)
         temperature = 1.0 if classifies else None
+        weight = best.teacher_weight
         if self.data.valid is None:
-            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted)
+            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, weight)
         with best.generators.default_for("module"):
             measured = best.watch.measure(best.net.module_)
             if classifies and self.plan.calibrate:
                 temperature = self._calibrate(best)
         best.net.module_.eval()
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
+        fidelity, plain = self._measure_fidelity(best, temperature), None
+        if self._plain is not None and fidelity is not None:
+            calibrates = classifies and self.plan.calibrate
+            plain = self._measure_fidelity(
+                self._plain, self._calibrate(self._plain) if calibrates else temperature
+            )
         refit_n_iter, taught = 0, False
         if not interrupted:
             refit_n_iter, interrupted, taught = self._refit(best, temperature)
@@ -107,20 +124,40 @@ class Trainer:
             evaluated = best.watch.evaluate(best.net.module_)
         difference = routing_difference(evaluated, classes=classifies)
         return Trained(
-            best.net, best.alpha, scores, difference, refit_n_iter, temperature, interrupted
+            best.net,
+            best.alpha,
+            scores,
+            difference,
+            refit_n_iter,
+            temperature,
+            interrupted,
+            weight,
+            fidelity,
+            plain,
         )
 
-    def _train_best(self) -> tuple[_Candidate, bool]:
-        """Train with each alpha, and keep the net with the lowest validation loss.
+    def _measure_fidelity(self, best: _Candidate, temperature: float | None) -> Fidelity | None:
+        """Compare the mixture with a teacher whose predictions the rows carry, before the refit."""
+        rows = best.watch.rows
+        if rows.soft_target is None:
+            return None
+        module = best.net.module_
+        with best.generators.default_for("module"):
+            evaluated = best.watch.evaluate(module)
+        train = self.data.train.to(self.plan.device, module.head.weight.dtype)
+        return measure_fidelity(module, evaluated, train, rows, temperature)
 
-        An alpha whose training does not stay finite is skipped; if that happens to all of them,
+    def _train_best(self) -> tuple[_Candidate, bool]:
+        """Train with each alpha and weight of the teacher, and keep the lowest validation loss.
+
+        A pair whose training does not stay finite is skipped; if that happens to all of them,
         the last error is raised.
         """
         best: _Candidate | None = None
         interrupted, failure = False, None
-        for alpha in self.plan.alphas:
+        for alpha, weight in itertools.product(self.plan.alphas, self.plan.teacher_weights):
             try:
-                candidate = self._train(alpha)
+                candidate = self._train(alpha, weight)
             except NotFiniteError as error:
                 failure = error
                 continue
@@ -131,6 +168,8 @@ class Trainer:
                 break
             if best is None or candidate.loss < best.loss:
                 best = candidate
+            if not weight and (self._plain is None or candidate.loss < self._plain.loss):
+                self._plain = candidate
             interrupted = candidate.interrupted
             if interrupted:
                 break
@@ -139,7 +178,7 @@ class Trainer:
             raise failure
         return best, interrupted
 
-    def _train(self, alpha: float) -> _Candidate:
+    def _train(self, alpha: float, weight: float) -> _Candidate:
         plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
         with generators.building():
             net = self.net or build_net(plan, data.train)
@@ -155,8 +194,18 @@ class Trainer:
         best = None if data.valid is None else BestWeights()
         steps = plan.epochs * n_batches(len(train), plan.batch_size)
         callbacks = self._callbacks(watch, best, steps)
-        interrupted = net.train_epochs(train, plan.epochs, callbacks, generators)
-        return _Candidate(net, alpha, interrupted, generators, watch, best)
+        lessons = self._with_teacher(train, weight)
+        interrupted = net.train_epochs(lessons, plan.epochs, callbacks, generators)
+        return _Candidate(net, alpha, weight, interrupted, generators, watch, best)
+
+    def _with_teacher(self, rows: Rows, weight: float) -> Trainable:
+        """Weigh the predictions of a teacher that the rows carry, and add rows without target."""
+        rows = rows.weigh_teacher(weight)
+        further = self.data.further
+        if further is None or not weight:
+            return rows
+        assert rows.soft_target is not None
+        return ExtendedRows(rows, further.to(self.plan.device, rows.soft_target.dtype))
 
     def _generators(self, seed: int) -> Generators:
         """Begin the random numbers of a training; users' code can only draw from torch's own."""
@@ -239,7 +288,9 @@ class Trainer:
         rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
         generators = self._generators(plan.seed)
         if teacher is not None:
-            rows = TaughtRows(rows, teacher, plan.teacher_weight)
+            rows = TaughtRows(rows, teacher, candidate.teacher_weight)
+        else:
+            rows = self._with_teacher(rows, candidate.teacher_weight)
         n_iter, interrupted = refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
@@ -248,7 +299,7 @@ class Trainer:
     ) -> tuple[Teacher | None, bool]:
         """The teacher of the refit, or None, and whether the user interrupted its training."""
         plan, module = self.plan, candidate.net.module_
-        if plan.teacher is None:
+        if plan.teacher in (None, "rows"):
             return None, False
         if plan.teacher == "mixture":
             return mixture_teacher(module, temperature), False

@@ -39,6 +39,7 @@ from skmode_deploy.bundle.manifest import (
     File,
     Manifest,
     RoutingDifference,
+    Teacher,
     Threshold,
     creation_time,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "GraphValue",
     "Manifest",
     "RoutingDifference",
+    "Teacher",
     "Threshold",
     "creation_time",
     "expert_name",

@@ -5,7 +5,7 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from skmode_deploy.bundle.manifest import Column, Manifest, RoutingDifference
+from skmode_deploy.bundle.manifest import Column, Manifest, RoutingDifference, Teacher
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
@@ -29,6 +29,7 @@ def model_card(manifest: Manifest) -> str:
         Markdown text, which depends only on the manifest.
     """
     experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
+    taught = ["## Teacher", _teacher(manifest.teacher)] if manifest.teacher else []
     sections = [
         f"# {manifest.task.capitalize()} by a mixture of {experts}",
         _summary(manifest),
@@ -40,6 +41,7 @@ def model_card(manifest: Manifest) -> str:
         _experts(manifest),
         "## Scores",
         _scores(manifest),
+        *taught,
         "## Use",
         _use(manifest),
         "## Versions",
@@ -200,6 +202,20 @@ def _score_table(manifest: Manifest) -> str:
         "The estimator's `score` on the validation rows of its training:"
         f"\n\n{_table(('Inference', 'Score'), rows)}"
     )
+
+
+def _teacher(teacher: Teacher) -> str:
+    text = (
+        f"The experts learned from the predictions of other models: {_list(teacher.names)}. These "
+        "are not needed here."
+    )
+    if not teacher.losses:
+        return text
+    rows = [
+        (_escape(name.replace("_", " ")), f"{loss:.4g}")
+        for name, loss in sorted(teacher.losses.items(), key=lambda item: item[1])
+    ]
+    return f"{text} Losses on the validation rows of training:\n\n{_table(('By', 'Loss'), rows)}"
 
 
 def _use(manifest: Manifest) -> str:

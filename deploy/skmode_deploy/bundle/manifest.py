@@ -36,6 +36,7 @@ __all__ = [
     "File",
     "Manifest",
     "RoutingDifference",
+    "Teacher",
     "Threshold",
     "creation_time",
 ]
@@ -143,6 +144,24 @@ class RoutingDifference:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What taught the experts, which is not in the bundle.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Classes of the models whose predictions were averaged.
+    losses : dict or None
+        Losses on the validation rows of training: of ``"teacher"``, ``"mixture"``,
+        ``"top_expert"`` and ``"constant"``, the best prediction that is the same for all rows.
+        None if there were no such rows.
+    """
+
+    names: tuple[str, ...]
+    losses: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class File:
     """Size in bytes and SHA-256 of one file.
 
@@ -206,6 +225,9 @@ class Manifest:
         How far a bundle that predicts by the top expert is from its estimator, which predicts by
         the mixture. None if the two predict alike, or if there were no rows to tell; then the JSON
         text has no such field.
+    teacher : Teacher or None
+        Other models from which the experts learned. None if there were none; then the JSON text has
+        no such field.
     """
 
     task: Literal["classification", "regression"]
@@ -227,6 +249,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     threshold: Threshold | None = None
     routing_difference: RoutingDifference | None = None
+    teacher: Teacher | None = None
 
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
@@ -263,7 +286,7 @@ class Manifest:
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
-        for name in OPTIONAL_FIELDS:
+        for name in OPTIONAL_FIELDS:  # earlier releases of skmode-deploy know no such field
             if document[name] is None:
                 del document[name]
         return _to_text(document | {"sha256": _checksum(document)})
@@ -405,4 +428,6 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     if "routing_difference" in document:
         difference = _with_tuples(document["routing_difference"])
         rest["routing_difference"] = RoutingDifference(**difference)
+    if "teacher" in document:
+        rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
     return Manifest(**document | rest)

@@ -205,6 +205,10 @@ _DIFFERENCE_FIELDS: dict[str, _Check] = {
     "mean": _array(_weight),
     "max": _array(_weight),
 }
+_TEACHER_FIELDS: dict[str, _Check] = {
+    "names": _array(_text),
+    "losses": _optional(_mapping(_number)),
+}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression"),
@@ -227,9 +231,10 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "sha256": _HASH,
     "threshold": _object(_THRESHOLD_FIELDS),
     "routing_difference": _object(_DIFFERENCE_FIELDS),
+    "teacher": _object(_TEACHER_FIELDS),
 }
 # Only some bundles have these fields.
-OPTIONAL_FIELDS = ("threshold", "routing_difference")
+OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher")
 
 
 # Rules for several fields together.

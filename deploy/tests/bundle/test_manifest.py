@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skmode_deploy import bundle
+from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.manifest import (
     Classes,
     Column,
     File,
     Manifest,
     RoutingDifference,
+    Teacher,
     Threshold,
     creation_time,
 )
@@ -134,6 +136,40 @@ def test_invalid_routing_difference(manifest, change, message):
     document = to_document(manifest) | {"routing_difference": difference}
     with pytest.raises(ManifestError, match=message):
         Manifest.from_json(to_text(document))
+
+
+TAUGHT = dataclasses.replace(
+    CLASSIFIER, teacher=Teacher(("A|B", "<i>"), {"teacher": 0.25, "top_expert": 0.5})
+)
+
+
+def test_teacher():
+    """Only bundles of taught models have the field, and their card has a section."""
+    assert "teacher" not in to_document(CLASSIFIER)
+    assert "## Teacher" not in model_card(CLASSIFIER)
+    assert Manifest.from_json(TAUGHT.to_json()) == TAUGHT
+    card = model_card(TAUGHT)
+    assert "other models: A\\|B, \\<i\\>." in card
+    assert "| top expert | 0.5 |" in card
+    unmeasured = dataclasses.replace(TAUGHT, teacher=Teacher(("A",), None))
+    assert Manifest.from_json(unmeasured.to_json()) == unmeasured
+    assert "Losses on" not in model_card(unmeasured)
+    for manifest in (TAUGHT, unmeasured):
+        jsonschema.validate(to_document(manifest), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"names": "A", "losses": None}, "teacher.names .* must be an array"),
+        ({"names": ["A"], "losses": {"teacher": "low"}}, "must be a finite number"),
+        ({"names": ["A"]}, "missing fields \\['losses'\\]"),
+        (None, "teacher in manifest.json must be an object"),
+    ],
+)
+def test_invalid_teacher(teacher, message):
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(to_text(to_document(CLASSIFIER) | {"teacher": teacher}))
 
 
 def to_document(manifest):
@@ -461,7 +497,7 @@ class TestSchema:
             (Manifest, SCHEMA),
             *(
                 (kind, SCHEMA["$defs"][kind.__name__])
-                for kind in (Column, Classes, File, RoutingDifference, Threshold)
+                for kind in (Column, Classes, File, RoutingDifference, Teacher, Threshold)
             ),
         ],
     )
@@ -470,7 +506,8 @@ class TestSchema:
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
         of_columns = {"refuses", "lowest", "highest"}
-        optional = of_columns if kind is Column else {"threshold", "routing_difference"}
+        of_manifests = {"threshold", "routing_difference", "teacher"}
+        optional = of_columns if kind is Column else of_manifests
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
         assert all(inner["description"] for inner in schema["properties"].values())

@@ -32,7 +32,7 @@ def fit_temperature(
         weight = torch.ones_like(evaluated.gate[:, 0])
 
     def loss(temperature: float) -> float:
-        prediction = _calibrated(module, evaluated, temperature, top_expert)
+        prediction = calibrated(module, evaluated, temperature, top_expert)
         return float((weight * module.task_loss(prediction, rows.target)).sum())
 
     return minimize_temperature(loss)
@@ -57,7 +57,7 @@ def apply_temperature(module: MixtureOfExperts, temperature: float) -> None:
             parameter.div_(temperature)
 
 
-def _calibrated(
+def calibrated(
     module: MixtureOfExperts, evaluated: Evaluated, temperature: float, top_expert: bool
 ) -> Tensor:
     """Log-probabilities after dividing all logits by the temperature.

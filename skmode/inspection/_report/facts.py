@@ -30,6 +30,13 @@ class BeatenExpert(NamedTuple):
     loss: Interval  # how much better, in the metric of the report
 
 
+class Teacher(NamedTuple):
+    """A teacher's predictions of the rows, and how little sure the top expert of each row is."""
+
+    predicted: Array  # positions of classes (n_samples,), or values (n_samples, n_outputs)
+    doubt: Array  # one minus the largest probability, or the spread of the experts, (n_samples,)
+
+
 class Columns(NamedTuple):
     """Columns of the rows; each array has one entry per column unless it says otherwise."""
 
@@ -68,6 +75,8 @@ class Facts:
     attention: ExpertAttention  # by permutation
     n_repeats: int  # how often each feature was shuffled for it
     history: GateHistory | None
+    teacher: Teacher | None = None
+    teacher_loss: Interval | None = None  # of the top expert alone against the teacher
 
     @property
     def classifies(self) -> bool:

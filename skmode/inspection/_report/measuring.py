@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 
 from skmode._sklearn import safe_indexing
 from skmode._unwrap import nested_estimators, to_dense
@@ -19,7 +19,7 @@ from skmode.inspection._evaluation import forward, measures, mixtures, targets
 from skmode.inspection._history import gate_history
 from skmode.inspection._probing import probe
 from skmode.inspection._report import intervals
-from skmode.inspection._report.facts import MIN_ROWS, BeatenExpert, Columns, Facts
+from skmode.inspection._report.facts import MIN_ROWS, BeatenExpert, Columns, Facts, Teacher
 from skmode.inspection._report.intervals import Interval
 
 Array = NDArray[Any]
@@ -35,15 +35,17 @@ def measure(
     n_repeats: int,
     max_samples: int | None,
     random_state: Any,
+    soft_targets: Any = None,
     verbose: int = 0,
 ) -> Facts:
     """Measure everything; the parameters are those of :func:`skmode.inspection.report`."""
     check_consistent_length(X, y)
     mixture, rows = mixtures.unwrap(estimator, X)
-    outputs = forward.evaluate(mixture, rows)
+    outputs = forward.evaluate(mixture, rows, log_proba=soft_targets is not None)
     target = targets.check_target(mixture, y, sample_weight)
     judgement = measures.judge(outputs, target, tolerance)
-    scorer = _Scorer(outputs, target, judgement)
+    teacher = None if soft_targets is None else read_teacher(soft_targets, outputs, target)
+    scorer = _Scorer(outputs, target, judgement, teacher)
     alone = scorer.scores()
     single = int(alone.argmax() if target.scale is None else alone.argmin())
     part, part_weight, attention = _attend(
@@ -76,6 +78,8 @@ def measure(
         chance_recognition=chance,
         gate_gain=gate_gain,
         beaten=scorer.beaten(),
+        teacher=teacher,
+        teacher_loss=None if teacher is None else scorer.loss("top", "teacher"),
         attention=attention,
         n_repeats=n_repeats,
         history=gate_history(mixture) if getattr(mixture, "history_", None) else None,
@@ -83,13 +87,17 @@ def measure(
 
 
 class _Scorer:
-    """Scores of experts 0, 1, ..., of "top" (expert), "mixture" and "constant" on the same rows.
+    """Scores on the same rows: of experts 0, 1, ..., "top", "mixture", "constant" and "teacher".
 
     `of` has where they are right (n_samples,), or their squared errors (n_samples, n_outputs).
     """
 
     def __init__(
-        self, outputs: forward.Outputs, target: targets.Target, judgement: measures.Judgement
+        self,
+        outputs: forward.Outputs,
+        target: targets.Target,
+        judgement: measures.Judgement,
+        teacher: Teacher | None = None,
     ) -> None:
         self.route, self.weight = outputs.route, target.weight
         self.classifies = target.scale is None
@@ -103,6 +111,10 @@ class _Scorer:
         self.of["top"] = experts[np.arange(len(self.route)), self.route]
         self.of["constant"] = _constant_results(target)
         self.n_experts = experts.shape[1]
+        if teacher is not None and self.classifies:
+            self.of["teacher"] = teacher.predicted == target.values
+        elif teacher is not None:
+            self.of["teacher"] = (teacher.predicted - target.values) ** 2
 
     def score(self, who: Any) -> float:
         """Score one of them on all rows."""
@@ -147,6 +159,28 @@ class _Scorer:
                 other, loss = max(clear, key=lambda pair: pair[1].low)
                 found.append(BeatenExpert(domain, other, loss))
         return found
+
+
+def read_teacher(soft_targets: Any, outputs: forward.Outputs, target: targets.Target) -> Teacher:
+    """Check a teacher's predictions, and measure how sure the top expert of each row is."""
+    values = check_array(soft_targets, ensure_2d=False, dtype=np.float64, input_name="soft_targets")
+    values = values.reshape(len(values), -1)
+    rows = np.arange(len(outputs.route))
+    if outputs.expert_log_proba is not None:
+        shape = len(rows), outputs.expert_log_proba.shape[2]
+    else:
+        shape = target.values.shape
+    if values.shape != shape:
+        raise ValueError(
+            f"soft_targets must have shape {shape}, got {values.shape}: pass a prediction for each "
+            "row, with one column for each of the estimator's classes or targets."
+        )
+    if outputs.expert_log_proba is not None:
+        top = outputs.expert_log_proba[rows, outputs.route]
+        return Teacher(values.argmax(axis=1), 1 - np.exp(top.max(axis=1)))
+    apart = (outputs.experts - outputs.top_expert[:, None]) / target.scale
+    doubt = np.sqrt((outputs.gate * (apart**2).mean(axis=2)).sum(axis=1))
+    return Teacher(values, doubt)
 
 
 def _against_chance(right: Array, route: Array, weight: Array) -> tuple[float, Interval | None]:

@@ -18,7 +18,8 @@ from skmode.inspection._report.facts import Facts
 from skmode.inspection._report.findings.ranking import all_findings
 from skmode.inspection._report.measuring import measure
 from skmode.inspection._report.pictures import all_pictures, require_matplotlib
-from skmode.inspection._report.tables import all_tables
+from skmode.inspection._report.tables.general import all_tables
+from skmode.inspection._report.tables.teacher import teacher_tables
 
 KINDS = {"good": "Good", "note": "Note", "watch": "Watch", "act": "Act"}
 
@@ -27,6 +28,7 @@ HEADINGS = {
     "experts": "Who does what",
     "gate": "Is the gate right?",
     "serving": "May I serve the top expert alone?",
+    "teacher": "How much of the teacher was kept?",
     "alike": "How alike are the experts?",
     "attention": "What do they look at?",
     "map": "Which expert predicts where?",
@@ -57,6 +59,7 @@ def report(
     title: str = "Report on a mixture of experts",
     margin: float = 0.01,
     sample_weight: Any = None,
+    soft_targets: Any = None,
     tolerance: float | None = None,
     n_repeats: int = 5,
     max_samples: int | None = 5000,
@@ -87,6 +90,11 @@ def report(
         percentage point), or in root mean squared error as a share of the mixture's.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
+    soft_targets : array-like of shape (n_samples, n_classes), (n_samples,) or \
+(n_samples, n_outputs), default=None
+        A teacher's predictions of the rows: probabilities in the order of `classes_`, or values.
+        They add a section on how much of the teacher was kept, where expert and teacher disagree,
+        and on which rows to ask the teacher instead.
     tolerance : float, default=None
         Regression: a prediction is right if it is within this distance of the target, see
         :func:`skmode.inspection.expert_probing`.
@@ -158,6 +166,7 @@ def report(
         X,
         y,
         sample_weight=sample_weight,
+        soft_targets=soft_targets,
         tolerance=tolerance,
         n_repeats=n_repeats,
         max_samples=max_samples,
@@ -174,11 +183,18 @@ def _context(facts: Facts, title: str, margin: float) -> dict[str, Any]:
     return {
         "title": label(title),
         "lead": _lead(facts),
-        "sections": [("findings", "Findings"), *HEADINGS.items()],
+        "sections": [
+            ("findings", "Findings"),
+            *(
+                each
+                for each in HEADINGS.items()
+                if facts.teacher is not None or each[0] != "teacher"
+            ),
+        ],
         "headings": HEADINGS,
         "kinds": KINDS,
         "findings": all_findings(facts, margin),
-        "tables": all_tables(facts),
+        "tables": all_tables(facts) | teacher_tables(facts),
         "pictures": all_pictures(facts),
         "attention_rows": _attention_rows(facts),
         "words": WORDS,

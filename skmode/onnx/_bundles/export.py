@@ -326,4 +326,14 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
             "torch": torch.__version__,
         },
         threshold=threshold,
+        teacher=_teacher(estimator),
     )
+
+
+def _teacher(estimator: Any) -> bundle.Teacher | None:
+    """Name the estimators that taught this one, with the losses of both."""
+    names = getattr(estimator, "teacher_names_", [])  # pickles of earlier releases have none
+    if not names:
+        return None
+    scores = estimator.teacher_scores_
+    return bundle.Teacher(tuple(names), None if scores is None else dict(scores["loss"]))

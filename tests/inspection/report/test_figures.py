@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skmode.inspection import expert_attention, expert_probing, gate_history
-from skmode.inspection._report import tables
+from skmode.inspection._report.tables import general as tables
 
 
 @pytest.mark.parametrize("task", ["classes", pytest.param("values", marks=pytest.mark.slow)])

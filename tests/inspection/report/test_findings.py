@@ -5,9 +5,10 @@ import pytest
 
 from skmode import MoDEClassifier
 from skmode.inspection import report
-from skmode.inspection._report import intervals, tables
+from skmode.inspection._report import intervals
 from skmode.inspection._report.findings.attention import features
 from skmode.inspection._report.findings.ranking import SEVERITY, all_findings
+from skmode.inspection._report.tables import general as tables
 
 QUICK = {
     "hidden_layer_sizes": (8,),

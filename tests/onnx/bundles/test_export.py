@@ -587,3 +587,27 @@ def test_sparse_columns_of_a_table(tmp_path):
     dense = pd.get_dummies(text).assign(size=X["size"])
     for rows in (X, dense):
         assert_classifier_parity(estimator, skmode_deploy.load(tmp_path), rows)
+
+
+def test_bundle_names_the_teacher_and_holds_none_of_it(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = (X[:, 0] > 0).astype(int)
+    options = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+    taught = MoDEClassifier(**options, teacher=LogisticRegression(), keep_teacher=True).fit(X, y)
+    plain = MoDEClassifier(**options).fit(X, y)
+    for name, estimator in {"plain": plain, "taught": taught}.items():
+        export(estimator, tmp_path / name, X=X)
+    manifest = bundle.read(tmp_path / "taught")
+    assert manifest.teacher.names == ("LogisticRegression",)
+    assert manifest.teacher.losses == taught.teacher_scores_["loss"]
+    assert "LogisticRegression" in (tmp_path / "taught" / "README.md").read_text()
+    assert bundle.read(tmp_path / "plain").teacher is None
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("plain", "taught")]
+    assert sizes[1] < 1.05 * sizes[0]
+    predictor = skmode_deploy.load(tmp_path / "taught")
+    assert_allclose(
+        predictor.predict_proba(X),
+        taught.set_params(inference="top_expert").predict_proba(X),
+        atol=TOLERANCE,
+    )

@@ -21,7 +21,7 @@ def all_findings(facts: Facts, margin: float) -> list[Finding]:
         found += [experts.usage(facts), experts.beaten(facts), gate.recognition(facts)]
         found.append(experts.alike(facts))
     found += [gate.reasons(facts), attention.features(facts)]
-    optional = experts.few_rows(facts), experts.lost_rows(facts)
+    optional = experts.few_rows(facts), experts.lost_rows(facts), serving.teacher(facts, margin)
     found += [finding for finding in optional if finding is not None]
     if facts.beats_constant:
         found.append(serving.worth(facts))

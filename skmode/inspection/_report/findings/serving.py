@@ -109,6 +109,37 @@ def top_expert(facts: Facts, margin: float) -> Finding:
     )
 
 
+def teacher(facts: Facts, margin: float) -> Finding | None:
+    """Is the top expert as good as the teacher?"""
+    loss = facts.teacher_loss
+    if loss is None:
+        return None
+    limit = loss_limit(facts, margin)
+    evidence = (
+        f"Against the teacher the top expert alone has {loss_text(facts, loss)} on "
+        f"{count(facts.n_samples, 'row')}. A loss of up to {amount(facts, limit)} counts as small."
+    )
+    if loss.high <= limit:
+        return Finding(
+            "good",
+            "The top expert is as good as the teacher",
+            evidence,
+            "Serve the expert; the teacher is needed for training only.",
+            "teacher",
+        )
+    clear = loss.low > limit
+    return Finding(
+        "watch" if clear else "note",
+        "The top expert loses part of the teacher's lead"
+        if clear
+        else "It is not clear whether the top expert is as good as the teacher",
+        evidence,
+        "Give the teacher more rows to label (synthetic_rows, X_unlabeled), train more or wider "
+        "experts, or ask the teacher on the rows of which the top expert is not sure.",
+        "teacher",
+    )
+
+
 def single(facts: Facts, margin: float) -> Finding:
     """Are several experts needed?"""
     loss = facts.single_loss

@@ -29,8 +29,13 @@ class Given(NamedTuple):
     groups: Any = None
 
 
-def check_given(given: Given, early_stopping: bool | str, validation_fraction: Any) -> None:
-    """Raise if the validation rows are incomplete, or named twice."""
+def check_given(
+    given: Given, early_stopping: bool | str, validation_fraction: Any, *, teaches: bool
+) -> None:
+    """Raise if the validation rows are incomplete, or named twice.
+
+    A teacher that is an estimator is fitted on folds, which may need groups as well.
+    """
     splits = not isinstance(validation_fraction, Real)
     if given.X is not None and given.y is None:
         raise ValueError(
@@ -50,7 +55,7 @@ def check_given(given: Given, early_stopping: bool | str, validation_fraction: A
             f"{validation_fraction!r}: leave out X_val, or set validation_fraction to a number, "
             "which is not used beside X_val."
         )
-    if given.groups is not None and not splits:
+    if given.groups is not None and not splits and not teaches:
         raise ValueError(
             "groups are for a splitter, which keeps them together, got validation_fraction="
             f"{validation_fraction!r}: pass for example "
@@ -80,7 +85,7 @@ def find_split(given: Given, early_stopping: bool | str, cv: Any, X: Any, y: Any
             "validation_fraction must give pairs of training and validation positions, got "
             f"{cv!r}: pass a splitter, or a list with one pair."
         )
-    train, valid = (_positions(part, len(y)) for part in pair)
+    train, valid = (positions_of(part, len(y)) for part in pair)
     n_both = np.isin(valid, train).sum()
     if not len(train) or not len(valid) or n_both:
         raise ValueError(
@@ -90,21 +95,23 @@ def find_split(given: Given, early_stopping: bool | str, cv: Any, X: Any, y: Any
     return train, valid
 
 
-def hold_out(rows: Rows, early_stopping: bool | str, fraction: float, random_state: Any) -> Data:
-    """Hold out validation rows; a class with a single row stays in the training part."""
+def hold_out(
+    rows: Rows, early_stopping: bool | str, fraction: float, random_state: Any
+) -> Split | None:
+    """Draw validation rows, or none; a class with a single row stays in the training part."""
     wanted = len(rows) > FULL_BATCH_ROWS if early_stopping == "auto" else early_stopping
     if not wanted:
-        return Data(rows, rows, None)
+        return None
     index, stratify = _candidates(rows, fraction)
     if len(index) < 2:
         if early_stopping == "auto":
-            return Data(rows, rows, None)
+            return None
         raise ValueError(
             "early_stopping=True needs at least two rows of one class to hold one out, got "
             f"{len(rows)} row(s): pass more rows or early_stopping=False."
         )
     held_out = _draw(index, stratify, fraction, random_state)
-    return divide(rows, np.setdiff1d(np.arange(len(rows)), held_out), np.sort(held_out))
+    return np.setdiff1d(np.arange(len(rows)), held_out), np.sort(held_out)
 
 
 def divide(rows: Rows, train: NDArray[np.intp], valid: NDArray[np.intp]) -> Data:
@@ -155,7 +162,7 @@ def among(split: Split, kept: NDArray[np.intp]) -> Split:
     return train, valid
 
 
-def _positions(part: Iterable[Any], n_rows: int) -> NDArray[np.intp]:
+def positions_of(part: Iterable[Any], n_rows: int) -> NDArray[np.intp]:
     """Positions of rows, which the user may give as a mask."""
     found = np.asarray(part)
     if found.dtype == bool and found.shape == (n_rows,):

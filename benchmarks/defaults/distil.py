@@ -1,0 +1,155 @@
+"""How is a mixture best taught by a stack: from the start, with how many made-up rows?
+
+The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
+judged on the rows that `inner_split` sets aside. Run with
+
+    python -m benchmarks.defaults.distil
+
+which writes results/distil.jsonl, and prints the mean of each candidate's loss relative to the
+plain mixture's, and the share of the teacher's lead that it keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._measure import inner_split, make
+from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
+from benchmarks.tabular._sets import SETS, Part, TabularSet
+from skmode._training.rows import Rows
+from skmode._training.trainer import Trainer
+
+TABLES = ("vehicle", "german", "concrete", "credit", "segment")
+REPEATS = range(3)
+ROWS = 1500
+
+
+def in_the_refit(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a teacher take part in the refit alone."""
+
+    def changed(trainer: Trainer, rows: Rows, weight: float) -> Any:
+        if len(rows) < len(trainer.data.rows):
+            return rows
+        return method(trainer, rows, weight)
+
+    return changed
+
+
+@contextmanager
+def late(options: dict[str, Any]) -> Iterator[None]:
+    """Apply the one candidate that is no parameter."""
+    if options.get("_late"):
+        with patch.object(Trainer, "_with_teacher", in_the_refit(Trainer._with_teacher)):
+            yield
+    else:
+        yield
+
+
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weight 0.5": {"teacher_weight": 0.5},
+    "weight 0.9": {"teacher_weight": 0.9},
+    "weight 1": {"teacher_weight": 1.0},
+    "weight 0.9, made-up rows 0": {"teacher_weight": 0.9, "synthetic_rows": 0},
+    "weight 0.9, made-up rows 3": {"teacher_weight": 0.9, "synthetic_rows": 3},
+    "weight 0.9, refit fraction 0.6": {"teacher_weight": 0.9, "refit_fraction": 0.6},
+    "weight 0.9, not calibrated": {"teacher_weight": 0.9, "calibration": None},
+    "weight 0.9, in the refit": {"teacher_weight": 0.9, "_late": True},
+    "weight 0.9, in the refit, refit fraction 0.6": {
+        "teacher_weight": 0.9,
+        "_late": True,
+        "refit_fraction": 0.6,
+    },
+}
+
+
+def make_teacher(table: TabularSet, train: Part) -> list[Any]:
+    """The two boosted ensembles, which are averaged."""
+    return [makes(table.task, 0, train) for makes in (make_catboost, make_lightgbm)]
+
+
+def loss(table: TabularSet, y: Any, prediction: Any) -> float:
+    """Log loss, or root mean squared error."""
+    if table.task == "regression":
+        return float(np.sqrt(np.mean((prediction - y) ** 2)))
+    return float(-np.log(np.clip(prediction[np.arange(len(y)), y], 1e-12, None)).mean())
+
+
+def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]:
+    """Losses of the teacher, and of mixture and top expert of each candidate."""
+    train, judging = inner_split(table, repeat, ROWS)
+    classifies = table.task != "regression"
+    method = "predict_proba" if classifies else "predict"
+    teachers = make_teacher(table, train)
+    start = time.process_time()
+    fitted = [each.fit(train.X, train.y) for each in make_teacher(table, train)]
+    mean = np.mean([getattr(teacher, method)(judging.X) for teacher in fitted], axis=0)
+    found = [{"candidate": "teacher", "top_expert": loss(table, judging.y, mean)}]
+    found[0]["seconds"] = time.process_time() - start
+    for name, options in CANDIDATES.items():
+        model = make("classification" if classifies else "regression", options)
+        if name != "plain":
+            model.set_params(teacher=teachers, memory=memory)
+        with late(options):
+            start = time.process_time()
+            model.fit(train.X, train.y)
+        record: dict[str, Any] = {"candidate": name, "seconds": time.process_time() - start}
+        for inference in ("mixture", "top_expert"):
+            model.set_params(inference=inference)
+            record[inference] = loss(table, judging.y, getattr(model, method)(judging.X))
+        found.append(record | {"teacher_weight": model.teacher_weight_, "epochs": model.n_iter_})
+    return [{"set": table.name, "repeat": repeat, **record} for record in found]
+
+
+def summarize(records: list[dict[str, Any]]) -> str:
+    """Tabulate losses relative to the plain top expert's, and the share of the lead kept."""
+    of = {(r["set"], r["repeat"], r["candidate"]): r for r in records}
+    fits = sorted({key[:2] for key in of})
+    plain = np.array([of[*fit, "plain"]["top_expert"] for fit in fits])
+    teacher = np.array([of[*fit, "teacher"]["top_expert"] for fit in fits])
+    lines = ["| candidate | top expert | mixture | better fits | lead kept |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    leads = teacher < 0.98 * plain
+    for name in ["teacher", *CANDIDATES]:
+        own = np.array([of[*fit, name]["top_expert"] for fit in fits])
+        both = [of[*fit, name].get("mixture", math.nan) for fit in fits]
+        kept = (1 - own / plain)[leads].sum() / (1 - teacher / plain)[leads].sum()
+        lines.append(
+            f"| {name} | {np.exp(np.log(own / plain).mean()):.3f} "
+            f"| {np.exp(np.log(np.array(both) / plain).mean()):.3f} "
+            f"| {(own < plain).sum()}/{len(fits)} | {kept:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure all candidates on all sets."""
+    warnings.simplefilter("ignore")
+    records = []
+    path = RESULTS / "distil.jsonl"
+    with tempfile.TemporaryDirectory() as memory, path.open("w", encoding="utf-8") as file:
+        for table in SETS.values():
+            if table.name not in TABLES:
+                continue
+            for repeat in REPEATS:
+                found = measure(table, repeat, memory)
+                records += found
+                file.writelines(json.dumps(record) + "\n" for record in found)
+                file.flush()
+                print(table.name, repeat, flush=True)
+    print(summarize(records))
+
+
+if __name__ == "__main__":
+    main()

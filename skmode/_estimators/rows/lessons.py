@@ -1,0 +1,329 @@
+"""What a teacher that is an estimator tells about the rows of a fit, and about rows beside them."""
+
+import copy
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+
+from skmode._estimators.evaluation import EvaluatesRows
+from skmode._estimators.rows.left_out import check_present, without_models
+from skmode._estimators.rows.splitting import Given, Split
+from skmode._estimators.rows.synthetic import make_rows
+from skmode._estimators.rows.teaching import (
+    Fitted,
+    Known,
+    Lessons,
+    Predict,
+    as_list,
+    check_teachers,
+    fit_teachers,
+    make_folds,
+    name_of,
+)
+from skmode._sklearn import safe_indexing
+from skmode._training.finish.fidelity import Fidelity
+from skmode._training.rows import Rows, SparseNumbers
+
+# A teacher whose loss on the training rows is less than this share of the loss on the validation
+# rows, by itself or by the mixture that it taught, has seen the training rows.
+SEEN_SHARE = 0.5
+# So many standard errors of the latter loss are given away first.
+SEEN_ERRORS = 2.0
+
+
+class TeacherSawRowsWarning(UserWarning):
+    """A teacher knows the training rows too well: it was probably fitted on them."""
+
+
+class Passed(NamedTuple):
+    """What the user passed to `fit`, before it was checked; no lessons if there is no teacher."""
+
+    X: Any
+    weighted: bool
+    given: Given | None
+    lessons: Lessons | None
+
+    def select(
+        self, checked: Any, y: NDArray[Any], weight: NDArray[np.float64], kept: NDArray[np.intp]
+    ) -> Known | None:
+        """Take the rows at positions `kept`, as a teacher shall see them."""
+        if self.lessons is None:
+            return None
+        assert self.given is not None
+        X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
+        n_rows = X.shape[0]
+        X = X.tocsr() if scipy.sparse.issparse(X) else X
+        groups, (X_val, weight_val) = self.given.groups, (self.given.X, self.given.sample_weight)
+        if X_val is not None and weight_val is not None:
+            X_val = safe_indexing(X_val, np.flatnonzero(weight_val))
+        return Known(
+            safe_indexing(X, kept),
+            y,
+            weight if self.weighted else None,
+            kept,
+            None if groups is None else safe_indexing(groups, kept),
+            n_rows,
+            X_val,
+            *self.lessons,
+        )
+
+
+class Taught(NamedTuple):
+    """Rows with a teacher's predictions, those of the user's validation rows, and further rows."""
+
+    rows: Rows
+    valid: Rows | None
+    further: Rows | None
+
+
+class LearnsFromTeachers(EvaluatesRows):
+    """An estimator that learns from the predictions of other estimators."""
+
+    teacher: Any
+    teacher_cv: Any
+    synthetic_rows: float
+    memory: Any
+    n_jobs: int | None
+    keep_teacher: bool
+    verbose: int
+
+    teacher_names_: list[str]
+    teacher_scores_: dict[str, dict[str, float]] | None
+    teachers_: list[Any]
+
+    # Overridden by classifier and regressor.
+
+    @property
+    def _classifies(self) -> bool:
+        raise NotImplementedError
+
+    def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
+        """Predict probabilities in the order of the classes, or values, `(n_rows, n_outputs)`."""
+        raise NotImplementedError
+
+    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
+        """Check ready soft targets, `(n_rows, n_outputs)`."""
+        raise NotImplementedError
+
+    def _class_factors(
+        self, trained: NDArray[Any], trained_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        """Weights of the classes; None if all count alike."""
+        return None
+
+    def _encode_soft(
+        self, soft: NDArray[np.float64], factors: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Turn soft targets into what a loss reads; returns also a weight for each row.
+
+        `factors` are the weights of the classes, or None.
+        """
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "net_" in vars(self):  # an unfitted mixture may be on its way to a worker process
+            state["teacher"] = without_models(self.teacher)
+        return state
+
+    def _forget_teachers(self) -> None:
+        """Forget the teachers of the last fit."""
+        self.teacher_names_ = []
+        self.__dict__.pop("teachers_", None)
+
+    def _check_lessons(self, lessons: Lessons) -> bool:
+        """Raise if they contradict each other; tell whether the rows will carry predictions."""
+        teachers = check_teachers(self.teacher, classify=self._classifies)
+        check_present(teachers)
+        if lessons.soft_targets is not None and self.teacher is not None:
+            raise ValueError(
+                f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "
+                "leave out soft_targets, or set teacher=None."
+            )
+        if lessons.X_unlabeled is not None and not teachers:
+            raise ValueError(
+                "X_unlabeled needs a teacher that labels it, got "
+                f"teacher={self.teacher!r}: pass an estimator as teacher, or leave out "
+                "X_unlabeled."
+            )
+        return bool(teachers) or lessons.soft_targets is not None
+
+    def _teach(
+        self,
+        rows: Rows,
+        valid: Rows | None,
+        known: Known,
+        split: Split | None,
+        *,
+        factors: Any,
+        scale: float,
+        random_state: np.random.RandomState,
+    ) -> Taught:
+        """Add a teacher's predictions to the rows, and make further rows.
+
+        The validation rows are none of those that the teacher is fitted on, so that the mixture,
+        which learns of the teacher, is judged by rows that are new to both. `scale` is the weight
+        that counts as one.
+        """
+        trained = np.arange(len(rows)) if split is None else split[0]
+        seen = np.zeros(len(rows), dtype=bool)
+        seen[trained] = True
+        if known.soft_targets is not None:
+            soft = self._read_soft_targets(known.soft_targets)
+            if len(soft) != known.n_given:
+                raise ValueError(
+                    f"soft_targets must have a row for each of the {known.n_given} rows of X, got "
+                    f"{len(soft)}: pass the teacher's predictions of X."
+                )
+            self.teacher_names_ = ["soft_targets"]
+            return Taught(
+                self._add(rows, soft[known.kept], np.ones(len(rows), bool), factors), valid, None
+            )
+        fitted = self._fit_teachers(known, trained)
+        each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
+        soft = np.mean([found for found, _ in each], axis=0)
+        covered = np.all([found for _, found in each], axis=0)
+        taught = self._add(rows, soft, covered, factors)
+        if valid is not None:
+            soft = predict_mean(fitted, known.X_val, self._predict_soft)
+            valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
+        made = self._make_rows(known, rows, trained, random_state)
+        if known.X_unlabeled is not None:
+            made.append(self._unlabeled(known.X_unlabeled, known.weight))
+        further = [self._further(*part, fitted, taught, factors, scale) for part in made]
+        joined = None if not further else further[0] if len(further) == 1 else join(*further)
+        return Taught(taught, valid, joined)
+
+    def _fit_teachers(self, known: Known, trained: NDArray[np.intp]) -> list[Fitted]:
+        """Fit all teachers on folds of the rows to train on."""
+        teachers = as_list(self.teacher)
+        folds = []
+        if not all(isinstance(each, FrozenEstimator) for each in teachers):
+            folds = make_folds(self.teacher_cv, known, trained, classify=self._classifies)
+        fitted = fit_teachers(
+            teachers,
+            known,
+            folds,
+            memory=self.memory,
+            n_jobs=self.n_jobs,
+            show_progress=bool(self.verbose),
+        )
+        self.teacher_names_ = [name_of(teacher) for teacher in teachers]
+        if self.keep_teacher:
+            self.teachers_ = [model for one in fitted for model in one.models]
+        return fitted
+
+    def _add(
+        self, rows: Rows, soft: NDArray[np.float64], covered: NDArray[np.bool_], factors: Any
+    ) -> Rows:
+        """Add predictions to rows; where there is none, the target alone will count."""
+        encoded, _ = self._encode_soft(soft, factors)
+        weight = torch.as_tensor(covered.astype(np.float64))
+        return Rows(*rows[:3], torch.as_tensor(encoded), weight)
+
+    def _make_rows(
+        self,
+        known: Known,
+        rows: Rows,
+        trained: NDArray[np.intp],
+        random_state: np.random.RandomState,
+    ) -> list[tuple[Any, NDArray[np.float64]]]:
+        """Make rows up from those to train on; returns them with their weights, or nothing."""
+        n_rows = round(self.synthetic_rows * len(trained))
+        if not n_rows:
+            return []
+        numbers, codes = rows.select(torch.as_tensor(trained)).inputs
+        numbers = numbers.matrix if isinstance(numbers, SparseNumbers) else numbers.numpy()
+        part = known.select(trained)
+        random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
+        made, base = make_rows(
+            part.X, self.encoder_, (numbers, codes.numpy()), n_rows, random_state
+        )
+        return [(made, np.ones(n_rows) if part.weight is None else part.weight[base])]
+
+    def _unlabeled(
+        self, X: Any, weight: NDArray[np.float64] | None
+    ) -> tuple[Any, NDArray[np.float64]]:
+        """Check the user's further rows; each weighs as much as a row does on average."""
+        checked = self._check_input(X, reset=False)
+        raw = X if hasattr(X, "shape") else checked
+        return raw, np.full(raw.shape[0], 1.0 if weight is None else weight.mean())
+
+    def _further(
+        self,
+        X: Any,
+        weight: NDArray[np.float64],
+        fitted: list[Fitted],
+        like: Rows,
+        factors: Any,
+        scale: float,
+    ) -> Rows:
+        """Label rows that have no target; there the teacher alone counts."""
+        inputs = self._encode_inputs(self._check_input(X, reset=False))
+        soft = predict_mean(fitted, X, self._predict_soft)
+        encoded, row_weight = self._encode_soft(soft, factors)
+        n_rows = len(encoded)
+        target = like.target[:1].expand(n_rows, *like.target.shape[1:])  # counts for nothing
+        total = None
+        if like.sample_weight is not None:
+            total = torch.as_tensor(weight * row_weight / scale)
+        ones = torch.ones(n_rows, dtype=torch.float64)
+        return Rows(inputs, target, total, torch.as_tensor(encoded), ones)
+
+    def _keep_fidelity(self, fidelity: Fidelity | None, plain: Fidelity | None) -> None:
+        """Keep how the teacher compares with the mixture, and warn if it knew the rows.
+
+        `plain` is the same for the mixture that nobody taught, if there is one.
+        """
+        self.teacher_scores_ = None
+        if fidelity is None:
+            return
+        losses, scores = fidelity.losses, fidelity.scores
+        without = losses["constant"]
+        if plain is not None:
+            name = self.inference
+            losses = losses | {"plain": plain.losses[name]}
+            scores = scores | {"plain": plain.scores[name]}
+            without = losses["plain"]
+        lead = without - losses["teacher"]
+        kept = {
+            name: (without - losses[name]) / lead for name in ("mixture", "top_expert") if lead > 0
+        }
+        self.teacher_scores_ = {"loss": losses, "score": scores, "kept": kept}
+        frozen = any(isinstance(each, FrozenEstimator) for each in as_list(self.teacher))
+        if not frozen and self.teacher is not None:
+            return  # fitted on folds
+        who = max(("teacher", "mixture"), key=losses.__getitem__)
+        surely = losses[who] - SEEN_ERRORS * fidelity.errors[who]
+        if fidelity.training_loss < SEEN_SHARE * surely:
+            warnings.warn(
+                "A teacher must not have seen the training rows, but its loss on them is "
+                f"{fidelity.training_loss:.3g}, less than half of the {losses[who]:.3g} that the "
+                f"{who} reaches on the validation rows (after {SEEN_ERRORS:g} standard errors): "
+                "pass the estimator without FrozenEstimator, which fits it on folds, or "
+                "out-of-fold predictions as soft_targets.",
+                TeacherSawRowsWarning,
+                stacklevel=5,
+            )
+
+
+def predict_mean(fitted: list[Fitted], X: Any, predict: Predict) -> NDArray[np.float64]:
+    """Average all teachers on rows that none of them saw."""
+    mean: NDArray[np.float64] = np.mean([one.predict(X, predict) for one in fitted], axis=0)
+    return mean
+
+
+def join(first: Rows, second: Rows) -> Rows:
+    """Append rows; sparse numbers stay sparse."""
+    if not isinstance(first.inputs[0], SparseNumbers):
+        return first.join(second)
+    matrices = [rows.inputs[0].matrix for rows in (first, second)]
+    numbers = SparseNumbers(scipy.sparse.csr_array(scipy.sparse.vstack(matrices)))
+    bare = [Rows(rows.inputs[1:], *rows[1:]) for rows in (first, second)]
+    joined = bare[0].join(bare[1])
+    return Rows((numbers, *joined.inputs), *joined[1:])

@@ -1,0 +1,105 @@
+"""Targets and soft targets: classes or values, a teacher's probabilities or values."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from skmode._encoding.labels import (
+    check_labels,
+    positions_of_labels,
+    weights_of_classes,
+)
+from skmode._estimators.rows.lessons import LearnsFromTeachers
+from skmode._estimators.rows.predictions import (
+    check_predictions,
+    check_probabilities,
+    read_probabilities,
+    read_values,
+)
+
+
+class ClassTargets(LearnsFromTeachers):
+    """Labels become positions, probabilities their logarithms; class weights apply to both."""
+
+    class_weight: Any
+    classes_: NDArray[Any]
+
+    def _check_target(self, y: Any, name: str) -> NDArray[Any]:
+        if isinstance(y, list | tuple):  # of which numpy makes strings, NaN too
+            check_labels(y, name)
+        labels: NDArray[Any] = column_or_1d(y, warn=True)
+        check_labels(labels, name)
+        check_classification_targets(labels)
+        return labels
+
+    def _target_weight(
+        self, y: NDArray[Any], trained: NDArray[Any], trained_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return weights_of_classes(self.class_weight, y, trained, trained_weight)
+
+    def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
+        announced = getattr(self, "_announced_classes", None)
+        self.classes_ = np.unique(y) if announced is None else announced
+
+    def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:
+        return positions_of_labels(self.classes_, y, name)
+
+    @property
+    def _classifies(self) -> bool:
+        return True
+
+    def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
+        return read_probabilities(model, X, self.classes_, who)
+
+    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
+        name = "the teacher (soft_targets)"
+        shape = (len(soft_targets), len(self.classes_))
+        return check_probabilities(check_predictions(soft_targets, shape, name), name)
+
+    def _class_factors(
+        self, trained: NDArray[Any], trained_weight: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        if self.class_weight is None:
+            return None
+        factors: NDArray[np.float64] = self._target_weight(self.classes_, trained, trained_weight)
+        return factors
+
+    def _encode_soft(
+        self, soft: NDArray[np.float64], factors: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        row_weight = np.ones(len(soft))
+        if factors is not None:  # as if each row came once with each class
+            soft = soft * factors
+            row_weight = soft.sum(axis=1)
+            soft = soft / np.where(row_weight > 0, row_weight, 1)[:, None]
+        # The smallest number of float32, whose logarithm is finite.
+        return np.log(soft.clip(np.finfo(np.float32).tiny)), row_weight
+
+
+class ValueTargets(LearnsFromTeachers):
+    """A teacher's values are scaled as the targets are."""
+
+    n_outputs_: int
+    target_mean_: NDArray[np.float64]
+    target_scale_: NDArray[np.float64]
+
+    @property
+    def _classifies(self) -> bool:
+        return False
+
+    def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
+        return read_values(model, X, self.n_outputs_, who)
+
+    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
+        values = np.asarray(soft_targets)
+        values = values[:, None] if values.ndim == 1 else values
+        name = "the teacher (soft_targets)"
+        return check_predictions(values, (len(values), self.n_outputs_), name)
+
+    def _encode_soft(
+        self, soft: NDArray[np.float64], factors: Any
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return (soft - self.target_mean_) / self.target_scale_, np.ones(len(soft))

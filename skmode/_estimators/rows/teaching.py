@@ -1,0 +1,302 @@
+"""Fit teachers on folds, so that each row is predicted by models that did not see it."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.validation import check_memory, has_fit_parameter
+from tqdm.auto import tqdm
+
+from skmode._estimators.rows.splitting import Split, among, positions_of
+from skmode._sklearn import safe_indexing
+from skmode._unwrap import is_search
+
+# Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
+Predict = Callable[[Any, Any, str], NDArray[np.float64]]
+
+
+class Lessons(NamedTuple):
+    """What the user passed to `fit` about a teacher."""
+
+    soft_targets: Any = None
+    X_unlabeled: Any = None
+
+
+class Known(NamedTuple):
+    """The rows that have a weight, as the user passed them, and what else a teacher may see.
+
+    `kept` are their positions among the `n_given` rows of `fit`. The weights are None if the user
+    passed none. Soft targets are still those of all rows of `fit`.
+    """
+
+    X: Any
+    y: NDArray[Any]
+    weight: NDArray[np.float64] | None
+    kept: NDArray[np.intp]
+    groups: Any
+    n_given: int
+    X_val: Any
+    soft_targets: Any
+    X_unlabeled: Any
+
+    def select(self, rows: NDArray[np.intp]) -> "Known":
+        """Take rows by position."""
+        return self._replace(
+            X=safe_indexing(self.X, rows),
+            y=self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            kept=self.kept[rows],
+            groups=None if self.groups is None else safe_indexing(self.groups, rows),
+        )
+
+
+class Fitted(NamedTuple):
+    """A teacher's models, each with the rows that it did not see; None for a frozen one."""
+
+    name: str
+    models: list[Any]
+    tests: list[NDArray[np.intp]] | None
+
+    def who(self, fold: int) -> str:
+        """Name a model, for errors."""
+        if self.tests is None:
+            return f"the teacher {self.name}"
+        return f"fold {fold + 1} of {len(self.tests)} of the teacher {self.name}"
+
+    def predict(self, X: Any, predict: Predict) -> NDArray[np.float64]:
+        """Average the models' predictions of rows that none of them saw."""
+        each = (predict(model, X, self.who(i)) for i, model in enumerate(self.models))
+        mean: NDArray[np.float64] = np.mean(list(each), axis=0)
+        return mean
+
+    def predict_unseen(
+        self, X: Any, predict: Predict, seen: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Predict each row by models that did not see it, and tell for which rows there are some.
+
+        `seen` are the rows that the folds divide; the others are new to all models.
+        """
+        mean = self.predict(X, predict)
+        if self.tests is None:
+            return mean, np.ones(len(mean), dtype=bool)
+        total, count = np.zeros_like(mean), np.zeros(len(mean))
+        for i, (model, test) in enumerate(zip(self.models, self.tests, strict=True)):
+            total[test] += predict(model, safe_indexing(X, test), self.who(i))
+            count[test] += 1
+        covered = count > 0
+        mean[covered] = total[covered] / count[covered, None]
+        return mean, covered | ~seen
+
+
+def as_list(teacher: Any) -> list[Any]:
+    """Teachers that are estimators; none for None and for the names of the built-in ones."""
+    if teacher is None or isinstance(teacher, str):
+        return []
+    return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+
+
+def name_of(teacher: Any) -> str:
+    """Name of the class, and of what it wraps."""
+    if isinstance(teacher, FrozenEstimator):
+        return name_of(teacher.estimator)
+    if isinstance(teacher, Pipeline):
+        steps = ", ".join(type(step).__name__ for _, step in teacher.steps)
+        return f"{type(teacher).__name__}({steps})"
+    return type(teacher).__name__
+
+
+def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
+    """Check teachers before any of them is fitted."""
+    teachers = as_list(teacher)
+    if isinstance(teacher, list | tuple) and not teachers:
+        raise ValueError(
+            f"A list of teachers must name at least one, got {teacher!r}: pass estimators, or None."
+        )
+    for each in teachers:
+        is_instance = not isinstance(each, type)
+        if not (is_instance and hasattr(each, "fit") and hasattr(each, "predict")):
+            raise TypeError(
+                f"A teacher must be an estimator with fit and predict, got {each!r}: pass an "
+                "instance such as RandomForestClassifier()."
+            )
+        if classify and not hasattr(each, "predict_proba"):
+            raise TypeError(
+                f"The teacher of a classifier must have predict_proba, but {name_of(each)} has "
+                "none: wrap it in sklearn.calibration.CalibratedClassifierCV, which makes "
+                'probabilities of decision values; a VotingClassifier needs voting="soft".'
+            )
+        other = is_classifier(each) if not classify else is_regressor(each)
+        if other:
+            kind = "classifier" if classify else "regressor"
+            raise TypeError(
+                f"The teacher of a {kind} must be a {kind}, got {name_of(each)}: pass a {kind}."
+            )
+    return teachers
+
+
+def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bool) -> list[Split]:
+    """Folds of the rows at positions `trained`, as positions among all known ones.
+
+    Positions that the user gave as folds refer to the rows of `fit`.
+    """
+    part = known.select(trained)
+    try:
+        if not isinstance(cv, Integral) and not hasattr(cv, "split"):
+            folds = [
+                among((positions_of(a, known.n_given), positions_of(b, known.n_given)), known.kept)
+                for a, b in cv
+            ]
+            folds = [(np.intersect1d(a, trained), np.intersect1d(b, trained)) for a, b in folds]
+        else:
+            splitter = _shuffled(cv, classify, part.groups) if isinstance(cv, Integral) else cv
+            with warnings.catch_warnings():
+                # A teacher may miss a class in a fold.
+                warnings.filterwarnings("ignore", "The least populated class")
+                found = list(splitter.split(part.X, part.y, part.groups))
+            folds = [(trained[a], trained[b]) for a, b in found]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"teacher_cv must divide {len(trained)} rows into folds, got {cv!r}, which failed "
+            f"with: {str(error).rstrip('.')}. Correct it; if it needs groups, pass them to fit."
+        ) from error
+    folds = [(a, b) for a, b in folds if len(a) and len(b)]
+    if not folds or any(np.isin(b, a).any() for a, b in folds):
+        raise ValueError(
+            "teacher_cv must give folds with rows to fit on and other rows to predict, got "
+            f"{cv!r}: pass a number of folds such as 5, or another splitter."
+        )
+    return folds
+
+
+def fit_teachers(
+    teachers: list[Any],
+    known: Known,
+    folds: list[Split],
+    *,
+    memory: Any,
+    n_jobs: int | None,
+    show_progress: bool,
+) -> list[Fitted]:
+    """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
+    fit = check_memory(memory).cache(fit_one)
+    jobs = [
+        (teacher, fold)
+        for teacher in teachers
+        if not isinstance(teacher, FrozenEstimator)
+        for fold in range(len(folds))
+    ]
+    if known.weight is not None:
+        _warn_of_weights(teachers)
+
+    def arguments() -> Iterator[Any]:
+        for teacher, fold in jobs:
+            part = known.select(folds[fold][0])
+            where = f"fold {fold + 1} of {len(folds)} of the teacher {name_of(teacher)}"
+            yield delayed(_fit_named)(
+                fit, where, copy_unfitted(teacher), part.X, part.y, part.weight
+            )
+
+    found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
+    models = []
+    with tqdm(total=len(jobs), desc="teacher", unit="fold", disable=not show_progress) as bar:
+        for teacher, fold in jobs:
+            bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
+            models.append(next(found))
+            bar.update()
+    tests = [test for _, test in folds]
+    fitted = []
+    for teacher in teachers:
+        name = name_of(teacher)
+        if isinstance(teacher, FrozenEstimator):
+            fitted.append(Fitted(name, [teacher], None))
+            continue
+        fitted.append(Fitted(name, models[: len(folds)], tests))
+        models = models[len(folds) :]
+    return fitted
+
+
+def copy_unfitted(teacher: Any) -> Any:
+    """Clone a teacher, or copy one that cannot be cloned, such as CatBoost with `cat_features`."""
+    try:
+        return clone(teacher)
+    except RuntimeError:
+        return copy.deepcopy(teacher)
+
+
+def fit_one(teacher: Any, X: Any, y: Any, weight: Any) -> Any:
+    """Fit a teacher on the rows of one fold; this is what `memory` keeps."""
+    name = None if weight is None else weight_parameter(teacher)
+    teacher.fit(X, y, **({} if name is None else {name: weight}))
+    return teacher
+
+
+def _fit_named(fit: Any, where: str, teacher: Any, X: Any, y: Any, weight: Any) -> Any:
+    """Fit a teacher, and tell which one it was if that fails."""
+    try:
+        return fit(teacher, X, y, weight)
+    except Exception as error:
+        error.add_note(f"This happened while fitting {where}.")
+        if np.ndim(y) == 2:
+            error.add_note(
+                "If it cannot predict several targets, wrap it in "
+                "sklearn.multioutput.MultiOutputRegressor."
+            )
+        raise
+
+
+def weight_parameter(model: Any) -> str | None:
+    """Name of the `fit` parameter that passes weights on to a model; None if it takes none."""
+    routed = sklearn.get_config()["enable_metadata_routing"]
+    if routed and get_routing_for_object(model).consumes("fit", ["sample_weight"]):
+        return "sample_weight"
+    if has_fit_parameter(model, "sample_weight"):
+        return "sample_weight"
+    if routed:
+        return None
+    if isinstance(model, Pipeline):
+        name, last = model.steps[-1]
+        inner = weight_parameter(last)
+        return None if inner is None else f"{name}__{inner}"
+    if is_search(model):
+        return weight_parameter(model.estimator)
+    members = getattr(model, "estimators", None)  # of votes and stacks
+    if isinstance(members, list) and members:
+        named = [weight_parameter(each[-1]) for each in members if each[-1] != "drop"]
+        return "sample_weight" if all(name == "sample_weight" for name in named) else None
+    return None
+
+
+def _warn_of_weights(teachers: list[Any]) -> None:
+    for teacher in teachers:
+        if not isinstance(teacher, FrozenEstimator) and weight_parameter(teacher) is None:
+            warnings.warn(
+                f"The fit of the teacher {name_of(teacher)} takes no sample_weight, so it counts "
+                "all rows alike; the mixture does use the weights.",
+                stacklevel=2,
+            )
+
+
+def _shuffled(n_folds: Any, classify: bool, groups: Any) -> Any:
+    """Folds of shuffled rows, because tables are often sorted; always the same, for `memory`."""
+    if classify:
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        return kind(n_folds, shuffle=True, random_state=0)
+    if groups is not None:
+        return GroupKFold(n_folds)
+    return KFold(n_folds, shuffle=True, random_state=0)

@@ -1,0 +1,90 @@
+"""Fidelity: how a teacher whose predictions the rows carry compares with the mixture it taught."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from skmode._training.evaluation import Evaluated, score
+from skmode._training.finish.calibration import calibrated
+from skmode._training.rows import Rows
+from skmode.nn import CrossEntropy, MixtureOfExperts
+
+
+class Fidelity(NamedTuple):
+    """Losses and scores on the validation rows, by who predicts: "teacher", "mixture" and so on.
+
+    `errors` holds the losses' standard errors, `training_loss` the teacher's on the other rows.
+    """
+
+    losses: dict[str, float]
+    scores: dict[str, float]
+    errors: dict[str, float]
+    training_loss: float
+
+
+def measure_fidelity(
+    module: MixtureOfExperts,
+    evaluated: Evaluated,
+    train: Rows,
+    valid: Rows,
+    temperature: float | None,
+) -> Fidelity | None:
+    """Compare teacher, mixture, top expert and a constant; None if the teacher did not predict."""
+    if valid.soft_target is None or train.soft_target is None:
+        return None
+    with torch.inference_mode():
+        if temperature is None:
+            mixture = evaluated.prediction
+            rows = torch.arange(len(mixture), device=mixture.device)
+            top_expert = evaluated.outputs[rows, evaluated.gate.argmax(dim=1)]
+        else:
+            mixture = calibrated(module, evaluated, temperature, False)
+            top_expert = calibrated(module, evaluated, temperature, True)
+        predictions = {
+            "teacher": valid.soft_target,
+            "mixture": mixture,
+            "top_expert": top_expert,
+            "constant": _constant(module, train, valid),
+        }
+        weight = _shares(valid)
+        losses = {name: module.task_loss(each, valid.target) for name, each in predictions.items()}
+        means = {name: float(weight @ each) for name, each in losses.items()}
+        errors = {
+            name: float((weight.square() @ (each - means[name]).square()).sqrt())
+            for name, each in losses.items()
+        }
+        scores = {
+            name: float(score(each, valid.target, weight)) for name, each in predictions.items()
+        }
+        assert train.soft_weight is not None
+        taught = _shares(train) * (train.soft_weight > 0)
+        each = module.task_loss(train.soft_target, train.target)
+        training_loss = float(taught @ each / taught.sum()) if taught.any() else float("nan")
+    return Fidelity(means, scores, errors, training_loss)
+
+
+def _constant(module: MixtureOfExperts, train: Rows, valid: Rows) -> Tensor:
+    """The class shares, or the mean, of the training rows."""
+    assert valid.soft_target is not None
+    if isinstance(module.task_loss, CrossEntropy):
+        n_classes = valid.soft_target.shape[1]
+        counts = torch.bincount(train.target, weights=_shares(train), minlength=n_classes)
+        # A class without a training row must not make the loss infinite.
+        mean = (counts + 1 / len(train)).log()
+        mean = mean - mean.logsumexp(dim=0)
+    else:
+        mean = _shares(train) @ train.target
+    return mean.to(valid.soft_target).expand_as(valid.soft_target)
+
+
+def _shares(rows: Rows) -> Tensor:
+    weight = rows.sample_weight
+    if weight is None:
+        weight = torch.ones(len(rows), device=rows.device, dtype=_dtype(rows))
+    return weight / weight.sum()
+
+
+def _dtype(rows: Rows) -> torch.dtype:
+    assert rows.soft_target is not None
+    return rows.soft_target.dtype
