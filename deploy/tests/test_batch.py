@@ -535,6 +535,7 @@ batch.score_folder(*sys.argv[1:], keep=["id"], chunk_rows=4)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the system has no kill -9")
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_started_again(table_bundle, make_folder, tmp_path):
     rows = make_rows(100)
     folder, target = make_folder(rows), tmp_path / "answers"

@@ -272,6 +272,7 @@ def like(records, source, model, factor=1.0):
     return [line | {"model": model} for line in found]
 
 
+@pytest.mark.slow
 def test_the_taught_top_expert_in_pairs(tmp_path):
     records = all_records()
     records += like(records, "mode", "mode_taught")
@@ -295,6 +296,7 @@ def test_the_taught_top_expert_in_pairs(tmp_path):
     assert found(all_records())[what + "MoDE, top expert, in %"].verdict == "not measured"
 
 
+@pytest.mark.slow
 def test_tuned_beside_default(tmp_path):
     records = all_records()
     first = [line for line in records if line["split"] == 0]
@@ -323,6 +325,7 @@ def times(microseconds):
     return figures | {"onnx_bytes": 20_000, "onnx_difference": 2e-7}
 
 
+@pytest.mark.slow
 def test_one_row_as_onnx(tmp_path):
     lines = [
         onnx_line("mode", "coins", **times(50.0)),

@@ -129,6 +129,7 @@ def test_processes_of_a_search_share_the_cores():
     assert search.cv_results_["mean_test_score"].max() <= max(1, joblib.cpu_count() // 2)
 
 
+@pytest.mark.slow
 def test_grid_search_over_a_polars_table():
     search = GridSearchCV(classifier, {"alpha": [0.0, 1.0]}, cv=2)
     from_pandas = search.fit(frame, label).cv_results_["mean_test_score"]

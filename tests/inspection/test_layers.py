@@ -149,6 +149,7 @@ def test_first_layer_that_reaches_the_bar(score, classifies, tolerance, expected
     assert _layers._first_layer(layers, score, classifies, tolerance) == expected
 
 
+@pytest.mark.slow
 def test_reference_on_common_domains(wine, wine_mixture):
     X, y = wine
     other = MoDEClassifier(n_experts=3, max_epochs=3, balance=0.1, random_state=1)
@@ -242,6 +243,7 @@ def test_an_expert_without_rows_has_no_layer(wine):
     assert probing.layers.query("expert == 1")["score"].isna().all()
 
 
+@pytest.mark.slow
 def test_max_train_samples_limits_the_training_rows(wine, wine_mixture):
     X, y = wine
     seen = []

@@ -52,6 +52,7 @@ def test_the_deciding_columns_are_found(Estimator):
 
 
 @CLASSIFIER_FIRST
+@pytest.mark.slow
 def test_recursive_elimination_keeps_the_deciding_columns(Estimator):
     selector = RFE(
         Estimator(**MEASURED), n_features_to_select=2, importance_getter=feature_importances
@@ -151,6 +152,7 @@ def test_of_several_alphas_the_chosen_one_is_measured():
     assert_allclose(feature_importances(auto), feature_importances(chosen))
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches():
     pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**MEASURED))
     selector = RFE(pipeline, n_features_to_select=2, step=2, importance_getter=feature_importances)

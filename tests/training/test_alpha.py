@@ -87,6 +87,7 @@ def test_auto_keeps_the_fit_with_the_lower_validation_loss(Estimator, inference,
     assert auto.refit_n_iter_ == fits[better].refit_n_iter_
 
 
+@pytest.mark.slow
 def test_auto_can_keep_either_alpha():
     options = QUICK | {"max_epochs": 30, "learning_rate": 0.03, "refit_fraction": 0}
     kept = {

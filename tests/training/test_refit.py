@@ -88,6 +88,7 @@ def steps_before_the_refit(estimator):
     return estimator.n_iter_ * 5
 
 
+@pytest.mark.slow
 def test_refit_learns_from_the_held_out_rows():
     # Each row has a category of its own and noise that only this category tells.
     rng = np.random.default_rng(0)

@@ -464,6 +464,7 @@ def test_any_value_anywhere_is_read_unchanged_or_refused(path, value):
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+@pytest.mark.slow
 def test_any_bytes_are_refused(data):
     with pytest.raises(BundleError):
         Manifest.from_json(data)

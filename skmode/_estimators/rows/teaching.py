@@ -165,10 +165,7 @@ def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bo
             folds = [(np.intersect1d(a, trained), np.intersect1d(b, trained)) for a, b in folds]
         else:
             splitter = _shuffled(cv, classify, part.groups) if isinstance(cv, Integral) else cv
-            with warnings.catch_warnings():
-                # A teacher may miss a class in a fold.
-                warnings.filterwarnings("ignore", "The least populated class")
-                found = list(splitter.split(part.X, part.y, part.groups))
+            found = list(splitter.split(part.X, part.y, part.groups))
             folds = [(trained[a], trained[b]) for a, b in found]
     except (TypeError, ValueError) as error:
         raise ValueError(

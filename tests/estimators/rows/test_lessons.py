@@ -408,6 +408,7 @@ def test_frozen_teachers_that_saw_the_rows(classifies):
     student.set_params(teacher=forest).fit(rows[first], target[first])
 
 
+@pytest.mark.slow
 def test_a_leaking_teacher_is_worse_than_one_that_is_fitted_on_folds():
     """The student learns the noise of the labels from a forest that has seen them."""
     rows, target = make_classification(
@@ -460,6 +461,7 @@ def test_progress_names_the_fold(capsys):
     assert "DecisionTreeClassifier, fold 5 of 5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pickles_hold_no_model():
     plain = len(pickle.dumps(MoDEClassifier(**QUICK).fit(X, y)))
     forest = RandomForestClassifier(30, random_state=0)
@@ -497,6 +499,7 @@ def test_parameters_of_the_teacher(counting):
     assert not hasattr(counting, "classes_")
 
 
+@pytest.mark.slow
 def test_fidelity():
     teacher = HistGradientBoostingClassifier(max_iter=20, random_state=0)
     classifier = MoDEClassifier(**QUICK | {"max_epochs": 20}, teacher=teacher).fit(X, y)
