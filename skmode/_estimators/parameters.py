@@ -87,7 +87,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "refit_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="both")],
     "teacher": [
         StrOptions({"mixture", "ensemble", "auto"}),
-        HasMethods(["fit", "predict"]),
+        HasMethods(["fit"]),
         list,
         tuple,
         None,

@@ -10,8 +10,19 @@ from sklearn.utils import check_array
 TOLERANCE = 1e-3
 
 
+def no_probabilities(who: str) -> TypeError:
+    """Build the error for a classifier's teacher that predicts labels or decision values alone."""
+    return TypeError(
+        f"The teacher of a classifier must have predict_proba, but {who} has none: wrap it in "
+        "sklearn.calibration.CalibratedClassifierCV, which makes probabilities of decision values; "
+        'a VotingClassifier needs voting="soft".'
+    )
+
+
 def read_probabilities(model: Any, X: Any, classes: NDArray[Any], who: str) -> NDArray[np.float64]:
     """Predict probabilities in the order of `classes`; a class unknown to the model gets zero."""
+    if not hasattr(model, "predict_proba"):
+        raise no_probabilities(who)
     found = model.predict_proba(X)
     known = getattr(model, "classes_", None)
     if known is None:  # a table names them

@@ -23,6 +23,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 from tqdm.auto import tqdm
 
+from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Split, among, positions_of
 from skmode._sklearn import safe_indexing
 from skmode._unwrap import is_search
@@ -130,17 +131,13 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
         )
     for each in teachers:
         is_instance = not isinstance(each, type)
-        if not (is_instance and hasattr(each, "fit") and hasattr(each, "predict")):
+        if not (is_instance and hasattr(each, "fit") and _may_have(each, "predict")):
             raise TypeError(
                 f"A teacher must be an estimator with fit and predict, got {each!r}: pass an "
                 "instance such as RandomForestClassifier()."
             )
-        if classify and not hasattr(each, "predict_proba"):
-            raise TypeError(
-                f"The teacher of a classifier must have predict_proba, but {name_of(each)} has "
-                "none: wrap it in sklearn.calibration.CalibratedClassifierCV, which makes "
-                'probabilities of decision values; a VotingClassifier needs voting="soft".'
-            )
+        if classify and not _may_have(each, "predict_proba"):
+            raise no_probabilities(name_of(each))
         other = is_classifier(each) if not classify else is_regressor(each)
         if other:
             kind = "classifier" if classify else "regressor"
@@ -148,6 +145,11 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
                 f"The teacher of a {kind} must be a {kind}, got {name_of(each)}: pass a {kind}."
             )
     return teachers
+
+
+def _may_have(teacher: Any, method: str) -> bool:
+    """Whether an estimator has a method, or its class does: a stack has it after fitting only."""
+    return hasattr(teacher, method) or hasattr(type(teacher), method)
 
 
 def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bool) -> list[Split]:

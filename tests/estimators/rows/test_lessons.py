@@ -19,6 +19,7 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
+    StackingClassifier,
     VotingClassifier,
 )
 from sklearn.frozen import FrozenEstimator
@@ -269,6 +270,19 @@ def test_a_teacher_of_one_target_says_what_helps():
 def test_refused_teachers(teacher, message):
     with pytest.raises((TypeError, ValueError), match=message):
         MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [lambda stack: stack, lambda stack: [stack], make_pipeline],
+    ids=["alone", "in a list", "in a Pipeline"],
+)
+def test_a_stack_with_the_default_final_estimator_teaches(inside):
+    """Before it is fitted it has neither predict nor predict_proba."""
+    base = [("tree", DecisionTreeClassifier(max_depth=3)), ("linear", LogisticRegression())]
+    teacher = inside(StackingClassifier(base, cv=2))
+    taught = MoDEClassifier(**QUICK, teacher=teacher, teacher_cv=2).fit(X, y)
+    assert taught.teacher_scores_["score"]["teacher"] > 0.6
 
 
 def test_a_classifier_cannot_teach_values():
