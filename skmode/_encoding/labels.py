@@ -17,8 +17,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 def check_labels(y: Any, name: str = "y") -> None:
     """Raise if labels are missing, or if some are strings and others numbers."""
     labels = _as_array(y)
-    if labels.dtype != object and name == "y":  # scikit-learn's own errors are plain here
-        return
     is_missing = pd.isna(labels)
     if is_missing.any():
         raise ValueError(

@@ -39,15 +39,19 @@ def match_strings(name: str, categories: NDArray[Any], values: NDArray[Any]) -> 
 
 
 def match_numbers(name: str, categories: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-    """Turn strings into the numbers that training saw; None is missing."""
-    if _NUMBERS.issuperset(map(type, values)):
+    """Turn strings into the numbers that training saw; None is missing.
+
+    Bools are numbers where training saw 0 and 1 alone.
+    """
+    known = set(categories.tolist())
+    like_bools = known <= {0, 1}
+    if (_NUMBERS if like_bools else _NUMBERS - {bool}).issuperset(map(type, values)):
         return values
     matched = values.copy()
-    known = set(categories.tolist())
     for i, value in enumerate(values):
         if isinstance(value, np.float32) and value not in known and np.isfinite(value):
             value = str(value)  # 0.1 as float32 is another number than as float64
-        if value is None or _is_number(value):
+        if value is None or (_is_number(value) and (like_bools or not _is_bool(value))):
             continue
         number = _number_of_text(value) if isinstance(value, str) else None
         if number is None:
@@ -88,8 +92,8 @@ def _number_of_text(text: str) -> int | float | None:
 
 def _has_type_of(value: Any, texts: dict[Any, str]) -> bool:
     if texts is _TEXTS_OF_BOOLS:
-        return isinstance(value, bool | np.bool_)
-    return _is_number(value) and not isinstance(value, bool | np.bool_)
+        return _is_bool(value)
+    return _is_number(value) and not _is_bool(value)
 
 
 def _is_rounded(value: Any, known: Iterable[str]) -> bool:
@@ -99,6 +103,10 @@ def _is_rounded(value: Any, known: Iterable[str]) -> bool:
         and abs(value) >= 2 ** (np.finfo(type(value)).nmant + 1)
         and str(value) not in known
     )
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
 
 
 def _is_number(value: Any) -> bool:

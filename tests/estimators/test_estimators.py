@@ -345,6 +345,22 @@ def test_a_missing_label_is_named(missing, form):
             call(X, given)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, 1, np.nan]),
+        pd.array([0, 1, None], dtype="Int64"),
+        pd.array([True, False, None], dtype="boolean"),
+        pd.to_datetime(["2020-01-01", "2020-01-02", None]),
+    ],
+    ids=["floats", "integers", "bools", "dates"],
+)
+def test_a_missing_label_of_other_types_is_named(labels):
+    y = pd.Series(labels).take(np.arange(len(X)) % 3).reset_index(drop=True)
+    with pytest.raises(ValueError, match="Input y contains NaN.*in row 2: drop such rows"):
+        MoDEClassifier(**QUICK).fit(X, y)
+
+
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 @pytest.mark.parametrize("form", [list, lambda values: np.array(values, dtype=object), pd.Series])
 def test_missing_classes_are_refused(missing, form):

@@ -35,6 +35,7 @@ TRAINING = {
     "lower case": ["true", "false", "true"],
     "numbers": [101, 102, 103],
     "numeric categories": pd.Categorical([101, 102, 103]),
+    "zeros and ones": pd.Categorical([0, 1, 0]),
     "bools": [True, False, True],
 }
 # What comes then, and the values of training that it stands for; None where it is refused.
@@ -69,6 +70,9 @@ CASES = [
     ("numeric categories", [101.0, 103.0], [101, 103]),
     ("numeric categories", ["0101"], None),
     ("numeric categories", ["a"], None),
+    ("numeric categories", [True, False], None),
+    ("numeric categories", pd.array([True, None], dtype="boolean"), None),
+    ("zeros and ones", [True, False], [1, 0]),
     ("bools", [1, 0], [True, False]),
     ("bools", ["True"], None),
 ]

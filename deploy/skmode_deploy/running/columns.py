@@ -21,7 +21,7 @@ Array: TypeAlias = NDArray[Any]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 TEXT = {str}
 PLAIN_INTEGERS = {int, bool}
-PLAIN_NUMBERS = {float, int, bool, type(None)}
+PLAIN_NUMBERS = {float, int, type(None)}
 _DATES_CURE = ": make the same numbers of it as for training"
 
 
@@ -33,7 +33,7 @@ def convert_column(column: Column, values: Any) -> Array:
 def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
     """Fill an array of shape (n_columns, n_rows, 1); None if a column is not plain."""
     block = np.empty((len(columns), n_rows, 1), dtype)
-    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiub", PLAIN_NUMBERS)
+    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiu", PLAIN_NUMBERS)
     with np.errstate(over="ignore"):
         for target, values in zip(block[:, :, 0], columns, strict=True):
             if type(values) is np.ndarray:
@@ -157,6 +157,8 @@ def _to_numbers(column: Column, values: Any) -> Array:
     array = _to_column(values, column)
     try:
         refuse_dates(array.dtype)
+        if column.kind == "category" and array.dtype.kind in "bO":
+            _refuse_bools(column, array)
         if array.dtype.kind not in "fiub":
             cells = [None if isinstance(x, str) and not x else x for x in array.tolist()]
             if column.kind == "category":
@@ -283,6 +285,17 @@ def _match_number(column: Column, text: str) -> int | float:
     if number is None:
         raise ValueError(f"{text!r} is of type str")
     return number
+
+
+def _refuse_bools(column: Column, array: Array) -> None:
+    """Raise if bools would be taken for the categories 0 and 1 where there are others."""
+    known = column.categories or ()
+    if {0, 1}.issuperset(known):
+        return
+    if array.dtype.kind == "b" or any(isinstance(x, bool | np.bool_) for x in array.flat):
+        raise ValueError(
+            f"it holds bools, but in training it held such numbers as {list(known[:3])}."
+        )
 
 
 def check_utf8(column: Column, text: str) -> None:
