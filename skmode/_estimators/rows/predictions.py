@@ -23,12 +23,19 @@ def read_probabilities(model: Any, X: Any, classes: NDArray[Any], who: str) -> N
     """Predict probabilities in the order of `classes`; a class unknown to the model gets zero."""
     if not hasattr(model, "predict_proba"):
         raise no_probabilities(who)
-    found = model.predict_proba(X)
-    known = getattr(model, "classes_", None)
-    if known is None:  # a table names them
-        known = getattr(found, "columns", classes)
+    known = getattr(model, "classes_", classes)
+    return align(model.predict_proba(X), known, X.shape[0], classes, who)
+
+
+def align(
+    found: Any, known: Any, n_rows: int, classes: NDArray[Any], who: str
+) -> NDArray[np.float64]:
+    """Put columns of probabilities in the order of `classes`; a table names its columns itself."""
+    columns = getattr(found, "columns", None)
+    if columns is not None and list(columns) != list(range(len(columns))):
+        known = columns
     known = np.asarray(known)
-    values = check_predictions(found, (X.shape[0], len(known)), who)
+    values = check_predictions(found, (n_rows, len(known)), who)
     places = _places(known, classes, who)
     aligned = np.zeros((len(values), len(classes)))
     aligned[:, places] = values

@@ -55,7 +55,8 @@ def check_given(
             f"{validation_fraction!r}: leave out X_val, or set validation_fraction to a number, "
             "which is not used beside X_val."
         )
-    if given.groups is not None and not splits and not teaches:
+    named = splits or (teaches and (given.X is not None or early_stopping is False))
+    if given.groups is not None and not named:
         raise ValueError(
             "groups are for a splitter, which keeps them together, got validation_fraction="
             f"{validation_fraction!r}: pass for example "

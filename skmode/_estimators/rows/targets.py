@@ -14,8 +14,8 @@ from skmode._encoding.labels import (
 )
 from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._estimators.rows.predictions import (
+    align,
     check_predictions,
-    check_probabilities,
     read_probabilities,
     read_values,
 )
@@ -56,8 +56,7 @@ class ClassTargets(LearnsFromTeachers):
 
     def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
         name = "the teacher (soft_targets)"
-        shape = (len(soft_targets), len(self.classes_))
-        return check_probabilities(check_predictions(soft_targets, shape, name), name)
+        return align(soft_targets, self.classes_, len(soft_targets), self.classes_, name)
 
     def _class_factors(
         self, trained: NDArray[Any], trained_weight: NDArray[np.float64]

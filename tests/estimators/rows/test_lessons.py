@@ -25,7 +25,7 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, GroupKFold, TimeSeriesSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit, TimeSeriesSplit
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
@@ -302,9 +302,11 @@ def test_predictions_that_are_not_finite_name_fold_and_teacher():
 def test_groups_stay_together(counting):
     groups = np.arange(240) // 8
     of_row = {bytes(row): group for row, group in zip(X, groups, strict=True)}
+    splitter = GroupShuffleSplit(1, test_size=0.1, random_state=0)
+    options = QUICK | {"validation_fraction": splitter}
     for cv in (4, GroupKFold(4)):
         counting.fits.clear()
-        MoDEClassifier(**QUICK, teacher=counting, teacher_cv=cv).fit(X, y, groups=groups)
+        MoDEClassifier(**options, teacher=counting, teacher_cv=cv).fit(X, y, groups=groups)
         whole = {of_row[bytes(row)] for rows, _, _ in counting.fits for row in rows}
         fitted = [{of_row[bytes(row)] for row in rows} for rows, _, _ in counting.fits]
         assert len(fitted) == 4
@@ -325,6 +327,22 @@ def test_folds_of_the_users_own(counting, batches):
         classifier.set_params(teacher_cv=[(np.arange(50), np.arange(50))]).fit(X, y)
     with pytest.raises(ValueError, match="teacher_cv must divide 192 rows"):
         classifier.set_params(teacher_cv=200).fit(X, y)
+
+
+def test_groups_are_not_torn_apart_by_validation_rows(counting):
+    with pytest.raises(ValueError, match="groups are for a splitter"):
+        MoDEClassifier(**QUICK, teacher=counting).fit(X, y, groups=np.arange(240) // 8)
+
+
+@pytest.mark.parametrize("names", [[2, 1, 0], ["2", "1", "0"]])
+def test_a_table_of_soft_targets_names_its_classes(names):
+    soft = np.eye(3)[y] * 0.7 + 0.1
+    named = pd.DataFrame(soft[:, ::-1], columns=names)
+    expected = MoDEClassifier(**QUICK).fit(X, y, soft_targets=soft)
+    found = MoDEClassifier(**QUICK).fit(X, y, soft_targets=named)
+    assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+    with pytest.raises(ValueError, match="must be those of y"):
+        MoDEClassifier(**QUICK).fit(X, y, soft_targets=named.set_axis(["a", "b", "c"], axis=1))
 
 
 def test_soft_targets_in_the_place_of_a_teacher(batches):
