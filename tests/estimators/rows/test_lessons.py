@@ -336,7 +336,7 @@ def test_groups_are_not_torn_apart_by_validation_rows(counting):
 
 @pytest.mark.parametrize("names", [[2, 1, 0], ["2", "1", "0"]])
 def test_a_table_of_soft_targets_names_its_classes(names):
-    soft = np.eye(3)[y] * 0.7 + 0.1
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), size=len(y))
     named = pd.DataFrame(soft[:, ::-1], columns=names)
     expected = MoDEClassifier(**QUICK).fit(X, y, soft_targets=soft)
     found = MoDEClassifier(**QUICK).fit(X, y, soft_targets=named)
