@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmode._unwrap import fit_parameter_prefix, is_search, nested_estimators
+from skmode._common.unwrap import fit_parameter_prefix, is_search, nested_estimators
 
 
 def kinds(model, **options):

@@ -1,18 +1,15 @@
 """Trunks: the layers in front of the gate and the experts, which both share."""
 
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from rtdl_num_embeddings import PiecewiseLinearEmbeddings
 from torch import Tensor, nn
 
+from skmode._common.quiet import hide_warnings
 from skmode.nn.embeddings import PeriodicBiasEmbeddings, PeriodicEmbeddings
 
-_ONE_BIN = ("ignore", re.compile("The .* has just two bin edges"), UserWarning, None, 0)
 # The scale of a feature learns this many times as fast as a weight.
 SCALE_RATE = 6.0
 
@@ -172,23 +169,6 @@ class CategoricalEmbeddings(nn.Module):
         return vectors.flatten(1)
 
 
-@contextmanager
-def _without_warnings_of_one_bin() -> Iterator[None]:
-    """Hide that columns have one bin, which is fine.
-
-    `warnings.catch_warnings` would undo what other threads change in the meantime.
-    """
-    filters: Any = warnings.filters
-    filters.insert(0, _ONE_BIN)
-    try:
-        yield
-    finally:
-        now: Any = warnings.filters  # another thread may have exchanged the list
-        for each in (filters, now):
-            with suppress(ValueError):
-                each.remove(_ONE_BIN)
-
-
 class TabularTrunk(nn.Module):
     """Turn the columns of a table into features: embedded numbers, indicators, categories.
 
@@ -268,7 +248,7 @@ class TabularTrunk(nn.Module):
                         'numeric_embedding="piecewise_linear" needs the bin edges, got bins=None: '
                         "compute them with rtdl_num_embeddings.compute_bins on scaled numbers."
                     )
-                with _without_warnings_of_one_bin():
+                with hide_warnings("The .* has just two bin edges"):  # one bin is fine
                     self.numeric = PiecewiseLinearEmbeddings(
                         bins, numeric_embedding_size, activation=False, version="B"
                     )

@@ -23,10 +23,10 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 from tqdm.auto import tqdm
 
+from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Split, among, positions_of
 from skmode._sklearn import safe_indexing
-from skmode._unwrap import is_search
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
 Predict = Callable[[Any, Any, str], NDArray[np.float64]]
@@ -158,12 +158,13 @@ def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bo
     Positions that the user gave as folds refer to the rows of `fit`.
     """
     part = known.select(trained)
+
+    def read(positions: Any) -> NDArray[np.intp]:
+        return positions_of(positions, known.n_given, "teacher_cv")
+
     try:
         if not isinstance(cv, Integral) and not hasattr(cv, "split"):
-            folds = [
-                among((positions_of(a, known.n_given), positions_of(b, known.n_given)), known.kept)
-                for a, b in cv
-            ]
+            folds = [among((read(a), read(b)), known.kept) for a, b in cv]
             folds = [(np.intersect1d(a, trained), np.intersect1d(b, trained)) for a, b in folds]
         else:
             splitter = _shuffled(cv, classify, part.groups) if isinstance(cv, Integral) else cv
@@ -195,8 +196,8 @@ def fit_teachers(
     """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
     fit = check_memory(memory).cache(fit_one)
     jobs = [
-        (teacher, fold)
-        for teacher in teachers
+        (place, teacher, fold)
+        for place, teacher in enumerate(teachers)
         if not isinstance(teacher, FrozenEstimator)
         for fold in range(len(folds))
     ]
@@ -204,17 +205,17 @@ def fit_teachers(
         _warn_of_weights(teachers)
 
     def arguments() -> Iterator[Any]:
-        for teacher, fold in jobs:
+        for place, teacher, fold in jobs:
             part = known.select(folds[fold][0])
             where = f"fold {fold + 1} of {len(folds)} of the teacher {name_of(teacher)}"
             yield delayed(_fit_named)(
-                fit, where, copy_unfitted(teacher), part.X, part.y, part.weight
+                fit, where, copy_unfitted(teacher), part.X, part.y, part.weight, place
             )
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
     models = []
     with tqdm(total=len(jobs), desc="teacher", unit="fold", disable=not show_progress) as bar:
-        for teacher, fold in jobs:
+        for _, teacher, fold in jobs:
             bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
             models.append(next(found))
             bar.update()
@@ -238,17 +239,20 @@ def copy_unfitted(teacher: Any) -> Any:
         return copy.deepcopy(teacher)
 
 
-def fit_one(teacher: Any, X: Any, y: Any, weight: Any) -> Any:
-    """Fit a teacher on the rows of one fold; this is what `memory` keeps."""
+def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
+    """Fit a teacher on the rows of one fold; this is what `memory` keeps.
+
+    Its place in the list tells equal teachers apart, whose random numbers differ.
+    """
     name = None if weight is None else weight_parameter(teacher)
     teacher.fit(X, y, **({} if name is None else {name: weight}))
     return teacher
 
 
-def _fit_named(fit: Any, where: str, teacher: Any, X: Any, y: Any, weight: Any) -> Any:
+def _fit_named(fit: Any, where: str, teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
     """Fit a teacher, and tell which one it was if that fails."""
     try:
-        return fit(teacher, X, y, weight)
+        return fit(teacher, X, y, weight, place)
     except Exception as error:
         error.add_note(f"This happened while fitting {where}.")
         if np.ndim(y) == 2:

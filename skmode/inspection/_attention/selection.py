@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skmode._unwrap import nested_estimators
+from skmode._common.unwrap import nested_estimators
 from skmode.inspection._evaluation import mixtures
 
 Array = NDArray[Any]

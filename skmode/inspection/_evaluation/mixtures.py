@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skmode._unwrap import is_search, nested_estimators
+from skmode._common.unwrap import is_search, nested_estimators
 
 Array = NDArray[Any]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
+from skmode._common.quiet import hide_warnings
 from skmode._sklearn import safe_indexing
 from skmode.inspection._plot.history import GateHistoryDisplay
 from skmode.inspection._plot.labels import label
@@ -46,7 +44,6 @@ STYLE: dict[Any, Any] = {
 
 # One report at a time: matplotlib's settings are those of the process.
 _DRAWING = threading.Lock()
-_GLYPHS = ("ignore", re.compile("Glyph .* missing from"), UserWarning, None, 0)
 
 
 class Picture(NamedTuple):
@@ -83,28 +80,11 @@ def all_pictures(facts: Facts) -> Pictures:
     """Draw all pictures; this imports matplotlib, and leaves its settings as they are."""
     from matplotlib import rc_context, rcdefaults
 
-    with _DRAWING, rc_context(), _without_warnings_of_glyphs():
+    with _DRAWING, rc_context(), hide_warnings("Glyph .* missing from"):
         rcdefaults()  # the report looks the same whatever the user's settings
         with rc_context(STYLE):
             drawn, reason = _map(facts)
             return Pictures(_probing(facts), _history(facts), drawn, reason)
-
-
-@contextmanager
-def _without_warnings_of_glyphs() -> Iterator[None]:
-    """Hide that matplotlib's fonts lack a glyph: the browser has others.
-
-    `warnings.catch_warnings` would undo what other threads change in the meantime.
-    """
-    filters: Any = warnings.filters
-    filters.insert(0, _GLYPHS)
-    try:
-        yield
-    finally:
-        now: Any = warnings.filters  # another thread may have exchanged the list
-        for each in (filters, now):
-            with suppress(ValueError):
-                each.remove(_GLYPHS)
 
 
 def _probing(facts: Facts) -> Picture:

@@ -19,7 +19,7 @@ import sklearn
 import torch
 
 import skmode_deploy
-from skmode._unwrap import to_dense
+from skmode._common.unwrap import to_dense
 from skmode._version import __version__
 from skmode.onnx._bundles.checks.parity import (
     check_predictions,

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
-from skmode._unwrap import is_search, nested_estimators
+from skmode._common.unwrap import is_search, nested_estimators
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.models.thresholds import THRESHOLDS, Threshold, read_threshold
 from skmode.onnx._skl2onnx.steps.inverses import check_inverse, emit_inverse

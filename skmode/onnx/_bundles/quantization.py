@@ -11,8 +11,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from skmode._common.quiet import hide_records
 from skmode.onnx._graphs.builder import IR_VERSION, OPSET
-from skmode.onnx._quiet import hide_records
 
 
 def quantize_experts(experts: Sequence[onnx.GraphProto]) -> list[onnx.GraphProto]:

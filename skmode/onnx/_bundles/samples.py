@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import skmode_deploy
+from skmode._common.quiet import hide_warnings
 from skmode.onnx._bundles.checks.parity import TOLERANCE
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parts import margin, read_parts
-from skmode.onnx._quiet import hide_warnings
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
 from skmode_deploy.samples import (

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import skmode_deploy
+from skmode._common.quiet import hide_warnings
 from skmode._sklearn import safe_indexing
 from skmode.onnx._bundles.checks.parity import TOLERANCE, measure_differences
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parts import read_parts
-from skmode.onnx._quiet import hide_warnings
 from skmode_deploy import bundle
 from skmode_deploy.running.random_rows import unseen_category
 from skmode_deploy.samples import graph_inputs

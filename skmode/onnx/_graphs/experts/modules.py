@@ -12,8 +12,8 @@ import torch
 from onnx import inliner, version_converter
 from torch import nn
 
+from skmode._common.quiet import hide_output, hide_warnings
 from skmode.onnx._graphs.builder import OPSET
-from skmode.onnx._quiet import hide_output, hide_warnings
 
 # One thread at a time: the exporter, and the levels of its loggers, change state of the process.
 _EXPORTING = threading.Lock()

@@ -33,7 +33,7 @@ from sklearn.multioutput import (
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-from skmode._unwrap import is_search
+from skmode._common.unwrap import is_search
 from skmode.onnx._skl2onnx import compat
 from skmode.onnx._skl2onnx.models.thresholds import THRESHOLDS, read_threshold
 from skmode.onnx._skl2onnx.models.wrappers import SEARCHES, add_search, wrapped

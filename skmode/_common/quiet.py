@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,14 +20,15 @@ _hidden: ContextVar[bool] = ContextVar("_hidden", default=False)
 
 
 class _InThisContext:
-    """Matches every warning and log record of contexts in which messages are hidden."""
+    """Matches warnings and log records of contexts in which messages are hidden."""
 
-    # scikit-learn makes the filters of its workers from it. They hide the warnings of the step.
-    pattern = ""
+    def __init__(self, message: str = "") -> None:
+        # scikit-learn makes the filters of its workers from it. They hide the warnings of the step.
+        self.pattern = message
 
     def match(self, text: str) -> bool:
         """Stand for the pattern of a filter of warnings."""
-        return _hidden.get()
+        return _hidden.get() and re.match(self.pattern, text) is not None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Stand for a filter of a logger, which keeps what is not hidden."""
@@ -46,16 +48,13 @@ class _Output:
         return getattr(self._stream, name)
 
 
-_MATCH = _InThisContext()
-_WARNINGS = ("ignore", _MATCH, Warning, None, 0)
-
-
 @contextlib.contextmanager
-def hide_warnings() -> Iterator[None]:
-    """Hide all warnings of the block."""
+def hide_warnings(message: str = "") -> Iterator[None]:
+    """Hide the warnings of the block whose text begins as this regular expression says."""
+    hidden: Any = ("ignore", _InThisContext(message), Warning, None, 0)
     filters: Any = warnings.filters
     token = _hidden.set(True)
-    filters.insert(0, _WARNINGS)
+    filters.insert(0, hidden)
     try:
         yield
     finally:
@@ -65,7 +64,7 @@ def hide_warnings() -> Iterator[None]:
         now: Any = warnings.filters
         for each in (filters, now):
             with contextlib.suppress(ValueError):
-                each.remove(_WARNINGS)
+                each.remove(hidden)
 
 
 @contextlib.contextmanager
