@@ -34,7 +34,7 @@ from skmode._estimators.parameters import (
     resolve_teacher_weights,
     structure,
 )
-from skmode._estimators.rows.lessons import LearnsFromTeachers, Passed
+from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers, Passed
 from skmode._estimators.rows.splitting import (
     Given,
     among,
@@ -194,8 +194,8 @@ class BaseMoDE(LearnsFromTeachers):
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
         random_state = check_random_state(self.random_state)
-        self._forget_teachers()
         with isolated(), self._undone_on_failure(None if first else self.net_):
+            self._forget_teachers()
             data = self._make_data(
                 X, y, sample_weight, random_state, first=first, given=given, passed=passed
             )
@@ -415,6 +415,7 @@ class BaseMoDE(LearnsFromTeachers):
     def _undone_on_failure(self, net: MixtureNet | None) -> Iterator[None]:
         """After a failure restore the former weights, or forget the fit: none may build on it."""
         before = None
+        taught = {name: vars(self)[name] for name in OF_TEACHERS if name in vars(self)}
         if net is not None:
             before = copy.deepcopy(net.module_.state_dict()), list(net.history)
         try:
@@ -428,6 +429,8 @@ class BaseMoDE(LearnsFromTeachers):
                 net.module_.eval()
                 net.history[:] = history
                 net.initialize_optimizer()
+                self._forget_teachers()
+                self.__dict__.update(taught)
             raise
 
     def _summarize(self, trained: Trained, rows: Rows) -> None:
@@ -439,6 +442,8 @@ class BaseMoDE(LearnsFromTeachers):
             self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
+        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
+            self.teacher_names_ = []
         self._keep_fidelity(trained.fidelity, trained.plain)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature

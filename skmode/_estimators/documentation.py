@@ -167,15 +167,14 @@ PARAMETERS = {
     "refit_fraction": (
         'float or "auto"',
         """
-        Length of the refit, from 0 (none) to 1; ``"auto"`` is 0.6 with a `teacher` and 0.3 without
-        one. After early stopping, training continues from the
-        best weights on all rows of `X`, including the held-out ones. It takes this fraction of the
-        epochs up to the best one, but at least two if `max_epochs` leaves so many. The
-        learning rate starts at that of the best epoch, but at least at a fifth of the peak, and
-        falls to zero. There is no refit with ``max_epochs=1``, in `partial_fit`, after the user
-        interrupts training, or with `X_val`, unless there is a `teacher`. The rows of `X_val`
-        are never trained on. To refit on your own validation rows, pass them in `X` and name them
-        in `validation_fraction`.
+        Length of the refit, from 0 (none) to 1; ``"auto"`` is 0.6 if a name is `teacher`, else 0.3.
+        After early stopping, training continues from the best weights on all rows of `X`, including
+        the held-out ones. It takes this fraction of the epochs up to the best one, but at least two
+        if `max_epochs` leaves so many. The learning rate starts at that of the best epoch, but at
+        least at a fifth of the peak, and falls to zero. There is no refit with ``max_epochs=1``, in
+        `partial_fit`, after the user interrupts training, or with `X_val`, unless a name is
+        `teacher`. The rows of `X_val` are never trained on. To refit on your own validation rows,
+        pass them in `X` and name them in `validation_fraction`.
         """,
     ),
     "teacher": (
@@ -349,7 +348,8 @@ ATTRIBUTES = {
     "teacher_names_": (
         "list of str",
         """
-        Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none.
+        Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none, or
+        if `teacher_weight_` is 0.
         """,
     ),
     "teacher_scores_": (

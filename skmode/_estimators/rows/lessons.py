@@ -9,8 +9,10 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_consistent_length
 
 from skmode._estimators.evaluation import EvaluatesRows
+from skmode._estimators.rows.kinds import check_kinds
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Given, Split
 from skmode._estimators.rows.synthetic import make_rows
@@ -29,6 +31,8 @@ from skmode._sklearn import safe_indexing
 from skmode._training.finish.fidelity import Fidelity
 from skmode._training.rows import Rows, SparseNumbers
 
+# What a fit remembers of its teachers.
+OF_TEACHERS = ("teacher_names_", "teachers_")
 # A teacher whose loss on the training rows is less than this share of the loss on the validation
 # rows, by itself or by the mixture that it taught, has seen the training rows.
 SEEN_SHARE = 0.5
@@ -58,6 +62,7 @@ class Passed(NamedTuple):
         X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
         n_rows = X.shape[0]
         X = X.tocsr() if scipy.sparse.issparse(X) else X
+        check_consistent_length(X, self.given.groups)
         groups, (X_val, weight_val) = self.given.groups, (self.given.X, self.given.sample_weight)
         if X_val is not None and weight_val is not None:
             X_val = safe_indexing(X_val, np.flatnonzero(weight_val))
@@ -133,8 +138,9 @@ class LearnsFromTeachers(EvaluatesRows):
 
     def _forget_teachers(self) -> None:
         """Forget the teachers of the last fit."""
+        for name in OF_TEACHERS:
+            self.__dict__.pop(name, None)
         self.teacher_names_ = []
-        self.__dict__.pop("teachers_", None)
 
     def _check_lessons(self, lessons: Lessons) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
@@ -184,13 +190,18 @@ class LearnsFromTeachers(EvaluatesRows):
             return Taught(
                 self._add(rows, soft[known.kept], np.ones(len(rows), bool), factors), valid, None
             )
+        X_val = known.X_val
+        if X_val is not None and not hasattr(X_val, "shape"):  # lists of lists are not rows yet
+            X_val = self._check_input(X_val, reset=False)
+        for name, others in (("X_val", X_val), ("X_unlabeled", known.X_unlabeled)):
+            check_kinds(known.X, others, name)
         fitted = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
         if valid is not None:
-            soft = predict_mean(fitted, known.X_val, self._predict_soft)
+            soft = predict_mean(fitted, X_val, self._predict_soft)
             valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
         made = self._make_rows(known, rows, trained, random_state)
         if known.X_unlabeled is not None:
@@ -264,7 +275,7 @@ class LearnsFromTeachers(EvaluatesRows):
         scale: float,
     ) -> Rows:
         """Label rows that have no target; there the teacher alone counts."""
-        inputs = self._encode_inputs(self._check_input(X, reset=False))
+        inputs = in_form_of(like, self._encode_inputs(self._check_input(X, reset=False)))
         soft = predict_mean(fitted, X, self._predict_soft)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
@@ -316,6 +327,17 @@ def predict_mean(fitted: list[Fitted], X: Any, predict: Predict) -> NDArray[np.f
     """Average all teachers on rows that none of them saw."""
     mean: NDArray[np.float64] = np.mean([one.predict(X, predict) for one in fitted], axis=0)
     return mean
+
+
+def in_form_of(like: Rows, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make numbers sparse or dense, as those of other rows are."""
+    numbers, *others = inputs
+    sparse = isinstance(like.inputs[0], SparseNumbers)
+    if sparse and not isinstance(numbers, SparseNumbers):
+        numbers = SparseNumbers(scipy.sparse.csr_array(numbers.numpy()))
+    elif isinstance(numbers, SparseNumbers) and not sparse:
+        numbers = numbers.dense()
+    return (numbers, *others)
 
 
 def join(first: Rows, second: Rows) -> Rows:

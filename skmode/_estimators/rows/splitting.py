@@ -163,7 +163,9 @@ def among(split: Split, kept: NDArray[np.intp]) -> Split:
     return train, valid
 
 
-def positions_of(part: Iterable[Any], n_rows: int) -> NDArray[np.intp]:
+def positions_of(
+    part: Iterable[Any], n_rows: int, name: str = "validation_fraction"
+) -> NDArray[np.intp]:
     """Positions of rows, which the user may give as a mask."""
     found = np.asarray(part)
     if found.dtype == bool and found.shape == (n_rows,):
@@ -174,7 +176,7 @@ def positions_of(part: Iterable[Any], n_rows: int) -> NDArray[np.intp]:
     if not numbers or found.min() < 0 or found.max() >= n_rows:
         got = f"{found.min()} to {found.max()}" if numbers else f"{found.dtype} {found.shape}"
         raise ValueError(
-            f"The positions in validation_fraction must lie between 0 and {n_rows - 1}, because X "
+            f"The positions in {name} must lie between 0 and {n_rows - 1}, because X "
             f"has {n_rows} rows, got {got}: correct them. Where fit sees other rows each time, as "
             "in cross-validation, pass a splitter instead."
         )

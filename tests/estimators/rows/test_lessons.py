@@ -327,6 +327,72 @@ def test_folds_of_the_users_own(counting, batches):
         classifier.set_params(teacher_cv=[(np.arange(50), np.arange(50))]).fit(X, y)
     with pytest.raises(ValueError, match="teacher_cv must divide 192 rows"):
         classifier.set_params(teacher_cv=200).fit(X, y)
+    with pytest.raises(ValueError, match="positions in teacher_cv must lie between 0 and 239"):
+        classifier.set_params(teacher_cv=[([0, 1], [400])]).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["X_val", "X_unlabeled"])
+def test_a_teacher_gets_no_column_of_another_kind(name):
+    """The mixture matches 101 and "101"; a teacher would take all of them as unseen."""
+    codes = np.random.default_rng(0).integers(100, 103, len(y))
+    table = pd.DataFrame({"code": codes, "x": X[:, 0]})
+    others = {name: table.assign(code=codes.astype(str))}
+    if name == "X_val":
+        others["y_val"] = y
+    with pytest.raises(ValueError, match=f"reads {name} as it is.*strings in column 'code'"):
+        MoDEClassifier(**QUICK, teacher=LogisticRegression()).fit(table, y, **others)
+
+
+def test_validation_rows_may_be_lists():
+    found = MoDEClassifier(**QUICK, teacher=LogisticRegression()).fit(
+        X[:200].tolist(), y[:200].tolist(), X_val=X[200:].tolist(), y_val=y[200:].tolist()
+    )
+    assert found.teacher_scores_ is not None
+
+
+@pytest.mark.parametrize("sparse", ["X", "X_unlabeled"])
+def test_one_of_rows_and_unlabeled_rows_may_be_sparse(sparse):
+    forms = {"X": X, "X_unlabeled": X[:30]}
+    forms[sparse] = scipy.sparse.csr_array(forms[sparse])
+    options = QUICK | {"teacher": LogisticRegression(), "synthetic_rows": 0}
+    dense = MoDEClassifier(**options).fit(X, y, X_unlabeled=X[:30])
+    found = MoDEClassifier(**options).fit(forms["X"], y, X_unlabeled=forms["X_unlabeled"])
+    assert_allclose(found.predict_proba(X), dense.predict_proba(X), atol=1e-5)
+
+
+def test_groups_need_one_for_each_row():
+    splitter = GroupShuffleSplit(1, test_size=0.1, random_state=0)
+    for options in ({"validation_fraction": splitter}, {"early_stopping": False}):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            MoDEClassifier(**QUICK | options, teacher=LogisticRegression()).fit(
+                X, y, groups=np.arange(30)
+            )
+
+
+@pytest.mark.parametrize("weight", [0, "auto"])
+def test_a_teacher_without_weight_is_not_named(weight):
+    options = QUICK | {"teacher_weight": weight}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
+    assert classifier.teacher_weight_ == 0
+    assert classifier.teacher_names_ == []
+
+
+def test_a_failed_warm_start_keeps_the_teacher_of_the_model():
+    classifier = MoDEClassifier(**QUICK, teacher=DecisionTreeClassifier(max_depth=3))
+    classifier.set_params(warm_start=True, teacher_weight=0.5, keep_teacher=True).fit(X, y)
+    before, names = classifier.teachers_, classifier.teacher_names_
+    few = LogisticRegression().fit(X[:, :2], y)
+    with pytest.raises(ValueError, match="features"):
+        classifier.set_params(teacher=FrozenEstimator(few)).fit(X, y)
+    assert classifier.teacher_names_ == names == ["DecisionTreeClassifier"]
+    assert classifier.teachers_ == before
+
+
+def test_memory_tells_equal_teachers_apart(tmp_path):
+    forests = [RandomForestClassifier(3), RandomForestClassifier(3)]
+    options = QUICK | {"teacher": forests, "teacher_cv": 2, "keep_teacher": True}
+    found = MoDEClassifier(**options, memory=str(tmp_path)).fit(X, y).teachers_
+    assert not np.array_equal(found[0].predict_proba(X), found[2].predict_proba(X))
 
 
 def test_groups_are_not_torn_apart_by_validation_rows(counting):
