@@ -3,14 +3,15 @@
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
 
-    python -m benchmarks.defaults.distil
+    python -m benchmarks.defaults.distil [--report]
 
-which writes results/distil.jsonl, and prints the mean of each candidate's loss relative to the
-plain mixture's, and the share of the teacher's lead that it keeps.
+which writes results/distil.jsonl (with `--report` it only reads it), and prints the mean of each
+candidate's loss relative to the plain mixture's, and the share of the teacher's lead that it keeps.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import tempfile
@@ -18,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -134,21 +136,29 @@ def summarize(records: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure all candidates on all sets."""
-    warnings.simplefilter("ignore")
-    records = []
+    """Measure all candidates on all sets, unless only a report is wanted, and print the table."""
+    parser = argparse.ArgumentParser(description="How is a mixture best taught by a stack?")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
     path = RESULTS / "distil.jsonl"
-    with tempfile.TemporaryDirectory() as memory, path.open("w", encoding="utf-8") as file:
+    if not parser.parse_args().report:
+        measure_all(path)
+    print(summarize([json.loads(line) for line in path.read_text().splitlines()]))
+
+
+def measure_all(path: Path) -> None:
+    """Replace the results, once all of them are there."""
+    warnings.simplefilter("ignore")
+    new = path.with_suffix(".new")
+    with tempfile.TemporaryDirectory() as memory, new.open("w", encoding="utf-8") as file:
         for table in SETS.values():
             if table.name not in TABLES:
                 continue
             for repeat in REPEATS:
                 found = measure(table, repeat, memory)
-                records += found
                 file.writelines(json.dumps(record) + "\n" for record in found)
                 file.flush()
                 print(table.name, repeat, flush=True)
-    print(summarize(records))
+    new.replace(path)
 
 
 if __name__ == "__main__":

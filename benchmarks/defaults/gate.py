@@ -99,7 +99,7 @@ def main() -> None:
     """Measure all sets that `python -m benchmarks.defaults` reads, and print the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    lines = []
+    lines: list[dict[str, Any]] = []
     for alpha, name, repeat in itertools.product(ALPHAS, SETS, REPEATS):
         if name not in LEFT_OUT:
             record = {"alpha": alpha, "set": name, "repeat": repeat}

@@ -103,16 +103,10 @@ class Trainer:
             return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, weight)
         with best.generators.default_for("module"):
             measured = best.watch.measure(best.net.module_)
-            if classifies and self.plan.calibrate:
-                temperature = self._calibrate(best)
         best.net.module_.eval()
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
-        fidelity, plain = self._measure_fidelity(best, temperature), None
-        if self._plain is not None and fidelity is not None:
-            calibrates = classifies and self.plan.calibrate
-            plain = self._measure_fidelity(
-                self._plain, self._calibrate(self._plain) if calibrates else temperature
-            )
+        temperature, fidelity = self._calibrate(best)
+        plain = None if self._plain is None else self._calibrate(self._plain)[1]
         refit_n_iter, taught = 0, False
         if not interrupted:
             refit_n_iter, interrupted, taught = self._refit(best, temperature)
@@ -136,16 +130,22 @@ class Trainer:
             plain,
         )
 
-    def _measure_fidelity(self, best: _Candidate, temperature: float | None) -> Fidelity | None:
-        """Compare the mixture with a teacher whose predictions the rows carry, before the refit."""
-        rows = best.watch.rows
+    def _calibrate(self, candidate: _Candidate) -> tuple[float | None, Fidelity | None]:
+        """The temperature, and how the mixture compares with a teacher that the rows carry."""
+        plan, module, rows = self.plan, candidate.net.module_, candidate.watch.rows
+        with candidate.generators.default_for("module"):
+            evaluated = candidate.watch.evaluate(module)
+        temperature = None
+        if isinstance(module.task_loss, CrossEntropy):
+            temperature = 1.0
+            if plan.calibrate:
+                temperature = fit_temperature(
+                    module, evaluated, rows, top_expert=plan.monitor_top_expert
+                )
         if rows.soft_target is None:
-            return None
-        module = best.net.module_
-        with best.generators.default_for("module"):
-            evaluated = best.watch.evaluate(module)
-        train = self.data.train.to(self.plan.device, module.head.weight.dtype)
-        return measure_fidelity(module, evaluated, train, rows, temperature)
+            return temperature, None
+        train = self.data.train.to(plan.device, module.head.weight.dtype)
+        return temperature, measure_fidelity(module, evaluated, train, rows, temperature)
 
     def _train_best(self) -> tuple[_Candidate, bool]:
         """Train with each alpha and weight of the teacher, and keep the lowest validation loss.
@@ -254,15 +254,6 @@ class Trainer:
                 leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
-
-    def _calibrate(self, best: _Candidate) -> float:
-        module = best.net.module_
-        return fit_temperature(
-            module,
-            best.watch.evaluate(module),
-            best.watch.rows,
-            top_expert=self.plan.monitor_top_expert,
-        )
 
     def _refit(self, candidate: _Candidate, temperature: float | None) -> tuple[int, bool, bool]:
         """Continue with all rows.
