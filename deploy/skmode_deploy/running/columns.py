@@ -21,7 +21,7 @@ Array: TypeAlias = NDArray[Any]
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 TEXT = {str}
 PLAIN_INTEGERS = {int, bool}
-PLAIN_NUMBERS = {float, int, type(None)}
+PLAIN_NUMBERS = {float, int, bool, type(None)}
 _DATES_CURE = ": make the same numbers of it as for training"
 
 
@@ -30,10 +30,17 @@ def convert_column(column: Column, values: Any) -> Array:
     return _CONVERSIONS[column.dtype](column, values)
 
 
-def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
-    """Fill an array of shape (n_columns, n_rows, 1); None if a column is not plain."""
+def plain_numbers(
+    columns: Sequence[Any], n_rows: int, dtype: str, *, bools: bool = True
+) -> Array | None:
+    """Fill an array of shape (n_columns, n_rows, 1); None if a column is not plain.
+
+    Bools are plain, unless they would have to be compared with categories.
+    """
     block = np.empty((len(columns), n_rows, 1), dtype)
-    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiu", PLAIN_NUMBERS)
+    kinds, types = ("ib", PLAIN_INTEGERS) if dtype == "int64" else ("fiub", PLAIN_NUMBERS)
+    if not bools:
+        kinds, types = kinds.replace("b", ""), types - {bool}
     with np.errstate(over="ignore"):
         for target, values in zip(block[:, :, 0], columns, strict=True):
             if type(values) is np.ndarray:
@@ -48,7 +55,7 @@ def plain_numbers(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | No
     return block
 
 
-def plain_strings(columns: Sequence[Any], n_rows: int, dtype: str) -> Array | None:
+def plain_strings(columns: Sequence[Any], n_rows: int) -> Array | None:
     """Fill an array of strings, of shape (n_columns, n_rows, 1); None if one is not plain."""
     block = np.empty((len(columns), n_rows, 1), object)
     for target, values in zip(block[:, :, 0], columns, strict=True):

@@ -4,8 +4,9 @@ Plain columns (numpy arrays and lists of numbers or strings) are converted toget
 If any column is not plain, all are converted one by one, which also gives the error messages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,13 @@ class InputReader:
             self._block(dtype) for dtype in dict.fromkeys(c.dtype for c in manifest.columns)
         ]
 
-    def _block(self, dtype: str) -> tuple[str, list[int], list[str]]:
+    def _block(self, dtype: str) -> tuple[Callable[..., Array | None], list[int], list[str]]:
         """Find positions and inputs of the columns of one type, which are converted together."""
-        found = [(i, c.input) for i, c in enumerate(self._columns) if c.dtype == dtype]
-        return dtype, [i for i, _ in found], [name for _, name in found]
+        found = [(i, column) for i, column in enumerate(self._columns) if column.dtype == dtype]
+        bools = dtype == "int64" or all(column.kind == "number" for _, column in found)
+        numbers = partial(plain_numbers, dtype=dtype, bools=bools)
+        plain = plain_strings if dtype == "string" else numbers
+        return plain, [i for i, _ in found], [column.input for _, column in found]
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to arrays of shape (n_rows, 1), or (n_rows, n_columns), by input."""
@@ -188,10 +192,8 @@ class InputReader:
         try:
             n_rows = len(columns[0])
             feeds: dict[str, Array] = {}
-            for dtype, positions, inputs in self._blocks:
-                values = [columns[i] for i in positions]
-                plain = plain_strings if dtype == "string" else plain_numbers
-                block = plain(values, n_rows, dtype)
+            for plain, positions, inputs in self._blocks:
+                block = plain([columns[i] for i in positions], n_rows)
                 if block is None:
                     return None
                 feeds.update(zip(inputs, block, strict=True))
