@@ -151,11 +151,12 @@ class Rows(NamedTuple):
     def join(self, other: "Rows") -> "Rows":
         """Append rows that have the same parts; numbers must be tensors."""
         inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
-        parts = (
+        weight, soft_target, soft_weight = (
             None if own is None or more is None else torch.cat([own, more])
-            for own, more in zip(self[1:], other[1:], strict=True)
+            for own, more in zip(self[2:], other[2:], strict=True)
         )
-        return Rows(inputs, *parts)  # type: ignore[arg-type]
+        target = torch.cat([self.target, other.target])
+        return Rows(inputs, target, weight, soft_target, soft_weight)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Rows":
         """Apply a function to each tensor."""

@@ -41,16 +41,10 @@ class TaughtRows:
     def with_mixed_rows(self, batch: Rows, generator: torch.Generator | None) -> Rows:
         """Append as many mixed rows as the batch has."""
         inputs = mix(batch.inputs, generator)
-        assert batch.soft_target is not None
         assert batch.soft_weight is not None
-        weight = batch.sample_weight
-        return Rows(
-            tuple(torch.cat(pair) for pair in zip(batch.inputs, inputs, strict=True)),
-            torch.cat([batch.target, batch.target]),  # the second half counts for nothing
-            None if weight is None else torch.cat([weight, weight]),
-            torch.cat([batch.soft_target, self._teach(inputs)]),
-            torch.cat([batch.soft_weight, torch.ones_like(batch.soft_weight)]),
-        )
+        ones = torch.ones_like(batch.soft_weight)  # so the target counts for nothing
+        mixed = Rows(inputs, batch.target, batch.sample_weight, self._teach(inputs), ones)
+        return batch.join(mixed)
 
     def _teach(self, inputs: tuple[Tensor, ...]) -> Tensor:
         with torch.no_grad():
