@@ -27,7 +27,7 @@ def teach(turned, folder):
     teacher = RandomForestClassifier(20, min_samples_leaf=5, random_state=0)
     student = MoDEClassifier(
         2, hidden_layer_sizes=(16,), max_epochs=10, random_state=0, inference="top_expert",
-        teacher=teacher,
+        teacher=teacher, teacher_weight=0.5,
     ).fit(X, y)  # fmt: skip
     export(student, folder, X=X)
     check_samples(skmode_deploy.load(folder))
