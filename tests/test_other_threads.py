@@ -69,7 +69,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(each, marks=pytest.mark.slow) if each == "experts" else each for each in PLACES],
+)
 def test_other_threads(place, monkeypatch, tmp_path, capsys, caplog):
     where, call = PLACES[place]
     met = []

@@ -177,7 +177,11 @@ def test_the_taught_have_a_teacher_and_the_plain_ones_none():
 
 @pytest.mark.usefixtures("quick_fingerprint")
 class TestOnnx:
-    EXPORTED = ("linear", "mlp", "random_forest", "hist_gradient_boosting")
+    EXPORTED = (
+        "linear",
+        "hist_gradient_boosting",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("mlp", "random_forest")),
+    )
     BOOSTED = ("lightgbm", "xgboost", "catboost")
 
     def lines(self, name, table):

@@ -25,6 +25,7 @@ def test_a_good_archive_is_downloaded_once(data_home, offline, monkeypatch):
     assert BIKESHARE.filename in {path.name for path in data_home.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_wrong_hash_is_refused_and_nothing_is_kept(tmp_path):
     wrong = dataclasses.replace(KEEL, sha256="0" * 64)
     with pytest.raises(OSError, match=r"must have the sha256 0000(.|\n)*found(.|\n)*79faf1bd2f3ac"):
@@ -51,6 +52,7 @@ def test_offline_says_what_to_do_and_keeps_nothing(tmp_path, offline):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_downloaded_again(data_home, tmp_path):
     (tmp_path / BIKESHARE.filename).write_bytes(b"half of i")
     with pytest.warns(UserWarning, match="is damaged"):

@@ -231,6 +231,7 @@ def test_a_reference_of_fewer_experts(wine, wine_mixture):
     assert " of 3 " not in repr(found)
 
 
+@pytest.mark.slow
 def test_an_expert_without_rows_has_no_layer(wine):
     X, y = wine
     classifier = MoDEClassifier(n_experts=2, max_epochs=2, random_state=0).fit(X, y)
@@ -286,6 +287,7 @@ def repeated(X, y, weight):
     return X.iloc[index], y.iloc[index]
 
 
+@pytest.mark.slow
 def test_weight_two_equals_repeating_the_row(wine, wine_mixture):
     X, y = wine
     rng = np.random.default_rng(0)

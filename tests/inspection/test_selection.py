@@ -146,6 +146,7 @@ def test_measuring_changes_no_prediction():
     assert_array_equal(feature_importances(other), feature_importances(measured))
 
 
+@pytest.mark.slow
 def test_of_several_alphas_the_chosen_one_is_measured():
     auto = MoDEClassifier(**MEASURED, alpha="auto").fit(X, y)
     chosen = MoDEClassifier(**MEASURED, alpha=auto.alpha_).fit(X, y)

@@ -257,6 +257,7 @@ class TestLosses:
         assert gradient.isfinite().all()
         assert gradient.abs().max() > 0
 
+    @pytest.mark.slow
     def test_large_alpha_makes_the_experts_alike(self):
         x, y = make_data(n=200)
         spread = []

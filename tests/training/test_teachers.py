@@ -80,6 +80,7 @@ def test_no_refit_no_teacher(Estimator, teacher, options):
 
 
 @MIXTURE_FIRST
+@pytest.mark.slow
 def test_same_bits_again_and_in_threads(teacher):
     def fit(seed):
         options = QUICK | {"random_state": seed, "teacher": teacher}

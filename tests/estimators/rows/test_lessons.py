@@ -216,6 +216,7 @@ def test_a_class_that_a_fold_misses():
     assert np.isfinite(classifier.predict_proba(X)).all()
 
 
+@pytest.mark.slow
 def test_lists_are_averaged(batches):
     teachers = [DecisionTreeClassifier(max_depth=3, random_state=0), LogisticRegression()]
     both = MoDEClassifier(**QUICK, teacher=teachers, synthetic_rows=0).fit(X, y)
@@ -350,7 +351,7 @@ def test_validation_rows_may_be_lists():
     assert found.teacher_scores_ is not None
 
 
-@pytest.mark.parametrize("sparse", ["X", "X_unlabeled"])
+@pytest.mark.parametrize("sparse", ["X_unlabeled", pytest.param("X", marks=pytest.mark.slow)])
 def test_one_of_rows_and_unlabeled_rows_may_be_sparse(sparse):
     forms = {"X": X, "X_unlabeled": X[:30]}
     forms[sparse] = scipy.sparse.csr_array(forms[sparse])
@@ -488,7 +489,7 @@ def noisy(n_rows, seed):
     )
 
 
-@pytest.mark.parametrize("classifies", [True, False])
+@pytest.mark.parametrize("classifies", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_frozen_teachers_that_saw_the_rows(classifies):
     """One that did not see them does not warn."""
     if classifies:

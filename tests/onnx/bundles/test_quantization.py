@@ -28,6 +28,7 @@ def size(folder):
 
 @pytest.mark.parametrize("routing", ["top_expert", pytest.param("mixture", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("strategy", ["graph", pytest.param("split", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_digits(strategy, routing, digits, tmp_path):
     if (strategy, routing) == ("split", "mixture"):
         pytest.skip("split serves the top expert")

@@ -75,7 +75,13 @@ def answers(model, X, **types):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each == "RandomTreesEmbedding" else each
+        for each in CLASSES
+    ],
+)
 @pytest.mark.filterwarnings("ignore")
 def test_step(name, dtype):
     X = rows(dtype)

@@ -313,7 +313,13 @@ DECISIONS = {
 }
 
 
-@pytest.mark.parametrize("case", DECISIONS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each in ("search", "isotonic") else each
+        for each in DECISIONS
+    ],
+)
 def test_unsupported_calibration_raises(flowers, case, convert):
     """skl2onnx would calibrate probabilities instead of the decision function."""
     X, y = flowers
