@@ -17,6 +17,7 @@ SOURCES := pyproject.toml deploy/pyproject.toml
 	bench bench-serving league league-quick clean
 
 demo: .venv/installed
+	$(BIN)/python demo/spam.py
 	$(BIN)/python demo/churn.py
 
 test: .venv/installed
