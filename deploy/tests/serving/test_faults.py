@@ -204,7 +204,7 @@ BAD = {
     "a wider shape than values": ("iris", iris(shape=[3, 4]), "its shape [3, 4]"),
     "no dimensions": ("iris", iris(shape=[], values=[1.0]), "got []"),
     "three dimensions": ("iris", iris(shape=[2, 2, 2]), "got [2,2,2]"),
-    "100,000 dimensions": ("iris", iris(shape=[1] * 100_000), "one or two whole numbers"),
+    "100,000 dimensions": ("iris", iris(shape=[1] * 100_000), "one to four whole numbers"),
     "no rows": ("iris", iris(shape=[0, 4], values=[]), "from 1 to 1000 rows, got 0"),
     "no rows of no width": ("iris", iris(shape=[2**31 - 1, 0], values=[]), "the shape [n, 4]"),
     "too many rows": ("iris", iris(shape=[1001, 4], values=MANY), "got 1001"),
