@@ -282,19 +282,29 @@ def make_image_samples(manifest, files):
     return samples.to_json()
 
 
-@pytest.fixture
-def make_image_bundle(tmp_path):
-    """Make a bundle that tells dark images of 4 x 6 pixels from light ones.
+@pytest.fixture(scope="session")
+def write_image_bundle():
+    """Write a bundle that tells dark images of 4 x 6 pixels from light ones.
 
     The probability of "light", or the value of a regressor, is the mean of all pixels. The expert
     is 0 if the left half is lighter, and 1 if the right half is.
     """
 
-    def make(layout="hw", dtype="uint8", channels=1, task="classification", path="images"):
+    def write(folder, layout="hw", dtype="uint8", channels=1, task="classification"):
         manifest = image_manifest(layout, dtype, channels, task)
         files = make_image_files(manifest)
         files["samples.json"] = make_image_samples(manifest, files)
-        bundle.write(tmp_path / path, manifest, files)
-        return tmp_path / path
+        bundle.write(folder, manifest, files)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def make_image_bundle(tmp_path, write_image_bundle):
+    """Make the bundle of `write_image_bundle` in a folder of its own."""
+
+    def make(*options, path="images", **named):
+        return write_image_bundle(tmp_path / path, *options, **named)
 
     return make
