@@ -247,6 +247,26 @@ def test_bad_files(make_image_bundle, channels, file, message):
         model.predict([good, file])
 
 
+@pytest.mark.parametrize("file", [PNG, JPEG])
+def test_damaged_files(make_image_bundle, file):
+    """Whatever is damaged, an image is read or refused by its number."""
+    layout, channels = ("hw", 1) if file is PNG else ("hwc", 3)
+    model = skmode_deploy.load(make_image_bundle(layout, channels=channels))
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(200):
+        damaged = bytearray(file[: rng.integers(1, len(file) + 1)])
+        for i in rng.integers(len(damaged), size=rng.integers(3)):
+            damaged[i] = rng.integers(256)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                model.predict([damaged])
+        except ValueError as error:
+            assert str(error).startswith("Image 0 must ")
+            n_refused += 1
+    assert n_refused > 100
+
+
 def test_palette_with_transparency(make_image_bundle):
     picture = PIL.fromarray(random_images(1, "hwc", 3)[0]).quantize(8)
     file = encode(picture, transparency=0)

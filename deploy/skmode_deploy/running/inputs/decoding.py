@@ -45,20 +45,21 @@ def _open(file: Any, image: Image, name: str) -> Array:
     pillow = _import_pillow()
     bombs = (pillow.DecompressionBombError, pillow.DecompressionBombWarning)
     try:
-        with pillow.open(file, formats=FORMATS) as opened:
-            return _read(opened, image, name)
+        opened = pillow.open(file, formats=FORMATS)
     except bombs as error:
         raise ValueError(
             f"{name} must have {image.height} x {image.width} pixels, got far more: "
             f"{as_sentence(error)} Leave it out, or make it smaller."
         ) from None
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
         raise
-    except OSError as error:
+    except Exception as error:  # damaged files make Pillow raise errors of many types
         raise ValueError(
             f"{name} must be a PNG or JPEG file, but opening it failed: {as_sentence(error)} "
             "Convert it, or leave it out."
         ) from None
+    with opened:
+        return _read(opened, image, name)
 
 
 def _import_pillow() -> Any:
@@ -91,7 +92,7 @@ def _read(opened: Any, image: Image, name: str) -> Array:
         pixels = np.asarray(opened if opened.mode == mode else opened.convert(mode))
     except MemoryError:
         raise
-    except Exception as error:  # damaged files make Pillow raise errors of many types
+    except Exception as error:
         raise ValueError(
             f"{name} must be a whole image, but decoding it failed: {as_sentence(error)} Copy or "
             "save it again, or leave it out."
