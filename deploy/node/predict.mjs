@@ -20,7 +20,7 @@ import ort from "onnxruntime-node";
 export async function load(bundle) {
   const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
   if (manifest.input === "image") {
-    throw new Error("a bundle of rows is needed, got one of images: give them to model.onnx as is");
+    throw new Error("the bundle must read rows, got one that reads images: run its model.onnx yourself");
   }
   const bytes = readFileSync(join(bundle, "model.onnx"));
   const digest = createHash("sha256").update(bytes).digest("hex");
