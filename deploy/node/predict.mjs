@@ -19,6 +19,9 @@ import ort from "onnxruntime-node";
 /** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {
   const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
+  if (manifest.input === "image") {
+    throw new Error("the bundle must read rows, got one that reads images: run its model.onnx yourself");
+  }
   const bytes = readFileSync(join(bundle, "model.onnx"));
   const digest = createHash("sha256").update(bytes).digest("hex");
   if (digest !== manifest.files["model.onnx"].sha256) {

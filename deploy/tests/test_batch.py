@@ -671,3 +671,16 @@ def test_without_pyarrow():
     )
     assert done.returncode == 1
     assert "ImportError: skmode_deploy.batch needs pyarrow, which is not installed" in done.stderr
+
+
+def test_images_are_refused(make_image_bundle, tmp_path):
+    """Record batches are tables."""
+    folder = make_image_bundle()
+    (tmp_path / "rows").mkdir()
+    for call in (
+        lambda: batch.score([], folder),
+        lambda: batch.output_schema(folder),
+        lambda: batch.score_folder(folder, tmp_path / "rows", tmp_path / "target"),
+    ):
+        with pytest.raises(ValueError, match="must read tables or arrays to score record batches"):
+            call()

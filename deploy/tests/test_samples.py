@@ -229,3 +229,35 @@ def test_verify_refuses_other_predictions(table_bundle, table_samples, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("skmode-deploy: The rows of samples.json must get the")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize(("layout", "channels"), [("hw", 1), ("hwc", 3), ("chw", 4)])
+def test_images(make_image_bundle, layout, channels, dtype):
+    folder = make_image_bundle(layout, dtype, channels)
+    predictor = load(folder)
+    check_samples(predictor)
+    samples = read_samples(folder, predictor.manifest)
+    assert samples.n_rows == 4
+    assert samples.inputs["image"].dtype == dtype
+    assert samples.inputs["image"].shape == (4, *predictor.manifest.image.shape)
+    assert samples.to_json() == (folder / "samples.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "message"),
+    [
+        ("uint8", 256, r"inputs\[0\].data .* must be whole numbers from 0 to 255, got 256"),
+        ("uint8", None, "must be whole numbers from 0 to 255, got None"),
+        ("uint8", 0.5, "must be whole numbers from 0 to 255, got 0.5"),
+        ("float32", None, r"inputs\[0\].data .* must be numbers from 0 to 1, none missing"),
+        ("float32", 1.5, "must be numbers from 0 to 1, none missing"),
+    ],
+)
+def test_invalid_images_are_refused(make_image_bundle, dtype, value, message):
+    folder = make_image_bundle(dtype=dtype)
+    document = json.loads((folder / "samples.json").read_text())
+    change("inputs", 0, "data", 7, value)(document)
+    add_samples(folder, json.dumps(document).encode())
+    with pytest.raises(SampleFormatError, match=message):
+        check_samples(load(folder))

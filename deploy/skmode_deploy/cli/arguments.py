@@ -31,8 +31,13 @@ exit codes:
   143  terminated
 """
 
-CSV_RULES = (
+PREDICT_RULES = (
     """\
+Folders of images:
+  Every .png, .jpg and .jpeg file in the folder and in folders below it gets one row, in the order
+  of the names; the column "file" holds its path. Names that start with a dot are ignored. Images
+  must have the size and the colours of training.
+
 CSV files:
   The first line holds the names of the columns. Every row has one field per column. Fields that
   contain the delimiter, quotation marks or line ends are in double quotes. Files are UTF-8, with
@@ -102,10 +107,18 @@ def _add_verify(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     command = _add_command(
-        commands, "predict", run_predict, "predict each row of a file", epilog=CSV_RULES
+        commands,
+        "predict",
+        run_predict,
+        "predict each row of a file, or each image of a folder",
+        epilog=PREDICT_RULES,
     )
     add = command.add_argument
-    add("input", metavar="INPUT", help=".csv, .csv.gz or .parquet file, or - for CSV from stdin")
+    add(
+        "input",
+        metavar="INPUT",
+        help=".csv, .csv.gz or .parquet file, - for CSV from stdin, or a folder of images",
+    )
     add("output", metavar="OUTPUT", help=".csv, .csv.gz or .parquet file, or - for CSV to stdout")
     add("--keep", metavar="COLUMN", action="append", default=[],
         help="copy this column of the input to the output, such as an id; repeatable")  # fmt: skip
@@ -119,7 +132,7 @@ def _add_predict(commands: Any) -> None:
     add("--delimiter", default=",", metavar="CHAR", help='default ","; "tab" for a tab')
     add("--encoding", default="utf-8", help="encoding of a CSV input, default utf-8")
     add("--chunk-rows", type=_positive_int, default=CHUNK_ROWS, metavar="N",
-        help=f"rows in memory at a time, default {CHUNK_ROWS}")  # fmt: skip
+        help=f"rows in memory at a time, default {CHUNK_ROWS}, or fewer images")  # fmt: skip
     add("--progress", action="store_true", help="show progress even if stderr is not a terminal")
     _add_serving(command)
 
@@ -129,8 +142,8 @@ def _add_benchmark(commands: Any) -> None:
         commands, "benchmark", run_benchmark, "measure how fast a bundle predicts random rows"
     )
     add = command.add_argument
-    add("--rows", type=_positive_int, nargs="+", default=[1, 1024, 16384], metavar="N",
-        help="rows of a call, default 1 1024 16384")  # fmt: skip
+    add("--rows", type=_positive_int, nargs="+", metavar="N",
+        help="rows of a call, default 1 1024 16384, or fewer images")  # fmt: skip
     add("--seconds", type=_positive_float, default=2.0, metavar="S",
         help="how long to measure each, default 2")  # fmt: skip
     add("--json", action="store_true", help="print the result as JSON")

@@ -1,12 +1,17 @@
 """Measure how fast a predictor predicts random rows."""
 
+import math
 import time
 from typing import NamedTuple
 
 import numpy as np
 
+from skmode_deploy.bundle import Manifest
 from skmode_deploy.running.predictor import Predictor
 from skmode_deploy.running.random_rows import draw_rows
+
+ROWS = (1, 1024, 16384)
+MAX_VALUES = 2**26  # of all images of a call
 
 
 class Speed(NamedTuple):
@@ -16,6 +21,12 @@ class Speed(NamedTuple):
     calls: int
     median_ms: float
     rows_per_second: float
+
+
+def default_rows(manifest: Manifest) -> list[int]:
+    """Choose numbers of rows to measure: fewer of large images, which must fit in memory."""
+    n_values = 1 if manifest.image is None else math.prod(manifest.image.shape)
+    return sorted({min(n_rows, max(1, MAX_VALUES // n_values)) for n_rows in ROWS})
 
 
 def measure(predictor: Predictor, n_rows: int, seconds: float) -> Speed:

@@ -3,14 +3,16 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 
 import skmode_deploy
 from skmode_deploy import bundle, signing
 from skmode_deploy.bundle import MODEL, BundleError
-from skmode_deploy.cli.benchmark import measure
+from skmode_deploy.cli.benchmark import default_rows, measure
 from skmode_deploy.cli.describe import describe
+from skmode_deploy.cli.image_folder import check_folder_options, predict_folder
 from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
@@ -70,7 +72,8 @@ def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
 
 def run_benchmark(args: argparse.Namespace) -> None:
     predictor = _load(args)
-    speeds = [measure(predictor, n_rows, args.seconds) for n_rows in args.rows]
+    rows = args.rows or default_rows(predictor.manifest)
+    speeds = [measure(predictor, n_rows, args.seconds) for n_rows in rows]
     if args.json:
         _print(json.dumps([speed._asdict() for speed in speeds], indent=2))
         return
@@ -81,9 +84,19 @@ def run_benchmark(args: argparse.Namespace) -> None:
 
 def run_predict(args: argparse.Namespace) -> None:
     options = _read_options(args)
-    check_names(args.input, args.output, options)
     show_progress = args.progress or (sys.stderr is not None and sys.stderr.isatty())
-    predict_file(_load(args), args.input, args.output, options, args.encoding, show_progress)
+    if os.path.isdir(args.input):
+        check_folder_options(args.output, options)
+        predict_folder(_load(args), args.input, args.output, options, show_progress)
+        return
+    check_names(args.input, args.output, options)
+    predictor = _load(args)
+    if predictor.manifest.image is not None:
+        raise UsageError(
+            f"INPUT must be a folder of images, because the model reads images, got {args.input!r}:"
+            " pass a folder with .png, .jpg or .jpeg files."
+        )
+    predict_file(predictor, args.input, args.output, options, args.encoding, show_progress)
 
 
 def run_triton(args: argparse.Namespace) -> None:

@@ -41,6 +41,7 @@ _TYPES = {
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
     "int64": "TYPE_INT64",
+    "uint8": "TYPE_UINT8",
     "string": "TYPE_STRING",
 }
 # The name becomes a folder, and a part of URLs.

@@ -89,6 +89,11 @@ def _to_arrow(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 def prediction_fields(manifest: Manifest) -> list[pa.Field]:
     """Return names and types of the predictions."""
+    if manifest.image is not None:
+        raise ValueError(
+            "A bundle must read tables or arrays to score record batches, got one that reads "
+            "images: use skmode_deploy.load and predict, or skmode-deploy predict with a folder."
+        )
     names = output_names(manifest)
     if manifest.classes is None:
         types = [pa.float32()] * manifest.n_outputs

@@ -73,6 +73,7 @@ class Progress:
     """Prints on stderr how many rows are done, every other second."""
 
     shown: bool
+    unit: str = "rows"
     rows: int = 0
     start: float = dataclasses.field(default_factory=time.monotonic)
     last: float = dataclasses.field(default_factory=time.monotonic)
@@ -84,11 +85,14 @@ class Progress:
         if self.shown and now - self.last >= PROGRESS_SECONDS:
             self.last = now
             rate = self.rows / (now - self.start)
-            print(f"{self.rows:,} rows, {rate:,.0f} rows/s", file=sys.stderr, flush=True)
+            print(
+                f"{self.rows:,} {self.unit}, {rate:,.0f} {self.unit}/s", file=sys.stderr, flush=True
+            )
 
     def end(self) -> None:
         """Print the total."""
         if self.shown:
             seconds = max(time.monotonic() - self.start, 1e-9)
             rate = self.rows / seconds
-            print(f"{self.rows:,} rows in {seconds:.1f} s, {rate:,.0f} rows/s", file=sys.stderr)
+            done = f"{self.rows:,} {self.unit} in {seconds:.1f} s"
+            print(f"{done}, {rate:,.0f} {self.unit}/s", file=sys.stderr)

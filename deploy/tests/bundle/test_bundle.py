@@ -623,3 +623,16 @@ class TestModelCard:
             r"> >\# quoted", "> underlined", r"> \---", "> twice", r"> \===", ">",
             r"> \<!-- \<b>x \#1 and C#", r"> \# last",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dtype": "float32"}, {"height": 5}, {"layout": "hwc"}, {"width": 4, "height": 6}]
+)
+def test_graphs_that_read_other_images(make_image_bundle, changes):
+    folder = make_image_bundle()
+    manifest = bundle.verify(folder)
+    files = {name: bundle.read_file(folder, manifest, name) for name in manifest.files}
+    image = dataclasses.replace(manifest.image, **changes)
+    bundle.write(folder, dataclasses.replace(manifest, image=image), files)
+    with pytest.raises(errors.GraphInterfaceError, match="for 'image' .*, got uint8 .n, 4, 6."):
+        bundle.verify(folder)

@@ -44,12 +44,16 @@ def exported(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["by hand", pytest.param("exported", marks=pytest.mark.slow), "array"])
+@pytest.fixture(
+    params=["by hand", pytest.param("exported", marks=pytest.mark.slow), "array", "images"]
+)
 def folder(request, tmp_path):
     if request.param == "by hand":
         return request.getfixturevalue("table_bundle")
     if request.param == "array":
         return request.getfixturevalue("make_regressor")()
+    if request.param == "images":
+        return request.getfixturevalue("make_image_bundle")()
     shutil.copytree(request.getfixturevalue("exported"), tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -180,6 +184,8 @@ def test_replaced_files_are_refused(replace, folder, tmp_path):
 
 def rows(manifest):
     """Rows that a model takes."""
+    if manifest.image is not None:
+        return np.zeros((3, *manifest.image.shape), np.uint8)
     if manifest.input == "array":
         return np.zeros((3, len(manifest.columns)))
     return {

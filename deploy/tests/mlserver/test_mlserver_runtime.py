@@ -34,14 +34,15 @@ def free_port():
 
 
 @pytest.fixture
-def server(table_bundle, make_regressor, tmp_path):
-    """Both hand-made bundles behind one MLServer."""
+def server(table_bundle, make_regressor, make_image_bundle, tmp_path):
+    """Three hand-made bundles behind one MLServer."""
     names = ("http", "grpc", "metrics")
     ports = {name: free_port() for name in names}
     settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
     settings |= {f"{name}_port": port for name, port in ports.items()}
     root = tmp_path / "repository"
-    for name, bundle in {"table": table_bundle, "array": make_regressor()}.items():
+    bundles = {"table": table_bundle, "array": make_regressor(), "images": make_image_bundle()}
+    for name, bundle in bundles.items():
         (root / name).mkdir(parents=True)
         parameters = {"uri": str(bundle), "version": "3", "extra": {"max_rows": 100}}
         model = {"name": name, "implementation": RUNTIME, "parameters": parameters}
@@ -132,8 +133,8 @@ def test_predictions_and_refusals_equal_the_predictor(server, table_bundle, tmp_
         ([AGE, tensor("city", "FP32", [1.0, 2.0]), PLAN], "must be of BYTES, got FP32"),
         ([tensor("age", "FP32", [1e39, 1]), CITY, PLAN], "infinite or too large"),
         ([tensor("age", "FP32", [[1], [2, 3]]), CITY, PLAN], "nested data of its shape"),
-        ([{**AGE, "shape": [-1, 1]}, CITY, PLAN], "shape of one or two whole numbers"),
-        ([{**AGE, "shape": [10**12, 20]}, CITY, PLAN], "shape of one or two whole numbers"),
+        ([{**AGE, "shape": [-1, 1]}, CITY, PLAN], "shape of one to four whole numbers"),
+        ([{**AGE, "shape": [10**12, 20]}, CITY, PLAN], "shape of one to four whole numbers"),
     ]:
         status, answer = ask(port, "table", {"inputs": inputs})
         assert status == 400, answer
@@ -169,3 +170,25 @@ def test_tritonclient_by_grpc_and_the_metadata(server):
     assert [item["name"] for item in metadata["inputs"]] == ["age", "city", "plan"]
     label = metadata["outputs"][0]
     assert (label["name"], label["datatype"], label["shape"]) == ("label", "INT32", [-1])
+
+
+def test_images(server, tmp_path):
+    """By REST as JSON, because MLServer knows no binary tensors there; by gRPC as bytes."""
+    X = np.random.default_rng(0).integers(256, size=(5, 4, 6), dtype=np.uint8)
+    expected = skmode_deploy.load(tmp_path / "images").predict_full(X)
+    for module, port, options in (
+        (tritonclient.http, "http", {"binary_data": False}),
+        (tritonclient.grpc, "grpc", {}),
+    ):
+        sent = module.InferInput("image", list(X.shape), "UINT8")
+        sent.set_data_from_numpy(X, **options)
+        names = ("label", "probabilities", "expert")
+        outputs = [module.InferRequestedOutput(name, **options) for name in names]
+        with module.InferenceServerClient(f"127.0.0.1:{server[port]}") as client:
+            result = client.infer("images", [sent], outputs=outputs)
+        assert result.as_numpy("expert").tolist() == expected.expert.tolist()
+        np.testing.assert_allclose(
+            result.as_numpy("probabilities"), expected.probabilities, rtol=1e-5
+        )
+        labels = result.as_numpy("label").ravel().astype(str)
+        assert labels.tolist() == expected.value.tolist()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from skmode_deploy import bundle
+from skmode_deploy import bundle, load
 from skmode_deploy.running.random_rows import draw_columns, draw_rows
 
 
@@ -62,3 +62,18 @@ def test_an_unseen_category_is_unknown(dtype, known, expected, manifest):
     manifest = dataclasses.replace(manifest, columns=(column,))
     (values,) = draw_columns(manifest, 100, unseen=True)
     assert set(values.tolist()) == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize(("layout", "channels"), [("hw", 1), ("hwc", 3), ("chw", 3)])
+def test_images(make_image_bundle, layout, channels, dtype):
+    """Patterns that differ, in the layout and type of the graph."""
+    predictor = load(make_image_bundle(layout, dtype, channels))
+    images = draw_rows(predictor.manifest, 50)
+    assert images.shape == (50, *predictor.manifest.image.shape)
+    assert images.dtype == dtype
+    assert images.min() >= 0
+    assert 0.9 < images.max() / (255 if dtype == "uint8" else 1) <= 1
+    assert len(np.unique(images.reshape(50, -1), axis=0)) == 50
+    assert np.array_equal(images, draw_rows(predictor.manifest, 50))
+    assert set(predictor.route(images)) == {0, 1}

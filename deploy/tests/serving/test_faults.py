@@ -197,14 +197,18 @@ def check_refused(client, answer, words, status=400):
 
 MANY = [1.0] * 4004
 BAD = {
-    "a shape of trillions": ("iris", iris(shape=[10**12, 20]), "must have a shape of one or two"),
+    "a shape of trillions": ("iris", iris(shape=[10**12, 20]), "must have a shape of one to four"),
     "a product beyond 64 bits": ("iris", iris(shape=[2**31 - 1, 2**31 - 1]), "its shape"),
     "a negative shape": ("iris", iris(shape=[-1, 4]), "got [-1,4]"),
     "negative twice": ("iris", iris(shape=[-2, -4]), "got [-2,-4]"),
     "a wider shape than values": ("iris", iris(shape=[3, 4]), "its shape [3, 4]"),
     "no dimensions": ("iris", iris(shape=[], values=[1.0]), "got []"),
-    "three dimensions": ("iris", iris(shape=[2, 2, 2]), "got [2,2,2]"),
-    "100,000 dimensions": ("iris", iris(shape=[1] * 100_000), "one or two whole numbers"),
+    "three dimensions": ("iris", iris(shape=[2, 2, 2]), "the shape [n, 4], got [2, 2, 2]"),
+    "a column of three": ("credit", credit(shape=[2, 1, 1]), "[n, 1] or [n], got [2, 1, 1]"),
+    "five dimensions": ("iris", iris(shape=[2, 1, 1, 1, 4]), "got [2,1,1,1,4]"),
+    "no values of a huge shape": (
+        "iris", iris(shape=[0, 2**31 - 1, 2**31 - 1], values=[]), "one to four whole numbers"),
+    "100,000 dimensions": ("iris", iris(shape=[1] * 100_000), "one to four whole numbers"),
     "no rows": ("iris", iris(shape=[0, 4], values=[]), "from 1 to 1000 rows, got 0"),
     "no rows of no width": ("iris", iris(shape=[2**31 - 1, 0], values=[]), "the shape [n, 4]"),
     "too many rows": ("iris", iris(shape=[1001, 4], values=MANY), "got 1001"),

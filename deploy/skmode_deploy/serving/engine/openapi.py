@@ -1,5 +1,6 @@
 """The OpenAPI document: routes of the protocol, and inputs and outputs of each model."""
 
+import math
 from typing import Any
 
 import skmode_deploy
@@ -15,6 +16,7 @@ STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 BOOLEAN: Schema = {"type": "boolean"}
 BYTES: Schema = {"type": "string", "format": "binary"}
+MAX_EXAMPLE_VALUES = 4096  # of an image; larger ones would fill the document
 
 
 def _array(items: Schema) -> Schema:
@@ -174,7 +176,8 @@ def _operation(path: str, name: str, summary: str, response: Schema) -> Schema:
 
 
 def _infer_operation(path: str, served: ServedModel) -> Schema:
-    tensors = [_describe_tensor(tensor) for tensor in served.inputs]
+    is_image = served.manifest.image is not None
+    tensors = [_describe_tensor(tensor, may_miss=not is_image) for tensor in served.inputs]
     inputs = {
         "type": "array",
         "minItems": len(tensors),
@@ -189,31 +192,43 @@ def _infer_operation(path: str, served: ServedModel) -> Schema:
         f"Predict rows with {served.name}, version {served.version}",
         _json(_reference("InferenceResponse")),
     )
-    content = {"application/json": {"schema": schema, "example": _make_example(served)}}
+    content = {"schema": schema}
+    if is_image and math.prod(served.inputs[0]["shape"][1:]) <= MAX_EXAMPLE_VALUES:
+        content["example"] = _make_image_example(served)
+    elif not is_image:
+        content["example"] = _make_example(served)
     return {
         **operation,
         "tags": [served.name],
-        "requestBody": {"required": True, "content": content},
+        "requestBody": {"required": True, "content": {"application/json": content}},
     }
 
 
-def _describe_tensor(tensor: Schema) -> Schema:
+def _describe_tensor(tensor: Schema, may_miss: bool) -> Schema:
     kind = DTYPES[tensor["datatype"]].kind
-    item = {"O": "string", "i": "integer"}.get(kind, "number")
+    item = {"O": "string", "i": "integer", "u": "integer"}.get(kind, "number")
+    sizes = tensor["shape"][1:]
     shape = {
         "type": "array",
-        "prefixItems": [{"type": "integer", "minimum": 1}, {"const": tensor["shape"][1]}],
-        "minItems": 2,
-        "maxItems": 2,
+        "prefixItems": [{"type": "integer", "minimum": 1}, *({"const": size} for size in sizes)],
+        "minItems": len(tensor["shape"]),
+        "maxItems": len(tensor["shape"]),
     }
+    types = [item, "null"] if may_miss and kind not in "iu" else [item]
     return _object(
         {
             "name": {"const": tensor["name"]},
             "datatype": {"const": tensor["datatype"]},
             "shape": shape,
-            "data": _array({"type": [item] if kind == "i" else [item, "null"]}),
+            "data": _array({"type": types}),
         }
     )
+
+
+def _make_image_example(served: ServedModel) -> Schema:
+    tensor = served.inputs[0]
+    data = draw_rows(served.manifest, 1).reshape(-1).tolist()
+    return {"inputs": [{**tensor, "shape": [1, *tensor["shape"][1:]], "data": data}]}
 
 
 def _make_example(served: ServedModel) -> Schema:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import skmode_deploy
+from skmode_deploy.bundle import Manifest
 from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.samples import check_samples
 from skmode_deploy.serving.models.model import ScoredRequest, ServedModel
@@ -27,6 +29,7 @@ NAME = "skmode-deploy"
 # Up to this size a request is computed at once: to wake a thread up would take longer.
 INLINE_BYTES = 32_768
 WARM_UP_ROWS = (1, 64)
+WARM_UP_VALUES = 2**22  # of all images of a call
 
 T = TypeVar("T")
 
@@ -215,7 +218,7 @@ class Service:
         predictor = skmode_deploy.load(
             folder, threads=settings.threads, require_signature=settings.public_key
         )
-        for n_rows in WARM_UP_ROWS:
+        for n_rows in _warm_up_rows(predictor.manifest):
             predictor.predict_full(draw_rows(predictor.manifest, n_rows))
         check_samples(predictor)
         shadow = None
@@ -248,3 +251,11 @@ class Service:
                 self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
             self.metrics.switched(event.model, event.version)
+
+
+def _warm_up_rows(manifest: Manifest) -> list[int]:
+    """Choose how many rows to predict before the first request: fewer of large images."""
+    if manifest.image is None:
+        return list(WARM_UP_ROWS)
+    most = max(1, WARM_UP_VALUES // math.prod(manifest.image.shape))
+    return [min(n_rows, most) for n_rows in WARM_UP_ROWS]

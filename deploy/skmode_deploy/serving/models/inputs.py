@@ -1,17 +1,24 @@
 """The inputs of a model: what it asks for, and the rows that the tensors of a request hold."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.running.columns import convert_column, texts_of_values
+from skmode_deploy.bundle import IMAGE, Column, Image, Manifest
+from skmode_deploy.running.inputs.columns import convert_column, texts_of_values
+from skmode_deploy.running.inputs.images import suggest_shape
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.tensors import DTYPES, Array, Tensor
 
 # By the dtype of a column: the datatype to ask for, and those that are taken as well.
-DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
+DATATYPES = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "int64": "INT64",
+    "uint8": "UINT8",
+    "string": "BYTES",
+}
 _NUMBERS = frozenset(DTYPES) - {"BYTES"}
 _ALLOWED = {
     "float32": _NUMBERS,
@@ -20,11 +27,16 @@ _ALLOWED = {
     "int64": frozenset(name for name in _NUMBERS if DTYPES[name].kind in "iub") - {"UINT64"},
     "string": frozenset({"BYTES"}),
 }
+_ALLOWED_PIXELS = {"uint8": ("UINT8",), "float32": ("FP32", "UINT8", "FP16", "FP64")}
 MAX_SHOWN_NAMES = 5
 
 
 def describe_inputs(manifest: Manifest) -> list[dict[str, Any]]:
     """Describe the inputs as the metadata of a model does; -1 stands for any number of rows."""
+    image = manifest.image
+    if image is not None:
+        shape = [-1, *image.shape]
+        return [{"name": IMAGE, "datatype": DATATYPES[image.dtype], "shape": shape}]
     if manifest.input == "array":
         first = manifest.columns[0]
         shape = [-1, len(manifest.columns)]
@@ -35,11 +47,58 @@ def describe_inputs(manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-class TensorReader:
-    """Read tensors as the rows that a predictor takes: a dict of columns, or an array."""
+class TensorReader(Protocol):
+    """Read the tensors of a request as the rows that a predictor takes."""
+
+    def read(self, inputs: Sequence[Tensor]) -> Any:
+        """Read the rows; what a model cannot take is refused."""
+
+    def check_refused(self, rows: Any) -> None:
+        """Word the refusal of rows that the predictor refused, as for tensors."""
+
+
+def open_tensor_reader(manifest: Manifest, max_rows: int) -> TensorReader:
+    """Make the reader for the inputs of a model."""
+    if manifest.image is not None:
+        return ImageTensorReader(manifest.image, max_rows)
+    return ColumnTensorReader(manifest, max_rows)
+
+
+class ImageTensorReader:
+    """Read the only tensor of a model of images as an array."""
+
+    def __init__(self, image: Image, max_rows: int) -> None:
+        self._image = image
+        self._max_rows = max_rows
+
+    def read(self, inputs: Sequence[Tensor]) -> Array:
+        """Read the images; the predictor checks their pixels."""
+        image, tensors = self._image, _by_name(inputs)
+        _check_names(tensors, [IMAGE])
+        _, datatype, values = tensors[IMAGE]
+        allowed = _ALLOWED_PIXELS[image.dtype]
+        if datatype not in allowed:
+            raise RequestError(
+                f"Input {IMAGE!r} must be of {' or '.join(allowed)}, got {datatype}: see the "
+                "metadata of the model."
+            )
+        if values.shape[1:] != image.shape:
+            raise RequestError(
+                f"Input {IMAGE!r} must have the shape [n, {', '.join(map(str, image.shape))}], got "
+                f"{list(values.shape)}: {suggest_shape(image, values.shape)}."
+            )
+        _check_n_rows(len(values), self._max_rows)
+        return values
+
+    def check_refused(self, rows: Any) -> None:
+        """Do nothing: the predictor names the image."""
+
+
+class ColumnTensorReader:
+    """Read tensors as a dict of columns, or as an array of all."""
 
     def __init__(self, manifest: Manifest, max_rows: int) -> None:
-        self.reads_array = manifest.input == "array"
+        self._reads_array = manifest.input == "array"
         self._columns = manifest.columns
         self._by_input = {column.input: column for column in manifest.columns}
         self._by_name = {column.name: column for column in manifest.columns}
@@ -48,19 +107,18 @@ class TensorReader:
 
     def read(self, inputs: Sequence[Tensor]) -> Any:
         """Read the rows; what a model cannot take is refused."""
-        tensors = {tensor.name: tensor for tensor in inputs}
-        if len(tensors) < len(inputs):
-            raise RequestError(
-                "The inputs must have different names, got one of them twice: send each once."
-            )
-        return self._read_array(tensors) if self.reads_array else self._read_columns(tensors)
+        tensors = _by_name(inputs)
+        return self._read_array(tensors) if self._reads_array else self._read_columns(tensors)
 
-    def check_finite(self, rows: Array) -> None:
+    def check_refused(self, rows: Any) -> None:
         """Refuse an array that holds infinite numbers."""
-        _to_finite(self._columns[0].input, self._columns[0], rows)
+        # The predictor has found them itself. Looking before it would take the time twice; looking
+        # now only words the refusal as for the other inputs.
+        if self._reads_array:
+            _to_finite(self._columns[0].input, self._columns[0], rows)
 
     def _read_columns(self, tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-        self._check_names(tensors, list(self._by_input))
+        _check_names(tensors, list(self._by_input))
         rows = {
             column.name: self._read_column(tensors[name], column)
             for name, column in self._by_input.items()
@@ -71,14 +129,14 @@ class TensorReader:
                 "All inputs must have the same number of rows, got "
                 f"{min(heights)} and {max(heights)}: send each column of the same rows."
             )
-        self._check_n_rows(heights.pop())
+        _check_n_rows(heights.pop(), self._max_rows)
         return rows
 
     def _read_column(self, tensor: Tensor, column: Column) -> Array:
         _check_datatype(tensor, self._allowed[column.name], column)
         values = tensor.values
-        if values.ndim == 2:
-            if values.shape[1] != 1:
+        if values.ndim > 1:
+            if values.shape[1:] != (1,):
                 raise RequestError(
                     f"Input {tensor.name!r} must have the shape [n, 1] or [n], got "
                     f"{list(values.shape)}: send one value for each row."
@@ -96,7 +154,7 @@ class TensorReader:
         name = first.input
         if name not in tensors and tensors.keys() == self._by_name.keys():
             return self._stack_columns(tensors)
-        self._check_names(tensors, [name])
+        _check_names(tensors, [name])
         values = tensors[name].values
         _check_datatype(tensors[name], self._allowed[first.name], first)
         if values.ndim == 1 and width == 1:
@@ -107,7 +165,7 @@ class TensorReader:
                 "the columns of training; a single row has the shape "
                 f"[1, {width}]."
             )
-        self._check_n_rows(len(values))
+        _check_n_rows(len(values), self._max_rows)
         return _convert(first, values)
 
     def _stack_columns(self, tensors: Mapping[str, Tensor]) -> Array:
@@ -120,32 +178,43 @@ class TensorReader:
                 "All inputs must have the same number of rows, got different ones: send each "
                 "column of the same rows."
             )
-        self._check_n_rows(len(columns[0]))
+        _check_n_rows(len(columns[0]), self._max_rows)
         return np.column_stack(columns)
 
-    def _check_names(self, tensors: Mapping[str, Tensor], expected: list[str]) -> None:
-        if len(tensors) == 1 and expected == [*tensors]:
-            return
-        missing = [name for name in expected if name not in tensors]
-        if missing:
-            raise RequestError(
-                f"The inputs must be those of the model, got none called {_list_names(missing)}: "
-                f"send {_list_names(expected)}."
-            )
-        if len(tensors) > len(expected):
-            known = set(expected)
-            extra = [name for name in tensors if name not in known]
-            raise RequestError(
-                f"The inputs must be those of the model, got {_list_names(extra)} as well: send "
-                f"{_list_names(expected)}."
-            )
 
-    def _check_n_rows(self, n_rows: int) -> None:
-        if not 1 <= n_rows <= self._max_rows:
-            raise RequestError(
-                f"A request must have from 1 to {self._max_rows} rows, got {n_rows}: send more "
-                "rows in several requests."
-            )
+def _by_name(inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    tensors = {tensor.name: tensor for tensor in inputs}
+    if len(tensors) < len(inputs):
+        raise RequestError(
+            "The inputs must have different names, got one of them twice: send each once."
+        )
+    return tensors
+
+
+def _check_names(tensors: Mapping[str, Tensor], expected: list[str]) -> None:
+    if len(tensors) == 1 and expected == [*tensors]:
+        return
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        raise RequestError(
+            f"The inputs must be those of the model, got none called {_list_names(missing)}: "
+            f"send {_list_names(expected)}."
+        )
+    if len(tensors) > len(expected):
+        known = set(expected)
+        extra = [name for name in tensors if name not in known]
+        raise RequestError(
+            f"The inputs must be those of the model, got {_list_names(extra)} as well: send "
+            f"{_list_names(expected)}."
+        )
+
+
+def _check_n_rows(n_rows: int, max_rows: int) -> None:
+    if not 1 <= n_rows <= max_rows:
+        raise RequestError(
+            f"A request must have from 1 to {max_rows} rows, got {n_rows}: send more "
+            "rows in several requests."
+        )
 
 
 def _allowed_datatypes(column: Column) -> frozenset[str]:

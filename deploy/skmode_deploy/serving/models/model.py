@@ -7,7 +7,7 @@ import numpy as np
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.predictor import Prediction, Predictor
-from skmode_deploy.serving.models.inputs import TensorReader, describe_inputs
+from skmode_deploy.serving.models.inputs import describe_inputs, open_tensor_reader
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.requests import Request
 from skmode_deploy.serving.protocol.responses import Response
@@ -21,7 +21,7 @@ class ScoredRequest(NamedTuple):
 
     response: Response
     prediction: Prediction  # all outputs, whichever the client asked for
-    rows: Any  # as the predictor read them: (n_samples, n_features), or a dict of columns
+    rows: Any  # as the predictor read them: an array, or a dict of columns
 
 
 class ServedModel:
@@ -36,7 +36,7 @@ class ServedModel:
         self.manifest = predictor.manifest
         self.inputs = describe_inputs(self.manifest)
         self.outputs = _describe_outputs(self.manifest)
-        self._reader = TensorReader(self.manifest, max_rows)
+        self._reader = open_tensor_reader(self.manifest, max_rows)
         self._datatypes = {output["name"]: output["datatype"] for output in self.outputs}
 
     def metadata(self) -> dict[str, Any]:
@@ -64,10 +64,7 @@ class ServedModel:
         try:
             prediction = self.predictor.predict_full(rows)
         except ValueError as error:
-            if self._reader.reads_array:
-                # The predictor has found infinite numbers itself. Looking before it would take the
-                # time twice; looking now only words the refusal as for the other inputs.
-                self._reader.check_finite(rows)
+            self._reader.check_refused(rows)
             raise RequestError(str(error)) from None
         except MemoryError:
             raise RequestError(

@@ -65,6 +65,8 @@ class Metrics:
 
     def scored(self, model: "ModelMetrics", rows: Any, prediction: Prediction) -> None:
         """Take note of rows that a model scored; :meth:`flush` counts them."""
+        if not model.counts_values:
+            rows = None  # images would take much memory until then
         with self._lock:
             self._pending.append((model, rows, prediction))
             self._pending_rows += len(prediction.expert)
@@ -128,6 +130,7 @@ class ModelMetrics:
         labels = (model, version)
         get = metrics.get
         self._metrics, self._labels, self._manifest = metrics, labels, manifest
+        self.counts_values = bool(manifest.columns)  # images have none that could be missing
         self._rows = get("skmode_rows_total", *labels)
         self._request_rows = get("skmode_request_rows", model)
         self._confidence = get("skmode_gate_confidence", *labels)
@@ -173,12 +176,8 @@ class ModelMetrics:
         for expert, n_rows in zip(self._experts, counts.tolist(), strict=True):
             if n_rows:
                 expert.inc(n_rows)
-        tables = [rows for rows, _ in scored]
-        if isinstance(tables[0], Mapping):
-            for i, column in enumerate(self._manifest.columns):
-                self._count_column(i, np.concatenate([table[column.name] for table in tables]))
-        else:
-            self._count_matrix(np.concatenate(tables))
+        if self.counts_values:
+            self._count_values([rows for rows, _ in scored])
         self._drift.add(counts)
         self._rows_since_drift += len(chosen)
         if self._rows_since_drift >= DRIFT_EVERY_ROWS:
@@ -195,6 +194,14 @@ class ModelMetrics:
         """Drop the gauges of a version that is no longer loaded."""
         for gauge in list(self._gauges):
             self._metrics.drop_series(*gauge)
+
+    def _count_values(self, tables: Sequence[Any]) -> None:
+        """Count missing values and unknown categories."""
+        if isinstance(tables[0], Mapping):
+            for i, column in enumerate(self._manifest.columns):
+                self._count_column(i, np.concatenate([table[column.name] for table in tables]))
+        else:
+            self._count_matrix(np.concatenate(tables))
 
     def _count_column(self, i: int, values: NDArray[Any]) -> None:
         known = self._known[i]

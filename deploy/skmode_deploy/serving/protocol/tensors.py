@@ -46,8 +46,10 @@ _JSON_TYPES_IN_WORDS = {
     "O": "strings, and null for missing",
 }
 _LENGTH_BYTES = 4  # before each element of a BYTES tensor
-MAX_DIMENSIONS = 2
+MAX_DIMENSIONS = 4  # images, rows, columns and channels
 MAX_DIMENSION_SIZE = 2**31 - 1
+# Of a shape with a zero, if that were a one: numpy refuses to make a larger array, though empty.
+_MAX_VALUES = 2**59
 
 
 class Tensor(NamedTuple):
@@ -55,7 +57,7 @@ class Tensor(NamedTuple):
 
     name: str
     datatype: str  # as the protocol names it, such as "FP32"
-    values: Array  # (n,) or (n, width); of `str` where the datatype is BYTES
+    values: Array  # (n,), (n, width) or images; of `str` where the datatype is BYTES
 
 
 def from_list(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:
@@ -137,9 +139,10 @@ def _check_header(name: str, datatype: Any, shape: Any) -> tuple[Any, int]:
         or not 1 <= len(shape) <= MAX_DIMENSIONS
         or set(map(type, shape)) != {int}
         or not 0 <= min(shape) <= max(shape) <= MAX_DIMENSION_SIZE
+        or (0 in shape and math.prod(size or 1 for size in shape) > _MAX_VALUES)
     ):
         raise RequestError(
-            f"Input {shorten(name)} must have a shape of one or two whole numbers from 0 to "
+            f"Input {shorten(name)} must have a shape of one to four whole numbers from 0 to "
             f"{MAX_DIMENSION_SIZE}, got {shorten(shape)}: such as [n, 1] for n rows."
         )
     return dtype, math.prod(shape)
@@ -154,14 +157,16 @@ def _flatten(name: str, shape: Sequence[int], data: Any) -> list[Any]:
         )
     if not any(type(value) is list for value in data):
         return data
-    width = shape[1] if len(shape) == MAX_DIMENSIONS else None
-    for row in data:
-        if type(row) is not list or len(row) != width:
-            raise RequestError(
-                f"Input {shorten(name)} must have nested data of its shape {list(shape)}, got a "
-                f"row {shorten(row)}: send rows of equal length, or a flat list."
-            )
-    return [value for row in data for value in row]
+    for size in shape[1:] or (None,):  # a shape of one dimension has no rows
+        for row in data:
+            if type(row) is not list or len(row) != size:
+                raise RequestError(
+                    f"Input {shorten(name)} must have nested data of its shape {list(shape)}, got "
+                    f"a row {shorten(row)}: send rows of equal length, or a flat list."
+                )
+        data = [value for row in data for value in row]
+    values: list[Any] = data
+    return values
 
 
 def _read_strings(name: str, n_values: int, data: Any) -> Array:

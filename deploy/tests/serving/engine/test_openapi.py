@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry  # noqa: E402
 
 
 @pytest.fixture
-def document(table_bundle, make_regressor, tmp_path):
-    """Of two hand-made bundles, without a server."""
+def document(table_bundle, make_regressor, make_image_bundle, tmp_path):
+    """Of three hand-made bundles, without a server."""
     from skmode_deploy.serving.engine.openapi import describe
     from skmode_deploy.serving.engine.service import Service
     from skmode_deploy.serving.observe.metrics import Metrics
@@ -19,7 +19,7 @@ def document(table_bundle, make_regressor, tmp_path):
 
     array = make_regressor(2)
     (tmp_path / "models").mkdir()
-    for bundle in (table_bundle, array):
+    for bundle in (table_bundle, array, make_image_bundle("hwc", channels=3)):
         bundle.rename(tmp_path / "models" / bundle.name)
     service = Service(Settings(str(tmp_path / "models")), Metrics(CollectorRegistry()))
     events = service.repository.scan()
@@ -40,7 +40,7 @@ def test_the_routes_of_the_models_are_there(document):
         document["paths"])  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["table", "array"])
+@pytest.mark.parametrize("model", ["table", "array", "images"])
 def test_the_example_fits_the_schema(document, model):
     content = schema(document, model)
     jsonschema.Draft202012Validator.check_schema(content["schema"])

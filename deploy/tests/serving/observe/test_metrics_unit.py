@@ -194,3 +194,14 @@ def test_every_metric_name_is_valid(metrics):
         assert name.startswith("skmode_")
     families = {family.name for family in metrics.registry.collect()}
     assert {name.removesuffix("_total") for name in METRIC_NAMES} == families
+
+
+def test_images_are_not_kept(metrics, make_image_bundle):
+    """Rows wait to be counted together; images would fill the memory meanwhile, for nothing."""
+    predictor = load(make_image_bundle())
+    model = ModelMetrics(metrics, "images", "1", predictor.manifest)
+    images = np.zeros((3, 4, 6), np.uint8)
+    metrics.scored(model, images, predictor.predict_full(images))
+    assert metrics._pending[0][1] is None
+    metrics.flush()
+    assert value(metrics, "skmode_rows_total", model="images", version="1") == 3

@@ -29,7 +29,7 @@ SIZES = st.one_of(
     st.integers(-2, 6),
     st.sampled_from([2**31 - 1, 2**31, 2**63 - 1, -(2**63), 10**12]),
 )
-SHAPES = st.lists(SIZES, max_size=4)
+SHAPES = st.lists(SIZES, max_size=5)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),

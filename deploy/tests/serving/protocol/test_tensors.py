@@ -70,6 +70,9 @@ def test_floats_keep_their_precision():
 def test_nested_data_are_read_in_rows():
     read = from_list("a", "INT64", [2, 3], [[1, 2, 3], [4, 5, 6]])
     assert read.values.tolist() == [[1, 2, 3], [4, 5, 6]]
+    images = np.arange(48).reshape(2, 4, 2, 3)
+    for data in (images.tolist(), images.ravel().tolist()):
+        assert_array_equal(from_list("a", "UINT8", [2, 4, 2, 3], data).values, images)
 
 
 # Values that are refused: the rule, the value and the fix
@@ -100,13 +103,16 @@ def test_nested_data_are_read_in_rows():
         ("FP31", [1], [1], r"must have one of the datatypes BOOL, .*BYTES, got \"FP31\""),
         (None, [1], [1], "must have one of the datatypes .* got null"),
         (["FP32"], [1], [1], "must have one of the datatypes"),
-        ("FP32", [], [1], r"must have a shape of one or two whole numbers .*, got \[\]"),
-        ("FP32", [1, 1, 1], [1], "must have a shape of one or two whole numbers"),
-        ("FP32", [-1], [1], "must have a shape of one or two whole numbers"),
-        ("FP32", [1.0], [1], "must have a shape of one or two whole numbers"),
-        ("FP32", [True], [1], "must have a shape of one or two whole numbers"),
-        ("FP32", "1", [1], "must have a shape of one or two whole numbers"),
-        ("FP32", [2**31, 2**31], [1], "must have a shape of one or two whole numbers"),
+        ("FP32", [], [1], r"must have a shape of one to four whole numbers .*, got \[\]"),
+        ("FP32", [1, 1, 1, 1, 1], [1], "must have a shape of one to four whole numbers"),
+        ("FP32", [0, 2**31 - 1, 2**31 - 1, 1], [], "must have a shape of one to four"),
+        ("FP32", [1, 2, 2], [[[1, 2], [3]]], r"must have nested data of its shape \[1, 2, 2\]"),
+        ("FP32", [1, 2, 2], [[1, 2, 3, 4]], "must have nested data"),
+        ("FP32", [-1], [1], "must have a shape of one to four whole numbers"),
+        ("FP32", [1.0], [1], "must have a shape of one to four whole numbers"),
+        ("FP32", [True], [1], "must have a shape of one to four whole numbers"),
+        ("FP32", "1", [1], "must have a shape of one to four whole numbers"),
+        ("FP32", [2**31, 2**31], [1], "must have a shape of one to four whole numbers"),
         ("FP32", [2**30, 2**30], [1], "must have as many values as its shape"),
     ],
 )  # fmt: skip
