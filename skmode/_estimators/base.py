@@ -185,7 +185,8 @@ class BaseMoDE(LearnsFromTeachers):
         """
         partial = given is None
         check_combinations(self._parameters)
-        teaches = lessons is not None and self._check_lessons(lessons)
+        X_val = None if given is None else given.X
+        teaches = lessons is not None and self._check_lessons(lessons, X_val)
         if given is not None:
             check_given(given, self.early_stopping, self.validation_fraction, teaches=teaches)
         if not first:

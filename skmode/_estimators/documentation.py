@@ -361,7 +361,9 @@ ATTRIBUTES = {
         all rows. ``"kept"`` holds the share of the teacher's lead over that constant, in the
         loss, which mixture and top expert keep; it is empty if the teacher does not lead. With
         ``teacher_weight="auto"`` there is also ``"plain"``, a mixture that nobody taught, and the
-        lead is that over it. None without such a teacher or validation rows.
+        lead is that over it. None without such a teacher or validation rows, and where the
+        teacher's predictions of them are not known: with `soft_targets` and `X_val` but no
+        `soft_targets_val`.
         """,
     ),
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),

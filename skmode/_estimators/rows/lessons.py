@@ -63,9 +63,7 @@ class Passed(NamedTuple):
         n_rows = X.shape[0]
         X = X.tocsr() if scipy.sparse.issparse(X) else X
         check_consistent_length(X, self.given.groups)
-        groups, (X_val, weight_val) = self.given.groups, (self.given.X, self.given.sample_weight)
-        if X_val is not None and weight_val is not None:
-            X_val = safe_indexing(X_val, np.flatnonzero(weight_val))
+        groups = self.given.groups
         return Known(
             safe_indexing(X, kept),
             y,
@@ -73,8 +71,8 @@ class Passed(NamedTuple):
             kept,
             None if groups is None else safe_indexing(groups, kept),
             n_rows,
-            X_val,
-            *self.lessons,
+            self.given,
+            self.lessons,
         )
 
 
@@ -111,7 +109,7 @@ class LearnsFromTeachers(EvaluatesRows):
         """Predict probabilities in the order of the classes, or values, `(n_rows, n_outputs)`."""
         raise NotImplementedError
 
-    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
+    def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
         """Check ready soft targets, `(n_rows, n_outputs)`."""
         raise NotImplementedError
 
@@ -142,7 +140,7 @@ class LearnsFromTeachers(EvaluatesRows):
             self.__dict__.pop(name, None)
         self.teacher_names_ = []
 
-    def _check_lessons(self, lessons: Lessons) -> bool:
+    def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
         teachers = check_teachers(self.teacher, classify=self._classifies)
         check_present(teachers)
@@ -150,6 +148,12 @@ class LearnsFromTeachers(EvaluatesRows):
             raise ValueError(
                 f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "
                 "leave out soft_targets, or set teacher=None."
+            )
+        if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
+            missing = "soft_targets" if lessons.soft_targets is None else "X_val"
+            raise ValueError(
+                "soft_targets_val are a teacher's predictions of X_val beside its soft_targets of "
+                f"X, got no {missing}: pass {missing} as well, or leave out soft_targets_val."
             )
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
@@ -179,21 +183,12 @@ class LearnsFromTeachers(EvaluatesRows):
         trained = np.arange(len(rows)) if split is None else split[0]
         seen = np.zeros(len(rows), dtype=bool)
         seen[trained] = True
-        if known.soft_targets is not None:
-            soft = self._read_soft_targets(known.soft_targets)
-            if len(soft) != known.n_given:
-                raise ValueError(
-                    f"soft_targets must have a row for each of the {known.n_given} rows of X, got "
-                    f"{len(soft)}: pass the teacher's predictions of X."
-                )
-            self.teacher_names_ = ["soft_targets"]
-            return Taught(
-                self._add(rows, soft[known.kept], np.ones(len(rows), bool), factors), valid, None
-            )
-        X_val = known.X_val
+        if known.lessons.soft_targets is not None:
+            return self._teach_ready(rows, valid, known, factors)
+        X_val, X_unlabeled = known.given.counted(known.given.X), known.lessons.X_unlabeled
         if X_val is not None and not hasattr(X_val, "shape"):  # lists of lists are not rows yet
             X_val = self._check_input(X_val, reset=False)
-        for name, others in (("X_val", X_val), ("X_unlabeled", known.X_unlabeled)):
+        for name, others in (("X_val", X_val), ("X_unlabeled", X_unlabeled)):
             check_kinds(known.X, others, name)
         fitted = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
@@ -204,11 +199,24 @@ class LearnsFromTeachers(EvaluatesRows):
             soft = predict_mean(fitted, X_val, self._predict_soft)
             valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
         made = self._make_rows(known, rows, trained, random_state)
-        if known.X_unlabeled is not None:
-            made.append(self._unlabeled(known.X_unlabeled, known.weight))
+        if X_unlabeled is not None:
+            made.append(self._unlabeled(X_unlabeled, known.weight))
         further = [self._further(*part, fitted, taught, factors, scale) for part in made]
         joined = None if not further else further[0] if len(further) == 1 else join(*further)
         return Taught(taught, valid, joined)
+
+    def _teach_ready(self, rows: Rows, valid: Rows | None, known: Known, factors: Any) -> Taught:
+        """Add the user's soft targets to the rows; nobody can label further ones."""
+        lessons, given = known.lessons, known.given
+        soft = self._read_soft_targets(lessons.soft_targets, known.n_given, "soft_targets")
+        taught = self._add(rows, soft[known.kept], np.ones(len(rows), dtype=bool), factors)
+        if valid is not None and lessons.soft_targets_val is not None:
+            n_rows = np.shape(given.y)[0]
+            soft = self._read_soft_targets(lessons.soft_targets_val, n_rows, "soft_targets_val")
+            covered = np.ones(len(valid), dtype=bool)
+            valid = self._add(valid, given.counted(soft), covered, factors)
+        self.teacher_names_ = ["soft_targets"]
+        return Taught(taught, valid, None)
 
     def _fit_teachers(self, known: Known, trained: NDArray[np.intp]) -> list[Fitted]:
         """Fit all teachers on folds of the rows to train on."""

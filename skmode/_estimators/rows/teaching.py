@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
-from skmode._estimators.rows.splitting import Split, among, positions_of
+from skmode._estimators.rows.splitting import Given, Split, among, positions_of
 from skmode._sklearn import safe_indexing
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
@@ -37,13 +37,14 @@ class Lessons(NamedTuple):
 
     soft_targets: Any = None
     X_unlabeled: Any = None
+    soft_targets_val: Any = None
 
 
 class Known(NamedTuple):
     """The rows that have a weight, as the user passed them, and what else a teacher may see.
 
     `kept` are their positions among the `n_given` rows of `fit`. The weights are None if the user
-    passed none. Soft targets are still those of all rows of `fit`.
+    passed none. What else the user gave is as it was.
     """
 
     X: Any
@@ -52,9 +53,8 @@ class Known(NamedTuple):
     kept: NDArray[np.intp]
     groups: Any
     n_given: int
-    X_val: Any
-    soft_targets: Any
-    X_unlabeled: Any
+    given: Given
+    lessons: Lessons
 
     def select(self, rows: NDArray[np.intp]) -> "Known":
         """Take rows by position."""

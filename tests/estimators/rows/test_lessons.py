@@ -423,7 +423,7 @@ def test_soft_targets_in_the_place_of_a_teacher(batches):
         classifier.set_params(teacher="mixture").fit(X, y, soft_targets=soft)
     classifier.set_params(teacher=None)
     for wrong, message in [
-        (soft[:-1], "a row for each of the 240 rows"),
+        (soft[:-1], r"must have shape \(240, 3\), got \(239, 3\)"),
         (soft[:, :2], r"must have shape \(240, 3\)"),
         (np.log(soft), "probabilities that sum to one"),
         (soft * np.nan, "must be finite"),
