@@ -34,6 +34,7 @@ from skmode._estimators.parameters import (
     resolve_teacher_weights,
     structure,
 )
+from skmode._estimators.rows.kinds import named
 from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers, Passed
 from skmode._estimators.rows.splitting import (
     Given,
@@ -295,10 +296,8 @@ class BaseMoDE(LearnsFromTeachers):
         self, given: Given, trained: tuple[NDArray[Any], NDArray[np.float64]]
     ) -> Rows:
         """Encode the user's validation rows by the columns and classes of training."""
-        try:
+        with named("X_val and y_val", "X and y are"):
             rows = self._check_rows(*given[:3], reset=False, suffix="_val")
-        except ValueError as error:
-            raise ValueError(f"X_val and y_val must be as X and y are: {error}") from error
         return self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
 
     def _encode(

@@ -244,8 +244,8 @@ PARAMETERS = {
     "n_jobs": (
         "int or None",
         """
-        Number of processes that fit an estimator as `teacher` on its folds. None means one, or
-        what :func:`joblib.parallel_config` sets.
+        Number of processes that fit an estimator as `teacher` on its folds; -1 means one for each
+        processor. None means one, or what :func:`joblib.parallel_config` sets.
         """,
     ),
     "calibration": (

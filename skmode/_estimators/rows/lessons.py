@@ -12,7 +12,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.rows.kinds import check_kinds
+from skmode._estimators.rows.folds import make_folds
+from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Given, Split
 from skmode._estimators.rows.synthetic import make_rows
@@ -24,7 +25,6 @@ from skmode._estimators.rows.teaching import (
     as_list,
     check_teachers,
     fit_teachers,
-    make_folds,
     name_of,
 )
 from skmode._sklearn import safe_indexing
@@ -74,6 +74,14 @@ class Passed(NamedTuple):
             self.given,
             self.lessons,
         )
+
+
+class Further(NamedTuple):
+    """Rows that have no target, with their name and weights."""
+
+    name: str
+    X: Any
+    weight: NDArray[np.float64]
 
 
 class Taught(NamedTuple):
@@ -185,24 +193,22 @@ class LearnsFromTeachers(EvaluatesRows):
         seen[trained] = True
         if known.lessons.soft_targets is not None:
             return self._teach_ready(rows, valid, known, factors)
-        X_val, X_unlabeled = known.given.counted(known.given.X), known.lessons.X_unlabeled
+        X_val = known.given.counted(known.given.X)
         if X_val is not None and not hasattr(X_val, "shape"):  # lists of lists are not rows yet
             X_val = self._check_input(X_val, reset=False)
-        for name, others in (("X_val", X_val), ("X_unlabeled", X_unlabeled)):
-            check_kinds(known.X, others, name)
+        check_kinds(known.X, X_val, "X_val")
+        further = self._unlabeled(known)
         fitted = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
         if valid is not None:
-            soft = predict_mean(fitted, X_val, self._predict_soft)
+            soft = predict_mean(fitted, X_val, self._predict_soft, "X_val")
             valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
-        made = self._make_rows(known, rows, trained, random_state)
-        if X_unlabeled is not None:
-            made.append(self._unlabeled(X_unlabeled, known.weight))
-        further = [self._further(*part, fitted, taught, factors, scale) for part in made]
-        joined = None if not further else further[0] if len(further) == 1 else join(*further)
+        further = self._make_rows(known, rows, trained, random_state) + further
+        parts = [self._further(each, fitted, taught, factors, scale) for each in further]
+        joined = None if not parts else parts[0] if len(parts) == 1 else join(*parts)
         return Taught(taught, valid, joined)
 
     def _teach_ready(self, rows: Rows, valid: Rows | None, known: Known, factors: Any) -> Taught:
@@ -251,8 +257,8 @@ class LearnsFromTeachers(EvaluatesRows):
         rows: Rows,
         trained: NDArray[np.intp],
         random_state: np.random.RandomState,
-    ) -> list[tuple[Any, NDArray[np.float64]]]:
-        """Make rows up from those to train on; returns them with their weights, or nothing."""
+    ) -> list[Further]:
+        """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
         if not n_rows:
             return []
@@ -263,36 +269,41 @@ class LearnsFromTeachers(EvaluatesRows):
         made, base = make_rows(
             part.X, self.encoder_, (numbers, codes.numpy()), n_rows, random_state
         )
-        return [(made, np.ones(n_rows) if part.weight is None else part.weight[base])]
+        weight = np.ones(n_rows) if part.weight is None else part.weight[base]
+        return [Further("made-up rows (synthetic_rows)", made, weight)]
 
-    def _unlabeled(
-        self, X: Any, weight: NDArray[np.float64] | None
-    ) -> tuple[Any, NDArray[np.float64]]:
+    def _unlabeled(self, known: Known) -> list[Further]:
         """Check the user's further rows; each weighs as much as a row does on average."""
-        checked = self._check_input(X, reset=False)
+        X, weight = known.lessons.X_unlabeled, known.weight
+        if X is None:
+            return []
+        with named("X_unlabeled"):
+            checked = self._check_input(X, reset=False)
+        check_kinds(known.X, X, "X_unlabeled")
         raw = X if hasattr(X, "shape") else checked
-        return raw, np.full(raw.shape[0], 1.0 if weight is None else weight.mean())
+        each = np.full(raw.shape[0], 1.0 if weight is None else weight.mean())
+        return [Further("X_unlabeled", raw, each)]
 
     def _further(
         self,
-        X: Any,
-        weight: NDArray[np.float64],
+        further: Further,
         fitted: list[Fitted],
         like: Rows,
         factors: Any,
         scale: float,
     ) -> Rows:
         """Label rows that have no target; there the teacher alone counts."""
-        inputs = in_form_of(like, self._encode_inputs(self._check_input(X, reset=False)))
-        soft = predict_mean(fitted, X, self._predict_soft)
+        with named(further.name):
+            inputs = self._encode_inputs(self._check_input(further.X, reset=False))
+        soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
         target = like.target[:1].expand(n_rows, *like.target.shape[1:])  # counts for nothing
         total = None
         if like.sample_weight is not None:
-            total = torch.as_tensor(weight * row_weight / scale)
+            total = torch.as_tensor(further.weight * row_weight / scale)
         ones = torch.ones(n_rows, dtype=torch.float64)
-        return Rows(inputs, target, total, torch.as_tensor(encoded), ones)
+        return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
     def _keep_fidelity(self, fidelity: Fidelity | None, plain: Fidelity | None) -> None:
         """Keep how the teacher compares with the mixture, and warn if it knew the rows.
@@ -331,9 +342,9 @@ class LearnsFromTeachers(EvaluatesRows):
             )
 
 
-def predict_mean(fitted: list[Fitted], X: Any, predict: Predict) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw."""
-    mean: NDArray[np.float64] = np.mean([one.predict(X, predict) for one in fitted], axis=0)
+def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+    """Average all teachers on rows that none of them saw, named for errors."""
+    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
     return mean
 
 

@@ -25,7 +25,13 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit, TimeSeriesSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    TimeSeriesSplit,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
@@ -167,7 +173,7 @@ def test_weights_reach_teachers_that_take_them(counting):
         classifier.set_params(teacher=make_pipeline(scaler, requested))
         classifier.fit(X, y, sample_weight=weight)
     assert all(weights.min() > 0 for _, _, weights in counting.fits)
-    with pytest.warns(UserWarning, match="KNeighborsClassifier takes no sample_weight"):
+    with pytest.warns(UserWarning, match=r"KNeighborsClassifier takes no.*: pass a teacher that"):
         classifier.set_params(teacher=KNeighborsClassifier()).fit(X, y, sample_weight=weight)
 
 
@@ -260,11 +266,11 @@ def test_a_teacher_of_one_target_says_what_helps():
     [
         (LinearSVC(), "CalibratedClassifierCV"),
         (VotingClassifier([("a", LogisticRegression())]), 'voting="soft"'),
-        (Ridge(), "must have predict_proba"),
+        (Ridge(), "must be a classifier, got Ridge, which is a regressor: pass one such as Hist"),
         ([], "must name at least one"),
         ([LogisticRegression()] * 2 + [3], "must be an estimator"),
         (LogisticRegression, "pass an instance"),
-        (RandomForestRegressor(), "predict_proba"),
+        (make_pipeline(StandardScaler(), RandomForestRegressor()), "let it teach a MoDERegressor"),
     ],
 )
 def test_refused_teachers(teacher, message):
@@ -286,7 +292,7 @@ def test_a_stack_with_the_default_final_estimator_teaches(inside):
 
 
 def test_a_classifier_cannot_teach_values():
-    with pytest.raises(TypeError, match="must be a regressor"):
+    with pytest.raises(TypeError, match="must be a regressor.*let it teach a MoDEClassifier"):
         MoDERegressor(**QUICK, teacher=LogisticRegression()).fit(X, VALUES)
 
 
@@ -325,8 +331,8 @@ def test_folds_of_the_users_own(counting, batches):
     MoDEClassifier(**QUICK, teacher=counting, teacher_cv=TimeSeriesSplit(3)).fit(X, y)
     with pytest.raises(ValueError, match="teacher_cv must give folds"):
         classifier.set_params(teacher_cv=[(np.arange(50), np.arange(50))]).fit(X, y)
-    with pytest.raises(ValueError, match="teacher_cv must divide 192 rows"):
-        classifier.set_params(teacher_cv=200).fit(X, y)
+    with pytest.raises(ValueError, match=r"teacher_cv must divide 192 rows.*Ask for fewer folds"):
+        classifier.set_params(teacher_cv=KFold(200)).fit(X, y)
     with pytest.raises(ValueError, match="positions in teacher_cv must lie between 0 and 239"):
         classifier.set_params(teacher_cv=[([0, 1], [400])]).fit(X, y)
 
