@@ -119,6 +119,7 @@ class BaseMoDE(LearnsFromTeachers):
     teacher_weight_: float
     expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
+    _weighed_by_rows: bool  # whether teacher_weight_ is that of an estimator or soft targets
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -405,8 +406,9 @@ class BaseMoDE(LearnsFromTeachers):
     def _resolve_teacher_weights(
         self, *, first: bool, held_out: bool, by_rows: bool
     ) -> tuple[float, ...]:
-        # Pickles of earlier releases have no such attribute.
-        if self.teacher_weight == "auto" and not first and hasattr(self, "teacher_weight_"):
+        # A weight that was found for a name, or for nobody, says nothing of an estimator.
+        before = not first and getattr(self, "_weighed_by_rows", False)
+        if self.teacher_weight == "auto" and before and by_rows:
             return (self.teacher_weight_,)
         held_out = held_out and first  # several trainings cannot continue one net
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
@@ -442,6 +444,7 @@ class BaseMoDE(LearnsFromTeachers):
             self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
+        self._weighed_by_rows = rows.soft_target is not None
         if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
             self.teacher_names_ = []
         self._keep_fidelity(trained.fidelity, trained.plain)

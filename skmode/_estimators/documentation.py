@@ -187,7 +187,7 @@ PARAMETERS = {
         averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
         is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
         estimator teaches from the start of training. `partial_fit` does not use it. A fitted
-        mixture's pickle holds neither the folds' models nor the model in a FrozenEstimator.
+        mixture's pickle holds no model of it without `keep_teacher`.
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
@@ -207,7 +207,8 @@ PARAMETERS = {
         estimator with a weight of 0 does not teach at all. ``"auto"``, with an estimator or soft
         targets: trains with 0, 0.5 and 0.9, and keeps the model with the lowest validation loss, so
         that a teacher that is no better than the mixture does no harm; 0.5 without validation rows.
-        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the first fit.
+        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the last fit with an
+        estimator or soft targets; where the last fit had none, it is 0.5.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
@@ -231,7 +232,12 @@ PARAMETERS = {
     ),
     "keep_teacher": (
         "bool",
-        "Whether to keep the models of an estimator as `teacher` in `teachers_`.",
+        """
+        Whether to keep the models of an estimator as `teacher` in `teachers_`, and in pickles.
+        Otherwise a fitted mixture's pickle, as from a search in several processes, has in the place
+        of a FrozenEstimator its name alone. Copies by :func:`copy.deepcopy` hold all that was
+        there.
+        """,
     ),
     "memory": (
         "str, object with the joblib.Memory interface, or None",

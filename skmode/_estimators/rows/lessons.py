@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
@@ -138,9 +138,23 @@ class LearnsFromTeachers(EvaluatesRows):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        if "net_" in vars(self):  # an unfitted mixture may be on its way to a worker process
+        # An unfitted mixture may be on its way to a worker process.
+        if "net_" in vars(self) and not self.keep_teacher:
             state["teacher"] = without_models(self.teacher)
         return state
+
+    def __copy__(self) -> Self:
+        """Copy what a pickle leaves out as well."""
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self.__getstate__() | {"teacher": self.teacher})
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy what a pickle leaves out as well."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(vars(copied), memo))
+        return copied
 
     def _forget_teachers(self) -> None:
         """Forget the teachers of the last fit."""

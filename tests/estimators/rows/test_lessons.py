@@ -1,5 +1,6 @@
 """Mixtures taught by other estimators, as users see it."""
 
+import copy
 import pickle
 import warnings
 
@@ -593,6 +594,31 @@ def test_pickles_name_a_frozen_teacher():
     assert hasattr(unfitted.teacher.estimator, "coef_")  # as worker processes need it
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_keep_the_teacher(duplicate):
+    forest = RandomForestClassifier(3, random_state=0).fit(X[:120], y[:120])
+    options = QUICK | {"keep_teacher": False, "warm_start": True, "max_epochs": 1}
+    taught = MoDEClassifier(**options, teacher=[FrozenEstimator(forest)]).fit(X[120:], y[120:])
+    copied = duplicate(taught)
+    assert_array_equal(copied.teacher[0].predict(X), forest.predict(X))
+    assert_array_equal(copied.predict_proba(X), taught.predict_proba(X))
+    assert (copied.teacher[0].estimator is forest) == (duplicate is copy.copy)
+    before = taught.predict_proba(X)
+    copied.fit(X[120:], y[120:])
+    if duplicate is copy.deepcopy:
+        assert_array_equal(taught.predict_proba(X), before)
+    fitted = RandomForestClassifier(3).fit(X, y)
+    assert hasattr(duplicate(taught.set_params(teacher=fitted)).teacher, "estimators_")
+
+
+def test_pickles_hold_the_teacher_if_asked():
+    frozen = FrozenEstimator(LogisticRegression().fit(X[:120], y[:120]))
+    taught = MoDEClassifier(**QUICK, teacher=frozen, keep_teacher=True).fit(X[120:], y[120:])
+    again = pickle.loads(pickle.dumps(taught))
+    assert again.teachers_[0] is again.teacher
+    assert_array_equal(again.fit(X[120:], y[120:]).predict(X), taught.predict(X))
+
+
 def test_parameters_of_the_teacher(counting):
     classifier = MoDEClassifier(**QUICK, teacher=counting)
     assert classifier.get_params()["teacher__depth"] == 3
@@ -654,6 +680,28 @@ def test_warm_start_and_partial_fit(counting):
     counting.fits.clear()
     MoDEClassifier(**QUICK, teacher=counting).partial_fit(X, y)
     assert counting.fits == []
+
+
+@pytest.mark.parametrize("before", [None, "mixture"])
+def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
+    """The weight of a name says nothing of an estimator, nor the reverse."""
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 2, "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=before, refit_fraction=0.5).fit(X, y)
+    assert classifier.teacher_weight_ == 0.9
+    classifier.set_params(teacher=LogisticRegression()).fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
+    assert classifier.teacher_names_ == ["LogisticRegression"]
+    classifier.fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
+    classifier.set_params(teacher=before).fit(X, y)
+    assert classifier.teacher_weight_ == 0.9
+
+
+def test_a_warm_start_keeps_the_weight_that_was_found():
+    options = QUICK | {"teacher_weight": "auto", "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
+    assert classifier.teacher_weight_ == 0
+    assert classifier.fit(X, y).teacher_weight_ == 0
 
 
 def test_a_teacher_that_cannot_be_cloned(counting):
