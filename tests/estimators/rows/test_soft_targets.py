@@ -8,7 +8,10 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_predict
 
 from skmode import MoDEClassifier, MoDERegressor, TeacherSawRowsWarning
 from skmode.inspection._report.measuring import measure
@@ -159,6 +162,30 @@ def test_validation_rows_have_soft_targets_of_their_own():
 def test_soft_targets_of_validation_rows_are_checked(given, message):
     with pytest.raises(ValueError, match=message):
         MoDEClassifier(**QUICK).fit(X, y, **given)
+
+
+def test_predictions_in_sample_are_worse_than_out_of_fold():
+    """The student learns the noise of the labels from a forest that has seen them."""
+    rows, target = make_classification(
+        1300, 8, n_informative=5, flip_y=0.4, class_sep=1.5, random_state=0
+    )
+    train, test = slice(0, 300), slice(300, 1300)
+    forest = RandomForestClassifier(30, random_state=0)
+    folds = cross_val_predict(forest, rows[train], target[train], method="predict_proba")
+    leaking = forest.fit(rows[train], target[train]).predict_proba(rows[train])
+    student = MoDEClassifier(
+        2,
+        teacher_weight=1.0,
+        learning_rate=0.02,
+        early_stopping=False,
+        max_epochs=20,
+        random_state=0,
+    )
+    losses = []
+    for soft in (folds, leaking):
+        student.fit(rows[train], target[train], soft_targets=soft)
+        losses.append(log_loss(target[test], student.predict_proba(rows[test])))
+    assert losses[0] < 0.97 * losses[1]
 
 
 def test_one_weight_for_all_validation_rows():
