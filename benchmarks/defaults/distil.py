@@ -61,6 +61,8 @@ def late(options: dict[str, Any]) -> Iterator[None]:
 CANDIDATES: dict[str, dict[str, Any]] = {
     "plain": {},
     "weight 0.5": {"teacher_weight": 0.5},
+    "weight 0.5, made-up rows 0": {"teacher_weight": 0.5, "synthetic_rows": 0},
+    "weight 0.5, made-up rows 3": {"teacher_weight": 0.5, "synthetic_rows": 3},
     "weight 0.9": {"teacher_weight": 0.9},
     "weight 1": {"teacher_weight": 1.0},
     "weight 0.9, made-up rows 0": {"teacher_weight": 0.9, "synthetic_rows": 0},

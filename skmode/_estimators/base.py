@@ -34,6 +34,7 @@ from skmode._estimators.parameters import (
     resolve_teacher_weights,
     structure,
 )
+from skmode._estimators.rows.kinds import named
 from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers, Passed
 from skmode._estimators.rows.splitting import (
     Given,
@@ -118,6 +119,7 @@ class BaseMoDE(LearnsFromTeachers):
     teacher_weight_: float
     expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
+    _weighed_by_rows: bool  # whether teacher_weight_ is that of an estimator or soft targets
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -185,7 +187,8 @@ class BaseMoDE(LearnsFromTeachers):
         """
         partial = given is None
         check_combinations(self._parameters)
-        teaches = lessons is not None and self._check_lessons(lessons)
+        X_val = None if given is None else given.X
+        teaches = lessons is not None and self._check_lessons(lessons, X_val)
         if given is not None:
             check_given(given, self.early_stopping, self.validation_fraction, teaches=teaches)
         if not first:
@@ -294,10 +297,8 @@ class BaseMoDE(LearnsFromTeachers):
         self, given: Given, trained: tuple[NDArray[Any], NDArray[np.float64]]
     ) -> Rows:
         """Encode the user's validation rows by the columns and classes of training."""
-        try:
+        with named("X_val and y_val", "X and y are"):
             rows = self._check_rows(*given[:3], reset=False, suffix="_val")
-        except ValueError as error:
-            raise ValueError(f"X_val and y_val must be as X and y are: {error}") from error
         return self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
 
     def _encode(
@@ -405,8 +406,9 @@ class BaseMoDE(LearnsFromTeachers):
     def _resolve_teacher_weights(
         self, *, first: bool, held_out: bool, by_rows: bool
     ) -> tuple[float, ...]:
-        # Pickles of earlier releases have no such attribute.
-        if self.teacher_weight == "auto" and not first and hasattr(self, "teacher_weight_"):
+        # A weight that was found for a name, or for nobody, says nothing of an estimator.
+        before = not first and getattr(self, "_weighed_by_rows", False)
+        if self.teacher_weight == "auto" and before and by_rows:
             return (self.teacher_weight_,)
         held_out = held_out and first  # several trainings cannot continue one net
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
@@ -442,6 +444,7 @@ class BaseMoDE(LearnsFromTeachers):
             self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
+        self._weighed_by_rows = rows.soft_target is not None
         if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
             self.teacher_names_ = []
         self._keep_fidelity(trained.fidelity, trained.plain)

@@ -206,6 +206,7 @@ class MoDEClassifier(ClassifierMixin, ClassTargets, BaseMoDE):
         sample_weight_val: Any = None,
         groups: Any = None,
         soft_targets: Any = None,
+        soft_targets_val: Any = None,
         X_unlabeled: Any = None,
     ) -> Self:
         """Train the mixture.
@@ -234,7 +235,10 @@ class MoDEClassifier(ClassifierMixin, ClassTargets, BaseMoDE):
             The folds of a `teacher` keep them together as well.
         soft_targets : array-like of shape (n_samples, n_classes), default=None
             A teacher's probabilities of the rows, in the order of `classes_`, in the place of an
-            estimator as `teacher`. They must come from models that did not see the row.
+            estimator as `teacher`. A table may name its columns by the classes, in any order. They
+            must come from models that did not see the row.
+        soft_targets_val : array-like of shape (n_val, n_classes), default=None
+            The teacher's predictions of `X_val`, for `teacher_scores_`. They teach nothing.
         X_unlabeled : {array-like, sparse matrix, DataFrame} of shape (n_unlabeled, n_features), \
 default=None
             Further rows without targets, which the `teacher` labels. In a Pipeline,
@@ -252,7 +256,7 @@ default=None
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
-        lessons = Lessons(soft_targets, X_unlabeled)
+        lessons = Lessons(soft_targets, X_unlabeled, soft_targets_val)
         return self._fit(
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )

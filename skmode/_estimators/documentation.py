@@ -187,7 +187,7 @@ PARAMETERS = {
         averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
         is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
         estimator teaches from the start of training. `partial_fit` does not use it. A fitted
-        mixture's pickle holds neither the folds' models nor the model in a FrozenEstimator.
+        mixture's pickle holds no model of it without `keep_teacher`.
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
@@ -207,7 +207,8 @@ PARAMETERS = {
         estimator with a weight of 0 does not teach at all. ``"auto"``, with an estimator or soft
         targets: trains with 0, 0.5 and 0.9, and keeps the model with the lowest validation loss, so
         that a teacher that is no better than the mixture does no harm; 0.5 without validation rows.
-        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the first fit.
+        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the last fit with an
+        estimator or soft targets; where the last fit had none, it is 0.5.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
@@ -227,11 +228,18 @@ PARAMETERS = {
         rows. Each is a training row in which about half of the columns come from one of its ten
         nearest neighbours (FAST-DAD, arXiv 2006.14284). An epoch draws as many of them as
         there are training rows, so more of them cost the teacher's time, not the training's.
+        There is no ``"auto"``, because no number was clearly better than another
+        (``benchmarks/ablations.md``). 0 makes an epoch half as long.
         """,
     ),
     "keep_teacher": (
         "bool",
-        "Whether to keep the models of an estimator as `teacher` in `teachers_`.",
+        """
+        Whether to keep the models of an estimator as `teacher` in `teachers_`, and in pickles.
+        Otherwise a fitted mixture's pickle, as from a search in several processes, has in the place
+        of a FrozenEstimator its name alone. Copies by :func:`copy.deepcopy` hold all that was
+        there.
+        """,
     ),
     "memory": (
         "str, object with the joblib.Memory interface, or None",
@@ -244,8 +252,8 @@ PARAMETERS = {
     "n_jobs": (
         "int or None",
         """
-        Number of processes that fit an estimator as `teacher` on its folds. None means one, or
-        what :func:`joblib.parallel_config` sets.
+        Number of processes that fit an estimator as `teacher` on its folds; -1 means one for each
+        processor. None means one, or what :func:`joblib.parallel_config` sets.
         """,
     ),
     "calibration": (
@@ -361,7 +369,9 @@ ATTRIBUTES = {
         all rows. ``"kept"`` holds the share of the teacher's lead over that constant, in the
         loss, which mixture and top expert keep; it is empty if the teacher does not lead. With
         ``teacher_weight="auto"`` there is also ``"plain"``, a mixture that nobody taught, and the
-        lead is that over it. None without such a teacher or validation rows.
+        lead is that over it. None without such a teacher or validation rows, and where the
+        teacher's predictions of them are not known: with `soft_targets` and `X_val` but no
+        `soft_targets_val`.
         """,
     ),
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),

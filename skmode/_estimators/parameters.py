@@ -102,7 +102,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "synthetic_rows": [Interval(Real, 0, None, closed="left")],
     "keep_teacher": ["boolean"],
     "memory": [str, HasMethods(["cache"]), None],
-    "n_jobs": [Integral, None],
+    "n_jobs": [
+        Interval(Integral, None, -1, closed="right"),
+        Interval(Integral, 1, None, closed="left"),
+        None,
+    ],
     "callbacks": [list, tuple, None],
     "device": [str],
     "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],

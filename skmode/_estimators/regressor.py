@@ -197,6 +197,7 @@ class MoDERegressor(RegressorMixin, ValueTargets, BaseMoDE):
         sample_weight_val: Any = None,
         groups: Any = None,
         soft_targets: Any = None,
+        soft_targets_val: Any = None,
         X_unlabeled: Any = None,
     ) -> Self:
         """Train the mixture.
@@ -226,6 +227,8 @@ class MoDERegressor(RegressorMixin, ValueTargets, BaseMoDE):
         soft_targets : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             A teacher's predictions of the rows, in the place of an estimator as `teacher`. They
             must come from models that did not see the row.
+        soft_targets_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            The teacher's predictions of `X_val`, for `teacher_scores_`. They teach nothing.
         X_unlabeled : {array-like, sparse matrix, DataFrame} of shape (n_unlabeled, n_features), \
 default=None
             Further rows without targets, which the `teacher` labels. In a Pipeline,
@@ -243,7 +246,7 @@ default=None
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
-        lessons = Lessons(soft_targets, X_unlabeled)
+        lessons = Lessons(soft_targets, X_unlabeled, soft_targets_val)
         return self._fit(
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )

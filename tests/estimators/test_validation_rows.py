@@ -31,7 +31,7 @@ QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 4, "random_st
 BOTH = pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
 
 # Parameters of fit beside those of gradient boosting.
-OURS = ("groups", "soft_targets", "X_unlabeled")
+OURS = ("groups", "soft_targets", "soft_targets_val", "X_unlabeled")
 
 X, y = make_classification(160, 4, flip_y=0.1, random_state=0)
 TRAIN, VALID = np.arange(100), np.arange(100, 160)

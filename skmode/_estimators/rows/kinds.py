@@ -1,11 +1,23 @@
-"""Tables that a teacher reads as they are must hold in each column what they hold in X."""
+"""Rows beside X must be as X is; in tables that a teacher reads, each column holds the same."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Number
 from typing import Any
 
 import narwhals.stable.v2 as nw
 
 from skmode._encoding.columns import is_table
+
+
+@contextmanager
+def named(names: str, like: str = "X is") -> Iterator[None]:
+    """Name the rows in errors that would speak of X."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{names} must be as {like}: {error}") from error
 
 
 def check_kinds(X: Any, others: Any, name: str) -> None:

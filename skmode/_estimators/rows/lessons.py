@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
@@ -12,7 +12,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.rows.kinds import check_kinds
+from skmode._estimators.rows.folds import make_folds
+from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Given, Split
 from skmode._estimators.rows.synthetic import make_rows
@@ -24,7 +25,6 @@ from skmode._estimators.rows.teaching import (
     as_list,
     check_teachers,
     fit_teachers,
-    make_folds,
     name_of,
 )
 from skmode._sklearn import safe_indexing
@@ -63,9 +63,7 @@ class Passed(NamedTuple):
         n_rows = X.shape[0]
         X = X.tocsr() if scipy.sparse.issparse(X) else X
         check_consistent_length(X, self.given.groups)
-        groups, (X_val, weight_val) = self.given.groups, (self.given.X, self.given.sample_weight)
-        if X_val is not None and weight_val is not None:
-            X_val = safe_indexing(X_val, np.flatnonzero(weight_val))
+        groups = self.given.groups
         return Known(
             safe_indexing(X, kept),
             y,
@@ -73,9 +71,17 @@ class Passed(NamedTuple):
             kept,
             None if groups is None else safe_indexing(groups, kept),
             n_rows,
-            X_val,
-            *self.lessons,
+            self.given,
+            self.lessons,
         )
+
+
+class Further(NamedTuple):
+    """Rows that have no target, with their name and weights."""
+
+    name: str
+    X: Any
+    weight: NDArray[np.float64]
 
 
 class Taught(NamedTuple):
@@ -111,7 +117,7 @@ class LearnsFromTeachers(EvaluatesRows):
         """Predict probabilities in the order of the classes, or values, `(n_rows, n_outputs)`."""
         raise NotImplementedError
 
-    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
+    def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
         """Check ready soft targets, `(n_rows, n_outputs)`."""
         raise NotImplementedError
 
@@ -132,9 +138,23 @@ class LearnsFromTeachers(EvaluatesRows):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        if "net_" in vars(self):  # an unfitted mixture may be on its way to a worker process
+        # An unfitted mixture may be on its way to a worker process.
+        if "net_" in vars(self) and not self.keep_teacher:
             state["teacher"] = without_models(self.teacher)
         return state
+
+    def __copy__(self) -> Self:
+        """Copy what a pickle leaves out as well."""
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self.__getstate__() | {"teacher": self.teacher})
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy what a pickle leaves out as well."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(vars(copied), memo))
+        return copied
 
     def _forget_teachers(self) -> None:
         """Forget the teachers of the last fit."""
@@ -142,7 +162,7 @@ class LearnsFromTeachers(EvaluatesRows):
             self.__dict__.pop(name, None)
         self.teacher_names_ = []
 
-    def _check_lessons(self, lessons: Lessons) -> bool:
+    def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
         teachers = check_teachers(self.teacher, classify=self._classifies)
         check_present(teachers)
@@ -150,6 +170,12 @@ class LearnsFromTeachers(EvaluatesRows):
             raise ValueError(
                 f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "
                 "leave out soft_targets, or set teacher=None."
+            )
+        if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
+            missing = "soft_targets" if lessons.soft_targets is None else "X_val"
+            raise ValueError(
+                "soft_targets_val are a teacher's predictions of X_val beside its soft_targets of "
+                f"X, got no {missing}: pass {missing} as well, or leave out soft_targets_val."
             )
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
@@ -179,36 +205,38 @@ class LearnsFromTeachers(EvaluatesRows):
         trained = np.arange(len(rows)) if split is None else split[0]
         seen = np.zeros(len(rows), dtype=bool)
         seen[trained] = True
-        if known.soft_targets is not None:
-            soft = self._read_soft_targets(known.soft_targets)
-            if len(soft) != known.n_given:
-                raise ValueError(
-                    f"soft_targets must have a row for each of the {known.n_given} rows of X, got "
-                    f"{len(soft)}: pass the teacher's predictions of X."
-                )
-            self.teacher_names_ = ["soft_targets"]
-            return Taught(
-                self._add(rows, soft[known.kept], np.ones(len(rows), bool), factors), valid, None
-            )
-        X_val = known.X_val
+        if known.lessons.soft_targets is not None:
+            return self._teach_ready(rows, valid, known, factors)
+        X_val = known.given.counted(known.given.X)
         if X_val is not None and not hasattr(X_val, "shape"):  # lists of lists are not rows yet
             X_val = self._check_input(X_val, reset=False)
-        for name, others in (("X_val", X_val), ("X_unlabeled", known.X_unlabeled)):
-            check_kinds(known.X, others, name)
+        check_kinds(known.X, X_val, "X_val")
+        further = self._unlabeled(known)
         fitted = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
         if valid is not None:
-            soft = predict_mean(fitted, X_val, self._predict_soft)
+            soft = predict_mean(fitted, X_val, self._predict_soft, "X_val")
             valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
-        made = self._make_rows(known, rows, trained, random_state)
-        if known.X_unlabeled is not None:
-            made.append(self._unlabeled(known.X_unlabeled, known.weight))
-        further = [self._further(*part, fitted, taught, factors, scale) for part in made]
-        joined = None if not further else further[0] if len(further) == 1 else join(*further)
+        further = self._make_rows(known, rows, trained, random_state) + further
+        parts = [self._further(each, fitted, taught, factors, scale) for each in further]
+        joined = None if not parts else parts[0] if len(parts) == 1 else join(*parts)
         return Taught(taught, valid, joined)
+
+    def _teach_ready(self, rows: Rows, valid: Rows | None, known: Known, factors: Any) -> Taught:
+        """Add the user's soft targets to the rows; nobody can label further ones."""
+        lessons, given = known.lessons, known.given
+        soft = self._read_soft_targets(lessons.soft_targets, known.n_given, "soft_targets")
+        taught = self._add(rows, soft[known.kept], np.ones(len(rows), dtype=bool), factors)
+        if valid is not None and lessons.soft_targets_val is not None:
+            n_rows = np.shape(given.y)[0]
+            soft = self._read_soft_targets(lessons.soft_targets_val, n_rows, "soft_targets_val")
+            covered = np.ones(len(valid), dtype=bool)
+            valid = self._add(valid, given.counted(soft), covered, factors)
+        self.teacher_names_ = ["soft_targets"]
+        return Taught(taught, valid, None)
 
     def _fit_teachers(self, known: Known, trained: NDArray[np.intp]) -> list[Fitted]:
         """Fit all teachers on folds of the rows to train on."""
@@ -243,8 +271,8 @@ class LearnsFromTeachers(EvaluatesRows):
         rows: Rows,
         trained: NDArray[np.intp],
         random_state: np.random.RandomState,
-    ) -> list[tuple[Any, NDArray[np.float64]]]:
-        """Make rows up from those to train on; returns them with their weights, or nothing."""
+    ) -> list[Further]:
+        """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
         if not n_rows:
             return []
@@ -255,36 +283,41 @@ class LearnsFromTeachers(EvaluatesRows):
         made, base = make_rows(
             part.X, self.encoder_, (numbers, codes.numpy()), n_rows, random_state
         )
-        return [(made, np.ones(n_rows) if part.weight is None else part.weight[base])]
+        weight = np.ones(n_rows) if part.weight is None else part.weight[base]
+        return [Further("made-up rows (synthetic_rows)", made, weight)]
 
-    def _unlabeled(
-        self, X: Any, weight: NDArray[np.float64] | None
-    ) -> tuple[Any, NDArray[np.float64]]:
+    def _unlabeled(self, known: Known) -> list[Further]:
         """Check the user's further rows; each weighs as much as a row does on average."""
-        checked = self._check_input(X, reset=False)
+        X, weight = known.lessons.X_unlabeled, known.weight
+        if X is None:
+            return []
+        with named("X_unlabeled"):
+            checked = self._check_input(X, reset=False)
+        check_kinds(known.X, X, "X_unlabeled")
         raw = X if hasattr(X, "shape") else checked
-        return raw, np.full(raw.shape[0], 1.0 if weight is None else weight.mean())
+        each = np.full(raw.shape[0], 1.0 if weight is None else weight.mean())
+        return [Further("X_unlabeled", raw, each)]
 
     def _further(
         self,
-        X: Any,
-        weight: NDArray[np.float64],
+        further: Further,
         fitted: list[Fitted],
         like: Rows,
         factors: Any,
         scale: float,
     ) -> Rows:
         """Label rows that have no target; there the teacher alone counts."""
-        inputs = in_form_of(like, self._encode_inputs(self._check_input(X, reset=False)))
-        soft = predict_mean(fitted, X, self._predict_soft)
+        with named(further.name):
+            inputs = self._encode_inputs(self._check_input(further.X, reset=False))
+        soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
         target = like.target[:1].expand(n_rows, *like.target.shape[1:])  # counts for nothing
         total = None
         if like.sample_weight is not None:
-            total = torch.as_tensor(weight * row_weight / scale)
+            total = torch.as_tensor(further.weight * row_weight / scale)
         ones = torch.ones(n_rows, dtype=torch.float64)
-        return Rows(inputs, target, total, torch.as_tensor(encoded), ones)
+        return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
     def _keep_fidelity(self, fidelity: Fidelity | None, plain: Fidelity | None) -> None:
         """Keep how the teacher compares with the mixture, and warn if it knew the rows.
@@ -323,9 +356,9 @@ class LearnsFromTeachers(EvaluatesRows):
             )
 
 
-def predict_mean(fitted: list[Fitted], X: Any, predict: Predict) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw."""
-    mean: NDArray[np.float64] = np.mean([one.predict(X, predict) for one in fitted], axis=0)
+def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+    """Average all teachers on rows that none of them saw, named for errors."""
+    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
     return mean
 
 

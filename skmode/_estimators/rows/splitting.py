@@ -12,6 +12,7 @@ from sklearn.model_selection import check_cv, train_test_split
 from sklearn.utils import check_consistent_length
 
 from skmode._estimators.parameters import FULL_BATCH_ROWS
+from skmode._sklearn import safe_indexing
 from skmode._training.finish.members import MemberRows
 from skmode._training.finish.teachers import Members
 from skmode._training.rows import Rows
@@ -27,6 +28,12 @@ class Given(NamedTuple):
     y: Any = None
     sample_weight: Any = None
     groups: Any = None
+
+    def counted(self, rows: Any) -> Any:
+        """Take those of the validation rows, or what belongs to them, that have a weight."""
+        if np.ndim(self.sample_weight) == 0:  # none, or the same for all
+            return rows
+        return safe_indexing(rows, np.flatnonzero(self.sample_weight))
 
 
 def check_given(

@@ -7,18 +7,14 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from skmode._common.predictions import check_distance, read_soft_targets
 from skmode._encoding.labels import (
     check_labels,
     positions_of_labels,
     weights_of_classes,
 )
 from skmode._estimators.rows.lessons import LearnsFromTeachers
-from skmode._estimators.rows.predictions import (
-    align,
-    check_predictions,
-    read_probabilities,
-    read_values,
-)
+from skmode._estimators.rows.predictions import read_probabilities, read_values
 
 
 class ClassTargets(LearnsFromTeachers):
@@ -54,9 +50,8 @@ class ClassTargets(LearnsFromTeachers):
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
         return read_probabilities(model, X, self.classes_, who)
 
-    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
-        name = "the teacher (soft_targets)"
-        return align(soft_targets, self.classes_, len(soft_targets), self.classes_, name)
+    def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
+        return read_soft_targets(given, n_rows, classes=self.classes_, name=name)
 
     def _class_factors(
         self, trained: NDArray[Any], trained_weight: NDArray[np.float64]
@@ -90,13 +85,12 @@ class ValueTargets(LearnsFromTeachers):
         return False
 
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
-        return read_values(model, X, self.n_outputs_, who)
+        values = read_values(model, X, self.n_outputs_, who)
+        return check_distance(values, self.target_mean_, self.target_scale_, who)
 
-    def _read_soft_targets(self, soft_targets: Any) -> NDArray[np.float64]:
-        values = np.asarray(soft_targets)
-        values = values[:, None] if values.ndim == 1 else values
-        name = "the teacher (soft_targets)"
-        return check_predictions(values, (len(values), self.n_outputs_), name)
+    def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
+        values = read_soft_targets(given, n_rows, n_outputs=self.n_outputs_, name=name)
+        return check_distance(values, self.target_mean_, self.target_scale_, name)
 
     def _encode_soft(
         self, soft: NDArray[np.float64], factors: Any

@@ -3,21 +3,14 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import (
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-)
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
@@ -25,7 +18,7 @@ from tqdm.auto import tqdm
 
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
-from skmode._estimators.rows.splitting import Split, among, positions_of
+from skmode._estimators.rows.splitting import Given, Split
 from skmode._sklearn import safe_indexing
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
@@ -37,13 +30,14 @@ class Lessons(NamedTuple):
 
     soft_targets: Any = None
     X_unlabeled: Any = None
+    soft_targets_val: Any = None
 
 
 class Known(NamedTuple):
     """The rows that have a weight, as the user passed them, and what else a teacher may see.
 
     `kept` are their positions among the `n_given` rows of `fit`. The weights are None if the user
-    passed none. Soft targets are still those of all rows of `fit`.
+    passed none. What else the user gave is as it was.
     """
 
     X: Any
@@ -52,9 +46,8 @@ class Known(NamedTuple):
     kept: NDArray[np.intp]
     groups: Any
     n_given: int
-    X_val: Any
-    soft_targets: Any
-    X_unlabeled: Any
+    given: Given
+    lessons: Lessons
 
     def select(self, rows: NDArray[np.intp]) -> "Known":
         """Take rows by position."""
@@ -80,11 +73,19 @@ class Fitted(NamedTuple):
             return f"the teacher {self.name}"
         return f"fold {fold + 1} of {len(self.tests)} of the teacher {self.name}"
 
-    def predict(self, X: Any, predict: Predict) -> NDArray[np.float64]:
-        """Average the models' predictions of rows that none of them saw."""
-        each = (predict(model, X, self.who(i)) for i, model in enumerate(self.models))
-        mean: NDArray[np.float64] = np.mean(list(each), axis=0)
+    def predict(self, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+        """Average the models' predictions of rows that none of them saw, named for errors."""
+        each = [self._predict_by(i, X, predict, rows) for i in range(len(self.models))]
+        mean: NDArray[np.float64] = np.mean(each, axis=0)
         return mean
+
+    def _predict_by(self, i: int, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+        """Predict by one model, and tell which one it was if that fails."""
+        try:
+            return predict(self.models[i], X, self.who(i))
+        except Exception as error:
+            error.add_note(f"This happened while {self.who(i)} predicted {rows}.")
+            raise
 
     def predict_unseen(
         self, X: Any, predict: Predict, seen: NDArray[np.bool_]
@@ -93,12 +94,12 @@ class Fitted(NamedTuple):
 
         `seen` are the rows that the folds divide; the others are new to all models.
         """
-        mean = self.predict(X, predict)
+        mean = self.predict(X, predict, "rows of X")
         if self.tests is None:
             return mean, np.ones(len(mean), dtype=bool)
         total, count = np.zeros_like(mean), np.zeros(len(mean))
-        for i, (model, test) in enumerate(zip(self.models, self.tests, strict=True)):
-            total[test] += predict(model, safe_indexing(X, test), self.who(i))
+        for i, test in enumerate(self.tests):
+            total[test] += self._predict_by(i, safe_indexing(X, test), predict, "rows of X")
             count[test] += 1
         covered = count > 0
         mean[covered] = total[covered] / count[covered, None]
@@ -136,52 +137,30 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
                 f"A teacher must be an estimator with fit and predict, got {each!r}: pass an "
                 "instance such as RandomForestClassifier()."
             )
+        _check_kind(each, classify)
         if classify and not _may_have(each, "predict_proba"):
             raise no_probabilities(name_of(each))
-        other = is_classifier(each) if not classify else is_regressor(each)
-        if other:
-            kind = "classifier" if classify else "regressor"
-            raise TypeError(
-                f"The teacher of a {kind} must be a {kind}, got {name_of(each)}: pass a {kind}."
-            )
     return teachers
+
+
+def _check_kind(teacher: Any, classify: bool) -> None:
+    """Raise if a regressor shall teach a classifier, or the reverse."""
+    tags = getattr(teacher, "__sklearn_tags__", None)
+    if tags is None:  # no estimator of scikit-learn's: nobody knows its kind
+        return
+    kind, other = ("classifier", "regressor") if classify else ("regressor", "classifier")
+    if tags().estimator_type == other:
+        ours, theirs = f"MoDE{kind.capitalize()}", f"MoDE{other.capitalize()}"
+        raise TypeError(
+            f"The teacher of a {kind} must be a {kind}, got {name_of(teacher)}, which is a {other}:"
+            f" pass one such as HistGradientBoosting{kind.capitalize()}(), or let it teach a "
+            f"{theirs} instead of this {ours}."
+        )
 
 
 def _may_have(teacher: Any, method: str) -> bool:
     """Whether an estimator has a method, or its class does: a stack has it after fitting only."""
     return hasattr(teacher, method) or hasattr(type(teacher), method)
-
-
-def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bool) -> list[Split]:
-    """Folds of the rows at positions `trained`, as positions among all known ones.
-
-    Positions that the user gave as folds refer to the rows of `fit`.
-    """
-    part = known.select(trained)
-
-    def read(positions: Any) -> NDArray[np.intp]:
-        return positions_of(positions, known.n_given, "teacher_cv")
-
-    try:
-        if not isinstance(cv, Integral) and not hasattr(cv, "split"):
-            folds = [among((read(a), read(b)), known.kept) for a, b in cv]
-            folds = [(np.intersect1d(a, trained), np.intersect1d(b, trained)) for a, b in folds]
-        else:
-            splitter = _shuffled(cv, classify, part.groups) if isinstance(cv, Integral) else cv
-            found = list(splitter.split(part.X, part.y, part.groups))
-            folds = [(trained[a], trained[b]) for a, b in found]
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"teacher_cv must divide {len(trained)} rows into folds, got {cv!r}, which failed "
-            f"with: {str(error).rstrip('.')}. Correct it; if it needs groups, pass them to fit."
-        ) from error
-    folds = [(a, b) for a, b in folds if len(a) and len(b)]
-    if not folds or any(np.isin(b, a).any() for a, b in folds):
-        raise ValueError(
-            "teacher_cv must give folds with rows to fit on and other rows to predict, got "
-            f"{cv!r}: pass a number of folds such as 5, or another splitter."
-        )
-    return folds
 
 
 def fit_teachers(
@@ -194,7 +173,7 @@ def fit_teachers(
     show_progress: bool,
 ) -> list[Fitted]:
     """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
-    fit = check_memory(memory).cache(fit_one)
+    fit = _open_memory(memory).cache(fit_one)
     jobs = [
         (place, teacher, fold)
         for place, teacher in enumerate(teachers)
@@ -231,11 +210,22 @@ def fit_teachers(
     return fitted
 
 
+def _open_memory(memory: Any) -> Any:
+    """Open a cache, whose folder must be one that can be written."""
+    try:
+        return check_memory(memory)
+    except OSError as error:
+        raise type(error)(
+            f"memory must name a folder that can be written, got {memory!r}, where joblib failed "
+            f"with: {error}. Pass another folder, or None to keep nothing."
+        ) from error
+
+
 def copy_unfitted(teacher: Any) -> Any:
     """Clone a teacher, or copy one that cannot be cloned, such as CatBoost with `cat_features`."""
     try:
         return clone(teacher)
-    except RuntimeError:
+    except (RuntimeError, TypeError):  # TypeError: one without get_params
         return copy.deepcopy(teacher)
 
 
@@ -289,17 +279,15 @@ def _warn_of_weights(teachers: list[Any]) -> None:
     for teacher in teachers:
         if not isinstance(teacher, FrozenEstimator) and weight_parameter(teacher) is None:
             warnings.warn(
-                f"The fit of the teacher {name_of(teacher)} takes no sample_weight, so it counts "
-                "all rows alike; the mixture does use the weights.",
+                "The weights of the rows should reach a teacher, but the fit of "
+                f"{name_of(teacher)} takes no sample_weight, so it counts all rows alike; the "
+                f"mixture does use the weights: {_cure_of_weights()}.",
                 stacklevel=2,
             )
 
 
-def _shuffled(n_folds: Any, classify: bool, groups: Any) -> Any:
-    """Folds of shuffled rows, because tables are often sorted; always the same, for `memory`."""
-    if classify:
-        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-        return kind(n_folds, shuffle=True, random_state=0)
-    if groups is not None:
-        return GroupKFold(n_folds)
-    return KFold(n_folds, shuffle=True, random_state=0)
+def _cure_of_weights() -> str:
+    other = "pass a teacher that takes them, such as HistGradientBoosting or a random forest"
+    if sklearn.get_config()["enable_metadata_routing"]:
+        return f"ask for them with set_fit_request(sample_weight=True), or {other}"
+    return other

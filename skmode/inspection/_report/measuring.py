@@ -10,8 +10,9 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
+from skmode._common.predictions import check_distance, read_soft_targets
 from skmode._common.unwrap import nested_estimators, to_dense
 from skmode._sklearn import safe_indexing
 from skmode.inspection._attention import ExpertAttention, expert_attention
@@ -44,7 +45,9 @@ def measure(
     outputs = forward.evaluate(mixture, rows, log_proba=soft_targets is not None)
     target = targets.check_target(mixture, y, sample_weight)
     judgement = measures.judge(outputs, target, tolerance)
-    teacher = None if soft_targets is None else read_teacher(soft_targets, outputs, target)
+    teacher = None
+    if soft_targets is not None:
+        teacher = read_teacher(soft_targets, mixture, outputs, target)
     scorer = _Scorer(outputs, target, judgement, teacher)
     alone = scorer.scores()
     single = int(alone.argmax() if target.scale is None else alone.argmin())
@@ -161,23 +164,18 @@ class _Scorer:
         return found
 
 
-def read_teacher(soft_targets: Any, outputs: forward.Outputs, target: targets.Target) -> Teacher:
+def read_teacher(
+    soft_targets: Any, mixture: Any, outputs: forward.Outputs, target: targets.Target
+) -> Teacher:
     """Check a teacher's predictions, and measure how sure the top expert of each row is."""
-    values = check_array(soft_targets, ensure_2d=False, dtype=np.float64, input_name="soft_targets")
-    values = values.reshape(len(values), -1)
     rows = np.arange(len(outputs.route))
     if outputs.expert_log_proba is not None:
-        shape = len(rows), outputs.expert_log_proba.shape[2]
-    else:
-        shape = target.values.shape
-    if values.shape != shape:
-        raise ValueError(
-            f"soft_targets must have shape {shape}, got {values.shape}: pass a prediction for each "
-            "row, with one column for each of the estimator's classes or targets."
-        )
-    if outputs.expert_log_proba is not None:
+        values = read_soft_targets(soft_targets, len(rows), classes=mixture.classes_)
         top = outputs.expert_log_proba[rows, outputs.route]
         return Teacher(values.argmax(axis=1), 1 - np.exp(top.max(axis=1)))
+    values = read_soft_targets(soft_targets, len(rows), n_outputs=target.values.shape[1])
+    assert target.scale is not None
+    check_distance(values, target.values.mean(axis=0), target.scale, "soft_targets")
     apart = (outputs.experts - outputs.top_expert[:, None]) / target.scale
     doubt = np.sqrt((outputs.gate * (apart**2).mean(axis=2)).sum(axis=1))
     return Teacher(values, doubt)

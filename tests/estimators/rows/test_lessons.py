@@ -1,5 +1,6 @@
 """Mixtures taught by other estimators, as users see it."""
 
+import copy
 import pickle
 import warnings
 
@@ -25,7 +26,13 @@ from sklearn.ensemble import (
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit, TimeSeriesSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    TimeSeriesSplit,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
@@ -167,7 +174,7 @@ def test_weights_reach_teachers_that_take_them(counting):
         classifier.set_params(teacher=make_pipeline(scaler, requested))
         classifier.fit(X, y, sample_weight=weight)
     assert all(weights.min() > 0 for _, _, weights in counting.fits)
-    with pytest.warns(UserWarning, match="KNeighborsClassifier takes no sample_weight"):
+    with pytest.warns(UserWarning, match=r"KNeighborsClassifier takes no.*: pass a teacher that"):
         classifier.set_params(teacher=KNeighborsClassifier()).fit(X, y, sample_weight=weight)
 
 
@@ -261,11 +268,11 @@ def test_a_teacher_of_one_target_says_what_helps():
     [
         (LinearSVC(), "CalibratedClassifierCV"),
         (VotingClassifier([("a", LogisticRegression())]), 'voting="soft"'),
-        (Ridge(), "must have predict_proba"),
+        (Ridge(), "must be a classifier, got Ridge, which is a regressor: pass one such as Hist"),
         ([], "must name at least one"),
         ([LogisticRegression()] * 2 + [3], "must be an estimator"),
         (LogisticRegression, "pass an instance"),
-        (RandomForestRegressor(), "predict_proba"),
+        (make_pipeline(StandardScaler(), RandomForestRegressor()), "let it teach a MoDERegressor"),
     ],
 )
 def test_refused_teachers(teacher, message):
@@ -287,7 +294,7 @@ def test_a_stack_with_the_default_final_estimator_teaches(inside):
 
 
 def test_a_classifier_cannot_teach_values():
-    with pytest.raises(TypeError, match="must be a regressor"):
+    with pytest.raises(TypeError, match="must be a regressor.*let it teach a MoDEClassifier"):
         MoDERegressor(**QUICK, teacher=LogisticRegression()).fit(X, VALUES)
 
 
@@ -326,8 +333,8 @@ def test_folds_of_the_users_own(counting, batches):
     MoDEClassifier(**QUICK, teacher=counting, teacher_cv=TimeSeriesSplit(3)).fit(X, y)
     with pytest.raises(ValueError, match="teacher_cv must give folds"):
         classifier.set_params(teacher_cv=[(np.arange(50), np.arange(50))]).fit(X, y)
-    with pytest.raises(ValueError, match="teacher_cv must divide 192 rows"):
-        classifier.set_params(teacher_cv=200).fit(X, y)
+    with pytest.raises(ValueError, match=r"teacher_cv must divide 192 rows.*Ask for fewer folds"):
+        classifier.set_params(teacher_cv=KFold(200)).fit(X, y)
     with pytest.raises(ValueError, match="positions in teacher_cv must lie between 0 and 239"):
         classifier.set_params(teacher_cv=[([0, 1], [400])]).fit(X, y)
 
@@ -424,7 +431,7 @@ def test_soft_targets_in_the_place_of_a_teacher(batches):
         classifier.set_params(teacher="mixture").fit(X, y, soft_targets=soft)
     classifier.set_params(teacher=None)
     for wrong, message in [
-        (soft[:-1], "a row for each of the 240 rows"),
+        (soft[:-1], r"must have shape \(240, 3\), got \(239, 3\)"),
         (soft[:, :2], r"must have shape \(240, 3\)"),
         (np.log(soft), "probabilities that sum to one"),
         (soft * np.nan, "must be finite"),
@@ -588,6 +595,31 @@ def test_pickles_name_a_frozen_teacher():
     assert hasattr(unfitted.teacher.estimator, "coef_")  # as worker processes need it
 
 
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_keep_the_teacher(duplicate):
+    forest = RandomForestClassifier(3, random_state=0).fit(X[:120], y[:120])
+    options = QUICK | {"keep_teacher": False, "warm_start": True, "max_epochs": 1}
+    taught = MoDEClassifier(**options, teacher=[FrozenEstimator(forest)]).fit(X[120:], y[120:])
+    copied = duplicate(taught)
+    assert_array_equal(copied.teacher[0].predict(X), forest.predict(X))
+    assert_array_equal(copied.predict_proba(X), taught.predict_proba(X))
+    assert (copied.teacher[0].estimator is forest) == (duplicate is copy.copy)
+    before = taught.predict_proba(X)
+    copied.fit(X[120:], y[120:])
+    if duplicate is copy.deepcopy:
+        assert_array_equal(taught.predict_proba(X), before)
+    fitted = RandomForestClassifier(3).fit(X, y)
+    assert hasattr(duplicate(taught.set_params(teacher=fitted)).teacher, "estimators_")
+
+
+def test_pickles_hold_the_teacher_if_asked():
+    frozen = FrozenEstimator(LogisticRegression().fit(X[:120], y[:120]))
+    taught = MoDEClassifier(**QUICK, teacher=frozen, keep_teacher=True).fit(X[120:], y[120:])
+    again = pickle.loads(pickle.dumps(taught))
+    assert again.teachers_[0] is again.teacher
+    assert_array_equal(again.fit(X[120:], y[120:]).predict(X), taught.predict(X))
+
+
 def test_parameters_of_the_teacher(counting):
     classifier = MoDEClassifier(**QUICK, teacher=counting)
     assert classifier.get_params()["teacher__depth"] == 3
@@ -649,6 +681,28 @@ def test_warm_start_and_partial_fit(counting):
     counting.fits.clear()
     MoDEClassifier(**QUICK, teacher=counting).partial_fit(X, y)
     assert counting.fits == []
+
+
+@pytest.mark.parametrize("before", [None, "mixture"])
+def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
+    """The weight of a name says nothing of an estimator, nor the reverse."""
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 2, "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=before, refit_fraction=0.5).fit(X, y)
+    assert classifier.teacher_weight_ == 0.9
+    classifier.set_params(teacher=LogisticRegression()).fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
+    assert classifier.teacher_names_ == ["LogisticRegression"]
+    classifier.fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
+    classifier.set_params(teacher=before).fit(X, y)
+    assert classifier.teacher_weight_ == 0.9
+
+
+def test_a_warm_start_keeps_the_weight_that_was_found():
+    options = QUICK | {"teacher_weight": "auto", "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
+    assert classifier.teacher_weight_ == 0
+    assert classifier.fit(X, y).teacher_weight_ == 0
 
 
 def test_a_teacher_that_cannot_be_cloned(counting):
