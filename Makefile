@@ -6,6 +6,7 @@ FLOOR := .venv-floor/bin
 NEWEST := .venv-newest/bin
 KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
+RELEASE := .venv-release/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 # These measure time or load, so they run alone; everything else takes both cores.
 TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_lifecycle.py \
@@ -13,8 +14,8 @@ TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_l
 PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest lint \
-	bench bench-serving league league-quick clean
+.PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest \
+	test-wheels coverage dist lint bench bench-serving league league-quick clean
 
 demo: .venv/installed
 	$(BIN)/python demo/spam.py
@@ -55,6 +56,30 @@ test-newest: .venv-newest/installed
 	$(NEWEST)/python -m pip freeze | grep -E '^(onnx|onnxruntime|scikit-learn|skl2onnx|skorch|torch)=='
 	$(NEWEST)/python -m pytest -m "not slow" tests/onnx tests/estimators/test_estimator_contract.py
 
+# Which lines and branches `make test` runs; measured in the server's own processes as well.
+coverage: .venv/installed
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report= $(PARALLEL)
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(TIMED_TESTS)
+	$(BIN)/python -m coverage xml
+	$(BIN)/python -m coverage report
+
+# Source archives, and the wheels that are built out of them, of both distributions.
+dist: .venv-release/installed
+	rm -rf dist
+	$(RELEASE)/python -m build --outdir dist deploy
+	$(RELEASE)/python -m build --outdir dist .
+	$(RELEASE)/python -m twine check --strict dist/*
+
+# The demo, copied out of the checkout, in a fresh environment that holds nothing but both wheels and
+# what these need.
+test-wheels: dist
+	rm -rf .venv-wheels
+	$(PYTHON) -m venv .venv-wheels
+	.venv-wheels/bin/python -m pip install --quiet -c constraints.txt \
+		dist/skmode_deploy-*.whl "$$(echo dist/skmode-*.whl)[plot]"
+	sh .ci/run_wheels.sh .venv-wheels/bin demo/churn.py
+
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -79,8 +104,9 @@ league-quick: .venv/installed-league
 	$(BIN)/python -m benchmarks.tabular report --quick
 
 clean:
-	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
-	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
+	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver .venv-release .venv-wheels
+	rm -rf build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
+	rm -rf .coverage* coverage.xml .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
 
 # "installed" is touched last: an interrupted installation starts over.
 .venv/installed: $(SOURCES) constraints.txt
@@ -99,6 +125,11 @@ clean:
 
 .venv/installed-distributed: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[dask,ray,spark]'
+	touch $@
+
+.venv-release/installed: Makefile
+	$(PYTHON) -m venv .venv-release
+	$(RELEASE)/python -m pip install --quiet 'build>=1.2' 'twine>=6.1'
 	touch $@
 
 .venv-kserve/installed: deploy/pyproject.toml constraints-kserve.txt

@@ -1,9 +1,9 @@
 """Run every benchmark that states a bar: ``python -m benchmarks``; 1 if a bar is missed."""
 
 from benchmarks import inference, quantization
-from benchmarks.costs import corners, inspection, routing, training
+from benchmarks.costs import corners, imports, inspection, routing, training
 
-BENCHMARKS = (training, routing, inference, quantization, inspection, corners)
+BENCHMARKS = (training, routing, inference, quantization, inspection, corners, imports)
 
 if __name__ == "__main__":
     missed = [benchmark.main() for benchmark in BENCHMARKS]

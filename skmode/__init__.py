@@ -3,6 +3,7 @@
 import sys
 
 from skmode import _estimators
+from skmode._common.versions import show_versions
 from skmode._estimators import (
     MoDEClassifier,
     MoDERegressor,
@@ -17,6 +18,7 @@ __all__ = [
     "RoutingCollapseWarning",
     "TeacherSawRowsWarning",
     "__version__",
+    "show_versions",
 ]
 
 # Pickles of 0.1.0 look for classes in these modules.

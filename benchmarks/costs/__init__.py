@@ -1,1 +1,1 @@
-"""What training, routing and the instruments cost, and what large or wide input costs."""
+"""What imports, training, routing and the instruments cost, and what large or wide input costs."""

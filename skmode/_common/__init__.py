@@ -1,1 +1,1 @@
-"""What every part of the package may use; it imports nothing of skmode."""
+"""What every part of the package may use; it imports nothing of skmode but its version."""

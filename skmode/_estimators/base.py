@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, validate_data
 
+from skmode._common.display import ShownInNotebooks
 from skmode._encoding.columns import is_table
 from skmode._encoding.tables import TableEncoder
 from skmode._estimators.parameters import (
@@ -65,7 +66,7 @@ class RoutingCollapseWarning(UserWarning):
     """The gate sends nearly every row to the same expert."""
 
 
-class BaseMoDE(LearnsFromTeachers):
+class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS

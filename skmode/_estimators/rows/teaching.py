@@ -14,8 +14,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
-from tqdm.auto import tqdm
 
+from skmode._common.progress import progress_bar
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Given, Split
@@ -193,7 +193,9 @@ def fit_teachers(
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
     models = []
-    with tqdm(total=len(jobs), desc="teacher", unit="fold", disable=not show_progress) as bar:
+    with progress_bar(
+        total=len(jobs), desc="teacher", unit="fold", disable=not show_progress
+    ) as bar:
         for _, teacher, fold in jobs:
             bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
             models.append(next(found))

@@ -10,8 +10,8 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from tqdm.auto import tqdm
 
+from skmode._common.progress import progress_bar
 from skmode.inspection._attention.first_layers import FirstLayers, starts_linearly
 from skmode.inspection._attention.gradients import column_of_feature
 from skmode.inspection._attention.result import ExpertAttention, make_attention
@@ -42,7 +42,7 @@ def attend_by_permutation(
     table = ShuffledTable(X)
     network = _open_network(estimator, mixture, rows, table, domain)
     drops = np.full((len(table.names), n_experts + 1, n_repeats), np.nan)
-    for feature in tqdm(range(len(table.names)), "expert_attention", disable=not verbose):
+    for feature in progress_bar(range(len(table.names)), "expert_attention", disable=not verbose):
         network.select(feature)
         for repeat in range(n_repeats):
             inside = _permute_within(domain, random_state)
