@@ -14,8 +14,8 @@ TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_l
 PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-engines test-distributed test-floor test-newest \
-	test-wheels coverage dist lint bench bench-serving league league-quick clean
+.PHONY: demo test test-fast test-serve test-engines test-distributed test-examples test-floor \
+	test-newest test-wheels coverage dist lint bench bench-serving league league-quick clean
 
 demo: .venv/installed
 	$(BIN)/python demo/spam.py
@@ -36,14 +36,17 @@ test-serve: .venv/installed
 
 # What `make test` leaves out: Dask, Ray and Spark (which needs Java 17 on the path), which start
 # servers of their own and change logging for whoever imports them; KServe's clients and MLServer,
-# whose pins exclude newer packages of .venv.
-test-engines: test-distributed .venv-kserve/installed .venv-mlserver/installed
+# whose pins exclude newer packages of .venv; Lightning and Hugging Face's Trainer, which are large.
+test-engines: test-distributed test-examples .venv-kserve/installed .venv-mlserver/installed
 	$(KSERVE)/python -m pytest deploy/tests/serving/engine/test_kserve_clients.py \
 		deploy/tests/operations/test_kserve.py
 	$(MLSERVER)/python -m pytest deploy/tests/mlserver
 
 test-distributed: .venv/installed-distributed
 	$(BIN)/python -m pytest deploy/tests/distributed
+
+test-examples: .venv/installed-examples
+	$(BIN)/python -m pytest tests/examples tests/benchmarks/test_translation.py
 
 # The oldest releases that pyproject.toml admits.
 test-floor: .venv-floor/installed
@@ -125,6 +128,10 @@ clean:
 
 .venv/installed-distributed: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[dask,ray,spark]'
+	touch $@
+
+.venv/installed-examples: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[examples]'
 	touch $@
 
 .venv-release/installed: Makefile

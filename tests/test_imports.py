@@ -5,13 +5,24 @@ import sys
 
 import pytest
 
+LARGE = {
+    "lightning",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "sacrebleu",
+    "tokenizers",
+    "transformers",
+}
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "strangers"),
     [
-        ("skmode", {"matplotlib", "onnx", "onnxruntime", "transformers"}),
-        ("skmode.inspection", {"matplotlib", "onnx", "onnxruntime", "transformers"}),
+        ("skmode", LARGE),
+        ("skmode.nn", LARGE),
+        ("skmode.inspection", LARGE),
         (
             "skmode_deploy",
             {"matplotlib", "onnx", "pandas", "scipy", "skmode", "skorch", "sklearn", "torch"},

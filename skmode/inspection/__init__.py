@@ -1,7 +1,8 @@
 """Look into a fitted mixture: what each expert does, whether the gate is right, which alpha suits.
 
 The functions take a fitted estimator and rows and return tables. The displays draw these tables,
-and import matplotlib only then.
+and import matplotlib only then. `record_routes` and `token_routes` take any torch network that has
+:class:`skmode.nn.MoDELayer` in it.
 """
 
 import sys
@@ -19,7 +20,12 @@ from skmode.inspection._compare import (
     corrected_resampled_ttest,
 )
 from skmode.inspection._history import GateHistory, GateRecognition, gate_history
-from skmode.inspection._layers import LayerProbing, layer_probing
+from skmode.inspection._layers import (
+    LayerProbing,
+    layer_probing,
+    record_routes,
+    token_routes,
+)
 from skmode.inspection._paths import ParameterPath, alpha_path, experts_path
 from skmode.inspection._plot.attention import ExpertAttentionDisplay
 from skmode.inspection._plot.history import GateHistoryDisplay
@@ -53,8 +59,10 @@ __all__ = [
     "feature_importances",
     "gate_history",
     "layer_probing",
+    "record_routes",
     "report",
     "route_confusion",
+    "token_routes",
 ]
 
 # Pickles of 0.1.0 look for the displays in these modules.

@@ -9,7 +9,14 @@ from skmode.nn.dropout import Dropout
 from skmode.nn.embeddings import PeriodicBiasEmbeddings
 from skmode.nn.experts import MLPExperts, ModuleExperts, StackedLinear
 from skmode.nn.gates import DenseGate, GateOutput, SparseGate
-from skmode.nn.mixture import MixtureLosses, MixtureOfExperts, MixtureOutput
+from skmode.nn.mixture import (
+    LayerLosses,
+    MixtureLosses,
+    MixtureOfExperts,
+    MixtureOutput,
+    MoDELayer,
+    auxiliary_loss,
+)
 from skmode.nn.task_losses import CrossEntropy, RegressionLoss
 from skmode.nn.trunks import CategoricalEmbeddings, IdentityTrunk, RobustScaler, TabularTrunk
 
@@ -20,10 +27,12 @@ __all__ = [
     "Dropout",
     "GateOutput",
     "IdentityTrunk",
+    "LayerLosses",
     "MLPExperts",
     "MixtureLosses",
     "MixtureOfExperts",
     "MixtureOutput",
+    "MoDELayer",
     "ModuleExperts",
     "PeriodicBiasEmbeddings",
     "RegressionLoss",
@@ -31,6 +40,7 @@ __all__ = [
     "SparseGate",
     "StackedLinear",
     "TabularTrunk",
+    "auxiliary_loss",
     "distillation_loss",
     "load_balance_loss",
     "make_activation",

@@ -69,6 +69,9 @@ class MLPExperts(nn.Module):
         Activation after each layer, see :func:`skmode.nn.make_activation`.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit in training.
+    linear_output : bool, default=False
+        Whether the last layer has neither activation nor dropout, as in the feed-forward layers of
+        transformers.
 
     Notes
     -----
@@ -88,6 +91,8 @@ class MLPExperts(nn.Module):
     torch.Size([2, 8])
     """
 
+    linear_output = False  # older pickles have none of their own
+
     def __init__(
         self,
         in_features: int,
@@ -95,6 +100,7 @@ class MLPExperts(nn.Module):
         hidden_layer_sizes: Sequence[int] = (128,),
         activation: str = "relu",
         dropout: float = 0.0,
+        linear_output: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_layer_sizes:
@@ -107,6 +113,7 @@ class MLPExperts(nn.Module):
             self.activation.inplace = True  # nothing else reads the output of the linear layers
         self.dropout = Dropout(dropout)
         self.n_experts = n_experts
+        self.linear_output = linear_output
         self.width = hidden_layer_sizes[-1]
         layers = []
         for width in hidden_layer_sizes:
@@ -132,7 +139,7 @@ class MLPExperts(nn.Module):
             Each expert's representation of its rows.
         """
         for layer in self.layers:
-            x = self.dropout(self.activation(layer(x)))
+            x = self._finish(layer(x), layer)
         return x
 
     def forward_one(self, x: Tensor, expert: int) -> Tensor:
@@ -152,9 +159,14 @@ class MLPExperts(nn.Module):
         """
         for layer in self.layers:
             assert isinstance(layer, StackedLinear)
-            x = torch.addmm(layer.bias[expert], x, layer.weight[expert])
-            x = self.dropout(self.activation(x))
+            x = self._finish(torch.addmm(layer.bias[expert], x, layer.weight[expert]), layer)
         return x
+
+    def _finish(self, x: Tensor, layer: nn.Module) -> Tensor:
+        """Apply what follows a linear layer."""
+        if self.linear_output and layer is self.layers[-1]:
+            return x
+        return self.dropout(self.activation(x))  # type: ignore[no-any-return]
 
 
 class ModuleExperts(nn.Module):

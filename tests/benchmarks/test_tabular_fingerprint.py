@@ -6,7 +6,7 @@ import pytest
 from benchmarks.tabular import _fingerprint
 from benchmarks.tabular._fingerprint import FITS, TOLERANCE, Fingerprint, fingerprint, predict
 from skmode._training import trainer
-from skmode.nn import mixture
+from skmode.nn.mixture import network as mixture
 
 CURRENT = Fingerprint("digest", (0.25, 0.5))
 

@@ -13,7 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier
-from skmode.inspection import _layers, layer_probing
+from skmode.inspection import layer_probing
+from skmode.inspection._layers import probing as _layers
 
 
 class Tower(torch.nn.Module):
