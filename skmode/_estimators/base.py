@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
@@ -13,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length
 
-from skmode._encoding.columns import is_table
-from skmode._encoding.tables import TableEncoder
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
@@ -45,7 +42,6 @@ from skmode._estimators.rows.splitting import (
     split_for_members,
 )
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
     gate,
@@ -68,8 +64,6 @@ class BaseMoDE(LearnsFromTeachers):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    # Standard deviation of the periodic embeddings' frequencies at the start.
-    _frequency_scale: ClassVar[float]
 
     # Parameters.
     n_experts: int
@@ -85,7 +79,6 @@ class BaseMoDE(LearnsFromTeachers):
     activation: str
     dropout: float | Auto
     expert_module: Callable[[int], torch.nn.Module] | None
-    numeric_embedding: NumericEmbedding | None
     optimizer: str | Callable[..., torch.optim.Optimizer]
     learning_rate: float
     learning_rate_schedule: Literal["constant", "cosine"]
@@ -121,10 +114,6 @@ class BaseMoDE(LearnsFromTeachers):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.string = False
         tags.target_tags.required = True
         return tags
 
@@ -234,7 +223,7 @@ class BaseMoDE(LearnsFromTeachers):
         known = passed.select(X, *before, kept)
         X, y, sample_weight = self._weigh(X, y, sample_weight, before)
         if first:
-            self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+            self._fit_encoder(X, sample_weight)
         rows, valid = self._encode(X, y, sample_weight), None
         if given is not None and given.X is not None:
             valid = self._encode_given(given, before)
@@ -256,8 +245,7 @@ class BaseMoDE(LearnsFromTeachers):
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, suffix: str = ""
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
         """Validate the input; the suffix of the validation rows' names is "_val"."""
-        is_table(X)  # raises for lazy tables and duplicate column names
-        validate_data(self, X=X, y=y, skip_check_array=True, reset=reset)
+        self._begin_reading(X, y, reset=reset)
         X = self._check_input(X, reset=reset)
         y = self._check_target(y, f"y{suffix}")
         check_consistent_length(X, y)
@@ -374,12 +362,7 @@ class BaseMoDE(LearnsFromTeachers):
     def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
         """Read the parameters that shape the network."""
         return Network(
-            make_trunk=functools.partial(
-                make_trunk,
-                encoder=self.encoder_,
-                numeric_embedding=self.numeric_embedding,
-                frequency_scale=self._frequency_scale,
-            ),
+            make_trunk=self._trunk_maker(),
             make_task_loss=self._make_task_loss,
             n_outputs=self._n_outputs,
             mixing=self.mixing,
