@@ -5,6 +5,8 @@ import sys
 from skmode import _estimators
 from skmode._estimators import (
     MoDEClassifier,
+    MoDEImageClassifier,
+    MoDEImageRegressor,
     MoDERegressor,
     RoutingCollapseWarning,
     TeacherSawRowsWarning,
@@ -13,6 +15,8 @@ from skmode._version import __version__
 
 __all__ = [
     "MoDEClassifier",
+    "MoDEImageClassifier",
+    "MoDEImageRegressor",
     "MoDERegressor",
     "RoutingCollapseWarning",
     "TeacherSawRowsWarning",

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
+    LARGE_BATCH_ROWS,
     Auto,
     Precision,
     check_callbacks,
@@ -64,6 +65,8 @@ class BaseMoDE(LearnsFromTeachers):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    # The most rows of batch_size="auto".
+    _largest_batch: ClassVar[int] = LARGE_BATCH_ROWS
 
     # Parameters.
     n_experts: int
@@ -325,7 +328,7 @@ class BaseMoDE(LearnsFromTeachers):
         """Read the parameters, and resolve each "auto" by the rows."""
         n_rows = None if partial else len(data.rows)
         held_out = data.train is not data.rows
-        batch_size = resolve_batch_size(self.batch_size, n_rows)
+        batch_size = resolve_batch_size(self.batch_size, n_rows, self._largest_batch)
         plain, taught = resolve_refit_fractions(self.refit_fraction)
         by_rows = data.rows.soft_target is not None
         named = isinstance(self.teacher, str)
@@ -340,7 +343,7 @@ class BaseMoDE(LearnsFromTeachers):
             weight_decay=self.weight_decay,
             weight_averaging=0.0 if partial else self.weight_averaging,
             batch_size=batch_size,
-            epochs=epochs,
+            epochs=self._resolve_epochs(epochs, len(data.rows)),
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
             # Without a teacher the refit only adds the rows held out, never the user's own.
@@ -358,6 +361,9 @@ class BaseMoDE(LearnsFromTeachers):
             seed=seed,
             show_progress=bool(self.verbose),
         )
+
+    def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
+        return int(epochs)
 
     def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
         """Read the parameters that shape the network."""

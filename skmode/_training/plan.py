@@ -1,7 +1,7 @@
 """The plan of one call of `fit`, in which every parameter that may be "auto" has a value."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -53,6 +53,10 @@ class Network:
     expert_module: Callable[[Any], torch.nn.Module] | None
     expert_channels: tuple[int, ...] = ()
     custom_trunk: bool = False
+
+    def with_images(self, expert_channels: tuple[int, ...], *, custom_trunk: bool) -> "Network":
+        """The same network for images."""
+        return replace(self, expert_channels=expert_channels, custom_trunk=custom_trunk)
 
 
 @dataclass(frozen=True)

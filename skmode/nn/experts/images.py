@@ -73,7 +73,7 @@ class ConvExperts(nn.Module):
         and width.
     hidden_layer_sizes : sequence of int, default=(64,)
         Widths of the layers behind them; the last one is the width of the representation.
-    activation : str, default="silu"
+    activation : str, default="relu"
         Activation after each layer, see :func:`skmode.nn.make_activation`.
     dropout : float, default=0.0
         Probability of zeroing a hidden unit of the perceptron in training.
@@ -102,7 +102,7 @@ class ConvExperts(nn.Module):
         n_experts: int,
         channels: Sequence[int] = (48, 48),
         hidden_layer_sizes: Sequence[int] = (64,),
-        activation: str = "silu",
+        activation: str = "relu",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

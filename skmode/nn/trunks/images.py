@@ -250,7 +250,7 @@ class ImageTrunk(nn.Module):
 
 
 def make_convolutions(
-    in_channels: int, channels: Sequence[int] = (32, 48), activation: str = "silu"
+    in_channels: int, channels: Sequence[int] = (32, 48), activation: str = "relu"
 ) -> nn.Sequential:
     """Build convolutions, each of which halves height and width.
 
@@ -260,14 +260,15 @@ def make_convolutions(
         Number of channels of the input.
     channels : sequence of int, default=(32, 48)
         Number of channels of each layer's output.
-    activation : str, default="silu"
+    activation : str, default="relu"
         Activation after each layer, see :func:`skmode.nn.make_activation`.
 
     Returns
     -------
     torch.nn.Sequential
-        Convolutions of 3 x 3 pixels with a stride of 2, and activations. Their weights have the
-        memory format ``torch.channels_last``, which is the faster one on CPUs.
+        Convolutions of 3 x 3 pixels with a stride of 2, each with batch normalisation and an
+        activation. The weights have the memory format ``torch.channels_last``, which is the faster
+        one on CPUs.
 
     Examples
     --------
@@ -278,8 +279,8 @@ def make_convolutions(
     """
     layers: list[nn.Module] = []
     for width in channels:
-        layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1))
-        layers.append(make_activation(activation))
+        layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(width), make_activation(activation)]
         in_channels = width
     body = nn.Sequential(*layers)
     return body.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,109 @@
+"""Reading the rows of an estimator of images."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skmode._encoding.images import Channels, ImageEncoder, check_images
+from skmode._estimators.base import BaseMoDE
+from skmode._estimators.images.trunk import AUGMENTATIONS, Augment, TrunkModule, make_trunk
+from skmode._estimators.parameters import resolve_layers
+from skmode._sklearn import Interval, StrOptions
+from skmode._training.isolation import isolated
+from skmode._training.plan import MakeTrunk, Network
+
+# Parameters of the table estimators that images have no use for.
+TABLES_ONLY = ("numeric_embedding", "categorical_features", "synthetic_rows")
+LAYERS: list[Any] = ["array-like", Interval(Integral, 1, None, closed="left")]
+CONSTRAINTS: dict[str, list[Any]] = {
+    "channels": [StrOptions({"last", "first"})],
+    "trunk_channels": LAYERS,
+    "expert_channels": LAYERS,
+    "trunk_module": [callable, None],
+    "augment": [StrOptions(set(AUGMENTATIONS)), None],
+    "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+}
+# max_epochs="auto": so many images in all, within these numbers of epochs.
+IMAGES, FEWEST_EPOCHS, MOST_EPOCHS = 400_000, 6, 30
+# With larger batches the few steps of a small set do not suffice.
+LARGEST_BATCH = 128
+
+
+def constraints_of(tables: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Constraints on the parameters of an estimator of images, given those of its relative."""
+    kept = {name: each for name, each in tables.items() if name not in TABLES_ONLY}
+    return kept | CONSTRAINTS
+
+
+class ReadsImages(BaseMoDE):
+    """An estimator whose rows are images."""
+
+    _largest_batch: ClassVar[int] = LARGEST_BATCH
+    # No rows are made up for a teacher: parts of two images make no third.
+    synthetic_rows: ClassVar[float] = 0.0
+
+    channels: Channels
+    trunk_channels: int | Sequence[int]
+    expert_channels: int | Sequence[int]
+    trunk_module: TrunkModule | None
+    augment: Augment | None
+
+    encoder_: ImageEncoder
+    image_shape_: tuple[int, ...]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = False
+        tags.input_tags.categorical = False
+        tags.input_tags.sparse = False
+        return tags
+
+    def _begin_reading(self, X: Any, y: Any, *, reset: bool) -> None:
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+
+    def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        return check_images(X, self.channels, self)
+
+    def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
+        self.encoder_ = ImageEncoder(self.channels).fit(X)
+        self.image_shape_ = self.encoder_.shape_
+
+    def _encode_inputs(self, X: NDArray[Any]) -> tuple[Any, ...]:
+        pixels = self.encoder_.transform(X)
+        if not (pixels.flags.writeable and pixels.flags.c_contiguous):
+            pixels = pixels.copy(order="C")  # torch has no tensors that cannot be written to
+        with isolated():
+            return (torch.as_tensor(pixels),)
+
+    def _trunk_maker(self) -> MakeTrunk:
+        return functools.partial(
+            make_trunk,
+            encoder=self.encoder_,
+            channels=resolve_layers(self.trunk_channels),
+            activation=self.activation,
+            augment=self.augment,
+            trunk_module=self.trunk_module,
+        )
+
+    def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
+        network = super()._make_network(batch_size, n_rows)
+        return network.with_images(
+            resolve_layers(self.expert_channels), custom_trunk=self.trunk_module is not None
+        )
+
+    def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
+        if epochs != "auto":
+            return int(epochs)
+        return int(np.clip(math.ceil(IMAGES / n_rows), FEWEST_EPOCHS, MOST_EPOCHS))
