@@ -82,8 +82,8 @@ PARAMETERS = documentation.PARAMETERS | {
     "max_epochs": (
         '"auto" or int',
         """
-        Passes over the images, at most. ``"auto"``: as many as show 400,000 images, from 6 to 30.
-        The refit counts: training stops while the epochs that the refit needs are left. Each call
+        Passes over the images, at most. ``"auto"``: 1,600 over the square root of the number
+        of images, from 5 to 60: 7 for 60,000 images, 26 for 4,000. The refit counts: training stops while the epochs that the refit needs are left. Each call
         of `fit` with `warm_start` may make so many again, and so may each of the two trainings of
         ``alpha="auto"``, and the teachers of ``teacher="ensemble"``.
         """,

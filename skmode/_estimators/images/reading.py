@@ -29,8 +29,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "augment": [StrOptions(set(AUGMENTATIONS)), None],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
-# max_epochs="auto": so many images in all, within these numbers of epochs.
-IMAGES, FEWEST_EPOCHS, MOST_EPOCHS = 400_000, 6, 30
+# max_epochs="auto": this over the square root of the number of images, within these bounds.
+EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1600, 5, 60
 # With larger batches the few steps of a small set do not suffice.
 LARGEST_BATCH = 128
 
@@ -106,4 +106,4 @@ class ReadsImages(BaseMoDE):
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         if epochs != "auto":
             return int(epochs)
-        return int(np.clip(math.ceil(IMAGES / n_rows), FEWEST_EPOCHS, MOST_EPOCHS))
+        return int(np.clip(math.ceil(EPOCHS_OF_ONE / n_rows**0.5), FEWEST_EPOCHS, MOST_EPOCHS))
