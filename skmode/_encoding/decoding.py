@@ -67,7 +67,10 @@ def _open(file: Any, name: str, i: int) -> NDArray[Any]:
         ) from error
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
-    except (OSError, SyntaxError) as error:  # of a PNG with a wrong checksum Pillow says SyntaxError
+    except (
+        OSError,
+        SyntaxError,
+    ) as error:  # of a PNG with a wrong checksum Pillow says SyntaxError
         raise ValueError(
             f"Files must be whole images, got {name}, of which Pillow says: {error}. Write it "
             "again, or leave it out."
@@ -101,9 +104,7 @@ def _wrong_mode(mode: str, i: int) -> str:
         )
     else:
         cure = f'convert it, for example with image.convert("{"L" if mode == "LA" else "RGB"}")'
-    return (
-        f"Images must be grey (L), RGB or RGBA with 8 bits, got {mode} for image {i}: {cure}."
-    )
+    return f"Images must be grey (L), RGB or RGBA with 8 bits, got {mode} for image {i}: {cure}."
 
 
 def _too_large(name: str, got: str) -> str:

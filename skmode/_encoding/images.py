@@ -83,8 +83,8 @@ def check_images(X: Any, channels: Channels, estimator: Any) -> NDArray[Any]:
     if array.ndim not in (3, 4):
         raise ValueError(
             "X must hold images, of shape (n, height, width) or with channels, got shape "
-            f"{array.shape}: reshape rows of pixels with X.reshape(-1, height, width), and a single "
-            "image with X[None]."
+            f"{array.shape}: reshape rows of pixels with X.reshape(-1, height, width), and pass a "
+            "single image as X[None]."
         )
     if 0 in array.shape:
         what = "sample" if array.shape[0] == 0 else "feature"
@@ -177,7 +177,7 @@ def _check_channels(shape: tuple[int, ...], channels: Channels) -> None:
     if other in N_CHANNELS:
         cure = f'set channels="{"first" if channels == "last" else "last"}" if they come so'
     raise ValueError(
-        f'Images must have 1, 3 or 4 channels, got {given} in shape {shape} with '
+        f"Images must have 1, 3 or 4 channels, got {given} in shape {shape} with "
         f'channels="{channels}": {cure}.'
     )
 

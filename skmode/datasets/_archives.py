@@ -202,7 +202,8 @@ def _apt_download(archive: Archive, folder: Path) -> None:
         found[0].rename(folder / archive.filename)
         return
     raise ConnectionError(
-        f"skmode.datasets takes {archive.filename} from Debian with apt-get, which failed:\n{said}\n"
+        f"skmode.datasets takes {archive.filename} from Debian with apt-get, which failed:\n"
+        f"{said}\n"
         "Check the network and run `apt-get update`, or download the file from a mirror of Debian, "
         f"which has it in pool/main/, and copy it into {folder.parent}"
     )

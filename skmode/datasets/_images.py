@@ -70,7 +70,9 @@ def fetch_fashion_mnist(
         raise ValueError(
             f"subset must be one of {', '.join(_PARTS)}, got {subset!r}: choose one of these."
         )
-    with tarfile.open(fileobj=io.BytesIO(_data_of(read_archive(FASHION_MNIST, data_home)))) as files:
+    with tarfile.open(
+        fileobj=io.BytesIO(_data_of(read_archive(FASHION_MNIST, data_home)))
+    ) as files:
         parts = [
             [_read_idx(files, f"{part}-{kind}") for part in _PARTS[subset]]
             for kind in ("images-idx3", "labels-idx1")

@@ -82,10 +82,11 @@ PARAMETERS = documentation.PARAMETERS | {
     "max_epochs": (
         '"auto" or int',
         """
-        Passes over the images, at most. ``"auto"``: 1,600 over the square root of the number
-        of images, from 5 to 60: 7 for 60,000 images, 26 for 4,000. The refit counts: training stops while the epochs that the refit needs are left. Each call
-        of `fit` with `warm_start` may make so many again, and so may each of the two trainings of
-        ``alpha="auto"``, and the teachers of ``teacher="ensemble"``.
+        Passes over the images, at most. ``"auto"``: 1,600 over the square root of the number of
+        images, from 5 to 60: 7 for 60,000 images, 26 for 4,000. The refit counts: training stops
+        while the epochs that the refit needs are left. Each call of `fit` with `warm_start` may
+        make so many again, and so may each of the two trainings of ``alpha="auto"``, and the
+        teachers of ``teacher="ensemble"``.
         """,
     ),
     "teacher": (
@@ -125,9 +126,7 @@ ATTRIBUTES = {
         "Shape of each image, without the axis of the samples.",
     ),
 }
-IMAGES = (
-    "array of shape (n_samples, height, width) or with channels, or list of images"
-)
+IMAGES = "array of shape (n_samples, height, width) or with channels, or list of images"
 # Which text a method gets for which of its parameters.
 TEXTS = {
     ("fit", "X"): """

@@ -25,7 +25,7 @@ class ImageNormalization(nn.Module):
     -----
     Shape:
 
-    - Input: `(n_samples, ...)` with the axes of `layout`; uint8 from 0 to 255, or floats from 0 to 1
+    - Input: `(n_samples, ...)` with the axes of `layout`; uint8, or floats from 0 to 1
     - Output: `(n_samples, n_channels, height, width)`
 
     Examples

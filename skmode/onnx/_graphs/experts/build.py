@@ -52,9 +52,7 @@ def _build_conv(module: ConvExperts, expert: int, in_features: int) -> onnx.Grap
     return _finish(graph, module.perceptrons, expert, value)
 
 
-def _finish(
-    graph: GraphBuilder, module: MLPExperts, expert: int, value: str
-) -> onnx.GraphProto:
+def _finish(graph: GraphBuilder, module: MLPExperts, expert: int, value: str) -> onnx.GraphProto:
     for i, layer in enumerate(module.layers):
         assert isinstance(layer, StackedLinear)
         weight = graph.add_weight(to_float32(layer.weight[expert]), f"layer_{i}/weight")

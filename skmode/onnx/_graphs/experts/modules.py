@@ -64,8 +64,8 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "ai.onnx.ml"})
     if foreign:
         raise TypeError(
-            "Experts and trunks may use the operators of ai.onnx only, but torch.onnx.export converted "
-            f"{name} to operators of {foreign}: rewrite its forward with ordinary operations."
+            "Experts and trunks may use the operators of ai.onnx only, but torch.onnx.export "
+            f"converted {name} to operators of {foreign}: rewrite its forward with ordinary operations."
         )
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:]
