@@ -74,7 +74,7 @@ class MoDEImageClassifier(ReadsImages, MoDEClassifier):
         top_k: int = 2,
         gate_hidden_layer_sizes: int | Sequence[int] = (),
         gate_temperature: float = 1.0,
-        balance: float = 0.01,
+        balance: float = 0.1,
         hidden_layer_sizes: int | Sequence[int] = (64,),
         activation: str = "relu",
         dropout: float | Auto = "auto",
