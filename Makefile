@@ -85,7 +85,7 @@ clean:
 .venv/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-		-e './deploy[parquet,serve,signing]' -e '.[serve-test,test]'
+		-e './deploy[image,parquet,serve,signing]' -e '.[serve-test,test]'
 	touch $@
 
 .venv/installed-bench: .venv/installed
@@ -116,11 +116,11 @@ clean:
 .venv-floor/installed: $(SOURCES) constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/python -m pip install --quiet -c constraints-floor.txt \
-		-e './deploy[parquet,serve,signing]' -e '.[test]' httpx psutil
+		-e './deploy[image,parquet,serve,signing]' -e '.[test]' httpx psutil
 	touch $@
 
 .venv-newest/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" \
-		-e './deploy[parquet,signing]' -e '.[test]'
+		-e './deploy[image,parquet,signing]' -e '.[test]'
 	touch $@

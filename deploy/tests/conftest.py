@@ -175,3 +175,126 @@ def make_regressor(tmp_path):
         return tmp_path / "array"
 
     return make
+
+
+def image_manifest(layout="hw", dtype="uint8", channels=1, task="classification"):
+    """The manifest of `make_image_bundle`."""
+    is_classifier = task == "classification"
+    return bundle.Manifest(
+        task=task,
+        routing="top_expert",
+        input="image",
+        from_table=False,
+        columns=(),
+        n_outputs=2 if is_classifier else 1,
+        classes=bundle.Classes(("dark", "light"), "<U5", "value") if is_classifier else None,
+        n_experts=2,
+        expert_usage=(0.5, 0.5),
+        validation_scores=None,
+        image=bundle.Image(4, 6, channels, layout, dtype),
+        **COMMON,
+    )
+
+
+def make_image_files(manifest):
+    """The graphs of `make_image_bundle`."""
+    node = helper.make_node
+    image = manifest.image
+    is_uint8 = image.dtype == "uint8"
+    element = TensorProto.UINT8 if is_uint8 else TensorProto.FLOAT
+    inputs = [("image", element, ["n", *image.shape])]
+    is_left = np.zeros(image.shape, np.float32)
+    columns = [slice(None)] * len(image.shape)
+    columns[image.layout.index("w")] = slice(0, 3)
+    is_left[tuple(columns)] = 1
+    n_values = is_left.size
+    halves = np.stack([is_left.ravel(), 1 - is_left.ravel()], axis=1) / (n_values / 2)
+    weights = {
+        "flat": np.array([-1, n_values]),
+        "byte": np.array(255 if is_uint8 else 1, np.float32),
+        "halves": halves.astype(np.float32),
+        "mean": np.full((2, 1), 0.5, np.float32),
+        "axis": np.array([1]),
+        "sharp": np.array(10, np.float32),
+    }
+    # The mean of the left half and of the right half, and the means of both.
+    read = [
+        node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        node("Div", ["numbers", "byte"], ["pixels"]),
+        node("Reshape", ["pixels", "flat"], ["row"]),
+        node("MatMul", ["row", "halves"], ["hidden"]),
+        node("Mul", ["hidden", "sharp"], ["logits"]),
+        node("Softmax", ["logits"], ["gate_probabilities"], axis=1),
+        node("ArgMax", ["gate_probabilities"], ["expert"], axis=1, keepdims=0),
+    ]
+    light = [node("MatMul", ["hidden", "mean"], ["light"])]
+    output, width = ("probabilities", 2) if manifest.classes else ("variable", 1)
+    if manifest.classes:
+        light += [
+            node("Sub", ["one", "light"], ["dark"]),
+            node("Concat", ["dark", "light"], ["probabilities"], axis=1),
+        ]
+    else:
+        light += [node("Identity", ["light"], ["variable"])]
+    label = [
+        node("ArgMax", ["probabilities"], ["position"], axis=1, keepdims=0),
+        node("Gather", ["classes", "position"], ["label"]),
+    ]
+    one, classes = np.array(1, np.float32), np.array(["dark", "light"], object)
+    hidden = ("hidden", TensorProto.FLOAT, ["n", 2])
+    value = (output, TensorProto.FLOAT, ["n", width])
+    expert = ("expert", TensorProto.INT64, ["n"])
+    chosen = node("ReduceMax", ["gate_probabilities", "axis"], ["gate_probability"], keepdims=0)
+    outputs = [value, expert, ("gate_probability", TensorProto.FLOAT, ["n"])]
+    model_weights = weights | {"one": one}
+    if manifest.classes:
+        outputs = [("label", TensorProto.STRING, ["n"]), *outputs]
+        model_weights["classes"] = classes
+    gates = ("gate_probabilities", TensorProto.FLOAT, ["n", 2])
+    files = {
+        "model.onnx": make_model(
+            [*read, *light, *(label if manifest.classes else ()), chosen],
+            inputs,
+            outputs,
+            model_weights,
+        ),
+        "gate.onnx": make_model(read, inputs, [gates, expert, hidden], weights),
+    }
+    for i in range(2):
+        files[f"expert_{i}.onnx"] = make_model(
+            light, [hidden], [value], {"one": one, "mean": weights["mean"]}
+        )
+    return files
+
+
+def make_image_samples(manifest, files):
+    """Four made-up images, and what the graph says of them."""
+    import onnxruntime
+
+    from skmode_deploy.samples import Samples, draw_rows
+
+    feeds = {"image": draw_rows(manifest, 4)}
+    names = bundle.graph_interface(manifest, "model.onnx")[1]
+    outputs = onnxruntime.InferenceSession(files["model.onnx"]).run(names, feeds)
+    numbers = {"probabilities", "variable", "gate_probability"} & {*names}
+    tolerance = {name: (1e-4,) for name in names if name in numbers}
+    samples = Samples(feeds, dict(zip(names, outputs, strict=True)), tolerance, "graph")
+    return samples.to_json()
+
+
+@pytest.fixture
+def make_image_bundle(tmp_path):
+    """Make a bundle that tells dark images of 4 x 6 pixels from light ones.
+
+    The probability of "light", or the value of a regressor, is the mean of all pixels. The expert
+    is 0 if the left half is lighter, and 1 if the right half is.
+    """
+
+    def make(layout="hw", dtype="uint8", channels=1, task="classification", path="images"):
+        manifest = image_manifest(layout, dtype, channels, task)
+        files = make_image_files(manifest)
+        files["samples.json"] = make_image_samples(manifest, files)
+        bundle.write(tmp_path / path, manifest, files)
+        return tmp_path / path
+
+    return make

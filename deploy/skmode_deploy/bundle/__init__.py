@@ -5,8 +5,8 @@ This package defines the format: `skmode.onnx` writes bundles with it, and
 
 A bundle is a folder with ``manifest.json`` and the files that the manifest names:
 
-- ``model.onnx`` maps columns to predictions;
-- ``gate.onnx`` maps columns to the gate probabilities, the top expert, and `hidden`, the input of
+- ``model.onnx`` maps columns, or images, to predictions;
+- ``gate.onnx`` maps them to the gate probabilities, the top expert, and `hidden`, the input of
   the experts;
 - ``expert_<i>.onnx`` maps `hidden` to the predictions of expert i;
 - ``README.md`` is the model card;
@@ -21,6 +21,7 @@ from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.graph_check import GraphValue
 from skmode_deploy.bundle.layout import (
     GATE,
+    IMAGE,
     MAX_BYTES,
     MODEL,
     README,
@@ -37,18 +38,19 @@ from skmode_deploy.bundle.manifest import (
     Classes,
     Column,
     File,
+    Image,
     Manifest,
     RoutingDifference,
     Teacher,
     Threshold,
-    creation_time,
 )
 from skmode_deploy.bundle.reading import read, read_file, read_graph, verify
-from skmode_deploy.bundle.writing import write
+from skmode_deploy.bundle.writing import creation_time, write
 from skmode_deploy.errors import BundleError
 
 __all__ = [
     "GATE",
+    "IMAGE",
     "MANIFEST",
     "MAX_BYTES",
     "MODEL",
@@ -61,6 +63,7 @@ __all__ = [
     "Column",
     "File",
     "GraphValue",
+    "Image",
     "Manifest",
     "RoutingDifference",
     "Teacher",

@@ -5,7 +5,7 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from skmode_deploy.bundle.manifest import Column, Manifest, RoutingDifference, Teacher
+from skmode_deploy.bundle.manifest import Column, Image, Manifest, RoutingDifference, Teacher
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
@@ -68,6 +68,8 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _inputs(manifest: Manifest) -> str:
+    if manifest.image is not None:
+        return _image_input(manifest.image)
     by = (
         "The model was trained on a table: columns are found by name."
         if manifest.from_table
@@ -101,6 +103,23 @@ def _inputs(manifest: Manifest) -> str:
     )
     rest = len(refusals) - MAX_COLUMNS
     return text + (f"\n\nand values of {rest} more columns." if rest > 0 else "")
+
+
+def _image_input(image: Image) -> str:
+    axes = {"h": "height", "w": "width", "c": "channels"}
+    what = {"uint8": "whole numbers from 0 to 255", "float32": "numbers from 0 to 1"}[image.dtype]
+    rows = [
+        ("image", f"{image.dtype} (n, {', '.join(map(str, image.shape))})", what),
+    ]
+    text = _table(("Graph input", "Type", "Values"), rows)
+    named = ", ".join(axes[axis] for axis in image.layout)
+    return f"Images: {describe_image(image)}. The axes after the first are {named}.\n\n{text}"
+
+
+def describe_image(image: Image) -> str:
+    """Say which images a model reads, in a few words."""
+    colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(image.channels, f"{image.channels} channels")
+    return f"height {image.height}, width {image.width}, {colours}"
 
 
 def list_refusals(column: Column) -> list[str]:
@@ -248,6 +267,9 @@ outputs = session.run(None, inputs)
 
 def _example(manifest: Manifest) -> str:
     """Write the lines of a dict that ``model.onnx`` takes."""
+    if manifest.image is not None:
+        shape = (1, *manifest.image.shape)
+        return f"    'image': np.zeros({shape}, dtype=np.{manifest.image.dtype}),"
     inputs = {column.input: column for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []

@@ -42,7 +42,7 @@ _KIND_ELEMENT, _KIND_SHAPE = 1, 2
 _SHAPE_DIMENSION = 1
 _DIMENSION_SIZE, _DIMENSION_NAME, _DIMENSION_OTHER = 1, 2, frozenset((3,))
 
-_ELEMENTS = {1: "float32", 7: "int64", 8: "string", 11: "float64"}
+_ELEMENTS = {1: "float32", 2: "uint8", 7: "int64", 8: "string", 11: "float64"}
 
 _Field = tuple[int, int, memoryview]
 _Value = tuple[bytes, memoryview | None]  # name and type of an input or output
@@ -55,7 +55,7 @@ class GraphValue(NamedTuple):
     ----------
     name : str
         Name in the graph.
-    dtype : {"float32", "float64", "int64", "string"}
+    dtype : {"float32", "float64", "int64", "uint8", "string"}
         Element type.
     shape : tuple of (int or str)
         Sizes of the dimensions. The first one is "n", any number of rows. Another string, such as

@@ -22,6 +22,8 @@ README = "README.md"
 SAMPLES = "samples.json"
 SIGNATURE = "model.sig"
 
+IMAGE = "image"  # the graph input of a model of images
+
 MAX_BYTES = 8 * 2**30  # of all files together
 MAX_FILES = 10_000
 MAX_MANIFEST_BYTES = 16 * 2**20  # 100,000 columns or experts; more would take long to parse
@@ -149,9 +151,7 @@ def graph_values(
     GraphInterfaceError
         If a bundle has no graph of this name.
     """
-    dtypes = {column.input: column.dtype for column in manifest.columns}
-    width = len(manifest.columns) if manifest.input == "array" else 1
-    inputs = tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
+    inputs = _inputs(manifest)
     output = "variable" if manifest.classes is None else "probabilities"
     value = GraphValue(output, "float32", ("n", manifest.n_outputs))
     hidden = GraphValue("hidden", "float32", ("n", "width"))
@@ -169,6 +169,16 @@ def graph_values(
         f"The graphs of a bundle must be {MODEL}, {GATE} and {expert_name(0)} to "
         f"{expert_name(manifest.n_experts - 1)}, got {name!r}: export the model again."
     )
+
+
+def _inputs(manifest: Manifest) -> tuple[GraphValue, ...]:
+    """State the inputs of the model and of its gate."""
+    image = manifest.image
+    if image is not None:
+        return (GraphValue(IMAGE, image.dtype, ("n", *image.shape)),)
+    dtypes = {column.input: column.dtype for column in manifest.columns}
+    width = len(manifest.columns) if manifest.input == "array" else 1
+    return tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
 
 
 def _label(classes: Classes | None) -> tuple[GraphValue, ...]:

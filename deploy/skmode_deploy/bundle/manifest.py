@@ -7,11 +7,7 @@ A manifest has exactly one valid text, the canonical one, which contains a check
 import dataclasses
 import hashlib
 import json
-import os
-import re
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -34,14 +30,12 @@ __all__ = [
     "Classes",
     "Column",
     "File",
+    "Image",
     "Manifest",
     "RoutingDifference",
     "Teacher",
     "Threshold",
-    "creation_time",
 ]
-
-LAST_SECOND = 253402300799  # of the year 9999
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,35 @@ class Column:
     refuses: tuple[str, ...] | None = None
     lowest: float | None = None
     highest: float | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """The images that a model reads: all have this size.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels of a column and of a row.
+    channels : int
+        Colours of a pixel: 1 is grey, 3 is RGB, 4 is RGBA.
+    layout : {"hw", "hwc", "chw"}
+        Axes of an image. "hw" has no axis for its only channel.
+    dtype : {"uint8", "float32"}
+        Element type of the graph input: numbers from 0 to 255, or from 0 to 1.
+    """
+
+    height: int
+    width: int
+    channels: int
+    layout: Literal["hw", "hwc", "chw"]
+    dtype: Literal["uint8", "float32"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array of one image."""
+        sizes = {"h": self.height, "w": self.width, "c": self.channels}
+        return tuple(sizes[axis] for axis in self.layout)
 
 
 @dataclass(frozen=True)
@@ -187,12 +210,13 @@ class Manifest:
         Kind of the model.
     routing : {"top_expert", "mixture"}
         Whether ``model.onnx`` runs the top expert of each row, or mixes all experts.
-    input : {"columns", "array"}
-        One graph input per column, or one float32 input ``X`` for all columns.
+    input : {"columns", "array", "image"}
+        One graph input per column, one float32 input ``X`` for all columns, or one input
+        ``image``.
     from_table : bool
         Whether the model was trained on a table. Then columns are found by name, else by position.
     columns : tuple of Column
-        Columns in the order of training.
+        Columns in the order of training. A model of images has none.
     n_outputs : int
         Number of classes, or of values per row.
     classes : Classes or None
@@ -228,11 +252,14 @@ class Manifest:
     teacher : Teacher or None
         Other models from which the experts learned. None if there were none; then the JSON text has
         no such field.
+    image : Image or None
+        The images of a model whose `input` is "image". None for tables and arrays; then the JSON
+        text has no such field.
     """
 
     task: Literal["classification", "regression"]
     routing: Literal["top_expert", "mixture"]
-    input: Literal["columns", "array"]
+    input: Literal["columns", "array", "image"]
     from_table: bool
     columns: tuple[Column, ...]
     n_outputs: int
@@ -250,6 +277,7 @@ class Manifest:
     threshold: Threshold | None = None
     routing_difference: RoutingDifference | None = None
     teacher: Teacher | None = None
+    image: Image | None = None
 
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
@@ -347,39 +375,6 @@ class Manifest:
         return manifest
 
 
-def creation_time() -> str:
-    """Return the time to write into a manifest.
-
-    Returns
-    -------
-    str
-        The current time in UTC, as ``2026-11-22T05:00:00Z``. For reproducible builds, the
-        environment variable ``SOURCE_DATE_EPOCH`` sets another time, in seconds since 1970.
-
-    Raises
-    ------
-    ValueError
-        If ``SOURCE_DATE_EPOCH`` is not a number of seconds.
-
-    Examples
-    --------
-    >>> from skmode_deploy.bundle.manifest import creation_time
-    >>> len(creation_time())
-    20
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    seconds = time.time()
-    if epoch:
-        if not re.fullmatch("[0-9]{1,12}", epoch) or int(epoch) > LAST_SECOND:
-            raise ValueError(
-                "SOURCE_DATE_EPOCH must be a whole number of seconds since 1970, from 0 to "
-                f"{LAST_SECOND}, got {short_repr(epoch)}: set it to such a number, for example "
-                "with $(git log -1 --format=%ct), or unset it."
-            )
-        seconds = int(epoch)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _to_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
@@ -430,4 +425,6 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         rest["routing_difference"] = RoutingDifference(**difference)
     if "teacher" in document:
         rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
+    if "image" in document:
+        rest["image"] = Image(**document["image"])
     return Manifest(**document | rest)

@@ -24,6 +24,10 @@ AGAIN = "export the model again"
 MAX_LABEL_CHARACTERS = 10_000
 MAX_LABEL_BYTES = 64 * 2**20
 
+# Of an image: what PNG and JPEG files of one side may have, and 256 MiB as float32.
+MAX_SIDE = 65_535
+MAX_IMAGE_VALUES = 2**26
+
 _Check = Callable[[Any, str], None]
 
 
@@ -40,7 +44,12 @@ def check_document(document: Any) -> None:
             f"of length n_experts, {document['n_experts']}",
             len(document["expert_usage"]),
         )
-    _check_columns(document["columns"], document["input"])
+    if document["input"] == "image":
+        _check_image(document)
+    else:
+        if "image" in document:
+            _refuse("image", "absent unless input is 'image'", document["image"])
+        _check_columns(document["columns"], document["input"])
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
@@ -86,10 +95,11 @@ def _weight(value: Any, where: str) -> None:
         _refuse(where, "a finite number of at least 0", value)
 
 
-def _whole(minimum: int) -> _Check:
+def _whole(minimum: int, maximum: int = 2**63 - 1) -> _Check:
     def check(value: Any, where: str) -> None:
-        if type(value) is not int or not minimum <= value < 2**63:
-            _refuse(where, f"a whole number from {minimum} to 2**63 - 1", value)
+        if type(value) is not int or not minimum <= value <= maximum:
+            largest = "2**63 - 1" if maximum == 2**63 - 1 else maximum
+            _refuse(where, f"a whole number from {minimum} to {largest}", value)
 
     return check
 
@@ -209,11 +219,18 @@ _TEACHER_FIELDS: dict[str, _Check] = {
     "names": _array(_text),
     "losses": _optional(_mapping(_number)),
 }
+_IMAGE_FIELDS: dict[str, _Check] = {
+    "height": _whole(1, MAX_SIDE),
+    "width": _whole(1, MAX_SIDE),
+    "channels": _whole(1, MAX_SIDE),
+    "layout": _choice("hw", "hwc", "chw"),
+    "dtype": _choice("uint8", "float32"),
+}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression"),
     "routing": _choice("top_expert", "mixture"),
-    "input": _choice("columns", "array"),
+    "input": _choice("columns", "array", "image"),
     "from_table": _flag,
     "columns": _array(_object(_COLUMN_FIELDS, OPTIONAL_COLUMN_FIELDS)),
     "n_outputs": _whole(1),
@@ -232,9 +249,10 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "threshold": _object(_THRESHOLD_FIELDS),
     "routing_difference": _object(_DIFFERENCE_FIELDS),
     "teacher": _object(_TEACHER_FIELDS),
+    "image": _object(_IMAGE_FIELDS),
 }
 # Only some bundles have these fields.
-OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher")
+OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image")
 
 
 # Rules for several fields together.
@@ -256,6 +274,22 @@ def _check_routing_difference(document: dict[str, Any]) -> None:
         if len(difference[name]) != n_values:
             rule = f"of length {n_values}, one for each target or one for all classes"
             _refuse(f"routing_difference.{name}", rule, len(difference[name]))
+
+
+def _check_image(document: dict[str, Any]) -> None:
+    if "image" not in document:
+        _refuse("image", "present if input is 'image'", None)
+    if document["columns"]:
+        _refuse("columns", "empty if input is 'image'", document["columns"])
+    if document["from_table"]:
+        _refuse("from_table", "false if input is 'image'", document["from_table"])
+    image = document["image"]
+    if image["layout"] == "hw" and image["channels"] != 1:
+        _refuse("image.channels", "1 if layout is 'hw'", image["channels"])
+    n_values = image["height"] * image["width"] * image["channels"]
+    if n_values > MAX_IMAGE_VALUES:
+        rule = f"of at most {MAX_IMAGE_VALUES} values, height times width times channels"
+        _refuse("image", rule, n_values)
 
 
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:

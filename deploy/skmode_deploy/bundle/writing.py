@@ -5,15 +5,20 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.files import check_replaceable, replace_directory, to_path
 from skmode_deploy.bundle.layout import README, SIGNATURE, check_manifest_size, check_names
-from skmode_deploy.bundle.manifest import MANIFEST, File, Manifest, creation_time
+from skmode_deploy.bundle.manifest import MANIFEST, File, Manifest
+from skmode_deploy.bundle.messages import short_repr
 from skmode_deploy.bundle.reading import read_manifest_file
 from skmode_deploy.errors import ManifestError
+
+LAST_SECOND = 253402300799  # of the year 9999
 
 # Left behind by a process that was killed while it signed.
 _UNFINISHED = re.compile(rf"\.{re.escape(SIGNATURE)}-[0-9a-f]{{16}}")
@@ -92,6 +97,39 @@ def write(
     text = _checked_text(manifest)
     replace_directory(target, {**files, MANIFEST: text})
     return manifest
+
+
+def creation_time() -> str:
+    """Return the time to write into a manifest.
+
+    Returns
+    -------
+    str
+        The current time in UTC, as ``2026-11-22T05:00:00Z``. For reproducible builds, the
+        environment variable ``SOURCE_DATE_EPOCH`` sets another time, in seconds since 1970.
+
+    Raises
+    ------
+    ValueError
+        If ``SOURCE_DATE_EPOCH`` is not a number of seconds.
+
+    Examples
+    --------
+    >>> from skmode_deploy.bundle import creation_time
+    >>> len(creation_time())
+    20
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = time.time()
+    if epoch:
+        if not re.fullmatch("[0-9]{1,12}", epoch) or int(epoch) > LAST_SECOND:
+            raise ValueError(
+                "SOURCE_DATE_EPOCH must be a whole number of seconds since 1970, from 0 to "
+                f"{LAST_SECOND}, got {short_repr(epoch)}: set it to such a number, for example "
+                "with $(git log -1 --format=%ct), or unset it."
+            )
+        seconds = int(epoch)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _checked_text(manifest: Manifest) -> bytes:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.bundle.card import list_refusals
+from skmode_deploy.bundle import IMAGE, Column, Manifest
+from skmode_deploy.bundle.card import describe_image, list_refusals
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
@@ -25,10 +25,15 @@ def describe(manifest: Manifest) -> Iterator[str]:
     yield f"versions    {_join(f'{name} {text}' for name, text in manifest.versions.items())}"
     for i, line in enumerate(manifest.notes.splitlines()):
         yield f"{'' if i else 'notes':<12}{line}"
-    by = "by name" if manifest.from_table else "by position"
     yield ""
-    yield f"columns     {len(manifest.columns)}, {by}"
-    yield from _describe_columns(manifest.columns)
+    if manifest.image is not None:
+        yield f"images      {describe_image(manifest.image)}"
+        axes = ", ".join(manifest.image.layout)
+        yield f"input       {IMAGE}, {manifest.image.dtype} (n, {axes})"
+    else:
+        by = "by name" if manifest.from_table else "by position"
+        yield f"columns     {len(manifest.columns)}, {by}"
+        yield from _describe_columns(manifest.columns)
     yield ""
     yield f"files       {len(manifest.files)}"
     width = max(map(len, manifest.files), default=0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import GATE, Manifest, expert_name
-from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.inputs import open_reader
 from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
 
 
@@ -29,7 +29,7 @@ class MixturePredictor:
             ForkSafeSession(sessions, bundle.read_file(folder, manifest, name), name)
             for name in names
         )
-        self._inputs = InputReader(manifest)
+        self._inputs = open_reader(manifest)
         self._output = "variable" if manifest.classes is None else "probabilities"
 
     def predict(self, X: Any) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
 from skmode_deploy.errors import GraphInterfaceError, InferenceError
-from skmode_deploy.running.inputs import InputReader
+from skmode_deploy.running.inputs import open_reader
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 from skmode_deploy.running.strategies import open_strategy
 
@@ -170,6 +170,12 @@ class Predictor:
     beside that, such as unknown categories where the encoder of a Pipeline fails on them, is in the
     manifest: see `refuses`, `lowest` and `highest` of :class:`skmode_deploy.bundle.Column`.
 
+    A model of images takes an array of the shape and layout of training, or a list or a column of
+    such arrays, PIL images, contents of PNG or JPEG files, or paths. Arrays are of uint8 or, if
+    training had floats, of floats from 0 to 1. All else needs Pillow (the extra `image`). Colours
+    must be those of training: only a palette becomes RGB, and black and white becomes grey. Pixels
+    are taken as stored, without the rotation that a camera may note beside them.
+
     The whole bundle is checked before any of it is used. With "split", an expert's file is read
     when it is first needed, and checked again, so it must still be there. An expert that is removed
     from memory while another thread uses it stays until that thread is done.
@@ -221,7 +227,7 @@ class Predictor:
             sessions,
             max_loaded_experts,
         )
-        self._inputs = InputReader(manifest, max_rows)
+        self._inputs = open_reader(manifest, max_rows)
         outputs = bundle.graph_values(manifest, bundle.MODEL)[1]
         self._shapes = {value.name: tuple(value.shape[1:]) for value in outputs}
         classes = manifest.classes
@@ -234,7 +240,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
             Rows.
 
         Returns
@@ -245,7 +251,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column.
+            If the rows are not as the model needs them; the message names the column or image.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -257,7 +263,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
             Rows.
 
         Returns
@@ -270,7 +276,7 @@ class Predictor:
         AttributeError
             If the model is a regressor.
         ValueError
-            If the rows are not as the model needs them; the message names the column.
+            If the rows are not as the model needs them; the message names the column or image.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -286,7 +292,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
             Rows.
 
         Returns
@@ -297,7 +303,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column.
+            If the rows are not as the model needs them; the message names the column or image.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -308,7 +314,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, or mapping of columns
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
             Rows.
 
         Returns
@@ -319,7 +325,7 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column.
+            If the rows are not as the model needs them; the message names the column or image.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -344,7 +350,7 @@ class Predictor:
             Names of the outputs: ``label`` and ``probabilities`` of a classifier, or ``variable``
             of a regressor; ``expert`` and ``gate_probability``.
         inputs : mapping from str to ndarray of shape (n_samples, 1) or (n_samples, n_features)
-            Inputs by name.
+            Inputs by name; images are of shape (n_samples, ...).
 
         Returns
         -------

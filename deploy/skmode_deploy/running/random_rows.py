@@ -1,18 +1,21 @@
-"""Draw random rows from the ranges and categories of a manifest, not from training data."""
+"""Draw random rows and images from what a manifest says, not from training data."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode_deploy.bundle import Column, Manifest
+from skmode_deploy.bundle import Column, Image, Manifest
 
 MISSING_SHARE = 0.15  # of the values of a column that had missing ones in training
 UNSEEN_EVERY = 8  # rows
+TILES = 4  # of a made-up image, in each direction
 
 
 def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
     """Draw random rows: numbers uniform over their range, categories with equal probability.
+
+    An image is a pattern of coloured tiles.
 
     Parameters
     ----------
@@ -25,9 +28,11 @@ def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
 
     Returns
     -------
-    dict of ndarray, or ndarray of shape (n_rows, n_columns)
-        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+    dict of ndarray, or ndarray of shape (n_rows, n_columns) or (n_rows, ...)
+        Rows or images, as :meth:`skmode_deploy.Predictor.predict` takes them.
     """
+    if manifest.image is not None:
+        return _draw_images(manifest.image, n_rows, seed)
     values = draw_columns(manifest, n_rows, seed)
     if manifest.input == "array":
         return np.column_stack(values)
@@ -71,6 +76,19 @@ def draw_columns(
     if unseen:
         _set_unseen(manifest, values)
     return values
+
+
+def _draw_images(image: Image, n_images: int, seed: int) -> NDArray[Any]:
+    """Draw images in the layout and type of the graph."""
+    rng = np.random.default_rng(seed)
+    tiles = rng.integers(256, size=(n_images, TILES, TILES, image.channels), dtype=np.uint8)
+    rows, columns = (np.arange(size) * TILES // size for size in (image.height, image.width))
+    pixels: NDArray[Any] = tiles[:, rows][:, :, columns]
+    if image.layout != "hwc":
+        pixels = pixels[..., 0] if image.layout == "hw" else np.moveaxis(pixels, -1, 1)
+    if image.dtype == "float32":
+        pixels = np.divide(pixels, np.float32(255), dtype=np.float32)
+    return np.ascontiguousarray(pixels)
 
 
 def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArray[Any]:

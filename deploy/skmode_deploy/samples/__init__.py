@@ -1,8 +1,8 @@
 """Sample rows of a bundle with the model's predictions, to check a predictor against.
 
-A bundle may contain ``samples.json``: rows drawn from the ranges and categories of the manifest,
-not from training data, and the predictions of the exported model. They show, before the first
-request, whether this machine computes what the model computed.
+A bundle may contain ``samples.json``: rows drawn from the ranges and categories of the manifest, or
+made-up images, not training data, and the predictions of the exported model. They show, before the
+first request, whether this machine computes what the model computed.
 
 The file is JSON, with tensors as in the Open Inference Protocol (V2)::
 

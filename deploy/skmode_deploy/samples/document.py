@@ -11,14 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy import bundle
-from skmode_deploy.bundle import MODEL, SAMPLES, GraphValue, Manifest
+from skmode_deploy.bundle import IMAGE, MODEL, SAMPLES, GraphValue, Manifest
 from skmode_deploy.bundle.messages import short_repr, shorten
 from skmode_deploy.errors import LimitError, SampleFormatError
 
 MAX_BYTES = 64 * 2**20  # of the file; some thousand columns need one of them
 MAX_ROWS = 10_000
 
-_DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "string": "BYTES"}
+_DATATYPES = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "int64": "INT64",
+    "uint8": "UINT8",
+    "string": "BYTES",
+}
 _APPROXIMATE = ("probabilities", "variable", "gate_probability")
 _FIELDS = {"inputs", "outputs", "source", "tolerance"}
 
@@ -31,7 +37,7 @@ class Samples:
 
     Attributes
     ----------
-    inputs : dict of ndarray of shape (n_samples, n_columns)
+    inputs : dict of ndarray of shape (n_samples, n_columns), or (n_samples, ...) for images
         Inputs of ``model.onnx``, by name.
     outputs : dict of ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Its outputs, by name.
@@ -137,8 +143,8 @@ def _to_tensor(name: str, values: NDArray[Any]) -> dict[str, Any]:
     data: list[Any]
     if flat.dtype == object:
         datatype, data = "BYTES", flat.tolist()
-    elif flat.dtype == np.int64:
-        datatype, data = "INT64", flat.tolist()
+    elif flat.dtype in (np.int64, np.uint8):
+        datatype, data = _DATATYPES[flat.dtype.name], flat.tolist()
     elif flat.dtype == np.float32:
         # The shortest text that identifies the float32.
         datatype, data = "FP32", [None if x != x else float(str(x)) for x in flat]
@@ -170,7 +176,7 @@ def _from_document(document: Any, manifest: Manifest) -> Samples:
     n_rows = _count_rows(document["inputs"])
     inputs, outputs = bundle.graph_values(manifest, MODEL)
     return Samples(
-        _read_tensors(document["inputs"], inputs, n_rows, "inputs"),
+        _read_inputs(document["inputs"], inputs, n_rows, manifest),
         _read_tensors(document["outputs"], outputs, n_rows, "outputs"),
         _read_tolerance(document["tolerance"], outputs),
         document["source"],
@@ -185,6 +191,17 @@ def _count_rows(tensors: Any) -> int:
     if type(n_rows) is not int or not 1 <= n_rows <= MAX_ROWS:
         _refuse("inputs", f"tensors of 1 to {MAX_ROWS} rows", n_rows)
     return n_rows
+
+
+def _read_inputs(
+    tensors: Any, values: tuple[GraphValue, ...], n_rows: int, manifest: Manifest
+) -> _Arrays:
+    arrays = _read_tensors(tensors, values, n_rows, "inputs")
+    if manifest.image is not None and manifest.image.dtype == "float32":
+        pixels = arrays[IMAGE]
+        if not ((pixels >= 0) & (pixels <= 1)).all():  # also where it is NaN
+            _refuse("inputs[0].data", "numbers from 0 to 1, none missing", pixels)
+    return arrays
 
 
 def _read_tensors(tensors: Any, values: tuple[GraphValue, ...], n_rows: int, where: str) -> _Arrays:
@@ -232,6 +249,10 @@ def _is_integer(cell: Any) -> bool:
     return type(cell) is int and -(2**63) <= cell < 2**63
 
 
+def _is_byte(cell: Any) -> bool:
+    return type(cell) is int and 0 <= cell <= 255
+
+
 def _is_float(cell: Any) -> bool:
     # Compared rather than converted: an integer may be larger than any float.
     return type(cell) in (int, float) and abs(cell) <= 1.7976931348623157e308
@@ -240,6 +261,7 @@ def _is_float(cell: Any) -> bool:
 _CELLS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "string": (_is_text, "strings"),
     "int64": (_is_integer, "whole numbers of 64 bits"),
+    "uint8": (_is_byte, "whole numbers from 0 to 255"),
     "float32": (_is_float, "numbers"),
     "float64": (_is_float, "numbers"),
 }

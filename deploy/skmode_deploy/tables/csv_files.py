@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.running.columns import (
+from skmode_deploy.running.inputs.columns import (
     TEXTS_OF_BOOLS,
     match_string,
     number_of_text,

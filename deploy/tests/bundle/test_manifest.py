@@ -12,16 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skmode_deploy import bundle
+from skmode_deploy.bundle import creation_time
 from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.manifest import (
     Classes,
     Column,
     File,
+    Image,
     Manifest,
     RoutingDifference,
     Teacher,
     Threshold,
-    creation_time,
 )
 from skmode_deploy.errors import (
     BundleError,
@@ -72,6 +73,9 @@ REGRESSOR = dataclasses.replace(
     classes=None,
     validation_scores=None,
     quantization="dynamic",
+)
+IMAGES = dataclasses.replace(
+    CLASSIFIER, input="image", from_table=False, columns=(), image=Image(28, 30, 3, "hwc", "uint8")
 )
 
 
@@ -261,7 +265,7 @@ BROKEN = [
     (("task",), "clustering", "task in manifest.json must be 'classification' or 'regression'"),
     (("task",), ["classification"], "task .* must be 'classification'"),
     (("routing",), "all", "must be 'top_expert' or 'mixture', got 'all'"),
-    (("input",), None, "must be 'columns' or 'array', got None"),
+    (("input",), None, "must be 'columns' or 'array' or 'image', got None"),
     (("from_table",), 1, "from_table .* must be true or false, got 1"),
     (("columns",), {}, "columns .* must be an array"),
     (("columns", 1), "city", r"columns\[1\] .* must be an object"),
@@ -498,7 +502,7 @@ class TestSchema:
             (Manifest, SCHEMA),
             *(
                 (kind, SCHEMA["$defs"][kind.__name__])
-                for kind in (Column, Classes, File, RoutingDifference, Teacher, Threshold)
+                for kind in (Column, Classes, File, Image, RoutingDifference, Teacher, Threshold)
             ),
         ],
     )
@@ -507,7 +511,7 @@ class TestSchema:
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
         of_columns = {"refuses", "lowest", "highest"}
-        of_manifests = {"threshold", "routing_difference", "teacher"}
+        of_manifests = {"threshold", "routing_difference", "teacher", "image"}
         optional = of_columns if kind is Column else of_manifests
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
@@ -518,6 +522,7 @@ class TestSchema:
             CLASSIFIER.to_json(),
             WITH_REFUSALS.to_json(),
             REGRESSOR.to_json(),
+            IMAGES.to_json(),
             (table_bundle / "manifest.json").read_text(),
             (make_regressor() / "manifest.json").read_text(),
         ):
@@ -536,6 +541,63 @@ class TestSchema:
         change(document, path, value)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(document, SCHEMA)
+
+
+NOT_OF_IMAGES = [
+    (("image",), ..., "image in manifest.json must be present if input is 'image'"),
+    (("image",), None, "image in manifest.json must be an object"),
+    (("image", "height"), 0, "image.height .* must be a whole number from 1 to 65535, got 0"),
+    (("image", "width"), 65_536, "must be a whole number from 1 to 65535"),
+    (("image", "channels"), 3.5, "must be a whole number"),
+    (("image", "layout"), "cwh", "must be 'hw' or 'hwc' or 'chw', got 'cwh'"),
+    (("image", "layout"), "hw", "image.channels .* must be 1 if layout is 'hw', got 3"),
+    (("image", "dtype"), "int64", "must be 'uint8' or 'float32', got 'int64'"),
+    (("image", "dtype"), ..., "missing fields .'dtype'"),
+    (("image", "mean"), 0.5, "unknown fields .'mean'"),
+    (("input",), "array", "image in manifest.json must be absent unless input is 'image'"),
+    (("from_table",), True, "must be false if input is 'image'"),
+    (("columns",), to_document(CLASSIFIER)["columns"], "must be empty if input is 'image'"),
+]
+
+
+class TestImages:
+    def test_round_trip(self):
+        """Only manifests of images have the field, so that all others keep their text."""
+        assert "image" not in to_document(CLASSIFIER)
+        assert Manifest.from_json(IMAGES.to_json()) == IMAGES
+        assert bundle.graph_values(IMAGES, bundle.MODEL)[0] == (
+            bundle.GraphValue("image", "uint8", ("n", 28, 30, 3)),
+        )
+        assert len(IMAGES.to_json()) < 1500
+
+    @pytest.mark.parametrize(
+        ("layout", "channels", "shape"),
+        [("hw", 1, (28, 30)), ("hwc", 3, (28, 30, 3)), ("chw", 3, (3, 28, 30))],
+    )
+    def test_shape(self, layout, channels, shape):
+        assert Image(28, 30, channels, layout, "float32").shape == shape
+
+    @pytest.mark.parametrize(("path", "value", "message"), NOT_OF_IMAGES)
+    def test_broken(self, path, value, message):
+        document = to_document(IMAGES)
+        change(document, path, value)
+        with pytest.raises(ManifestError, match=message):
+            Manifest.from_json(to_text(document))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, SCHEMA)
+
+    def test_huge(self):
+        document = to_document(IMAGES)
+        document["image"] |= {"height": 65_535, "width": 65_535}
+        with pytest.raises(ManifestError, match="image .* at most 67108864 values"):
+            Manifest.from_json(to_text(document))
+
+    def test_card(self):
+        card = model_card(IMAGES)
+        assert "Images: height 28, width 30, RGB. The axes after the first are height" in card
+        assert "| image | uint8 (n, 28, 30, 3) | whole numbers from 0 to 255 |" in card
+        assert "'image': np.zeros((1, 28, 30, 3), dtype=np.uint8)," in card
+        assert "olumn" not in card
 
 
 class TestCreationTime:

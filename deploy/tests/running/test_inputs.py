@@ -10,7 +10,7 @@ import scipy.sparse
 from numpy.testing import assert_array_equal
 
 from skmode_deploy import bundle
-from skmode_deploy.running.inputs import FEW_ROWS, InputReader
+from skmode_deploy.running.inputs.tables import FEW_ROWS, TableReader
 
 COLUMNS = (
     bundle.Column("age", "age", "number", "float32"),
@@ -47,7 +47,7 @@ def make_reader(columns=COLUMNS, kind="columns", from_table=True, max_rows=None)
         validation_scores=None,
         versions={},
     )
-    return InputReader(manifest, max_rows)
+    return TableReader(manifest, max_rows)
 
 
 class _Unreadable:

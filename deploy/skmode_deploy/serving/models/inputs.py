@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.running.columns import convert_column, texts_of_values
+from skmode_deploy.running.inputs.columns import convert_column, texts_of_values
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.tensors import DTYPES, Array, Tensor
 

@@ -1,4 +1,4 @@
-"""Convert rows to the inputs of a graph, and check them.
+"""Convert rows of tables and arrays to the inputs of a graph, and check them.
 
 Plain columns (numpy arrays and lists of numbers or strings) are converted together, which is fast.
 If any column is not plain, all are converted one by one, which also gives the error messages.
@@ -13,7 +13,7 @@ import numpy as np
 
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence, list_names
-from skmode_deploy.running.columns import (
+from skmode_deploy.running.inputs.columns import (
     Array,
     arrow_to_numpy,
     check_utf8,
@@ -33,8 +33,8 @@ _DTYPES = {"float32": np.float32, "float64": np.float64, "int64": np.int64, "str
 FEW_ROWS = 32
 
 
-class InputReader:
-    """Converts the rows of a call to graph inputs, as the manifest describes them."""
+class TableReader:
+    """Converts rows of columns to graph inputs."""
 
     def __init__(self, manifest: Manifest, max_rows: int | None = None) -> None:
         self._columns = manifest.columns
@@ -214,52 +214,6 @@ class InputReader:
                 "pass columns of one table."
             )
         return feeds
-
-
-def graph_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
-    """Convert rows to the inputs of ``model.onnx``.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of the bundle.
-    X : ndarray of shape (n_samples, n_features), table, or mapping of columns
-        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
-
-    Returns
-    -------
-    dict of ndarray
-        Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
-        (n_samples, n_features) for a model that was trained on an array.
-
-    Raises
-    ------
-    ValueError
-        If the rows are invalid; the message names the column.
-
-    Examples
-    --------
-    >>> from skmode_deploy import bundle
-    >>> from skmode_deploy.samples import graph_inputs
-    >>> manifest = bundle.Manifest(
-    ...     task="regression",
-    ...     routing="top_expert",
-    ...     input="columns",
-    ...     from_table=True,
-    ...     columns=(bundle.Column("age", "age", "number", "float32"),),
-    ...     n_outputs=1,
-    ...     classes=None,
-    ...     n_experts=1,
-    ...     alpha=0.0,
-    ...     expert_usage=(1.0,),
-    ...     validation_scores=None,
-    ...     versions={},
-    ... )
-    >>> graph_inputs(manifest, {"age": [30, None]})
-    {'age': array([[30.],
-           [nan]], dtype=float32)}
-    """
-    return InputReader(manifest)(X)
 
 
 def _refuse_unready(X: Any) -> None:

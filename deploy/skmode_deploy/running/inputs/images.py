@@ -1,0 +1,176 @@
+"""Convert images to the input of a graph, and check them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skmode_deploy.bundle import IMAGE, Image
+from skmode_deploy.running.inputs.columns import Array, refuse_masked
+from skmode_deploy.running.inputs.decoding import decode, is_pillow_image
+
+MAX_BYTE = np.float32(255)
+
+
+class ImageReader:
+    """Converts images to a graph input: an array of all, or one by one."""
+
+    def __init__(self, image: Image, max_rows: int | None = None) -> None:
+        self._image = image
+        self._shape = image.shape
+        self._dtype = np.dtype(image.dtype)
+        self._max_rows = max_rows
+
+    def __call__(self, X: Any) -> dict[str, Array]:
+        """Convert images to an array of shape (n_images, ...) in the layout of the graph."""
+        items = _list_items(X)
+        if items is not None:
+            self._check_height(len(items))
+            return {IMAGE: self._stack(items)}
+        refuse_masked(X, "X")
+        array = np.asarray(X)
+        if array.ndim != len(self._shape) + 1 or array.shape[1:] != self._shape:
+            raise ValueError(
+                f"X must have shape {_shape_in_words(self._shape)}, got {array.shape}: "
+                f"{suggest_shape(self._image, array.shape)}."
+            )
+        self._check_height(len(array))
+        return {IMAGE: self._to_pixels(array, "X")}
+
+    def check_text(self, feeds: Mapping[str, Array]) -> None:
+        """Do nothing: images hold no text."""
+
+    def check_known(self, feeds: Mapping[str, Array]) -> None:
+        """Do nothing: all pixels are known."""
+
+    def _check_height(self, n_images: int) -> None:
+        if self._max_rows is not None and n_images > self._max_rows:
+            raise ValueError(
+                f"X must have at most max_rows={self._max_rows} images, got {n_images}: pass them "
+                "in parts, or load with a larger max_rows."
+            )
+
+    def _stack(self, items: list[Any]) -> Array:
+        pixels = np.empty((len(items), *self._shape), self._dtype)
+        for i, item in enumerate(items):
+            if hasattr(item, "__array__") and not isinstance(item, str | bytes):
+                refuse_masked(item, f"Image {i}")
+                array = np.asarray(item)
+            else:
+                array = decode(item, self._image, f"Image {i}")
+            if array.shape != self._shape:
+                raise ValueError(
+                    f"Image {i} must have shape {self._shape}, got {array.shape}: "
+                    f"{suggest_shape(self._image, (1, *array.shape))}."
+                )
+            pixels[i] = self._to_pixels(array, f"Image {i}")
+        return pixels
+
+    def _to_pixels(self, array: Array, what: str) -> Array:
+        """Convert numbers from 0 to 255, or from 0 to 1, to those that the graph reads."""
+        if array.dtype == np.uint8:
+            if self._dtype == np.uint8:
+                return np.ascontiguousarray(array)
+            return np.divide(array, MAX_BYTE, dtype=np.float32)
+        if self._dtype == np.uint8 or array.dtype.kind != "f":
+            also = "" if self._dtype == np.uint8 else ", or of floats from 0 to 1"
+            raise ValueError(
+                f"{what} must be of uint8, from 0 to 255{also}, got {array.dtype}: "
+                f"{_suggest_dtype(array, self._dtype)}."
+            )
+        _check_range(array, what)
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _list_items(X: Any) -> list[Any] | None:
+    """List images that stand one by one; None if they are an array already."""
+    if isinstance(X, np.ndarray):
+        return X.tolist() if X.dtype.kind in "OSU" and X.ndim == 1 else None
+    if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike) or is_pillow_image(X):
+        raise ValueError(
+            f"X must hold any number of images, got a single {type(X).__name__}: pass a list, [X]."
+        )
+    X = _only_column(X)
+    if isinstance(X, list | tuple):
+        return list(X)
+    for method in ("to_list", "to_pylist"):  # columns of pandas, polars and Arrow
+        if hasattr(X, method):
+            items: list[Any] = getattr(X, method)()
+            return items
+    if hasattr(X, "__array__"):
+        return None
+    raise ValueError(
+        f"X must be an array, or a list or a column of images, got {type(X).__name__}: convert it."
+    )
+
+
+def _only_column(X: Any) -> Any:
+    """Return the only column of a table; what is no table stays as it is."""
+    if isinstance(X, Mapping):
+        columns = list(X.values())
+    elif hasattr(X, "columns") and hasattr(X, "shape"):
+        columns = [X[name] for name in getattr(X, "column_names", X.columns)]
+    else:
+        return X
+    if len(columns) != 1:
+        raise ValueError(
+            f"X must be an array, or a list or a column of images, got a table of {len(columns)} "
+            "columns: select the column of images."
+        )
+    return columns[0]
+
+
+def _shape_in_words(shape: tuple[int, ...]) -> str:
+    return f"(n_samples, {', '.join(map(str, shape))})"
+
+
+def suggest_shape(image: Image, shape: tuple[int, ...]) -> str:
+    """Say how images of another shape, number of images first, become what the graph reads."""
+    height, width, channels = image.height, image.width, image.channels
+    last, first = (height, width, channels), (channels, height, width)
+    rest = shape[1:]
+    if shape == image.shape:
+        return "a single image is X[None]"
+    if channels == 1 and rest in (last, first, (height, width)):
+        axes = {"hw": "", "hwc": ", 1", "chw": "1, "}[image.layout]
+        sizes = f"{axes}{height}, {width}" if image.layout == "chw" else f"{height}, {width}{axes}"
+        return f"change only the axes, with X.reshape(-1, {sizes})"
+    if image.layout == "hwc" and rest == first:
+        return "move the channels to the end, with np.moveaxis(X, 1, -1)"
+    if image.layout == "chw" and rest == last:
+        return "move the channels before the height, with np.moveaxis(X, -1, 1)"
+    if len(shape) == 2 and rest == (height * width * channels,):
+        return f"give each image its axes, with X.reshape{(-1, *image.shape)}"
+    colours = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
+    return (
+        f"resize or crop the images to height {height} and width {width}, as for training, and "
+        f"convert their colours to {colours}"
+    )
+
+
+def _suggest_dtype(array: Array, dtype: np.dtype[Any]) -> str:
+    if array.dtype.kind == "f":
+        return "pass (X * 255).round().astype(np.uint8) if they are from 0 to 1"
+    if array.dtype.kind == "b":
+        return "pass X.astype(np.uint8) * 255"
+    if array.dtype == np.uint16:
+        return "pass (X // 256).astype(np.uint8) if they are from 0 to 65,535"
+    if array.dtype.kind in "iu":
+        return "pass X.astype(np.uint8) if they are from 0 to 255"
+    return "convert the images to numbers"
+
+
+def _check_range(array: Array, what: str) -> None:
+    """Raise for floats that are not within [0, 1]."""
+    if not array.size or (array.min() >= 0 and array.max() <= 1):  # False also where it is NaN
+        return
+    bad = ~((array >= 0) & (array <= 1))
+    where = tuple(np.argwhere(bad)[0].tolist())
+    if what == "X":
+        what = f"Image {where[0]}"
+    value = float(array[where])
+    cure = "scale them to [0, 1]; uint8 numbers may be from 0 to 255"
+    if not np.isfinite(value):
+        cure = "fill missing pixels in, or leave the image out"
+    raise ValueError(f"{what} must hold finite numbers from 0 to 1, got {value:g}: {cure}.")
