@@ -88,7 +88,7 @@ class BaseMoDE(LearnsFromTeachers):
     weight_decay: float
     weight_averaging: float
     batch_size: int | Auto
-    max_epochs: int
+    max_epochs: int | Auto
     early_stopping: bool | Auto
     validation_fraction: Any
     n_iter_no_change: int
@@ -164,7 +164,7 @@ class BaseMoDE(LearnsFromTeachers):
         y: Any,
         sample_weight: Any,
         *,
-        epochs: int,
+        epochs: int | Auto,
         first: bool,
         given: Given | None = None,
         lessons: Lessons | None = None,
@@ -318,7 +318,7 @@ class BaseMoDE(LearnsFromTeachers):
     def _make_plan(
         self,
         data: Data,
-        epochs: int,
+        epochs: int | Auto,
         seed: int,
         teacher_seed: int,
         *,

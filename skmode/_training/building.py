@@ -86,13 +86,12 @@ def build_experts(
     in_features: int = trunk.out_features  # type: ignore[assignment]
     shape: tuple[int, ...] = getattr(trunk, "out_shape", (in_features,))
     if network.expert_module is None:
-        sizes = network.hidden_layer_sizes
-        options = (network.n_experts, sizes, network.activation, network.dropout)
-        if len(shape) == 3 and network.expert_channels:
-            n_experts, *others = options
-            maps: Any = shape
-            return nn.ConvExperts(maps, n_experts, network.expert_channels, *others), sizes[-1]
-        return nn.MLPExperts(in_features, *options), sizes[-1]
+        sizes, channels = network.hidden_layer_sizes, network.expert_channels
+        options = (sizes, network.activation, network.dropout)
+        if len(shape) == 3 and channels:
+            maps = (shape[0], shape[1], shape[2])
+            return nn.ConvExperts(maps, network.n_experts, channels, *options), sizes[-1]
+        return nn.MLPExperts(in_features, network.n_experts, *options), sizes[-1]
     modules: list[torch.nn.Module] = []
     widths = []
     for _ in range(network.n_experts):

@@ -270,7 +270,8 @@ def gathered_rows(rows: Rows) -> int:
 
 def _rows_of(n_numbers: int, rows: Rows) -> int:
     """Rows that have so many numbers together, at least one."""
-    return max(1, n_numbers // max(math.prod(rows.inputs[0].shape[1:]), 1))
+    width = int(math.prod(rows.inputs[0].shape[1:]))
+    return max(1, n_numbers // max(width, 1))
 
 
 def _move(part: Any, device: str, dtype: torch.dtype) -> Any:

@@ -8,7 +8,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ CLOTHES = (
 _FOLDER = "./usr/share/datasets/fashion-mnist"
 _PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
 
-Images = Bunch | tuple[NDArray[np.uint8], NDArray[np.int64]]
+Images: TypeAlias = Bunch | tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def fetch_fashion_mnist(

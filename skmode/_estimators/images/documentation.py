@@ -162,15 +162,15 @@ def of_images(metric: str, predictions: str) -> Callable[[Estimator], Estimator]
 
 def _of_images(method: Any, name: str, estimator: type) -> Any:
     """Copy a method, with a docstring that speaks of images."""
-    copied = types.FunctionType(
+    copied: Any = types.FunctionType(
         method.__code__, method.__globals__, name, method.__defaults__, method.__closure__
     )
     copied = functools.update_wrapper(copied, method)
     copied.__kwdefaults__ = method.__kwdefaults__
     if hasattr(method, "__wrapped__"):
-        copied.__wrapped__ = method.__wrapped__  # type: ignore[attr-defined]
+        copied.__wrapped__ = method.__wrapped__
     else:
-        del copied.__wrapped__  # type: ignore[attr-defined]
+        del copied.__wrapped__
     copied.__qualname__ = f"{estimator.__name__}.{name}"
     text = re.sub(r"MoDE(Classifier|Regressor)\b", estimator.__name__, method.__doc__)
     copied.__doc__ = re.sub(

@@ -46,7 +46,7 @@ class ReadsImages(BaseMoDE):
 
     _largest_batch: ClassVar[int] = LARGEST_BATCH
     # No rows are made up for a teacher: parts of two images make no third.
-    synthetic_rows: ClassVar[float] = 0.0
+    synthetic_rows: float = 0.0
 
     channels: Channels
     trunk_channels: int | Sequence[int]
@@ -54,7 +54,6 @@ class ReadsImages(BaseMoDE):
     trunk_module: TrunkModule | None
     augment: Augment | None
 
-    encoder_: ImageEncoder
     image_shape_: tuple[int, ...]
 
     def __sklearn_tags__(self) -> Any:

@@ -26,8 +26,6 @@ class ReadsTables(EvaluatesRows):
     categorical_features: Any
     numeric_embedding: NumericEmbedding | None
 
-    encoder_: TableEncoder
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
