@@ -32,8 +32,8 @@ def mixture(X: Any, y: Any, test: Any, seed: int, **options: Any) -> tuple[Proba
 
 def one_network(X: Any, y: Any, test: Any, seed: int) -> tuple[Probabilities, Any]:
     """One network of an expert's size, which trains for as long as the mixture does."""
-    epochs = default_epochs(len(X)) * STEPS_OF_ONE
-    return alone(X, y, test, seed, max_epochs=round(epochs))
+    epochs = round(default_epochs(len(X)) * STEPS_OF_ONE)
+    return alone(X, y, test, seed, max_epochs=epochs, n_iter_no_change=epochs)
 
 
 def alone(X: Any, y: Any, test: Any, seed: int, **options: Any) -> tuple[Probabilities, Any]:

@@ -66,6 +66,10 @@ class ImageEncoder:
             return X / np.float32(255)
         return X
 
+    def read(self, X: Any) -> NDArray[Any]:
+        """Read images of any kind, in the type and shape of training."""
+        return self.transform(check_images(X, self.channels, "the estimator"))
+
     def _cure(self, shape: tuple[int, ...]) -> str:
         if len(shape) == 2 and self.n_channels_ == 1:
             return "add the axis of channels, for example X[..., None]"
@@ -76,9 +80,8 @@ class ImageEncoder:
         return "resize or crop the images, or convert their colours, as for training"
 
 
-def check_images(X: Any, channels: Channels, estimator: Any) -> NDArray[Any]:
+def check_images(X: Any, channels: Channels, name: str) -> NDArray[Any]:
     """Read images into one array `(n, h, w)` or with channels, of uint8 or of float32 in [0, 1]."""
-    name = type(estimator).__name__
     array = _read(X, channels)
     if array.ndim not in (3, 4):
         raise ValueError(

@@ -368,7 +368,7 @@ class BaseMoDE(LearnsFromTeachers):
     def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
         """Read the parameters that shape the network."""
         return Network(
-            make_trunk=self._trunk_maker(),
+            make_trunk=self._trunk_maker(n_rows),
             make_task_loss=self._make_task_loss,
             n_outputs=self._n_outputs,
             mixing=self.mixing,

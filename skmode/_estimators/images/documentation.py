@@ -66,10 +66,11 @@ PARAMETERS = documentation.PARAMETERS | {
         """,
     ),
     "augment": (
-        '{"shift", "flip"} or None',
+        '{"auto", "shift", "flip"} or None',
         """
         Random change of each image in each training batch, never in prediction. ``"shift"`` moves
         it by up to 7 % of height and width. ``"flip"`` mirrors half of the images, left to right.
+        ``"auto"``: none if one batch holds all images (up to 128), otherwise ``"shift"``.
         """,
     ),
     "batch_size": (

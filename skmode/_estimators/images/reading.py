@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skmode._encoding.images import Channels, ImageEncoder, check_images
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.images.trunk import AUGMENTATIONS, Augment, TrunkModule, make_trunk
-from skmode._estimators.parameters import resolve_layers
+from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto, resolve_layers
 from skmode._sklearn import Interval, StrOptions
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
@@ -26,7 +26,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "trunk_channels": LAYERS,
     "expert_channels": LAYERS,
     "trunk_module": [callable, None],
-    "augment": [StrOptions(set(AUGMENTATIONS)), None],
+    "augment": [StrOptions({"auto", *AUGMENTATIONS}), None],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
 # max_epochs="auto": this over the square root of the number of images, within these bounds.
@@ -52,7 +52,7 @@ class ReadsImages(BaseMoDE):
     trunk_channels: int | Sequence[int]
     expert_channels: int | Sequence[int]
     trunk_module: TrunkModule | None
-    augment: Augment | None
+    augment: Augment | Auto | None
 
     image_shape_: tuple[int, ...]
 
@@ -73,7 +73,7 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        return check_images(X, self.channels, self)
+        return check_images(X, self.channels, type(self).__name__)
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)
@@ -86,13 +86,19 @@ class ReadsImages(BaseMoDE):
         with isolated():
             return (torch.as_tensor(pixels),)
 
-    def _trunk_maker(self) -> MakeTrunk:
+    def _resolve_augment(self, n_rows: int | None) -> Augment | None:
+        if self.augment != "auto":
+            return self.augment
+        # As for dropout: the result of one batch shall not depend on the order of the images.
+        return None if n_rows is not None and n_rows <= FULL_BATCH_ROWS else "shift"
+
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
             make_trunk,
             encoder=self.encoder_,
             channels=resolve_layers(self.trunk_channels),
             activation=self.activation,
-            augment=self.augment,
+            augment=self._resolve_augment(n_rows),
             trunk_module=self.trunk_module,
         )
 

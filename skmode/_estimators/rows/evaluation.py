@@ -50,8 +50,8 @@ class EvaluatesRows(PickledWithVersion):
         """Turn checked rows into the arguments of the trunk."""
         raise NotImplementedError
 
-    def _trunk_maker(self) -> MakeTrunk:
-        """Get the function that builds the trunk for some training rows."""
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
+        """Get the function that builds the trunk; `n_rows` is None in a partial fit."""
         raise NotImplementedError
 
     def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:

@@ -62,7 +62,7 @@ class ReadsTables(EvaluatesRows):
             read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
             return read, torch.as_tensor(codes)
 
-    def _trunk_maker(self) -> MakeTrunk:
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
             make_trunk,
             encoder=self.encoder_,

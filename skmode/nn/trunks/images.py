@@ -245,6 +245,21 @@ class ImageTrunk(nn.Module):
         images = self.normalization(pixels)
         if self.augmentation is not None:
             images = self.augmentation(images)
+        return self.features(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the features of normalised images.
+
+        Parameters
+        ----------
+        images : torch.Tensor of shape (n_samples, n_channels, height, width)
+            Images, as :class:`ImageNormalization` returns them.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_samples, out_features)
+            Their features.
+        """
         features: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
         return features.flatten(1)
 

@@ -65,7 +65,8 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
     if foreign:
         raise TypeError(
             "Experts and trunks may use the operators of ai.onnx only, but torch.onnx.export "
-            f"converted {name} to operators of {foreign}: rewrite its forward with ordinary operations."
+            f"converted {name} to operators of {foreign}: rewrite its forward with ordinary "
+            "operations."
         )
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:]
