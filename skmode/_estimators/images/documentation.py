@@ -70,7 +70,7 @@ PARAMETERS = documentation.PARAMETERS | {
         """
         Random change of each image in each training batch, never in prediction. ``"shift"`` moves
         it by up to 7 % of height and width. ``"flip"`` mirrors half of the images, left to right.
-        ``"auto"``: none if one batch holds all images (up to 128), otherwise ``"shift"``.
+        ``"auto"``: ``"shift"`` with 129 to 20,000 images, otherwise none.
         """,
     ),
     "batch_size": (

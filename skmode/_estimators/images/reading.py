@@ -31,6 +31,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 # max_epochs="auto": this over the square root of the number of images, within these bounds.
 EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1600, 5, 60
+# augment="auto": with more images there are few epochs, in which a network has not yet learned the
+# images as they are.
+MOST_SHIFTED = 20_000
 # With larger batches the few steps of a small set do not suffice.
 LARGEST_BATCH = 128
 
@@ -90,7 +93,8 @@ class ReadsImages(BaseMoDE):
         if self.augment != "auto":
             return self.augment
         # As for dropout: the result of one batch shall not depend on the order of the images.
-        return None if n_rows is not None and n_rows <= FULL_BATCH_ROWS else "shift"
+        several_batches = n_rows is not None and n_rows > FULL_BATCH_ROWS
+        return "shift" if several_batches and n_rows <= MOST_SHIFTED else None
 
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
