@@ -14,6 +14,7 @@ from sklearn.base import clone
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDEImageRegressor
 from skmode.inspection import (
     ExpertSaliencyDisplay,
+    RoutingMapDisplay,
     TypicalImagesDisplay,
     alpha_path,
     compare,
@@ -22,6 +23,7 @@ from skmode.inspection import (
     expert_saliency,
     feature_importances,
     gate_history,
+    layer_probing,
     report,
     typical_images,
 )
@@ -139,6 +141,13 @@ def test_instruments_of_tables_work(model):
 
 
 @pytest.mark.slow
+def test_layers(model):
+    part = slice(0, 100)
+    probing = layer_probing(model, images, target, X_train=images[part], y_train=target[part])
+    assert len(probing.layers["layer"].unique()) > 3
+
+
+@pytest.mark.slow
 def test_compare(model):
     quick = MoDEImageClassifier(**QUICK, max_epochs=2)
     compare(
@@ -159,5 +168,7 @@ def test_other_models_are_refused(model):
         expert_saliency(table, images[:50, 0])
     with pytest.raises(TypeError, match="columns of a table"):
         feature_importances(model)
+    with pytest.raises(TypeError, match="columns of a table"):
+        RoutingMapDisplay.from_estimator(model, images)
     with pytest.raises(ValueError, match="n_steps must be a whole number"):
         expert_saliency(model, images[:2], n_steps=0)

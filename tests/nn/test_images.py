@@ -120,6 +120,10 @@ class TestConvExperts:
         for i in range(3):
             torch.testing.assert_close(together[:, i], experts.forward_one(x, i))
 
+    def test_an_expert_alone_predicts_as_it_does_among_others(self):
+        experts, x = self.make().eval(), torch.randn(7, 216)
+        torch.testing.assert_close(experts.expert(2)(x), experts.forward_one(x, 2))
+
     def test_each_expert_is_the_plain_network(self):
         experts, x = self.make(), torch.randn(7, 216)
         maps = x.view(7, *SHAPE)

@@ -93,8 +93,8 @@ class ReadsImages(BaseMoDE):
         if self.augment != "auto":
             return self.augment
         # As for dropout: the result of one batch shall not depend on the order of the images.
-        several_batches = n_rows is not None and n_rows > FULL_BATCH_ROWS
-        return "shift" if several_batches and n_rows <= MOST_SHIFTED else None
+        few = n_rows is not None and FULL_BATCH_ROWS < n_rows <= MOST_SHIFTED
+        return "shift" if few else None
 
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(

@@ -1,12 +1,13 @@
 """Experts that read feature maps: convolutions, then a multilayer perceptron."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from skmode.nn.activations import make_activation
-from skmode.nn.experts.vectors import MLPExperts
+from skmode.nn.experts.vectors import MLPExperts, StackedLinear
 
 
 class StackedConv(nn.Module):
@@ -150,6 +151,47 @@ class ConvExperts(nn.Module):
             maps = self.activation(layer.forward_one(maps, expert))
         return self.perceptrons.forward_one(maps.flatten(1), expert)
 
+    def expert(self, i: int) -> nn.Module:
+        """Copy one expert out, as a module of its own.
+
+        Parameters
+        ----------
+        i : int
+            Which expert, from 0 to ``n_experts - 1``.
+
+        Returns
+        -------
+        torch.nn.Module
+            A sequence of ordinary layers with the current weights, without dropout.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skmode.nn import ConvExperts
+        >>> ConvExperts((48, 7, 7), n_experts=3).expert(1)(torch.randn(2, 48 * 7 * 7)).shape
+        torch.Size([2, 64])
+        """
+        layers: list[nn.Module] = [nn.Unflatten(1, self.in_shape)]
+        for stack in self.convolutions:
+            assert isinstance(stack, StackedConv)
+            weight = stack.weight[i].detach()
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, stack.stride, padding=1)
+            layers += [_filled(conv, weight, stack.bias[i]), copy.deepcopy(self.activation)]
+        layers.append(nn.Flatten())
+        for dense in self.perceptrons.layers:
+            assert isinstance(dense, StackedLinear)
+            weight = dense.weight[i].detach().T
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            layers += [_filled(linear, weight, dense.bias[i, 0]), copy.deepcopy(self.activation)]
+        return nn.Sequential(*layers)
+
     def _unflatten(self, x: Tensor) -> Tensor:
         maps = x.view(len(x), *self.in_shape)
         return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _filled(layer: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor) -> nn.Module:
+    """Give a layer copies of weights."""
+    layer.weight = nn.Parameter(weight.clone())
+    layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
