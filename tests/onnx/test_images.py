@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from skl2onnx import to_onnx
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -154,3 +155,8 @@ def test_steps_before_a_model_of_images_are_refused(tmp_path):
     pipeline.fit(images[:N_TRAIN], target[:N_TRAIN])
     with pytest.raises(TypeError, match="without steps before it, got functiontransformer"):
         export(pipeline, tmp_path, X=images[:N_TRAIN])
+
+
+def test_skl2onnx_says_what_converts_images(bundled):
+    with pytest.raises(TypeError, match="write a bundle with skmode.onnx.export"):
+        to_onnx(bundled[0], images[:1])

@@ -124,7 +124,18 @@ def register_converters() -> None:
 def _replace_converters() -> None:
     replace_steps()
     replace_models()
-    watch_conversions(MoDEClassifier, MoDERegressor, check=check_supported)
+    watch_conversions(MoDEClassifier, MoDERegressor, check=_check_model)
+
+
+def _check_model(model: Any) -> None:
+    """Raise if a model cannot be converted."""
+    check_supported(model)
+    *_, last = nested_estimators(model)
+    if hasattr(last, "image_shape_"):
+        raise TypeError(
+            f"skl2onnx converts models of tables, got a {type(last).__name__}: write a bundle with "
+            "skmode.onnx.export, whose model.onnx is the graph."
+        )
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
