@@ -13,6 +13,7 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
+from skmode._common.unwrap import nested_estimators
 from skmode.onnx._graphs.columns import ARRAY_INPUT, ELEMENT_TYPES
 from skmode.onnx._graphs.models import build_model
 from skmode.onnx._graphs.source import Source, read_estimator, with_array_input
