@@ -6,6 +6,8 @@ from skmode import _estimators
 from skmode._common.versions import show_versions
 from skmode._estimators import (
     MoDEClassifier,
+    MoDEImageClassifier,
+    MoDEImageRegressor,
     MoDERegressor,
     RoutingCollapseWarning,
     TeacherSawRowsWarning,
@@ -14,6 +16,8 @@ from skmode._version import __version__
 
 __all__ = [
     "MoDEClassifier",
+    "MoDEImageClassifier",
+    "MoDEImageRegressor",
     "MoDERegressor",
     "RoutingCollapseWarning",
     "TeacherSawRowsWarning",

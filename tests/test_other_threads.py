@@ -54,7 +54,7 @@ def write_report(folder):
 
 # What runs while messages are hidden: the place to patch, and a call that leads there.
 PLACES = {
-    "trunk": ("skmode.nn.trunks.PiecewiseLinearEmbeddings", fit_with_bins),
+    "trunk": ("skmode.nn.trunks.tables.PiecewiseLinearEmbeddings", fit_with_bins),
     "report": ("skmode.inspection._report.pictures._probing", write_report),
     "samples": ("skmode.onnx._bundles.parts.Parts.predict", lambda x: run_export(x, steps=True)),
     "refusals": (

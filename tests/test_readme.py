@@ -16,7 +16,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_python_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md, block {number}", "exec"), names)
@@ -26,6 +26,9 @@ def test_python_blocks_run(tmp_path, monkeypatch):
     pipeline = names["pipeline"].set_params(modeclassifier__inference="top_expert")
     served = skmode_deploy.load("churn-pipeline")
     np.testing.assert_array_equal(served.predict(X_test), pipeline.predict(X_test))
+    reader, images = names["reader"], names["images"]
+    served = skmode_deploy.load("digits")
+    np.testing.assert_array_equal(served.predict(images), reader.predict(images))
     taught = names["taught"]
     assert taught.teacher_scores_["loss"]["top_expert"] <= taught.teacher_scores_["loss"]["plain"]
     served = skmode_deploy.load("churn-taught")

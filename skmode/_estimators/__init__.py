@@ -2,7 +2,16 @@
 
 from skmode._estimators.base import RoutingCollapseWarning
 from skmode._estimators.classifier import MoDEClassifier
+from skmode._estimators.images.classifier import MoDEImageClassifier
+from skmode._estimators.images.regressor import MoDEImageRegressor
 from skmode._estimators.regressor import MoDERegressor
 from skmode._estimators.rows.lessons import TeacherSawRowsWarning
 
-__all__ = ["MoDEClassifier", "MoDERegressor", "RoutingCollapseWarning", "TeacherSawRowsWarning"]
+__all__ = [
+    "MoDEClassifier",
+    "MoDEImageClassifier",
+    "MoDEImageRegressor",
+    "MoDERegressor",
+    "RoutingCollapseWarning",
+    "TeacherSawRowsWarning",
+]

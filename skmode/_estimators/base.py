@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
@@ -13,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import check_consistent_length
 
 from skmode._common.display import ShownInNotebooks
-from skmode._encoding.columns import is_table
-from skmode._encoding.tables import TableEncoder
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
+    LARGE_BATCH_ROWS,
     Auto,
     Precision,
     check_callbacks,
@@ -47,7 +45,6 @@ from skmode._estimators.rows.splitting import (
     split_for_members,
 )
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.trunk import NumericEmbedding, make_trunk
 from skmode._sklearn import check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
     gate,
@@ -70,8 +67,8 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     """Base of :class:`MoDEClassifier` and :class:`MoDERegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    # Standard deviation of the periodic embeddings' frequencies at the start.
-    _frequency_scale: ClassVar[float]
+    # The most rows of batch_size="auto".
+    _largest_batch: ClassVar[int] = LARGE_BATCH_ROWS
 
     # Parameters.
     n_experts: int
@@ -87,14 +84,13 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     activation: str
     dropout: float | Auto
     expert_module: Callable[[int], torch.nn.Module] | None
-    numeric_embedding: NumericEmbedding | None
     optimizer: str | Callable[..., torch.optim.Optimizer]
     learning_rate: float
     learning_rate_schedule: Literal["constant", "cosine"]
     weight_decay: float
     weight_averaging: float
     batch_size: int | Auto
-    max_epochs: int
+    max_epochs: int | Auto
     early_stopping: bool | Auto
     validation_fraction: Any
     n_iter_no_change: int
@@ -124,10 +120,6 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
-        tags.input_tags.string = False
         tags.target_tags.required = True
         return tags
 
@@ -175,7 +167,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         y: Any,
         sample_weight: Any,
         *,
-        epochs: int,
+        epochs: int | Auto,
         first: bool,
         given: Given | None = None,
         lessons: Lessons | None = None,
@@ -238,7 +230,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         known = passed.select(X, *before, kept)
         X, y, sample_weight = self._weigh(X, y, sample_weight, before)
         if first:
-            self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+            self._fit_encoder(X, sample_weight)
         rows, valid = self._encode(X, y, sample_weight), None
         if given is not None and given.X is not None:
             valid = self._encode_given(given, before)
@@ -260,8 +252,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, suffix: str = ""
     ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
         """Validate the input; the suffix of the validation rows' names is "_val"."""
-        is_table(X)  # raises for lazy tables and duplicate column names
-        validate_data(self, X=X, y=y, skip_check_array=True, reset=reset)
+        self._begin_reading(X, y, reset=reset)
         X = self._check_input(X, reset=reset)
         y = self._check_target(y, f"y{suffix}")
         check_consistent_length(X, y)
@@ -329,7 +320,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     def _make_plan(
         self,
         data: Data,
-        epochs: int,
+        epochs: int | Auto,
         seed: int,
         teacher_seed: int,
         *,
@@ -339,7 +330,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         """Read the parameters, and resolve each "auto" by the rows."""
         n_rows = None if partial else len(data.rows)
         held_out = data.train is not data.rows
-        batch_size = resolve_batch_size(self.batch_size, n_rows)
+        batch_size = resolve_batch_size(self.batch_size, n_rows, self._largest_batch)
         plain, taught = resolve_refit_fractions(self.refit_fraction)
         by_rows = data.rows.soft_target is not None
         named = isinstance(self.teacher, str)
@@ -354,7 +345,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             weight_decay=self.weight_decay,
             weight_averaging=0.0 if partial else self.weight_averaging,
             batch_size=batch_size,
-            epochs=epochs,
+            epochs=self._resolve_epochs(epochs, len(data.rows)),
             n_iter_no_change=self.n_iter_no_change,
             monitor_top_expert=self.inference == "top_expert",
             # Without a teacher the refit only adds the rows held out, never the user's own.
@@ -373,15 +364,13 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             show_progress=bool(self.verbose),
         )
 
+    def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
+        return int(epochs)
+
     def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
         """Read the parameters that shape the network."""
         return Network(
-            make_trunk=functools.partial(
-                make_trunk,
-                encoder=self.encoder_,
-                numeric_embedding=self.numeric_embedding,
-                frequency_scale=self._frequency_scale,
-            ),
+            make_trunk=self._trunk_maker(n_rows),
             make_task_loss=self._make_task_loss,
             n_outputs=self._n_outputs,
             mixing=self.mixing,

@@ -20,7 +20,8 @@ from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ClassTargets
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.trunk import NumericEmbedding
+from skmode._estimators.tables.reading import ReadsTables
+from skmode._estimators.tables.trunk import NumericEmbedding
 from skmode._sklearn import StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts, to_probabilities
 from skmode._training.plan import Distillation, Mixing, TaskLoss
@@ -28,7 +29,7 @@ from skmode.nn import CrossEntropy
 
 
 @documented(metric="accuracy", predictions="probabilities")
-class MoDEClassifier(ClassifierMixin, ClassTargets, BaseMoDE):
+class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of

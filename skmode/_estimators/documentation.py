@@ -3,7 +3,7 @@
 import inspect
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 # Type and text of each parameter; the default comes from the signature of `__init__`.
@@ -397,10 +397,16 @@ ATTRIBUTES = {
     ),
 }
 
+Texts = Mapping[str, tuple[str, str]]
 Estimator = TypeVar("Estimator", bound=type)
 
 
-def documented(metric: str, predictions: str) -> Callable[[Estimator], Estimator]:
+def documented(
+    metric: str,
+    predictions: str,
+    parameters_texts: Texts = PARAMETERS,
+    attributes_texts: Texts = ATTRIBUTES,
+) -> Callable[[Estimator], Estimator]:
     """Fill ``{parameters}`` and ``{attributes}`` in the docstring of an estimator class."""
 
     def document(estimator: Estimator) -> Estimator:
@@ -408,14 +414,15 @@ def documented(metric: str, predictions: str) -> Callable[[Estimator], Estimator
             return estimator
         defaults = inspect.signature(estimator).parameters
         parameters = [
-            _entry(f"{name} : {kind}, default={_shown(defaults[name].default)}", text)
-            for name, (kind, text) in PARAMETERS.items()
-            if name in defaults
+            _entry(
+                f"{name} : {parameters_texts[name][0]}, default={_shown(each.default)}",
+                parameters_texts[name][1],
+            )
+            for name, each in defaults.items()
         ]
-        assert len(parameters) == len(defaults)
         attributes = [
             _entry(f"{name} : {kind}", text.format(metric=metric, predictions=predictions))
-            for name, (kind, text) in ATTRIBUTES.items()
+            for name, (kind, text) in attributes_texts.items()
         ]
         estimator.__doc__ = estimator.__doc__.replace(
             "    {parameters}", "\n".join(parameters)

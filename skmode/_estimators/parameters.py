@@ -47,11 +47,18 @@ STRUCTURE = (
     "expert_module",
     "numeric_embedding",
     "categorical_features",
+    "channels",
+    "trunk_channels",
+    "expert_channels",
+    "trunk_module",
+    "augment",
     "loss",
     "quantile",
     "optimizer",
     "precision",
 )
+# Parameters that hold the widths of layers.
+LAYERS = ("hidden_layer_sizes", "gate_hidden_layer_sizes", "trunk_channels", "expert_channels")
 # Constraint on each parameter by itself, as scikit-learn writes them.
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_experts": [Interval(Integral, 1, None, closed="left")],
@@ -124,7 +131,9 @@ def check_combinations(parameters: Mapping[str, Any]) -> None:
             f"top_k must lie between 1 and n_experts={n_experts}, got {top_k}: "
             "lower top_k or train more experts."
         )
-    for name in ("hidden_layer_sizes", "gate_hidden_layer_sizes"):
+    for name in LAYERS:
+        if name not in parameters:
+            continue
         sizes = np.atleast_1d(np.asarray(parameters[name]))
         if sizes.ndim > 1 or (sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 1)):
             raise ValueError(
@@ -200,15 +209,17 @@ def resolve_device(device: str, *, fall_back: bool = False) -> str:
     return device
 
 
-def resolve_batch_size(batch_size: int | str, n_rows: int | None) -> int:
-    """All rows of a small table; otherwise a sixteenth of the rows, within 32 and 256."""
+def resolve_batch_size(
+    batch_size: int | str, n_rows: int | None, largest: int = LARGE_BATCH_ROWS
+) -> int:
+    """All rows of a small table; otherwise a sixteenth of the rows, from 32 to the largest."""
     if n_rows is None:
-        return LARGE_BATCH_ROWS if batch_size == "auto" else int(batch_size)
+        return largest if batch_size == "auto" else int(batch_size)
     if batch_size != "auto":
         return min(int(batch_size), n_rows)
     if n_rows <= FULL_BATCH_ROWS:
         return n_rows
-    return int(2 ** np.clip(round(math.log2(n_rows / 16)), 5, 8))
+    return int(np.clip(2 ** round(math.log2(n_rows / 16)), 32, largest))
 
 
 def resolve_refit_fractions(fraction: float | str) -> tuple[float, float]:

@@ -18,7 +18,8 @@ from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ValueTargets
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.trunk import NumericEmbedding
+from skmode._estimators.tables.reading import ReadsTables
+from skmode._estimators.tables.trunk import NumericEmbedding
 from skmode._sklearn import Interval, StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts
 from skmode._training.plan import Distillation, Mixing, TaskLoss
@@ -33,7 +34,7 @@ MAX_TARGET = 1e38
     predictions="values, in the unit of the target (arrays with one number for each, if `y` has "
     "two dimensions)",
 )
-class MoDERegressor(RegressorMixin, ValueTargets, BaseMoDE):
+class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of

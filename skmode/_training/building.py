@@ -1,6 +1,7 @@
 """Build the network of a plan, and the skorch net that trains it."""
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,7 @@ def build_module(network: Network, train: Rows) -> nn.MixtureOfExperts:
         if network.gate == "sparse"
         else nn.DenseGate(width, network.n_experts, **gate_options)
     )
-    experts, representation_width = build_experts(network, width)
+    experts, representation_width = build_experts(network, trunk)
     return nn.MixtureOfExperts(
         trunk,
         gate,
@@ -79,46 +80,55 @@ def optimizer_options(optimizer: str | Callable[..., Any], weight_decay: float) 
 
 
 def build_experts(
-    network: Network, in_features: int
-) -> tuple[nn.MLPExperts | nn.ModuleExperts, int]:
-    """The experts and the width of their output."""
+    network: Network, trunk: torch.nn.Module
+) -> tuple[nn.MLPExperts | nn.ConvExperts | nn.ModuleExperts, int]:
+    """The experts behind a trunk, and the width of their output."""
+    in_features: int = trunk.out_features  # type: ignore[assignment]
+    shape: tuple[int, ...] = getattr(trunk, "out_shape", (in_features,))
     if network.expert_module is None:
-        sizes = network.hidden_layer_sizes
-        experts = nn.MLPExperts(
-            in_features, network.n_experts, sizes, network.activation, network.dropout
-        )
-        return experts, sizes[-1]
+        sizes, channels = network.hidden_layer_sizes, network.expert_channels
+        options = (sizes, network.activation, network.dropout)
+        if len(shape) == 3 and channels:
+            maps = (shape[0], shape[1], shape[2])
+            return nn.ConvExperts(maps, network.n_experts, channels, *options), sizes[-1]
+        return nn.MLPExperts(in_features, network.n_experts, *options), sizes[-1]
     modules: list[torch.nn.Module] = []
     widths = []
     for _ in range(network.n_experts):
-        module = _make_expert(network.expert_module, in_features)
+        module = _make_expert(network.expert_module, shape)
         if any(module is other for other in modules):
             raise ValueError(
                 "expert_module must return a new module in each call, got the same "
                 f"{type(module).__name__} twice: create it inside the function."
             )
         modules.append(module)
-        widths.append(_expert_width(module, in_features))
+        widths.append(_expert_width(module, shape))
     if len(set(widths)) > 1:
         raise ValueError(
             f"The experts of expert_module must all return the same width, got {widths}: "
             "end each with a layer of one width."
         )
-    return nn.ModuleExperts(modules), widths[0]
+    if len(shape) == 1:
+        return nn.ModuleExperts(modules), widths[0]
+    # Convolutions run faster one after the other than stacked.
+    unflattened = [torch.nn.Sequential(torch.nn.Unflatten(1, shape), each) for each in modules]
+    return nn.ModuleExperts(unflattened, stacked=False), widths[0]
 
 
-def _make_expert(expert_module: Any, in_features: int) -> torch.nn.Module:
+def _make_expert(expert_module: Any, shape: tuple[int, ...]) -> torch.nn.Module:
     if isinstance(expert_module, torch.nn.Module):
         raise TypeError(
             "expert_module must be a class or function that makes an expert for each call, got "
             f"an instance of {type(expert_module).__name__}: pass the class, or a function that "
             "returns a new instance."
         )
+    argument: Any = shape if len(shape) > 1 else shape[0]
     try:
-        module = expert_module(in_features)
+        module = expert_module(argument)
     except TypeError as error:
+        name = "in_shape" if len(shape) > 1 else "in_features"
         raise TypeError(
-            f"expert_module must take one argument, in_features (here {in_features}), but the "
+            f"expert_module must take one argument, {name} (here {argument}), but the "
             f"call failed with {error}: bind other arguments with functools.partial."
         ) from error
     if not isinstance(module, torch.nn.Module):
@@ -129,11 +139,12 @@ def _make_expert(expert_module: Any, in_features: int) -> torch.nn.Module:
     return module.to("cpu", torch.float32)
 
 
-def _expert_width(module: torch.nn.Module, in_features: int) -> int:
+def _expert_width(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     """Width of an expert's output, found by a forward pass of two rows."""
     name = type(module).__name__
+    wanted = f"(n_samples, {', '.join(map(str, shape))})"
     # Not zeros: a module that normalises its input would divide by zero.
-    rows = torch.linspace(-1, 1, 2 * in_features).reshape(2, in_features)
+    rows = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)
     module.eval()
     try:
         # Lazy modules draw their weights here, so each expert gets different ones.
@@ -141,9 +152,9 @@ def _expert_width(module: torch.nn.Module, in_features: int) -> int:
             output = module(rows)
     except Exception as error:
         raise ValueError(
-            f"The experts of expert_module must map (n_samples, {in_features}) to (n_samples, "
-            f"width), but {name} failed on shape (2, {in_features}) with {error}: "
-            "build it for in_features inputs."
+            f"The experts of expert_module must map {wanted} to (n_samples, "
+            f"width), but {name} failed on shape {(2, *shape)} with {error}: "
+            f"build it for {'maps of this shape' if len(shape) > 1 else 'in_features inputs'}."
         ) from error
     module.train()
     if not isinstance(output, Tensor):
@@ -153,8 +164,8 @@ def _expert_width(module: torch.nn.Module, in_features: int) -> int:
         )
     if output.ndim != 2 or output.shape[0] != 2 or output.shape[1] == 0:
         raise ValueError(
-            f"The experts of expert_module must map (n_samples, {in_features}) to (n_samples, "
-            f"width), got {tuple(output.shape)} from {name} for shape (2, {in_features}): "
+            f"The experts of expert_module must map {wanted} to (n_samples, "
+            f"width), got {tuple(output.shape)} from {name} for shape {(2, *shape)}: "
             "return one row of numbers for each row."
         )
     if not output.is_floating_point() or not output.isfinite().all():

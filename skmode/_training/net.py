@@ -18,6 +18,7 @@ from skmode._training.evaluation import Evaluated
 from skmode._training.isolation import Generators, Part, isolated
 from skmode._training.rows import Pass, Rows, Trainable
 from skmode.nn import Dropout
+from skmode.nn.trunks import Augmentation
 
 
 class NotFiniteError(ValueError):
@@ -73,11 +74,11 @@ class MixtureNet(NeuralNet):
         self._n_complete = begun
         keep_freed_memory()
         if "module" not in generators.borrowing:
-            self._set_dropout_generator(generators.cpu)
+            self._set_generator(generators.cpu)
         try:
             self.partial_fit(train, epochs=epochs)
         finally:
-            self._set_dropout_generator(None)
+            self._set_generator(None)
             self._generators = None
             del self.history[self._n_complete :]
             stopped = any(map(has_stopped, (callback for _, callback in self.callbacks_)))
@@ -215,9 +216,9 @@ class MixtureNet(NeuralNet):
         generators = self._generators
         return contextlib.nullcontext() if generators is None else generators.default_for(part)
 
-    def _set_dropout_generator(self, generator: torch.Generator | None) -> None:
+    def _set_generator(self, generator: torch.Generator | None) -> None:
         for module in self.module_.modules():
-            if isinstance(module, Dropout):
+            if isinstance(module, Dropout | Augmentation):
                 module.generator = generator
 
     def _precision(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:

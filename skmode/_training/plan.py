@@ -1,7 +1,7 @@
 """The plan of one call of `fit`, in which every parameter that may be "auto" has a value."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from skmode.nn import CrossEntropy, RegressionLoss
 TaskLoss = CrossEntropy | RegressionLoss
 Mixing = Literal["representation", "likelihood", "expected"]
 Distillation = Literal["mean", "pairwise"]
+MakeTrunk = Callable[[Rows], torch.nn.Module]
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,14 @@ class Network:
         Probability of zeroing a hidden unit in training.
     expert_module : callable or None
         Builds one custom expert; None means multilayer perceptrons of `hidden_layer_sizes`.
+    expert_channels : tuple of int
+        Channels of the experts' convolutions before their perceptrons, if the trunk gives feature
+        maps.
+    custom_trunk : bool
+        Whether the trunk is the user's, which may draw random numbers as `expert_module` may.
     """
 
-    make_trunk: Callable[[Rows], torch.nn.Module]
+    make_trunk: MakeTrunk
     make_task_loss: Callable[[], TaskLoss]
     n_outputs: int
     mixing: Mixing
@@ -44,7 +50,13 @@ class Network:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     dropout: float
-    expert_module: Callable[[int], torch.nn.Module] | None
+    expert_module: Callable[[Any], torch.nn.Module] | None
+    expert_channels: tuple[int, ...] = ()
+    custom_trunk: bool = False
+
+    def with_images(self, expert_channels: tuple[int, ...], *, custom_trunk: bool) -> "Network":
+        """The same network for images."""
+        return replace(self, expert_channels=expert_channels, custom_trunk=custom_trunk)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Encoded rows in memory, and the batches made of them."""
 
+import math
 from collections.abc import Callable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol
 
@@ -12,8 +13,10 @@ from torch import Tensor
 BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
 # Rows of a shuffled epoch that are gathered at once.
 GATHERED_ROWS = 2**16
-# Numbers in a block of very many columns: 64 MB in float32.
+# Numbers in a block of very many columns, or of large images: 64 MB in float32.
 BLOCK_NUMBERS = 2**24
+# Numbers that are gathered at once: 512 MB in float32.
+GATHERED_NUMBERS = 2**27
 
 
 class SparseNumbers:
@@ -92,7 +95,7 @@ class Rows(NamedTuple):
     inputs : tuple of torch.Tensor of shape (n_samples, ...)
         The trunk's arguments. For a table: numbers `(n_samples, n_numeric)`, in which NaN
         is missing, and codes of the categories, int64 `(n_samples, n_categorical)`. Numbers may
-        be `SparseNumbers`, except in batches.
+        be `SparseNumbers`, except in batches. For images: pixels, uint8 or floats.
     target : torch.Tensor
         Classes `(n_samples,)` or scaled values `(n_samples, n_outputs)`.
     sample_weight : torch.Tensor of shape (n_samples,), or None
@@ -198,7 +201,7 @@ class Batches:
             yield from map(rows.batch, starts, ends)
             return
         order = torch.randperm(len(rows), generator=self.generator).to(rows.device)
-        together = max(1, GATHERED_ROWS // self.batch_size)
+        together = max(1, gathered_rows(rows) // self.batch_size)
         for first in range(0, len(starts), together):
             begin, end = starts[first], ends[min(first + together, len(starts)) - 1]
             gathered = rows.select(order[begin:end])
@@ -257,9 +260,18 @@ def n_batches(n_rows: int, batch_size: int) -> int:
 
 def block_rows(rows: Rows, device: torch.device) -> int:
     """Rows to evaluate at once: fewer where there are very many columns."""
-    most = BLOCK_ROWS[device.type]
-    width = rows.inputs[0].shape[1] if rows.inputs[0].ndim == 2 else 1
-    return min(most, max(1, BLOCK_NUMBERS // max(width, 1)))
+    return min(BLOCK_ROWS[device.type], _rows_of(BLOCK_NUMBERS, rows))
+
+
+def gathered_rows(rows: Rows) -> int:
+    """Rows of a shuffled epoch to gather at once: fewer where each is large."""
+    return min(GATHERED_ROWS, _rows_of(GATHERED_NUMBERS, rows))
+
+
+def _rows_of(n_numbers: int, rows: Rows) -> int:
+    """Rows that have so many numbers together, at least one."""
+    width = int(math.prod(rows.inputs[0].shape[1:]))
+    return max(1, n_numbers // max(width, 1))
 
 
 def _move(part: Any, device: str, dtype: torch.dtype) -> Any:

@@ -211,7 +211,8 @@ class Trainer:
         """Begin the random numbers of a training; users' code can only draw from torch's own."""
         plan = self.plan
         borrowing: set[Part] = set()
-        if plan.network.expert_module is not None or plan.device != "cpu":
+        custom = plan.network.expert_module is not None or plan.network.custom_trunk
+        if custom or plan.device != "cpu":
             borrowing.add("module")
         if plan.callbacks:
             borrowing.add("callbacks")

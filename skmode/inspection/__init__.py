@@ -9,9 +9,12 @@ import sys
 
 from skmode.inspection._attention import (
     ExpertAttention,
+    ExpertSaliency,
     FeatureImportance,
     expert_attention,
+    expert_saliency,
     feature_importances,
+    typical_images,
 )
 from skmode.inspection._compare import (
     Comparison,
@@ -29,6 +32,7 @@ from skmode.inspection._layers import (
 from skmode.inspection._paths import ParameterPath, alpha_path, experts_path
 from skmode.inspection._plot.attention import ExpertAttentionDisplay
 from skmode.inspection._plot.history import GateHistoryDisplay
+from skmode.inspection._plot.images import ExpertSaliencyDisplay, TypicalImagesDisplay
 from skmode.inspection._plot.paths import AlphaPathDisplay
 from skmode.inspection._plot.probing import ExpertProbingDisplay
 from skmode.inspection._plot.routing import RoutingMapDisplay
@@ -43,6 +47,8 @@ __all__ = [
     "ExpertAttentionDisplay",
     "ExpertProbing",
     "ExpertProbingDisplay",
+    "ExpertSaliency",
+    "ExpertSaliencyDisplay",
     "FeatureImportance",
     "GateHistory",
     "GateHistoryDisplay",
@@ -50,11 +56,13 @@ __all__ = [
     "LayerProbing",
     "ParameterPath",
     "RoutingMapDisplay",
+    "TypicalImagesDisplay",
     "alpha_path",
     "compare",
     "corrected_resampled_ttest",
     "expert_attention",
     "expert_probing",
+    "expert_saliency",
     "experts_path",
     "feature_importances",
     "gate_history",
@@ -63,6 +71,7 @@ __all__ = [
     "report",
     "route_confusion",
     "token_routes",
+    "typical_images",
 ]
 
 # Pickles of 0.1.0 look for the displays in these modules.

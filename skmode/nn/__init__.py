@@ -7,7 +7,7 @@ from skmode.nn.activations import make_activation
 from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.dropout import Dropout
 from skmode.nn.embeddings import PeriodicBiasEmbeddings
-from skmode.nn.experts import MLPExperts, ModuleExperts, StackedLinear
+from skmode.nn.experts import ConvExperts, MLPExperts, ModuleExperts, StackedLinear
 from skmode.nn.gates import DenseGate, GateOutput, SparseGate
 from skmode.nn.mixture import (
     LayerLosses,
@@ -18,15 +18,28 @@ from skmode.nn.mixture import (
     auxiliary_loss,
 )
 from skmode.nn.task_losses import CrossEntropy, RegressionLoss
-from skmode.nn.trunks import CategoricalEmbeddings, IdentityTrunk, RobustScaler, TabularTrunk
+from skmode.nn.trunks import (
+    CategoricalEmbeddings,
+    IdentityTrunk,
+    ImageNormalization,
+    ImageTrunk,
+    RandomFlip,
+    RandomShift,
+    RobustScaler,
+    TabularTrunk,
+    make_convolutions,
+)
 
 __all__ = [
     "CategoricalEmbeddings",
+    "ConvExperts",
     "CrossEntropy",
     "DenseGate",
     "Dropout",
     "GateOutput",
     "IdentityTrunk",
+    "ImageNormalization",
+    "ImageTrunk",
     "LayerLosses",
     "MLPExperts",
     "MixtureLosses",
@@ -35,6 +48,8 @@ __all__ = [
     "MoDELayer",
     "ModuleExperts",
     "PeriodicBiasEmbeddings",
+    "RandomFlip",
+    "RandomShift",
     "RegressionLoss",
     "RobustScaler",
     "SparseGate",
@@ -44,6 +59,7 @@ __all__ = [
     "distillation_loss",
     "load_balance_loss",
     "make_activation",
+    "make_convolutions",
 ]
 
 # Both losses had modules of their own in 0.1.0.

@@ -6,7 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skmode.nn import CrossEntropy, MixtureLosses, MLPExperts, ModuleExperts, RegressionLoss
+from skmode.nn import (
+    ConvExperts,
+    CrossEntropy,
+    MixtureLosses,
+    MLPExperts,
+    ModuleExperts,
+    RegressionLoss,
+)
 from skmode.nn.experts import StackedLinear
 
 
@@ -34,7 +41,7 @@ class Ensemble(nn.Module):
     def __init__(
         self,
         trunks: list[nn.Module],
-        hidden: MLPExperts | ModuleExperts,
+        hidden: MLPExperts | ConvExperts | ModuleExperts,
         width: int,
         n_outputs: int,
         task_loss: CrossEntropy | RegressionLoss,

@@ -76,7 +76,8 @@ class TaughtBatches:
 def mix(inputs: tuple[Tensor, ...], generator: torch.Generator | None) -> tuple[Tensor, ...]:
     """Mix each row with another one of the batch, of which it gets less than half.
 
-    Numbers are averaged, where both are present; codes are taken from one row or the other.
+    Numbers are averaged, where both are present, and so are the pixels of images; codes are taken
+    from one row or the other.
     """
     n_rows, device = len(inputs[0]), inputs[0].device
     other = torch.randperm(n_rows, generator=generator).to(device)
@@ -84,6 +85,8 @@ def mix(inputs: tuple[Tensor, ...], generator: torch.Generator | None) -> tuple[
 
     def mix_part(part: Tensor) -> Tensor:
         own = share.view(-1, *[1] * (part.ndim - 1))
+        if part.dtype == torch.uint8:
+            return torch.lerp(part[other].float(), part.float(), own).round_().to(torch.uint8)
         if not part.is_floating_point():
             drawn = torch.rand(part.shape, generator=generator).to(device)
             return torch.where(drawn < own, part, part[other])

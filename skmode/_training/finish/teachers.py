@@ -114,8 +114,7 @@ def build_ensemble(plan: Plan, train: MemberRows) -> Ensemble:
     n_networks = len(train.positions)
     network = dataclasses.replace(plan.network, n_experts=n_networks)
     trunks = [network.make_trunk(train.rows) for _ in range(n_networks)]
-    width: int = trunks[0].out_features  # type: ignore[assignment]
-    hidden, representation_width = build_experts(network, width)
+    hidden, representation_width = build_experts(network, trunks[0])
     return Ensemble(
         trunks, hidden, representation_width, network.n_outputs, network.make_task_loss()
     )

@@ -2,7 +2,20 @@
 
 from skmode.inspection._attention.attention import expert_attention
 from skmode.inspection._attention.result import ExpertAttention
+from skmode.inspection._attention.saliency import (
+    ExpertSaliency,
+    expert_saliency,
+    typical_images,
+)
 from skmode.inspection._attention.selection import FeatureImportance, feature_importances
 
 # Pickles of 0.1.0 look for ExpertAttention in this module.
-__all__ = ["ExpertAttention", "FeatureImportance", "expert_attention", "feature_importances"]
+__all__ = [
+    "ExpertAttention",
+    "ExpertSaliency",
+    "FeatureImportance",
+    "expert_attention",
+    "expert_saliency",
+    "feature_importances",
+    "typical_images",
+]

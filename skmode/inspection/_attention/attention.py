@@ -12,9 +12,10 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from skmode._common.unwrap import nested_estimators
 from skmode._sklearn import safe_indexing
-from skmode.inspection._attention.gradients import attend_by_gradients
+from skmode.inspection._attention.gradients import attend_by_gradients, integrated_gradients
 from skmode.inspection._attention.permutation import attend_by_permutation
 from skmode.inspection._attention.result import ExpertAttention
+from skmode.inspection._attention.saliency import attribute_regions
 from skmode.inspection._evaluation import mixtures, targets
 
 
@@ -48,6 +49,9 @@ def expert_attention(
     to its output minus that of the baseline. This holds up to an error, because the number of
     steps is finite; `completeness_error` measures it. It is largest for outputs that are steep
     between baseline and row, or have kinks, as with ReLU.
+
+    Models of images have no columns. Their features are the regions of a grid of 4 x 4, and the
+    baseline is the mean of each channel; :func:`expert_saliency` has maps of single images.
 
     Parameters
     ----------
@@ -142,7 +146,11 @@ def expert_attention(
     if method == "permutation":
         return attend_by_permutation(estimator, X, target, n_repeats, random_state, verbose)
     names = None if rows is X else _names_behind(estimator)
-    return attend_by_gradients(mixture, rows, target, n_steps, names)
+    if mixtures.reads_images(mixture):
+        attributions, names = attribute_regions(mixture, rows, n_steps)
+    else:
+        attributions = integrated_gradients(mixture, rows, n_steps)
+    return attend_by_gradients(mixture, attributions, target, n_steps, names)
 
 
 def _draw(

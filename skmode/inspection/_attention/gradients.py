@@ -26,10 +26,13 @@ MAX_ERROR = 0.05
 
 
 def attend_by_gradients(
-    estimator: Any, X: Any, target: targets.Target, n_steps: int, names: list[str] | None
+    estimator: Any,
+    attributions: Attributions,
+    target: targets.Target,
+    n_steps: int,
+    names: list[str] | None,
 ) -> ExpertAttention:
     """Average the absolute attributions of the rows, within domains for experts."""
-    attributions = integrated_gradients(estimator, X, n_steps)
     domain = attributions.route
     n_experts = estimator.net_.module_.n_experts
     n_features = attributions.experts.shape[1]
@@ -47,9 +50,9 @@ def attend_by_gradients(
             )
     if names is None or len(names) != n_features:
         names = [column.name for column in estimator.encoder_.columns_]
-    unit, scale = _unit_and_scale(estimator)
+    unit, scale = unit_and_scale(estimator)
     errors = float(attributions.experts_error.max()), float(attributions.gate_error.max())
-    _warn_of_errors(errors[0], errors[1], unit, scale, n_steps)
+    warn_of_errors(errors[0], errors[1], unit, scale, n_steps)
     return make_attention(
         mean,
         deviation,
@@ -61,7 +64,7 @@ def attend_by_gradients(
     )
 
 
-def _unit_and_scale(estimator: Any) -> tuple[str, float]:
+def unit_and_scale(estimator: Any) -> tuple[str, float]:
     """Return the unit of the experts' outputs, and how much of it a standard deviation is.
 
     Probabilities have no such deviation: their scale is 1.
@@ -73,16 +76,17 @@ def _unit_and_scale(estimator: Any) -> tuple[str, float]:
     return "standard deviations of the target", 1.0
 
 
-def _warn_of_errors(
-    of_experts: float, of_gate: float, unit: str, scale: float, n_steps: int
+def warn_of_errors(
+    of_experts: float, of_gate: float, unit: str, scale: float, n_steps: int, stacklevel: int = 4
 ) -> None:
+    """Warn if attributions miss what they should sum to."""
     if of_experts <= MAX_ERROR * scale and of_gate <= MAX_ERROR:
         return
     warnings.warn(
         "The attributions of a row should sum to its output minus the baseline's output, but are "
         f"off by up to {of_experts:.2g} ({unit}) for an expert and by up to {of_gate:.2g} for the "
         f"gate's weight, with n_steps={n_steps}: raise n_steps.",
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
 
 
@@ -128,19 +132,19 @@ def _attribute(estimator: Any, module: Any, X: Any, n_steps: int) -> Attribution
     for start in range(0, len(features), BLOCK_ROWS):
         rows = features[start : start + BLOCK_ROWS]
         chosen = route[start : start + BLOCK_ROWS]
-        functions = _scalar_functions(estimator, module, rows, chosen)
+        functions = scalar_functions(estimator, module, rows, chosen)
         for part, error, function in zip(parts, errors, functions, strict=True):
-            by_feature = _integrate(function, rows, baseline, n_steps)
+            by_feature = integrate(function, rows, baseline, n_steps)
             by_column = rows.new_zeros(len(rows), n_columns)
             by_column.index_add_(1, column_of.to(rows.device), by_feature)
             part.append(by_column.double().cpu().numpy())
-            error.append(_completeness_error(function, rows, baseline, by_feature))
+            error.append(completeness_error(function, rows, baseline, by_feature))
     experts, gate_weight = (np.concatenate(part) for part in parts)
     experts_error, gate_error = (np.concatenate(error) for error in errors)
     return Attributions(experts, gate_weight, route.cpu().numpy(), experts_error, gate_error)
 
 
-def _completeness_error(
+def completeness_error(
     function: Any, rows: torch.Tensor, baseline: torch.Tensor, attributions: torch.Tensor
 ) -> Array:
     """Return how far each row's attributions are from summing to the change of the function."""
@@ -150,7 +154,7 @@ def _completeness_error(
     return np.asarray(missing.abs().cpu().numpy())
 
 
-def _integrate(
+def integrate(
     function: Any, rows: torch.Tensor, baseline: torch.Tensor, n_steps: int
 ) -> torch.Tensor:
     """Return the mean gradient on the line from the baseline to each row, times that line."""
@@ -164,7 +168,7 @@ def _integrate(
     return total * line
 
 
-def _scalar_functions(
+def scalar_functions(
     estimator: Any, module: Any, rows: torch.Tensor, route: torch.Tensor
 ) -> Iterator[Any]:
     """Yield two functions from features to one number per row: top expert's output, gate weight."""

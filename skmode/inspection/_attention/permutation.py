@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from skmode._common.progress import progress_bar
 from skmode.inspection._attention.first_layers import FirstLayers, starts_linearly
 from skmode.inspection._attention.gradients import column_of_feature
+from skmode.inspection._attention.regions import Regions, ShuffledImages
 from skmode.inspection._attention.result import ExpertAttention, make_attention
 from skmode.inspection._evaluation import forward, measures, mixtures, targets
 
@@ -35,11 +36,15 @@ def attend_by_permutation(
     """Shuffle each feature `n_repeats` times, once within domains and once among all rows."""
     random_state = check_random_state(random_state)
     mixture, rows = mixtures.unwrap(estimator, X)
+    of_images = mixtures.reads_images(mixture)
+    if of_images:
+        estimator, X = mixture, mixture.encoder_.read(rows)
+        rows = X
     outputs = forward.evaluate(mixture, rows)
     domain, n_experts = outputs.route, outputs.gate.shape[1]
     base = _scores_on_domains(outputs.top_expert, domain, target, n_experts)
     sign = 1 if target.scale is None else -1
-    table = ShuffledTable(X)
+    table: Any = ShuffledImages(X, Regions(mixture.encoder_)) if of_images else ShuffledTable(X)
     network = _open_network(estimator, mixture, rows, table, domain)
     drops = np.full((len(table.names), n_experts + 1, n_repeats), np.nan)
     for feature in progress_bar(range(len(table.names)), "expert_attention", disable=not verbose):
@@ -61,9 +66,7 @@ def attend_by_permutation(
     )
 
 
-def _open_network(
-    estimator: Any, mixture: Any, rows: Any, table: ShuffledTable, domain: Array
-) -> Any:
+def _open_network(estimator: Any, mixture: Any, rows: Any, table: Any, domain: Array) -> Any:
     """Choose how to predict shuffled rows: as a whole, or with many columns by the column."""
     module = mixtures.find_network(mixture)
     if rows is table.X and len(table.names) > FEW_COLUMNS and module and starts_linearly(module):
@@ -74,7 +77,7 @@ def _open_network(
 class _WholeRows:
     """Predictions for rows with one column shuffled, by the estimator as it is."""
 
-    def __init__(self, estimator: Any, mixture: Any, table: ShuffledTable, domain: Array) -> None:
+    def __init__(self, estimator: Any, mixture: Any, table: Any, domain: Array) -> None:
         self._estimator, self._mixture = estimator, mixture
         self._table, self._domain = table, domain
 

@@ -57,6 +57,11 @@ def find_network(mixture: Any) -> torch.nn.Module | None:
     return module if isinstance(module, torch.nn.Module) else None
 
 
+def reads_images(mixture: Any) -> bool:
+    """Whether the rows of a fitted mixture are images."""
+    return hasattr(mixture, "image_shape_")
+
+
 def assign_domains(domains: Any, X: Any) -> Array | None:
     """Return each row's expert by the gate of the model `domains`; None for ``"own"``."""
     if isinstance(domains, str) or domains is None:

@@ -147,8 +147,13 @@ class RoutingMapDisplay:
         """
         style.check_number("grid_resolution", grid_resolution, 2)
         style.check_number("max_samples", max_samples, 1)
-        plane = projections.find_projection(to_dense(X), features)
         mixture, rows = mixtures.unwrap(estimator, X)
+        if mixtures.reads_images(mixture):
+            raise TypeError(
+                "A map of routes needs the columns of a table, got a "
+                f"{type(mixture).__name__}: use TypicalImagesDisplay."
+            )
+        plane = projections.find_projection(to_dense(X), features)
         weight = weight_or_ones(sample_weight, len(plane.points))
         random_state = check_random_state(random_state)
         chosen = np.flatnonzero(weight > 0)

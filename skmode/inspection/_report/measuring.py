@@ -61,6 +61,7 @@ def measure(
         seed=random_state,
         verbose=verbose,
     )
+    images = mixtures.reads_images(mixture)
     chance, gate_gain = _against_chance(judgement.experts, outputs.route, target.weight)
     return Facts(
         estimator=estimator,
@@ -68,7 +69,7 @@ def measure(
         steps=_steps(estimator),
         X=to_dense(part),
         part_weight=part_weight,
-        columns=describe_columns(to_dense(X)),
+        columns=_regions(attention, len(rows)) if images else describe_columns(to_dense(X)),
         outputs=outputs,
         target=target,
         judgement=judgement,
@@ -270,6 +271,13 @@ def describe_columns(X: Any) -> Columns:
         np.column_stack([_missing(column) for column in columns]),
         is_table,
     )
+
+
+def _regions(attention: ExpertAttention, n_images: int) -> Columns:
+    """Describe the regions of images, which are no numbers."""
+    names = attention.importances.index.tolist()
+    none = np.zeros(len(names), dtype=bool)
+    return Columns(names, none, none.astype(int), np.zeros((n_images, len(names)), bool), True)
 
 
 def _missing(column: Any) -> Array:

@@ -70,11 +70,13 @@ def export(
     estimator : MoDEClassifier, MoDERegressor or a model around one
         A fitted estimator; or a Pipeline that ends with one, whose steps become part of the graphs;
         or a search such as GridSearchCV, a threshold (FixedThresholdClassifier,
-        TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on.
+        TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on. Also
+        an estimator of images, but no steps before it.
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
-    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features), default=None
+    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features), or images, \
+default=None
         Rows like those of training, ideally the training table. Before anything is written, the
         predictions of the bundle and of `estimator` are compared on up to 1,000 of them. A
         Pipeline needs `X`, because the types, categories and ranges of its raw columns are read
@@ -133,7 +135,8 @@ def export(
     steps of a Pipeline read are float64, unless they are float32 in the table. A ColumnTransformer
     may pass strings on to the estimator, whose own categories they become. A model that was
     trained on an array has one float32 input ``X``; if the array had string categories, it has one
-    input per column, ``x0``, ``x1`` and so on.
+    input per column, ``x0``, ``x1`` and so on. A model of images has one input ``image``, in the
+    type and with the axes of the training images: normalisation is part of the graphs.
 
     The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
     regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
@@ -297,8 +300,8 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
             tuple(source.classes.tolist()), dtype.str, label_kind(source.classes)
         )
     scores = estimator.validation_scores_
-    one_per_column, from_table = source.one_input_per_column, bool(estimator.encoder_.from_table_)
-    columns = source.columns
+    one_per_column, columns = source.one_input_per_column, source.columns
+    from_table = source.image is None and bool(estimator.encoder_.from_table_)
     if source.preprocessing is not None:
         before = source.preprocessing
         one_per_column, from_table = before.one_input_per_column, before.from_table
@@ -306,7 +309,7 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
     return bundle.Manifest(
         task="regression" if source.classes is None else "classification",
         routing=routing,
-        input="columns" if one_per_column else "array",
+        input="image" if source.image else "columns" if one_per_column else "array",
         from_table=from_table,
         columns=columns,
         n_outputs=source.n_outputs,
@@ -327,6 +330,7 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
         },
         threshold=threshold,
         teacher=_teacher(estimator),
+        image=source.image,
     )
 
 

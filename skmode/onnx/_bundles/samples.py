@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,12 +25,15 @@ from skmode_deploy.samples import (
     Samples,
     check_samples,
     draw_columns,
+    draw_rows,
     graph_inputs,
 )
 
 LOGGER = logging.getLogger("skmode")
 
 N_ROWS = 32
+# Numbers of all images together; a few bytes of JSON each.
+MAX_PIXELS = 200_000
 # Most models need the first 64 rows that are drawn.
 MAX_DRAWN = 2048
 SEED = 0
@@ -77,14 +81,14 @@ def _make(
     X: Any,
     kinds: Mapping[str, bool],
 ) -> bytes:
-    n_drawn = 2 * N_ROWS
+    n_rows = _n_rows(manifest)
+    n_drawn = 2 * n_rows
     while True:
-        columns = draw_columns(manifest, n_drawn, SEED, **kinds)
-        rows = like_training(manifest, columns, X)
+        rows = _draw(manifest, n_drawn, X, kinds)
         feeds = graph_inputs(manifest, rows)
         outputs, clear = _predict(manifest, model, rows)
-        chosen = np.flatnonzero(clear)[:N_ROWS]
-        if len(chosen) == N_ROWS or n_drawn >= MAX_DRAWN:
+        chosen = np.flatnonzero(clear)[:n_rows]
+        if len(chosen) == n_rows or n_drawn >= MAX_DRAWN:
             break
         n_drawn *= 2
     if not len(chosen):
@@ -99,6 +103,20 @@ def _make(
         if manifest.quantization is not None:
             samples = _predict_by_graph(samples, manifest, files, model, Path(folder) / "graph")
         return _check(samples, manifest, files, Path(folder) / "checked")
+
+
+def _draw(manifest: bundle.Manifest, n_rows: int, X: Any, kinds: Mapping[str, bool]) -> Any:
+    """Make up rows like those of training, or images."""
+    if manifest.image is not None:
+        return draw_rows(manifest, n_rows, SEED)
+    return like_training(manifest, draw_columns(manifest, n_rows, SEED, **kinds), X)
+
+
+def _n_rows(manifest: bundle.Manifest) -> int:
+    """The number of sample rows: fewer where each is a large image."""
+    if manifest.image is None:
+        return N_ROWS
+    return max(1, min(N_ROWS, MAX_PIXELS // math.prod(manifest.image.shape)))
 
 
 def _describe(kinds: Mapping[str, bool]) -> str:

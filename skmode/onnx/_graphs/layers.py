@@ -21,6 +21,27 @@ def emit_linear(graph: GraphBuilder, linear: nn.Linear, value: str, name: str) -
     return graph.add("Gemm", [value, weight, bias], name)
 
 
+def emit_conv(
+    graph: GraphBuilder,
+    value: str,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    stride: int,
+    name: str,
+) -> str:
+    """Apply a convolution that keeps the size of its input, or divides it by the stride."""
+    names = [graph.add_weight(weight, f"{name}/weight"), graph.add_weight(bias, f"{name}/bias")]
+    before, after = ((size - 1) // 2 for size in weight.shape[2:])
+    return graph.add(
+        "Conv",
+        [value, *names],
+        name,
+        kernel_shape=list(weight.shape[2:]),
+        pads=[before, after, before, after],
+        strides=[stride, stride],
+    )
+
+
 def emit_activation(graph: GraphBuilder, module: nn.Module, value: str, name: str) -> str:
     """Apply an activation of :func:`skmode.nn.make_activation`."""
     simple = {nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Sigmoid: "Sigmoid"}

@@ -30,13 +30,17 @@ from skmode.onnx._graphs.mixture import (
     emit_top_expert_outputs,
 )
 from skmode.onnx._graphs.source import Source, label_kind
-from skmode.onnx._graphs.trunk import emit_trunk
+from skmode.onnx._graphs.trunks.images import emit_image_input, emit_image_trunk
+from skmode.onnx._graphs.trunks.tables import emit_trunk
 
 Routing = Literal["top_expert", "mixture"]
 
 
 def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     """Declare the inputs and compute the trunk's output."""
+    if source.image is not None:
+        pixels = emit_image_input(graph, source.image)
+        return emit_image_trunk(graph, source.image_trunk, source.image, pixels)
     columns, before = source.columns, source.preprocessing
     if source.one_input_per_column:
         values = (
@@ -132,14 +136,14 @@ def build_gate(source: Source) -> GraphBuilder:
     graph.add("Identity", [hidden], "hidden")
     graph.add_output("gate_probabilities", TensorProto.FLOAT, ["n", gate.n_experts])
     graph.add_output("expert", TensorProto.INT64, ["n"])
-    graph.add_output("hidden", TensorProto.FLOAT, ["n", source.mixture.trunk.out_features])  # type: ignore[list-item]
+    graph.add_output("hidden", TensorProto.FLOAT, ["n", source.n_hidden])
     return graph
 
 
 def build_expert(source: Source, expert: int) -> GraphBuilder:
     """Build the graph from the input of the experts to the predictions of one alone."""
     graph = GraphBuilder()
-    hidden = graph.add_input("hidden", TensorProto.FLOAT, ["n", source.trunk.out_features])
+    hidden = graph.add_input("hidden", TensorProto.FLOAT, ["n", source.n_hidden])
     stored = StoredExperts(graph, source.experts[expert : expert + 1])
     head = Head(graph, source.mixture)
     value = head.apply(graph, stored.apply(graph, 0, hidden, "expert"), "head")

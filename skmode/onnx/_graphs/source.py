@@ -14,7 +14,7 @@ from onnx import TensorProto
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skmode.nn import CrossEntropy, MixtureOfExperts, TabularTrunk
+from skmode.nn import CrossEntropy, ImageTrunk, MixtureOfExperts, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     ARRAY_INPUT,
@@ -124,6 +124,8 @@ class Source:
     choose: Emit | None = None
     # Turns float64 values of the estimator into values of the target.
     invert: Emit | None = None
+    # The images that the estimator reads in the place of columns.
+    image: bundle.Image | None = None
 
     @property
     def output_name(self) -> str:
@@ -135,8 +137,20 @@ class Source:
         return self.mixture.head.out_features
 
     @property
+    def n_hidden(self) -> int:
+        """Width of what gate and experts read."""
+        width = self.mixture.trunk.out_features
+        assert isinstance(width, int)
+        return width
+
+    @property
     def trunk(self) -> TabularTrunk:
         assert isinstance(self.mixture.trunk, TabularTrunk)
+        return self.mixture.trunk
+
+    @property
+    def image_trunk(self) -> ImageTrunk:
+        assert isinstance(self.mixture.trunk, ImageTrunk)
         return self.mixture.trunk
 
 
@@ -154,24 +168,37 @@ def read_estimator(estimator: Any) -> Source:
             "a Pipeline that ends with one, or a search over either."
         )
     mixture = estimator.net_.module_
-    encoder = estimator.encoder_
-    strings = any(
-        column.categories is not None and column.categories.dtype == object
-        for column in encoder.columns_
-    )
-    one_per_column = encoder.from_table_ or strings
+    image = _read_image(estimator.encoder_) if isinstance(mixture.trunk, ImageTrunk) else None
+    columns, one_per_column = ((), False) if image else _read_columns(estimator.encoder_)
     classify = isinstance(mixture.task_loss, CrossEntropy)
     if classify:
         _check_labels(np.asarray(estimator.classes_))
     return Source(
         mixture,
         build_experts(mixture.experts, mixture.trunk.out_features),
-        _columns(encoder.columns_, one_per_column),
+        columns,
         one_per_column,
         np.asarray(estimator.classes_) if classify else None,
         None if classify else estimator.target_mean_,
         None if classify else estimator.target_scale_,
+        image=image,
     )
+
+
+def _read_image(encoder: Any) -> bundle.Image:
+    return bundle.Image(
+        encoder.height_, encoder.width_, encoder.n_channels_, encoder.layout_, encoder.dtype_
+    )
+
+
+def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:
+    """Describe the columns of a table or an array, and tell whether each has an input."""
+    strings = any(
+        column.categories is not None and column.categories.dtype == object
+        for column in encoder.columns_
+    )
+    one_per_column = encoder.from_table_ or strings
+    return _columns(encoder.columns_, one_per_column), one_per_column
 
 
 def _check_labels(classes: NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.utils.validation import check_is_fitted
 
 from skmode import MoDEClassifier, MoDERegressor
+from skmode._common.unwrap import nested_estimators
 from skmode.onnx._graphs.columns import ARRAY_INPUT, ELEMENT_TYPES
 from skmode.onnx._graphs.models import build_model
 from skmode.onnx._graphs.source import Source, read_estimator, with_array_input
@@ -124,7 +125,18 @@ def register_converters() -> None:
 def _replace_converters() -> None:
     replace_steps()
     replace_models()
-    watch_conversions(MoDEClassifier, MoDERegressor, check=check_supported)
+    watch_conversions(MoDEClassifier, MoDERegressor, check=_check_model)
+
+
+def _check_model(model: Any) -> None:
+    """Raise if a model cannot be converted."""
+    check_supported(model)
+    *_, last = nested_estimators(model)
+    if hasattr(last, "image_shape_"):
+        raise TypeError(
+            f"skl2onnx converts models of tables, got a {type(last).__name__}: write a bundle with "
+            "skmode.onnx.export, whose model.onnx is the graph."
+        )
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:

@@ -7,7 +7,7 @@ from onnx.reference import ReferenceEvaluator
 
 from skmode.nn import RobustScaler, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
-from skmode.onnx._graphs.trunk import emit_trunk
+from skmode.onnx._graphs.trunks.tables import emit_trunk
 
 
 def run(graph, output, dtype, inputs):

@@ -19,11 +19,11 @@ from skmode.onnx._graphs.builder import OPSET
 _EXPORTING = threading.Lock()
 
 
-def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
-    """Convert one expert to a graph."""
+def convert_module(module: nn.Module, shape: tuple[int, ...]) -> onnx.GraphProto:
+    """Convert a module to a graph, for rows of a shape."""
     module = module.to("cpu", torch.float32).eval()
     # The exporter may take a size of 0, 1 or 2 as fixed.
-    example = torch.zeros(3, in_features, dtype=torch.float32, device="cpu")
+    example = torch.zeros(3, *shape, dtype=torch.float32, device="cpu")
     rows = torch.export.Dim("n")
     try:
         with (
@@ -47,7 +47,7 @@ def convert_module(module: nn.Module, in_features: int) -> onnx.GraphProto:
             )
     except Exception as error:
         raise TypeError(
-            f"Experts must be modules that torch.onnx.export (dynamo) can convert, but "
+            f"Experts and trunks must be modules that torch.onnx.export (dynamo) can convert, but "
             f"{type(module).__name__} gave {type(error).__name__}: {_first_line(error)} "
             "Rewrite its forward with operations that torch.export can trace."
         ) from error
@@ -64,8 +64,9 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "ai.onnx.ml"})
     if foreign:
         raise TypeError(
-            "Experts may use the operators of ai.onnx only, but torch.onnx.export converted "
-            f"{name} to operators of {foreign}: rewrite its forward with ordinary operations."
+            "Experts and trunks may use the operators of ai.onnx only, but torch.onnx.export "
+            f"converted {name} to operators of {foreign}: rewrite its forward with ordinary "
+            "operations."
         )
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:]

@@ -115,7 +115,7 @@ def test_export_of_modules_is_reproducible(array, fit_classifier, tmp_path):
 def test_converted_weights_equal_the_expert():
     torch.manual_seed(0)
     experts = ModuleExperts([torch.nn.Linear(3, 2) for _ in range(2)])
-    graph = convert_module(experts.expert(1), 3)
+    graph = convert_module(experts.expert(1), (3,))
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     expected = {
         name: value.detach().numpy() for name, value in experts.expert(1).named_parameters()
@@ -128,12 +128,12 @@ def test_converted_weights_equal_the_expert():
 def test_modules_are_converted_in_threads_and_modes(capsys):
     torch.manual_seed(0)
     expert = ResidualBlock(3)
-    alone = convert_module(expert, 3)
+    alone = convert_module(expert, (3,))
     before = list(warnings.filters), sys.stdout
     with ThreadPoolExecutor(3) as pool:
-        graphs = list(pool.map(lambda _: convert_module(copy.deepcopy(expert), 3), range(3)))
+        graphs = list(pool.map(lambda _: convert_module(copy.deepcopy(expert), (3,)), range(3)))
     with torch.autocast("cpu", torch.bfloat16), torch.device("meta"), torch.inference_mode():
-        graphs.append(convert_module(expert, 3))
+        graphs.append(convert_module(expert, (3,)))
     assert (list(warnings.filters), sys.stdout) == before
     for graph in graphs:
         assert graph == alone
@@ -166,7 +166,7 @@ class Attention(torch.nn.Module):
 
 
 def test_conversion_prints_nothing(caplog, capfd):
-    graph = convert_module(Attention(4), 4)
+    graph = convert_module(Attention(4), (4,))
     assert len(graph.node) > 0
     assert not [record for record in caplog.records if record.name.startswith("onnxscript")]
     assert "Skipping" not in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Trunks: the layers in front of the gate and the experts, which both share."""
+"""Trunks of tables: numbers and categories become features."""
 
 from collections.abc import Sequence
 from typing import Literal

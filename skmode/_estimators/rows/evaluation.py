@@ -3,12 +3,9 @@
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skmode._encoding.columns import is_table
-from skmode._encoding.tables import TableEncoder, validate_array
 from skmode._estimators.parameters import resolve_device
 from skmode._estimators.pickling import PickledWithVersion
 from skmode._sklearn import InvalidParameterError
@@ -22,39 +19,40 @@ from skmode._training.evaluation import (
 )
 from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
-from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.plan import MakeTrunk
+from skmode._training.rows import Rows
 
 
 class EvaluatesRows(PickledWithVersion):
     """An estimator that checks and encodes rows, and evaluates its network on them."""
 
-    categorical_features: Any
     inference: Literal["mixture", "top_expert"]
     device: str
 
     net_: MixtureNet
-    encoder_: TableEncoder
+    encoder_: Any
+
+    # Overridden for each kind of rows: tables, images.
+
+    def _begin_reading(self, X: Any, y: Any, *, reset: bool) -> None:
+        """Check what can be seen of X and y before anything is read."""
+        raise NotImplementedError
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
-        if is_table(X):
-            if 0 in X.shape:
-                what = "sample" if X.shape[0] == 0 else "feature"
-                raise ValueError(
-                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
-                    f"is required by {type(self).__name__}."
-                )
-        else:
-            X = validate_array(X, self)
-        if not reset:
-            validate_data(self, X=X, skip_check_array=True, reset=False)
-        return X
+        """Check rows, and bring them into a form that has them by position."""
+        raise NotImplementedError
+
+    def _fit_encoder(self, X: Any, sample_weight: NDArray[np.float64]) -> None:
+        """Learn from checked training rows what `_encode_inputs` needs."""
+        raise NotImplementedError
 
     def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
-        with isolated():
-            numbers, codes = self.encoder_.transform(X)
-            is_dense = isinstance(numbers, np.ndarray)
-            read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
-            return read, torch.as_tensor(codes)
+        """Turn checked rows into the arguments of the trunk."""
+        raise NotImplementedError
+
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
+        """Get the function that builds the trunk; `n_rows` is None in a partial fit."""
+        raise NotImplementedError
 
     def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
         """Encode new rows, and apply `function` to the network and each block of them."""

@@ -1,4 +1,4 @@
-"""Experts: networks with equal inputs and outputs, evaluated together or one at a time."""
+"""Experts that read rows of numbers: multilayer perceptrons, or any modules."""
 
 import copy
 import threading
@@ -182,6 +182,8 @@ class ModuleExperts(nn.Module):
     modules : sequence of torch.nn.Module
         One module per expert; each maps `(n_samples, in_features)` to `(n_samples, width)`. Their
         weights are copied.
+    stacked : bool, default=True
+        Whether to stack modules that are alike. Convolutions run faster in a loop on a CPU.
 
     Notes
     -----
@@ -199,7 +201,7 @@ class ModuleExperts(nn.Module):
     torch.Size([2, 3, 4])
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module], stacked: bool = True) -> None:
         super().__init__()
         if not modules:
             raise ValueError("modules must hold one expert or more, got none: pass one per expert.")
@@ -207,7 +209,7 @@ class ModuleExperts(nn.Module):
         self._turn = threading.RLock()
         self.vectorized = False
         self.separate: nn.ModuleList | None = None
-        if not _stackable(modules):
+        if not (stacked and _stackable(modules)):
             self.separate = nn.ModuleList(copy.deepcopy(list(modules)))
             return
         self.vectorized = True

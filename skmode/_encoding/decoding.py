@@ -1,0 +1,114 @@
+"""Decode images with Pillow, which is imported only where there is something to decode."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Modes of Pillow whose pixels are 8-bit numbers that a network can read as they are.
+PLAIN_MODES = ("L", "RGB", "RGBA")
+# Modes that stand for one of these, without loss.
+SAME_AS = {"1": "L", "P": "RGB"}
+# Pillow warns of more pixels, and raises at twice as many. One image of 8 bits would take 268 MB.
+MAX_PIXELS = 89_478_485
+
+
+def decode(items: Sequence[Any]) -> list[NDArray[Any]]:
+    """Turn images of any kind into arrays: of two dimensions if grey, else with channels last."""
+    return [
+        item if isinstance(item, np.ndarray) else _decode_one(item, i)
+        for i, item in enumerate(items)
+    ]
+
+
+def _decode_one(item: Any, i: int) -> NDArray[Any]:
+    if is_pillow(item):
+        return _pixels(item, i)
+    if isinstance(item, bytes | bytearray | memoryview):
+        return _open(io.BytesIO(item), f"image {i}", i)
+    if isinstance(item, str | os.PathLike):
+        return _open(os.fspath(item), f"image {i} ({os.fspath(item)!r})", i)
+    what = "a missing value" if item is None or item is np.nan else f"a {type(item).__name__}"
+    raise TypeError(
+        "Each image must be an array, a PIL image, the bytes of a file or a path, got "
+        f"{what} for image {i}: convert it, or leave the row out."
+    )
+
+
+def is_pillow(item: Any) -> bool:
+    """Whether this is an image of Pillow, without importing it."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(item, pillow.Image)
+
+
+def _open(file: Any, name: str, i: int) -> NDArray[Any]:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Files of images are read with Pillow, which is not installed: "
+            "pip install 'skmode[image]', or pass arrays."
+        ) from error
+    try:
+        with Image.open(file) as image:
+            return _pixels(image, i)
+    except Image.DecompressionBombError as error:
+        raise ValueError(_too_large(name, "more than twice as many")) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"Files must be images that Pillow reads, such as PNG or JPEG, got {name}, which is "
+            "none: leave it out, or convert it."
+        ) from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except (
+        OSError,
+        SyntaxError,
+    ) as error:  # of a PNG with a wrong checksum Pillow says SyntaxError
+        raise ValueError(
+            f"Files must be whole images, got {name}, of which Pillow says: {error}. Write it "
+            "again, or leave it out."
+        ) from error
+
+
+def _pixels(image: Any, i: int) -> NDArray[Any]:
+    """Read the pixels, in the colours that the image has."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(_too_large(f"image {i}", f"{width} x {height}"))
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError(
+            f"Each image must be a single picture, got {image.n_frames} of them in image {i}: "
+            "choose one with image.seek(0) and image.copy()."
+        )
+    mode = SAME_AS.get(image.mode, image.mode)
+    if mode not in PLAIN_MODES:
+        raise ValueError(_wrong_mode(image.mode, i))
+    if mode == image.mode:
+        return np.asarray(image)
+    transparent = mode == "RGB" and "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else mode))
+
+
+def _wrong_mode(mode: str, i: int) -> str:
+    if mode.startswith(("I", "F")):
+        cure = (
+            "it has more than 8 bits per pixel: scale its array to [0, 1] and pass the array, for "
+            "example np.asarray(image) / 65535"
+        )
+    else:
+        cure = f'convert it, for example with image.convert("{"L" if mode == "LA" else "RGB"}")'
+    return f"Images must be grey (L), RGB or RGBA with 8 bits, got {mode} for image {i}: {cure}."
+
+
+def _too_large(name: str, got: str) -> str:
+    return (
+        f"Images must have at most {MAX_PIXELS:,} pixels, because a small file may hold a huge "
+        f"image, got {got} in {name}: leave it out, or make it smaller."
+    )

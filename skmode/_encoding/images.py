@@ -1,0 +1,218 @@
+"""Images as users pass them: arrays, or anything that can be decoded to arrays of one size."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+import scipy.sparse
+from numpy.typing import NDArray
+
+from skmode._encoding.columns import is_table
+from skmode._encoding.decoding import decode, is_pillow
+
+Channels = Literal["last", "first"]
+Layout = Literal["hw", "hwc", "chw"]
+
+N_CHANNELS = (1, 3, 4)
+
+
+class ImageEncoder:
+    """What training saw of the images: their size, channels and type.
+
+    Attributes
+    ----------
+    height_, width_, n_channels_ : int
+        Size of each image; one channel where the images have two dimensions.
+    layout_ : {"hw", "hwc", "chw"}
+        Order of an image's axes.
+    dtype_ : {"uint8", "float32"}
+        Type of the pixels.
+    """
+
+    def __init__(self, channels: Channels = "last") -> None:
+        self.channels = channels
+
+    def fit(self, X: NDArray[Any]) -> ImageEncoder:
+        """Learn the shape and type of checked images."""
+        self.layout_: Layout = "hw" if X.ndim == 3 else "hwc" if self.channels == "last" else "chw"
+        size = dict(zip(self.layout_, X.shape[1:], strict=True))
+        self.height_, self.width_ = int(size["h"]), int(size["w"])
+        self.n_channels_ = int(size.get("c", 1))
+        self.dtype_: Literal["uint8", "float32"] = "uint8" if X.dtype == np.uint8 else "float32"
+        return self
+
+    @property
+    def shape_(self) -> tuple[int, ...]:
+        """Shape of each image."""
+        size = {"h": self.height_, "w": self.width_, "c": self.n_channels_}
+        return tuple(size[axis] for axis in self.layout_)
+
+    def transform(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Bring checked images into the type of training, after a check of their shape."""
+        if X.shape[1:] != self.shape_:
+            raise ValueError(
+                f"X must hold images of shape {self.shape_} (axes: {', '.join(self.layout_)}), as "
+                f"training did, got {X.shape[1:]}: {self._cure(X.shape[1:])}."
+            )
+        if self.dtype_ == "uint8" and X.dtype != np.uint8:
+            raise ValueError(
+                f"X must hold uint8 pixels, as training did, got {X.dtype}: pass "
+                "np.rint(X * 255).astype(np.uint8)."
+            )
+        if self.dtype_ == "float32" and X.dtype == np.uint8:
+            return X / np.float32(255)
+        return X
+
+    def read(self, X: Any) -> NDArray[Any]:
+        """Read images of any kind, in the type and shape of training."""
+        return self.transform(check_images(X, self.channels, "the estimator"))
+
+    def _cure(self, shape: tuple[int, ...]) -> str:
+        if len(shape) == 2 and self.n_channels_ == 1:
+            return "add the axis of channels, for example X[..., None]"
+        if len(shape) == 3 and self.layout_ == "hw":
+            return "drop the axis of channels, or make colours grey"
+        if sorted(shape) == sorted(self.shape_):
+            return "move the axes"
+        return "resize or crop the images, or convert their colours, as for training"
+
+
+def check_images(X: Any, channels: Channels, name: str) -> NDArray[Any]:
+    """Read images into one array `(n, h, w)` or with channels, of uint8 or of float32 in [0, 1]."""
+    array = _read(X, channels)
+    if array.ndim not in (3, 4):
+        raise ValueError(
+            "X must hold images, of shape (n, height, width) or with channels, got shape "
+            f"{array.shape}: reshape rows of pixels with X.reshape(-1, height, width), and pass a "
+            "single image as X[None]."
+        )
+    if 0 in array.shape:
+        what = "sample" if array.shape[0] == 0 else "feature"
+        raise ValueError(
+            f"Found array with 0 {what}(s) (shape={array.shape}) while a minimum of 1 is required "
+            f"by {name}."
+        )
+    if array.ndim == 4:
+        _check_channels(array.shape, channels)
+    return array if array.dtype == np.uint8 else _check_numbers(array, name)
+
+
+def _read(X: Any, channels: Channels) -> NDArray[Any]:
+    """Make one array of whatever holds the images."""
+    if isinstance(X, str | bytes) or is_pillow(X):
+        raise ValueError(
+            f"X must hold many images, got a single {type(X).__name__}: pass a list of images."
+        )
+    if scipy.sparse.issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but images are dense: pass "
+            "X.toarray().reshape(-1, height, width)."
+        )
+    items = _items(X)
+    if items is None:
+        array = np.asarray(X)
+        if array.dtype.kind not in "OSU" or array.ndim != 1:
+            return array
+        items = array.tolist()
+    if not items:
+        return np.empty((0, 1, 1), np.uint8)
+    arrays = decode(items)
+    decoded = [not isinstance(item, np.ndarray) for item in items]
+    if channels == "first":
+        arrays = [
+            np.moveaxis(array, -1, 0) if is_decoded and array.ndim == 3 else array
+            for array, is_decoded in zip(arrays, decoded, strict=True)
+        ]
+    _check_alike(arrays)
+    return np.stack(arrays)
+
+
+def _items(X: Any) -> list[Any] | None:
+    """Images one by one; None if X is an array already."""
+    if isinstance(X, np.ndarray):
+        return None
+    if is_table(X):
+        columns = list(nw.from_native(X, eager_only=True).iter_columns())
+        if len(columns) != 1:
+            raise ValueError(
+                f"A table of images must have one column, which holds them, got {len(columns)}: "
+                "select it by name, or reshape pixels to an array (n, height, width)."
+            )
+        return list(X.iloc[:, 0]) if isinstance(X, pd.DataFrame) else columns[0].to_list()
+    if isinstance(X, pd.Series):
+        return list(X)
+    if hasattr(X, "__array__") and not isinstance(X, list | tuple):
+        array = np.asarray(X)  # a tensor, or a series of another library
+        return array.tolist() if array.dtype == object and array.ndim == 1 else None
+    if isinstance(X, list | tuple):
+        plain = not len(X) or isinstance(X[0], list | tuple | int | float | np.number)
+        return None if plain and len(X) else list(X)
+    raise TypeError(
+        f"X must be an array, or a list, Series or column of images, got {type(X).__name__}: "
+        "convert it."
+    )
+
+
+def _check_alike(arrays: list[NDArray[Any]]) -> None:
+    """Raise unless all images have one shape and type."""
+    first = arrays[0]
+    for i, array in enumerate(arrays):
+        if array.shape != first.shape:
+            raise ValueError(
+                f"All images must have one shape, got {first.shape} for image 0 and {array.shape} "
+                f"for image {i}: resize or crop them, and convert their colours."
+            )
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"All images must have one type, got {first.dtype} for image 0 and {array.dtype} "
+                f"for image {i}: convert them."
+            )
+
+
+def _check_channels(shape: tuple[int, ...], channels: Channels) -> None:
+    given, other = (shape[-1], shape[1]) if channels == "last" else (shape[1], shape[-1])
+    if given in N_CHANNELS:
+        return
+    cure = "make them grey, RGB or RGBA"
+    if other in N_CHANNELS:
+        cure = f'set channels="{"first" if channels == "last" else "last"}" if they come so'
+    raise ValueError(
+        f"Images must have 1, 3 or 4 channels, got {given} in shape {shape} with "
+        f'channels="{channels}": {cure}.'
+    )
+
+
+def _check_numbers(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Check pixels that are not uint8: floats within [0, 1]."""
+    if array.dtype.kind != "f":
+        raise ValueError(
+            f"Pixels must be uint8, or floats within [0, 1], got {array.dtype}: "
+            f"{_cure_of_dtype(array)}."
+        )
+    lowest, highest = array.min(), array.max()
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        what = "NaN" if np.isnan(array).any() else "infinity"
+        raise ValueError(
+            f"Input X contains {what}. {name} does not accept missing pixels: fill them in, for "
+            "example with np.nan_to_num(X), or leave these images out."
+        )
+    if lowest < 0 or highest > 1:
+        cure = "divide by 255" if lowest >= 0 and highest <= 255 else "scale them"
+        raise ValueError(
+            f"Pixels that are floats must lie within [0, 1], got {lowest:g} to {highest:g}: "
+            f"{cure}; the estimator does the rest."
+        )
+    return np.asarray(array, dtype=np.float32)
+
+
+def _cure_of_dtype(array: NDArray[Any]) -> str:
+    if array.dtype.kind == "b":
+        return "pass X.astype(np.uint8) * 255"
+    if array.dtype == np.uint16:
+        return "pass X / 65535, or (X // 256).astype(np.uint8)"
+    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255:
+        return "pass X.astype(np.uint8)"
+    return "scale them to [0, 1]"

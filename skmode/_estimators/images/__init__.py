@@ -1,0 +1,1 @@
+"""The estimators of images: their rows are pixels, and all else is as for tables."""

@@ -1,0 +1,193 @@
+"""The docstrings of the estimators of images: what differs from those of tables."""
+
+import functools
+import inspect
+import re
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from skmode._estimators import documentation
+
+PARAMETERS = documentation.PARAMETERS | {
+    "hidden_layer_sizes": (
+        "array-like of int",
+        """
+        Widths of each expert's layers behind its convolutions. The output of the last one is the
+        representation that distillation compares.
+        """,
+    ),
+    "activation": (
+        '{"relu", "gelu", "silu", "tanh", "logistic", "identity"}',
+        "Activation of trunk, experts and gate.",
+    ),
+    "channels": (
+        '{"last", "first"}',
+        """
+        Where arrays of four dimensions have their channels: `(n, height, width, channels)` or `(n,
+        channels, height, width)`. It is never guessed. Grey images need no such axis.
+        """,
+    ),
+    "trunk_channels": (
+        "array-like of int",
+        """
+        Channels of each convolution of the trunk, which gate and experts share. Each convolution
+        halves height and width, and is normalised over the batch.
+        """,
+    ),
+    "expert_channels": (
+        "array-like of int",
+        """
+        Channels of each convolution of an expert. All but the first one halve height and width.
+        """,
+    ),
+    "trunk_module": (
+        "torch.nn.Module, callable or None",
+        """
+        A trunk of your own, such as a pretrained network without its last layer, in the place of
+        the convolutions of `trunk_channels`. It maps normalised images `(n, channels, height,
+        width)` to feature maps of four dimensions or to features of two, and must treat each image
+        independently. A module is copied and trained on, except parameters that do not require
+        gradients; if none does, it stays in evaluation mode. Or a class or function that builds a
+        module for the shape of an image, `(channels, height, width)`.
+        """,
+    ),
+    "expert_module": (
+        "callable or None",
+        """
+        Class or function that builds a custom expert, to which `expert_channels`,
+        `hidden_layer_sizes`, `activation` and `dropout` do not apply. It is called once per expert
+        with the shape of the trunk's feature maps, `(channels, height, width)`, and returns a new
+        :class:`torch.nn.Module` that maps `(n_samples, channels, height, width)` to `(n_samples,
+        width)`. If a `trunk_module` returns features of two dimensions, it is called with their
+        number, and its input is `(n_samples, in_features)`. It must treat each row independently,
+        and all experts must have the same width. Use a class or function that can be imported, or
+        the estimator cannot be pickled.
+        """,
+    ),
+    "augment": (
+        '{"auto", "shift", "flip"} or None',
+        """
+        Random change of each image in each training batch, never in prediction. ``"shift"`` moves
+        it by up to 7 % of height and width. ``"flip"`` mirrors half of the images, left to right.
+        ``"auto"``: ``"shift"`` with 129 to 20,000 images, otherwise none.
+        """,
+    ),
+    "batch_size": (
+        '"auto" or int',
+        """
+        Images per step. ``"auto"``: all images if there are at most 128; otherwise a sixteenth of
+        them, rounded to a power of two between 32 and 128.
+        """,
+    ),
+    "max_epochs": (
+        '"auto" or int',
+        """
+        Passes over the images, at most. ``"auto"``: 1,600 over the square root of the number of
+        images, from 5 to 60: 7 for 60,000 images, 26 for 4,000. The refit counts: training stops
+        while the epochs that the refit needs are left. Each call of `fit` with `warm_start` may
+        make so many again, and so may each of the two trainings of ``alpha="auto"``, and the
+        teachers of ``teacher="ensemble"``.
+        """,
+    ),
+    "teacher": (
+        documentation.PARAMETERS["teacher"][0],
+        """
+        Who teaches the experts. An estimator, such as another one of images, is cloned and fitted
+        on the folds of `teacher_cv`, so that each image is taught by models that did not see it. It
+        sees the images as you passed them, and none of the validation images. A list is averaged. A
+        classifier needs `predict_proba`. A model that is fitted and shall stay as it is goes into a
+        :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the images. `partial_fit`
+        does not use it. A fitted mixture's pickle holds neither the folds' models nor the model in
+        a FrozenEstimator.
+
+        The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
+        ``"ensemble"``: `n_teachers` networks of an expert's size, each with a trunk and validation
+        images of its own, whose predictions are averaged. ``"auto"``: the mean of mixture and
+        ensemble that predicts the validation images best, or nobody if that is the mixture alone.
+        Each expert learns to predict as the teacher does, on the images and on mixtures of pairs of
+        images. None means no teacher, and so does a name in a fit without a refit.
+        """,
+    ),
+}
+ATTRIBUTES = {
+    name: text
+    for name, text in documentation.ATTRIBUTES.items()
+    if name not in ("n_features_in_", "feature_names_in_")
+} | {
+    "encoder_": (
+        "object",
+        """
+        The images as training saw them: `height_`, `width_`, `n_channels_`, the order of the axes
+        in `layout_` and the type of the pixels in `dtype_`.
+        """,
+    ),
+    "image_shape_": (
+        "tuple of int",
+        "Shape of each image, without the axis of the samples.",
+    ),
+}
+IMAGES = "array of shape (n_samples, height, width) or with channels, or list of images"
+# Which text a method gets for which of its parameters.
+TEXTS = {
+    ("fit", "X"): """
+        Training images: uint8, or floats within [0, 1]. Or a list, a Series or a DataFrame with one
+        column that holds arrays, PIL images, the bytes of files (PNG, JPEG) or their paths. All
+        have one size.
+        """,
+    ("fit", "X_val"): """
+        Validation images of your own. They replace those that `validation_fraction` holds out, and
+        are never trained on, so there is no refit.
+        """,
+    ("fit", "X_unlabeled"): "Further images without targets, which the `teacher` labels.",
+    ("partial_fit", "X"): "Training images.",
+}
+OTHER = "Images of the size of training. uint8 pixels count as pixels / 255 where it saw floats."
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def of_images(metric: str, predictions: str) -> Callable[[Estimator], Estimator]:
+    """Fill the docstring of an estimator of images, and tell its methods that rows are images."""
+    document = documentation.documented(metric, predictions, PARAMETERS, ATTRIBUTES)
+
+    def of(estimator: Estimator) -> Estimator:
+        for name, method in inspect.getmembers(estimator, inspect.isfunction):
+            ours = method.__module__.startswith("skmode.")
+            if not name.startswith("_") and ours and method.__doc__:
+                setattr(estimator, name, _of_images(method, name, estimator))
+        return document(estimator)
+
+    return of
+
+
+def _of_images(method: Any, name: str, estimator: type) -> Any:
+    """Copy a method, with a docstring that speaks of images."""
+    copied: Any = types.FunctionType(
+        method.__code__, method.__globals__, name, method.__defaults__, method.__closure__
+    )
+    copied = functools.update_wrapper(copied, method)
+    copied.__kwdefaults__ = method.__kwdefaults__
+    if hasattr(method, "__wrapped__"):
+        copied.__wrapped__ = method.__wrapped__
+    else:
+        del copied.__wrapped__
+    copied.__qualname__ = f"{estimator.__name__}.{name}"
+    text = re.sub(r"MoDE(Classifier|Regressor)\b", estimator.__name__, method.__doc__)
+    copied.__doc__ = re.sub(
+        r"^( +)(X|X_val|X_unlabeled) : [^\n]*?(, \\?\n?default=None)?\n((\1 +[^\n]*\n)+)",
+        lambda found: _entry(found, name),
+        text,
+        flags=re.MULTILINE,
+    )
+    return copied
+
+
+def _entry(found: re.Match[str], method: str) -> str:
+    indent, parameter, default = found.group(1, 2, 3)
+    text = TEXTS.get((method, parameter), OTHER)
+    lines = "".join(f"{indent}    {line}\n" for line in inspect.cleandoc(text).splitlines())
+    kind = IMAGES.replace("n_samples", "n_val") if parameter == "X_val" else IMAGES
+    if parameter == "X_unlabeled":
+        kind = IMAGES.replace("n_samples", "n_unlabeled")
+    return f"{indent}{parameter} : {kind}{', default=None' if default else ''}\n{lines}"

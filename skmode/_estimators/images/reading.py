@@ -1,0 +1,118 @@
+"""Reading the rows of an estimator of images."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skmode._encoding.images import Channels, ImageEncoder, check_images
+from skmode._estimators.base import BaseMoDE
+from skmode._estimators.images.trunk import AUGMENTATIONS, Augment, TrunkModule, make_trunk
+from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto, resolve_layers
+from skmode._sklearn import Interval, StrOptions
+from skmode._training.isolation import isolated
+from skmode._training.plan import MakeTrunk, Network
+
+# Parameters of the table estimators that images have no use for.
+TABLES_ONLY = ("numeric_embedding", "categorical_features", "synthetic_rows")
+LAYERS: list[Any] = ["array-like", Interval(Integral, 1, None, closed="left")]
+CONSTRAINTS: dict[str, list[Any]] = {
+    "channels": [StrOptions({"last", "first"})],
+    "trunk_channels": LAYERS,
+    "expert_channels": LAYERS,
+    "trunk_module": [callable, None],
+    "augment": [StrOptions({"auto", *AUGMENTATIONS}), None],
+    "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+}
+# max_epochs="auto": this over the square root of the number of images, within these bounds.
+EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1600, 5, 60
+# augment="auto": with more images there are few epochs, in which a network has not yet learned the
+# images as they are.
+MOST_SHIFTED = 20_000
+# With larger batches the few steps of a small set do not suffice.
+LARGEST_BATCH = 128
+
+
+def constraints_of(tables: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Constraints on the parameters of an estimator of images, given those of its relative."""
+    kept = {name: each for name, each in tables.items() if name not in TABLES_ONLY}
+    return kept | CONSTRAINTS
+
+
+class ReadsImages(BaseMoDE):
+    """An estimator whose rows are images."""
+
+    _largest_batch: ClassVar[int] = LARGEST_BATCH
+    # No rows are made up for a teacher: parts of two images make no third.
+    synthetic_rows: float = 0.0
+
+    channels: Channels
+    trunk_channels: int | Sequence[int]
+    expert_channels: int | Sequence[int]
+    trunk_module: TrunkModule | None
+    augment: Augment | Auto | None
+
+    image_shape_: tuple[int, ...]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = False
+        tags.input_tags.categorical = False
+        tags.input_tags.sparse = False
+        return tags
+
+    def _begin_reading(self, X: Any, y: Any, *, reset: bool) -> None:
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+
+    def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        return check_images(X, self.channels, type(self).__name__)
+
+    def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
+        self.encoder_ = ImageEncoder(self.channels).fit(X)
+        self.image_shape_ = self.encoder_.shape_
+
+    def _encode_inputs(self, X: NDArray[Any]) -> tuple[Any, ...]:
+        pixels = self.encoder_.transform(X)
+        if not (pixels.flags.writeable and pixels.flags.c_contiguous):
+            pixels = pixels.copy(order="C")  # torch has no tensors that cannot be written to
+        with isolated():
+            return (torch.as_tensor(pixels),)
+
+    def _resolve_augment(self, n_rows: int | None) -> Augment | None:
+        if self.augment != "auto":
+            return self.augment
+        # As for dropout: the result of one batch shall not depend on the order of the images.
+        few = n_rows is not None and FULL_BATCH_ROWS < n_rows <= MOST_SHIFTED
+        return "shift" if few else None
+
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
+        return functools.partial(
+            make_trunk,
+            encoder=self.encoder_,
+            channels=resolve_layers(self.trunk_channels),
+            activation=self.activation,
+            augment=self._resolve_augment(n_rows),
+            trunk_module=self.trunk_module,
+        )
+
+    def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
+        network = super()._make_network(batch_size, n_rows)
+        return network.with_images(
+            resolve_layers(self.expert_channels), custom_trunk=self.trunk_module is not None
+        )
+
+    def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
+        if epochs != "auto":
+            return int(epochs)
+        return int(np.clip(math.ceil(EPOCHS_OF_ONE / n_rows**0.5), FEWEST_EPOCHS, MOST_EPOCHS))

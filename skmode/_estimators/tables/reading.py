@@ -1,0 +1,71 @@
+"""Reading the rows of a table."""
+
+import functools
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from skmode._encoding.columns import is_table
+from skmode._encoding.tables import TableEncoder, validate_array
+from skmode._estimators.rows.evaluation import EvaluatesRows
+from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
+from skmode._training.isolation import isolated
+from skmode._training.plan import MakeTrunk
+from skmode._training.rows import SparseNumbers
+
+
+class ReadsTables(EvaluatesRows):
+    """An estimator whose rows are those of a table, an array or a sparse matrix."""
+
+    # Standard deviation of the periodic embeddings' frequencies at the start.
+    _frequency_scale: ClassVar[float]
+
+    categorical_features: Any
+    numeric_embedding: NumericEmbedding | None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.sparse = True
+        tags.input_tags.string = False
+        return tags
+
+    def _begin_reading(self, X: Any, y: Any, *, reset: bool) -> None:
+        is_table(X)  # raises for lazy tables and duplicate column names
+        validate_data(self, X=X, y=y, skip_check_array=True, reset=reset)
+
+    def _check_input(self, X: Any, *, reset: bool) -> Any:
+        if is_table(X):
+            if 0 in X.shape:
+                what = "sample" if X.shape[0] == 0 else "feature"
+                raise ValueError(
+                    f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 "
+                    f"is required by {type(self).__name__}."
+                )
+        else:
+            X = validate_array(X, self)
+        if not reset:
+            validate_data(self, X=X, skip_check_array=True, reset=False)
+        return X
+
+    def _fit_encoder(self, X: Any, sample_weight: NDArray[np.float64]) -> None:
+        self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+
+    def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
+        with isolated():
+            numbers, codes = self.encoder_.transform(X)
+            is_dense = isinstance(numbers, np.ndarray)
+            read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
+            return read, torch.as_tensor(codes)
+
+    def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
+        return functools.partial(
+            make_trunk,
+            encoder=self.encoder_,
+            numeric_embedding=self.numeric_embedding,
+            frequency_scale=self._frequency_scale,
+        )

@@ -1,0 +1,31 @@
+"""Trunks: the layers in front of the gate and the experts, which both share."""
+
+from skmode.nn.trunks.images import (
+    Augmentation,
+    ImageNormalization,
+    ImageTrunk,
+    RandomFlip,
+    RandomShift,
+    make_convolutions,
+)
+from skmode.nn.trunks.tables import (
+    SCALE_RATE,
+    CategoricalEmbeddings,
+    IdentityTrunk,
+    RobustScaler,
+    TabularTrunk,
+)
+
+__all__ = [
+    "SCALE_RATE",
+    "Augmentation",
+    "CategoricalEmbeddings",
+    "IdentityTrunk",
+    "ImageNormalization",
+    "ImageTrunk",
+    "RandomFlip",
+    "RandomShift",
+    "RobustScaler",
+    "TabularTrunk",
+    "make_convolutions",
+]

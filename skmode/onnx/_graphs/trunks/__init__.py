@@ -1,0 +1,1 @@
+"""Trunks as ONNX operators: of tables, of images."""

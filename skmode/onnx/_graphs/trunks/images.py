@@ -1,0 +1,113 @@
+"""The trunk of images: pixels are normalised, then go through a network."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+from torch import nn
+
+from skmode.nn import ImageNormalization, ImageTrunk
+from skmode.nn.activations import ACTIVATIONS
+from skmode.onnx._graphs.builder import GraphBuilder
+from skmode.onnx._graphs.experts.modules import convert_module
+from skmode.onnx._graphs.layers import emit_activation, emit_conv, to_float32
+from skmode_deploy import bundle
+
+IMAGE_INPUT = "image"
+ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+
+
+def emit_image_input(graph: GraphBuilder, image: bundle.Image) -> str:
+    """Declare the input: images in the type and layout of training."""
+    return graph.add_input(IMAGE_INPUT, ELEMENT_TYPES[image.dtype], ["n", *image.shape])
+
+
+def emit_image_trunk(
+    graph: GraphBuilder, trunk: ImageTrunk, image: bundle.Image, pixels: str
+) -> str:
+    """Compute flat features of images."""
+    value = _emit_normalization(graph, trunk.normalization, image, pixels)
+    value = _emit_body(graph, trunk.body, trunk.image_shape, value)
+    if len(trunk.out_shape) == 1:
+        return value
+    flat = graph.constant([0, trunk.out_features], "trunk/shape")
+    return graph.add("Reshape", [value, flat], "trunk/features")
+
+
+def _emit_normalization(
+    graph: GraphBuilder, module: ImageNormalization, image: bundle.Image, pixels: str
+) -> str:
+    value = pixels
+    if image.dtype == "uint8":
+        value = graph.add("Cast", [value], "image/numbers", to=TensorProto.FLOAT)
+        largest = graph.constant(255, "image/largest", np.float32)
+        value = graph.add("Div", [value, largest], "image/scaled")
+    if image.layout == "hw":
+        value = graph.add("Unsqueeze", [value, graph.constant([1], "image/axis")], "image/channel")
+    elif image.layout == "hwc":
+        value = graph.add("Transpose", [value], "image/channels_first", perm=[0, 3, 1, 2])
+    mean = graph.add_weight(to_float32(module.mean), "image/mean")
+    scale = graph.add_weight(to_float32(module.scale), "image/standard_deviation")
+    value = graph.add("Sub", [value, mean], "image/centered")
+    return graph.add("Div", [value, scale], "image/normalized")
+
+
+def _emit_body(
+    graph: GraphBuilder, body: nn.Module, image_shape: tuple[int, ...], value: str
+) -> str:
+    """Emit convolutions, or let torch convert a network of the user."""
+    if not _is_plain(body):
+        converted = convert_module(body, image_shape)
+        inlined = graph.inline(converted, {converted.input[0].name: value}, "trunk")
+        return inlined[converted.output[0].name]
+    layers = list(body.children())
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.Conv2d):
+            following = layers[i + 1] if i + 1 < len(layers) else None
+            weight, bias = _fold(layer, following if _is_norm(following) else None)
+            value = emit_conv(graph, value, weight, bias, 2, f"trunk/layer_{i}")
+        elif not _is_norm(layer):
+            value = emit_activation(graph, layer, value, f"trunk/activation_{i}")
+    return value
+
+
+def _is_norm(layer: nn.Module | None) -> bool:
+    return type(layer) is nn.BatchNorm2d
+
+
+def _is_plain(body: nn.Module) -> bool:
+    """Whether a network is one that `make_convolutions` could have built."""
+    layers = list(body.children())
+    if type(body) is not nn.Sequential or not layers:
+        return False
+    known = (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS.values())
+    usual = {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
+    return all(
+        type(layer) in known
+        and (not isinstance(layer, nn.Conv2d) or _has(layer, usual | {"groups": 1}))
+        # A normalisation can only be folded into the convolution before it.
+        and (not _is_norm(layer) or (i > 0 and type(layers[i - 1]) is nn.Conv2d))
+        for i, layer in enumerate(layers)
+    )
+
+
+def _has(layer: nn.Conv2d, values: dict[str, object]) -> bool:
+    plain = layer.padding_mode == "zeros"
+    return plain and all(getattr(layer, name) == value for name, value in values.items())
+
+
+def _fold(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a convolution, with the normalisation behind it as in prediction."""
+    weight = conv.weight.detach().double().cpu()
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double().cpu()
+    if isinstance(norm, nn.BatchNorm2d):
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        factor = (norm.running_var.double().cpu() + norm.eps).rsqrt()
+        if norm.affine:
+            factor = factor * norm.weight.detach().double().cpu()
+        bias = (bias - norm.running_mean.double().cpu()) * factor
+        if norm.affine:
+            bias = bias + norm.bias.detach().double().cpu()
+        weight = weight * factor.view(-1, 1, 1, 1)
+    return to_float32(weight), to_float32(bias)

@@ -1,0 +1,209 @@
+"""Images as users pass them: what is read, what is refused and with which cure."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from skmode._encoding import decoding
+from skmode._encoding.images import ImageEncoder, check_images
+
+rng = np.random.default_rng(0)
+GREY = rng.integers(0, 256, size=(5, 6, 7), dtype=np.uint8)
+GREY[0, 0, :2] = 0, 255
+COLOUR = rng.integers(0, 256, size=(5, 6, 7, 3), dtype=np.uint8)
+
+
+def read(X, channels="last"):
+    return check_images(X, channels, "MoDEImageClassifier")
+
+
+def file_of(array, form="PNG", **options):
+    buffer = io.BytesIO()
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("array", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        list,
+        pd.Series,
+        lambda items: pd.DataFrame({"image": items}),
+        lambda items: np.fromiter(items, dtype=object),
+    ],
+    ids=["list", "Series", "DataFrame", "object array"],
+)
+def test_all_kinds_of_images_read_alike(tmp_path, array, wrap):
+    paths = []
+    for i, each in enumerate(array):
+        Image.fromarray(each).save(tmp_path / f"{i}.png")
+        paths.append(tmp_path / f"{i}.png")
+    for items in (
+        list(array),
+        [Image.fromarray(each) for each in array],
+        [file_of(each) for each in array],
+        paths,
+        list(map(str, paths)),
+    ):
+        found = read(wrap(items))
+        assert found.dtype == np.uint8
+        assert_array_equal(found, array)
+
+
+def test_other_tables_and_tensors():
+    files = [file_of(each) for each in GREY]
+    assert_array_equal(read(pl.DataFrame({"image": files})), GREY)
+    assert_array_equal(read(pl.Series(files)), GREY)
+    assert_array_equal(read(torch.as_tensor(GREY)), GREY)
+    assert_array_equal(read((GREY / 255).tolist()), (GREY / 255).astype(np.float32))
+
+
+def test_decoded_colours_go_where_channels_say():
+    files = [file_of(each) for each in COLOUR]
+    assert_array_equal(read(files, "first"), np.moveaxis(COLOUR, -1, 1))
+    assert_array_equal(read(list(np.moveaxis(COLOUR, -1, 1)), "first"), np.moveaxis(COLOUR, -1, 1))
+
+
+def test_floats_become_float32():
+    assert read(GREY / 255.0).dtype == np.float32
+    assert read((GREY / 255).astype(np.float16)).dtype == np.float32
+
+
+def test_palettes_and_bits_keep_their_colours():
+    palette = Image.fromarray(COLOUR[0]).quantize(4)
+    assert_array_equal(read([palette])[0], np.asarray(palette.convert("RGB")))
+    bits = Image.fromarray(GREY[0]).convert("1")
+    assert set(np.unique(read([bits]))) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (GREY[:0], r"Found array with 0 sample\(s\)"),
+        ([], r"Found array with 0 sample\(s\)"),
+        (GREY[0], r"X\.reshape\(-1, height, width\)"),
+        (GREY.astype(np.int64), r"got int64: pass X\.astype\(np\.uint8\)"),
+        (GREY.astype(np.uint16), r"got uint16: pass X / 65535"),
+        (GREY > 9, r"got bool: pass X\.astype\(np\.uint8\) \* 255"),
+        (GREY * 1.0, r"within \[0, 1\], got 0 to 255: divide by 255"),
+        (GREY / 255 - 0.5, "got -0.5 to 0.5: scale them"),
+        (np.where(GREY > 250, np.nan, GREY / 255), "contains NaN"),
+        (np.where(GREY > 250, np.inf, GREY / 255), "contains infinity"),
+        (np.moveaxis(COLOUR, -1, 1), 'got 7 .*channels="last": set channels="first"'),
+        (GREY[..., None].repeat(5, axis=3), "got 5 .*make them grey, RGB or RGBA"),
+        ([GREY[0], GREY[1, :5]], r"\(6, 7\) for image 0 and \(5, 7\) for image 1: resize"),
+        ([GREY[0], COLOUR[0]], "convert their colours"),
+        ([GREY[0], GREY[0] / 255], "one type, got uint8 for image 0 and float64 for image 1"),
+        (pd.DataFrame({"a": [1], "b": [2]}), "must have one column, which holds them, got 2"),
+        ("image.png", "many images, got a single str"),
+        (b"PNG", "many images, got a single bytes"),
+        (Image.fromarray(GREY[0]), "many images, got a single Image"),
+    ],
+)
+def test_what_is_no_image_is_refused(X, message):
+    with pytest.raises(ValueError, match=message):
+        read(X)
+
+
+def test_channels_are_not_guessed():
+    with pytest.raises(ValueError, match='got 6 .*channels="first": set channels="last"'):
+        read(COLOUR, "first")
+
+
+def cmyk():
+    return Image.fromarray(COLOUR[0]).convert("CMYK")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (cmyk(), r'got CMYK for image 0: .*convert\("RGB"\)'),
+        (file_of(cmyk(), "JPEG"), "got CMYK for image 0"),
+        (Image.fromarray(GREY[0].astype(np.uint16)), r"got I;16 .*np\.asarray\(image\) / 65535"),
+        (file_of(GREY[0].astype(np.uint16)), "got I;16"),
+        (Image.fromarray(GREY[0]).convert("LA"), r'got LA .*convert\("L"\)'),
+        (file_of(rng.integers(0, 256, (90, 90), dtype=np.uint8), "JPEG")[:-900], "whole images"),
+        (file_of(GREY[0])[:50], "images"),
+        (b"no image", "which is none"),
+        (b"", "which is none"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused(item, message):
+    with pytest.raises(ValueError, match=message):
+        read([item])
+
+
+def test_a_picture_of_several_is_refused():
+    frames = [Image.fromarray(each) for each in GREY]
+    film = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r"single picture, got \d of them in image 0"):
+        read([film])
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("limit", [30, 80])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch, limit):
+    bomb = file_of(np.zeros((10, 10), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
+    with pytest.raises(ValueError, match="at most .* pixels, because a small file may hold a huge"):
+        read([bomb])
+
+
+@pytest.mark.parametrize("item", [None, np.nan, 3, {"bytes": b""}])
+def test_what_holds_no_image_is_refused(item):
+    with pytest.raises(TypeError, match="Each image must be an array, a PIL image"):
+        read([GREY[0], item])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        read([tmp_path / "nowhere.png"])
+
+
+def test_an_encoder_brings_pixels_into_the_type_of_training():
+    whole, floats = ImageEncoder().fit(GREY), ImageEncoder().fit(read(GREY / 255))
+    assert_array_equal(whole.transform(GREY), GREY)
+    assert_array_equal(floats.transform(GREY), read(GREY / 255))
+    with pytest.raises(ValueError, match="must hold uint8 pixels, as training did, got float32"):
+        whole.transform(read(GREY / 255))
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "cure"),
+    [
+        (GREY, GREY[..., None], "drop the axis of channels"),
+        (GREY[..., None], GREY, r"add the axis of channels, for example X\[\.\.\., None\]"),
+        (COLOUR, np.moveaxis(COLOUR, 1, 2), "move the axes"),
+        (COLOUR, COLOUR[:, :5], "resize or crop"),
+    ],
+)
+def test_another_shape_than_in_training_is_refused(trained, given, cure):
+    with pytest.raises(ValueError, match=f"as training did.*{cure}"):
+        ImageEncoder().fit(trained).transform(given)
+
+
+def test_pillow_is_loaded_only_to_decode():
+    code = """
+import sys, numpy as np, skmode
+model = skmode.MoDEImageClassifier(2, max_epochs=1)
+model.fit(np.zeros((9, 4, 4), np.uint8), [0, 1, 1] * 3).predict(list(np.zeros((2, 4, 4), np.uint8)))
+assert not [name for name in sys.modules if name.split(".")[0] == "PIL"]
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_without_pillow_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'skmode\[image\]'"):
+        read([b"file"])

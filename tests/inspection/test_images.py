@@ -1,0 +1,174 @@
+"""Looking into models of images: saliency, typical images, and what works as for tables."""
+
+import copy
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from sklearn.base import clone
+
+from skmode import MoDEClassifier, MoDEImageClassifier, MoDEImageRegressor
+from skmode.inspection import (
+    ExpertSaliencyDisplay,
+    RoutingMapDisplay,
+    TypicalImagesDisplay,
+    alpha_path,
+    compare,
+    expert_attention,
+    expert_probing,
+    expert_saliency,
+    feature_importances,
+    gate_history,
+    layer_probing,
+    report,
+    typical_images,
+)
+
+QUICK = {
+    "n_experts": 2,
+    "trunk_channels": (6,),
+    "expert_channels": (6,),
+    "hidden_layer_sizes": (8,),
+    "random_state": 0,
+}
+SIZE = 8
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+# A bright spot in the upper left corner, or none: nothing else tells the classes apart.
+rng = np.random.default_rng(0)
+images = rng.integers(0, 60, size=(300, SIZE, SIZE), dtype=np.uint8)
+target = rng.integers(0, 2, size=300)
+images[target == 1, 1:3, 1:3] = 255
+
+
+@pytest.fixture(scope="module")
+def model():
+    return MoDEImageClassifier(**QUICK, max_epochs=15).fit(images, target)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_saliency_finds_the_spot_that_decides(model):
+    saliency = expert_saliency(model, images[:40])
+    with_spot = target[:40] == 1
+    shares = np.abs(saliency.experts[with_spot])
+    shares /= shares.sum(axis=(1, 2), keepdims=True)
+    assert shares[:, 1:3, 1:3].sum(axis=(1, 2)).mean() > 0.5  # on 4 of 64 pixels
+    assert saliency.completeness_error < 0.05
+    np.testing.assert_array_equal(saliency.route, model.route(images[:40]))
+    maps = saliency.by_expert()
+    used = np.unique(saliency.route)
+    assert np.isfinite(maps[used]).all()
+    assert maps.shape == (2, SIZE, SIZE)
+
+
+def test_attributions_sum_to_the_change_of_the_output(model):
+    saliency = expert_saliency(model, images[:5], n_steps=64)
+    alone = model.expert_predict_proba(images[:5])[np.arange(5), saliency.route]
+    average = np.full((1, SIZE, SIZE), model.net_.module_.trunk.normalization.mean.item())
+    blank = copy.copy(model)
+    blank.encoder_ = copy.copy(model.encoder_)
+    blank.encoder_.dtype_ = "float32"
+    base = blank.expert_predict_proba(average.astype(np.float32))[0, saliency.route]
+    chosen = np.searchsorted(model.classes_, saliency.predictions)
+    expected = (alone - base)[np.arange(5), chosen]
+    np.testing.assert_allclose(saliency.experts.sum(axis=(1, 2)), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("method", ["permutation", "integrated_gradients"])
+def test_attention_is_by_region(model, method):
+    attention = expert_attention(model, images, target, method, random_state=0)
+    assert len(attention.importances) == 16
+    # An expert whose images are all alike needs none of their regions.
+    assert attention.importances.max(axis=1).idxmax() in {
+        "rows 0-1, columns 0-1",
+        "rows 0-1, columns 2-3",
+        "rows 2-3, columns 0-1",
+        "rows 2-3, columns 2-3",
+    }
+
+
+def test_colours_and_floats(model):
+    colour = np.stack([images, images // 2, images // 4], axis=3) / 255
+    other = MoDEImageClassifier(**QUICK, max_epochs=2).fit(colour, target)
+    assert expert_saliency(other, colour[:3], n_steps=8).experts.shape == (3, SIZE, SIZE)
+    assert ExpertSaliencyDisplay.from_estimator(other, colour[:2], n_steps=4).axes_.shape == (2, 3)
+    assert len(expert_attention(other, colour[:60], target[:60], n_repeats=1).importances) == 16
+
+
+def test_values_of_images():
+    model = MoDEImageRegressor(**QUICK, max_epochs=2).fit(images, images.mean(axis=(1, 2)))
+    saliency = expert_saliency(model, images[:4], n_steps=4)
+    assert saliency.unit == "units of the target"
+    assert ExpertSaliencyDisplay(saliency).plot().axes_.shape == (4, 3)
+
+
+def test_typical_images_are_those_of_the_largest_weights(model):
+    gate, route = model.gate_proba(images), model.route(images)
+    for expert, positions in enumerate(typical_images(model, list(images), n_images=3)):
+        members = np.flatnonzero(route == expert)
+        assert len(positions) == min(3, len(members))
+        assert set(positions) <= set(members)
+        if len(members):
+            assert gate[positions[0], expert] == gate[members, expert].max()
+
+
+def test_displays(model):
+    display = ExpertSaliencyDisplay.from_estimator(model, images[:3], n_steps=4)
+    titles = [ax.get_title() for ax in display.axes_[0]]
+    assert titles[0] == f"predicted: {model.predict(images[:1])[0]}"
+    assert titles[1] == f"expert {model.route(images[:1])[0]}"
+    typical = TypicalImagesDisplay.from_estimator(model, images, n_images=4)
+    assert typical.axes_.shape[0] == 2
+
+
+def test_instruments_of_tables_work(model):
+    probing = expert_probing(model, images, target)
+    assert len(probing.experts) == 2
+    assert len(gate_history(model).measures) == model.n_iter_
+    quick = MoDEImageClassifier(**QUICK, max_epochs=2)
+    path = alpha_path(quick, images[:120], target[:120], [0, 1], cv=2)
+    assert path.parameter == "alpha"
+
+
+@pytest.mark.slow
+def test_layers(model):
+    part = slice(0, 100)
+    probing = layer_probing(model, images, target, X_train=images[part], y_train=target[part])
+    assert len(probing.layers["layer"].unique()) > 3
+
+
+@pytest.mark.slow
+def test_compare(model):
+    quick = MoDEImageClassifier(**QUICK, max_epochs=2)
+    compare(
+        {"one": quick, "zero": clone(quick).set_params(alpha=0)}, images[:120], target[:120], cv=2
+    )
+
+
+def test_report(model, tmp_path):
+    path = report(model, images, target, tmp_path / "images.html", n_repeats=3)
+    text = path.read_text(encoding="utf-8")
+    assert "rows 0-1, columns 0-1" in text
+    assert "images have no columns" in text
+
+
+def test_other_models_are_refused(model):
+    table = MoDEClassifier(n_experts=2, max_epochs=1).fit(images[:50, 0], target[:50])
+    with pytest.raises(TypeError, match="for models of images, got MoDEClassifier"):
+        expert_saliency(table, images[:50, 0])
+    with pytest.raises(TypeError, match="columns of a table"):
+        feature_importances(model)
+    with pytest.raises(TypeError, match="columns of a table"):
+        RoutingMapDisplay.from_estimator(model, images)
+    with pytest.raises(ValueError, match="n_steps must be a whole number"):
+        expert_saliency(model, images[:2], n_steps=0)

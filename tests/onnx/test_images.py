@@ -1,0 +1,162 @@
+"""Bundles of images: graphs, parts, samples, and what cannot be exported."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from skl2onnx import to_onnx
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import skmode_deploy
+from skmode import MoDEImageClassifier, MoDEImageRegressor
+from skmode.onnx import export
+from skmode_deploy.samples import check_samples, read_samples
+
+QUICK = {
+    "n_experts": 3,
+    "trunk_channels": (4, 6),
+    "expert_channels": (4, 4),
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 3,
+    "random_state": 0,
+}
+TOLERANCE = 1e-5
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+rng = np.random.default_rng(0)
+images = rng.integers(0, 256, size=(2_000, 9, 8), dtype=np.uint8)
+images[::2, :, :4] //= 2
+target = np.tile([1, 0], 1_000)
+N_TRAIN = 200
+
+
+def fit(X=images, Estimator=MoDEImageClassifier, **options):
+    y = target if Estimator is MoDEImageClassifier else X.reshape(len(X), -1).mean(axis=1)
+    return Estimator(**QUICK | options).fit(X[:N_TRAIN], y[:N_TRAIN])
+
+
+class Backbone(torch.nn.Module):
+    """A network of the user that is no plain sequence, for a trunk."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(shape[0], 4, 5, stride=2, padding=2)
+
+    def forward(self, x):
+        maps = self.convolution(x)
+        return torch.relu(maps) + 0.1 * maps
+
+
+class Expert(torch.nn.Module):
+    """An expert of the user, for feature maps."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(shape[0], 4, 2)
+
+    def forward(self, x):
+        return torch.relu(self.convolution(x)).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("routing", ["top_expert", "mixture"])
+@pytest.mark.parametrize(
+    ("X", "options"),
+    [
+        (images, {}),
+        pytest.param(images / 255, {}, marks=pytest.mark.slow),
+        (np.stack([images, images // 2, images // 3], axis=1), {"channels": "first"}),
+        (np.stack([images, images // 2, images // 3, images], axis=3), {}),
+        (images, {"gate": "sparse"}),
+        pytest.param(images, {"mixing": "representation"}, marks=pytest.mark.slow),
+        pytest.param(images, {"trunk_module": Backbone}, marks=pytest.mark.slow),
+        pytest.param(images, {"expert_module": Expert}, marks=pytest.mark.slow),
+    ],
+    ids=["grey", "floats", "first", "last", "sparse", "representation", "trunk", "experts"],
+)
+def test_predictions_are_those_of_the_estimator(tmp_path, X, options, routing):
+    model = fit(X, **options).set_params(inference=routing)
+    export(model, tmp_path, X=X[:N_TRAIN], routing=routing)
+    predictor = skmode_deploy.load(tmp_path)
+    for n_rows in (1, 2, 7, 256, 2_000):
+        found = predictor.predict_full(X[:n_rows])
+        expected = model.predict_proba(X[:n_rows])
+        np.testing.assert_allclose(found.probabilities, expected, atol=TOLERANCE, rtol=0)
+        np.testing.assert_array_equal(found.value, model.predict(X[:n_rows]))
+
+
+def test_values_of_images(tmp_path):
+    model = fit(Estimator=MoDEImageRegressor).set_params(inference="top_expert")
+    export(model, tmp_path, X=images[:N_TRAIN])
+    found = skmode_deploy.load(tmp_path).predict(images)
+    expected = model.predict(images)
+    np.testing.assert_allclose(np.ravel(found), expected, atol=TOLERANCE * expected.std())
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    model = fit(inference="top_expert")
+    export(model, folder)
+    return model, folder
+
+
+def test_graphs_read_pixels_and_use_stock_operators(bundled):
+    graph = onnx.load(bundled[1] / "model.onnx")
+    assert {each.domain for each in graph.opset_import} == {""}
+    (pixels,) = graph.graph.input
+    assert pixels.name == "image"
+    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    sizes = [each.dim_param or each.dim_value for each in pixels.type.tensor_type.shape.dim]
+    assert sizes == ["n", 9, 8]
+
+
+def test_no_image_gives_no_prediction(bundled):
+    session = onnxruntime.InferenceSession(bundled[1] / "model.onnx")
+    outputs = session.run(None, {"image": images[:0]})
+    assert [len(each) for each in outputs] == [0] * len(outputs)
+
+
+def test_gate_and_experts_apart_give_the_same(bundled):
+    model, folder = bundled
+    gate = onnxruntime.InferenceSession(folder / "gate.onnx")
+    names = ["gate_probabilities", "expert", "hidden"]
+    weights, expert, hidden = gate.run(names, {"image": images[:50]})
+    np.testing.assert_allclose(weights, model.gate_proba(images[:50]), atol=TOLERANCE)
+    np.testing.assert_array_equal(expert, model.route(images[:50]))
+    for i in range(3):
+        session = onnxruntime.InferenceSession(folder / f"expert_{i}.onnx")
+        (found,) = session.run(["probabilities"], {"hidden": hidden})
+        expected = model.expert_predict_proba(images[:50])[:, i]
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+
+
+def test_samples_are_made_up_images_that_the_bundle_predicts(bundled):
+    predictor = skmode_deploy.load(bundled[1])
+    check_samples(predictor)
+    samples = read_samples(bundled[1], predictor.manifest)
+    assert samples.inputs["image"].shape == (32, 9, 8)
+    assert predictor.manifest.input == "image"
+    assert predictor.manifest.image.dtype == "uint8"
+    assert predictor.manifest.columns == ()
+
+
+def test_eight_bit_experts(tmp_path):
+    model = fit(inference="top_expert")
+    export(model, tmp_path, X=images[:N_TRAIN], quantize="dynamic", tolerance=0.1)
+    found = skmode_deploy.load(tmp_path).predict_proba(images)
+    assert np.abs(found - model.predict_proba(images)).mean() < 0.1
+
+
+def test_steps_before_a_model_of_images_are_refused(tmp_path):
+    pipeline = make_pipeline(FunctionTransformer(), MoDEImageClassifier(**QUICK))
+    pipeline.fit(images[:N_TRAIN], target[:N_TRAIN])
+    with pytest.raises(TypeError, match="without steps before it, got functiontransformer"):
+        export(pipeline, tmp_path, X=images[:N_TRAIN])
+
+
+def test_skl2onnx_says_what_converts_images(bundled):
+    with pytest.raises(TypeError, match="write a bundle with skmode.onnx.export"):
+        to_onnx(bundled[0], images[:1])
