@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
-from skmode._estimators.rows.evaluation import EvaluatesRows
+from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models

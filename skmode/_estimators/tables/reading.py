@@ -10,7 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from skmode._encoding.columns import is_table
 from skmode._encoding.tables import TableEncoder, validate_array
-from skmode._estimators.rows.evaluation import EvaluatesRows
+from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
