@@ -106,7 +106,7 @@ def through_joblib(thing):
 @pytest.mark.parametrize("wrap", [lambda model: model, lambda model: [model], make_pipeline])
 def test_pickles_of_another_version_warn(fitted, wrap, monkeypatch):
     pickled = pickle.dumps(wrap(fitted))
-    monkeypatch.setattr("skmode._estimators.pickling.__version__", "0.2.0")
+    monkeypatch.setattr("skmode._common.pickling.__version__", "0.2.0")
     with pytest.warns(InconsistentVersionWarning, match="0.1.0 when using version 0.2.0") as seen:
         pickle.loads(pickled)
     (warning,) = (each.message for each in seen)
