@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 PLAIN_MODES = ("L", "RGB", "RGBA")
 # Modes that stand for one of these, without loss.
 SAME_AS = {"1": "L", "P": "RGB"}
+# What skmode_deploy reads, too.
+FORMATS = ("PNG", "JPEG")
 # Pillow warns of more pixels, and raises at twice as many. One image of 8 bits would take 268 MB.
 MAX_PIXELS = 89_478_485
 
@@ -29,7 +31,7 @@ def decode(items: Sequence[Any]) -> list[NDArray[Any]]:
 
 def _decode_one(item: Any, i: int) -> NDArray[Any]:
     if is_pillow(item):
-        return _pixels(item, i)
+        return _pixels(item, i, f"image {i}")
     if isinstance(item, bytes | bytearray | memoryview):
         return _open(io.BytesIO(item), f"image {i}", i)
     if isinstance(item, str | os.PathLike):
@@ -56,48 +58,60 @@ def _open(file: Any, name: str, i: int) -> NDArray[Any]:
             "pip install 'skmode[image]', or pass arrays."
         ) from error
     try:
-        with Image.open(file) as image:
-            return _pixels(image, i)
+        image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError(_too_large(name, "more than twice as many")) from error
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"Files must be images that Pillow reads, such as PNG or JPEG, got {name}, which is "
-            "none: leave it out, or convert it."
+            f"Files of images must be PNG or JPEG, got {name}, which is neither: convert it, pass "
+            "it as a PIL image, or leave it out."
         ) from error
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
         raise
-    except (
-        OSError,
-        SyntaxError,
-    ) as error:  # of a PNG with a wrong checksum Pillow says SyntaxError
-        raise ValueError(
-            f"Files must be whole images, got {name}, of which Pillow says: {error}. Write it "
-            "again, or leave it out."
-        ) from error
+    except Exception as error:  # damaged files make Pillow raise errors of many types
+        raise ValueError(_damaged(name, error)) from error
+    with image:
+        return _pixels(image, i, name)
 
 
-def _pixels(image: Any, i: int) -> NDArray[Any]:
+def _pixels(image: Any, i: int, name: str) -> NDArray[Any]:
     """Read the pixels, in the colours that the image has."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(_too_large(f"image {i}", f"{width} x {height}"))
-    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError(_too_large(name, f"{width} x {height}"))
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # photos with a preview
         raise ValueError(
             f"Each image must be a single picture, got {image.n_frames} of them in image {i}: "
             "choose one with image.seek(0) and image.copy()."
         )
     mode = SAME_AS.get(image.mode, image.mode)
-    if mode not in PLAIN_MODES:
-        raise ValueError(_wrong_mode(image.mode, i))
-    if mode == image.mode:
-        return np.asarray(image)
-    transparent = mode == "RGB" and "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if transparent else mode))
+    if mode not in PLAIN_MODES or _has_16_bits(image):
+        raise ValueError(_wrong_mode("16 bits" if mode in PLAIN_MODES else image.mode, i))
+    if image.mode == "P" and "transparency" in image.info:
+        mode = "RGBA"
+    try:
+        image.load()
+        return np.asarray(image if mode == image.mode else image.convert(mode))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(_damaged(name, error)) from error
+
+
+def _has_16_bits(image: Any) -> bool:
+    """Whether Pillow would drop the lower half of 16 bits; it knows until the image is loaded."""
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return (
+        f"Files must be whole images, got {name}, of which Pillow says: {error}. Write it again, "
+        "or leave it out."
+    )
 
 
 def _wrong_mode(mode: str, i: int) -> str:
-    if mode.startswith(("I", "F")):
+    if mode.startswith(("I", "F", "16")):
         cure = (
             "it has more than 8 bits per pixel: scale its array to [0, 1] and pass the array, for "
             "example np.asarray(image) / 65535"

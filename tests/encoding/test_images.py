@@ -1,8 +1,10 @@
 """Images as users pass them: what is read, what is refused and with which cure."""
 
 import io
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -124,6 +126,19 @@ def cmyk():
     return Image.fromarray(COLOUR[0]).convert("CMYK")
 
 
+def png_of_16_bits():
+    """RGB with 16 bits, which Pillow cuts to 8 without a word and cannot write."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    lines = (b"\0" + bytes(6 * 4)) * 4
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [
@@ -134,8 +149,10 @@ def cmyk():
         (Image.fromarray(GREY[0]).convert("LA"), r'got LA .*convert\("L"\)'),
         (file_of(rng.integers(0, 256, (90, 90), dtype=np.uint8), "JPEG")[:-900], "whole images"),
         (file_of(GREY[0])[:50], "images"),
-        (b"no image", "which is none"),
-        (b"", "which is none"),
+        (b"no image", "which is neither"),
+        (b"", "which is neither"),
+        (file_of(COLOUR[0], "BMP"), "must be PNG or JPEG, .* which is neither"),
+        (png_of_16_bits(), "got 16 bits for image 0: .*scale its array"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(item, message):
@@ -145,7 +162,7 @@ def test_files_that_cannot_be_read_are_refused(item, message):
 
 def test_a_picture_of_several_is_refused():
     frames = [Image.fromarray(each) for each in GREY]
-    film = file_of(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    film = file_of(frames[0], "PNG", save_all=True, append_images=frames[1:])
     with pytest.raises(ValueError, match=r"single picture, got \d of them in image 0"):
         read([film])
 
