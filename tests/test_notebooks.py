@@ -18,7 +18,7 @@ DOWNLOAD = "skmode.datasets: downloading"
 # What only the full form prints: its rows, sets, seeds.
 ONLY_IN_FULL_FORM = {
     "alpha_and_probing": "840 mixtures were fitted and probed",
-    "distil_an_ensemble": "2,400 showers to learn from",
+    "distil_an_ensemble": "2,400 flights to learn from",
     "images": "4,000 images to learn from, 1,000 to test on",
     "multimodal": "1973 rows",
     "quickstart": "5,282 customers to learn from, 1,761 to test on",

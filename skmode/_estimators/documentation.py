@@ -228,8 +228,8 @@ PARAMETERS = {
         rows. Each is a training row in which about half of the columns come from one of its ten
         nearest neighbours (FAST-DAD, arXiv 2006.14284). An epoch draws as many of them as
         there are training rows, so more of them cost the teacher's time, not the training's.
-        There is no ``"auto"``, because no number was clearly better than another
-        (``benchmarks/ablations.md``). 0 makes an epoch half as long.
+        In ``benchmarks/ablations.md`` as many as there are rows keep more of the teacher's lead
+        than none, and three times as many no more. 0 makes an epoch half as long.
         """,
     ),
     "keep_teacher": (
