@@ -108,7 +108,7 @@ class MoDELayer(nn.Module):
     The gate computes in the dtype of its weights, also under autocast, and losses in float32 or
     better. Load is balanced within each batch, and under DistributedDataParallel within each
     process. :class:`torch.nn.DataParallel` is refused in training, because its replicas would
-    lose their losses.
+    lose their losses. :func:`torch.compile` may be used; with a sparse gate it compiles in parts.
 
     Examples
     --------

@@ -389,6 +389,18 @@ class TestCountedOnce:
         finally:
             torch.distributed.destroy_process_group()
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("options", [GATES["top2"], GATES["dense"]], ids=["top2", "dense"])
+    def test_compiled(self, options):
+        model = Network(**options)
+        plain, x = copy.deepcopy(model), torch.randn(9, WIDTH)
+        compiled = torch.compile(model, backend="aot_eager")
+        for _ in range(2):
+            for each in (compiled, plain):
+                each.zero_grad()
+                (each(x).sum() + auxiliary_loss(each)).backward()
+            assert_close(gradients(model), gradients(plain))
+
     def test_frozen_layers(self):
         model = Network()
         model.layers.requires_grad_(False)
