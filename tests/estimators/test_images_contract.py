@@ -127,7 +127,8 @@ def test_prediction_of_parts(estimator):
 @pytest.mark.parametrize("module", ["built in", "no batch statistics"])
 def test_weights_count_as_repetition(estimator, module):
     """Batch normalisation, however, sees images and not their weights, as everywhere."""
-    options = {} if module == "built in" else {"trunk_module": plain_trunk}
+    plain = {"trunk_module": plain_trunk, "expert_module": plain_expert}
+    options = {} if module == "built in" else plain
     weight = np.random.default_rng(1).integers(0, 3, len(X))
     repeated = np.repeat(np.arange(len(X)), weight)
     weighted = clone(estimator).set_params(**options).fit(X, y, sample_weight=weight)
@@ -234,3 +235,10 @@ def plain_trunk(shape):
     import torch
 
     return torch.nn.Conv2d(shape[0], 4, 3, stride=2, padding=1)
+
+
+def plain_expert(shape):
+    import torch
+
+    layers = torch.nn.Conv2d(shape[0], 4, 3), torch.nn.ReLU(), torch.nn.Flatten()
+    return torch.nn.Sequential(*layers)

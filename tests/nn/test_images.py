@@ -121,23 +121,29 @@ class TestConvExperts:
             torch.testing.assert_close(together[:, i], experts.forward_one(x, i))
 
     def test_an_expert_alone_predicts_as_it_does_among_others(self):
-        experts, x = self.make().eval(), torch.randn(7, 216)
+        experts, x = self.make(), torch.randn(7, 216)
+        experts(3 * x + 1)  # so that the statistics are not those of the start
+        experts.eval()
         torch.testing.assert_close(experts.expert(2)(x), experts.forward_one(x, 2))
 
     def test_each_expert_is_the_plain_network(self):
         experts, x = self.make(), torch.randn(7, 216)
-        maps = x.view(7, *SHAPE)
+        maps, found = x.view(7, *SHAPE), experts.forward_one(x, 1)
         for layer, stride in zip(experts.convolutions, (1, 2), strict=True):
-            plain = torch.nn.Conv2d(*layer.weight.shape[2:0:-1], 3, stride=stride, padding=1)
-            plain.weight.data, plain.bias.data = layer.weight[1].data, layer.bias[1].data
-            maps = plain(maps).relu()
+            size = layer.weight.shape[2:0:-1]
+            plain = torch.nn.Conv2d(*size, 3, stride=stride, padding=1, bias=False)
+            plain.weight.data = layer.weight[1].data
+            norm = torch.nn.BatchNorm2d(size[1])
+            maps = norm(plain(maps)).relu()
+            torch.testing.assert_close(layer.mean[1], norm.running_mean)
+            torch.testing.assert_close(layer.variance[1], norm.running_var)
         last = experts.perceptrons.layers[0]
         expected = (maps.flatten(1) @ last.weight[1] + last.bias[1, 0]).relu()
-        torch.testing.assert_close(experts.forward_one(x, 1), expected)
+        torch.testing.assert_close(found, expected)
 
     def test_gradients_reach_each_expert(self):
         experts = self.make()
-        experts(torch.randn(7, 216))[:, 1].sum().backward()
+        experts(torch.randn(7, 216))[:, 1].square().sum().backward()
         for layer in experts.convolutions:
             moved = layer.weight.grad.abs().sum(dim=(1, 2, 3, 4)) > 0
             assert moved.tolist() == [False, True, False]

@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from skl2onnx import to_onnx
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -160,3 +161,14 @@ def test_steps_before_a_model_of_images_are_refused(tmp_path):
 def test_skl2onnx_says_what_converts_images(bundled):
     with pytest.raises(TypeError, match="write a bundle with skmode.onnx.export"):
         to_onnx(bundled[0], images[:1])
+
+
+@pytest.mark.parametrize("X", [images, images / 255], ids=["bytes", "floats"])
+def test_served_models_read_what_estimators_read(tmp_path, X):
+    model = fit(X, inference="top_expert")
+    export(model, tmp_path)
+    predictor = skmode_deploy.load(tmp_path)
+    pictures = [Image.fromarray(each) for each in images[:20]]
+    for given in (images[:20], X[:20], pictures, list(images[:20])):
+        expected = model.predict_proba(given)
+        np.testing.assert_allclose(predictor.predict_proba(given), expected, atol=TOLERANCE)

@@ -38,7 +38,8 @@ PARAMETERS = documentation.PARAMETERS | {
     "expert_channels": (
         "array-like of int",
         """
-        Channels of each convolution of an expert. All but the first one halve height and width.
+        Channels of each convolution of an expert, which is normalised over the batch. All but the
+        first one halve height and width.
         """,
     ),
     "trunk_module": (

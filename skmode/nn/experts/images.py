@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from skmode.nn.activations import make_activation
 from skmode.nn.experts.vectors import MLPExperts, StackedLinear
 
+# Of the statistics of batch normalisation, as torch.nn.BatchNorm2d has them.
+MOMENTUM, EPSILON = 0.1, 1e-5
+
 
 class StackedConv(nn.Module):
-    """Convolutions of 3 x 3 pixels of several experts, stored as one tensor.
+    """Convolutions of 3 x 3 pixels of several experts, with batch normalisation, stored together.
 
     They are computed one after the other: on a CPU that is faster than a grouped convolution, and
     than :func:`torch.func.vmap`. Each expert's weights lie in memory as ``torch.channels_last``.
@@ -31,8 +34,12 @@ class StackedConv(nn.Module):
 
     - Input: one tensor `(n_samples, in_channels, height, width)` per expert
     - Output: the same with `out_channels`
-    - `weight`: `(n_experts, out_channels, in_channels, 3, 3)`; `bias`: `(n_experts, out_channels)`
+    - `weight`: `(n_experts, out_channels, in_channels, 3, 3)`; `factor` and `bias` of the
+      normalisation, and its statistics `mean` and `variance`: `(n_experts, out_channels)`
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(
         self, n_experts: int, in_channels: int, out_channels: int, stride: int = 1
@@ -41,23 +48,44 @@ class StackedConv(nn.Module):
         bound = (9 * in_channels) ** -0.5
         last = torch.empty(n_experts, out_channels, 3, 3, in_channels)
         self.weight = nn.Parameter(last.permute(0, 1, 4, 2, 3))
-        self.bias = nn.Parameter(torch.empty(n_experts, out_channels))
         nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.factor = nn.Parameter(torch.ones(n_experts, out_channels))
+        self.bias = nn.Parameter(torch.zeros(n_experts, out_channels))
+        self.register_buffer("mean", torch.zeros(n_experts, out_channels))
+        self.register_buffer("variance", torch.ones(n_experts, out_channels))
         self.stride = stride
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Apply convolution i to maps i; see the class for shapes."""
         # Taken apart at once: the gradient of single slices would be added up in the whole tensor.
-        parts = zip(maps, self.weight.unbind(), self.bias.unbind(), strict=True)
+        tensors = (self.weight, self.factor, self.bias, self.mean, self.variance)
+        parts = zip(maps, *(each.unbind() for each in tensors), strict=True)
         return [self._convolve(*part) for part in parts]
 
     def forward_one(self, maps: Tensor, expert: int) -> Tensor:
         """Apply one of the convolutions."""
-        return self._convolve(maps, self.weight[expert], self.bias[expert])
+        tensors = (self.weight, self.factor, self.bias, self.mean, self.variance)
+        return self._convolve(maps, *(each[expert] for each in tensors))
 
-    def _convolve(self, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return nn.functional.conv2d(maps, weight, bias, stride=self.stride, padding=1)
+    def folded(self, expert: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a plain convolution that predicts as this one does."""
+        scale = self.factor[expert] / (self.variance[expert] + EPSILON).sqrt()
+        weight = self.weight[expert] * scale.view(-1, 1, 1, 1)
+        return weight.detach(), (self.bias[expert] - self.mean[expert] * scale).detach()
+
+    def _convolve(
+        self,
+        maps: Tensor,
+        weight: Tensor,
+        factor: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+    ) -> Tensor:
+        maps = nn.functional.conv2d(maps, weight, stride=self.stride, padding=1)
+        return nn.functional.batch_norm(
+            maps, mean, variance, factor, bias, self.training, MOMENTUM, EPSILON
+        )
 
 
 class ConvExperts(nn.Module):
@@ -70,8 +98,8 @@ class ConvExperts(nn.Module):
     n_experts : int
         Number of experts.
     channels : sequence of int, default=(48, 48)
-        Number of channels of each convolution of 3 x 3 pixels. All but the first one halve height
-        and width.
+        Number of channels of each convolution of 3 x 3 pixels, which batch normalisation follows.
+        All but the first one halve height and width.
     hidden_layer_sizes : sequence of int, default=(64,)
         Widths of the layers behind them; the last one is the width of the representation.
     activation : str, default="relu"
@@ -162,7 +190,8 @@ class ConvExperts(nn.Module):
         Returns
         -------
         torch.nn.Module
-            A sequence of ordinary layers with the current weights, without dropout.
+            A sequence of ordinary layers that predicts as the expert does; normalisation is folded
+            into the convolutions.
 
         Examples
         --------
@@ -174,9 +203,9 @@ class ConvExperts(nn.Module):
         layers: list[nn.Module] = [nn.Unflatten(1, self.in_shape)]
         for stack in self.convolutions:
             assert isinstance(stack, StackedConv)
-            weight = stack.weight[i].detach()
+            weight, bias = stack.folded(i)
             conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, stack.stride, padding=1)
-            layers += [_filled(conv, weight, stack.bias[i]), copy.deepcopy(self.activation)]
+            layers += [_filled(conv, weight, bias), copy.deepcopy(self.activation)]
         layers.append(nn.Flatten())
         for dense in self.perceptrons.layers:
             assert isinstance(dense, StackedLinear)

@@ -42,7 +42,7 @@ def _build_conv(module: ConvExperts, expert: int, in_features: int) -> onnx.Grap
     value = graph.add("Reshape", [value, maps], "maps")
     for i, layer in enumerate(module.convolutions):
         assert isinstance(layer, StackedConv)
-        weight, bias = to_float32(layer.weight[expert]), to_float32(layer.bias[expert])
+        weight, bias = map(to_float32, layer.folded(expert))
         value = emit_conv(graph, value, weight, bias, layer.stride, f"convolution_{i}")
         value = emit_activation(graph, module.activation, value, f"convolution_{i}/activation")
     first = module.perceptrons.layers[0]
