@@ -112,7 +112,7 @@ def test_a_killed_writer_leaves_the_old_bundle_or_the_new_one(table_bundle, mani
         start = time.perf_counter()
         bundle.write(table_bundle, manifest, {f"part_{k}": b"" for k in range(6)})
         durations.append(time.perf_counter() - start)
-    for attempt in range(50):
+    for attempt in range(400):
         # Stale folders of killed writers lie around from the second time on.
         child = os.fork()
         if child == 0:
@@ -130,6 +130,8 @@ def test_a_killed_writer_leaves_the_old_bundle_or_the_new_one(table_bundle, mani
             assert not name.startswith("part_") or data == manifest.notes.encode() * 5000
         seen.add(manifest.notes)
         stale = len(list(table_bundle.parent.glob(".table-*")))
+        if attempt >= 50 and stale > 10:  # on a busy machine many are killed before they write
+            break
     assert {"even", "odd"} <= seen
     assert stale > 10  # so many were killed while they wrote
     bundle.write(table_bundle, manifest, {"model.onnx": b"new"})

@@ -1,6 +1,7 @@
 """Folds of the rows that teachers are fitted on."""
 
 import warnings
+from contextlib import nullcontext
 from numbers import Integral
 from typing import Any
 
@@ -13,6 +14,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
 )
 
+from skmode._common.quiet import hide_warnings
 from skmode._estimators.rows.splitting import Split, among, positions_of
 from skmode._estimators.rows.teaching import Known
 
@@ -35,9 +37,8 @@ def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bo
             folds = [(np.intersect1d(a, trained), np.intersect1d(b, trained)) for a, b in folds]
         else:
             splitter = _shuffled(cv, classify, part.groups) if isinstance(cv, Integral) else cv
-            with warnings.catch_warnings():
-                if isinstance(cv, Integral):  # small classes are checked before
-                    warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            small = hide_warnings("The least populated class")  # which is checked before
+            with small if isinstance(cv, Integral) else nullcontext():
                 found = list(splitter.split(part.X, part.y, part.groups))
             folds = [(trained[a], trained[b]) for a, b in found]
     except (TypeError, ValueError) as error:
