@@ -71,7 +71,10 @@ PLACES = {
 
 @pytest.mark.parametrize(
     "place",
-    [pytest.param(each, marks=pytest.mark.slow) if each == "experts" else each for each in PLACES],
+    [
+        pytest.param(each, marks=pytest.mark.slow) if each in ("experts", "report") else each
+        for each in PLACES
+    ],
 )
 def test_other_threads(place, monkeypatch, tmp_path, capsys, caplog):
     where, call = PLACES[place]

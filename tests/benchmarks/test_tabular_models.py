@@ -198,6 +198,7 @@ class TestOnnx:
         assert line["onnx_difference"] < 1e-4
         assert min(line["onnx_microseconds"], line["python_microseconds"], line["onnx_bytes"]) > 0
 
+    @pytest.mark.slow
     def test_encoders_are_exported(self):
         (line,) = self.lines("linear", FLOWERS)
         assert line["onnx_difference"] < 1e-4

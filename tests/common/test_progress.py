@@ -22,6 +22,7 @@ def test_counts_and_ends(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_bar_that_is_not_shown_loads_nothing_for_notebooks():
     code = (
         "import sys\n"

@@ -118,6 +118,7 @@ def test_command_line(capsys):
     assert capsys.readouterr().out == f"skmode {skmode.__version__}\n"
 
 
+@pytest.mark.slow
 def test_versions_need_no_import_of_the_packages():
     code = (
         "import sys, skmode\n"

@@ -4,6 +4,7 @@ import pytest
 from skmode.datasets import fetch_fashion_mnist, fetch_mnist_5k
 
 
+@pytest.mark.slow
 def test_digits(data_home):
     digits = fetch_mnist_5k(data_home=data_home)
     assert digits.images.shape == (5000, 28, 28)

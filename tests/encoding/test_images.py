@@ -210,6 +210,7 @@ def test_another_shape_than_in_training_is_refused(trained, given, cure):
         ImageEncoder().fit(trained).transform(given)
 
 
+@pytest.mark.slow
 def test_pillow_is_loaded_only_to_decode():
     code = """
 import sys, numpy as np, skmode

@@ -68,6 +68,7 @@ def test_classifier_is_level_with_logistic_regression(load):
     assert estimator.set_params(inference="top_expert").score(test_X, test_y) >= needed
 
 
+@pytest.mark.slow
 def test_regressor_without_embedding_is_level_with_ridge_on_diabetes():
     # On so few and noisy rows the default's embedding of numbers costs more than it gains.
     train_X, test_X, train_y, test_y = train_test_split(
@@ -636,6 +637,7 @@ def weight_bytes(estimator):
 
 @CLASSIFIER_FIRST
 @pytest.mark.parametrize("early_stopping", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
     X = np.random.default_rng(0).normal(size=(130, 20))
     options = {"max_epochs": 100, "n_iter_no_change": 100, "refit_fraction": 0}

@@ -155,6 +155,7 @@ def test_compare(model):
     )
 
 
+@pytest.mark.slow
 def test_report(model, tmp_path):
     path = report(model, images, target, tmp_path / "images.html", n_repeats=3)
     text = path.read_text(encoding="utf-8")

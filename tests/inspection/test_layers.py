@@ -183,6 +183,7 @@ def moons():
     return (X[400:], y[400:]), {"X_train": X[:400], "y_train": y[:400]}, good, weak
 
 
+@pytest.mark.slow
 def test_a_weak_reference_does_not_solve_the_task_earlier(moons):
     rows, options, good, weak = moons
     found = layer_probing(good, *rows, reference=weak, domains=good, **options)

@@ -136,6 +136,7 @@ def test_importances_are_rises_of_the_validation_loss(Estimator, inference):
     )
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_prediction():
     plain = MoDEClassifier(**QUICK).fit(X, y)
     measured = MoDEClassifier(**MEASURED).fit(X, y)

@@ -372,6 +372,7 @@ def test_teachers_whose_refit_diverges_keep_their_best_weights(monkeypatch):
 
 
 @CLASSIFIER_FIRST
+@pytest.mark.slow
 def test_auto_takes_no_teacher_that_predicts_worse(Estimator, monkeypatch):
     """Its refit is then the plain one; with a better ensemble it is another."""
     calls = []

@@ -497,6 +497,7 @@ def noisy(n_rows, seed):
 
 
 @pytest.mark.parametrize("classifies", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_frozen_teachers_that_saw_the_rows(classifies):
     """One that did not see them does not warn."""
     if classifies:
@@ -542,6 +543,7 @@ def test_a_frozen_teacher_is_used_as_it_is(batches):
     assert_allclose(batch.soft_target.exp(), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_search_fits_the_teacher_once_for_each_training_part(counting, tmp_path):
     classifier = MoDEClassifier(**QUICK, teacher=counting, memory=str(tmp_path), teacher_cv=3)
     search = GridSearchCV(classifier, {"alpha": [0.0, 1.0, 10.0]}, cv=2, refit=False)

@@ -164,6 +164,7 @@ def test_soft_targets_of_validation_rows_are_checked(given, message):
         MoDEClassifier(**QUICK).fit(X, y, **given)
 
 
+@pytest.mark.slow
 def test_predictions_in_sample_are_worse_than_out_of_fold():
     """The student learns the noise of the labels from a forest that has seen them."""
     rows, target = make_classification(

@@ -39,6 +39,7 @@ def test_an_expert_without_rows_has_dashes(told_classifier, render):
 LONG = "a name that says at length what is in this column"
 
 
+@pytest.mark.slow
 def test_long_names_are_not_cut_off(moons, inside):
     X = np.column_stack([moons[1], moons[1][:, 0]])
     table = pd.DataFrame(X, columns=[f"{LONG}: first", f"{LONG}: second", "short"])

@@ -101,6 +101,7 @@ def test_other_columns_keep_their_types():
     assert display.ax_.get_ylabel() == "two"
 
 
+@pytest.mark.slow
 def test_max_samples_limits_the_points(wine, wine_mixture):
     display = RoutingMapDisplay.from_estimator(
         wine_mixture, wine[0], features=["hue", "proline"], max_samples=50

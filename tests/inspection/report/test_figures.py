@@ -72,6 +72,7 @@ def test_classes_and_where_they_go(wine, wine_mixture, wine_page):
     assert wine_page.numbers("classes", 1) == sorted(wine_page.numbers("classes", 1), reverse=True)
 
 
+@pytest.mark.slow
 def test_the_target_on_the_rows_of_each_expert(diabetes, diabetes_mixture, diabetes_page):
     X, y = diabetes
     route = diabetes_mixture.route(X)

@@ -24,6 +24,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 def test_missing_values_in_a_pipeline(tmp_path, read):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(
@@ -126,6 +127,7 @@ def test_rows_without_weight_are_not_drawn(wine, wine_mixture, tmp_path, read, n
     assert "Measured on 2 rows, drawn at random." in page.text
 
 
+@pytest.mark.slow
 def test_long_tables_of_features_and_classes_are_cut(tmp_path, read):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 35))

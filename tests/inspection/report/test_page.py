@@ -68,6 +68,7 @@ def test_pictures_survive_hostile_names(hostile, read, pictures):
         assert not list(picture.iter("{http://www.w3.org/2000/svg}script"))
 
 
+@pytest.mark.slow
 def test_pictures_have_their_own_proportions(wine_page, pictures):
     for image, picture in zip(wine_page.all("img"), pictures(wine_page), strict=True):
         for side in ("width", "height"):

@@ -58,6 +58,7 @@ class TestMixings:
     """Losses and predictions against formulas without a logsumexp."""
 
     @pytest.mark.parametrize("top_k", [None, 2, 3])
+    @pytest.mark.slow
     def test_representation_of_classes(self, top_k):
         mixture, (x, y) = make_mixture(top_k=top_k), make_data()
         gate, experts, _ = pieces(mixture, x)

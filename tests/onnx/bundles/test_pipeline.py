@@ -212,6 +212,7 @@ def test_estimator_trained_on_the_dataframe_output_of_the_steps(frame, target, t
     assert_serves(pipeline, frame, tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_strings_that_are_passed_to_the_estimator(frame, target, tmp_path):
     """Numbers are scaled, and the strings become the estimator's own categories."""
     steps = make_column_transformer((StandardScaler(), NUMBERS), remainder="passthrough")

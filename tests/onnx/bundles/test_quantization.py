@@ -48,6 +48,7 @@ def test_digits(strategy, routing, digits, tmp_path):
     assert np.mean(small.predict(X_test) == large.predict(X_test)) > 0.98
 
 
+@pytest.mark.slow
 def test_only_stock_operators(digits, tmp_path):
     estimator, X_train, _ = digits
     export(estimator, tmp_path, X=X_train, quantize="dynamic")

@@ -391,6 +391,7 @@ def test_frozen_pipeline_of_a_regressor_in_another_model(flowers, assert_parity)
     assert_parity(model, X)
 
 
+@pytest.mark.slow
 def test_positions_as_labels_of_ensembles(flowers, run, convert):
     X, y = flowers
     y = np.array(["few", "some", "many"])[y]

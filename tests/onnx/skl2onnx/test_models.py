@@ -70,6 +70,7 @@ def test_fixed_threshold(binary, assert_parity, positive, threshold):
     assert_parity(model.fit(*binary), binary[0])
 
 
+@pytest.mark.slow
 def test_threshold_on_strings(binary, assert_parity, convert, run):
     X, y = binary
     y = np.array(["good", "bad"])[y]
