@@ -368,6 +368,7 @@ def test_a_bundle_that_is_replaced_is_opened_again(table_bundle, opened):
     assert len(opened) == 2
 
 
+@pytest.mark.slow
 def test_a_process_keeps_few_bundles(table_bundle, opened):
     predictors = _predictor_cache.PredictorCache()
     first = predictors.get(table_bundle, None, {})

@@ -204,6 +204,7 @@ class TestOnnx:
         assert line["onnx_difference"] < 1e-4
 
     @pytest.mark.parametrize("table", [IRIS, GAPS], ids=lambda table: table.name)
+    @pytest.mark.slow
     def test_both_forms_of_ours(self, table):
         def make(task, split, train):
             return MoDEClassifier(max_epochs=1, random_state=0, device="cpu")

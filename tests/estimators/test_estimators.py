@@ -649,6 +649,7 @@ def test_file_is_little_larger_than_the_weights(Estimator, early_stopping):
 
 
 @CLASSIFIER_FIRST
+@pytest.mark.slow
 def test_file_holds_no_training_data(Estimator):
     X = np.random.default_rng(0).normal(size=(20_000, 20))
     estimator = Estimator(max_epochs=1).fit(X, (X[:, 0] > 0).astype(int))

@@ -196,6 +196,7 @@ def test_a_fit_does_not_depend_on_settings_of_its_process(name, make, rows):
 
 
 @pytest.mark.parametrize("make", [MoDEClassifier, MoDERegressor])
+@pytest.mark.slow
 def test_two_threads_of_torch_give_the_bits_of_one(make, rows):
     quick = QUICK | {"max_epochs": 1, "dropout": 0.2, "early_stopping": False}
     alone = make(**quick).fit(*rows).expert_predict(rows[0])

@@ -89,6 +89,7 @@ def a_summary():
     return scores, summarize(scores, 0.25, 0.95)
 
 
+@pytest.mark.slow
 def test_pairs_have_both_tests_and_effect_sizes():
     scores, found = a_summary()
     assert found.pairs[["first", "second"]].to_numpy().tolist() == [

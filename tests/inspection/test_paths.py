@@ -122,6 +122,7 @@ def test_scorers_of_values(diabetes, scoring):
     assert pipeline[-1].inference == "mixture"
 
 
+@pytest.mark.slow
 def test_a_scorer_recommends_as_the_same_metric_of_ours(wine):
     X, y = wine
     options = {"alphas": [0, 1, 10], "cv": StratifiedKFold(3)}

@@ -85,6 +85,7 @@ def test_selection_from_a_model():
     assert selector.fit(X, y).get_support(indices=True).tolist() == DECIDING
 
 
+@pytest.mark.slow
 def test_selection_from_a_table_with_categories():
     frame = pd.DataFrame({"noise": X[:, 0], "kind": np.where(X[:, 1] > 0, "a", "b")})
     frame.insert(1, "number", X[:, 4])

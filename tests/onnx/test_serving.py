@@ -193,6 +193,7 @@ def test_both_strategies_predict_the_same(way, served_bundle, table):
 
 
 @pytest.mark.parametrize("way", [pytest.param(WAYS[0], marks=pytest.mark.slow), WAYS[1]])
+@pytest.mark.slow
 def test_16_threads_predict_the_same(way, served_bundle, table):
     predictor = skmode_deploy.load(served_bundle, **way)
     batches = [table[start : start + 1 + start % 9] for start in range(0, 390, 3)]

@@ -540,6 +540,7 @@ def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("nohup"), reason="needs nohup")
+@pytest.mark.slow
 def test_nohup(table_bundle, tmp_path):
     """A signal that is ignored at the start stays ignored."""
     command = ["nohup", *PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]

@@ -9,6 +9,7 @@ from skmode.inspection._report.tables import general as tables
 
 
 @pytest.mark.parametrize("task", ["classes", pytest.param("values", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_figures_equal_expert_probing(task, request):
     kind = {"classes": "wine", "values": "diabetes"}[task]
     X, y = request.getfixturevalue(kind)

@@ -146,6 +146,7 @@ def test_the_same_input_gives_the_same_file(wine, wine_mixture, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_matplotlib_settings_are_restored(wine, wine_mixture, tmp_path):
     with matplotlib.rc_context({"font.size": 3.0}):
         before = dict(matplotlib.rcParams)
