@@ -196,6 +196,24 @@ def image_manifest(layout="hw", dtype="uint8", channels=1, task="classification"
     )
 
 
+def image_weights(image):
+    """What the graphs of `make_image_files` compute with: halves of the image, and constants."""
+    is_left = np.zeros(image.shape, np.float32)
+    columns = [slice(None)] * len(image.shape)
+    columns[image.layout.index("w")] = slice(0, 3)
+    is_left[tuple(columns)] = 1
+    n_values = is_left.size
+    halves = np.stack([is_left.ravel(), 1 - is_left.ravel()], axis=1) / (n_values / 2)
+    return {
+        "flat": np.array([-1, n_values]),
+        "byte": np.array(255 if image.dtype == "uint8" else 1, np.float32),
+        "halves": halves.astype(np.float32),
+        "mean": np.full((2, 1), 0.5, np.float32),
+        "axis": np.array([1]),
+        "sharp": np.array(10, np.float32),
+    }
+
+
 def make_image_files(manifest):
     """The graphs of `make_image_bundle`."""
     node = helper.make_node
@@ -203,20 +221,7 @@ def make_image_files(manifest):
     is_uint8 = image.dtype == "uint8"
     element = TensorProto.UINT8 if is_uint8 else TensorProto.FLOAT
     inputs = [("image", element, ["n", *image.shape])]
-    is_left = np.zeros(image.shape, np.float32)
-    columns = [slice(None)] * len(image.shape)
-    columns[image.layout.index("w")] = slice(0, 3)
-    is_left[tuple(columns)] = 1
-    n_values = is_left.size
-    halves = np.stack([is_left.ravel(), 1 - is_left.ravel()], axis=1) / (n_values / 2)
-    weights = {
-        "flat": np.array([-1, n_values]),
-        "byte": np.array(255 if is_uint8 else 1, np.float32),
-        "halves": halves.astype(np.float32),
-        "mean": np.full((2, 1), 0.5, np.float32),
-        "axis": np.array([1]),
-        "sharp": np.array(10, np.float32),
-    }
+    weights = image_weights(image)
     # The mean of the left half and of the right half, and the means of both.
     read = [
         node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
