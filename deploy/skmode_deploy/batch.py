@@ -22,9 +22,9 @@ except ImportError:
 from skmode_deploy import bundle as bundles
 from skmode_deploy.bundle.reading import manifest_sha256
 from skmode_deploy.running.predictor_cache import PredictorCache
-from skmode_deploy.tables.chunks import CHUNK_ROWS
-from skmode_deploy.tables.parquet_folders import ScoredFolder, ScoringJob
-from skmode_deploy.tables.record_batches import (
+from skmode_deploy.running.tables.chunks import CHUNK_ROWS
+from skmode_deploy.running.tables.parquet_folders import ScoredFolder, ScoringJob
+from skmode_deploy.running.tables.record_batches import (
     check_options,
     check_output_names,
     kept_fields,

@@ -19,7 +19,7 @@ import skmode_deploy
 from skmode_deploy import batch, bundle
 from skmode_deploy.cli import main
 from skmode_deploy.running import predictor_cache as _predictor_cache
-from skmode_deploy.tables import record_batches as _record_batches
+from skmode_deploy.running.tables import record_batches as _record_batches
 
 PROBABILITIES = [f"probability_{label}" for label in (10, 20, 30, 40)]
 CITIES = ["Bern", "Köln", "Paris", "", None]

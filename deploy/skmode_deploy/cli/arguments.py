@@ -12,8 +12,8 @@ from skmode_deploy.cli.commands import (
     run_verify,
 )
 from skmode_deploy.cli.triton import CONFIG
+from skmode_deploy.running.tables.chunks import CHUNK_ROWS
 from skmode_deploy.serving.cli import add_rollback, add_serve
-from skmode_deploy.tables.chunks import CHUNK_ROWS
 
 PROGRAM = "skmode-deploy"
 MAX_COUNT = 2**31 - 1

@@ -16,11 +16,11 @@ from skmode_deploy.cli.image_folder import check_folder_options, predict_folder
 from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.errors import UsageError
+from skmode_deploy.running.tables.files import check_names
+from skmode_deploy.running.tables.scoring import predict_file
 from skmode_deploy.samples import check_samples, read_samples
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.errors import UsageError
-from skmode_deploy.tables.files import check_names
-from skmode_deploy.tables.scoring import predict_file
 
 
 def run_inspect(args: argparse.Namespace) -> None:

@@ -10,11 +10,11 @@ from skmode_deploy.bundle import BundleError, Image
 from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.inputs.decoding import decode
 from skmode_deploy.running.predictor import Prediction, Predictor
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.columns import output_columns, output_names
-from skmode_deploy.tables.errors import InputError, UsageError
-from skmode_deploy.tables.files import open_writer
-from skmode_deploy.tables.scoring import Progress
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.columns import output_columns, output_names
+from skmode_deploy.running.tables.errors import InputError, UsageError
+from skmode_deploy.running.tables.files import open_writer
+from skmode_deploy.running.tables.scoring import Progress
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FILE = "file"  # the column of the output with the path below the folder

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from skmode_deploy.bundle import BundleError
 from skmode_deploy.cli.arguments import PROGRAM, make_parser
 from skmode_deploy.errors import InferenceError
-from skmode_deploy.tables.errors import InputError, UsageError
+from skmode_deploy.running.tables.errors import InputError, UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

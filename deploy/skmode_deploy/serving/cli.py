@@ -6,8 +6,8 @@ import os
 import typing
 from typing import Any
 
+from skmode_deploy.running.tables.errors import UsageError
 from skmode_deploy.serving.settings import Settings
-from skmode_deploy.tables.errors import UsageError
 
 
 def add_serve(commands: Any) -> None:

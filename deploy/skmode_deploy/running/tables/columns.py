@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import list_names
 from skmode_deploy.running.predictor import Prediction
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.errors import InputError
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.errors import InputError
 
 
 @dataclass(frozen=True)

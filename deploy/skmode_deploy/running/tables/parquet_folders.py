@@ -14,9 +14,9 @@ from typing import Any
 
 from skmode_deploy.bundle.files import to_path
 from skmode_deploy.bundle.messages import as_sentence, list_names
-from skmode_deploy.tables.errors import InputError
-from skmode_deploy.tables.files import replacing
-from skmode_deploy.tables.parquet_files import ROW_GROUP, import_parquet
+from skmode_deploy.running.tables.errors import InputError
+from skmode_deploy.running.tables.files import replacing
+from skmode_deploy.running.tables.parquet_files import ROW_GROUP, import_parquet
 
 SUCCESS = "_SUCCESS"  # as Hadoop and Spark call it
 KEY = b"skmode_deploy"

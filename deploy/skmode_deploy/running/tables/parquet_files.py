@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence
-from skmode_deploy.tables.chunks import Chunk, ReadOptions
-from skmode_deploy.tables.columns import select_columns
-from skmode_deploy.tables.errors import InputError
+from skmode_deploy.running.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.running.tables.columns import select_columns
+from skmode_deploy.running.tables.errors import InputError
 
 ROW_GROUP = 2**17  # rows of a Parquet file that are stored together
 

@@ -6,10 +6,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from skmode_deploy.bundle import Column, Manifest
-from skmode_deploy.tables import csv_files as _csv_files
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.csv_files import CsvReader, CsvWriter
-from skmode_deploy.tables.errors import InputError
+from skmode_deploy.running.tables import csv_files as _csv_files
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.csv_files import CsvReader, CsvWriter
+from skmode_deploy.running.tables.errors import InputError
 
 AGE = Column("age", "age", "number", "float32")
 CITY = Column("city", "city", "category", "string", ("Bern", "Köln"), True)

@@ -5,9 +5,9 @@ import pytest
 
 from skmode_deploy import bundle
 from skmode_deploy.running.predictor import Prediction
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.columns import output_columns, output_names, select_columns
-from skmode_deploy.tables.errors import InputError
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.columns import output_columns, output_names, select_columns
+from skmode_deploy.running.tables.errors import InputError
 
 
 @pytest.mark.parametrize(

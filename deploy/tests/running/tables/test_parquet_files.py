@@ -5,9 +5,9 @@ import pytest
 from pyarrow import parquet
 
 from skmode_deploy import bundle
-from skmode_deploy.tables.chunks import ReadOptions
-from skmode_deploy.tables.errors import InputError
-from skmode_deploy.tables.parquet_files import ParquetReader, import_parquet
+from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.errors import InputError
+from skmode_deploy.running.tables.parquet_files import ParquetReader, import_parquet
 
 
 def read(path, manifest):

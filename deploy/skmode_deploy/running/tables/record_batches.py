@@ -14,15 +14,15 @@ from skmode_deploy.bundle import Manifest
 from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.running.predictor import Predictor
 from skmode_deploy.running.sessions import check_at_least_one
-from skmode_deploy.tables.chunks import CHUNK_ROWS, Chunk, ReadOptions
-from skmode_deploy.tables.columns import (
+from skmode_deploy.running.tables.chunks import CHUNK_ROWS, Chunk, ReadOptions
+from skmode_deploy.running.tables.columns import (
     Selection,
     output_columns,
     output_names,
     select_columns,
 )
-from skmode_deploy.tables.errors import InputError
-from skmode_deploy.tables.scoring import predict_chunk
+from skmode_deploy.running.tables.errors import InputError
+from skmode_deploy.running.tables.scoring import predict_chunk
 
 
 def score_batches(

@@ -7,10 +7,10 @@ import time
 from skmode_deploy.bundle import BundleError
 from skmode_deploy.errors import InferenceError
 from skmode_deploy.running.predictor import Prediction, Predictor
-from skmode_deploy.tables.chunks import Chunk, ReadOptions
-from skmode_deploy.tables.columns import output_columns, output_names
-from skmode_deploy.tables.errors import InputError, UsageError
-from skmode_deploy.tables.files import open_reader, open_writer
+from skmode_deploy.running.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.running.tables.columns import output_columns, output_names
+from skmode_deploy.running.tables.errors import InputError, UsageError
+from skmode_deploy.running.tables.files import open_reader, open_writer
 
 PROGRESS_SECONDS = 2.0
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from skmode_deploy.bundle import Manifest
-from skmode_deploy.tables.chunks import Reader, ReadOptions, Writer
-from skmode_deploy.tables.csv_files import CsvReader, CsvWriter
-from skmode_deploy.tables.errors import InputError, UsageError
-from skmode_deploy.tables.parquet_files import ParquetReader, ParquetWriter
+from skmode_deploy.running.tables.chunks import Reader, ReadOptions, Writer
+from skmode_deploy.running.tables.csv_files import CsvReader, CsvWriter
+from skmode_deploy.running.tables.errors import InputError, UsageError
+from skmode_deploy.running.tables.parquet_files import ParquetReader, ParquetWriter
 
 
 def check_names(source: str, target: str, options: ReadOptions) -> None:

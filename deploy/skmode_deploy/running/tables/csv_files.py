@@ -18,9 +18,9 @@ from skmode_deploy.running.inputs.columns import (
     number_of_text,
     texts_of_values,
 )
-from skmode_deploy.tables.chunks import Chunk, ReadOptions
-from skmode_deploy.tables.columns import select_columns
-from skmode_deploy.tables.errors import InputError
+from skmode_deploy.running.tables.chunks import Chunk, ReadOptions
+from skmode_deploy.running.tables.columns import select_columns
+from skmode_deploy.running.tables.errors import InputError
 
 # pandas reads these as bools, and most training tables were read with pandas.
 BOOLS = {word: float(word.lower() == "true") for word in
