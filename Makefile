@@ -161,5 +161,5 @@ clean:
 .venv-newest/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" \
-		-e './deploy[image,parquet,signing]' -e '.[test]'
+		-e './deploy[image,parquet,serve,signing]' -e '.[test]'
 	touch $@
