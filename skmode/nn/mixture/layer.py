@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -421,6 +421,6 @@ def _check_size(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: correct it.")
 
 
-def _check_weight(name: str, value: object) -> None:
-    if not isinstance(value, Real) or not 0 <= value < float("inf"):
+def _check_weight(name: str, value: Any) -> None:
+    if not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
         raise ValueError(f"{name} must be zero or more, got {value!r}: pass 0 to switch it off.")
