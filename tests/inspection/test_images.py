@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from sklearn.base import clone
 
@@ -110,6 +111,28 @@ def test_values_of_images():
     saliency = expert_saliency(model, images[:4], n_steps=4)
     assert saliency.unit == "units of the target"
     assert ExpertSaliencyDisplay(saliency).plot().axes_.shape == (4, 3)
+
+
+@pytest.mark.parametrize("values", [images, images / 255], ids=["bytes", "floats"])
+def test_a_trunk_may_change_its_input(values):
+    layers = torch.nn.ReLU(inplace=True), torch.nn.Conv2d(1, 6, 3, stride=2)
+    alike = torch.nn.ReLU(), layers[1]
+    fitted = [
+        MoDEImageClassifier(**QUICK, trunk_module=torch.nn.Sequential(*each), max_epochs=2)
+        for each in (layers, alike)
+    ]
+    found, expected = (
+        expert_saliency(each.fit(values, target), values[:4], n_steps=4) for each in fitted
+    )
+    np.testing.assert_allclose(found.experts, expected.experts, atol=1e-4)
+    np.testing.assert_allclose(found.gate, expected.gate, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_images", [0, -1, 2.5])
+def test_a_number_of_images_is_checked(model, n_images):
+    for show in (typical_images, TypicalImagesDisplay.from_estimator):
+        with pytest.raises(ValueError, match="n_images must be a whole number of at least 1, got"):
+            show(model, images, n_images=n_images)
 
 
 def test_typical_images_are_those_of_the_largest_weights(model):

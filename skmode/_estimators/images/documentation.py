@@ -134,7 +134,7 @@ TEXTS = {
     ("fit", "X"): """
         Training images: uint8, or floats within [0, 1]. Or a list, a Series or a DataFrame with one
         column that holds arrays, PIL images, the bytes of files (PNG, JPEG) or their paths. All
-        have one size.
+        have one size. Pixels are taken as stored: a rotation that a camera noted is not applied.
         """,
     ("fit", "X_val"): """
         Validation images of your own. They replace those that `validation_fraction` holds out, and
