@@ -79,7 +79,11 @@ class Tokenizer:
     >>> tokenizer = Tokenizer(
     ...     json.dumps(
     ...         {
-    ...             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+    ...             "pre_tokenizer": {
+    ...                 "type": "ByteLevel",
+    ...                 "add_prefix_space": False,
+    ...                 "trim_offsets": True,
+    ...             },
     ...             "model": {
     ...                 "type": "BPE",
     ...                 "vocab": {"a": 0, "b": 1, "ab": 2},
