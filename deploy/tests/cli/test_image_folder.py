@@ -140,7 +140,13 @@ def test_usage(make_image_bundle, table_bundle, folder, run, tmp_path):
             folder / NAMES[0],
             target,
         ),
-        (2, "INPUT must be a file, because the model reads tables", table_bundle, folder, target),
+        (
+            2,
+            "INPUT must be a file, because the model reads no images",
+            table_bundle,
+            folder,
+            target,
+        ),
         (2, "OUTPUT must be called .csv", images, folder, tmp_path / "scores.txt"),
         (2, "--keep and --no-header are for tables", images, folder, target, "--keep", "id"),
     ):
