@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class TextEncoder:
 
     def transform(self, texts: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Turn checked texts into ids and counts of their distinct tokens, padded by zeros."""
-        from skmode_deploy import count_tokens
+        from skmode_deploy.running.inputs.texts import count_tokens
 
         tokens, counts = count_tokens(self._open().encode_batch(list(texts)), self.max_tokens)
         return tokens.astype(np.int32), counts  # ids are small, and training keeps them in memory
@@ -78,7 +78,7 @@ class TextEncoder:
         """The tokenizer, made once in each process."""
         opened = self.__dict__.get("_opened")
         if opened is None:
-            from skmode_deploy import Tokenizer
+            from skmode_deploy.running.inputs.texts import Tokenizer
 
             opened = self._opened = Tokenizer(self.tokenizer_json_)
         return opened
@@ -102,6 +102,7 @@ def check_texts(X: Any, name: str) -> NDArray[Any]:
 
 def _text_of(item: Any, i: int) -> str:
     if isinstance(item, str):
+        _check_unicode(item, i)
         return str(item)
     if item is None or item is pd.NA or (isinstance(item, float | np.floating) and np.isnan(item)):
         return ""
@@ -110,6 +111,16 @@ def _text_of(item: Any, i: int) -> str:
         f"Texts must be strings, None or NaN, got {_shown(item)} of type {type(item).__name__} at "
         f"position {i}: {cure}, or leave it out."
     )
+
+
+def _check_unicode(text: str, i: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Texts must be valid Unicode, got the lone surrogate {text[error.start]!r} at "
+            f'position {i}: replace it, for example with text.encode("utf-8", "replace").decode().'
+        ) from None
 
 
 def _shown(item: Any) -> str:
@@ -171,13 +182,8 @@ def train_tokenizer(texts: list[str], vocab_size: int, lowercase: bool) -> str:
         show_progress=False,
         initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer.train_from_iterator(_without_surrogates(texts), trainer, length=len(texts))
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     return str(tokenizer.to_str())
-
-
-def _without_surrogates(texts: Iterable[str]) -> Iterator[str]:
-    """Replace what UTF-8 cannot hold."""
-    return (text.encode("utf-8", "replace").decode() for text in texts)
 
 
 def read_tokenizer(tokenizer: Any) -> str:

@@ -27,6 +27,7 @@ from skmode.nn.trunks import (
     RandomShift,
     RobustScaler,
     TabularTrunk,
+    TextTrunk,
     make_convolutions,
 )
 
@@ -55,6 +56,7 @@ __all__ = [
     "SparseGate",
     "StackedLinear",
     "TabularTrunk",
+    "TextTrunk",
     "auxiliary_loss",
     "distillation_loss",
     "load_balance_loss",

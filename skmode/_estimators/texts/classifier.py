@@ -6,20 +6,20 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from skmode._estimators.classifier import MoDEClassifier
+from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.texts.documentation import of_texts
 from skmode._estimators.texts.reading import ReadsTexts, constraints_of
-from skmode._estimators.parameters import Auto, Precision
 from skmode._training.plan import Distillation, Mixing
 
 
 @of_texts(metric="accuracy", predictions="probabilities")
 class MoDETextClassifier(ReadsTexts, MoDEClassifier):
-    """Mixture of convolutional experts with mutual distillation, for texts.
+    """Mixture of experts with mutual distillation, for texts.
 
-    All is as in :class:`MoDEClassifier`, except that rows are texts: a trunk of convolutions,
-    which gate and experts share, comes before experts with convolutions of their own (C-MoDE of
-    arXiv 2402.00893). Pixels need no scaling: the network normalises each channel, and so does the
-    exported graph. They stay uint8 until a batch is computed.
+    All is as in :class:`MoDEClassifier`, except that rows are texts. A tokenizer that is trained in
+    `fit` splits them into words and parts of words. A trunk, which gate and experts share, weighs
+    the distinct tokens of each text by TF-IDF and adds up their vectors. The order of the words is
+    not read.
 
     Parameters
     ----------
@@ -46,15 +46,13 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
     >>> from skmode import MoDETextClassifier
-    >>> digits = load_digits()
-    >>> texts = digits.texts / 16
-    >>> classifier = MoDETextClassifier(n_experts=2, max_epochs=4, random_state=0)
-    >>> classifier.fit(texts[:500], digits.target[:500]).predict(texts[:2]).shape
-    (2,)
+    >>> texts = ["a fine film", "a dull film", "fine actors", "dull actors"] * 10
+    >>> classifier = MoDETextClassifier(n_experts=2, random_state=0)
+    >>> classifier.fit(texts, ["good", "bad", "good", "bad"] * 10).predict(["a fine day"])
+    array(['good'], dtype='<U4')
     >>> classifier.route(texts).shape
-    (1797,)
+    (40,)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of(

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from skmode._estimators.texts.documentation import of_texts
-from skmode._estimators.texts.reading import ReadsTexts, constraints_of
 from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.regressor import MoDERegressor
+from skmode._estimators.texts.documentation import of_texts
+from skmode._estimators.texts.reading import ReadsTexts, constraints_of
 from skmode._training.plan import Distillation, Mixing
 
 
@@ -18,7 +18,7 @@ from skmode._training.plan import Distillation, Mixing
     "two dimensions)",
 )
 class MoDETextRegressor(ReadsTexts, MoDERegressor):
-    """Mixture of convolutional experts with mutual distillation, for values of texts.
+    """Mixture of experts with mutual distillation, for values of texts.
 
     All is as in :class:`MoDERegressor`, except that rows are texts, which are read as
     :class:`MoDETextClassifier` says.
@@ -47,13 +47,11 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
 
     Examples
     --------
-    >>> from sklearn.datasets import load_digits
     >>> from skmode import MoDETextRegressor
-    >>> texts = load_digits().texts / 16
-    >>> brightness = texts.mean(axis=(1, 2))
-    >>> regressor = MoDETextRegressor(n_experts=2, max_epochs=4, random_state=0)
-    >>> regressor.fit(texts[:500], brightness[:500]).predict(texts[:2]).shape
-    (2,)
+    >>> texts = ["two rooms", "three rooms", "three large rooms", "two large rooms"] * 10
+    >>> regressor = MoDETextRegressor(n_experts=2, random_state=0)
+    >>> regressor.fit(texts, [2.0, 3.0, 4.0, 3.0] * 10).predict(["two small rooms"]).shape
+    (1,)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of(

@@ -52,9 +52,7 @@ def _counts_matrix(tokens: Tensor, counts: Tensor, n_tokens: int) -> scipy.spars
     )
 
 
-def _idf(
-    matrix: scipy.sparse.csr_array, weight: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
+def _idf(matrix: scipy.sparse.csr_array, weight: NDArray[np.float64] | None) -> NDArray[np.float64]:
     """Smoothed inverse document frequency, as scikit-learn's TfidfTransformer has it."""
     n_texts = matrix.shape[0]
     each = np.ones(n_texts) if weight is None else weight.astype(np.float64)
@@ -64,9 +62,7 @@ def _idf(
     return idf
 
 
-def _tfidf(
-    matrix: scipy.sparse.csr_array, idf: NDArray[np.float64]
-) -> scipy.sparse.csr_array:
+def _tfidf(matrix: scipy.sparse.csr_array, idf: NDArray[np.float64]) -> scipy.sparse.csr_array:
     """Weigh tokens as :class:`skmode.nn.TextTrunk` does."""
     data = (1 + np.log(matrix.data)) * idf[matrix.indices]
     lengths = np.diff(matrix.indptr)
@@ -110,4 +106,5 @@ def _exact_directions(matrix: scipy.sparse.csr_array, width: int) -> NDArray[np.
     # The sign of each is free: the largest entry shall be positive.
     largest = np.abs(directions).argmax(axis=1)
     signs = np.sign(directions[np.arange(len(directions)), largest])
-    return directions * signs[:, None]
+    directions *= signs[:, None]
+    return directions

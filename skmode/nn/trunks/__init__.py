@@ -15,9 +15,11 @@ from skmode.nn.trunks.tables import (
     RobustScaler,
     TabularTrunk,
 )
+from skmode.nn.trunks.texts import TABLE_RATE, TextTrunk
 
 __all__ = [
     "SCALE_RATE",
+    "TABLE_RATE",
     "Augmentation",
     "CategoricalEmbeddings",
     "IdentityTrunk",
@@ -27,5 +29,6 @@ __all__ = [
     "RandomShift",
     "RobustScaler",
     "TabularTrunk",
+    "TextTrunk",
     "make_convolutions",
 ]

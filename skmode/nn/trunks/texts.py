@@ -83,7 +83,8 @@ class TextTrunk(nn.Module):
         times = 1 + counts.clamp(min=1).log()
         weights = torch.where(counts > 0, times * self.idf[tokens], 0.0)
         weights = self.dropout(weights)
-        return weights / weights.norm(dim=1, keepdim=True).clamp(min=SMALLEST_NORM)
+        unit: Tensor = weights / weights.norm(dim=1, keepdim=True).clamp(min=SMALLEST_NORM)
+        return unit
 
     def features(self, tokens: Tensor, weights: Tensor, known: Tensor) -> Tensor:
         """Sum the vectors of tokens.
