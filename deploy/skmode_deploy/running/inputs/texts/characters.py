@@ -1,6 +1,7 @@
-"""The characters of Unicode 16 that are letters (L) and numbers (N), as `tokenizers` knows them.
+"""What the package `tokenizers` knows of Unicode, where it differs from Python.
 
 Python's own tables depend on its release, and the same text must get the same tokens everywhere.
+Letters (L) and numbers (N) are those of Unicode 16.
 """
 
 # Alternately the number of characters to skip, and the number of those that belong to the class.
@@ -54,6 +55,14 @@ _NUMBERS = """
 962 13 2787 10
 """
 
+# Characters that NFC would move or join, but that are newer than the package's tables for it.
+_UNKNOWN_TO_NFC = """
+1480 2 563 1 153 9 42 10 298 1 573 1 254 2 381 1 2138 1 937 50 773 5 35377 1 23964 1 26 1 1855 4
+65 5 317 2 30 5 32 12 1 3 70 11 49 4 234 1 714 1 71 1 1 1 8 1 2 1 38 1 2 1 6 1 2 1 1 3 4 3 141 1
+986 2 245 1 7 1 4 2 4 1 156 1 83 1 18 1 81 1 680 1 1 2 81 1 425 2 16859 12 5 1 3127 4 645 2 24885
+2 295 3 8 2 2 1 32 2 3597 1 160 7 375 1 61 4 508 4 254 2 243 1 2 1 7 2 5 1
+"""
+
 # White_Space of Unicode; Python's \s has four control characters more.
 SPACES = [
     (0x9, 0xD),
@@ -69,6 +78,21 @@ SPACES = [
 ]
 
 
+# First and last of the capitals that Python 3.11 does not know, and the first small one.
+NEW_CAPITALS = [
+    (0x1C89, 0x1C89, 0x1C8A),
+    (0xA7CB, 0xA7CB, 0x264),
+    (0xA7CC, 0xA7CC, 0xA7CD),
+    (0xA7CE, 0xA7CE, 0xA7CF),
+    (0xA7D2, 0xA7D2, 0xA7D3),
+    (0xA7D4, 0xA7D4, 0xA7D5),
+    (0xA7DA, 0xA7DA, 0xA7DB),
+    (0xA7DC, 0xA7DC, 0x19B),
+    (0x10D50, 0x10D65, 0x10D70),
+    (0x16EA0, 0x16EB8, 0x16EBB),
+]
+
+
 def letters() -> list[tuple[int, int]]:
     """List the first and last code of each run of letters."""
     return _runs(_LETTERS)
@@ -77,6 +101,21 @@ def letters() -> list[tuple[int, int]]:
 def numbers() -> list[tuple[int, int]]:
     """List the first and last code of each run of numbers."""
     return _runs(_NUMBERS)
+
+
+def unknown_to_nfc() -> list[tuple[int, int]]:
+    """List the first and last code of each run of characters that NFC leaves alone."""
+    return _runs(_UNKNOWN_TO_NFC)
+
+
+def as_class(runs: list[tuple[int, int]]) -> str:
+    """Write runs as a class of a pattern; all characters have the form of an escape."""
+    return f"[{''.join(f'{escape(first)}-{escape(last)}' for first, last in runs)}]"
+
+
+def escape(code: int) -> str:
+    """Write a character for a pattern."""
+    return f"\\U{code:08x}"
 
 
 def _runs(table: str) -> list[tuple[int, int]]:

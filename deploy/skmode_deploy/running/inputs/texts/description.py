@@ -152,7 +152,7 @@ def _read_vocabulary(model: dict[str, Any]) -> dict[str, int]:
                 f"must have the model's option {name} off, got {short_repr(model[name])}",
                 "set it to None",
             )
-    vocabulary = model.get("vocab")
+    vocabulary: dict[str, int] = model.get("vocab", {})
     whole = isinstance(vocabulary, dict) and all(
         type(token) is int and 0 <= token < 2**31 for token in vocabulary.values()
     )
@@ -197,9 +197,13 @@ def _read_merges(merges: Any, vocabulary: Mapping[str, int]) -> dict[tuple[int, 
 def _read_added(entries: Any, vocabulary: Mapping[str, int]) -> list[Added]:
     """Read the tokens that were added to those of the model."""
     taken = {token: content for content, token in vocabulary.items()}
-    added = []
+    added: list[Added] = []
+    if entries is not None and not isinstance(entries, list):
+        fail(f"must have a list of added tokens, got {short_repr(entries)}", "save it again")
     for entry in entries or ():
-        content, token = entry.get("content"), entry.get("id")
+        content, token = (
+            (entry.get("content"), entry.get("id")) if isinstance(entry, dict) else (None, None)
+        )
         if not isinstance(content, str) or not content or type(token) is not int or token < 0:
             fail(
                 f"must have added tokens with a content and an id, got {short_repr(entry)}",

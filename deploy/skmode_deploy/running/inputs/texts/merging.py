@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 # By two neighbours: the rank of their merge, the lowest first, and the token that they become.
 Merges = Mapping[tuple[int, int], tuple[int, int]]
@@ -16,7 +17,7 @@ def merge(tokens: list[int], merges: Merges) -> list[int]:
     before, after = list(range(-1, end - 1)), list(range(1, end + 1))
     queue = [
         (found[0], i)
-        for i, pair in enumerate(zip(tokens, tokens[1:], strict=False))
+        for i, pair in enumerate(pairwise(tokens))
         if (found := merges.get(pair)) is not None
     ]
     if not queue:

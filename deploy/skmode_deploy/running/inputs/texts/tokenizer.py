@@ -1,7 +1,6 @@
 """Turn texts into the tokens of a byte-level BPE."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import chain
@@ -16,6 +15,7 @@ from skmode_deploy.running.inputs.texts.description import (
     read_description,
 )
 from skmode_deploy.running.inputs.texts.merging import merge
+from skmode_deploy.running.inputs.texts.normalizing import normalize
 from skmode_deploy.running.inputs.texts.words import word_pattern
 
 MAX_CACHED_WORDS = 65_536
@@ -42,8 +42,8 @@ class Tokenizer:
     json_text : str
         Content of a ``tokenizer.json``, as the package `tokenizers` writes it. The pre-tokenizer is
         ByteLevel, or Split with the pattern of GPT-2 and then ByteLevel. The normalizers NFC and
-        Lowercase are read. All else that would change tokens is refused: other normalizers, dropout,
-        post-processors, truncation, padding.
+        Lowercase are read. All else that would change tokens is refused: other normalizers,
+        dropout, post-processors, truncation, padding.
     implementation : {"auto", "python", "tokenizers"}, default="auto"
         What does the work: Python alone, or the package `tokenizers`. "auto" takes the package
         where it is installed. Both give the same tokens.
@@ -66,8 +66,9 @@ class Tokenizer:
 
     Notes
     -----
-    Letters and numbers are those of Unicode 16 with every release of Python. NFC and Lowercase
-    follow Python's own tables: a character that is newer than these stays as it is.
+    Special and added tokens in a text become their single token, as in the package. Letters,
+    numbers, NFC and Lowercase do not depend on the release of Python: they follow the tables of
+    the package, of release 0.23.
 
     Threads may share a tokenizer. A pickle holds only its parameters.
 
@@ -135,8 +136,9 @@ class Tokenizer:
             _refuse_type(text, "A text")
         try:
             return self._encoder.encode(text)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, TypeError):  # the package raises either
             refuse_surrogate(text, "A text")
+            raise
 
     def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
         """Turn texts into tokens.
@@ -164,7 +166,7 @@ class Tokenizer:
                 _refuse_type(text, f"Text {i}")
         try:
             return self._encoder.encode_batch(texts)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, TypeError):  # the package raises either
             for i, text in enumerate(texts):
                 refuse_surrogate(text, f"Text {i}")
             raise
@@ -207,8 +209,8 @@ def _reopen(json_text: str, implementation: Implementation) -> Tokenizer:
 
 def _refuse_type(text: Any, name: str) -> NoReturn:
     raise TypeError(
-        f"{name} must be a string, got {short_repr(text)} of type {type(text).__name__}: convert it, "
-        "bytes with .decode()."
+        f"{name} must be a string, got {short_repr(text)} of type {type(text).__name__}: convert "
+        "it, bytes with .decode()."
     )
 
 
@@ -218,25 +220,25 @@ def refuse_surrogate(text: str, name: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} must be valid Unicode, got the lone surrogate {text[error.start]!r} at position "
-            f'{error.start}: read the file as UTF-8, or replace it with text.encode("utf-8", '
-            '"replace").decode().'
+            f"{name} must be valid Unicode, got the lone surrogate {text[error.start]!r} at "
+            f"position {error.start}: read the file as UTF-8, or replace it with "
+            'text.encode("utf-8", "replace").decode().'
         ) from None
 
 
 def _bytes_of_tokens(description: Description) -> dict[int, bytes]:
     """Return the bytes that each token stands for."""
     byte_of = {chr(code): byte for byte, code in enumerate(byte_characters())}
-    contents = {token: content for content, token in description.vocabulary.items()}
-    contents.update((added.token, added.content) for added in description.added)
-    return {
+    found = {
         token: (
             bytes([byte_of[character] for character in content])
             if byte_of.keys() >= set(content)
             else content.encode()
         )
-        for token, content in contents.items()
+        for content, token in description.vocabulary.items()
     }
+    found.update((added.token, added.content.encode()) for added in description.added)
+    return found
 
 
 class _Library:
@@ -313,13 +315,7 @@ class _Python:
         return chain.from_iterable(map(self._words.__getitem__, words))
 
     def _normalize(self, text: str) -> str:
-        for name in self._normalizers:
-            if name == "NFC":
-                text = unicodedata.normalize("NFC", text)
-            else:
-                # Character by character: Python alone knows the form of a sigma at a word's end.
-                text = text.replace("\u03a3", "\u03c3").lower()
-        return text
+        return normalize(text, self._normalizers)
 
 
 class _Words(dict[str, Sequence[int]]):

@@ -3,7 +3,13 @@
 import re
 from functools import cache
 
-from skmode_deploy.running.inputs.texts.characters import SPACES, letters, numbers
+from skmode_deploy.running.inputs.texts.characters import (
+    SPACES,
+    as_class,
+    escape,
+    letters,
+    numbers,
+)
 
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -13,7 +19,7 @@ _LAST_OF_PLANE_0 = 0xFFFF
 @cache
 def word_pattern() -> re.Pattern[str]:
     """Compile `PATTERN` with the classes of characters written out."""
-    space = _class(SPACES)
+    space = as_class(SPACES)
     letter, number = _any_of(letters()), _any_of(numbers())
     other = _none_of(letters() + numbers() + SPACES)
     return re.compile(
@@ -23,31 +29,22 @@ def word_pattern() -> re.Pattern[str]:
     )
 
 
-def _class(runs: list[tuple[int, int]]) -> str:
-    """Write runs of characters as a class; all characters have the form of an escape."""
-    return f"[{''.join(f'{_escape(first)}-{_escape(last)}' for first, last in runs)}]"
-
-
-def _escape(code: int) -> str:
-    return f"\\U{code:08x}"
-
-
 # `re` looks a character of plane 0 up in a table, and compares others with one run after the other.
 # So these runs are tried only where the next character is one of the other planes.
-_BEYOND = f"[{_escape(_LAST_OF_PLANE_0 + 1)}-{_escape(0x10FFFF)}]"
+_BEYOND = f"[{escape(_LAST_OF_PLANE_0 + 1)}-{escape(0x10FFFF)}]"
 
 
 def _any_of(runs: list[tuple[int, int]]) -> str:
     """Match one or more characters of the runs."""
     plane_0, beyond = _by_plane(runs)
-    return f"(?:{_class(plane_0)}++|(?={_BEYOND}){_class(beyond)})++"
+    return f"(?:{as_class(plane_0)}++|(?={_BEYOND}){as_class(beyond)})++"
 
 
 def _none_of(runs: list[tuple[int, int]]) -> str:
     """Match one or more characters that are in none of the runs."""
     plane_0, beyond = _by_plane(runs)
-    others = _class([*plane_0, (_LAST_OF_PLANE_0 + 1, 0x10FFFF)]).replace("[", "[^")
-    return f"(?:{others}++|(?={_BEYOND}){_class(beyond).replace('[', '[^')})++"
+    others = as_class([*plane_0, (_LAST_OF_PLANE_0 + 1, 0x10FFFF)]).replace("[", "[^")
+    return f"(?:{others}++|(?={_BEYOND}){as_class(beyond).replace('[', '[^')})++"
 
 
 def _by_plane(
