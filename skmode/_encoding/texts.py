@@ -69,10 +69,15 @@ class TextEncoder:
         tokens, counts = count_tokens(self._open().encode_batch(list(texts)), self.max_tokens)
         return tokens.astype(np.int32), counts  # ids are small, and training keeps them in memory
 
+    def read(self, X: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Read texts of any kind as bags of tokens."""
+        return self.transform(check_texts(X, "the estimator"))
+
     def token_texts(self, tokens: Iterable[int]) -> list[str]:
-        """Show tokens as text."""
+        """Show tokens as text: those that begin a word without its space, others behind a dash."""
         tokenizer = self._open()
-        return [tokenizer.decode([int(token)]) for token in tokens]
+        shown = [tokenizer.decode([int(token)]) for token in tokens]
+        return [text[1:] if text[:1] == " " and text[1:] else f"-{text}" for text in shown]
 
     def _open(self) -> Any:
         """The tokenizer, made once in each process."""

@@ -16,6 +16,7 @@ from skmode.inspection._attention.gradients import attend_by_gradients, integrat
 from skmode.inspection._attention.permutation import attend_by_permutation
 from skmode.inspection._attention.result import ExpertAttention
 from skmode.inspection._attention.saliency import attribute_regions
+from skmode.inspection._attention.tokens import attribute_tokens
 from skmode.inspection._evaluation import mixtures, targets
 
 
@@ -51,7 +52,9 @@ def expert_attention(
     between baseline and row, or have kinks, as with ReLU.
 
     Models of images have no columns. Their features are the regions of a grid of 4 x 4, and the
-    baseline is the mean of each channel; :func:`expert_saliency` has maps of single images.
+    baseline is the mean of each channel; :func:`expert_saliency` has maps of single images. The
+    features of texts are the 30 tokens with the largest attributions by integrated gradients, and
+    the baseline is an empty text; :func:`expert_tokens` has all tokens of each text.
 
     Parameters
     ----------
@@ -148,6 +151,8 @@ def expert_attention(
     names = None if rows is X else _names_behind(estimator)
     if mixtures.reads_images(mixture):
         attributions, names = attribute_regions(mixture, rows, n_steps)
+    elif mixtures.reads_texts(mixture):
+        attributions, names = attribute_tokens(mixture, rows, n_steps)
     else:
         attributions = integrated_gradients(mixture, rows, n_steps)
     return attend_by_gradients(mixture, attributions, target, n_steps, names)

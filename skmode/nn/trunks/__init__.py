@@ -15,10 +15,11 @@ from skmode.nn.trunks.tables import (
     RobustScaler,
     TabularTrunk,
 )
-from skmode.nn.trunks.texts import TABLE_RATE, TextTrunk
+from skmode.nn.trunks.texts import SMALLEST_NORM, TABLE_RATE, TextTrunk
 
 __all__ = [
     "SCALE_RATE",
+    "SMALLEST_NORM",
     "TABLE_RATE",
     "Augmentation",
     "CategoricalEmbeddings",

@@ -32,6 +32,7 @@ from skmode.onnx._graphs.mixture import (
 from skmode.onnx._graphs.source import Source, label_kind
 from skmode.onnx._graphs.trunks.images import emit_image_input, emit_image_trunk
 from skmode.onnx._graphs.trunks.tables import emit_trunk
+from skmode.onnx._graphs.trunks.texts import TEXT_INPUTS, emit_text_inputs, emit_text_trunk
 
 Routing = Literal["top_expert", "mixture"]
 
@@ -41,6 +42,9 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     if source.image is not None:
         pixels = emit_image_input(graph, source.image)
         return emit_image_trunk(graph, source.image_trunk, source.image, pixels)
+    if source.reads_texts:
+        tokens, counts = emit_text_inputs(graph, TEXT_INPUTS)
+        return emit_text_trunk(graph, source.text_trunk, tokens, counts)
     columns, before = source.columns, source.preprocessing
     if source.one_input_per_column:
         values = (

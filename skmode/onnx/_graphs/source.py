@@ -14,7 +14,7 @@ from onnx import TensorProto
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skmode.nn import CrossEntropy, ImageTrunk, MixtureOfExperts, TabularTrunk
+from skmode.nn import CrossEntropy, ImageTrunk, MixtureOfExperts, TabularTrunk, TextTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     ARRAY_INPUT,
@@ -154,6 +154,16 @@ class Source:
         return self.mixture.trunk
 
 
+    @property
+    def reads_texts(self) -> bool:
+        return isinstance(self.mixture.trunk, TextTrunk)
+
+    @property
+    def text_trunk(self) -> TextTrunk:
+        assert isinstance(self.mixture.trunk, TextTrunk)
+        return self.mixture.trunk
+
+
 def read_estimator(estimator: Any) -> Source:
     """Read a fitted estimator."""
     name = type(estimator).__name__
@@ -169,7 +179,8 @@ def read_estimator(estimator: Any) -> Source:
         )
     mixture = estimator.net_.module_
     image = _read_image(estimator.encoder_) if isinstance(mixture.trunk, ImageTrunk) else None
-    columns, one_per_column = ((), False) if image else _read_columns(estimator.encoder_)
+    of_table = not isinstance(mixture.trunk, ImageTrunk | TextTrunk)
+    columns, one_per_column = _read_columns(estimator.encoder_) if of_table else ((), False)
     classify = isinstance(mixture.task_loss, CrossEntropy)
     if classify:
         _check_labels(np.asarray(estimator.classes_))

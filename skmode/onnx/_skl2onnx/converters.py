@@ -132,7 +132,7 @@ def _check_model(model: Any) -> None:
     """Raise if a model cannot be converted."""
     check_supported(model)
     *_, last = nested_estimators(model)
-    if hasattr(last, "image_shape_"):
+    if hasattr(last, "image_shape_") or hasattr(last, "tokenizer_json_"):
         raise TypeError(
             f"skl2onnx converts models of tables, got a {type(last).__name__}: write a bundle with "
             "skmode.onnx.export, whose model.onnx is the graph."
