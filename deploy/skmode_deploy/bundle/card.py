@@ -5,12 +5,19 @@ import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from skmode_deploy.bundle.layout import text_inputs
 from skmode_deploy.bundle.manifest import Column, Image, Manifest, RoutingDifference, Teacher
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
 MAX_VALUES = 10  # categories or classes in a line
 MAX_CHARACTERS = 60  # of a name or value
+
+_TOKENS = (
+    "Texts become tokens outside the graph, by the tokenizer in the bundle, which `skmode_deploy` "
+    "and the package tokenizers read. Each graph row lists the different tokens of its text, and "
+    "how often each occurs; shorter rows end with token 0 and count 0."
+)
 
 _SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
 
@@ -70,6 +77,8 @@ def _summary(manifest: Manifest) -> str:
 def _inputs(manifest: Manifest) -> str:
     if manifest.image is not None:
         return _image_input(manifest.image)
+    if manifest.input == "text":
+        return _text_input(manifest)
     by = (
         "The model was trained on a table: columns are found by name."
         if manifest.from_table
@@ -78,7 +87,7 @@ def _inputs(manifest: Manifest) -> str:
     rows = [
         (
             _escape(column.name),
-            _escape(column.input),
+            _graph_inputs(manifest, column),
             column.kind,
             column.dtype,
             _known_values(column),
@@ -92,6 +101,8 @@ def _inputs(manifest: Manifest) -> str:
     if rest > 0:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
     text += "\n\nA missing number is NaN, a missing string is empty."
+    if manifest.text_columns:
+        text += f" {_TOKENS}"
     refusals = [(_escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
     refusals = [(name, what) for name, what in refusals if what]
     if not refusals:
@@ -103,6 +114,33 @@ def _inputs(manifest: Manifest) -> str:
     )
     rest = len(refusals) - MAX_COLUMNS
     return text + (f"\n\nand values of {rest} more columns." if rest > 0 else "")
+
+
+def _graph_inputs(manifest: Manifest, column: Column) -> str:
+    if column.kind != "text":
+        return _escape(column.input)
+    return ", ".join(map(_escape, text_inputs(manifest, column)))
+
+
+def _text_input(manifest: Manifest) -> str:
+    (column,) = manifest.columns
+    rows = [
+        ("tokens", "int64 (n, length)", "the different tokens of each text"),
+        ("counts", "float32 (n, length)", "how often each of them occurs"),
+    ]
+    table = _table(("Graph input", "Type", "Values"), rows)
+    what = f"Texts: {describe_text(column)}. A missing text is empty."
+    return f"{what} {_TOKENS}\n\n{table}"
+
+
+def describe_text(column: Column) -> str:
+    """Say how a column of texts is read, in a few words."""
+    assert column.text is not None
+    text = column.text
+    return (
+        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} different ones "
+        f"and {text.max_bytes:,} bytes of a text"
+    )
 
 
 def _image_input(image: Image) -> str:
@@ -134,7 +172,9 @@ def list_refusals(column: Column) -> list[str]:
 
 
 def _known_values(column: Column) -> str:
-    """Show the categories or the range of a column."""
+    """Show the categories, the range or the tokens of a column."""
+    if column.kind == "text":
+        return _escape(describe_text(column))
     if column.categories is not None:
         return _list(column.categories)
     if column.minimum is not None and column.maximum is not None:
@@ -274,6 +314,11 @@ def _example(manifest: Manifest) -> str:
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []
     for name, column in list(inputs.items())[:MAX_INPUTS]:
+        if column.kind == "text":  # token 0, once
+            tokens, counts = text_inputs(manifest, column)
+            lines.append(f"    {tokens!r}: np.zeros((1, 1), dtype=np.int64),")
+            lines.append(f"    {counts!r}: np.ones((1, 1), dtype=np.float32),")
+            continue
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
         lines.append(
             f"    {name!r}: np.full((1, {width}), {_example_value(column)!r}, dtype={dtype}),"

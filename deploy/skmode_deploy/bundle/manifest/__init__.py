@@ -1,0 +1,28 @@
+"""The manifest of a bundle: its classes, its checks and its JSON text."""
+
+from skmode_deploy.bundle.manifest.check import MANIFEST, SCHEMA_VERSION
+from skmode_deploy.bundle.manifest.document import Manifest
+from skmode_deploy.bundle.manifest.parts import (
+    Classes,
+    Column,
+    File,
+    Image,
+    RoutingDifference,
+    Teacher,
+    Text,
+    Threshold,
+)
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "Classes",
+    "Column",
+    "File",
+    "Image",
+    "Manifest",
+    "RoutingDifference",
+    "Teacher",
+    "Text",
+    "Threshold",
+]
