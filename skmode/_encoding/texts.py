@@ -17,6 +17,8 @@ from skmode._encoding.columns import is_table
 
 # A pair of tokens must occur so often to become a token.
 MIN_FREQUENCY = 2
+# Longer texts are refused: they would take minutes, and are hardly what was meant.
+MAX_BYTES = 2**22
 
 
 class TextEncoder:
@@ -40,6 +42,8 @@ class TextEncoder:
     n_tokens_ : int
         Number of its tokens.
     """
+
+    max_bytes = MAX_BYTES
 
     def __init__(self, tokenizer: Any, vocab_size: int, lowercase: bool, max_tokens: int) -> None:
         self.tokenizer = tokenizer
@@ -107,7 +111,7 @@ def check_texts(X: Any, name: str) -> NDArray[Any]:
 
 def _text_of(item: Any, i: int) -> str:
     if isinstance(item, str):
-        _check_unicode(item, i)
+        _check_text(item, i)
         return str(item)
     if item is None or item is pd.NA or (isinstance(item, float | np.floating) and np.isnan(item)):
         return ""
@@ -118,14 +122,19 @@ def _text_of(item: Any, i: int) -> str:
     )
 
 
-def _check_unicode(text: str, i: int) -> None:
+def _check_text(text: str, i: int) -> None:
     try:
-        text.encode()
+        n_bytes = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         raise ValueError(
             f"Texts must be valid Unicode, got the lone surrogate {text[error.start]!r} at "
             f'position {i}: replace it, for example with text.encode("utf-8", "replace").decode().'
         ) from None
+    if n_bytes > MAX_BYTES:
+        raise ValueError(
+            f"A text must have at most {MAX_BYTES} bytes in UTF-8, got {n_bytes} at position {i}: "
+            "split it, or keep its beginning."
+        )
 
 
 def _shown(item: Any) -> str:

@@ -75,6 +75,7 @@ def test_arrays_of_strings_and_nan():
         (np.array([["a"], ["b"]]), r"one text for each row, got shape \(2, 1\)"),
         (np.zeros((3, 4)), r"one text for each row, got shape \(3, 4\)"),
         (["a", "\ud800 alone"], "valid Unicode, got the lone surrogate '.ud800' at position 1"),
+        (["a", "é" * 2**22], "at most 4194304 bytes in UTF-8, got 8388608 at position 1: split"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), "must have one column, got 2"),
     ],
 )

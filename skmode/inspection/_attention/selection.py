@@ -146,10 +146,11 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
     for part in nested_estimators(estimator):
         if isinstance(part, Pipeline) and len(part) > 1:
             _check_columns_are_kept(part[:-1])
-    if mixtures.reads_images(mixture):
+    if not mixtures.reads_columns(mixture):
         raise TypeError(
             "Importances are those of the columns of a table, got a "
-            f"{type(mixture).__name__}: use expert_attention, which measures regions of images."
+            f"{type(mixture).__name__}: use expert_attention, which measures regions of images and "
+            "tokens of texts."
         )
     history = getattr(mixture, "history_", [{}])
     if KEY not in history[-1]:

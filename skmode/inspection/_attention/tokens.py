@@ -87,8 +87,12 @@ class ExpertTokens:
             number of texts with the token.
         """
         owner = self.route[self.attributions["text"]]
-        parts = {
-            expert: (self.attributions[owner == expert], "expert", int((self.route == expert).sum()))
+        parts: dict[Any, tuple[pd.DataFrame, str, int]] = {
+            expert: (
+                self.attributions[owner == expert],
+                "expert",
+                int((self.route == expert).sum()),
+            )
             for expert in range(self.n_experts)
         }
         parts |= {"gate": (self.attributions, "gate", len(self.route))}
@@ -278,7 +282,8 @@ def important_tokens(found: ExpertTokens, n_tokens: int = N_TOKENS) -> list[str]
     sizes = table["expert"].abs() / max(table["expert"].abs().sum(), 1e-300)
     sizes += table["gate"].abs() / max(table["gate"].abs().sum(), 1e-300)
     sums = sizes.groupby(table["token"], sort=True).sum()
-    return sums.sort_values(ascending=False, kind="stable").head(n_tokens).index.tolist()
+    names: list[str] = sums.sort_values(ascending=False, kind="stable").index.tolist()
+    return names[:n_tokens]
 
 
 class ShuffledTokens:

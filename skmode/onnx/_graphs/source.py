@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from skmode_deploy import bundle
 # Largest step between float32 numbers near the mean target, in standard deviations of the target.
 MAX_TARGET_STEP = 1e-3
 _PREFIX = "preprocessing"
+TOKENIZER = "tokenizer.json"
 
 
 # Adds nodes to a graph that compute one value from another.
@@ -126,6 +127,8 @@ class Source:
     invert: Emit | None = None
     # The images that the estimator reads in the place of columns.
     image: bundle.Image | None = None
+    # The content of the tokenizers' files by their names.
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def output_name(self) -> str:
@@ -153,7 +156,6 @@ class Source:
         assert isinstance(self.mixture.trunk, ImageTrunk)
         return self.mixture.trunk
 
-
     @property
     def reads_texts(self) -> bool:
         return isinstance(self.mixture.trunk, TextTrunk)
@@ -179,8 +181,11 @@ def read_estimator(estimator: Any) -> Source:
         )
     mixture = estimator.net_.module_
     image = _read_image(estimator.encoder_) if isinstance(mixture.trunk, ImageTrunk) else None
-    of_table = not isinstance(mixture.trunk, ImageTrunk | TextTrunk)
-    columns, one_per_column = _read_columns(estimator.encoder_) if of_table else ((), False)
+    columns: tuple[bundle.Column, ...]
+    if isinstance(mixture.trunk, TextTrunk):
+        columns, one_per_column = (text_column("text", "text", estimator.encoder_),), False
+    else:
+        columns, one_per_column = ((), False) if image else _read_columns(estimator.encoder_)
     classify = isinstance(mixture.task_loss, CrossEntropy)
     if classify:
         _check_labels(np.asarray(estimator.classes_))
@@ -193,6 +198,7 @@ def read_estimator(estimator: Any) -> Source:
         None if classify else estimator.target_mean_,
         None if classify else estimator.target_scale_,
         image=image,
+        tokenizers=_read_tokenizers(estimator.encoder_),
     )
 
 
@@ -200,6 +206,17 @@ def _read_image(encoder: Any) -> bundle.Image:
     return bundle.Image(
         encoder.height_, encoder.width_, encoder.n_channels_, encoder.layout_, encoder.dtype_
     )
+
+
+def text_column(name: str, input_name: str, encoder: Any, file: str = TOKENIZER) -> bundle.Column:
+    """Describe a column of texts, whose tokenizer is in a file."""
+    text = bundle.Text(file, encoder.n_tokens_, encoder.max_tokens, encoder.max_bytes)
+    return bundle.Column(name, input_name, "text", "string", has_missing=True, text=text)
+
+
+def _read_tokenizers(encoder: Any) -> dict[str, str]:
+    tokenizer = getattr(encoder, "tokenizer_json_", None)
+    return {} if tokenizer is None else {TOKENIZER: tokenizer}
 
 
 def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:

@@ -10,7 +10,6 @@ from skmode.nn.trunks import SMALLEST_NORM
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.layers import to_float32
 
-
 TEXT_INPUTS = "tokens", "counts"
 
 
