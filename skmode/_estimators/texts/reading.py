@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from skmode._encoding.texts import TextEncoder, check_texts
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto
-from skmode._estimators.texts.trunk import make_trunk
+from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
 from skmode._sklearn import HasMethods, Interval, StrOptions
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
 
 # Parameters of the table estimators that texts have no use for.
-TABLES_ONLY = ("numeric_embedding", "categorical_features", "synthetic_rows")
+TABLES_ONLY = ("numeric_embedding", "categorical_features", "text_features", "synthetic_rows")
 CONSTRAINTS: dict[str, list[Any]] = {
     "tokenizer": [str, HasMethods(["to_str"]), HasMethods(["__fspath__"]), None],
     "vocab_size": [Interval(Integral, 256, None, closed="left")],
@@ -33,7 +33,6 @@ CONSTRAINTS: dict[str, list[Any]] = {
 # max_epochs="auto": this over the square root of the number of texts, within these bounds.
 EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 600, 4, 60
 LARGEST_BATCH = 64
-TOKEN_DROPOUT = 0.3
 
 
 def constraints_of(tables: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -95,7 +94,7 @@ class ReadsTexts(BaseMoDE):
             few = n_rows is not None and n_rows <= FULL_BATCH_ROWS
             dropout = 0.0 if few else TOKEN_DROPOUT
         return functools.partial(
-            make_trunk,
+            make_text_trunk,
             n_tokens=self.encoder_.n_tokens_,
             width=self.token_embedding_size,
             dropout=float(dropout),

@@ -46,7 +46,7 @@ def expert_attention(
     averaged over the rows. For an expert, the output is the probability of the class that it
     predicts, or the value that it predicts. For the gate, it is the weight of the expert that it
     chooses (with a sparse gate, in the softmax over all experts). The baseline has the training
-    median in numeric columns and an unknown category in the others. The attributions of a row sum
+    median in numeric columns, unknown categories and empty texts. The attributions of a row sum
     to its output minus that of the baseline. This holds up to an error, because the number of
     steps is finite; `completeness_error` measures it. It is largest for outputs that are steep
     between baseline and row, or have kinks, as with ReLU.

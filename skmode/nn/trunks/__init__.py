@@ -8,6 +8,7 @@ from skmode.nn.trunks.images import (
     RandomShift,
     make_convolutions,
 )
+from skmode.nn.trunks.mixed import MixedTrunk
 from skmode.nn.trunks.tables import (
     SCALE_RATE,
     CategoricalEmbeddings,
@@ -26,6 +27,7 @@ __all__ = [
     "IdentityTrunk",
     "ImageNormalization",
     "ImageTrunk",
+    "MixedTrunk",
     "RandomFlip",
     "RandomShift",
     "RobustScaler",

@@ -61,6 +61,12 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Parts, Preprocessing | None]:
                 f"{name_steps(Pipeline(steps))}: apply these to the {rows}, and pass the last step "
                 "of the Pipeline."
             )
+    if getattr(last.encoder_, "text_columns", []):
+        raise TypeError(
+            "A model with columns of texts must be exported without steps before it, got "
+            f"{name_steps(Pipeline(steps))}: apply these to the table, and pass the last step of "
+            "the Pipeline."
+        )
     if X is None:
         raise ValueError(
             "X must be given to export a Pipeline, got None: pass the training table. The bundle "

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
-from skmode.nn import SparseGate
+from skmode.nn import MixedTrunk, SparseGate, TabularTrunk, TextTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     emit_array_input,
@@ -45,7 +45,24 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     if source.reads_texts:
         tokens, counts = emit_text_inputs(graph, TEXT_INPUTS)
         return emit_text_trunk(graph, source.text_trunk, tokens, counts)
-    columns, before = source.columns, source.preprocessing
+    trunk = source.trunk
+    texts = [column for column in source.columns if column.kind == "text"]
+    parts = []
+    table = trunk.table if isinstance(trunk, MixedTrunk) else trunk
+    if table is not None:
+        parts.append(_emit_table(graph, source, table))
+    if isinstance(trunk, MixedTrunk):
+        for i, (column, text) in enumerate(zip(texts, trunk.texts, strict=True)):
+            assert isinstance(text, TextTrunk)
+            names = emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
+            parts.append(emit_text_trunk(graph, text, *names, f"text_{i}"))
+    return parts[0] if len(parts) == 1 else graph.concatenate(parts, "features")
+
+
+def _emit_table(graph: GraphBuilder, source: Source, trunk: TabularTrunk) -> str:
+    """Declare the inputs of numbers and categories, and compute their features."""
+    before = source.preprocessing
+    columns = [column for column in source.columns if column.kind != "text"]
     if source.one_input_per_column:
         values = (
             emit_column_inputs(graph, columns)
@@ -61,7 +78,7 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
         numbers, codes = values[:has_numbers], values[has_numbers:]
     categorical = [column for column in columns if column.kind == "category"]
     return emit_trunk(
-        graph, source.trunk, emit_numbers(graph, numbers), emit_codes(graph, categorical, codes)
+        graph, trunk, emit_numbers(graph, numbers), emit_codes(graph, categorical, codes)
     )
 
 

@@ -14,7 +14,14 @@ from onnx import TensorProto
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skmode.nn import CrossEntropy, ImageTrunk, MixtureOfExperts, TabularTrunk, TextTrunk
+from skmode.nn import (
+    CrossEntropy,
+    ImageTrunk,
+    MixedTrunk,
+    MixtureOfExperts,
+    TabularTrunk,
+    TextTrunk,
+)
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     ARRAY_INPUT,
@@ -147,8 +154,8 @@ class Source:
         return width
 
     @property
-    def trunk(self) -> TabularTrunk:
-        assert isinstance(self.mixture.trunk, TabularTrunk)
+    def trunk(self) -> TabularTrunk | MixedTrunk:
+        assert isinstance(self.mixture.trunk, TabularTrunk | MixedTrunk)
         return self.mixture.trunk
 
     @property
@@ -215,8 +222,16 @@ def text_column(name: str, input_name: str, encoder: Any, file: str = TOKENIZER)
 
 
 def _read_tokenizers(encoder: Any) -> dict[str, str]:
-    tokenizer = getattr(encoder, "tokenizer_json_", None)
-    return {} if tokenizer is None else {TOKENIZER: tokenizer}
+    """The content of the tokenizers' files, by name."""
+    if hasattr(encoder, "tokenizer_json_"):
+        return {TOKENIZER: encoder.tokenizer_json_}
+    texts = getattr(encoder, "text_columns", [])
+    return {_tokenizer_file(i): column.text.tokenizer_json_ for i, column in enumerate(texts)}
+
+
+def _tokenizer_file(i: int) -> str:
+    """Name the file for the i-th column of texts, whose name may be anything."""
+    return f"tokenizer_{i}.json"
 
 
 def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:
@@ -225,7 +240,7 @@ def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:
         column.categories is not None and column.categories.dtype == object
         for column in encoder.columns_
     )
-    one_per_column = encoder.from_table_ or strings
+    one_per_column = encoder.from_table_ or strings or bool(encoder.text_columns)
     return _columns(encoder.columns_, one_per_column), one_per_column
 
 
@@ -282,8 +297,11 @@ def _columns(learned: Sequence[Any], one_per_column: bool) -> tuple[bundle.Colum
     """Describe the columns, which have one input each or one array as their common input."""
     names = [str(column.name) for column in learned]
     inputs = bundle.input_names(names) if one_per_column else (ARRAY_INPUT,) * len(names)
+    texts = [column for column in learned if column.kind == "text"]
     return tuple(
-        _column(column, name, input_name, one_per_column)
+        text_column(name, input_name, column.text, _tokenizer_file(texts.index(column)))
+        if column.kind == "text"
+        else _column(column, name, input_name, one_per_column)
         for column, name, input_name in zip(learned, names, inputs, strict=True)
     )
 

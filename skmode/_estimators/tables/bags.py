@@ -1,4 +1,4 @@
-"""The trunk that reads the tokens of texts."""
+"""The trunk that reads the tokens of texts, alone or beside the columns of a table."""
 
 import numpy as np
 import scipy.linalg
@@ -17,11 +17,13 @@ EXACT_TEXTS = 512
 SMALLEST_SHARE = 1e-6
 # Passes of the randomized decomposition over the texts.
 N_PASSES = 4
+# Probability that a token is left out of a text, where a batch holds only a part of the texts.
+TOKEN_DROPOUT = 0.3
 # Fewer texts do not suffice to tune a vector for each token.
 FEWEST_TUNED = 0
 
 
-def make_trunk(
+def make_text_trunk(
     train: Rows, *, n_tokens: int, width: int, dropout: float, tuned: bool | None
 ) -> nn.TextTrunk:
     """Build the trunk: its vectors start as the SVD of the training texts' TF-IDF.
