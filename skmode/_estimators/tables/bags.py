@@ -19,8 +19,9 @@ SMALLEST_SHARE = 1e-6
 N_PASSES = 4
 # Probability that a token is left out of a text, where a batch holds only a part of the texts.
 TOKEN_DROPOUT = 0.3
-# Fewer texts do not suffice to tune a vector for each token.
-FEWEST_TUNED = 0
+# Fewer texts do not suffice to tune a vector for each token (inner validation on 20 newsgroups and
+# mails: with 500 texts frozen vectors are level or better, with 2,000 tuned ones are better).
+FEWEST_TUNED = 1000
 
 
 def make_text_trunk(

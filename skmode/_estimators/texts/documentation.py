@@ -41,7 +41,17 @@ PARAMETERS = documentation.PARAMETERS | {
     ),
     "tune_tokens": (
         'bool or "auto"',
-        "Whether the vectors of the tokens, and their weights, are trained further.",
+        """
+        Whether the vectors of the tokens, and their weights, are trained further. ``"auto"``: from
+        1,000 texts on.
+        """,
+    ),
+    "weight_decay": (
+        "float",
+        """
+        Weight decay of the optimizer. It is large because there are many more weights, those of the
+        tokens' vectors, than texts.
+        """,
     ),
     "batch_size": (
         '"auto" or int',
