@@ -19,6 +19,7 @@ __all__ = [
     "SampleMismatchError",
     "SchemaVersionError",
     "SignatureError",
+    "TokenizerError",
     "UnsafeNameError",
 ]
 
@@ -84,6 +85,10 @@ class OperatorDomainError(BundleError):
 
 class GraphInterfaceError(BundleError):
     """A graph does not have the inputs and outputs that the manifest implies."""
+
+
+class TokenizerError(BundleError):
+    """A tokenizer is not one that can be read, or has tokens that the graph does not know."""
 
 
 class SampleFormatError(BundleError):

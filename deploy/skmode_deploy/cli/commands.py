@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
 from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.csv_files import MAX_LINE_CHARACTERS
 from skmode_deploy.running.tables.errors import UsageError
 from skmode_deploy.running.tables.files import check_names
 from skmode_deploy.running.tables.scoring import predict_file
@@ -57,14 +59,16 @@ def run_verify(args: argparse.Namespace) -> None:
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
     """Check the predictions for the sample rows, if there are any; return text to print."""
     samples = read_samples(folder, manifest)
-    if samples is None:
+    if samples is None and not manifest.text_columns:
         return ""
-    predictor = skmode_deploy.load(folder)
+    predictor = skmode_deploy.load(folder)  # reads the tokenizers of texts, too
     if predictor.manifest != manifest:
         raise ManifestChangedError(
             f"A bundle must not change while it is verified, but {folder!r} was replaced: "
             "verify it again."
         )
+    if samples is None:
+        return ""
     check_samples(predictor)
     whose = "the model's" if samples.source == "estimator" else "the export's"
     return f", {samples.n_rows} sample rows match {whose} predictions"
@@ -90,6 +94,7 @@ def run_predict(args: argparse.Namespace) -> None:
         predict_folder(_load(args), args.input, args.output, options, show_progress)
         return
     check_names(args.input, args.output, options)
+    csv.field_size_limit(MAX_LINE_CHARACTERS)  # texts may be longer than the default
     predictor = _load(args)
     if predictor.manifest.image is not None:
         raise UsageError(
