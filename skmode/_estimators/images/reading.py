@@ -19,7 +19,7 @@ from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
 
 # Parameters of the table estimators that images have no use for.
-TABLES_ONLY = ("numeric_embedding", "categorical_features", "synthetic_rows")
+TABLES_ONLY = ("numeric_embedding", "categorical_features", "text_features", "synthetic_rows")
 LAYERS: list[Any] = ["array-like", Interval(Integral, 1, None, closed="left")]
 CONSTRAINTS: dict[str, list[Any]] = {
     "channels": [StrOptions({"last", "first"})],

@@ -267,12 +267,4 @@ def typical_images(estimator: Any, X: Any, n_images: int = 6) -> list[Array]:
     2
     """
     _check_whole("n_images", n_images)
-    mixture, rows = mixtures.unwrap(estimator, X)
-    gate = np.asarray(mixture.gate_proba(rows))
-    route = gate.argmax(axis=1)
-    found = []
-    for expert in range(gate.shape[1]):
-        members = np.flatnonzero(route == expert)
-        order = np.argsort(-gate[members, expert], kind="stable")
-        found.append(members[order[:n_images]])
-    return found
+    return mixtures.typical_rows(estimator, X, n_images)

@@ -13,7 +13,7 @@ import numpy as np
 
 from skmode._common.quiet import hide_warnings
 from skmode._sklearn import safe_indexing
-from skmode.inspection._evaluation.mixtures import reads_images
+from skmode.inspection._evaluation.mixtures import reads_columns, reads_images
 from skmode.inspection._plot.history import GateHistoryDisplay
 from skmode.inspection._plot.labels import label
 from skmode.inspection._plot.probing import ExpertProbingDisplay
@@ -131,8 +131,9 @@ def _history(facts: Facts) -> Picture | None:
 
 def _map(facts: Facts) -> tuple[Picture | None, str]:
     """Draw a map of two columns that matter to the gate, or say why there is none."""
-    if reads_images(facts.mixture):
-        return None, "There is no map, because images have no columns."
+    if not reads_columns(facts.mixture):
+        rows = "images" if reads_images(facts.mixture) else "texts"
+        return None, f"There is no map, because {rows} have no columns."
     columns = describe_columns(facts.X)
     axes = map_axes(columns, facts.attention.importances["gate"].to_numpy())
     if axes is None:

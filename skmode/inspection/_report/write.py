@@ -20,6 +20,7 @@ from skmode.inspection._report.measuring import measure
 from skmode.inspection._report.pictures import all_pictures, require_matplotlib
 from skmode.inspection._report.tables.general import all_tables
 from skmode.inspection._report.tables.teacher import teacher_tables
+from skmode.inspection._report.tables.texts import typical
 
 KINDS = {"good": "Good", "note": "Note", "watch": "Watch", "act": "Act"}
 
@@ -195,7 +196,7 @@ def _context(facts: Facts, title: str, margin: float) -> dict[str, Any]:
         "headings": HEADINGS,
         "kinds": KINDS,
         "findings": all_findings(facts, margin),
-        "tables": all_tables(facts) | teacher_tables(facts),
+        "tables": all_tables(facts) | teacher_tables(facts) | {"typical": typical(facts)},
         "pictures": all_pictures(facts),
         "attention_rows": _attention_rows(facts),
         "words": WORDS,
