@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skmode_deploy.bundle.manifest.language import Domain, Language
 from skmode_deploy.bundle.manifest_check import (
     AGAIN,
     MANIFEST,
@@ -206,23 +207,24 @@ class Manifest:
 
     Attributes
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "regression", "language_modeling"}
         Kind of the model.
     routing : {"top_expert", "mixture"}
-        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts.
-    input : {"columns", "array", "image"}
+        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts. A language
+        model runs one expert, or mixes it with the common one.
+    input : {"columns", "array", "image", "language"}
         One graph input per column, one float32 input ``X`` for all columns, or one input
-        ``image``.
+        ``image``. A language model reads bytes and tokens.
     from_table : bool
         Whether the model was trained on a table. Then columns are found by name, else by position.
     columns : tuple of Column
-        Columns in the order of training. A model of images has none.
+        Columns in the order of training. Models of images and language models have none.
     n_outputs : int
-        Number of classes, or of values per row.
+        Number of classes, of values per row, or of a language model's tokens.
     classes : Classes or None
-        Labels of a classifier. None for regression.
+        Labels of a classifier. None for others.
     n_experts : int
-        Number of experts.
+        Number of experts; a language model has one for each domain.
     alpha : float
         Weight of the distillation loss in training.
     expert_usage : tuple of float
@@ -255,11 +257,13 @@ class Manifest:
     image : Image or None
         The images of a model whose `input` is "image". None for tables and arrays; then the JSON
         text has no such field.
+    language : Language or None
+        The domains of a language model. None for others; then the JSON text has no such field.
     """
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "language_modeling"]
     routing: Literal["top_expert", "mixture"]
-    input: Literal["columns", "array", "image"]
+    input: Literal["columns", "array", "image", "language"]
     from_table: bool
     columns: tuple[Column, ...]
     n_outputs: int
@@ -278,6 +282,7 @@ class Manifest:
     routing_difference: RoutingDifference | None = None
     teacher: Teacher | None = None
     image: Image | None = None
+    language: Language | None = None
 
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
@@ -427,4 +432,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
     if "image" in document:
         rest["image"] = Image(**document["image"])
+    if "language" in document:
+        domains = tuple(Domain(**item) for item in document["language"]["domains"])
+        rest["language"] = Language(**document["language"] | {"domains": domains})
     return Manifest(**document | rest)
