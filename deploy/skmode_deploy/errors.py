@@ -19,6 +19,7 @@ __all__ = [
     "SampleMismatchError",
     "SchemaVersionError",
     "SignatureError",
+    "TokenizerError",
     "UnsafeNameError",
 ]
 
@@ -96,6 +97,10 @@ class SampleMismatchError(BundleError):
 
 class SignatureError(BundleError):
     """The bundle is not signed, or not with the required key."""
+
+
+class TokenizerError(BundleError):
+    """The file of a tokenizer does not follow its format, or does not fit the manifest."""
 
 
 class InferenceError(RuntimeError):

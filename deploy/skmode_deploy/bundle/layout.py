@@ -219,7 +219,7 @@ def _language_values(
                 GraphValue("confidence", "float64", ("n",)),
             ),
         )
-    experts = _language_experts(manifest)
+    experts = language_experts(manifest)
     if name not in experts:
         raise GraphInterfaceError(
             f"The graphs of a language model must be {ROUTER} and {', '.join(experts[:10])}, got "
@@ -235,7 +235,7 @@ def _language_values(
     )
 
 
-def _language_experts(manifest: Manifest) -> list[str]:
+def language_experts(manifest: Manifest) -> list[str]:
     """List the files of a language model's experts, the common one last."""
     assert manifest.language is not None
     names = [domain_file(name) for name in manifest.language.names]
@@ -331,7 +331,7 @@ def check_name(name: str) -> None:
 def check_complete(manifest: Manifest) -> None:
     """Check that there is a model, and gate and experts together or not at all."""
     if manifest.language is not None:
-        needed = {ROUTER, TOKENIZER, *_language_experts(manifest)}
+        needed = {ROUTER, TOKENIZER, *language_experts(manifest)}
         if lacking := sorted(needed - manifest.files.keys()):
             raise MissingFileError(
                 f"A language model must have {ROUTER}, {TOKENIZER} and a file for each expert, got "
