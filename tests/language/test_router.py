@@ -129,7 +129,9 @@ def test_iterators_are_read_once_and_long_texts_in_pages():
     one = DomainRouter(random_state=0).fit(iter(texts), iter(domains))
     two = DomainRouter(random_state=0).fit(texts, domains)
     np.testing.assert_array_equal(one.weights_, two.weights_)
-    long = DomainRouter(random_state=0).fit([" ".join(texts[:100]), " ".join(texts[100:])], "ab")
+    long = DomainRouter(random_state=0).fit(
+        [" ".join(texts[:100]), " ".join(texts[100:])], ["a", "b"]
+    )
     assert long.domains_ == ["a", "b"]
     assert long.score([texts[0], texts[-1]], "ab") == 1
 
@@ -167,6 +169,8 @@ def test_clones_and_pickles(router):
         (lambda r: r.remove_domain("xx"), "knows the domains en, fr, got 'xx'"),
         (lambda r: r.add_domain("xx", []), "'xx' has none"),
         (lambda r: r.fit(["a"], ["en"]), "at least two domains, got \\['en'\\]"),
+        (lambda r: r.fit(["a", "b"], ["en"]), "got 1 domains and more texts"),
+        (lambda r: r.fit(["a"], ["en", "fr"]), "got 1 texts and more domains"),
         (lambda r: r.fit(["a", "b"], ["en", ""]), "A domain must be a name, got ''"),
         (lambda r: clone(r).set_params(n_buckets=100).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(method="svm").fit(["a"], ["b"]), "got 'svm'"),
@@ -180,7 +184,7 @@ def test_errors(bayes, call, message):
 
 
 def test_types_are_checked(bayes):
-    for method in (bayes.predict, lambda text: bayes.fit(text, "ab")):
+    for method in (bayes.predict, lambda text: bayes.fit(text, ["a", "b"])):
         with pytest.raises(TypeError, match="put it into a list"):
             method("ab")
     with pytest.raises(TypeError, match="str or bytes, got int as text 0"):

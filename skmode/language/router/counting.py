@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,8 @@ from skmode.language.router.ngrams import as_bytes, count_ngrams, ngram_codes
 
 Text = str | bytes
 Texts = Iterable[Text]
+T = TypeVar("T")
+_NONE = object()
 
 
 class Learner:
@@ -106,21 +111,34 @@ class HeldOut:
 
 
 def read_pages(
-    texts: Texts, domains: Iterable[str] | None, size: int, domain: str = ""
+    texts: Texts, domains: Iterable[str] | str, size: int
 ) -> Iterator[tuple[bytes, str]]:
-    """Yield parts of checked texts with their domains, or with the one that is given."""
-    if isinstance(texts, str | bytes):
+    """Yield parts of checked texts with their domains."""
+    for at, (text, name) in enumerate(pair(texts, domains)):
+        content = as_bytes(text, at)
+        for start in range(0, len(content), size):
+            yield content[start : start + size], name
+
+
+def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
+    """Yield texts with their domains, of which there are as many, or one for all."""
+    if isinstance(texts, str | bytes | Path):
         raise TypeError(
             "texts must be an iterable of texts, got a single one: put it into a list, [text]."
         )
-    pairs = (
-        ((text, domain) for text in texts) if domains is None else zip(texts, domains, strict=True)
-    )
-    for at, (text, name) in enumerate(pairs):
+    names = itertools.repeat(domains) if isinstance(domains, str) else iter(domains)
+    n = 0
+    for text in texts:
+        name = next(names, _NONE)
+        if name is _NONE:
+            raise ValueError(
+                f"Each text needs a domain, got {n} domains and more texts: pass as many."
+            )
         if not isinstance(name, str) or not name:
             raise ValueError(
-                f"A domain must be a name, got {name!r} for text {at}: pass a str for each text."
+                f"A domain must be a name, got {name!r} for text {n}: pass a str for each text."
             )
-        content = as_bytes(text, at)
-        for start in range(0, len(content), size):
-            yield content[start : start + size], str(name)
+        n += 1
+        yield text, str(name)
+    if not isinstance(domains, str) and next(names, _NONE) is not _NONE:
+        raise ValueError(f"Each domain needs a text, got {n} texts and more domains: pass as many.")

@@ -393,7 +393,7 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
             )
         rng = check_random_state(self.random_state)
         kept, held = self._learner(), HeldOut(rng)
-        for content, name in read_pages(texts, None, self.max_bytes, domain):
+        for content, name in read_pages(texts, domain, self.max_bytes):
             if not held.takes(content, name):
                 kept.add(content, name)
         if not held.names:
