@@ -5,10 +5,11 @@ This package defines the format: `skmode.onnx` writes bundles with it, and
 
 A bundle is a folder with ``manifest.json`` and the files that the manifest names:
 
-- ``model.onnx`` maps columns, or images, to predictions;
+- ``model.onnx`` maps columns, images, or tokens of texts, to predictions;
 - ``gate.onnx`` maps them to the gate probabilities, the top expert, and `hidden`, the input of
   the experts;
 - ``expert_<i>.onnx`` maps `hidden` to the predictions of expert i;
+- ``tokenizer.json`` (only for texts) says how they become tokens, see :class:`Text`;
 - ``README.md`` is the model card;
 - ``samples.json`` (optional) holds made-up rows with the model's predictions, see
   :mod:`skmode_deploy.samples`.
@@ -39,6 +40,7 @@ from skmode_deploy.bundle.layout import (
     graph_interface,
     graph_values,
     input_names,
+    text_inputs,
 )
 from skmode_deploy.bundle.manifest import (
     MANIFEST,
@@ -52,6 +54,7 @@ from skmode_deploy.bundle.manifest import (
     Manifest,
     RoutingDifference,
     Teacher,
+    Text,
     Threshold,
 )
 from skmode_deploy.bundle.reading import read, read_file, read_graph, verify
@@ -82,6 +85,7 @@ __all__ = [
     "Manifest",
     "RoutingDifference",
     "Teacher",
+    "Text",
     "Threshold",
     "creation_time",
     "domain_file",
@@ -93,6 +97,7 @@ __all__ = [
     "read",
     "read_file",
     "read_graph",
+    "text_inputs",
     "verify",
     "write",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skmode_deploy.bundle.graph_check import GraphValue
-from skmode_deploy.bundle.manifest import MANIFEST, Classes, File, Manifest
+from skmode_deploy.bundle.graph_check import LENGTH, GraphValue
+from skmode_deploy.bundle.manifest import MANIFEST, Classes, Column, File, Manifest
 from skmode_deploy.errors import (
     FileSizeError,
     GraphInterfaceError,
@@ -25,6 +25,8 @@ TOKENIZER = "tokenizer.json"
 README = "README.md"
 SAMPLES = "samples.json"
 SIGNATURE = "model.sig"
+
+TOKENIZER = "tokenizer.json"
 
 IMAGE = "image"  # the graph input of a model of images
 
@@ -130,6 +132,49 @@ def input_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(inputs)
 
 
+def text_inputs(manifest: Manifest, column: Column) -> tuple[str, str]:
+    """Return the names of the two graph inputs of a column of texts.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    column : Column
+        A column whose `kind` is "text".
+
+    Returns
+    -------
+    tokens, counts : str
+        Names of the inputs: ``tokens``, int64, and ``counts``, float32, of a model of texts; in a
+        table, ``tokens_`` and ``counts_`` and the `input` of the column. Both are of shape
+        (n, length), see :func:`skmode_deploy.running.inputs.texts.count_tokens`.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> text = bundle.Text("tokenizer.json", n_tokens=8000, max_tokens=512, max_bytes=2**20)
+    >>> column = bundle.Column("review", "review", "text", "string", text=text)
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="columns",
+    ...     from_table=True,
+    ...     columns=(column,),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> bundle.text_inputs(manifest, column)
+    ('tokens_review', 'counts_review')
+    """
+    end = "" if manifest.input == "text" else f"_{column.input}"
+    return f"tokens{end}", f"counts{end}"
+
+
 def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of a graph's inputs and outputs.
 
@@ -174,7 +219,7 @@ def graph_values(
     -------
     inputs, outputs : tuple of GraphValue
         Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
-        number of rows, or another size that each call may choose, and "width" for the width of the
+        number of rows, "length" for any number of tokens, and "width" for the width of the
         experts' input, which is the same for all graphs of a bundle. The sizes of a language
         model's cache, "layers", "heads" and "head_dim", belong to each expert.
 
@@ -247,9 +292,16 @@ def _inputs(manifest: Manifest) -> tuple[GraphValue, ...]:
     image = manifest.image
     if image is not None:
         return (GraphValue(IMAGE, image.dtype, ("n", *image.shape)),)
-    dtypes = {column.input: column.dtype for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
-    return tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
+    values: dict[str, GraphValue] = {}
+    for column in manifest.columns:
+        if column.kind == "text":
+            tokens, counts = text_inputs(manifest, column)
+            values[tokens] = GraphValue(tokens, "int64", ("n", LENGTH))
+            values[counts] = GraphValue(counts, "float32", ("n", LENGTH))
+        else:
+            values[column.input] = GraphValue(column.input, column.dtype, ("n", width))
+    return tuple(values.values())
 
 
 def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
@@ -329,7 +381,7 @@ def check_name(name: str) -> None:
 
 
 def check_complete(manifest: Manifest) -> None:
-    """Check that there is a model, and gate and experts together or not at all."""
+    """Check that there is a model, gate and experts together or not at all, and tokenizers."""
     if manifest.language is not None:
         needed = {ROUTER, TOKENIZER, *language_experts(manifest)}
         if lacking := sorted(needed - manifest.files.keys()):
@@ -346,3 +398,9 @@ def check_complete(manifest: Manifest) -> None:
             f"A bundle must have {MODEL}, and {GATE} with all experts or none of them, got one "
             f"without {', '.join(lacking[:10])}: export the model again."
         )
+    for column in manifest.text_columns:
+        if column.text is not None and column.text.tokenizer not in manifest.files:
+            raise MissingFileError(
+                "A bundle must have the tokenizers of its texts, got one without "
+                f"{column.text.tokenizer}: export the model again."
+            )

@@ -27,7 +27,7 @@ from skmode_deploy.language.tokenizer import TextTokenizer
 from skmode_deploy.running.predictor import check_key, verify_bundle
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 
-Unknown = Literal["common", "nearest", "error"]
+Unknown = Literal["best", "common", "error"]
 
 # A token may stand for more bytes than it has itself where the tokenizer normalizes a text, but not
 # for many more.
@@ -51,10 +51,10 @@ def load(
     ----------
     path : path
         Folder of the bundle.
-    unknown : {"common", "nearest", "error"} or None, default=None
-        What becomes of texts whose domain the router does not know: the common expert reads them
-        alone, or the expert of the most probable domain, or they are an error. None is "common" if
-        the bundle has a common expert, else "error".
+    unknown : {"best", "common", "error"} or None, default=None
+        What becomes of texts whose domain the router does not know: the expert of the most probable
+        domain reads them, or the common expert alone, or they are an error. None is "common" if the
+        bundle has a common expert, else "best".
     providers : str or sequence of str or of (str, mapping), default="auto"
         Execution providers of onnxruntime, as for :func:`skmode_deploy.load`.
     max_loaded_experts : int or None, default=None
@@ -108,7 +108,7 @@ class LanguageModel:
     ----------
     path : path
         Folder of a bundle.
-    unknown : {"common", "nearest", "error"} or None, default=None
+    unknown : {"best", "common", "error"} or None, default=None
         What becomes of texts whose domain is unknown. See :func:`load`.
     providers : str or sequence of str or of (str, mapping), default="auto"
         Execution providers of onnxruntime, or "auto".
@@ -133,7 +133,7 @@ class LanguageModel:
         Names of the domains, in the order of the router's probabilities.
     max_length : int
         Number of positions: the most tokens of a prompt and its continuation.
-    unknown : {"common", "nearest", "error"}
+    unknown : {"best", "common", "error"}
         What becomes of texts whose domain is unknown.
 
     Raises
@@ -198,7 +198,9 @@ class LanguageModel:
                 f"A bundle must not change while it is opened, but {self.path!r} was replaced: "
                 "try again."
             )
-        self._tokenizer = TextTokenizer(files.read(TOKENIZER), self.manifest.n_outputs)
+        self._tokenizer = TextTokenizer(
+            files.read(TOKENIZER), self.manifest.n_outputs, self._language.end_token
+        )
         self._router = Router(files.read(ROUTER), self._language, sessions)
         self._experts = Experts(files, self.manifest, sessions, max_loaded_experts)
 
@@ -337,17 +339,17 @@ class LanguageModel:
         ValueError
             If the domain of a text is unknown and `unknown` is "error".
         """
-        if self.unknown == "nearest":
+        if self.unknown == "best":
             return [int(i) for i in routing.probabilities.argmax(axis=1)]
         chosen: list[int] = routing.domain.tolist()
         if self.unknown == "error" and -1 in chosen:
             at = chosen.index(-1)
-            nearest = self.domains[int(routing.probabilities[at].argmax())]
+            best = self.domains[int(routing.probabilities[at].argmax())]
             raise ValueError(
                 f"The domain of a text must be known, but that of text {at} is not: the router's "
                 f"confidence is {routing.confidence[at]:.4g}, below "
-                f"{self._language.min_confidence:.4g}. The nearest is {nearest!r}. Name the "
-                'domain, or load the model with unknown="nearest".'
+                f"{self._language.min_confidence:.4g}. The most probable is {best!r}. Name the "
+                'domain, or load the model with unknown="best".'
             )
         return chosen
 
@@ -514,15 +516,15 @@ def _choose_policy(unknown: Any, manifest: Manifest) -> Unknown:
     """Check the policy for unknown domains, or choose the default."""
     has_common = manifest.routing == "mixture"
     if unknown is None:
-        return "common" if has_common else "error"
-    if unknown not in ("common", "nearest", "error"):
+        return "common" if has_common else "best"
+    if unknown not in ("best", "common", "error"):
         raise ValueError(
-            f'unknown must be "common", "nearest", "error" or None, got {unknown!r}: choose one.'
+            f'unknown must be "best", "common", "error" or None, got {unknown!r}: choose one.'
         )
     if unknown == "common" and not has_common:
         raise ValueError(
-            f'unknown="common" needs a bundle with {COMMON}, which this one lacks: pass "nearest" '
-            'or "error".'
+            f'unknown="common" needs a bundle with {COMMON}, which this one lacks: pass "best" or '
+            '"error".'
         )
     policy: Unknown = unknown
     return policy

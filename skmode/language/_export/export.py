@@ -19,7 +19,6 @@ from skmode.language._export.source import Source, make_manifest, read_model
 from skmode_deploy import bundle
 from skmode_deploy.language import check_samples, load
 from skmode_deploy.language.samples import TextSamples, read_text_samples
-from skmode_deploy.language.tokenizer import TextTokenizer
 
 Path = str | os.PathLike[str]
 
@@ -108,9 +107,7 @@ def export(
     if former is not None:
         losses |= former.losses
     files, quantized = {}, {}
-    meter = LossMeter(
-        TextTokenizer(source.tokenizer, source.n_tokens), source.max_length, source.end_token
-    )
+    meter = LossMeter(source.text_tokenizer, source.max_length, source.end_token)
     by_file = {bundle.domain_file(name): own for name, own in (texts or {}).items()}
     for name, expert in chosen.items():
         graph = _convert(expert, name, source.max_length)
@@ -128,7 +125,7 @@ def export(
         known = former.known_samples(set(source.models()) - chosen.keys())
     samples = make_samples(
         source.router,
-        TextTokenizer(source.tokenizer, source.n_tokens),
+        source.text_tokenizer,
         {name: each for name, each in source.models().items() if name not in known},
         quantized,
         known,

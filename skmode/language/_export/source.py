@@ -14,6 +14,7 @@ import torch
 
 from skmode._version import __version__
 from skmode_deploy import bundle
+from skmode_deploy.language.tokenizer import TextTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -39,6 +40,11 @@ class Source:
         if self.common is not None:
             models[bundle.COMMON] = self.common
         return models
+
+    @property
+    def text_tokenizer(self) -> TextTokenizer:
+        """The tokenizer as the runtime reads it."""
+        return TextTokenizer(self.tokenizer, self.n_tokens, self.end_token)
 
     @property
     def min_confidence(self) -> float | None:

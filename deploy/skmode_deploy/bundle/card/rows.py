@@ -10,10 +10,17 @@ from skmode_deploy.bundle.card.markdown import (
     table,
     versions_table,
 )
+from skmode_deploy.bundle.layout import text_inputs
 from skmode_deploy.bundle.manifest import Column, Image, Manifest, RoutingDifference, Teacher
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
+
+_TOKENS = (
+    "Texts become tokens outside the graph, by the tokenizer in the bundle, which `skmode_deploy` "
+    "and the package tokenizers read. Each graph row lists the different tokens of its text, and "
+    "how often each occurs; shorter rows end with token 0 and count 0."
+)
 
 
 def rows_card(manifest: Manifest) -> str:
@@ -60,6 +67,8 @@ def _summary(manifest: Manifest) -> str:
 def _inputs(manifest: Manifest) -> str:
     if manifest.image is not None:
         return _image_input(manifest.image)
+    if manifest.input == "text":
+        return _text_input(manifest)
     by = (
         "The model was trained on a table: columns are found by name."
         if manifest.from_table
@@ -68,7 +77,7 @@ def _inputs(manifest: Manifest) -> str:
     rows = [
         (
             escape(column.name),
-            escape(column.input),
+            _graph_inputs(manifest, column),
             column.kind,
             column.dtype,
             _known_values(column),
@@ -82,6 +91,8 @@ def _inputs(manifest: Manifest) -> str:
     if rest > 0:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
     text += "\n\nA missing number is NaN, a missing string is empty."
+    if manifest.text_columns:
+        text += f" {_TOKENS}"
     refusals = [(escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
     refusals = [(name, what) for name, what in refusals if what]
     if not refusals:
@@ -93,6 +104,33 @@ def _inputs(manifest: Manifest) -> str:
     )
     rest = len(refusals) - MAX_COLUMNS
     return text + (f"\n\nand values of {rest} more columns." if rest > 0 else "")
+
+
+def _graph_inputs(manifest: Manifest, column: Column) -> str:
+    if column.kind != "text":
+        return escape(column.input)
+    return ", ".join(map(escape, text_inputs(manifest, column)))
+
+
+def _text_input(manifest: Manifest) -> str:
+    (column,) = manifest.columns
+    rows = [
+        ("tokens", "int64 (n, length)", "the different tokens of each text"),
+        ("counts", "float32 (n, length)", "how often each of them occurs"),
+    ]
+    tensors = table(("Graph input", "Type", "Values"), rows)
+    what = f"Texts: {describe_text(column)}. A missing text is empty."
+    return f"{what} {_TOKENS}\n\n{tensors}"
+
+
+def describe_text(column: Column) -> str:
+    """Say how a column of texts is read, in a few words."""
+    assert column.text is not None
+    text = column.text
+    return (
+        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} different ones "
+        f"and {text.max_bytes:,} bytes of a text"
+    )
 
 
 def _image_input(image: Image) -> str:
@@ -124,7 +162,9 @@ def list_refusals(column: Column) -> list[str]:
 
 
 def _known_values(column: Column) -> str:
-    """Show the categories or the range of a column."""
+    """Show the categories, the range or the tokens of a column."""
+    if column.kind == "text":
+        return escape(describe_text(column))
     if column.categories is not None:
         return join_values(column.categories)
     if column.minimum is not None and column.maximum is not None:
@@ -264,6 +304,11 @@ def _example(manifest: Manifest) -> str:
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []
     for name, column in list(inputs.items())[:MAX_INPUTS]:
+        if column.kind == "text":  # token 0, once
+            tokens, counts = text_inputs(manifest, column)
+            lines.append(f"    {tokens!r}: np.zeros((1, 1), dtype=np.int64),")
+            lines.append(f"    {counts!r}: np.ones((1, 1), dtype=np.float32),")
+            continue
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
         lines.append(
             f"    {name!r}: np.full((1, {width}), {_example_value(column)!r}, dtype={dtype}),"

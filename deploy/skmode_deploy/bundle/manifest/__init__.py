@@ -1,18 +1,18 @@
-"""The manifest of a bundle, ``manifest.json``: its parts, and its text."""
+"""The manifest of a bundle: its classes, its checks and its JSON text."""
 
-from skmode_deploy.bundle.manifest.document import (
-    MANIFEST,
-    SCHEMA_VERSION,
+from skmode_deploy.bundle.manifest.check import MANIFEST, SCHEMA_VERSION
+from skmode_deploy.bundle.manifest.document import Manifest
+from skmode_deploy.bundle.manifest.language import Domain, Language
+from skmode_deploy.bundle.manifest.parts import (
     Classes,
     Column,
     File,
     Image,
-    Manifest,
     RoutingDifference,
     Teacher,
+    Text,
     Threshold,
 )
-from skmode_deploy.bundle.manifest.language import Domain, Language
 
 __all__ = [
     "MANIFEST",
@@ -26,5 +26,6 @@ __all__ = [
     "Manifest",
     "RoutingDifference",
     "Teacher",
+    "Text",
     "Threshold",
 ]

@@ -32,6 +32,10 @@ MAX_IMAGE_VALUES = 2**26
 MAX_LENGTH = 2**24
 MAX_ROUTER_BYTES = 2**24
 MAX_DOMAIN_CHARACTERS = 100
+# Of a text: tokens take 12 bytes in memory, and a table of vectors has at most this many.
+MAX_TEXT_TOKENS = 2**24
+MAX_TEXT_BYTES = 2**30
+TOKENIZER_NAME = r"tokenizer(_[A-Za-z0-9_.-]{1,100})?\.json"
 
 _Check = Callable[[Any, str], None]
 
@@ -57,6 +61,8 @@ def check_document(document: Any) -> None:
     elif document["input"] == "language":
         _check_language(document)
     else:
+        if document["input"] == "text":
+            _check_only_text(document)
         _check_columns(document["columns"], document["input"])
     if (document["task"] == "language_modeling") != (document["input"] == "language"):
         _refuse("task", "'language_modeling' if and only if input is 'language'", document["task"])
@@ -198,11 +204,17 @@ def _check_object(
             check(value[name], f"{where}.{name}" if where else name)
 
 
+_TEXT_FIELDS: dict[str, _Check] = {
+    "tokenizer": _matching(TOKENIZER_NAME, "a name such as tokenizer.json or tokenizer_title.json"),
+    "n_tokens": _whole(1, MAX_TEXT_TOKENS),
+    "max_tokens": _whole(1, MAX_TEXT_TOKENS),
+    "max_bytes": _whole(1, MAX_TEXT_BYTES),
+}
 _HASH = _matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")
 _COLUMN_FIELDS: dict[str, _Check] = {
     "name": _text,
     "input": _text,
-    "kind": _choice("number", "category"),
+    "kind": _choice("number", "category", "text"),
     "dtype": _choice("float32", "float64", "int64", "string"),
     "categories": _optional(_array(_scalar)),
     "has_missing": _flag,
@@ -211,9 +223,10 @@ _COLUMN_FIELDS: dict[str, _Check] = {
     "refuses": _array(_choice("missing", "unseen")),
     "lowest": _number,
     "highest": _number,
+    "text": _object(_TEXT_FIELDS),
 }
 # Bundles of releases that did not write these fields stay valid.
-OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest")
+OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest", "text")
 _CLASSES_FIELDS: dict[str, _Check] = {
     "values": _array(_scalar),
     "dtype": _matching("[<>|=]?[biufUO][0-9]{0,6}", "numpy's name of a scalar type"),
@@ -248,7 +261,7 @@ _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression", "language_modeling"),
     "routing": _choice("top_expert", "mixture"),
-    "input": _choice("columns", "array", "image", "language"),
+    "input": _choice("columns", "array", "image", "language", "text"),
     "from_table": _flag,
     "columns": _array(_object(_COLUMN_FIELDS, OPTIONAL_COLUMN_FIELDS)),
     "n_outputs": _whole(1),
@@ -333,26 +346,47 @@ def _check_language(document: dict[str, Any]) -> None:
         _refuse("language.end_token", "below n_outputs", language["end_token"])
 
 
+def _check_only_text(document: dict[str, Any]) -> None:
+    kinds = [column["kind"] for column in document["columns"]]
+    if kinds != ["text"]:
+        _refuse("columns", "a single one of kind 'text' if input is 'text'", kinds)
+    if document["from_table"]:
+        _refuse("from_table", "false if input is 'text'", document["from_table"])
+
+
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
     if not columns:
         _refuse("columns", "at least one", columns)
     _check_distinct("Names of columns", (column["name"] for column in columns))
     inputs = {(column["input"], column["dtype"]) for column in columns}
     if form == "columns":
-        _check_distinct("Inputs of columns", (column["input"] for column in columns))
+        taken = [name for column in columns for name in _taken(column)]
+        _check_distinct("Inputs of columns", taken)
+    elif form == "array" and any(column["kind"] == "text" for column in columns):
+        _refuse("columns", "without texts if input is 'array'", form)
     elif len(inputs) > 1:
         _refuse("columns", "of one input and dtype if input is 'array'", sorted(inputs))
     for i, column in enumerate(columns):
         _check_column(column, f"columns[{i}]")
 
 
+def _taken(column: dict[str, Any]) -> list[str]:
+    """List the names that no other column may have as input."""
+    name = column["input"]
+    return [name, f"tokens_{name}", f"counts_{name}"] if column["kind"] == "text" else [name]
+
+
 def _check_column(column: dict[str, Any], where: str) -> None:
     kind, dtype, categories = column["kind"], column["dtype"], column["categories"]
     if kind == "number" and dtype == "string":
         _refuse(f"{where}.dtype", "a numeric type if kind is 'number'", dtype)
+    if kind == "text" and dtype != "string":
+        _refuse(f"{where}.dtype", "'string' if kind is 'text'", dtype)
+    if ("text" in column) != (kind == "text"):
+        _refuse(f"{where}.text", "present if kind is 'text', and only then", column.get("text"))
     if categories is not None:
-        if kind == "number":
-            _refuse(f"{where}.categories", "null if kind is 'number'", categories)
+        if kind != "category":
+            _refuse(f"{where}.categories", f"null if kind is '{kind}'", categories)
         for category in categories:
             if not _fits(category, dtype):
                 _refuse(f"{where}.categories", f"values of dtype {dtype}", category)
@@ -362,8 +396,8 @@ def _check_column(column: dict[str, Any], where: str) -> None:
         _refuse(
             f"{where}.minimum", "at most maximum, and null only if maximum is null", (low, high)
         )
-    if low is not None and kind == "category":
-        _refuse(f"{where}.minimum", "null if kind is 'category'", low)
+    if low is not None and kind != "number":
+        _refuse(f"{where}.minimum", f"null if kind is '{kind}'", low)
     _check_refusals(column, where)
 
 
@@ -374,8 +408,8 @@ def _check_refusals(column: dict[str, Any], where: str) -> None:
         _refuse(f"{where}.refuses", "without 'unseen' if there are no categories", refuses)
     low, high = column.get("lowest"), column.get("highest")
     limited = low is not None or high is not None
-    if limited and kind == "category":
-        _refuse(f"{where}.lowest", "left out, as highest, if kind is 'category'", (low, high))
+    if limited and kind != "number":
+        _refuse(f"{where}.lowest", f"left out, as highest, if kind is '{kind}'", (low, high))
     if low is not None and high is not None and low > high:
         _refuse(f"{where}.lowest", "at most highest", (low, high))
 

@@ -1,0 +1,6 @@
+"""Texts become tokens, and tokens become counts."""
+
+from skmode_deploy.running.inputs.texts.counting import count_tokens
+from skmode_deploy.running.inputs.texts.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer", "count_tokens"]
