@@ -191,7 +191,8 @@ def _compare(model: LanguageModel, samples: TextSamples) -> None:
 def _compare_numbers(what: str, found: Any, expected: Any, tolerance: float) -> None:
     difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
     if not (difference <= tolerance).all():  # also where it is NaN
-        at = np.unravel_index(int(np.nanargmax(difference)), difference.shape)
+        worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference)))
+        at = np.unravel_index(worst, difference.shape)
         place = f"{what} at {', '.join(map(str, at))}"
         _fail(place, f"{np.asarray(expected)[at]:.6g} within {tolerance:g}", f"{found[at]:.6g}")
 

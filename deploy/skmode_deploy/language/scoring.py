@@ -55,15 +55,11 @@ def _batches(
     texts: Sequence[list[int]], max_length: int, end_token: int
 ) -> Iterator[list[_Window]]:
     """Yield windows of similar length."""
-    windows = [
-        _Window(
-            i,
-            [end_token if not a else tokens[a - 1], *tokens[a : a + max_length - 1]],
-            tokens[a : a + max_length],
-        )
-        for i, tokens in enumerate(texts)
-        for a in range(0, len(tokens), max_length)
-    ]
+    windows = []
+    for i, tokens in enumerate(texts):
+        read = [end_token, *tokens[:-1]]
+        for a in range(0, len(tokens), max_length):
+            windows.append(_Window(i, read[a : a + max_length], tokens[a : a + max_length]))
     windows.sort(key=lambda window: -len(window.inputs))
     for a in range(0, len(windows), MAX_ROWS):
         yield windows[a : a + MAX_ROWS]

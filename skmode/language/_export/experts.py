@@ -8,6 +8,7 @@ one initializer of its own name; onnxruntime optimizes the graph when it opens i
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from typing import Any
 
@@ -40,8 +41,9 @@ class _WithCache(nn.Module):
         cache = DynamicCache()
         for i in range(past.shape[0]):
             cache.update(past[i, 0], past[i, 1], i)
-        output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        layers = [torch.stack([each.keys, each.values]) for each in output.past_key_values.layers]
+        name = _name_of_cache(self.model)
+        output = self.model(input_ids=tokens, use_cache=True, **{name: cache})
+        layers = [torch.stack([each.keys, each.values]) for each in output[name].layers]
         return output.logits, torch.stack(layers)
 
 
@@ -82,12 +84,17 @@ def _architecture(model: Any) -> str:
     return json.dumps([where, config, shapes], sort_keys=True, default=repr)
 
 
+def _name_of_cache(model: Any) -> str:
+    """Return what the model's release of transformers calls the cache."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def cache_sizes(model: Any) -> tuple[int, int, int]:
     """Return layers, heads and head size of a model's cache."""
     with torch.no_grad():
         token = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
         output = model(input_ids=token, use_cache=True)
-    layers = getattr(output.past_key_values, "layers", None) or []
+    layers = getattr(output.get(_name_of_cache(model)), "layers", None) or []
     keys = getattr(layers[0], "keys", None) if layers else None
     if keys is None or keys.ndim != 4:
         raise TypeError(
