@@ -72,9 +72,9 @@ class Learner:
 
 
 class HeldOut:
-    """Pages that calibrate the router: a tenth, at most 1,000 of each domain."""
+    """Pages that calibrate the router: a fifth, at most 2,000 of each domain."""
 
-    MOST, FEWEST = 1000, 20
+    MOST, FEWEST = 2000, 20
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self.rng = rng
@@ -93,7 +93,7 @@ class HeldOut:
         if self.seen[domain] <= self.FEWEST:
             own.append(content)
             return True
-        if len(own) < self.MOST and self.rng.uniform() < 0.1:
+        if len(own) < self.MOST and self.rng.uniform() < 0.2:
             own.append(content)
             return True
         return False
@@ -104,6 +104,13 @@ class HeldOut:
             if seen <= self.FEWEST:
                 kept.extend(self.contents[domain], domain)
                 self.shared.add(domain)
+
+    def for_importance(self, domain: str) -> list[bytes]:
+        return self.contents[domain][1::2]
+
+    def for_calibration(self, domain: str) -> list[bytes]:
+        """Return the pages that the importance was not learned from; all if it was not learned."""
+        return self.contents[domain][:: 1 if self.shared else 2]
 
     def apart(self) -> dict[str, list[bytes]]:
         """Return the pages that were held out and not counted."""

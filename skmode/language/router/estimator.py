@@ -13,14 +13,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmode.language.router.calibration import cut_pieces, fit_spread, fit_temperature
+from skmode.language.router.calibration import (
+    cut_lines,
+    cut_pieces,
+    fit_importance,
+    fit_spread,
+    fit_temperature,
+)
 from skmode.language.router.checks import check_parameters
 from skmode.language.router.counting import HeldOut, Learner, Texts, read_pages
-from skmode.language.router.ngrams import Sums, as_bytes, sum_weights
+from skmode.language.router.growth import Growth
+from skmode.language.router.ngrams import as_bytes
 from skmode.language.router.segments import Segment, find_segments
 
 
-class DomainRouter(ClassifierMixin, BaseEstimator):
+class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     """Tell the domain of texts by their byte n-grams, or abstain.
 
     **Features.** A text is its UTF-8 bytes, the first ``max_bytes`` of them. Each n-gram of one to
@@ -34,26 +41,29 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
     naive Bayes and S_d / sqrt(N) + ``bias_[d]`` for logistic regression. The probabilities are the
     softmax of the logits over the domains.
 
-    **Naive Bayes.** ``weights_[g, d]`` is log((c + ``smoothing``) / (C + ``smoothing`` V)): c
-    counts g in the domain's texts, C all n-grams of g's length, V the features of that length. So
-    a domain is one column, which the texts of the others do not change. ``bias_`` is zero: the
-    domains are taken as equally frequent. Neighbouring n-grams overlap, so the plain sum would be
-    far too sure; ``temperature_`` makes the probabilities right on held-out texts.
+    **Naive Bayes.** ``weights_[g, d]`` is ``importance_[g]`` times log((c + ``smoothing``) / (C +
+    ``smoothing`` V)): c counts g in the domain's texts, C all n-grams of g's length, V the features
+    of that length. So a domain is one column, which the texts of the others do not change. The
+    importance of an n-gram is the same in all domains. It is learned in ``fit``, so that lines that
+    were not counted are told apart well, and stays near 1; a domain that is added uses it as it
+    is. ``bias_`` is zero: the domains are taken as equally frequent. Neighbouring n-grams overlap,
+    so the plain sum would be far too sure; ``temperature_`` makes the probabilities right.
 
     **Logistic regression.** Each line of the texts is a row of counts divided by sqrt(N).
 
-    **Abstention.** The prediction is None where :meth:`confidence` is below ``threshold_``.
-    With ``abstain="probability"`` the confidence is the largest probability. With
-    ``abstain="likelihood"`` it says how typical the text is of the most probable domain d:
-    (S_d / N - m) / sqrt(a + b / L), where the row ``typical_[d]`` = (m, a, b) has the mean and
-    the variances on held-out texts of d. Another language is unlikely under each domain,
-    even if one of them is the least unlikely by far. The threshold is the confidence that
-    the share ``abstained`` of held-out texts does not reach.
+    **Abstention.** The prediction is None where :meth:`confidence` is below ``threshold_``. With
+    ``abstain="probability"`` the confidence is the largest probability, and the threshold is what
+    the share ``abstained`` of held-out texts does not reach. With ``abstain="likelihood"`` the
+    confidence says how typical the text is of the most probable domain d: (S_d / N - m) / sqrt(a +
+    b / L), where the row ``typical_[d]`` = (m, a, b) has the median and the spread on held-out
+    texts of d, such that the share ``abstained`` of them is below the threshold, -1. Another
+    language is unlikely under each domain, even if one of them is the least unlikely by far.
 
-    Texts longer than ``max_bytes`` are read as several pages. A tenth of the pages, at most 1,000
-    of each domain, is held out for ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces
-    of 12 bytes up to their length. Naive Bayes counts them afterwards. If a domain has 20 pages or
-    fewer, all of them are counted, and naive Bayes judges each by the counts without it.
+    Texts longer than ``max_bytes`` are read as several pages. A fifth of the pages, at most 2,000
+    of each domain, is held out: half of them for ``importance_``, by their lines, and half for
+    ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces of 12 bytes up to their length.
+    Naive Bayes counts them afterwards. If a domain has 20 pages or fewer, all of them are counted,
+    naive Bayes judges each by the counts without it, and in ``fit`` the importance is 1.
 
     Parameters
     ----------
@@ -85,13 +95,16 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
         The weight of each n-gram, float32.
     bias_ : ndarray of shape (n_domains,)
         The bias of each domain, float32.
+    importance_ : ndarray of shape (n_features,)
+        The factor of each n-gram in naive Bayes's weights, float32.
     temperature_ : float
         The divisor of naive Bayes's sums.
     typical_ : ndarray of shape (n_domains, 3)
-        For each domain the mean log likelihood of an n-gram and the two variances. Zeros for
+        For each domain the median log likelihood of an n-gram and its spread, (m, a, b). Zeros for
         logistic regression.
     threshold_ : float
-        The least confidence of a prediction; minus infinity with ``abstain=None``.
+        The least confidence of a prediction: -1 for likelihoods, minus infinity with
+        ``abstain=None``.
     ngram_range : tuple of int
         The lengths of the n-grams: (1, 3).
     n_features_ : int
@@ -109,9 +122,6 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
     """
 
     ngram_range = (1, 3)
-    weights_: NDArray[np.float32]
-    bias_: NDArray[np.float32]
-    typical_: NDArray[np.float64]
 
     def __init__(
         self,
@@ -163,6 +173,8 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
         held.settle(kept)
         self._begin(names)
         self._learn(kept)
+        if self.method == "naive_bayes" and not held.shared:
+            self._weigh(held, rng)
         self._calibrate(held, kept, rng)
         if self.method == "naive_bayes":
             for name, contents in held.apart().items():
@@ -262,95 +274,20 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
         names: list[str | None] = self.predict([text[i:j] for i, j in places]).tolist()
         return [Segment(text[i:j], i, j, name) for (i, j), name in zip(places, names, strict=True)]
 
-    def add_domain(self, domain: str, texts: Texts) -> DomainRouter:
-        """Add a domain without the texts of the others, whose weights stay as they are.
-
-        Parameters
-        ----------
-        domain : str
-            The name of the new domain.
-        texts : iterable of str or bytes
-            Its texts, read once.
-
-        Returns
-        -------
-        self : DomainRouter
-            The router, which knows one more domain.
-        """
-        check_is_fitted(self)
-        if domain in self.domains_:
-            raise ValueError(
-                f"A new domain needs a new name, but the router knows {domain!r}: use "
-                "replace_domain, or another name."
-            )
-        column, typical = self._column(domain, texts)
-        self._name([*self.domains_, domain])
-        self.weights_ = np.concatenate([self.weights_, column], axis=1)
-        self.bias_ = np.append(self.bias_, np.float32(0))
-        self.typical_ = np.concatenate([self.typical_, typical[None]])
-        return self
-
-    def replace_domain(self, domain: str, texts: Texts) -> DomainRouter:
-        """Learn a known domain again, from new texts alone.
-
-        Parameters
-        ----------
-        domain : str
-            The name of a known domain.
-        texts : iterable of str or bytes
-            Its new texts, read once.
-
-        Returns
-        -------
-        self : DomainRouter
-            The router, with the same domains in the same order.
-        """
-        at = self._position(domain)
-        column, typical = self._column(domain, texts)
-        self.weights_, self.typical_ = self.weights_.copy(), self.typical_.copy()
-        self.weights_[:, at], self.typical_[at] = column[:, 0], typical
-        return self
-
-    def remove_domain(self, domain: str) -> DomainRouter:
-        """Forget a domain.
-
-        Parameters
-        ----------
-        domain : str
-            The name of a known domain, not the last one.
-
-        Returns
-        -------
-        self : DomainRouter
-            The router, which knows one domain less.
-        """
-        at = self._position(domain)
-        if len(self.domains_) == 1:
-            raise ValueError(
-                f"A router needs a domain, and {domain!r} is its last: add another one first."
-            )
-        self._name([name for name in self.domains_ if name != domain])
-        self.weights_ = np.delete(self.weights_, at, axis=1)
-        self.bias_ = np.delete(self.bias_, at)
-        self.typical_ = np.delete(self.typical_, at, axis=0)
-        return self
-
-    def _name(self, names: list[str]) -> None:
-        self.domains_ = names
-        self.classes_ = np.array(names, object)
-
     def _begin(self, names: list[str]) -> None:
         """Set what does not depend on the texts."""
         self._name(names)
         self.n_features_ = 256 + 65536 + self.n_buckets
         self.bias_ = np.zeros(len(names), np.float32)
         self.temperature_, self.threshold_ = 1.0, -np.inf
+        self.importance_ = np.ones(self.n_features_, np.float32)
         self.typical_ = np.zeros((len(names), 3))
 
     def _learn(self, kept: Learner) -> None:
         """Set the weights."""
         if self.method == "naive_bayes":
-            self.weights_ = np.stack([kept.log_proba(name) for name in self.domains_], axis=1)
+            columns = [self.importance_ * kept.log_proba(name) for name in self.domains_]
+            self.weights_ = np.stack(columns, axis=1)
             return
         rows, target = kept.rows(self.domains_)
         model = LogisticRegression(C=self.C, max_iter=300).fit(rows, target)
@@ -359,17 +296,20 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
             weights, bias = np.hstack([-weights / 2, weights / 2]), np.append(-bias / 2, bias / 2)
         self.weights_, self.bias_ = weights.astype(np.float32), bias.astype(np.float32)
 
-    def _learner(self) -> Learner:
-        by_line = self.method == "logistic"
-        return Learner(self.n_buckets, self.smoothing, by_line=by_line)
+    def _weigh(self, held: HeldOut, rng: np.random.RandomState) -> None:
+        """Learn the importance of n-grams on half of what is held out."""
+        lines = [cut_lines(held.for_importance(name), rng) for name in self.domains_]
+        target = np.repeat(np.arange(len(lines)), [len(own) for own in lines])
+        flat = [line for own in lines for line in own]
+        self.importance_ = fit_importance(flat, target, self.weights_)
+        self.weights_ = self.importance_[:, None] * self.weights_
 
     def _calibrate(self, held: HeldOut, kept: Learner, rng: np.random.RandomState) -> None:
         """Set temperature, typical likelihoods and threshold on texts that were not counted."""
-        pieces = [cut_pieces(held.contents[name], self.max_bytes, rng) for name in self.domains_]
+        pages = [held.for_calibration(name) for name in self.domains_]
+        pieces = [cut_pieces(own, self.max_bytes, rng) for own in pages]
         target = np.repeat(np.arange(len(pieces)), [len(own) for own in pieces])
-        sums, n_ngrams, n_bytes = sum_weights(
-            [piece for own in pieces for piece in own], self.weights_, self.n_buckets
-        )
+        sums, n_ngrams, n_bytes = self._sums([piece for own in pieces for piece in own])
         if self.method == "naive_bayes":
             for at in map(self.domains_.index, held.shared):
                 name = self.domains_[at]
@@ -377,55 +317,14 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
             self.temperature_ = fit_temperature(sums, target)
             means = sums / n_ngrams[:, None]
             for at in range(len(self.domains_)):
-                own_rows = target == at
-                self.typical_[at] = fit_spread(means[own_rows, at], n_bytes[own_rows])
-        if self.abstain is not None:
+                own = target == at
+                spread = fit_spread(means[own, at], n_bytes[own], self.abstained)
+                self.typical_[at] = spread
+        if self.abstain == "likelihood" and self.method == "naive_bayes":
+            self.threshold_ = -1.0
+        elif self.abstain is not None:
             confidence = self._confidence(sums, n_ngrams, n_bytes)
             self.threshold_ = float(np.quantile(confidence, self.abstained, method="lower"))
-
-    def _column(self, domain: str, texts: Texts) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the weights of one domain and its typical likelihoods."""
-        check_is_fitted(self)
-        if self.method != "naive_bayes":
-            raise ValueError(
-                "Only naive Bayes learns a domain without the texts of the others, but method is "
-                f'{self.method!r}: fit on all texts, or use method="naive_bayes".'
-            )
-        rng = check_random_state(self.random_state)
-        kept, held = self._learner(), HeldOut(rng)
-        for content, name in read_pages(texts, domain, self.max_bytes):
-            if not held.takes(content, name):
-                kept.add(content, name)
-        if not held.names:
-            raise ValueError(f"A domain needs texts, but {domain!r} has none: pass some.")
-        held.settle(kept)
-        pieces = cut_pieces(held.contents[domain], self.max_bytes, rng)
-        sums, n_ngrams, n_bytes = sum_weights(
-            pieces, kept.log_proba(domain)[:, None], self.n_buckets
-        )
-        if domain in held.shared:
-            sums[:, 0] = self._without(kept, domain, held, pieces)
-        typical = np.array(fit_spread(sums[:, 0] / n_ngrams, n_bytes))
-        kept.extend(held.apart().get(domain, []), domain)
-        return kept.log_proba(domain)[:, None], typical
-
-    def _without(
-        self, kept: Learner, domain: str, held: HeldOut, pieces: list[bytes]
-    ) -> NDArray[np.float64]:
-        """Return each piece's sum by the weights of its domain without the page of the piece."""
-        each = zip(held.contents[domain], pieces, strict=True)
-        columns = ((piece, kept.log_proba(domain, without=page)[:, None]) for page, piece in each)
-        return np.array([self._sums([piece], column)[0][0, 0] for piece, column in columns])
-
-    def _position(self, domain: str) -> int:
-        """Return the column of a domain."""
-        check_is_fitted(self)
-        if domain not in self.domains_:
-            raise ValueError(
-                f"The router knows the domains {', '.join(self.domains_)}, got {domain!r}: use "
-                "one of these, or add_domain."
-            )
-        return self.domains_.index(domain)
 
     def _predict(self, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return probabilities and confidence."""
@@ -437,10 +336,6 @@ class DomainRouter(ClassifierMixin, BaseEstimator):
         contents = [as_bytes(text, at)[: self.max_bytes] for at, text in enumerate(texts)]
         sums, n_ngrams, n_bytes = self._sums(contents)
         return self._proba(sums, n_ngrams), self._confidence(sums, n_ngrams, n_bytes)
-
-    def _sums(self, contents: Sequence[bytes], weights: NDArray[np.float32] | None = None) -> Sums:
-        """Return for each text the sums of weights, the number of n-grams and that of bytes."""
-        return sum_weights(contents, self.weights_ if weights is None else weights, self.n_buckets)
 
     def _proba(
         self, sums: NDArray[np.float64], n_ngrams: NDArray[np.float64]
