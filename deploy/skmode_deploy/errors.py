@@ -87,6 +87,10 @@ class GraphInterfaceError(BundleError):
     """A graph does not have the inputs and outputs that the manifest implies."""
 
 
+class TokenizerError(BundleError):
+    """A tokenizer is not one that can be read, or has tokens that the graph does not know."""
+
+
 class SampleFormatError(BundleError):
     """The sample rows do not follow their format, or do not fit the manifest."""
 

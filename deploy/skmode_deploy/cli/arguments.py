@@ -39,6 +39,10 @@ Folders of images:
   of the names; the column "file" holds its path. Names that start with a dot are ignored. Images
   must have the size and the colours of training.
 
+Files of texts:
+  A model of texts reads one column: the one with the name of training, or else the only one that is
+  not kept. Empty fields are missing texts.
+
 CSV files:
   The first line holds the names of the columns. Every row has one field per column. Fields that
   contain the delimiter, quotation marks or line ends are in double quotes. Files are UTF-8, with

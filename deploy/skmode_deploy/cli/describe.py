@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from skmode_deploy.bundle import IMAGE, Column, Manifest
-from skmode_deploy.bundle.card import describe_image, list_refusals
+from skmode_deploy.bundle.card import describe_image, describe_text, list_refusals
 
 
 def describe(manifest: Manifest) -> Iterator[str]:
@@ -28,6 +28,9 @@ def describe(manifest: Manifest) -> Iterator[str]:
         yield f"images      {describe_image(manifest.image)}"
         axes = ", ".join(manifest.image.layout)
         yield f"input       {IMAGE}, {manifest.image.dtype} (n, {axes})"
+    elif manifest.input == "text":
+        yield f"texts       {describe_text(manifest.columns[0])}"
+        yield "inputs      tokens, int64, and counts, float32 (n, length)"
     else:
         by = "by name" if manifest.from_table else "by position"
         yield f"columns     {len(manifest.columns)}, {by}"
@@ -85,7 +88,7 @@ def _describe_columns(columns: Sequence[Column]) -> Iterator[str]:
         elif column.minimum is not None and column.maximum is not None:
             what = f"{column.minimum:g} to {column.maximum:g}"
         else:
-            what = ""
+            what = describe_text(column) if column.kind == "text" else ""
         missing = "may be missing" if column.has_missing else ""
         parts = filter(None, (what, missing, *list_refusals(column)))
         yield f"  {column.name:<{width}}  {column.kind:<8}  {column.dtype:<7}  {'; '.join(parts)}"

@@ -193,14 +193,16 @@ def test_lone_surrogates_are_named(json_text, implementation):
 
 
 def test_the_cache_is_bounded(json_text, monkeypatch):
-    monkeypatch.setattr(tokenizer, "MAX_CACHED_WORDS", 10)
+    monkeypatch.setattr(tokenizer, "MAX_CACHED", 10)
     python = Tokenizer(json_text, implementation="python")
     library = Tokenizer(json_text, implementation="tokenizers")
     texts = random_texts(50)
     assert python.encode_batch(texts) == library.encode_batch(texts)
-    assert 0 < len(python._encoder._words) <= 10
     python.encode("x" * 1000)
-    assert max(map(len, python._encoder._words)) <= tokenizer.MAX_CACHED_LENGTH
+    chunks = python._encoder._chunks
+    for cached in (chunks, chunks._words):
+        assert 0 < len(cached) <= 10
+        assert max(map(len, cached)) <= tokenizer.MAX_CACHED_LENGTH
 
 
 def test_older_layouts_are_read(json_text):

@@ -16,9 +16,9 @@ from skmode_deploy.running.inputs.texts.description import (
 )
 from skmode_deploy.running.inputs.texts.merging import merge
 from skmode_deploy.running.inputs.texts.normalizing import normalize
-from skmode_deploy.running.inputs.texts.words import word_pattern
+from skmode_deploy.running.inputs.texts.words import chunk_pattern, word_pattern
 
-MAX_CACHED_WORDS = 65_536
+MAX_CACHED = 65_536
 MAX_CACHED_LENGTH = 64
 
 Implementation = Literal["auto", "python", "tokenizers"]
@@ -79,7 +79,11 @@ class Tokenizer:
     >>> tokenizer = Tokenizer(
     ...     json.dumps(
     ...         {
-    ...             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
+    ...             "pre_tokenizer": {
+    ...                 "type": "ByteLevel",
+    ...                 "add_prefix_space": False,
+    ...                 "trim_offsets": True,
+    ...             },
     ...             "model": {
     ...                 "type": "BPE",
     ...                 "vocab": {"a": 0, "b": 1, "ab": 2},
@@ -288,8 +292,8 @@ class _Python:
         self._normalizers = description.normalizers
         self._prefix = description.add_prefix_space
         self._prefix_words = description.add_prefix_space and description.prefix_each_word
-        self._find_words = word_pattern().findall if description.split else None
-        self._words = _Words(description)
+        self._find_chunks = chunk_pattern().findall if description.split else None
+        self._chunks = _Chunks(description, self._prefix_words)
         self._added = [
             _AddedTokens(found) if found else None
             for found in (
@@ -324,17 +328,45 @@ class _Python:
         """Turn a normalized text without added tokens into tokens."""
         if self._prefix and not self._prefix_words and text[0] != " ":
             text = f" {text}"
-        words = self._find_words(text) if self._find_words else [text]
-        if self._prefix_words:
-            words = [word if word[0] == " " else f" {word}" for word in words]
-        return chain.from_iterable(map(self._words.__getitem__, words))
+        chunks = self._find_chunks(text) if self._find_chunks else [text]
+        return chain.from_iterable(map(self._chunks.__getitem__, chunks))
 
     def _normalize(self, text: str) -> str:
         return normalize(text, self._normalizers)
 
 
-class _Words(dict[str, Sequence[int]]):
-    """Tokens by word; those of long words are not kept, and all are dropped beyond a limit."""
+class _Cache(dict[str, Sequence[int]]):
+    """Tokens by text; those of long texts are not kept, and all are dropped beyond a limit."""
+
+    def __missing__(self, text: str) -> Sequence[int]:
+        tokens = self._encode(text)
+        if len(text) <= MAX_CACHED_LENGTH:
+            if len(self) >= MAX_CACHED:
+                self.clear()
+            self[text] = tokens
+        return tokens
+
+    def _encode(self, text: str) -> Sequence[int]:
+        raise NotImplementedError
+
+
+class _Chunks(_Cache):
+    """Tokens by what stands between spaces: common ones need not be split into words again."""
+
+    def __init__(self, description: Description, prefix_words: bool) -> None:
+        self._find_words = word_pattern().findall if description.split else None
+        self._words = _Words(description)
+        self._prefix_words = prefix_words
+
+    def _encode(self, text: str) -> Sequence[int]:
+        words = self._find_words(text) if self._find_words else [text]
+        if self._prefix_words:
+            words = [word if word[0] == " " else f" {word}" for word in words]
+        return tuple(chain.from_iterable(map(self._words.__getitem__, words)))
+
+
+class _Words(_Cache):
+    """Tokens by word."""
 
     def __init__(self, description: Description) -> None:
         codes = byte_characters()
@@ -344,14 +376,6 @@ class _Words(dict[str, Sequence[int]]):
         self._merges = description.merges
         self._whole = vocabulary if description.ignore_merges else None
         self._characters = dict(enumerate(codes))
-
-    def __missing__(self, word: str) -> Sequence[int]:
-        tokens = self._encode(word)
-        if len(word) <= MAX_CACHED_LENGTH:
-            if len(self) >= MAX_CACHED_WORDS:
-                self.clear()
-            self[word] = tokens
-        return tokens
 
     def _encode(self, word: str) -> Sequence[int]:
         data = word.encode()

@@ -34,6 +34,14 @@ def word_pattern() -> re.Pattern[str]:
 _BEYOND = f"[{escape(_LAST_OF_PLANE_0 + 1)}-{escape(0x10FFFF)}]"
 
 
+@cache
+def chunk_pattern() -> re.Pattern[str]:
+    """Compile what splits texts at white space only: each word lies within one of these chunks."""
+    space = as_class(SPACES)
+    other = space.replace("[", "[^")
+    return re.compile(f" ?{other}++|{space}+(?!{other})|{space}+")
+
+
 def _any_of(runs: list[tuple[int, int]]) -> str:
     """Match one or more characters of the runs."""
     plane_0, beyond = _by_plane(runs)
