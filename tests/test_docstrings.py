@@ -18,6 +18,7 @@ PACKAGES = [
     "skmode.nn",
     "skmode.onnx",
     "skmode.datasets",
+    "skmode.language",
     "skmode.inspection",
     "skmode_deploy",
     "skmode_deploy.batch",

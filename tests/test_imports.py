@@ -23,6 +23,7 @@ LARGE = {
         ("skmode", LARGE),
         ("skmode.nn", LARGE),
         ("skmode.inspection", LARGE),
+        ("skmode.language", {"tokenizers", "transformers"}),
         (
             "skmode_deploy",
             {"matplotlib", "onnx", "pandas", "scipy", "skmode", "skorch", "sklearn", "torch"},

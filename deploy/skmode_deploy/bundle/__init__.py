@@ -14,6 +14,10 @@ A bundle is a folder with ``manifest.json`` and the files that the manifest name
 - ``samples.json`` (optional) holds made-up rows with the model's predictions, see
   :mod:`skmode_deploy.samples`.
 
+A language model has ``router.onnx``, which maps the bytes of a text to a domain,
+``expert_<domain>.onnx`` for each domain, and ``common.onnx`` if there is a common expert, which map
+tokens to logits, and ``tokenizer.json``.
+
 Writing replaces the whole folder. Reading checks size and hash of each file before the file is
 used. Other files in the folder, such as the signature ``model.sig``, are ignored.
 """
@@ -21,14 +25,17 @@ used. Other files in the folder, such as the signature ``model.sig``, are ignore
 from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.graph_check import GraphValue
 from skmode_deploy.bundle.layout import (
+    COMMON,
     GATE,
     IMAGE,
     MAX_BYTES,
     MODEL,
     README,
+    ROUTER,
     SAMPLES,
     SIGNATURE,
     TOKENIZER,
+    domain_file,
     expert_name,
     graph_interface,
     graph_values,
@@ -40,8 +47,10 @@ from skmode_deploy.bundle.manifest import (
     SCHEMA_VERSION,
     Classes,
     Column,
+    Domain,
     File,
     Image,
+    Language,
     Manifest,
     RoutingDifference,
     Teacher,
@@ -53,12 +62,14 @@ from skmode_deploy.bundle.writing import creation_time, write
 from skmode_deploy.errors import BundleError
 
 __all__ = [
+    "COMMON",
     "GATE",
     "IMAGE",
     "MANIFEST",
     "MAX_BYTES",
     "MODEL",
     "README",
+    "ROUTER",
     "SAMPLES",
     "SCHEMA_VERSION",
     "SIGNATURE",
@@ -66,15 +77,18 @@ __all__ = [
     "BundleError",
     "Classes",
     "Column",
+    "Domain",
     "File",
     "GraphValue",
     "Image",
+    "Language",
     "Manifest",
     "RoutingDifference",
     "Teacher",
     "Text",
     "Threshold",
     "creation_time",
+    "domain_file",
     "expert_name",
     "graph_interface",
     "graph_values",

@@ -11,6 +11,7 @@ from skmode_deploy.cli.commands import (
     run_triton,
     run_verify,
 )
+from skmode_deploy.cli.language import add_generate, add_route
 from skmode_deploy.cli.triton import CONFIG
 from skmode_deploy.running.tables.chunks import CHUNK_ROWS
 from skmode_deploy.serving.cli import add_rollback, add_serve
@@ -78,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_triton,
     ):
         add(commands)
+    add_generate(commands, EXIT_CODES)
+    add_route(commands, EXIT_CODES)
     return parser
 
 

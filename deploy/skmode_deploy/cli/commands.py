@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import skmode_deploy
-from skmode_deploy import bundle, signing
+from skmode_deploy import bundle, language, signing
 from skmode_deploy.bundle import MODEL, BundleError
 from skmode_deploy.cli.benchmark import default_rows, measure
 from skmode_deploy.cli.describe import describe
@@ -58,20 +58,29 @@ def run_verify(args: argparse.Namespace) -> None:
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
     """Check the predictions for the sample rows, if there are any; return text to print."""
+    if manifest.language is not None:
+        model = language.load(folder, max_loaded_experts=1)
+        _check_same(folder, model.manifest, manifest)
+        n_texts = language.check_samples(model)
+        return f", {n_texts} sample texts match the model's predictions" if n_texts else ""
     samples = read_samples(folder, manifest)
     if samples is None and not manifest.text_columns:
         return ""
     predictor = skmode_deploy.load(folder)  # reads the tokenizers of texts, too
-    if predictor.manifest != manifest:
-        raise ManifestChangedError(
-            f"A bundle must not change while it is verified, but {folder!r} was replaced: "
-            "verify it again."
-        )
+    _check_same(folder, predictor.manifest, manifest)
     if samples is None:
         return ""
     check_samples(predictor)
     whose = "the model's" if samples.source == "estimator" else "the export's"
     return f", {samples.n_rows} sample rows match {whose} predictions"
+
+
+def _check_same(folder: str, opened: bundle.Manifest, verified: bundle.Manifest) -> None:
+    if opened != verified:
+        raise ManifestChangedError(
+            f"A bundle must not change while it is verified, but {folder!r} was replaced: "
+            "verify it again."
+        )
 
 
 def run_benchmark(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
-from skmode_deploy.errors import GraphInterfaceError, InferenceError
+from skmode_deploy.errors import GraphInterfaceError, InferenceError, ManifestError
 from skmode_deploy.running.inputs import compute_in_parts, open_reader
 from skmode_deploy.running.inputs.texts import TokenReader
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
@@ -219,8 +219,13 @@ class Predictor:
             "max_bytes": max_bytes,
             "require_signature": require_signature and os.path.abspath(require_signature),
         }
-        self.manifest: Manifest = _verify(folder, max_bytes, require_signature)
+        self.manifest: Manifest = verify_bundle(folder, max_bytes, require_signature)
         manifest = self.manifest
+        if manifest.language is not None:
+            raise ManifestError(
+                "A predictor needs a model of rows or images, got a language model in "
+                f"{folder!r}: open it with skmode_deploy.language.load."
+            )
         # Each file is read once, so that the bytes that were checked are the bytes that run.
         self._strategy = open_strategy(
             strategy,
@@ -452,7 +457,7 @@ def check_key(path: str | os.PathLike[str] | None) -> None:
         )
 
 
-def _verify(
+def verify_bundle(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
     """Check a whole bundle, and if required that it is the one that was signed."""

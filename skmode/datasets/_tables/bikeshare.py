@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from skmode.datasets._archives import BIKESHARE, read_archive
-from skmode.datasets._tables import categorize, to_bunch
+from skmode.datasets._tables.bunches import categorize, to_bunch
 
 
 def fetch_bikeshare(

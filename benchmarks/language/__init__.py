@@ -1,0 +1,1 @@
+"""Modular language models: what is measured, and on which texts."""

@@ -1,0 +1,120 @@
+"""Whole models: the number of domains, the setups, a large run on a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import resource
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+
+from benchmarks.language._bench import (
+    TEST_BYTES,
+    Bench,
+    choose_steps,
+    model_parameters,
+    results,
+    texts_of,
+)
+from benchmarks.language._texts import ALL, FOUR, Texts
+from skmode.language import ModularLanguageModel
+
+
+def domains(options: argparse.Namespace) -> int:
+    """Compare 2, 4, 5 and 8 domains at equal tokens for each."""
+    texts = texts_of(options, ALL)
+    with results(options, "domains") as lines:
+        steps = 0
+        for n in (2, 4, 5, 8):
+            names = ALL[:n]
+            for seed in options.seeds:
+                bench = Bench(options, names, seed, texts)
+                steps = steps or choose_steps(bench, options, 25.0 * len(options.seeds))
+                model = fit(options, texts, names, seed, steps, teacher=None)
+                found = measure(model, texts, names)
+                lines.append({"domains": n, "seed": seed, "steps": steps, **found})
+                print(lines[-1], flush=True)
+    return 0
+
+
+def setups(options: argparse.Namespace) -> int:
+    """Compare PLE, JEET and MoE-CE at equal steps of each expert."""
+    texts = texts_of(options, FOUR)
+    with results(options, "setups") as lines:
+        steps = 0
+        for seed in options.seeds:
+            bench = Bench(options, FOUR, seed, texts)
+            # MoE-CE has two models in each step.
+            steps = steps or choose_steps(bench, options, 19.0 * len(options.seeds))
+            for setup in ("ple", "jeet", "moe_ce"):
+                model = fit(options, texts, FOUR, seed, steps, teacher=None, setup=setup)
+                found = measure(model, texts, FOUR)
+                lines.append({"setup": setup, "seed": seed, "steps": steps, **found})
+                print(lines[-1], flush=True)
+    return 0
+
+
+def large(options: argparse.Namespace) -> int:
+    """Train a teacher and students that are distilled, as long as the minutes allow."""
+    texts = texts_of(options, FOUR)
+    with results(options, "large") as lines:
+        for seed in options.seeds:
+            bench = Bench(options, FOUR, seed, texts)
+            # Of the teacher: its own steps, and a forward pass (a third) for each of the others'.
+            steps = choose_steps(bench, options, 5.0, 2.0 + 5.0 / 3)
+            model = fit(
+                options, texts, FOUR, seed, steps, teacher_steps=2 * steps, keep_teacher=True
+            )
+            found = measure(model, texts, FOUR)
+            lines.append({"student": options.student, "seed": seed, "steps": steps, **found})
+            lines.append(
+                {"teacher": options.teacher, "distilled": " ".join(model.distilled_)}
+                | {name: round(score, 4) for name, score in model.teacher_bits_per_byte_.items()}
+            )
+    return 0
+
+
+def fit(
+    options: argparse.Namespace,
+    texts: Texts,
+    names: tuple[str, ...],
+    seed: int,
+    steps: int,
+    **parameters: Any,
+) -> ModularLanguageModel:
+    """Fit a model whose warm start takes as many steps as an expert."""
+    common = model_parameters(options, seed) | {"warm_start_steps": steps, "steps": steps}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ModularLanguageModel(**common | parameters).fit(*texts.pairs(names))
+
+
+def measure(model: ModularLanguageModel, texts: Texts, names: tuple[str, ...]) -> dict[str, float]:
+    """Return routing, bits per byte routed and by the own expert, size, memory, tokens a second."""
+    found: dict[str, float] = {}
+    for kind, tests in (
+        ("lines", {name: texts.lines(name, 100) for name in names}),
+        ("100 words", {name: texts.passages(name, 40, 100) for name in names}),
+    ):
+        flat = [text for own in tests.values() for text in own]
+        truth = np.repeat(names, [len(own) for own in tests.values()])
+        n_bytes = np.array([len(text.encode()) for text in flat])
+        proba = model.predict_proba(flat)
+        found[f"error on {kind}"] = round(
+            float(np.mean(np.array(model.domains_)[proba.argmax(1)] != truth)), 4
+        )
+        routed = np.average(model.bits_per_byte(flat), weights=n_bytes)
+        own = np.average(model.bits_per_byte(flat, truth.tolist()), weights=n_bytes)
+        found[f"bits on {kind}"] = round(float(routed), 4)
+        found[f"minus own expert's on {kind}"] = round(float(routed - own), 4)
+    text = texts.sample(names[0], TEST_BYTES)
+    start = time.process_time()
+    model.bits_per_byte([text])
+    tokens = len(model.tokenizer_.encode(text).ids)
+    found["tokens a processor second"] = round(tokens / (time.process_time() - start))
+    found["MB"] = round(len(pickle.dumps(model.experts_)) / 1e6, 1)
+    found["peak memory, MB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return found

@@ -1,0 +1,1 @@
+"""Tables out of packages, a module for each package."""

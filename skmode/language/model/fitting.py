@@ -1,0 +1,134 @@
+"""The steps of `fit`: texts to tokens, a teacher, a warm student, experts, their scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+from skmode.language.corpus import Blocks, Spool, Text
+from skmode.language.model.checks import make_recipe
+from skmode.language.networks import make_network
+from skmode.language.setups import (
+    Lab,
+    TeacherNotAheadWarning,
+    derive_seed,
+    find_taught,
+    make_experts,
+    train_base,
+    train_experts,
+    train_teacher,
+)
+from skmode.language.tokenizer import as_tokenizer, end_of, train_tokenizer
+from skmode.language.training import Checkpoint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Characters of a domain that a tokenizer learns from: each domain has the same say.
+TOKENIZER_CHARACTERS = 2**22
+# Parameters that may change between a checkpoint and its resumption.
+_FREE = ("checkpoint", "checkpoint_every", "verbose", "device", "unknown", "keep_teacher", "router")
+
+
+def spool_texts(folder: Path, texts: Iterable[Text], domains: Iterable[str] | str) -> Spool:
+    """Write texts into a folder, and refuse none."""
+    spool = Spool(folder).fill(texts, domains)
+    if not spool.domains:
+        raise ValueError("A language model needs texts, got none: pass some of each domain.")
+    return spool
+
+
+def choose_tokenizer(given: Any, spool: Spool, vocab_size: int) -> Tokenizer:
+    """Return the user's tokenizer, or one that is trained on each domain alike."""
+    if given is not None:
+        return as_tokenizer(given)
+    return train_tokenizer(_sample(spool), vocab_size)
+
+
+def _sample(spool: Spool) -> Iterator[str]:
+    """Yield the first texts of each domain."""
+    for domain in spool.domains:
+        left = TOKENIZER_CHARACTERS
+        for text in spool.texts(domain):
+            yield text[:left]
+            left -= len(text)
+            if left <= 0:
+                break
+
+
+def make_lab(model: Any, spool: Spool, tokenizer: Tokenizer) -> Lab:
+    """Turn texts into tokens, and gather what training needs."""
+    end = end_of(tokenizer)
+    tokens = {domain: spool.tokens(domain, tokenizer) for domain in spool.domains}
+    made_by = hashlib.sha256(tokenizer.to_str().encode())
+    shown = {k: repr(v) for k, v in model.get_params(deep=False).items() if k not in _FREE}
+    made_by.update(
+        json.dumps([shown, {k: zlib.crc32(v.tobytes()) for k, v in tokens.items()}]).encode()
+    )
+    seed = int(check_random_state(model.random_state).randint(2**31))
+    return Lab(
+        {name: Blocks(own, model.max_length, end) for name, own in tokens.items()},
+        {name: spool.n_bytes[name] / len(own) for name, own in tokens.items()},
+        make_recipe(model),
+        seed,
+        Checkpoint(model.checkpoint, model.checkpoint_every, made_by.hexdigest()),
+    )
+
+
+def build(lab: Lab, name: str, given: Any, tokenizer: Tokenizer, max_length: int) -> nn.Module:
+    """Make a model with random numbers of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(lab.seed, name))
+        size, end = tokenizer.get_vocab_size(), end_of(tokenizer)
+        return make_network(given, size, max_length, end).to(lab.recipe.device)
+
+
+def fit_models(model: Any, lab: Lab) -> None:
+    """Train teacher, warm student and experts, and set them as attributes of the model."""
+    domains, tokenizer = model.domains_, model.tokenizer_
+    teacher = None
+    if model.teacher is not None and (model.distillation or model.unknown == "teacher"):
+        teacher = build(lab, "teacher", model.teacher, tokenizer, model.max_length)
+        if not isinstance(model.teacher, nn.Module):
+            train_teacher(lab, teacher, model.teacher_steps, domains)
+        teacher.eval()
+    base = build(lab, "student", model.student, tokenizer, model.max_length)
+    train_base(lab, base, model.warm_start_steps, domains, teacher)
+    taught, model.teacher_bits_per_byte_ = find_taught(lab, teacher, base, domains)
+    experts, common = make_experts(base, domains, model.setup)
+    train_experts(lab, experts, model.steps, teacher, taught, common)
+    kept = model.keep_teacher or model.unknown == "teacher"
+    model.base_, model.experts_, model.common_ = base.eval(), experts, common
+    model.teacher_ = teacher if kept else None
+    model.distilled_, model.bits_per_byte_ = taught, {}
+    keep_scores(model, lab, domains)
+    model.history_ = lab.history
+
+
+def keep_scores(model: Any, lab: Lab, domains: list[str]) -> None:
+    """Score experts on what was held out; warn where one has left its teacher behind."""
+    for name in domains:
+        score = lab.held_out(model.experts_[name], name, model.common_)
+        model.bits_per_byte_[name] = score
+        if name in model.distilled_ and model.teacher_bits_per_byte_[name] >= score:
+            warnings.warn(
+                f"The expert of {name!r} ended ahead of its teacher, with {score:.3f} against "
+                f"{model.teacher_bits_per_byte_[name]:.3f} bits per byte, so what it knows is not "
+                "the teacher's: compare with distillation=None, or train the teacher longer.",
+                TeacherNotAheadWarning,
+                stacklevel=4,
+            )
+    model.validation_scores_ = {
+        f"{name} bits per byte": score for name, score in model.bits_per_byte_.items()
+    }
+    n_bytes = sum(model.domain_bytes_.values())
+    model.domain_shares_ = {name: own / n_bytes for name, own in model.domain_bytes_.items()}

@@ -1,0 +1,155 @@
+"""Experts that are added to a fitted model, replaced or removed; the others stay as they are."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skmode.language.corpus import Text
+from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
+from skmode.language.networks import make_network, share_embedding
+from skmode.language.setups import find_taught, train_added
+from skmode.language.tokenizer import end_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from skmode.language.corpus import Spool
+    from skmode.language.router import DomainRouter
+
+
+class Growth:
+    """The methods that change the experts of a fitted model."""
+
+    router_: DomainRouter
+    tokenizer_: Tokenizer
+    base_: nn.Module
+    experts_: dict[str, nn.Module]
+    common_: nn.Module | None
+    max_length_: int
+    domain_bytes_: dict[str, int]
+    distilled_: list[str]
+    bits_per_byte_: dict[str, float]
+    teacher_bits_per_byte_: dict[str, float]
+    history_: list[dict[str, Any]]
+    setup: str
+    steps: int
+
+    def add_expert(self, domain: str, texts: Iterable[Text], *, teacher: Any = None) -> Self:
+        """Train an expert for a new domain; the other experts stay as they are.
+
+        It starts where the others started: from the warm student. What it shares with them
+        (embedding and output layer with ``setup="jeet"``, the common expert with ``"moe_ce"``) is
+        not trained. The router gets a new domain by :meth:`DomainRouter.add_domain`, so it must be
+        naive Bayes.
+
+        Parameters
+        ----------
+        domain : str
+            The name of the new domain.
+        texts : iterable of str, bytes or Path
+            Its texts, read once.
+        teacher : module, default=None
+            A causal model with the same tokenizer that knows the domain. Without one the
+            expert learns from the texts alone.
+
+        Returns
+        -------
+        self : ModularLanguageModel
+            The model with one more expert.
+        """
+        check_is_fitted(self)
+        if domain in self.experts_:
+            raise ValueError(
+                f"A new domain needs a new name, but the model knows {domain!r}: use "
+                "replace_expert, or another name."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            spool = spool_texts(Path(folder), texts, domain)
+            router = copy.deepcopy(self.router_).add_domain(domain, spool.texts(domain))
+            self._train(domain, spool, teacher)
+        self.router_ = router
+        return self
+
+    def replace_expert(self, domain: str, texts: Iterable[Text], *, teacher: Any = None) -> Self:
+        """Train the expert of a known domain again, from new texts alone.
+
+        Parameters
+        ----------
+        domain : str
+            The name of a known domain.
+        texts : iterable of str, bytes or Path
+            Its new texts, read once.
+        teacher : module, default=None
+            As in :meth:`add_expert`.
+
+        Returns
+        -------
+        self : ModularLanguageModel
+            The model, with the same domains in the same order.
+        """
+        self._check_known(domain)
+        with tempfile.TemporaryDirectory() as folder:
+            spool = spool_texts(Path(folder), texts, domain)
+            router = copy.deepcopy(self.router_).replace_domain(domain, spool.texts(domain))
+            self._train(domain, spool, teacher)
+        self.router_ = router
+        return self
+
+    def remove_expert(self, domain: str) -> Self:
+        """Remove a domain with its expert.
+
+        Parameters
+        ----------
+        domain : str
+            The name of a known domain, not the last one.
+
+        Returns
+        -------
+        self : ModularLanguageModel
+            The model with one expert less.
+        """
+        self._check_known(domain)
+        self.router_ = copy.deepcopy(self.router_).remove_domain(domain)
+        for kept in (self.experts_, self.domain_bytes_, self.bits_per_byte_):
+            kept.pop(domain)
+        self.teacher_bits_per_byte_.pop(domain, None)
+        self.distilled_ = [name for name in self.distilled_ if name != domain]
+        return self
+
+    def _check_known(self, domain: str) -> None:
+        check_is_fitted(self)
+        if domain not in self.experts_:
+            raise ValueError(
+                f"The domain must be one of {', '.join(self.experts_)}, got {domain!r}: use one of "
+                "these, or add_expert."
+            )
+
+    def _train(self, domain: str, spool: Spool, teacher: Any) -> None:
+        """Train one expert, and put it in its place."""
+        lab = make_lab(self, spool, self.tokenizer_)
+        end = end_of(self.tokenizer_)
+        if teacher is not None:
+            n_tokens = int(self.base_.config.vocab_size)  # type: ignore[union-attr, arg-type]
+            teacher = make_network(teacher, n_tokens, self.max_length_, end)
+            teacher.to(lab.recipe.device).eval()
+        expert = copy.deepcopy(self.base_)
+        shares = self.setup == "jeet"
+        if shares:
+            share_embedding(expert, next(iter(self.experts_.values())))
+        taught, scores = find_taught(lab, teacher, expert, [domain])
+        train_added(
+            lab, domain, expert, self.steps, teacher, taught, common=self.common_, shares=shares
+        )
+        self.experts_[domain] = expert
+        self.domain_bytes_[domain] = spool.n_bytes[domain]
+        self.distilled_ = [name for name in self.distilled_ if name != domain] + taught
+        self.teacher_bits_per_byte_.update(scores)
+        keep_scores(self, lab, [domain])
+        self.history_ += lab.history

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skmode.language import ModularLanguageModel, TeacherNotAheadWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.language.TeacherNotAheadWarning")
+
+TEXTS = {
+    "en": "the cat sat on the mat and the dog sat on the log. ",
+    "fr": "le chat est sur la table et le chien est dans la maison. ",
+    "py": "def f(x):\n    return x + 1\n\nfor i in range(3):\n    f(i)\n",
+}
+
+
+def make_corpus(domains=("en", "fr"), n=8):
+    texts = [TEXTS[domain] * (2 + i % 3) for domain in domains for i in range(n)]
+    return texts, [domain for domain in domains for _ in range(n)]
+
+
+def make_model(**parameters):
+    defaults = {
+        "student": "tiny",
+        "teacher": "tiny",
+        "vocab_size": 300,
+        "max_length": 16,
+        "teacher_steps": 30,
+        "warm_start_steps": 5,
+        "steps": 10,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "random_state": 0,
+    }
+    return ModularLanguageModel(**defaults | parameters)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherNotAheadWarning)
+        return make_model(keep_teacher=True).fit(*make_corpus())
+
+
+@pytest.fixture
+def model(fitted):
+    return pickle.loads(pickle.dumps(fitted))
+
+
+def weights(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_routes_and_scores(fitted):
+    texts, domains = make_corpus()
+    assert fitted.domains_ == fitted.classes_.tolist() == ["en", "fr"] == list(fitted.experts_)
+    assert fitted.predict(texts).tolist() == domains
+    assert fitted.score(texts, domains) == 1
+    assert fitted.predict_proba(texts).shape == (16, 2)
+    bits = fitted.expert_bits_per_byte(texts)
+    assert bits.shape == (16, 2)
+    assert (bits[:8, 0] < bits[:8, 1]).all()
+    assert (bits[8:, 1] < bits[8:, 0]).all()
+    np.testing.assert_allclose(fitted.bits_per_byte(texts), [*bits[:8, 0], *bits[8:, 1]])
+    np.testing.assert_allclose(fitted.bits_per_byte(texts, ["fr"] * 16), bits[:, 1])
+
+
+def test_bits_are_those_of_the_docstring(fitted):
+    text = TEXTS["en"] * 3 + "\u00e9"
+    tokens = fitted.tokenizer_.encode(text).ids
+    end = fitted.tokenizer_.token_to_id("<|endoftext|>")
+    assert len(tokens) > 32
+    nats = 0.0
+    for at in range(0, len(tokens), 16):
+        own = tokens[at : at + 16]
+        inputs = [tokens[at - 1] if at else end, *own[:-1]]
+        logits = fitted.experts_["en"](torch.tensor([inputs])).logits[0]
+        nats -= logits.log_softmax(-1)[range(len(own)), own].sum().item()
+    expected = nats / np.log(2) / len(text.encode())
+    assert fitted.bits_per_byte([text], ["en"])[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_history_tells_losses_and_alpha(fitted):
+    phases = [record["phase"] for record in fitted.history_]
+    assert [phases.count(each) for each in ("teacher", "warm start", "experts")] == [30, 5, 20]
+    last = fitted.history_[-1]
+    assert last["loss"] == pytest.approx(0.5 * last["ce"] + 0.5 * last["kd"], rel=1e-4)
+    assert last["alpha"] == 0.5
+    assert fitted.history_[0]["loss"] > fitted.history_[29]["loss"]
+
+
+def test_same_seed_same_bits(fitted):
+    again = clone(fitted).fit(*make_corpus())
+    for name in fitted.domains_:
+        assert_equal(weights(again.experts_[name]), weights(fitted.experts_[name]))
+
+
+def test_iterators_and_files(fitted, tmp_path):
+    texts, domains = make_corpus()
+    again = clone(fitted).fit(iter(texts), iter(domains))
+    assert_equal(weights(again.experts_["en"]), weights(fitted.experts_["en"]))
+    path = tmp_path / "text.txt"
+    path.write_text(texts[0])
+    assert fitted.bits_per_byte([path]) == fitted.bits_per_byte(texts[:1])
+    assert fitted.bits_per_byte([texts[0].encode()]) == fitted.bits_per_byte(texts[:1])
+
+
+def test_pickles_and_clones(fitted, model):
+    texts, _ = make_corpus()
+    np.testing.assert_array_equal(model.bits_per_byte(texts), fitted.bits_per_byte(texts))
+    assert clone(fitted).get_params() == fitted.get_params()
+    assert not hasattr(clone(fitted), "experts_")
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(texts)
+
+
+def test_experts_are_independent_of_each_other():
+    """PLE: an expert becomes what it would become beside any other."""
+    two = make_model(teacher=None, vocab_size=257).fit(*make_corpus())
+    assert two.teacher_bits_per_byte_ == {}
+    assert two.distilled_ == []
+    pointers = [{p.data_ptr() for p in e.parameters()} for e in two.experts_.values()]
+    assert not pointers[0] & pointers[1]
+
+
+def test_jeet_shares_embedding_and_output_layer():
+    model = make_model(setup="jeet").fit(*make_corpus())
+    first, second = model.experts_.values()
+    assert first.get_input_embeddings() is second.get_input_embeddings()
+    assert first.lm_head.weight is second.lm_head.weight is first.transformer.wte.weight
+    bodies = [expert.transformer.h[0].mlp.c_fc.weight for expert in (first, second)]
+    assert not torch.equal(*bodies)
+    loaded = pickle.loads(pickle.dumps(model))
+    one, two = loaded.experts_.values()
+    assert one.lm_head.weight is two.lm_head.weight
+    before = weights(first)
+    model.add_expert("py", make_corpus(["py"])[0])
+    assert_equal(weights(first), before)
+    assert model.experts_["py"].lm_head.weight is first.lm_head.weight
+
+
+def test_moe_ce_is_the_mean_of_both_logits():
+    model = make_model(setup="moe_ce", unknown="common").fit(*make_corpus())
+    text = "le chat est sur la table"
+    tokens = model.tokenizer_.encode(text).ids
+    inputs = torch.tensor([[model.tokenizer_.token_to_id("<|endoftext|>"), *tokens[:-1]]])
+    logits = (model.experts_["fr"](inputs).logits + model.common_(inputs).logits) / 2
+    nats = -logits[0].log_softmax(-1)[range(len(tokens)), tokens].sum().item()
+    expected = nats / np.log(2) / len(text)
+    assert model.bits_per_byte([text])[0] == pytest.approx(expected, rel=1e-5)
+    before = weights(model.common_)
+    model.add_expert("py", make_corpus(["py"])[0])
+    assert_equal(weights(model.common_), before)
+    assert model.generate("le chat", 2)
+
+
+def test_adding_replacing_removing_leave_the_others(model):
+    before = {name: weights(expert) for name, expert in model.experts_.items()}
+    python = make_corpus(["py"])[0]
+    assert model.add_expert("py", iter(python)).domains_ == ["en", "fr", "py"]
+    for name, old in before.items():
+        assert_equal(weights(model.experts_[name]), old)
+    assert model.route([TEXTS["py"]]).tolist() == ["py"]
+    assert model.expert_bits_per_byte(python).argmin(1).tolist() == [2] * 8
+    model.replace_expert("en", python)
+    assert model.domains_ == ["en", "fr", "py"]
+    assert_equal(weights(model.experts_["fr"]), before["fr"])
+    assert model.bits_per_byte(python[:1], ["en"]) < 0.8 * model.bits_per_byte(python[:1], ["fr"])
+    assert model.remove_expert("py").domains_ == ["en", "fr"] == list(model.experts_)
+    assert model.domain_shares_.keys() >= {"en", "fr"}
+
+
+def test_llama_and_models_of_ones_own(fitted):
+    llama = make_model(student="llama-tiny", teacher="llama-tiny", steps=2).fit(*make_corpus())
+    assert type(llama.base_).__name__ == "LlamaForCausalLM"
+    assert llama.generate("le chat", 3) == llama.generate("le chat", 3)
+    own = make_model(
+        student=fitted.base_.config, teacher=fitted.teacher_, tokenizer=fitted.tokenizer_, steps=1
+    ).fit(*make_corpus())
+    assert {record["phase"] for record in own.history_} == {"warm start", "experts"}
+    assert own.teacher_bits_per_byte_.keys() == {"en", "fr"}
+
+
+@pytest.mark.parametrize("setup", ["ple", "moe_ce"])
+def test_checkpoints_resume_to_the_same_bits(tmp_path, monkeypatch, setup):
+    parameters = {"setup": setup, "alpha": "loss_difference", "teacher_steps": 4, "steps": 6}
+    whole = make_model(**parameters).fit(*make_corpus())
+    stopping = make_model(**parameters, checkpoint=tmp_path, checkpoint_every=5)
+    from skmode.language.training import _Loop
+
+    step, n_steps = _Loop.step, 0
+
+    def stop_at_17(loop, at):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 17:
+            raise KeyboardInterrupt
+        step(loop, at)
+
+    monkeypatch.setattr(_Loop, "step", stop_at_17)
+    with pytest.raises(KeyboardInterrupt):
+        stopping.fit(*make_corpus())
+    stopping.fit(*make_corpus())
+    assert n_steps == 17 + 7  # from the fifth of twelve steps of the experts
+    for name in whole.domains_:
+        assert_equal(weights(stopping.experts_[name]), weights(whole.experts_[name]))
+    assert stopping.history_ == whole.history_
+    with pytest.raises(ValueError, match="resumed with the parameters and texts"):
+        stopping.set_params(alpha=0.1).fit(*make_corpus())
+
+
+def test_accumulated_batches_are_one_step(fitted):
+    model = make_model(accumulate=3, batch_size=2, steps=2, schedule="alternating")
+    model.fit(*make_corpus())
+    experts = [each for each in model.history_ if each["phase"] == "experts"]
+    assert [each["step"] for each in experts] == [0, 0, 1, 1]
+    assert [each["alpha"] for each in experts] == [0, 0, 1, 1]
+
+
+def test_a_teacher_that_is_behind_is_not_distilled():
+    with pytest.warns(TeacherNotAheadWarning, match="must be ahead of its student"):
+        model = make_model(teacher_steps=0, warm_start_steps=10, steps=1).fit(*make_corpus())
+    assert model.distilled_ == []
+    assert all("kd" not in each for each in model.history_ if each["phase"] == "experts")
+
+
+def test_a_teacher_that_is_left_behind_is_reported():
+    with pytest.warns(TeacherNotAheadWarning, match="ended ahead of its teacher"):
+        make_model(teacher_steps=8, warm_start_steps=0, steps=40).fit(*make_corpus())
+
+
+def test_generates(fitted):
+    text = fitted.generate("the cat", 8)
+    assert text == fitted.generate("the cat", 8)
+    assert text in TEXTS["en"] * 9 or text
+    drawn = [
+        fitted.generate("the", 8, temperature=1.5, top_k=20, top_p=0.9, random_state=i)
+        for i in (0, 0, 1, 2)
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) > 1
+    assert fitted.generate("the cat", 8, temperature=1, top_k=1) == text
+    assert fitted.generate("the cat", 8, stop=text[2:4]) == text[:2]
+    assert len(fitted.tokenizer_.encode(fitted.generate("the cat")).ids) <= 16
+    assert fitted.generate("the cat", 2, domain="fr") is not None
+
+
+def test_cache_changes_no_token(fitted):
+    end = fitted.tokenizer_.token_to_id("<|endoftext|>")
+    tokens = fitted.tokenizer_.encode("the cat").ids
+    written = []
+    for _ in range(5):
+        logits = fitted.experts_["en"](torch.tensor([[end, *tokens, *written]])).logits
+        written.append(int(logits[0, -1].argmax()))
+    assert fitted.generate("the cat", 5) == fitted.tokenizer_.decode(written)
+
+
+def test_unknown_texts_follow_the_policy(model):
+    strange = "\u4e2d\u6587\u6587\u672c \u65e5\u672c\u8a9e " * 5
+    assert model.predict([strange]).tolist() == [None]
+    assert model.route([strange])[0] in model.domains_
+    model.unknown = "teacher"
+    assert model.route([strange]).tolist() == [None]
+    assert model.bits_per_byte([strange]).shape == (1,)
+    model.unknown = "error"
+    with pytest.raises(ValueError, match="text 0 is unlike en, fr"):
+        model.route([strange])
+    with pytest.raises(ValueError, match="must be one of en, fr, got None"):
+        model.bits_per_byte(["x"], [None])
+
+
+def test_a_text_may_name_the_end_token(fitted):
+    assert fitted.bits_per_byte(["the <|endoftext|> cat"]).shape == (1,)
+    assert fitted.generate("the <|endoftext|>", 1) is not None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.predict([""]), "text 0 is empty"),
+        (lambda m: m.bits_per_byte([b"\xff"]), "must be valid UTF-8"),
+        (lambda m: m.bits_per_byte(["x"], ["de"]), "must be one of en, fr, got 'de'"),
+        (lambda m: m.bits_per_byte(["x", "y"], ["en"]), "got 1 domains for 2 texts"),
+        (lambda m: m.generate("", 1), "is empty"),
+        (lambda m: m.generate("the cat " * 100, 1), "A prompt must have fewer tokens"),
+        (lambda m: m.generate("the", 10**9), "max_tokens must be a whole number from 1 to 14"),
+        (lambda m: m.generate("the", 1, domain="de"), "must be one of en, fr, got 'de'"),
+        (lambda m: m.generate("the", 1, top_p=0), "top_p above 0"),
+        (lambda m: m.generate("the", 1, top_k=0), "top_k must be a whole number"),
+        (lambda m: m.add_expert("en", ["x"]), "knows 'en': use replace_expert"),
+        (lambda m: m.add_expert("de", []), "needs texts, got none"),
+        (lambda m: m.remove_expert("de"), "must be one of en, fr, got 'de'"),
+        (lambda m: m.replace_expert("de", ["x"]), "or add_expert"),
+    ],
+)
+def test_errors_of_a_fitted_model(fitted, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(fitted)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"student": "huge"}, "must be one of tiny, small"),
+        ({"student": torch.nn.Linear(2, 2)}, "causal model of transformers"),
+        ({"setup": "moe"}, "setup must be one of 'ple'"),
+        ({"alpha": 2}, "alpha must be a number from 0 to 1 or one of loss_ratio"),
+        ({"alpha": "fixed"}, "alpha must be"),
+        ({"unknown": "common"}, "needs a common expert"),
+        ({"unknown": "teacher", "teacher": None}, "needs a teacher"),
+        ({"steps": 1.5}, "steps must be a whole number of at least 0"),
+        ({"temperature": 0}, "temperature must be a number above 0"),
+        ({"vocab_size": 100}, "vocab_size must be an integer of at least 257"),
+    ],
+)
+def test_errors_of_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**parameters).fit(*make_corpus())
+
+
+@pytest.mark.skipif(
+    torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="the processor has bfloat16"
+)
+def test_bf16_is_refused_without_instructions():
+    with pytest.raises(ValueError, match="needs a processor with bfloat16 instructions"):
+        make_model(precision="bf16").fit(*make_corpus())
+
+
+def test_tokenizer_must_lose_no_byte():
+    from tokenizers import Tokenizer, models
+
+    with pytest.raises(ValueError, match="must be byte-level BPE"):
+        make_model(tokenizer=Tokenizer(models.WordLevel({"a": 0}, "a"))).fit(*make_corpus())
+    with pytest.raises(TypeError, match=r"must be a tokenizers\.Tokenizer"):
+        make_model(tokenizer=3).fit(*make_corpus())

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from skmode.language import DomainRouter
+from skmode.language.router.ngrams import count_ngrams, ngram_codes
+
+WORDS = {
+    "en": "the of and to in is that for it with as this are be on by or not which from",
+    "fr": "le la les de des du et une est que qui dans pour par sur ne pas ce cette",
+    "de": "der die das und zu in ist den dem des ein eine nicht mit von auf wird sich",
+    "xx": "qzx jkw vvy zzq xwk kqj yyv wxz qqk",
+}
+
+
+def make_texts(domain, n, seed=0):
+    rng = np.random.RandomState(seed)
+    return [" ".join(rng.choice(WORDS[domain].split(), rng.randint(4, 30))) for _ in range(n)]
+
+
+def make_corpus(domains=("en", "fr"), n=100, seed=0):
+    texts = [text for domain in domains for text in make_texts(domain, n, seed)]
+    return texts, np.repeat(domains, n).tolist()
+
+
+@pytest.fixture(scope="module", params=["naive_bayes", "logistic"])
+def router(request):
+    return DomainRouter(request.param, random_state=0).fit(*make_corpus())
+
+
+@pytest.fixture
+def bayes():
+    return DomainRouter(random_state=0).fit(*make_corpus())
+
+
+def test_tells_domains_of_new_texts(router):
+    texts, domains = make_corpus(seed=1)
+    assert router.score(texts, domains) > 0.95
+    proba = router.predict_proba(texts)
+    np.testing.assert_allclose(proba.sum(1), 1)
+    assert router.predict_proba(["le"]).argmax() == 1
+    assert router.predict_proba(["x"]).shape == (1, 2)
+
+
+def test_each_text_of_a_batch_is_routed_by_itself(router):
+    texts, _ = make_corpus(seed=1, n=5)
+    alone = np.vstack([router.predict_proba([text]) for text in texts])
+    np.testing.assert_array_equal(router.predict_proba(texts), alone)
+
+
+def test_codes_are_those_of_the_docstring():
+    n_buckets = 256
+    a, b, c = content = b"\xf1e\xff"
+    h = (65536 * a + 256 * b + c) * 2_654_435_761 % 2**32 // (2**32 // n_buckets)
+    two = [256 + 256 * a + b, 256 + 256 * b + c]
+    assert ngram_codes(content, n_buckets).tolist() == [a, b, c, *two, 65792 + h]
+    assert ngram_codes(b"a", n_buckets).tolist() == [97]
+    counts = count_ngrams([content, b"a"], n_buckets)
+    assert counts.sum() == 7
+    assert counts[97] == 1
+
+
+def test_arithmetic_is_that_of_the_docstring(router):
+    texts, _ = make_corpus()
+    for text in ("the dog", "l\u00e9 chat"):
+        codes = ngram_codes(text.encode(), router.n_buckets)
+        sums = router.weights_[codes].sum(0, dtype=float)
+        nb = router.method == "naive_bayes"
+        logits = sums / (router.temperature_ if nb else np.sqrt(len(codes))) + router.bias_
+        expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        np.testing.assert_allclose(router.predict_proba([text])[0], expected, rtol=1e-12)
+    if nb:
+        counts = count_ngrams([t.encode() for t in texts[:100]], 65536) + router.smoothing
+        ones = np.log(counts[:256] / counts[:256].sum()) * router.importance_[:256]
+        np.testing.assert_allclose(router.weights_[:256, 0], ones, rtol=1e-5)
+        best = int(router.predict_proba([text]).argmax())
+        mean, level, slope = router.typical_[best]
+        z = (sums[best] / len(codes) - mean) / np.sqrt(level + slope / len(text.encode()))
+        assert router.confidence([text])[0] == pytest.approx(z)
+        assert level > 0
+        assert slope >= 0
+
+
+def test_abstains_on_what_is_unlike_all_domains(bayes):
+    known, _ = make_corpus(seed=1)
+    assert np.mean(bayes.predict(known) == None) <= 0.05  # noqa: E711
+    assert bayes.predict(make_texts("xx", 20)).tolist() == [None] * 20
+    always = clone(bayes).set_params(abstain=None).fit(*make_corpus())
+    assert None not in always.predict(make_texts("xx", 20))
+    unsure = clone(bayes).set_params(abstain="probability").fit(*make_corpus())
+    assert 0.5 < unsure.threshold_ <= 1
+
+
+def test_adds_a_domain_without_the_old_texts(bayes):
+    before = bayes.weights_.copy()
+    german = make_texts("de", 100)
+    assert bayes.add_domain("de", iter(german)).domains_ == ["en", "fr", "de"]
+    np.testing.assert_array_equal(bayes.weights_[:, :2], before)
+    counts = count_ngrams([text.encode() for text in german], 65536)[:256] + bayes.smoothing
+    expected = bayes.importance_[:256] * np.log(counts / counts.sum())
+    np.testing.assert_allclose(bayes.weights_[:256, 2], expected, rtol=1e-5)
+    texts, domains = make_corpus(("en", "fr", "de"), seed=1)
+    assert bayes.score(texts, domains) > 0.95
+    assert bayes.classes_.tolist() == bayes.domains_
+
+
+def test_removes_and_replaces_domains(bayes):
+    bayes.add_domain("de", make_texts("de", 100))
+    weights = bayes.weights_
+    bayes.replace_domain("en", make_texts("xx", 100))
+    np.testing.assert_array_equal(bayes.weights_[:, 1:], weights[:, 1:])
+    assert bayes.predict(make_texts("xx", 1)).tolist() == ["en"]
+    bayes.remove_domain("fr")
+    assert bayes.domains_ == ["en", "de"]
+    np.testing.assert_array_equal(bayes.weights_[:, 1], weights[:, 2])
+    assert len(bayes.typical_) == len(bayes.bias_) == 2
+
+
+def test_learns_from_one_text_of_each():
+    router = DomainRouter().fit(["the cat and the dog", "le chat est la"], ["en", "fr"])
+    assert router.predict_proba(["the dog"])[0, 0] > 0.5
+
+
+def test_iterators_are_read_once_and_long_texts_in_pages():
+    texts, domains = make_corpus()
+    one = DomainRouter(random_state=0).fit(iter(texts), iter(domains))
+    two = DomainRouter(random_state=0).fit(texts, domains)
+    np.testing.assert_array_equal(one.weights_, two.weights_)
+    long = DomainRouter(random_state=0).fit(
+        [" ".join(texts[:100]), " ".join(texts[100:])], ["a", "b"]
+    )
+    assert long.domains_ == ["a", "b"]
+    assert long.score([texts[0], texts[-1]], "ab") == 1
+
+
+def test_reads_the_first_bytes_of_a_huge_text(bayes):
+    start = " ".join(make_texts("fr", 400))[:4096]
+    huge = start + "the and of " * 100_000
+    np.testing.assert_array_equal(bayes.predict_proba([huge]), bayes.predict_proba([start]))
+
+
+def test_segments_are_routed_one_by_one(bayes):
+    english, french = make_texts("en", 1)[0], make_texts("fr", 1)[0]
+    text = f"{english}\n\n    # {french}\n> {english}  // {french}\n"
+    segments = bayes.route_segments(text)
+    assert [each.domain for each in segments] == ["en", "fr", "en", "fr"]
+    assert [each.text for each in segments] == [english, french, english, french]
+    assert all(text[each.start : each.stop] == each.text for each in segments)
+    assert bayes.route_segments(" \n") == []
+
+
+def test_clones_and_pickles(router):
+    again = clone(router).fit(*make_corpus())
+    np.testing.assert_array_equal(again.weights_, router.weights_)
+    loaded = pickle.loads(pickle.dumps(router))
+    assert loaded.predict(["the of and"]).tolist() == router.predict(["the of and"]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: r.predict([""]), "at least one byte, but text 0 is empty"),
+        (lambda r: r.predict([b"ab", b"\xff"]), "must be valid UTF-8, but text 1"),
+        (lambda r: r.predict(["\ud800"]), "must be valid UTF-8, but text 0"),
+        (lambda r: r.add_domain("en", ["x"]), "knows 'en': use replace_domain"),
+        (lambda r: r.remove_domain("xx"), "knows the domains en, fr, got 'xx'"),
+        (lambda r: r.add_domain("xx", []), "'xx' has none"),
+        (lambda r: r.fit(["a"], ["en"]), "at least two domains, got \\['en'\\]"),
+        (lambda r: r.fit(["a", "b"], ["en"]), "got 1 domains and more texts"),
+        (lambda r: r.fit(["a"], ["en", "fr"]), "got 1 texts and more domains"),
+        (lambda r: r.fit(["a", "b"], ["en", ""]), "A domain must be a name, got ''"),
+        (lambda r: clone(r).set_params(n_buckets=100).fit(["a"], ["b"]), "power of two"),
+        (lambda r: clone(r).set_params(method="svm").fit(["a"], ["b"]), "got 'svm'"),
+        (lambda r: clone(r).set_params(abstained=1).fit(["a"], ["b"]), "below 1, got 1"),
+        (lambda r: clone(r).set_params(abstain="x").fit(["a"], ["b"]), "got 'x'"),
+    ],
+)
+def test_errors(bayes, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(bayes)
+
+
+def test_types_are_checked(bayes):
+    for method in (bayes.predict, lambda text: bayes.fit(text, ["a", "b"])):
+        with pytest.raises(TypeError, match="put it into a list"):
+            method("ab")
+    with pytest.raises(TypeError, match="str or bytes, got int as text 0"):
+        bayes.predict([3])
+
+
+def test_logistic_regression_adds_no_domain():
+    router = DomainRouter("logistic").fit(*make_corpus())
+    with pytest.raises(ValueError, match="Only naive Bayes learns a domain"):
+        router.add_domain("de", make_texts("de", 10))
+    router = DomainRouter("logistic").fit(*make_corpus(("en", "fr", "de")))
+    assert router.remove_domain("fr").predict_proba(["der die das"]).argmax() == 1
