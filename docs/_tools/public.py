@@ -1,0 +1,46 @@
+"""Which names of the packages are public, and which methods of a class are this project's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+
+MODULES = [
+    "skmode",
+    "skmode.nn",
+    "skmode.inspection",
+    "skmode.onnx",
+    "skmode.datasets",
+    "skmode_deploy",
+    "skmode_deploy.batch",
+    "skmode_deploy.bundle",
+    "skmode_deploy.errors",
+    "skmode_deploy.samples",
+    "skmode_deploy.signing",
+]
+
+
+def names() -> Iterator[str]:
+    """Yield each public name with its module, such as ``skmode.nn.DenseGate``."""
+    for module in MODULES:
+        yield from (f"{module}.{name}" for name in importlib.import_module(module).__all__)
+
+
+def methods(class_path: str) -> list[str]:
+    """Return the public methods that a class has from this project's classes."""
+    module, _, name = class_path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    described = (classmethod, property, staticmethod)
+    found = {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith("skmode")
+        for name, member in vars(base).items()
+        if inspect.isfunction(member) or isinstance(member, described)
+    }
+    return sorted(name for name in found if not name.startswith("_") and _has_text(cls, name))
+
+
+def _has_text(cls: type, name: str) -> bool:
+    return bool(inspect.getdoc(getattr(cls, name)))
