@@ -86,7 +86,14 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
-html_sidebars = {"index": [], "install": [], "tour": [], "comparison": [], "faq": [], "changelog": []}
+html_sidebars = {
+    "index": [],
+    "install": [],
+    "tour": [],
+    "comparison": [],
+    "faq": [],
+    "changelog": [],
+}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"image_light": "_static/logo.svg", "image_dark": "_static/logo.svg", "text": "skmode"},
@@ -106,6 +113,6 @@ html_theme_options = {
 
 
 def setup(app: object) -> None:
-    """Write the pages and pictures that are made from code and results, before Sphinx reads them."""
+    """Write the pages and pictures that are made from code and results; then Sphinx reads."""
     pages.write(DOCS)
     pictures.write(DOCS / "pictures")

@@ -26,7 +26,7 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def link_to_others(app: Any, env: Any, node: Any, content: Any) -> nodes.reference | None:
-    """Link a name of scikit-learn, torch and so on without their inventories, which need a network."""
+    """Link a name of scikit-learn, torch and so on; their inventories would need a network."""
     name = node.get("reftarget", "")
     page = PAGES.get(name.split(".")[0])
     if node.get("refdomain") != "py" or page is None:

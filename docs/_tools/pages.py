@@ -74,6 +74,7 @@ def _turned(found: re.Match[str], page: str, source: str) -> str:
 def metrics_page() -> str:
     """Every metric of the server, from its definition."""
     from prometheus_client import Counter, Histogram
+
     from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS
 
     kinds = {Counter: "counter", Histogram: "histogram"}
@@ -140,9 +141,9 @@ def manifest_page() -> str:
         parts.append(f"## {name}\n\n{each.get('description', '')}\n\n{_fields(each)}")
     return _page(
         "The manifest of a bundle",
-        f"{schema['description']} The [schema](repo:deploy/skmode_deploy/manifest.schema.json) also "
-        "states conditions between fields. `skmode_deploy.load` and `skmode-deploy verify` check "
-        "all of it.",
+        f"{schema['description']} The [schema](repo:deploy/skmode_deploy/manifest.schema.json) "
+        "also states conditions between fields. `skmode_deploy.load` and `skmode-deploy verify` "
+        "check all of it.",
         "\n\n".join(parts),
     )
 
@@ -189,7 +190,8 @@ def server_page() -> str:
     document = describe(without_models)
     parts = list(map(_route, _operations(document)))
     schemas = [
-        f"### {name}\n\n{_members(each)}" for name, each in document["components"]["schemas"].items()
+        f"### {name}\n\n{_members(each)}"
+        for name, each in document["components"]["schemas"].items()
     ]
     first = next(iter(_operations(document)))[2]
     refusals = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 MODULES = [
     "skmode",
@@ -27,10 +28,15 @@ def names() -> Iterator[str]:
         yield from (f"{module}.{name}" for name in importlib.import_module(module).__all__)
 
 
+def find(path: str) -> Any:
+    """Return what a public name stands for."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
 def methods(class_path: str) -> list[str]:
     """Return the public methods that a class has from this project's classes."""
-    module, _, name = class_path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
+    cls = find(class_path)
     described = (classmethod, property, staticmethod)
     found = {
         name

@@ -18,7 +18,8 @@ model = MoDEClassifier(max_epochs=15, random_state=0).fit(X_train, y_train)
 
 mixture = model.predict_proba(X_test)[:, 1]
 top_expert = model.set_params(inference="top_expert").predict_proba(X_test)[:, 1]
-print(f"log loss: mixture {log_loss(y_test, mixture):.4f}, top expert {log_loss(y_test, top_expert):.4f}")
+for name, probability in {"mixture": mixture, "top expert": top_expert}.items():
+    print(f"log loss of the {name}: {log_loss(y_test, probability):.4f}")
 print("on the validation rows:", model.routing_difference_)
 
 # %%

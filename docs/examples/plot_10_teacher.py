@@ -36,7 +36,8 @@ errors["teacher"] = root_mean_squared_error(y_test, sum(taught) / len(taught))
 print(models["taught top expert"].teacher_scores_["loss"])
 
 # %%
-# On one small table such differences are mostly chance: :doc:`/guide/teachers` tells what to expect.
+# On one small table such differences are mostly chance; :doc:`/guide/teachers` says what to
+# expect.
 figure, ax = plt.subplots(figsize=(6, 2.4))
 ax.barh(list(errors), list(errors.values()))
 ax.set(xlabel="root mean squared error on the test rows")

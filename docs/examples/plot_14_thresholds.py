@@ -2,8 +2,8 @@
 Another threshold, searched and exported
 ========================================
 
-A false alarm and a miss seldom cost the same. scikit-learn's ``TunedThresholdClassifierCV`` searches
-the threshold, and the bundle keeps it.
+A false alarm and a miss seldom cost the same. scikit-learn's ``TunedThresholdClassifierCV``
+searches the threshold, and the bundle keeps it.
 """
 
 import tempfile
@@ -29,7 +29,9 @@ careful = TunedThresholdClassifierCV(
 folder = Path(tempfile.mkdtemp()) / "careful"
 skmode.onnx.export(careful, folder, X=X)
 served = skmode_deploy.load(folder)
-print(f"threshold {careful.best_threshold_:.3f}, in the bundle {served.manifest.threshold.value:.3f}")
+print(
+    f"threshold {careful.best_threshold_:.3f}, in the bundle {served.manifest.threshold.value:.3f}"
+)
 
 # %%
 figure, ax = plt.subplots()

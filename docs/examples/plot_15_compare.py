@@ -2,8 +2,8 @@
 Which differences are more than chance?
 =======================================
 
-:func:`skmode.inspection.compare` fits models on the same splits, and corrects its test for rows that
-the training parts share.
+:func:`skmode.inspection.compare` fits models on the same splits, and corrects its test for rows
+that the training parts share.
 """
 
 import matplotlib.pyplot as plt

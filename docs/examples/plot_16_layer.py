@@ -14,8 +14,11 @@ torch.manual_seed(0)
 X = torch.rand(512, 2) * 2 - 1
 y = torch.sin(3 * X[:, :1]) * torch.sign(X[:, 1:])
 network = torch.nn.Sequential(
-    torch.nn.Linear(2, 16), torch.nn.SiLU(), MoDELayer(16, n_experts=4, alpha=0.1), torch.nn.Linear(16, 1)
-)  # fmt: skip
+    torch.nn.Linear(2, 16),
+    torch.nn.SiLU(),
+    MoDELayer(16, n_experts=4, alpha=0.1),
+    torch.nn.Linear(16, 1),
+)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
 losses = []
 for _ in range(150):
