@@ -48,7 +48,7 @@ myst_url_schemes = {
 
 # Docstrings.
 autosummary_generate = True
-autosummary_context = {"methods_of": public.methods}
+autosummary_context = {"methods_of": public.methods, "directive_of": public.directive}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False

@@ -1,4 +1,4 @@
-"""A Sphinx extension: formulas as MathML, and links into the documentation of other projects."""
+"""A Sphinx extension: formulas as MathML, shapes in docstrings, links to other projects' pages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ PAGES = {
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Register both."""
+    """Register them."""
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_block, None))
     app.connect("missing-reference", link_to_others)
+    app.connect("autodoc-process-docstring", escape_shapes, priority=400)  # before numpydoc
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -35,6 +36,13 @@ def link_to_others(app: Any, env: Any, node: Any, content: Any) -> nodes.referen
     module = "callbacks" if name.startswith("skorch.callbacks") else "net"
     address = page.format(name=name, module=module)
     return nodes.reference("", "", content, internal=False, refuri=address)
+
+
+def escape_shapes(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep reStructuredText from reading `(*, width)` and `(n_features_in_,)` as markup."""
+    for i, line in enumerate(lines):
+        if "shape (" in line and "`" not in line:
+            lines[i] = re.sub(r"\*(?=[,)])", r"\\*", re.sub(r"_(?=[,)])", r"\\_", line))
 
 
 def _visit_math(writer: Any, node: Any) -> None:

@@ -111,7 +111,7 @@ def draw_latency(path: Path, theme: str) -> None:
         "svg.fonttype": "path",
     }
     with matplotlib.rc_context(colours):
-        figure = Figure(figsize=(9, 9.5), layout="constrained")
+        figure = Figure(figsize=(7, 9), layout="constrained")
         one, many = figure.subplots(2, 1, height_ratios=(2, 3))
         _scatter(one, notebook_points(), lit, second, idle)
         one.set(

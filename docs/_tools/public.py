@@ -48,5 +48,11 @@ def methods(class_path: str) -> list[str]:
     return sorted(name for name in found if not name.startswith("_") and _has_text(cls, name))
 
 
+def directive(class_path: str, member: str) -> str:
+    """Return which directive documents a member of a class."""
+    is_property = isinstance(inspect.getattr_static(find(class_path), member), property)
+    return "autoproperty" if is_property else "automethod"
+
+
 def _has_text(cls: type, name: str) -> bool:
     return bool(inspect.getdoc(getattr(cls, name)))

@@ -3,7 +3,8 @@ Rows whose class can be told in two ways
 ========================================
 
 :func:`skmode.datasets.make_multi_view` makes up rows with several views of each class, some
-rows with one view only. Networks neglect views; :doc:`/evidence/replication` tells what distillation
+rows with one view only. Networks neglect views; :doc:`/evidence/replication` tells what
+distillation
 does about it.
 """
 
