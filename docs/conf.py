@@ -51,6 +51,7 @@ autosummary_generate = True
 autosummary_context = {"methods_of": public.methods, "directive_of": public.directive}
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
@@ -81,6 +82,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skmode {release}"
 html_static_path = ["_static", "pictures"]
 html_css_files = ["skmode.css"]
+html_js_files = ["names.js"]
 html_favicon = "_static/logo.svg"
 html_copy_source = False
 html_show_sourcelink = False
