@@ -315,7 +315,7 @@ def auxiliary_loss(model: nn.Module) -> Tensor:
 
     - Gradient accumulation: add it to the loss of each micro-batch, and scale both alike.
     - Evaluation mode computes no losses; the result is then zero, so a validation loss is that of
-      the task. :attr:`MoDELayer.losses` keeps the values of the last training pass.
+      the task. ``MoDELayer.losses`` keeps the values of the last training pass.
     - Activation checkpointing needs ``use_reentrant=False``.
     - Wrappers, such as DistributedDataParallel, may be passed as they are.
 
