@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from skmode.inspection._evaluation.mixtures import reads_images
 from skmode.inspection._plot.labels import label
 from skmode.inspection._report import formatting
 from skmode.inspection._report.facts import Facts
@@ -213,11 +214,12 @@ def _lead(facts: Facts) -> str:
         if facts.classifies
         else formatting.count(facts.target.values.shape[1], "target")
     )
+    row, feature = ("image", "region") if reads_images(facts.mixture) else ("row", "feature")
     text = (
         f"{label(facts.steps[0])}{_inside(facts.steps)}: "
         f"{formatting.count(facts.n_experts, 'expert')}, measured on "
-        f"{formatting.count(facts.n_samples, 'row')} with "
-        f"{formatting.count(n_features, 'feature')} and {what}."
+        f"{formatting.count(facts.n_samples, row)} with "
+        f"{formatting.count(n_features, feature)} and {what}."
     )
     if facts.weighted:
         text += " Rows count by their weights."
