@@ -76,10 +76,12 @@ def report(
     Parameters
     ----------
     estimator : object
-        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
-        search that ends with one. Its `inference` is ignored.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows, preferably unseen in training.
+        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, one of their
+        relatives for images, or a Pipeline or search that ends with one. Its `inference` is
+        ignored.
+    X : {array-like, DataFrame} of shape (n_samples, n_features), or images
+        Rows, preferably unseen in training. Of images, the report shows typical ones of each
+        expert, and what it and the gate look at.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True classes or values.
     path : str or path-like
