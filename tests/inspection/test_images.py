@@ -11,6 +11,9 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDEImageRegressor
 from skmode.inspection import (
@@ -28,6 +31,8 @@ from skmode.inspection import (
     report,
     typical_images,
 )
+from skmode.inspection._report.measuring import measure
+from skmode.inspection._report.pictures import all_pictures
 
 QUICK = {
     "n_experts": 2,
@@ -178,12 +183,27 @@ def test_compare(model):
     )
 
 
+def test_pictures_of_a_report(model):
+    """Typical images, in the place of a map of two columns, and saliency; a list will do."""
+    search = GridSearchCV(clone(model).set_params(max_epochs=2), {"alpha": [1]}, cv=2)
+    pipeline = make_pipeline(FunctionTransformer(), search).fit(images[:100], target[:100])
+    options = {"sample_weight": None, "tolerance": None, "random_state": 0}
+    facts = measure(pipeline, images[:60], target[:60], n_repeats=1, max_samples=30, **options)
+    pictures = all_pictures(facts)
+    assert pictures.map is None
+    for picture in (pictures.typical, pictures.saliency):
+        assert picture.source.startswith("data:image/svg+xml;base64,")
+        assert min(picture.width, picture.height) > 100
+
+
 @pytest.mark.slow
 def test_report(model, tmp_path):
     path = report(model, images, target, tmp_path / "images.html", n_repeats=3)
     text = path.read_text(encoding="utf-8")
     assert "rows 0-1, columns 0-1" in text
-    assert "images have no columns" in text
+    assert "measured on 300 images with 16 regions" in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "those of which the gate is surest" in text
+    assert "The most typical image of each expert" in text
 
 
 def test_other_models_are_refused(model):

@@ -76,7 +76,8 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        return check_images(X, self.channels, type(self).__name__)
+        images = check_images(X, self.channels, type(self).__name__)
+        return images if reset else self.encoder_.transform(images)
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)
