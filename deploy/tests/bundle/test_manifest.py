@@ -468,14 +468,19 @@ def paths(value, path=()):
             yield from paths(inner, (*path, key))
 
 
-PATHS = sorted(set(paths(to_document(CLASSIFIER))) - {("sha256",)}, key=str)
+PATHS = [
+    (manifest, path)
+    for manifest in (CLASSIFIER, TABLE_WITH_TEXT)
+    for path in sorted(set(paths(to_document(manifest))) - {("sha256",)}, key=str)
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(path=st.sampled_from(PATHS), value=JSON | st.just(...))
+@given(place=st.sampled_from(PATHS), value=JSON | st.just(...))
 @pytest.mark.slow
-def test_any_value_anywhere_is_read_unchanged_or_refused(path, value):
-    document = to_document(CLASSIFIER)
+def test_any_value_anywhere_is_read_unchanged_or_refused(place, value):
+    manifest, path = place
+    document = to_document(manifest)
     change(document, path, value)
     text = to_text(document)
     try:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode_deploy.bundle import Manifest
+from skmode_deploy.bundle import MODEL, Manifest, graph_interface
 from skmode_deploy.running.inputs.columns import Array
 from skmode_deploy.running.inputs.images import ImageReader
 from skmode_deploy.running.inputs.tables import TableReader
@@ -79,8 +79,8 @@ def sample_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
     Returns
     -------
     dict of ndarray
-        The inputs of ``model.onnx``, as :func:`graph_inputs` returns them, but texts as strings of
-        shape (n_samples, 1), by the `input` of their column.
+        The inputs of ``model.onnx``, in its order, as :func:`graph_inputs` returns them, but texts
+        as strings of shape (n_samples, 1), by the `input` of their column.
 
     Raises
     ------
@@ -110,9 +110,11 @@ def sample_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
     {'text': array([['Good.'],
            ['']], dtype=object)}
     """
-    if manifest.text_columns:
-        return _open_string_reader(manifest, None)(X)
-    return graph_inputs(manifest, X)
+    if not manifest.text_columns:
+        feeds = graph_inputs(manifest, X)
+        return {name: feeds[name] for name in graph_interface(manifest, MODEL)[0]}
+    values = _open_string_reader(manifest, None)(X)
+    return {column.input: values[column.input] for column in manifest.columns}
 
 
 def graph_inputs(manifest: Manifest, X: Any, read: ReadFile | None = None) -> dict[str, Array]:

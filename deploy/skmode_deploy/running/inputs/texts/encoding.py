@@ -49,6 +49,7 @@ class TokenReader:
             for column in manifest.text_columns
             if column.text is not None
         ]
+        self._max_tokens = sum(column.max_tokens for column in self._columns)
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to graph inputs, all at once."""
@@ -69,13 +70,17 @@ class TokenReader:
         """Convert rows to graph inputs; in parts of similar length if they are many or long."""
         feeds = self.read(X)
         tokens = [column.tokenize(feeds.pop(column.input)) for column in self._columns]
+        if len(tokens[0]) * self._max_tokens <= MAX_CELLS:
+            for column, lists in zip(self._columns, tokens, strict=True):
+                feeds.update(column.count(lists))
+            yield None, feeds
+            return
         sizes = sum(
             np.fromiter(map(len, lists), np.int64, len(lists)).clip(1, column.max_tokens)
             for column, lists in zip(self._columns, tokens, strict=True)
         )
         for rows in _split(np.asarray(sizes)):
-            part = feeds if rows is None else {name: array[rows] for name, array in feeds.items()}
-            part = dict(part)
+            part = {name: array if rows is None else array[rows] for name, array in feeds.items()}
             for column, lists in zip(self._columns, tokens, strict=True):
                 chosen = lists if rows is None else [lists[i] for i in rows.tolist()]
                 part.update(column.count(chosen))
