@@ -154,7 +154,7 @@ PAGES_WITH_CODE = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)  # on a busy machine
 @pytest.mark.filterwarnings("ignore:Each expert should get some rows")
 @pytest.mark.parametrize("page", PAGES_WITH_CODE)
 def test_code_of_pages_runs(page, tmp_path, monkeypatch):
