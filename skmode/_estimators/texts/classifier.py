@@ -86,7 +86,7 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         learning_rate: float = 0.003,
         learning_rate_schedule: Literal["constant", "cosine"] = "cosine",
-        weight_decay: float = 3.0,
+        weight_decay: float | Auto = "auto",
         weight_averaging: float = 0.99,
         batch_size: int | Auto = "auto",
         max_epochs: int | Auto = "auto",

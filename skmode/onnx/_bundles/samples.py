@@ -85,7 +85,7 @@ def _make(
     n_drawn = 2 * n_rows
     while True:
         rows = _draw(manifest, n_drawn, X, kinds)
-        feeds = graph_inputs(manifest, rows)
+        feeds = graph_inputs(manifest, rows, files.__getitem__)
         outputs, clear = _predict(manifest, model, rows)
         chosen = np.flatnonzero(clear)[:n_rows]
         if len(chosen) == n_rows or n_drawn >= MAX_DRAWN:
@@ -106,9 +106,11 @@ def _make(
 
 
 def _draw(manifest: bundle.Manifest, n_rows: int, X: Any, kinds: Mapping[str, bool]) -> Any:
-    """Make up rows like those of training, or images."""
+    """Make up rows like those of training, images or texts."""
     if manifest.image is not None:
         return draw_rows(manifest, n_rows, SEED)
+    if manifest.input == "text":
+        return draw_columns(manifest, n_rows, SEED, **kinds)[0]
     return like_training(manifest, draw_columns(manifest, n_rows, SEED, **kinds), X)
 
 
