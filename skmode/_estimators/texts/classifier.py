@@ -70,7 +70,7 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         top_k: int = 2,
         gate_hidden_layer_sizes: int | Sequence[int] = (),
         gate_temperature: float = 1.0,
-        balance: float = 0.01,
+        balance: float = 0.3,
         hidden_layer_sizes: int | Sequence[int] = (256,),
         activation: str = "silu",
         dropout: float | Auto = "auto",
