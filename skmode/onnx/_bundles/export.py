@@ -71,7 +71,7 @@ def export(
         A fitted estimator; or a Pipeline that ends with one, whose steps become part of the graphs;
         or a search such as GridSearchCV, a threshold (FixedThresholdClassifier,
         TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on. Also
-        an estimator of images, but no steps before it.
+        an estimator of images or of texts, or with columns of texts, but no steps before it.
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
