@@ -2,11 +2,13 @@
 
     python -m benchmarks.text [run] [--sets SET ...] [--seeds SEED ...] [--models MODEL ...]
     python -m benchmarks.text serving
+    python -m benchmarks.text birds
     python -m benchmarks.text report
 
 `run` appends a line per set, seed and contender to results/text.jsonl, and goes on where it was
-stopped. `serving` exports a model, compares its labels and times it. `report` writes
-results/text.md; it returns 1 if a bar is missed.
+stopped. `serving` exports a model, compares its labels and times it. `birds` cross-validates a
+table with a column of texts, and without it. `report` writes results/text.md; it returns 1 if a bar
+is missed.
 """
 
 import argparse
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare models of texts.")
-    actions = ("run", "serving", "report")
+    actions = ("run", "serving", "birds", "report")
     parser.add_argument("action", nargs="?", choices=actions, default="run")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -46,6 +48,10 @@ def main() -> int:
         from benchmarks.text._serving import measure_serving
 
         measure_serving()
+    elif options.action == "birds":
+        from benchmarks.text._birds import measure_birds
+
+        measure_birds()
     elif options.action == "run":
         run(options)
     return report()

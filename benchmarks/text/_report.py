@@ -17,6 +17,8 @@ MODE, PEER = ("mode", "mixture"), ("logistic_regression", "linear")
 LARGEST_SHARE, SECONDS = 0.85, 60
 MICROSECONDS, TEXTS_A_SECOND = 200, 10_000
 
+BIRDS = {"accuracy": 0.775, "log_loss": 0.60}
+
 Scores = dict[tuple[str, str], list[dict[str, Any]]]
 
 
@@ -30,6 +32,7 @@ def report() -> int:
         text += _table(name, scores)
         verdicts += list(_check(name, scores))
     verdicts += list(_check_serving())
+    verdicts += list(_check_birds())
     text += ["## Bars", "", *(f"- {'met' if met else 'MISSED'}: {what}" for met, what in verdicts)]
     RESULTS.joinpath("text.md").write_text("\n".join(text) + "\n")
     print("\n".join(text))
@@ -94,4 +97,24 @@ def _check_serving() -> Iterator[tuple[bool, str]]:
     yield (
         rate >= TEXTS_A_SECOND,
         f"serving: {rate:,.0f} texts a second, at least {TEXTS_A_SECOND:,}",
+    )
+
+
+def _check_birds() -> Iterator[tuple[bool, str]]:
+    path = RESULTS / "text_birds.json"
+    if not path.exists():
+        yield False, "birds: not measured yet"
+        return
+    found = json.loads(path.read_text())
+    accuracy, loss = (found["with"][name] for name in ("accuracy", "log_loss"))
+    without = found["without"]
+    bars = BIRDS["accuracy"], BIRDS["log_loss"]
+    yield (
+        accuracy >= bars[0],
+        f"birds: accuracy {accuracy:.4f}, at least {bars[0]} "
+        f"(without texts {without['accuracy']:.4f})",
+    )
+    yield (
+        loss <= bars[1],
+        f"birds: log loss {loss:.4f}, at most {bars[1]} (without texts {without['log_loss']:.4f})",
     )

@@ -83,6 +83,18 @@ class TextEncoder:
         shown = [tokenizer.decode([int(token)]) for token in tokens]
         return [text[1:] if text[:1] == " " and text[1:] else f"-{text}" for text in shown]
 
+    def continues_word(self) -> NDArray[np.bool_]:
+        """Tell for each token whether it is a later part of a word: letters without a space."""
+        tokenizer = self._open()
+        continues = np.zeros(self.n_tokens_, dtype=bool)
+        for token in range(self.n_tokens_):
+            try:
+                text = tokenizer.decode([token])
+            except ValueError:  # a number that the tokenizer does not use
+                continue
+            continues[token] = text[:1].isalnum()
+        return continues
+
     def _open(self) -> Any:
         """The tokenizer, made once in each process."""
         opened = self.__dict__.get("_opened")

@@ -87,7 +87,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     optimizer: str | Callable[..., torch.optim.Optimizer]
     learning_rate: float
     learning_rate_schedule: Literal["constant", "cosine"]
-    weight_decay: float
+    weight_decay: float | Auto
     weight_averaging: float
     batch_size: int | Auto
     max_epochs: int | Auto
@@ -106,6 +106,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     # Fitted attributes.
     alpha_: float
+    weight_decay_: float
     temperature_: float
     validation_scores_: dict[str, float] | None
     routing_difference_: dict[str, Any] | None
@@ -342,7 +343,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             learning_rate_schedule="constant" if partial else self.learning_rate_schedule,
-            weight_decay=self.weight_decay,
+            weight_decays=self._resolve_weight_decays(first=first, held_out=data.valid is not None),
             weight_averaging=0.0 if partial else self.weight_averaging,
             batch_size=batch_size,
             epochs=self._resolve_epochs(epochs, len(data.rows)),
@@ -393,6 +394,9 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         n_active = min(self.top_k, self.n_experts) if self.gate == "sparse" else self.n_experts
         return ALPHAS if held_out and n_active > 1 else ALPHAS[:1]
 
+    def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
+        return (float(self.weight_decay),)
+
     def _resolve_teacher_weights(
         self, *, first: bool, held_out: bool, by_rows: bool
     ) -> tuple[float, ...]:
@@ -427,6 +431,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     def _summarize(self, trained: Trained, rows: Rows) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
+        self.weight_decay_ = trained.weight_decay
         self.validation_scores_ = trained.validation_scores
         self.routing_difference_ = None
         if trained.routing_difference is not None:

@@ -331,6 +331,7 @@ ATTRIBUTES = {
         "The trained net; ``net_.module_`` is a :class:`skmode.nn.MixtureOfExperts`.",
     ),
     "alpha_": ("float", "Value of `alpha` that the model was trained with."),
+    "weight_decay_": ("float", "Value of `weight_decay` that the model was trained with."),
     "encoder_": (
         "object",
         """

@@ -30,7 +30,7 @@ def make_net(plan: Plan, module: torch.nn.Module) -> MixtureNet:
         batch_size=plan.batch_size,
         device=plan.device,
         verbose=0,
-        **optimizer_options(plan.optimizer, plan.weight_decay),
+        **optimizer_options(plan.optimizer, plan.weight_decays[0]),
     )
     net.initialize()
     return net

@@ -67,6 +67,8 @@ class Plan:
     ----------
     alphas : tuple of float
         Weights of the distillation to try; the validation rows choose among several.
+    weight_decays : tuple of float
+        Weight decays of the optimizer to try; the validation rows choose among several.
     weight_averaging : float
         Decay of the moving average of the weights; 0 does not average.
     monitor_top_expert : bool
@@ -96,7 +98,7 @@ class Plan:
     optimizer: str | Callable[..., torch.optim.Optimizer]
     learning_rate: float
     learning_rate_schedule: Literal["constant", "cosine"]
-    weight_decay: float
+    weight_decays: tuple[float, ...]
     weight_averaging: float
     batch_size: int
     epochs: int

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -63,6 +64,7 @@ class Trained(NamedTuple):
     temperature: float | None
     interrupted: bool
     teacher_weight: float
+    weight_decay: float
     fidelity: Fidelity | None = None
     plain: Fidelity | None = None
 
@@ -73,6 +75,7 @@ class _Candidate(NamedTuple):
     net: MixtureNet
     alpha: float
     teacher_weight: float
+    weight_decay: float
     interrupted: bool
     generators: Generators
     watch: Watch
@@ -98,9 +101,9 @@ class Trainer:
         best, interrupted = self._train_best()
         classifies = isinstance(best.net.module_.task_loss, CrossEntropy)
         temperature = 1.0 if classifies else None
-        weight = best.teacher_weight
+        weights = best.teacher_weight, best.weight_decay
         if self.data.valid is None:
-            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, weight)
+            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, *weights)
         with best.generators.default_for("module"):
             measured = best.watch.measure(best.net.module_)
         best.net.module_.eval()
@@ -125,7 +128,7 @@ class Trainer:
             refit_n_iter,
             temperature,
             interrupted,
-            weight,
+            *weights,
             fidelity,
             plain,
         )
@@ -148,16 +151,19 @@ class Trainer:
         return temperature, measure_fidelity(module, evaluated, train, rows, temperature)
 
     def _train_best(self) -> tuple[_Candidate, bool]:
-        """Train with each alpha and weight of the teacher, and keep the lowest validation loss.
+        """Train with each alpha, weight of the teacher and weight decay; keep the lowest loss.
 
-        A pair whose training does not stay finite is skipped; if that happens to all of them,
-        the last error is raised.
+        The loss is that of the validation rows. A combination whose training does not stay finite
+        is skipped; if that happens to all of them, the last error is raised.
         """
         best: _Candidate | None = None
         interrupted, failure = False, None
-        for alpha, weight in itertools.product(self.plan.alphas, self.plan.teacher_weights):
+        plan = self.plan
+        for alpha, weight, decay in itertools.product(
+            plan.alphas, plan.teacher_weights, plan.weight_decays
+        ):
             try:
-                candidate = self._train(alpha, weight)
+                candidate = self._train(alpha, weight, decay)
             except NotFiniteError as error:
                 failure = error
                 continue
@@ -178,11 +184,11 @@ class Trainer:
             raise failure
         return best, interrupted
 
-    def _train(self, alpha: float, weight: float) -> _Candidate:
+    def _train(self, alpha: float, weight: float, decay: float) -> _Candidate:
         plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
         with generators.building():
             net = self.net or build_net(plan, data.train)
-        self._set_options(net, alpha)
+        self._set_options(net, alpha, decay)
         dtype = net.module_.head.weight.dtype
         train = data.train.to(plan.device, dtype)
         if data.valid is None:
@@ -196,7 +202,7 @@ class Trainer:
         callbacks = self._callbacks(watch, best, steps)
         lessons = self._with_teacher(train, weight)
         interrupted = net.train_epochs(lessons, plan.epochs, callbacks, generators)
-        return _Candidate(net, alpha, weight, interrupted, generators, watch, best)
+        return _Candidate(net, alpha, weight, decay, interrupted, generators, watch, best)
 
     def _with_teacher(self, rows: Rows, weight: float) -> Trainable:
         """Weigh the predictions of a teacher that the rows carry, and add rows without target."""
@@ -220,7 +226,7 @@ class Trainer:
             borrowing.add("optimizer")
         return Generators(seed, plan.device, borrowing)
 
-    def _set_options(self, net: MixtureNet, alpha: float) -> None:
+    def _set_options(self, net: MixtureNet, alpha: float, decay: float) -> None:
         """Set the parameters that a warm start may change."""
         plan = self.plan
         net.batch_size = plan.batch_size
@@ -231,7 +237,7 @@ class Trainer:
         for group in net.optimizer_.param_groups:
             group["lr"] = group["initial_lr"] = plan.learning_rate
             if "weight_decay" in group:
-                group["weight_decay"] = plan.weight_decay
+                group["weight_decay"] = decay
 
     def _callbacks(
         self, watch: Watch, best: BestWeights | None, steps: int
@@ -296,6 +302,7 @@ class Trainer:
         if plan.teacher == "mixture":
             return mixture_teacher(module, temperature), False
         assert self.data.members is not None
+        plan = replace(plan, weight_decays=(candidate.weight_decay,))
         ensemble = train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
         if ensemble.interrupted or ensemble.teacher is None or plan.teacher == "ensemble":
             return ensemble.teacher, ensemble.interrupted

@@ -30,7 +30,7 @@ def make_trunk(
     texts = [
         make_text_trunk(
             Rows(pair, train.target, train.sample_weight),
-            n_tokens=column.text.n_tokens_,
+            continues_word=column.text.continues_word(),
             width=TEXT_WIDTH,
             dropout=0.0 if one_batch else TOKEN_DROPOUT,
             tuned=False,

@@ -47,10 +47,11 @@ PARAMETERS = documentation.PARAMETERS | {
         """,
     ),
     "weight_decay": (
-        "float",
+        '"auto" or float',
         """
-        Weight decay of the optimizer. It is large because there are many more weights, those of the
-        tokens' vectors, than texts.
+        Weight decay of the optimizer. ``"auto"`` trains once with 0.01 and once with 3 and keeps
+        the model with the lower validation loss; without validation texts it takes 0.3. A warm
+        start keeps the `weight_decay_` of the first fit.
         """,
     ),
     "batch_size": (
@@ -65,8 +66,8 @@ PARAMETERS = documentation.PARAMETERS | {
         """
         Passes over the texts, at most. ``"auto"``: 600 over the square root of the number of texts,
         from 4 to 60. The refit counts: training stops while the epochs that the refit needs are
-        left. Each call of `fit` with `warm_start` may make so many again, and so may each of the
-        two trainings of ``alpha="auto"``, and the teachers of ``teacher="ensemble"``.
+        left. Each call of `fit` with `warm_start` may make so many again, and so may each training
+        of ``weight_decay="auto"`` and ``alpha="auto"``, and the teachers of ``teacher="ensemble"``.
         """,
     ),
     "teacher": (

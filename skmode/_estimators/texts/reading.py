@@ -28,11 +28,15 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "token_embedding_size": [Interval(Integral, 1, None, closed="left")],
     "token_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "tune_tokens": ["boolean", StrOptions({"auto"})],
+    "weight_decay": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
 # max_epochs="auto": this over the square root of the number of texts, within these bounds.
 EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 600, 4, 60
 LARGEST_BATCH = 64
+# Candidates of weight_decay="auto": where classes are few and texts many, a strong decay is far
+# better, and where some classes have few texts, a weak one. Without validation texts: one between.
+WEIGHT_DECAYS, MIDDLE_WEIGHT_DECAY = (0.01, 3.0), 0.3
 
 
 def constraints_of(tables: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -95,11 +99,18 @@ class ReadsTexts(BaseMoDE):
             dropout = 0.0 if few else TOKEN_DROPOUT
         return functools.partial(
             make_text_trunk,
-            n_tokens=self.encoder_.n_tokens_,
+            continues_word=self.encoder_.continues_word(),
             width=self.token_embedding_size,
             dropout=float(dropout),
             tuned=None if self.tune_tokens == "auto" else bool(self.tune_tokens),
         )
+
+    def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
+        if self.weight_decay != "auto":
+            return (float(self.weight_decay),)
+        if not first:
+            return (self.weight_decay_,)
+        return WEIGHT_DECAYS if held_out else (MIDDLE_WEIGHT_DECAY,)
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         if epochs != "auto":

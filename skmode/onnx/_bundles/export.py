@@ -71,11 +71,11 @@ def export(
         A fitted estimator; or a Pipeline that ends with one, whose steps become part of the graphs;
         or a search such as GridSearchCV, a threshold (FixedThresholdClassifier,
         TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on. Also
-        an estimator of images, but no steps before it.
+        an estimator of images or of texts, or with columns of texts, but no steps before it.
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
-    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features), or images, \
+    X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features), images or texts, \
 default=None
         Rows like those of training, ideally the training table. Before anything is written, the
         predictions of the bundle and of `estimator` are compared on up to 1,000 of them. A
@@ -136,7 +136,10 @@ default=None
     may pass strings on to the estimator, whose own categories they become. A model that was
     trained on an array has one float32 input ``X``; if the array had string categories, it has one
     input per column, ``x0``, ``x1`` and so on. A model of images has one input ``image``, in the
-    type and with the axes of the training images: normalisation is part of the graphs.
+    type and with the axes of the training images: normalisation is part of the graphs. A model of
+    texts has the inputs ``tokens`` (int64) and ``counts`` (float32) of shape `(n, length)`, and the
+    bundle holds its ``tokenizer.json``: `skmode_deploy` reads texts. A column of texts in a table
+    has the inputs ``tokens_<name>`` and ``counts_<name>``.
 
     The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
     regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of

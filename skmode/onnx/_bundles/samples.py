@@ -26,7 +26,7 @@ from skmode_deploy.samples import (
     check_samples,
     draw_columns,
     draw_rows,
-    graph_inputs,
+    sample_inputs,
 )
 
 LOGGER = logging.getLogger("skmode")
@@ -85,7 +85,7 @@ def _make(
     n_drawn = 2 * n_rows
     while True:
         rows = _draw(manifest, n_drawn, X, kinds)
-        feeds = graph_inputs(manifest, rows)
+        inputs = sample_inputs(manifest, rows)
         outputs, clear = _predict(manifest, model, rows)
         chosen = np.flatnonzero(clear)[:n_rows]
         if len(chosen) == n_rows or n_drawn >= MAX_DRAWN:
@@ -93,8 +93,10 @@ def _make(
         n_drawn *= 2
     if not len(chosen):
         raise ValueError("every row is too close to a tie between experts or classes")
+    # In the order of the columns, several of which may share one input.
+    names = dict.fromkeys(column.input for column in manifest.columns) or inputs
     samples = Samples(
-        {name: feeds[name][chosen] for name in bundle.graph_interface(manifest, bundle.MODEL)[0]},
+        {name: inputs[name][chosen] for name in names},
         {name: values[chosen] for name, values in outputs.items()},
         _tolerance(manifest, model, rows, outputs),
         "estimator",
@@ -106,9 +108,11 @@ def _make(
 
 
 def _draw(manifest: bundle.Manifest, n_rows: int, X: Any, kinds: Mapping[str, bool]) -> Any:
-    """Make up rows like those of training, or images."""
+    """Make up rows like those of training, images or texts."""
     if manifest.image is not None:
         return draw_rows(manifest, n_rows, SEED)
+    if manifest.input == "text":
+        return draw_columns(manifest, n_rows, SEED, **kinds)[0]
     return like_training(manifest, draw_columns(manifest, n_rows, SEED, **kinds), X)
 
 
@@ -148,7 +152,9 @@ def _predict_by_graph(
     bundle.write(folder, manifest, files)
     names = list(samples.outputs)
     for _ in range(len(next(iter(samples.inputs.values())))):
-        answers = dict(zip(names, _load(folder).run(names, samples.inputs), strict=True))
+        predictor = _load(folder)
+        feeds = predictor.encode_texts(samples.inputs)
+        answers = dict(zip(names, predictor.run(names, feeds), strict=True))
         if "probabilities" not in answers:
             break
         clear = read_parts(model).margin(answers["probabilities"]) > 2 * TOLERANCE_8_BITS
