@@ -66,6 +66,16 @@ class Generation:
     def __next__(self) -> str:
         return next(self._pieces)
 
+    def limit(self, max_tokens: int) -> None:
+        """Generate no more than this many tokens.
+
+        Parameters
+        ----------
+        max_tokens : int
+            Number of tokens.
+        """
+        self._max_tokens = min(self._max_tokens, max_tokens)
+
     def cancel(self) -> None:
         """End it before the next token; any thread may call this."""
         self._is_cancelled = True

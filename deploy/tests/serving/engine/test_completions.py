@@ -201,7 +201,8 @@ class TestV2:
         assert outputs["domain"] == ["en", "fr", ""]
         np.testing.assert_allclose(outputs["bits_per_byte"], model.score(texts), rtol=1e-9)
         routing = model.route_full(texts)
-        np.testing.assert_allclose(outputs["probabilities"], routing.probabilities.ravel())
+        expected = routing.probabilities.ravel()
+        np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-30)
         np.testing.assert_allclose(outputs["confidence"], routing.confidence)
         assert infer(server, texts, ["domain"]) == (200, {"domain": ["en", "fr", ""]})
 
@@ -322,6 +323,7 @@ def test_deadline(folder, start_server):
         list(client.completions.create(**options, stream=True))
 
 
+@pytest.mark.slow
 def test_domains_are_swapped_under_load(language_bundle, language_model, make_language_model,
                                         tmp_path, start_server):  # fmt: skip
     """20 swaps between two bundles: each answer is that of one of them, and none is lost."""

@@ -104,11 +104,12 @@ class Turn:
     def _begin(self, prompt: str, i: int) -> Generation:
         request = self._request
         seed = None if request.seed is None else (request.seed + i) % 2**63
-        wanted = request.max_tokens
-        if wanted is None:
-            left = self._model.max_length - len(self._model.tokenize(prompt))
-            wanted = max(1, min(DEFAULT_MAX_TOKENS, left))
-        return self._model.generate(prompt, wanted, seed=seed, stream=True, **request.options)
+        generation = self._model.generate(
+            prompt, request.max_tokens, seed=seed, stream=True, **request.options
+        )
+        if request.max_tokens is None:
+            generation.limit(DEFAULT_MAX_TOKENS)
+        return generation
 
     def _write_one(self, index: int, generation: Generation) -> None:
         first = 0.0
