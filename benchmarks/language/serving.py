@@ -151,7 +151,7 @@ def main() -> int:
             "onnxruntime": onnxruntime.__version__,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-        },  # fmt: skip
+        },
     }
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
