@@ -153,7 +153,7 @@ class ModelMetrics:
         self._rows_since_drift = 0
         # They describe this bundle, and are dropped with it.
         self._gauges: set[tuple[str, ...]] = set()
-        for name, share in zip(names, manifest.expert_usage, strict=True):
+        for name, share in zip(names, manifest.expert_usage, strict=False):
             self._set_gauge(share, "skmode_expert_training_share", name)
         self._set_gauge(1, "skmode_model_info", manifest.task, manifest.file_hash()[:12])
 
