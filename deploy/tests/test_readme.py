@@ -54,6 +54,18 @@ def test_python_blocks_run(
     assert names["prediction"].expert.tolist() == [0, 1]
 
 
+def test_the_block_on_language_models_runs(language_bundle, tmp_path, monkeypatch, capsys):
+    shutil.copytree(language_bundle, tmp_path / "lm")
+    monkeypatch.chdir(tmp_path)
+    block = next(
+        block
+        for block in re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+        if "language.load" in block
+    )
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
 def test_links_exist():
     links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
     assert links
