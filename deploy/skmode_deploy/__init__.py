@@ -5,9 +5,10 @@ import sys
 from skmode_deploy._version import __version__
 from skmode_deploy.bundle import BundleError, manifest
 from skmode_deploy.running import predictor
+from skmode_deploy.running.inputs.texts import Tokenizer
 from skmode_deploy.running.predictor import Prediction, Predictor, load
 
-__all__ = ["BundleError", "Prediction", "Predictor", "__version__", "load"]
+__all__ = ["BundleError", "Prediction", "Predictor", "Tokenizer", "__version__", "load"]
 
 # Where these modules were in 0.1.0, for its pickles and for code that imports them.
 sys.modules["skmode_deploy.manifest"] = manifest

@@ -19,6 +19,7 @@ __all__ = [
     "SampleMismatchError",
     "SchemaVersionError",
     "SignatureError",
+    "TokenizerError",
     "UnsafeNameError",
 ]
 
@@ -86,6 +87,10 @@ class GraphInterfaceError(BundleError):
     """A graph does not have the inputs and outputs that the manifest implies."""
 
 
+class TokenizerError(BundleError):
+    """A tokenizer is not one that can be read, or has tokens that the graph does not know."""
+
+
 class SampleFormatError(BundleError):
     """The sample rows do not follow their format, or do not fit the manifest."""
 
@@ -96,6 +101,10 @@ class SampleMismatchError(BundleError):
 
 class SignatureError(BundleError):
     """The bundle is not signed, or not with the required key."""
+
+
+class TokenizerError(BundleError):
+    """The file of a tokenizer does not follow its format, or does not fit the manifest."""
 
 
 class InferenceError(RuntimeError):

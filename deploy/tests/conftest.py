@@ -313,3 +313,142 @@ def make_image_bundle(tmp_path, write_image_bundle):
         return write_image_bundle(tmp_path / path, *options, **named)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json():
+    """A tokenizer that knows the words good and bad, and all bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    library.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet, show_progress=False)
+    library.train_from_iterator(["good bad"] * 9, trainer)
+    return library.to_str()
+
+
+def text_manifest(n_tokens, *, table=False, task="classification", **changes):
+    """The manifest of `write_text_bundle`."""
+    is_classifier = task == "classification"
+    text = {"n_tokens": n_tokens, "max_tokens": 8, "max_bytes": 1000, **changes}
+    name = "review" if table else "text"
+    column = bundle.Column(name, name, "text", "string", text=bundle.Text("tokenizer.json", **text))
+    age = bundle.Column("age", "age", "number", "float32", minimum=0.0, maximum=90.0)
+    return bundle.Manifest(
+        task=task,
+        routing="top_expert",
+        input="columns" if table else "text",
+        from_table=table,
+        columns=(age, column) if table else (column,),
+        n_outputs=2 if is_classifier else 1,
+        classes=bundle.Classes(("bad", "good"), "<U4", "value") if is_classifier else None,
+        n_experts=2,
+        expert_usage=(0.5, 0.5),
+        validation_scores=None,
+        **COMMON,
+    )
+
+
+def make_text_files(manifest, vectors):
+    """The graphs of `write_text_bundle`."""
+    node = helper.make_node
+    table = manifest.input == "columns"
+    names = bundle.text_inputs(manifest, manifest.columns[-1])
+    types = (TensorProto.INT64, TensorProto.FLOAT)
+    inputs = [(name, kind, ["n", "length"]) for name, kind in zip(names, types, strict=True)]
+    read = [
+        node("Gather", ["vectors", names[0]], ["found"]),
+        node("Unsqueeze", [names[1], "last"], ["weights"]),
+        node("Mul", ["found", "weights"], ["weighted"]),
+        node("ReduceSum", ["weighted", "axis"], ["words"], keepdims=0),
+    ]
+    weights = {"vectors": vectors, "axis": np.array([1]), "last": np.array([2])}
+    if table:  # a year makes a text better by 0.01
+        inputs = [("age", TensorProto.FLOAT, ["n", 1]), *inputs]
+        read += [node("MatMul", ["age", "years"], ["aged"]), node("Add", ["words", "aged"], ["h"])]
+        weights["years"] = np.array([[0, 0.01]], np.float32)
+    read += [
+        node("Identity", ["h" if table else "words"], ["hidden"]),
+        node("Softmax", ["hidden"], ["gate_probabilities"], axis=1),
+        node("ArgMax", ["gate_probabilities"], ["expert"], axis=1, keepdims=0),
+    ]
+    output, width = ("probabilities", 2) if manifest.classes else ("variable", 1)
+    if manifest.classes:
+        predict = [node("Softmax", ["hidden"], ["probabilities"], axis=1)]
+    else:
+        predict = [node("MatMul", ["hidden", "difference"], ["variable"])]
+    expert_weights = {} if manifest.classes else {"difference": np.float32([[-1], [1]])}
+    chosen = node("ReduceMax", ["gate_probabilities", "axis"], ["gate_probability"], keepdims=0)
+    value = (output, TensorProto.FLOAT, ["n", width])
+    expert = ("expert", TensorProto.INT64, ["n"])
+    outputs = [value, expert, ("gate_probability", TensorProto.FLOAT, ["n"])]
+    model, model_weights = [*read, *predict, chosen], weights | expert_weights
+    if manifest.classes:
+        model += [
+            node("ArgMax", ["probabilities"], ["position"], axis=1, keepdims=0),
+            node("Gather", ["classes", "position"], ["label"]),
+        ]
+        outputs = [("label", TensorProto.STRING, ["n"]), *outputs]
+        model_weights["classes"] = np.array(["bad", "good"], object)
+    hidden = ("hidden", TensorProto.FLOAT, ["n", 2])
+    gates = ("gate_probabilities", TensorProto.FLOAT, ["n", 2])
+    files = {
+        "model.onnx": make_model(model, inputs, outputs, model_weights),
+        "gate.onnx": make_model(read, inputs, [gates, expert, hidden], weights),
+    }
+    for i in range(2):
+        files[f"expert_{i}.onnx"] = make_model(predict, [hidden], [value], expert_weights)
+    return files
+
+
+def make_text_samples(manifest, files):
+    """Eight made-up rows, and what the graph says of them."""
+    import onnxruntime
+
+    from skmode_deploy.samples import Samples, draw_rows, graph_inputs, sample_inputs
+
+    rows = draw_rows(manifest, 8)
+    feeds = graph_inputs(manifest, rows, files.__getitem__)
+    names = bundle.graph_interface(manifest, "model.onnx")[1]
+    outputs = onnxruntime.InferenceSession(files["model.onnx"]).run(names, feeds)
+    numbers = {"probabilities", "variable", "gate_probability"} & {*names}
+    tolerance = {name: (1e-4,) for name in names if name in numbers}
+    inputs = sample_inputs(manifest, rows)
+    return Samples(inputs, dict(zip(names, outputs, strict=True)), tolerance, "graph").to_json()
+
+
+@pytest.fixture(scope="session")
+def write_text_bundle(tokenizer_json):
+    """Write a bundle that tells texts with the word good from those with the word bad.
+
+    Each good or bad adds 1 to the logit of its class; a regressor predicts their difference. The
+    expert is the class. In a table, with the columns age and review, each year adds 0.01 to good.
+    """
+    from skmode_deploy import Tokenizer
+
+    def write(folder, *, table=False, task="classification", **changes):
+        tokenizer = Tokenizer(tokenizer_json)
+        vectors = np.zeros((tokenizer.n_tokens, 2), np.float32)
+        for i, word in enumerate(("bad", "good")):
+            vectors[tokenizer.encode(word), i] = 1
+        changes.setdefault("n_tokens", tokenizer.n_tokens)
+        manifest = text_manifest(table=table, task=task, **changes)
+        files = make_text_files(manifest, vectors) | {"tokenizer.json": tokenizer_json.encode()}
+        if changes["n_tokens"] == tokenizer.n_tokens:
+            files["samples.json"] = make_text_samples(manifest, files)
+        bundle.write(folder, manifest, files)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def make_text_bundle(tmp_path, write_text_bundle):
+    """Make the bundle of `write_text_bundle` in a folder of its own."""
+
+    def make(path="texts", **options):
+        return write_text_bundle(tmp_path / path, **options)
+
+    return make

@@ -29,22 +29,25 @@ def make_keys(folder):
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def test_python_blocks_run(table_bundle, make_image_bundle, tmp_path, monkeypatch):
+def test_python_blocks_run(
+    table_bundle, make_image_bundle, make_text_bundle, tmp_path, monkeypatch
+):
     pytest.importorskip("model_signing")
     pillow = pytest.importorskip("PIL.Image")
     table_bundle.rename(tmp_path / "bundle")
     make_image_bundle(path="photos")
+    make_text_bundle("reviews")
     for name, grey in {"first.png": 0, "second.jpg": 255}.items():
         pillow.new("L", (6, 4), grey).save(tmp_path / name)
     make_keys(tmp_path)
     monkeypatch.chdir(tmp_path)
     for_serving, _ = README.split("## On the command line")  # what follows trains a model
     blocks = re.findall(r"^```python\n(.*?)^```$", for_serving, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md, block {number}", "exec"), names)
-    assert names["labels"].tolist() == [30, 20]
+    assert names["labels"].tolist() == ["good", "bad", "bad"]
     assert names["classes"].tolist() == ["dark", "light"]
     assert names["prediction"].expert.tolist() == [0, 1]
 

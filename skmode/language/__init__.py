@@ -3,6 +3,7 @@
 It needs transformers and tokenizers (extra ``language``), and loads them when a model is fitted.
 """
 
+from skmode.language._export.export import export
 from skmode.language.model import ModularLanguageModel
 from skmode.language.objectives import cross_entropy, forward_kl, reverse_kl
 from skmode.language.router import DomainRouter, Segment
@@ -14,6 +15,7 @@ __all__ = [
     "Segment",
     "TeacherNotAheadWarning",
     "cross_entropy",
+    "export",
     "forward_kl",
     "reverse_kl",
 ]

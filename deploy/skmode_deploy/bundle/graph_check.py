@@ -16,6 +16,7 @@ from skmode_deploy.errors import (
 )
 
 DOMAINS = frozenset((b"", b"ai.onnx", b"ai.onnx.ml"))
+LENGTH = "length"  # of the lists of tokens: the only size besides the rows that is not fixed
 MAX_DEPTH = 100  # messages within messages, as protobuf's own readers allow
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -58,8 +59,9 @@ class GraphValue(NamedTuple):
     dtype : {"float32", "float64", "int64", "uint8", "string"}
         Element type.
     shape : tuple of (int or str)
-        Sizes of the dimensions. The first one is "n", any number of rows. Another string, such as
-        "width", stands for one size of at least 1, the same wherever it occurs.
+        Sizes of the dimensions. The first one is "n", any number of rows, and "length" is any
+        number of tokens. Another string, such as "width", stands for one size of at least 1, the
+        same wherever it occurs.
     """
 
     name: str
@@ -131,7 +133,7 @@ class _GraphChecker:
         fits = element == expected.dtype and shape is not None
         fits = fits and len(shape or ()) == len(expected.shape)
         for size, wanted in zip(shape or (), expected.shape, strict=False):
-            if wanted == "n":
+            if wanted in ("n", LENGTH):
                 fits = fits and size is None
             elif isinstance(wanted, int):
                 fits = fits and size == wanted

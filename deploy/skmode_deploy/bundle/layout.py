@@ -1,13 +1,14 @@
 """Name the files of a bundle, limit their sizes, and state the interfaces of its graphs."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from skmode_deploy.bundle.graph_check import GraphValue
-from skmode_deploy.bundle.manifest import MANIFEST, Classes, File, Manifest
+from skmode_deploy.bundle.graph_check import LENGTH, GraphValue
+from skmode_deploy.bundle.manifest import MANIFEST, Classes, Column, File, Manifest
 from skmode_deploy.errors import (
     FileSizeError,
     GraphInterfaceError,
@@ -18,9 +19,14 @@ from skmode_deploy.errors import (
 
 MODEL = "model.onnx"
 GATE = "gate.onnx"
+ROUTER = "router.onnx"
+COMMON = "common.onnx"
+TOKENIZER = "tokenizer.json"
 README = "README.md"
 SAMPLES = "samples.json"
 SIGNATURE = "model.sig"
+
+TOKENIZER = "tokenizer.json"
 
 IMAGE = "image"  # the graph input of a model of images
 
@@ -41,6 +47,7 @@ _OUTPUTS = (
 
 # Safe on every operating system, except for the names of Windows devices.
 _NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_PLAIN_DOMAIN = re.compile("[A-Za-z0-9_-]{1,100}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _RESERVED = (MANIFEST, SIGNATURE)
 
@@ -65,6 +72,32 @@ def expert_name(expert: int) -> str:
     'expert_3.onnx'
     """
     return f"expert_{expert}.onnx"
+
+
+def domain_file(domain: str) -> str:
+    """Return the name of the file of a language model's expert.
+
+    Parameters
+    ----------
+    domain : str
+        Name of the domain.
+
+    Returns
+    -------
+    str
+        Name of the expert's file in a bundle. Characters that a file name must not have become
+        ``_``, with part of the name's SHA-256 behind them, so that the files of two domains differ.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> bundle.domain_file("de"), bundle.domain_file("C++")
+    ('expert_de.onnx', 'expert_C__-f1deb75f.onnx')
+    """
+    if _PLAIN_DOMAIN.fullmatch(domain):
+        return f"expert_{domain}.onnx"
+    plain = re.sub("[^A-Za-z0-9_-]", "_", domain[:100])
+    return f"expert_{plain}-{hashlib.sha256(domain.encode()).hexdigest()[:8]}.onnx"
 
 
 def input_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -97,6 +130,49 @@ def input_names(names: Sequence[str]) -> tuple[str, ...]:
         taken.add(name)
         inputs.append(name)
     return tuple(inputs)
+
+
+def text_inputs(manifest: Manifest, column: Column) -> tuple[str, str]:
+    """Return the names of the two graph inputs of a column of texts.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    column : Column
+        A column whose `kind` is "text".
+
+    Returns
+    -------
+    tokens, counts : str
+        Names of the inputs: ``tokens``, int64, and ``counts``, float32, of a model of texts; in a
+        table, ``tokens_`` and ``counts_`` and the `input` of the column. Both are of shape
+        (n, length), see :func:`skmode_deploy.running.inputs.texts.count_tokens`.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> text = bundle.Text("tokenizer.json", n_tokens=8000, max_tokens=512, max_bytes=2**20)
+    >>> column = bundle.Column("review", "review", "text", "string", text=text)
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="columns",
+    ...     from_table=True,
+    ...     columns=(column,),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> bundle.text_inputs(manifest, column)
+    ('tokens_review', 'counts_review')
+    """
+    end = "" if manifest.input == "text" else f"_{column.input}"
+    return f"tokens{end}", f"counts{end}"
 
 
 def graph_interface(manifest: Manifest, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -143,14 +219,17 @@ def graph_values(
     -------
     inputs, outputs : tuple of GraphValue
         Names, element types and shapes, in the order of the graph. In shapes, "n" stands for the
-        number of rows, and "width" for the width of the experts' input, which is the same for all
-        graphs of a bundle.
+        number of rows, "length" for any number of tokens, and "width" for the width of the
+        experts' input, which is the same for all graphs of a bundle. The sizes of a language
+        model's cache, "layers", "heads" and "head_dim", belong to each expert.
 
     Raises
     ------
     GraphInterfaceError
         If a bundle has no graph of this name.
     """
+    if manifest.language is not None:
+        return _language_values(manifest, name)
     inputs = _inputs(manifest)
     output = "variable" if manifest.classes is None else "probabilities"
     value = GraphValue(output, "float32", ("n", manifest.n_outputs))
@@ -171,14 +250,58 @@ def graph_values(
     )
 
 
+def _language_values(
+    manifest: Manifest, name: str
+) -> tuple[tuple[GraphValue, ...], tuple[GraphValue, ...]]:
+    """State the inputs and outputs of a language model's graphs."""
+    assert manifest.language is not None
+    if name == ROUTER:
+        return (
+            (GraphValue("bytes", "uint8", ("n", "n")), GraphValue("lengths", "int64", ("n",))),
+            (
+                GraphValue("probabilities", "float32", ("n", manifest.n_experts)),
+                GraphValue("domain", "int64", ("n",)),
+                GraphValue("confidence", "float64", ("n",)),
+            ),
+        )
+    experts = language_experts(manifest)
+    if name not in experts:
+        raise GraphInterfaceError(
+            f"The graphs of a language model must be {ROUTER} and {', '.join(experts[:10])}, got "
+            f"{name!r}: export the model again."
+        )
+    cache = ("layers", 2, "n", "heads", "n", "head_dim")
+    return (
+        (GraphValue("tokens", "int64", ("n", "n")), GraphValue("past", "float32", cache)),
+        (
+            GraphValue("logits", "float32", ("n", "n", manifest.n_outputs)),
+            GraphValue("present", "float32", cache),
+        ),
+    )
+
+
+def language_experts(manifest: Manifest) -> list[str]:
+    """List the files of a language model's experts, the common one last."""
+    assert manifest.language is not None
+    names = [domain_file(name) for name in manifest.language.names]
+    return [*names, COMMON] if manifest.routing == "mixture" else names
+
+
 def _inputs(manifest: Manifest) -> tuple[GraphValue, ...]:
     """State the inputs of the model and of its gate."""
     image = manifest.image
     if image is not None:
         return (GraphValue(IMAGE, image.dtype, ("n", *image.shape)),)
-    dtypes = {column.input: column.dtype for column in manifest.columns}
     width = len(manifest.columns) if manifest.input == "array" else 1
-    return tuple(GraphValue(key, dtype, ("n", width)) for key, dtype in dtypes.items())
+    values: dict[str, GraphValue] = {}
+    for column in manifest.columns:
+        if column.kind == "text":
+            tokens, counts = text_inputs(manifest, column)
+            values[tokens] = GraphValue(tokens, "int64", ("n", LENGTH))
+            values[counts] = GraphValue(counts, "float32", ("n", LENGTH))
+        else:
+            values[column.input] = GraphValue(column.input, column.dtype, ("n", width))
+    return tuple(values.values())
 
 
 def _label(classes: Classes | None) -> tuple[GraphValue, ...]:
@@ -258,7 +381,15 @@ def check_name(name: str) -> None:
 
 
 def check_complete(manifest: Manifest) -> None:
-    """Check that there is a model, and gate and experts together or not at all."""
+    """Check that there is a model, gate and experts together or not at all, and tokenizers."""
+    if manifest.language is not None:
+        needed = {ROUTER, TOKENIZER, *language_experts(manifest)}
+        if lacking := sorted(needed - manifest.files.keys()):
+            raise MissingFileError(
+                f"A language model must have {ROUTER}, {TOKENIZER} and a file for each expert, got "
+                f"one without {', '.join(lacking[:10])}: export the model again."
+            )
+        return
     parts = {GATE, *map(expert_name, range(manifest.n_experts))}
     found = parts & manifest.files.keys()
     if MODEL not in manifest.files or (found and found != parts):
@@ -267,3 +398,9 @@ def check_complete(manifest: Manifest) -> None:
             f"A bundle must have {MODEL}, and {GATE} with all experts or none of them, got one "
             f"without {', '.join(lacking[:10])}: export the model again."
         )
+    for column in manifest.text_columns:
+        if column.text is not None and column.text.tokenizer not in manifest.files:
+            raise MissingFileError(
+                "A bundle must have the tokenizers of its texts, got one without "
+                f"{column.text.tokenizer}: export the model again."
+            )

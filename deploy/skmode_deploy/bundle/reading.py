@@ -101,9 +101,14 @@ def read_file(directory: str | os.PathLike[str], manifest: Manifest, name: str) 
     with _open_stated(directory, name, expected) as stream:
         # One byte more than stated shows whether the file has grown meanwhile.
         data = stream.read(expected.size + 1)
+    check_data(name, data, expected)
+    return data
+
+
+def check_data(name: str, data: bytes, expected: File) -> None:
+    """Compare the bytes of a file with the size and the hash that the manifest states."""
     check_size(name, len(data), expected)
     _check_hash(name, hashlib.sha256(data).hexdigest(), expected)
-    return data
 
 
 def read_graph(directory: str | os.PathLike[str], manifest: Manifest, name: str) -> bytes:

@@ -11,6 +11,7 @@ from skmode_deploy.cli.commands import (
     run_triton,
     run_verify,
 )
+from skmode_deploy.cli.language import add_generate, add_route
 from skmode_deploy.cli.triton import CONFIG
 from skmode_deploy.running.tables.chunks import CHUNK_ROWS
 from skmode_deploy.serving.cli import add_rollback, add_serve
@@ -37,6 +38,10 @@ Folders of images:
   Every .png, .jpg and .jpeg file in the folder and in folders below it gets one row, in the order
   of the names; the column "file" holds its path. Names that start with a dot are ignored. Images
   must have the size and the colours of training.
+
+Files of texts:
+  A model of texts reads one column: the one with the name of training, or else the only one that is
+  not kept. Empty fields are missing texts.
 
 CSV files:
   The first line holds the names of the columns. Every row has one field per column. Fields that
@@ -74,6 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_triton,
     ):
         add(commands)
+    add_generate(commands, EXIT_CODES)
+    add_route(commands, EXIT_CODES)
     return parser
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import sys
 from collections.abc import Iterator
 
 import skmode_deploy
-from skmode_deploy import bundle, signing
+from skmode_deploy import bundle, language, signing
 from skmode_deploy.bundle import MODEL, BundleError
 from skmode_deploy.cli.benchmark import default_rows, measure
 from skmode_deploy.cli.describe import describe
@@ -17,6 +18,7 @@ from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
 from skmode_deploy.running.tables.chunks import ReadOptions
+from skmode_deploy.running.tables.csv_files import MAX_LINE_CHARACTERS
 from skmode_deploy.running.tables.errors import UsageError
 from skmode_deploy.running.tables.files import check_names
 from skmode_deploy.running.tables.scoring import predict_file
@@ -56,18 +58,29 @@ def run_verify(args: argparse.Namespace) -> None:
 
 def _verify_samples(folder: str, manifest: bundle.Manifest) -> str:
     """Check the predictions for the sample rows, if there are any; return text to print."""
+    if manifest.language is not None:
+        model = language.load(folder, max_loaded_experts=1)
+        _check_same(folder, model.manifest, manifest)
+        n_texts = language.check_samples(model)
+        return f", {n_texts} sample texts match the model's predictions" if n_texts else ""
     samples = read_samples(folder, manifest)
+    if samples is None and not manifest.text_columns:
+        return ""
+    predictor = skmode_deploy.load(folder)  # reads the tokenizers of texts, too
+    _check_same(folder, predictor.manifest, manifest)
     if samples is None:
         return ""
-    predictor = skmode_deploy.load(folder)
-    if predictor.manifest != manifest:
+    check_samples(predictor)
+    whose = "the model's" if samples.source == "estimator" else "the export's"
+    return f", {samples.n_rows} sample rows match {whose} predictions"
+
+
+def _check_same(folder: str, opened: bundle.Manifest, verified: bundle.Manifest) -> None:
+    if opened != verified:
         raise ManifestChangedError(
             f"A bundle must not change while it is verified, but {folder!r} was replaced: "
             "verify it again."
         )
-    check_samples(predictor)
-    whose = "the model's" if samples.source == "estimator" else "the export's"
-    return f", {samples.n_rows} sample rows match {whose} predictions"
 
 
 def run_benchmark(args: argparse.Namespace) -> None:
@@ -90,6 +103,7 @@ def run_predict(args: argparse.Namespace) -> None:
         predict_folder(_load(args), args.input, args.output, options, show_progress)
         return
     check_names(args.input, args.output, options)
+    csv.field_size_limit(MAX_LINE_CHARACTERS)  # texts may be longer than the default
     predictor = _load(args)
     if predictor.manifest.image is not None:
         raise UsageError(

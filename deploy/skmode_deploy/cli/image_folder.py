@@ -49,7 +49,7 @@ def predict_folder(
     image = predictor.manifest.image
     if image is None:
         raise UsageError(
-            f"INPUT must be a file, because the model reads tables, got the folder {folder!r}: "
+            f"INPUT must be a file, because the model reads no images, got the folder {folder!r}: "
             "pass a .csv, .csv.gz or .parquet file."
         )
     names = [FILE, *output_names(predictor.manifest)]

@@ -26,6 +26,7 @@ import numpy as np
 
 from skmode_deploy.bundle import MODEL, GraphValue, Manifest, graph_values, read_graph
 from skmode_deploy.bundle.files import replace_directory, to_path
+from skmode_deploy.bundle.graph_check import LENGTH
 from skmode_deploy.running.predictor import load
 from skmode_deploy.samples import check_samples
 
@@ -78,6 +79,10 @@ def write_repository(
     Labels, experts and their probabilities are of shape `(n,)` in ``model.onnx`` and of shape
     `(n, 1)` in requests to Triton, whose tensors need a dimension besides the rows. If a request
     asks for `probabilities` with the classification extension, Triton returns the class names.
+
+    Texts become tokens outside the graph: requests have the inputs `tokens` and `counts`, as the
+    tokenizer in the bundle gives them, see :func:`skmode_deploy.samples.graph_inputs`. Triton
+    batches requests whose lists of tokens have the same length; pad them to a common one.
 
     Missing numbers are NaN, which JSON does not have: send numbers as binary data or by gRPC.
 
@@ -173,12 +178,12 @@ def _facts(manifest: Manifest) -> dict[str, str]:
 
 def _tensor(field: str, value: GraphValue) -> list[str]:
     """Describe an input or output; its dimensions leave the rows out."""
-    dims = value.shape[1:]
+    dims = [-1 if size == LENGTH else size for size in value.shape[1:]]
     lines = [
         f"{field} {{",
         f"  name: {_quote(value.name)}",
         f"  data_type: {_TYPES[value.dtype]}",
-        f"  dims: [ {', '.join(map(str, dims or (1,)))} ]",
+        f"  dims: [ {', '.join(map(str, dims or [1]))} ]",
     ]
     if not dims:  # Triton wants a dimension; the model has none.
         lines.append("  reshape { shape: [ ] }")

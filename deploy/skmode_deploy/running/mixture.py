@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import GATE, Manifest, expert_name
-from skmode_deploy.running.inputs import open_reader
+from skmode_deploy.running.inputs import compute_in_parts, open_reader
 from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
 
 
@@ -29,14 +29,18 @@ class MixturePredictor:
             ForkSafeSession(sessions, bundle.read_file(folder, manifest, name), name)
             for name in names
         )
-        self._inputs = open_reader(manifest)
+        self._inputs = open_reader(
+            manifest, read=lambda name: bundle.read_file(folder, manifest, name)
+        )
         self._output = "variable" if manifest.classes is None else "probabilities"
 
     def predict(self, X: Any) -> NDArray[np.float32]:
         """Return probabilities, or values of a regressor, of shape (n_samples, n_outputs)."""
-        hidden, weights = self._gate.run(["hidden", "gate_probabilities"], self._inputs(X))
+        return compute_in_parts(self._inputs, X, self._mix)[0]
+
+    def _mix(self, feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        hidden, weights = self._gate.run(["hidden", "gate_probabilities"], feeds)
         predictions = [
             expert.run([self._output], {"hidden": hidden})[0] for expert in self._experts
         ]
-        mixed: NDArray[np.float32] = np.einsum("nk,kno->no", weights, np.stack(predictions))
-        return mixed
+        return [np.einsum("nk,kno->no", weights, np.stack(predictions))]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from skmode_deploy import bundle
 from skmode_deploy.bundle import MAX_BYTES, Manifest
-from skmode_deploy.errors import GraphInterfaceError, InferenceError
-from skmode_deploy.running.inputs import open_reader
+from skmode_deploy.errors import GraphInterfaceError, InferenceError, ManifestError
+from skmode_deploy.running.inputs import compute_in_parts, open_reader
+from skmode_deploy.running.inputs.texts import TokenReader
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
 from skmode_deploy.running.strategies import open_strategy
 
@@ -217,8 +219,13 @@ class Predictor:
             "max_bytes": max_bytes,
             "require_signature": require_signature and os.path.abspath(require_signature),
         }
-        self.manifest: Manifest = _verify(folder, max_bytes, require_signature)
+        self.manifest: Manifest = verify_bundle(folder, max_bytes, require_signature)
         manifest = self.manifest
+        if manifest.language is not None:
+            raise ManifestError(
+                "A predictor needs a model of rows or images, got a language model in "
+                f"{folder!r}: open it with skmode_deploy.language.load."
+            )
         # Each file is read once, so that the bytes that were checked are the bytes that run.
         self._strategy = open_strategy(
             strategy,
@@ -227,7 +234,9 @@ class Predictor:
             sessions,
             max_loaded_experts,
         )
-        self._inputs = open_reader(manifest, max_rows)
+        self._inputs = open_reader(
+            manifest, max_rows, lambda name: bundle.read_file(folder, manifest, name)
+        )
         outputs = bundle.graph_values(manifest, bundle.MODEL)[1]
         self._shapes = {value.name: tuple(value.shape[1:]) for value in outputs}
         classes = manifest.classes
@@ -240,7 +249,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
             Rows.
 
         Returns
@@ -251,7 +260,8 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column or image.
+            If the rows are not as the model needs them; the message names the column, image or
+            text.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -263,7 +273,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
             Rows.
 
         Returns
@@ -276,7 +286,8 @@ class Predictor:
         AttributeError
             If the model is a regressor.
         ValueError
-            If the rows are not as the model needs them; the message names the column or image.
+            If the rows are not as the model needs them; the message names the column, image or
+            text.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -292,7 +303,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
             Rows.
 
         Returns
@@ -303,7 +314,8 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column or image.
+            If the rows are not as the model needs them; the message names the column, image or
+            text.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -314,7 +326,7 @@ class Predictor:
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
+        X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
             Rows.
 
         Returns
@@ -325,7 +337,8 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the rows are not as the model needs them; the message names the column or image.
+            If the rows are not as the model needs them; the message names the column, image or
+            text.
         InferenceError
             If onnxruntime fails on rows that the manifest allows.
         """
@@ -365,11 +378,36 @@ class Predictor:
         """
         return self._strategy.run(outputs, inputs)
 
+    def encode_texts(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Turn texts into the tokens and counts that :meth:`run` takes.
+
+        Parameters
+        ----------
+        inputs : mapping from str to ndarray
+            Inputs as :func:`skmode_deploy.samples.sample_inputs` returns them, with texts as
+            strings.
+
+        Returns
+        -------
+        dict of ndarray
+            Inputs of ``model.onnx``. They are the same as `inputs` if no column holds texts.
+
+        Raises
+        ------
+        ValueError
+            If a text is not as the model needs it; the message names the text.
+        """
+        if isinstance(self._inputs, TokenReader):
+            return self._inputs.encode(inputs)
+        return dict(inputs)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self._parameters)
 
     def _run(self, outputs: list[str], X: Any) -> list[NDArray[Any]]:
-        feeds = self._inputs(X)
+        return compute_in_parts(self._inputs, X, partial(self._compute, outputs))
+
+    def _compute(self, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         try:
             computed = self.run(outputs, feeds)
         except UnicodeEncodeError:
@@ -419,7 +457,7 @@ def check_key(path: str | os.PathLike[str] | None) -> None:
         )
 
 
-def _verify(
+def verify_bundle(
     folder: str, max_bytes: int, require_signature: str | os.PathLike[str] | None
 ) -> Manifest:
     """Check a whole bundle, and if required that it is the one that was signed."""

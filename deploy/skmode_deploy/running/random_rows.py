@@ -1,4 +1,4 @@
-"""Draw random rows and images from what a manifest says, not from training data."""
+"""Draw random rows, images and texts from what a manifest says, not from training data."""
 
 from typing import Any
 
@@ -10,12 +10,17 @@ from skmode_deploy.bundle import Column, Image, Manifest
 MISSING_SHARE = 0.15  # of the values of a column that had missing ones in training
 UNSEEN_EVERY = 8  # rows
 TILES = 4  # of a made-up image, in each direction
+MAX_WORDS = 60  # of a made-up text
+SYLLABLES = [
+    *("the", "of", "and", "to", "in", "re", "con", "ing", "er", "al", "ti", "pro", "men", "st"),
+    *("ly", "é", "ö", "日", "🙂", "1", "20", "'s", ",", ".", "-"),
+]
 
 
 def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
     """Draw random rows: numbers uniform over their range, categories with equal probability.
 
-    An image is a pattern of coloured tiles.
+    An image is a pattern of coloured tiles, a text has words of common syllables.
 
     Parameters
     ----------
@@ -28,14 +33,16 @@ def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
 
     Returns
     -------
-    dict of ndarray, or ndarray of shape (n_rows, n_columns) or (n_rows, ...)
-        Rows or images, as :meth:`skmode_deploy.Predictor.predict` takes them.
+    dict of ndarray, or ndarray of shape (n_rows, n_columns), (n_rows, ...) or (n_rows,)
+        Rows, images or texts, as :meth:`skmode_deploy.Predictor.predict` takes them.
     """
     if manifest.image is not None:
         return _draw_images(manifest.image, n_rows, seed)
     values = draw_columns(manifest, n_rows, seed)
     if manifest.input == "array":
         return np.column_stack(values)
+    if manifest.input == "text":
+        return values[0]
     return dict(zip((column.name for column in manifest.columns), values, strict=True))
 
 
@@ -91,7 +98,21 @@ def _draw_images(image: Image, n_images: int, seed: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
+def _draw_texts(column: Column, n_texts: int, rng: np.random.Generator) -> NDArray[Any]:
+    """Draw texts of any number of words, each of up to three syllables."""
+    assert column.text is not None
+    texts = np.empty(n_texts, object)
+    for i in range(n_texts):
+        sizes = rng.integers(1, 4, size=rng.integers(1, MAX_WORDS + 1)).tolist()
+        syllables = iter(rng.choice(SYLLABLES, sum(sizes)).tolist())
+        words = " ".join("".join(next(syllables) for _ in range(size)) for size in sizes)
+        texts[i] = words.encode()[: column.text.max_bytes].decode(errors="ignore") or "a"
+    return texts
+
+
 def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArray[Any]:
+    if column.kind == "text":
+        return _draw_texts(column, n_rows, rng)
     if column.kind == "category":
         known = list(column.categories or ()) or ["" if column.dtype == "string" else 0]
         dtype = object if column.dtype == "string" else np.dtype(column.dtype)

@@ -6,8 +6,8 @@ gate_probability.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from skmode_deploy.running.sessions import (
 
 Array: TypeAlias = NDArray[Any]
 Read: TypeAlias = Callable[[str], bytes]
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Strategy(Protocol):
@@ -75,8 +76,9 @@ class Split:
         self._output = "variable" if manifest.classes is None else "probabilities"
         self._labels = _labels(manifest)
         self._gate = ForkSafeSession(sessions, read(GATE), GATE)
-        self.experts = ExpertCache(
-            lambda name: _open_expert(sessions, read(name), name), max_loaded_experts
+        self.experts: ExpertCache[int] = ExpertCache(
+            lambda i: open_expert(sessions, read(expert_name(i)), expert_name(i)),
+            max_loaded_experts,
         )
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -147,7 +149,8 @@ def _check_split(manifest: Manifest) -> None:
         )
 
 
-def _open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
+def open_expert(sessions: SessionFactory, data: bytes, name: str) -> Any:
+    """Open the session of an expert, which may leave memory again."""
     session = sessions.open(data, name, keep_memory=False)
     # onnxruntime keeps the file's bytes, a third of the memory, for a fallback that is off here.
     session._model_bytes = None
@@ -171,21 +174,21 @@ class _Expert:
         self.session: Any = None
 
 
-class ExpertCache:
+class ExpertCache(Generic[Key]):
     """Keeps experts in memory; beyond the limit, the least recently used one is removed.
 
     A thread waits for another one only if both need the same expert and it is being loaded. An
     expert that is removed while a thread uses it stays in memory until that thread is done.
     """
 
-    def __init__(self, open_expert: Callable[[str], Any], limit: int | None) -> None:
+    def __init__(self, open_expert: Callable[[Key], Any], limit: int | None) -> None:
         self._open_expert = open_expert
         self._limit = limit
         self._lock = threading.Lock()
-        self._experts: OrderedDict[int, _Expert] = OrderedDict()
+        self._experts: OrderedDict[Key, _Expert] = OrderedDict()
         after_fork_in_child(self)
 
-    def get(self, i: int) -> Any:
+    def get(self, i: Key) -> Any:
         """Return the session of an expert; load it if needed."""
         leaving = None
         with self._lock:
@@ -201,11 +204,11 @@ class ExpertCache:
         if session is None:
             with expert.lock:
                 if expert.session is None:
-                    expert.session = self._open_expert(expert_name(i))
+                    expert.session = self._open_expert(i)
                 session = expert.session
         return session
 
-    def loaded(self) -> list[int]:
+    def loaded(self) -> list[Key]:
         """List the experts that are in memory."""
         with self._lock:
             return [i for i, expert in self._experts.items() if expert.session is not None]

@@ -40,7 +40,7 @@ def check_samples(predictor: Predictor) -> None:
     names = list(samples.outputs)
     try:
         # Not by predict: all rows must be one call, and max_rows may be smaller.
-        outputs = predictor.run(names, samples.inputs)
+        outputs = predictor.run(names, predictor.encode_texts(samples.inputs))
     except (BundleError, MemoryError):
         raise
     except Exception as error:  # onnxruntime has its own types of errors

@@ -38,7 +38,7 @@ class Samples:
     Attributes
     ----------
     inputs : dict of ndarray of shape (n_samples, n_columns), or (n_samples, ...) for images
-        Inputs of ``model.onnx``, by name.
+        Inputs of ``model.onnx``, by name; texts are strings, by the `input` of their column.
     outputs : dict of ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Its outputs, by name.
     tolerance : dict of tuple of float
@@ -174,12 +174,24 @@ def _from_document(document: Any, manifest: Manifest) -> Samples:
     if document["source"] not in ("estimator", "graph"):
         _refuse("source", "'estimator' or 'graph'", document["source"])
     n_rows = _count_rows(document["inputs"])
-    inputs, outputs = bundle.graph_values(manifest, MODEL)
+    outputs = bundle.graph_values(manifest, MODEL)[1]
     return Samples(
-        _read_inputs(document["inputs"], inputs, n_rows, manifest),
+        _read_inputs(document["inputs"], _input_values(manifest), n_rows, manifest),
         _read_tensors(document["outputs"], outputs, n_rows, "outputs"),
         _read_tolerance(document["tolerance"], outputs),
         document["source"],
+    )
+
+
+def _input_values(manifest: Manifest) -> tuple[GraphValue, ...]:
+    """State what the file holds for each input: texts are strings, so that tokens are checked."""
+    inputs = bundle.graph_values(manifest, MODEL)[0]
+    if not manifest.text_columns:
+        return inputs
+    others = {value.name: value for value in inputs}
+    return tuple(
+        others.get(column.input) or GraphValue(column.input, "string", ("n", 1))
+        for column in manifest.columns
     )
 
 

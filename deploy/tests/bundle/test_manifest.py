@@ -17,11 +17,14 @@ from skmode_deploy.bundle.card import model_card
 from skmode_deploy.bundle.manifest import (
     Classes,
     Column,
+    Domain,
     File,
     Image,
+    Language,
     Manifest,
     RoutingDifference,
     Teacher,
+    Text,
     Threshold,
 )
 from skmode_deploy.errors import (
@@ -76,6 +79,21 @@ REGRESSOR = dataclasses.replace(
 )
 IMAGES = dataclasses.replace(
     CLASSIFIER, input="image", from_table=False, columns=(), image=Image(28, 30, 3, "hwc", "uint8")
+)
+
+TEXT = Text("tokenizer.json", n_tokens=800, max_tokens=64, max_bytes=1000)
+TEXTS = dataclasses.replace(
+    CLASSIFIER,
+    input="text",
+    from_table=False,
+    columns=(Column("text", "text", "text", "string", text=TEXT),),
+)
+TABLE_WITH_TEXT = dataclasses.replace(
+    CLASSIFIER,
+    columns=(
+        CLASSIFIER.columns[0],
+        Column("review", "review", "text", "string", has_missing=True, text=TEXT),
+    ),
 )
 
 
@@ -265,7 +283,11 @@ BROKEN = [
     (("task",), "clustering", "task in manifest.json must be 'classification' or 'regression'"),
     (("task",), ["classification"], "task .* must be 'classification'"),
     (("routing",), "all", "must be 'top_expert' or 'mixture', got 'all'"),
-    (("input",), None, "must be 'columns' or 'array' or 'image', got None"),
+    (
+        ("input",),
+        None,
+        "must be 'columns' or 'array' or 'image' or 'language' or 'text', got None",
+    ),
     (("from_table",), 1, "from_table .* must be true or false, got 1"),
     (("columns",), {}, "columns .* must be an array"),
     (("columns", 1), "city", r"columns\[1\] .* must be an object"),
@@ -314,8 +336,8 @@ BROKEN = [
     (("columns", 0, "minimum"), 90, "at most maximum"),
     (("columns", 0, "maximum"), None, "at most maximum"),
     (("columns", 2, "minimum"), None, None),
-    (("classes",), None, "null for regression and only for regression"),
-    (("task",), "regression", "null for regression and only for regression"),
+    (("classes",), None, "null unless task is"),
+    (("task",), "regression", "null unless task is"),
     (("n_outputs",), 3, "of length n_outputs, 3, got 2"),
     (("classes", "values"), ["no", 1], "of one type"),
     (("classes", "values"), ["no", "no"], "distinct"),
@@ -502,7 +524,18 @@ class TestSchema:
             (Manifest, SCHEMA),
             *(
                 (kind, SCHEMA["$defs"][kind.__name__])
-                for kind in (Column, Classes, File, Image, RoutingDifference, Teacher, Threshold)
+                for kind in (
+                    Column,
+                    Classes,
+                    Domain,
+                    File,
+                    Image,
+                    Language,
+                    RoutingDifference,
+                    Teacher,
+                    Text,
+                    Threshold,
+                )
             ),
         ],
     )
@@ -510,8 +543,8 @@ class TestSchema:
         names = {field.name for field in dataclasses.fields(kind)}
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
-        of_columns = {"refuses", "lowest", "highest"}
-        of_manifests = {"threshold", "routing_difference", "teacher", "image"}
+        of_columns = {"refuses", "lowest", "highest", "text"}
+        of_manifests = {"threshold", "routing_difference", "teacher", "image", "language"}
         optional = of_columns if kind is Column else of_manifests
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
@@ -523,6 +556,8 @@ class TestSchema:
             WITH_REFUSALS.to_json(),
             REGRESSOR.to_json(),
             IMAGES.to_json(),
+            TEXTS.to_json(),
+            TABLE_WITH_TEXT.to_json(),
             (table_bundle / "manifest.json").read_text(),
             (make_regressor() / "manifest.json").read_text(),
         ):
@@ -620,3 +655,69 @@ class TestCreationTime:
         monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
         with pytest.raises(ValueError, match=r"whole number of seconds since 1970.*got '.*unset"):
             creation_time()
+
+
+NOT_OF_TEXTS = [
+    (("columns", 0, "text"), ..., "text .* must be present if kind is 'text', and only then"),
+    (("columns", 0, "text"), None, "text in manifest.json must be an object"),
+    (("columns", 0, "text", "tokenizer"), "../a.json", "must be a name such as tokenizer.json"),
+    (("columns", 0, "text", "tokenizer"), "samples.json", "must be a name such as tokenizer.json"),
+    (("columns", 0, "text", "n_tokens"), 0, "must be a whole number from 1 to 16777216, got 0"),
+    (("columns", 0, "text", "max_tokens"), True, "must be a whole number"),
+    (("columns", 0, "text", "max_bytes"), 2**31, "must be a whole number from 1 to 1073741824"),
+    (("columns", 0, "text", "language"), "en", "unknown fields .'language'"),
+    (("columns", 0, "kind"), "category", "a single one of kind 'text' if input is 'text'"),
+    (("columns", 0, "dtype"), "int64", "dtype .* must be 'string' if kind is 'text'"),
+    (("columns", 0, "categories"), ["a"], "categories .* must be null if kind is 'text'"),
+    (("columns", 0, "lowest"), 1.0, "left out, as highest, if kind is 'text'"),
+    (("from_table",), True, "must be false if input is 'text'"),
+    (("columns",), to_document(CLASSIFIER)["columns"], "a single one of kind 'text'"),
+    (("input",), "array", "must be without texts if input is 'array'"),
+]
+
+
+class TestTexts:
+    @pytest.mark.parametrize("manifest", [TEXTS, TABLE_WITH_TEXT])
+    def test_round_trip(self, manifest):
+        """Only columns of texts have the field, so that all others keep their text."""
+        assert "tokenizer" not in CLASSIFIER.to_json()
+        assert Manifest.from_json(manifest.to_json()) == manifest
+        assert manifest.text_columns == manifest.columns[-1:]
+
+    def test_graph_inputs(self):
+        value = bundle.GraphValue
+        tokens, counts = bundle.graph_values(TEXTS, bundle.MODEL)[0]
+        assert tokens == value("tokens", "int64", ("n", "length"))
+        assert counts == value("counts", "float32", ("n", "length"))
+        assert bundle.graph_interface(TABLE_WITH_TEXT, bundle.GATE)[0] == (
+            "age",
+            "tokens_review",
+            "counts_review",
+        )
+
+    @pytest.mark.parametrize(("path", "value", "message"), NOT_OF_TEXTS)
+    def test_broken(self, path, value, message):
+        document = to_document(TEXTS)
+        change(document, path, value)
+        with pytest.raises(ManifestError, match=message):
+            Manifest.from_json(to_text(document))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, SCHEMA)
+
+    def test_graph_inputs_are_distinct(self):
+        columns = (*TABLE_WITH_TEXT.columns, Column("b", "counts_review", "number", "float32"))
+        text = dataclasses.replace(TABLE_WITH_TEXT, columns=columns).to_json()
+        with pytest.raises(ManifestError, match="Inputs of columns .*'counts_review'"):
+            Manifest.from_json(text)
+
+    def test_card(self):
+        card = model_card(TEXTS)
+        known = "800 tokens of tokenizer.json, up to 64 different ones and 1,000 bytes of a text"
+        assert f"Texts: {known}. A missing text is empty. Texts become tokens outside" in card
+        assert "| tokens | int64 (n, length) | the different tokens of each text |" in card
+        assert "'counts': np.ones((1, 1), dtype=np.float32)," in card
+        assert "olumn" not in card
+        card = model_card(TABLE_WITH_TEXT)
+        row = r"| review | tokens\_review, counts\_review | text | string | 800 tokens of tokenizer"
+        assert row in card
+        assert "'tokens_review': np.zeros((1, 1), dtype=np.int64)," in card

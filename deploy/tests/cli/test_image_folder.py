@@ -123,7 +123,13 @@ def test_usage(make_image_bundle, table_bundle, folder, run, tmp_path):
     for code, message, *arguments in (
         (3, "INPUT must be a folder with .png, .jpg, .jpeg files", images, empty, target),
         (2, "INPUT must be a folder of images, because the model reads", images, rows, target),
-        (2, "INPUT must be a file, because the model reads tables", table_bundle, folder, target),
+        (
+            2,
+            "INPUT must be a file, because the model reads no images",
+            table_bundle,
+            folder,
+            target,
+        ),
         (2, "OUTPUT must be called .csv", images, folder, tmp_path / "scores.txt"),
         (2, "--keep and --no-header are for tables", images, folder, target, "--keep", "id"),
     ):

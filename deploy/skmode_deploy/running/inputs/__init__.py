@@ -1,5 +1,11 @@
-"""From what users pass, tables, arrays or images, to the inputs of a graph."""
+"""From what users pass, tables, arrays, images or texts, to the inputs of a graph."""
 
-from skmode_deploy.running.inputs.reader import InputReader, graph_inputs, open_reader
+from skmode_deploy.running.inputs.reader import (
+    InputReader,
+    compute_in_parts,
+    graph_inputs,
+    open_reader,
+    sample_inputs,
+)
 
-__all__ = ["InputReader", "graph_inputs", "open_reader"]
+__all__ = ["InputReader", "compute_in_parts", "graph_inputs", "open_reader", "sample_inputs"]

@@ -148,7 +148,7 @@ def _to_column(values: Any, column: Column) -> Array:
     return array
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, pandas.NA, NaT or an empty string."""
     if value is None or (isinstance(value, str) and not value):
         return True
@@ -226,7 +226,7 @@ def _to_strings(column: Column, values: Any) -> Array:
         )
     # Only numpy's own scalars have the text of a float32.
     cells = list(array) if array.dtype == np.float32 else np.asarray(array, dtype=object)
-    strings = ["" if _is_missing(value) else value for value in cells]
+    strings = ["" if is_missing(value) else value for value in cells]
     if not all(isinstance(value, str) for value in strings):
         texts = texts_of_values(column)
         strings = [x if isinstance(x, str) else match_string(column, texts, x) for x in strings]

@@ -1,7 +1,7 @@
 """Convert images to the input of a graph, and check them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,10 @@ class ImageReader:
             )
         self._check_height(len(array))
         return {IMAGE: self._to_pixels(array, "X")}
+
+    def parts(self, X: Any) -> Iterator[tuple[None, dict[str, Array]]]:
+        """Convert all images."""
+        yield None, self(X)
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
         """Do nothing: images hold no text."""

@@ -1,12 +1,18 @@
 """Choose how the rows of a call become the inputs of a graph."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.running.inputs.columns import Array
 from skmode_deploy.running.inputs.images import ImageReader
 from skmode_deploy.running.inputs.tables import TableReader
+from skmode_deploy.running.inputs.texts import TextReader, TokenReader
+
+ReadFile = Callable[[str], bytes]
 
 
 class InputReader(Protocol):
@@ -15,6 +21,9 @@ class InputReader(Protocol):
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to arrays, by input."""
 
+    def parts(self, X: Any) -> Iterator[tuple[NDArray[np.int64] | None, dict[str, Array]]]:
+        """Convert rows in parts, each with the positions of its rows; None stands for all."""
+
     def check_text(self, feeds: Mapping[str, Array]) -> None:
         """Raise for the string that UTF-8 cannot encode; onnxruntime's error does not name it."""
 
@@ -22,34 +31,114 @@ class InputReader(Protocol):
         """Raise for the first value that training did not have, whether it is refused or not."""
 
 
-def open_reader(manifest: Manifest, max_rows: int | None = None) -> InputReader:
-    """Make the reader for the inputs of a model."""
+def open_reader(
+    manifest: Manifest, max_rows: int | None = None, read: ReadFile | None = None
+) -> InputReader:
+    """Make the reader for the inputs of a model; texts need `read`, which returns a file."""
     if manifest.image is not None:
         return ImageReader(manifest.image, max_rows)
+    if not manifest.text_columns:
+        return TableReader(manifest, max_rows)
+    if read is None:
+        raise ValueError(
+            "read must return the files of a bundle whose columns hold texts, got None: pass a "
+            "function that returns the content of tokenizer.json."
+        )
+    return TokenReader(_open_string_reader(manifest, max_rows), manifest, read)
+
+
+def _open_string_reader(manifest: Manifest, max_rows: int | None) -> TextReader | TableReader:
+    """Make the reader of rows whose texts stay strings."""
+    if manifest.input == "text":
+        return TextReader(manifest.columns[0], max_rows)
     return TableReader(manifest, max_rows)
 
 
-def graph_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
+def compute_in_parts(
+    reader: InputReader, X: Any, compute: Callable[[dict[str, Array]], list[Array]]
+) -> list[Array]:
+    """Compute outputs part by part, and put their rows into the order of `X`."""
+    computed = [(rows, compute(feeds)) for rows, feeds in reader.parts(X)]
+    if len(computed) == 1:
+        return computed[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in computed if rows is not None]))
+    outputs = zip(*(outputs for _, outputs in computed), strict=True)
+    return [np.concatenate(output)[order] for output in outputs]
+
+
+def sample_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
+    """Convert rows to the inputs that ``samples.json`` holds.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Manifest of the bundle.
+    X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
+        Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+
+    Returns
+    -------
+    dict of ndarray
+        The inputs of ``model.onnx``, as :func:`graph_inputs` returns them, but texts as strings of
+        shape (n_samples, 1), by the `input` of their column.
+
+    Raises
+    ------
+    ValueError
+        If the rows are invalid.
+
+    Examples
+    --------
+    >>> from skmode_deploy import bundle
+    >>> from skmode_deploy.samples import sample_inputs
+    >>> text = bundle.Text("tokenizer.json", n_tokens=8000, max_tokens=512, max_bytes=2**20)
+    >>> manifest = bundle.Manifest(
+    ...     task="regression",
+    ...     routing="top_expert",
+    ...     input="text",
+    ...     from_table=False,
+    ...     columns=(bundle.Column("text", "text", "text", "string", text=text),),
+    ...     n_outputs=1,
+    ...     classes=None,
+    ...     n_experts=1,
+    ...     alpha=0.0,
+    ...     expert_usage=(1.0,),
+    ...     validation_scores=None,
+    ...     versions={},
+    ... )
+    >>> sample_inputs(manifest, ["Good.", None])
+    {'text': array([['Good.'],
+           ['']], dtype=object)}
+    """
+    if manifest.text_columns:
+        return _open_string_reader(manifest, None)(X)
+    return graph_inputs(manifest, X)
+
+
+def graph_inputs(manifest: Manifest, X: Any, read: ReadFile | None = None) -> dict[str, Array]:
     """Convert rows to the inputs of ``model.onnx``.
 
     Parameters
     ----------
     manifest : Manifest
         Manifest of the bundle.
-    X : ndarray of shape (n_samples, n_features), table, mapping of columns, or images
+    X : ndarray of shape (n_samples, n_features), table, mapping of columns, images or texts
         Rows, as :meth:`skmode_deploy.Predictor.predict` takes them.
+    read : callable or None, default=None
+        Returns the content of a file of the bundle, given its name. Only columns of texts need it,
+        for their tokenizer.
 
     Returns
     -------
     dict of ndarray
         Inputs by name: one of shape (n_samples, 1) for each column, or a single one of shape
         (n_samples, n_features) for a model that was trained on an array, or ``image`` for a model
-        of images.
+        of images. A column of texts has two, see :func:`skmode_deploy.bundle.text_inputs`.
 
     Raises
     ------
     ValueError
-        If the rows are invalid; the message names the column, or the image.
+        If the rows are invalid; the message names the column, the image or the text.
 
     Examples
     --------
@@ -73,4 +162,4 @@ def graph_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
     {'age': array([[30.],
            [nan]], dtype=float32)}
     """
-    return open_reader(manifest)(X)
+    return open_reader(manifest, read=read)(X)

@@ -4,7 +4,7 @@ Plain columns (numpy arrays and lists of numbers or strings) are converted toget
 If any column is not plain, all are converted one by one, which also gives the error messages.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -75,16 +75,22 @@ class TableReader:
             check(feeds[name][:, position])
         return feeds
 
+    def parts(self, X: Any) -> Iterator[tuple[None, dict[str, Array]]]:
+        """Convert all rows."""
+        yield None, self(X)
+
     def check_text(self, feeds: Mapping[str, Array]) -> None:
         """Raise for the string that UTF-8 cannot encode; onnxruntime's error does not name it."""
         for i, column in enumerate(self._columns):
-            if column.dtype == "string":
+            if column.dtype == "string" and column.kind != "text":
                 for text in feeds[column.input][:, i if self._is_array else 0]:
                     check_utf8(column, text)
 
     def check_known(self, feeds: Mapping[str, Array]) -> None:
         """Raise for the first value that training did not have, whether it is refused or not."""
         for i, column in enumerate(self._columns):
+            if column.kind == "text":
+                continue  # it is tokens by now
             refuses = ["missing"] if not column.has_missing and column.dtype != "int64" else []
             refuses += ["unseen"] if column.categories is not None else []
             check = make_check(replace(column, refuses=tuple(refuses)))

@@ -60,6 +60,9 @@ def _model_positions(
                 f"{len(free)} that are not kept: pass the columns of training."
             )
         return tuple(free[: len(expected)])
+    only = only_text_column(names, manifest, options)
+    if only is not None:
+        return (positions[only],)
     missing = [name for name in expected if name not in positions]
     if missing:
         fix = (
@@ -72,6 +75,16 @@ def _model_positions(
             f"{fix}"
         )
     return tuple(positions[name] for name in expected)
+
+
+def only_text_column(names: Sequence[str], manifest: Manifest, options: ReadOptions) -> str | None:
+    """Return the column that holds the texts of a model of texts, if it is clear which it is."""
+    if manifest.input != "text":
+        return None
+    if manifest.columns[0].name in names:
+        return manifest.columns[0].name
+    free = [name for name in names if name not in options.keep]
+    return free[0] if len(free) == 1 else None
 
 
 def output_names(manifest: Manifest) -> list[str]:

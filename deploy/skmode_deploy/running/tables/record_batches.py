@@ -17,6 +17,7 @@ from skmode_deploy.running.sessions import check_at_least_one
 from skmode_deploy.running.tables.chunks import CHUNK_ROWS, Chunk, ReadOptions
 from skmode_deploy.running.tables.columns import (
     Selection,
+    only_text_column,
     output_columns,
     output_names,
     select_columns,
@@ -167,7 +168,8 @@ def select_batch_columns(
     """Find the columns; messages name parameters instead of the options of the command line."""
     _check_kept(names, options)
     expected = [column.name for column in manifest.columns]
-    missing = [] if options.by_position else [name for name in expected if name not in names]
+    found = options.by_position or only_text_column(names, manifest, options) is not None
+    missing = [] if found else [name for name in expected if name not in names]
     if missing:
         fix = (
             "add them, with nulls if nothing is known."

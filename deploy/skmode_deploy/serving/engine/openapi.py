@@ -178,6 +178,9 @@ def _operation(path: str, name: str, summary: str, response: Schema) -> Schema:
 def _infer_operation(path: str, served: ServedModel) -> Schema:
     is_image = served.manifest.image is not None
     tensors = [_describe_tensor(tensor, may_miss=not is_image) for tensor in served.inputs]
+    for column, tensor in zip(served.manifest.columns, tensors, strict=False):
+        if column.text is not None:  # a character has at least one byte
+            tensor["properties"]["data"]["items"]["maxLength"] = column.text.max_bytes
     inputs = {
         "type": "array",
         "minItems": len(tensors),

@@ -28,6 +28,7 @@ LOGGER = logging.getLogger("skmode_deploy.serving")
 NAME = "skmode-deploy"
 # Up to this size a request is computed at once: to wake a thread up would take longer.
 INLINE_BYTES = 32_768
+INLINE_TEXT_BYTES = 4096  # a long text without spaces takes milliseconds to become tokens
 WARM_UP_ROWS = (1, 64)
 WARM_UP_VALUES = 2**22  # of all images of a call
 
@@ -132,15 +133,16 @@ class Service:
             self.metrics.scored(loaded.metrics, rows, scored.prediction)
             return scored, write(scored)
 
+        is_small = n_bytes <= (INLINE_TEXT_BYTES if loaded.served.reads_texts else INLINE_BYTES)
         self.admission.check_queue()
         try:
             if time.perf_counter() > end:
                 raise TimeoutError
-            if n_bytes <= INLINE_BYTES and self.admission.has_room():
+            if is_small and self.admission.has_room():
                 scored, written = work()
             else:
                 async with asyncio.timeout(end - time.perf_counter()):
-                    scored, written = await self._take_turn(n_bytes, work)
+                    scored, written = await self._take_turn(is_small, work)
         except TimeoutError:
             raise RequestError(
                 f"A response must be ready in {self.settings.deadline:g} seconds, and this one was "
@@ -152,10 +154,10 @@ class Service:
             self._shadow(loaded, loaded.shadow, scored)
         return written
 
-    async def _take_turn(self, n_bytes: int, work: Callable[[], T]) -> T:
+    async def _take_turn(self, is_small: bool, work: Callable[[], T]) -> T:
         """Compute in turn. A thread keeps its turn to the end, even if nobody waits any more."""
         await self.admission.enter()
-        if n_bytes <= INLINE_BYTES:
+        if is_small:
             try:
                 return work()
             finally:

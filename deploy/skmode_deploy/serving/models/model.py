@@ -34,6 +34,7 @@ class ServedModel:
         self.version = version
         self.predictor = predictor
         self.manifest = predictor.manifest
+        self.reads_texts = bool(self.manifest.text_columns)
         self.inputs = describe_inputs(self.manifest)
         self.outputs = _describe_outputs(self.manifest)
         self._reader = open_tensor_reader(self.manifest, max_rows)

@@ -65,8 +65,7 @@ class Metrics:
 
     def scored(self, model: "ModelMetrics", rows: Any, prediction: Prediction) -> None:
         """Take note of rows that a model scored; :meth:`flush` counts them."""
-        if not model.counts_values:
-            rows = None  # images would take much memory until then
+        rows = model.countable(rows)
         with self._lock:
             self._pending.append((model, rows, prediction))
             self._pending_rows += len(prediction.expert)
@@ -131,6 +130,7 @@ class ModelMetrics:
         get = metrics.get
         self._metrics, self._labels, self._manifest = metrics, labels, manifest
         self.counts_values = bool(manifest.columns)  # images have none that could be missing
+        self._texts = [column.name for column in manifest.text_columns]
         self._rows = get("skmode_rows_total", *labels)
         self._request_rows = get("skmode_request_rows", model)
         self._confidence = get("skmode_gate_confidence", *labels)
@@ -164,6 +164,16 @@ class ModelMetrics:
 
     def _column_counter(self, name: str, column: Column) -> Any:
         return self._metrics.get(name, *self._labels, column.name)
+
+    def countable(self, rows: Any) -> Any:
+        """Keep of rows what will be counted: images and texts would take much memory until then."""
+        if not self.counts_values:
+            return None
+        if not self._texts:
+            return rows
+        are_missing = {name: rows[name] == "" for name in self._texts}
+        marks = {name: np.where(m, "", "x").astype(object) for name, m in are_missing.items()}
+        return {**rows, **marks}
 
     def count(self, scored: Sequence[tuple[Any, Prediction]]) -> None:
         """Count rows that were scored, of several requests at once."""

@@ -26,14 +26,7 @@ def convert_module(module: nn.Module, shape: tuple[int, ...]) -> onnx.GraphProto
     example = torch.zeros(3, *shape, dtype=torch.float32, device="cpu")
     rows = torch.export.Dim("n")
     try:
-        with (
-            _EXPORTING,
-            _quieter_loggers(),
-            hide_warnings(),
-            hide_output(),
-            torch.device("cpu"),
-            torch.autocast("cpu", enabled=False),
-        ):
+        with quiet_exporter():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -77,6 +70,20 @@ def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
         del node.metadata_props[:]
         node.doc_string = ""
     return graph
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Let one thread at a time export, on the CPU, and hide what the exporter says."""
+    with (
+        _EXPORTING,
+        _quieter_loggers(),
+        hide_warnings(),
+        hide_output(),
+        torch.device("cpu"),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield
 
 
 @contextlib.contextmanager

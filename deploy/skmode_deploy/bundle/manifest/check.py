@@ -28,6 +28,15 @@ MAX_LABEL_BYTES = 64 * 2**20
 MAX_SIDE = 65_535
 MAX_IMAGE_VALUES = 2**26
 
+# Of a language model: tokens that an expert reads, and bytes that the router reads of a text.
+MAX_LENGTH = 2**24
+MAX_ROUTER_BYTES = 2**24
+MAX_DOMAIN_CHARACTERS = 100
+# Of a text: tokens take 12 bytes in memory, and a table of vectors has at most this many.
+MAX_TEXT_TOKENS = 2**24
+MAX_TEXT_BYTES = 2**30
+TOKENIZER_NAME = r"tokenizer(_[A-Za-z0-9_.-]{1,100})?\.json"
+
 _Check = Callable[[Any, str], None]
 
 
@@ -44,12 +53,19 @@ def check_document(document: Any) -> None:
             f"of length n_experts, {document['n_experts']}",
             len(document["expert_usage"]),
         )
+    for kind in ("image", "language"):
+        if kind != document["input"] and kind in document:
+            _refuse(kind, f"absent unless input is '{kind}'", document[kind])
     if document["input"] == "image":
         _check_image(document)
+    elif document["input"] == "language":
+        _check_language(document)
     else:
-        if "image" in document:
-            _refuse("image", "absent unless input is 'image'", document["image"])
+        if document["input"] == "text":
+            _check_only_text(document)
         _check_columns(document["columns"], document["input"])
+    if (document["task"] == "language_modeling") != (document["input"] == "language"):
+        _refuse("task", "'language_modeling' if and only if input is 'language'", document["task"])
     _check_classes(document["classes"], document["task"], document["n_outputs"])
 
 
@@ -188,11 +204,17 @@ def _check_object(
             check(value[name], f"{where}.{name}" if where else name)
 
 
+_TEXT_FIELDS: dict[str, _Check] = {
+    "tokenizer": _matching(TOKENIZER_NAME, "a name such as tokenizer.json or tokenizer_title.json"),
+    "n_tokens": _whole(1, MAX_TEXT_TOKENS),
+    "max_tokens": _whole(1, MAX_TEXT_TOKENS),
+    "max_bytes": _whole(1, MAX_TEXT_BYTES),
+}
 _HASH = _matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")
 _COLUMN_FIELDS: dict[str, _Check] = {
     "name": _text,
     "input": _text,
-    "kind": _choice("number", "category"),
+    "kind": _choice("number", "category", "text"),
     "dtype": _choice("float32", "float64", "int64", "string"),
     "categories": _optional(_array(_scalar)),
     "has_missing": _flag,
@@ -201,9 +223,10 @@ _COLUMN_FIELDS: dict[str, _Check] = {
     "refuses": _array(_choice("missing", "unseen")),
     "lowest": _number,
     "highest": _number,
+    "text": _object(_TEXT_FIELDS),
 }
 # Bundles of releases that did not write these fields stay valid.
-OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest")
+OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest", "text")
 _CLASSES_FIELDS: dict[str, _Check] = {
     "values": _array(_scalar),
     "dtype": _matching("[<>|=]?[biufUO][0-9]{0,6}", "numpy's name of a scalar type"),
@@ -226,11 +249,19 @@ _IMAGE_FIELDS: dict[str, _Check] = {
     "layout": _choice("hw", "hwc", "chw"),
     "dtype": _choice("uint8", "float32"),
 }
+_DOMAIN_FIELDS: dict[str, _Check] = {"name": _text, "quantization_loss": _optional(_number)}
+_LANGUAGE_FIELDS: dict[str, _Check] = {
+    "domains": _array(_object(_DOMAIN_FIELDS)),
+    "max_length": _whole(1, MAX_LENGTH),
+    "end_token": _whole(0),
+    "router_bytes": _whole(1, MAX_ROUTER_BYTES),
+    "min_confidence": _optional(_number),
+}
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
-    "task": _choice("classification", "regression"),
+    "task": _choice("classification", "regression", "language_modeling"),
     "routing": _choice("top_expert", "mixture"),
-    "input": _choice("columns", "array", "image"),
+    "input": _choice("columns", "array", "image", "language", "text"),
     "from_table": _flag,
     "columns": _array(_object(_COLUMN_FIELDS, OPTIONAL_COLUMN_FIELDS)),
     "n_outputs": _whole(1),
@@ -250,9 +281,10 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "routing_difference": _object(_DIFFERENCE_FIELDS),
     "teacher": _object(_TEACHER_FIELDS),
     "image": _object(_IMAGE_FIELDS),
+    "language": _object(_LANGUAGE_FIELDS),
 }
 # Only some bundles have these fields.
-OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image")
+OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image", "language")
 
 
 # Rules for several fields together.
@@ -277,12 +309,7 @@ def _check_routing_difference(document: dict[str, Any]) -> None:
 
 
 def _check_image(document: dict[str, Any]) -> None:
-    if "image" not in document:
-        _refuse("image", "present if input is 'image'", None)
-    if document["columns"]:
-        _refuse("columns", "empty if input is 'image'", document["columns"])
-    if document["from_table"]:
-        _refuse("from_table", "false if input is 'image'", document["from_table"])
+    _check_no_columns(document)
     image = document["image"]
     if image["layout"] == "hw" and image["channels"] != 1:
         _refuse("image.channels", "1 if layout is 'hw'", image["channels"])
@@ -292,26 +319,74 @@ def _check_image(document: dict[str, Any]) -> None:
         _refuse("image", rule, n_values)
 
 
+def _check_no_columns(document: dict[str, Any]) -> None:
+    """Check what models of images and language models have instead of columns."""
+    kind = document["input"]
+    if kind not in document:
+        _refuse(kind, f"present if input is '{kind}'", None)
+    if document["columns"]:
+        _refuse("columns", f"empty if input is '{kind}'", document["columns"])
+    if document["from_table"]:
+        _refuse("from_table", f"false if input is '{kind}'", document["from_table"])
+
+
+def _check_language(document: dict[str, Any]) -> None:
+    _check_no_columns(document)
+    language = document["language"]
+    names = [domain["name"] for domain in language["domains"]]
+    if len(names) != document["n_experts"]:
+        rule = f"of length n_experts, {document['n_experts']}"
+        _refuse("language.domains", rule, len(names))
+    _check_distinct("Names of domains", names)
+    for name in names:
+        if not name or len(name) > MAX_DOMAIN_CHARACTERS or not name.isprintable():
+            rule = f"a printable string of 1 to {MAX_DOMAIN_CHARACTERS} characters"
+            _refuse("The name of a domain", rule, name)
+    if language["end_token"] >= document["n_outputs"]:
+        _refuse("language.end_token", "below n_outputs", language["end_token"])
+
+
+def _check_only_text(document: dict[str, Any]) -> None:
+    kinds = [column["kind"] for column in document["columns"]]
+    if kinds != ["text"]:
+        _refuse("columns", "a single one of kind 'text' if input is 'text'", kinds)
+    if document["from_table"]:
+        _refuse("from_table", "false if input is 'text'", document["from_table"])
+
+
 def _check_columns(columns: list[dict[str, Any]], form: str) -> None:
     if not columns:
         _refuse("columns", "at least one", columns)
     _check_distinct("Names of columns", (column["name"] for column in columns))
     inputs = {(column["input"], column["dtype"]) for column in columns}
     if form == "columns":
-        _check_distinct("Inputs of columns", (column["input"] for column in columns))
+        taken = [name for column in columns for name in _taken(column)]
+        _check_distinct("Inputs of columns", taken)
+    elif form == "array" and any(column["kind"] == "text" for column in columns):
+        _refuse("columns", "without texts if input is 'array'", form)
     elif len(inputs) > 1:
         _refuse("columns", "of one input and dtype if input is 'array'", sorted(inputs))
     for i, column in enumerate(columns):
         _check_column(column, f"columns[{i}]")
 
 
+def _taken(column: dict[str, Any]) -> list[str]:
+    """List the names that no other column may have as input."""
+    name = column["input"]
+    return [name, f"tokens_{name}", f"counts_{name}"] if column["kind"] == "text" else [name]
+
+
 def _check_column(column: dict[str, Any], where: str) -> None:
     kind, dtype, categories = column["kind"], column["dtype"], column["categories"]
     if kind == "number" and dtype == "string":
         _refuse(f"{where}.dtype", "a numeric type if kind is 'number'", dtype)
+    if kind == "text" and dtype != "string":
+        _refuse(f"{where}.dtype", "'string' if kind is 'text'", dtype)
+    if ("text" in column) != (kind == "text"):
+        _refuse(f"{where}.text", "present if kind is 'text', and only then", column.get("text"))
     if categories is not None:
-        if kind == "number":
-            _refuse(f"{where}.categories", "null if kind is 'number'", categories)
+        if kind != "category":
+            _refuse(f"{where}.categories", f"null if kind is '{kind}'", categories)
         for category in categories:
             if not _fits(category, dtype):
                 _refuse(f"{where}.categories", f"values of dtype {dtype}", category)
@@ -321,8 +396,8 @@ def _check_column(column: dict[str, Any], where: str) -> None:
         _refuse(
             f"{where}.minimum", "at most maximum, and null only if maximum is null", (low, high)
         )
-    if low is not None and kind == "category":
-        _refuse(f"{where}.minimum", "null if kind is 'category'", low)
+    if low is not None and kind != "number":
+        _refuse(f"{where}.minimum", f"null if kind is '{kind}'", low)
     _check_refusals(column, where)
 
 
@@ -333,8 +408,8 @@ def _check_refusals(column: dict[str, Any], where: str) -> None:
         _refuse(f"{where}.refuses", "without 'unseen' if there are no categories", refuses)
     low, high = column.get("lowest"), column.get("highest")
     limited = low is not None or high is not None
-    if limited and kind == "category":
-        _refuse(f"{where}.lowest", "left out, as highest, if kind is 'category'", (low, high))
+    if limited and kind != "number":
+        _refuse(f"{where}.lowest", f"left out, as highest, if kind is '{kind}'", (low, high))
     if low is not None and high is not None and low > high:
         _refuse(f"{where}.lowest", "at most highest", (low, high))
 
@@ -357,8 +432,8 @@ def _check_distinct(what: str, values: Iterable[Any]) -> None:
 
 
 def _check_classes(classes: dict[str, Any] | None, task: str, n_outputs: int) -> None:
-    if (classes is None) != (task == "regression"):
-        _refuse("classes", "null for regression and only for regression", task)
+    if (classes is None) != (task != "classification"):
+        _refuse("classes", "null unless task is 'classification'", task)
     if classes is None:
         return
     values = classes["values"]

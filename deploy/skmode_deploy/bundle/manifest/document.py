@@ -1,7 +1,7 @@
 """Read and write the manifest of a bundle, ``manifest.json``.
 
 A manifest has exactly one valid text, the canonical one, which contains a checksum of the rest.
-``manifest.schema.json`` beside this package describes it for other languages.
+``manifest.schema.json`` describes it for other languages.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode_deploy.bundle.manifest_check import (
+from skmode_deploy.bundle.manifest.check import (
     AGAIN,
     MANIFEST,
     OPTIONAL_COLUMN_FIELDS,
@@ -21,183 +21,19 @@ from skmode_deploy.bundle.manifest_check import (
     SCHEMA_VERSION,
     check_document,
 )
+from skmode_deploy.bundle.manifest.language import Domain, Language
+from skmode_deploy.bundle.manifest.parts import (
+    Classes,
+    Column,
+    File,
+    Image,
+    RoutingDifference,
+    Teacher,
+    Text,
+    Threshold,
+)
 from skmode_deploy.bundle.messages import short_repr, shorten
 from skmode_deploy.errors import ManifestChangedError, ManifestError, SchemaVersionError
-
-__all__ = [
-    "MANIFEST",
-    "SCHEMA_VERSION",
-    "Classes",
-    "Column",
-    "File",
-    "Image",
-    "Manifest",
-    "RoutingDifference",
-    "Teacher",
-    "Threshold",
-]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One input column.
-
-    Attributes
-    ----------
-    name : str
-        Name of the column in tables.
-    input : str
-        Name of its graph input. It differs from `name` only if that is empty or the name of an
-        output, see :func:`skmode_deploy.bundle.input_names`. A model that was trained on an array
-        has one input for all columns.
-    kind : {"number", "category"}
-        How the model reads the column.
-    dtype : {"float32", "float64", "int64", "string"}
-        Element type of the graph input.
-    categories : tuple or None
-        Known categories: strings, floats or integers, as `dtype` says. None for numbers.
-    has_missing : bool
-        Whether the column had missing values in training.
-    minimum, maximum : float or None
-        Range of the numbers in training. None for categories, and if the range is not known.
-    refuses : tuple of {"missing", "unseen"} or None
-        Values that a predictor refuses, because the model or its graph failed on them at the
-        export: missing ones; categories that are not in `categories`. None in bundles of releases
-        that did not check this: nothing is refused.
-    lowest, highest : float or None
-        Numbers below and above are refused, for the same reason. None is no limit.
-    """
-
-    name: str
-    input: str
-    kind: Literal["number", "category"]
-    dtype: Literal["float32", "float64", "int64", "string"]
-    categories: tuple[Any, ...] | None = None
-    has_missing: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    refuses: tuple[str, ...] | None = None
-    lowest: float | None = None
-    highest: float | None = None
-
-
-@dataclass(frozen=True)
-class Image:
-    """The images that a model reads: all have this size.
-
-    Attributes
-    ----------
-    height, width : int
-        Pixels of a column and of a row.
-    channels : int
-        Colours of a pixel: 1 is grey, 3 is RGB, 4 is RGBA.
-    layout : {"hw", "hwc", "chw"}
-        Axes of an image. "hw" has no axis for its only channel.
-    dtype : {"uint8", "float32"}
-        Element type of the graph input: numbers from 0 to 255, or from 0 to 1.
-    """
-
-    height: int
-    width: int
-    channels: int
-    layout: Literal["hw", "hwc", "chw"]
-    dtype: Literal["uint8", "float32"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array of one image."""
-        sizes = {"h": self.height, "w": self.width, "c": self.channels}
-        return tuple(sizes[axis] for axis in self.layout)
-
-
-@dataclass(frozen=True)
-class Classes:
-    """Class labels of a classifier.
-
-    Attributes
-    ----------
-    values : tuple
-        Labels in the order of the probabilities.
-    dtype : str
-        numpy's name for the type that `predict` returned in training. For strings, "U" and the
-        length of the longest label.
-    label : {"value", "index"}
-        Whether the graph's output `label` is the label itself, or its position in `values`. ONNX
-        has strings and integers; labels of other types are returned as positions.
-    """
-
-    values: tuple[Any, ...]
-    dtype: str
-    label: Literal["value", "index"]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Where a classifier of two classes switches to one of them.
-
-    Attributes
-    ----------
-    position : int
-        Position in the classes of the class whose probability is compared.
-    value : float
-        The smallest probability for which this class is the label.
-    """
-
-    position: int
-    value: float
-
-
-@dataclass(frozen=True)
-class RoutingDifference:
-    """How far predictions by the top expert are from those by the mixture.
-
-    Attributes
-    ----------
-    rows : {"validation", "export"}
-        Where it was measured: on the validation rows of training, after all training, or on the
-        rows that the export got.
-    mean, max : tuple of float
-        Mean and largest absolute difference: one number for the probabilities of a classifier, and
-        one for each target of a regressor, in its unit.
-    """
-
-    rows: Literal["validation", "export"]
-    mean: tuple[float, ...]
-    max: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """What taught the experts, which is not in the bundle.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Classes of the models whose predictions were averaged.
-    losses : dict or None
-        Losses on the validation rows of training: of ``"teacher"``, ``"mixture"``,
-        ``"top_expert"`` and ``"constant"``, the best prediction that is the same for all rows.
-        None if there were no such rows.
-    """
-
-    names: tuple[str, ...]
-    losses: dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class File:
-    """Size in bytes and SHA-256 of one file.
-
-    Attributes
-    ----------
-    size : int
-        Number of bytes.
-    sha256 : str
-        Hash in hexadecimal digits.
-    """
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -206,23 +42,25 @@ class Manifest:
 
     Attributes
     ----------
-    task : {"classification", "regression"}
+    task : {"classification", "regression", "language_modeling"}
         Kind of the model.
     routing : {"top_expert", "mixture"}
-        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts.
-    input : {"columns", "array", "image"}
-        One graph input per column, one float32 input ``X`` for all columns, or one input
-        ``image``.
+        Whether ``model.onnx`` runs the top expert of each row, or mixes all experts. A language
+        model runs one expert, or mixes it with the common one.
+    input : {"columns", "array", "image", "language", "text"}
+        One graph input per column, one float32 input ``X`` for all columns, one input ``image``,
+        or the inputs ``tokens`` and ``counts`` of a single column of texts. A language model reads
+        bytes and tokens.
     from_table : bool
         Whether the model was trained on a table. Then columns are found by name, else by position.
     columns : tuple of Column
-        Columns in the order of training. A model of images has none.
+        Columns in the order of training. Models of images and language models have none.
     n_outputs : int
-        Number of classes, or of values per row.
+        Number of classes, of values per row, or of a language model's tokens.
     classes : Classes or None
-        Labels of a classifier. None for regression.
+        Labels of a classifier. None for others.
     n_experts : int
-        Number of experts.
+        Number of experts; a language model has one for each domain.
     alpha : float
         Weight of the distillation loss in training.
     expert_usage : tuple of float
@@ -255,11 +93,13 @@ class Manifest:
     image : Image or None
         The images of a model whose `input` is "image". None for tables and arrays; then the JSON
         text has no such field.
+    language : Language or None
+        The domains of a language model. None for others; then the JSON text has no such field.
     """
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "language_modeling"]
     routing: Literal["top_expert", "mixture"]
-    input: Literal["columns", "array", "image"]
+    input: Literal["columns", "array", "image", "language", "text"]
     from_table: bool
     columns: tuple[Column, ...]
     n_outputs: int
@@ -278,6 +118,12 @@ class Manifest:
     routing_difference: RoutingDifference | None = None
     teacher: Teacher | None = None
     image: Image | None = None
+    language: Language | None = None
+
+    @property
+    def text_columns(self) -> tuple[Column, ...]:
+        """Columns of texts, which need a tokenizer."""
+        return tuple(column for column in self.columns if column.kind == "text")
 
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
@@ -409,9 +255,15 @@ def _with_tuples(item: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
 
 
+def _read_column(item: dict[str, Any]) -> Column:
+    if "text" in item:
+        item = item | {"text": Text(**item["text"])}
+    return Column(**_with_tuples(item))
+
+
 def _from_document(document: dict[str, Any]) -> Manifest:
     """Build a manifest from a document that :func:`check_document` accepted."""
-    columns = tuple(Column(**_with_tuples(item)) for item in document["columns"])
+    columns = tuple(map(_read_column, document["columns"]))
     classes = document["classes"]
     if classes is not None:
         classes = Classes(**classes | {"values": tuple(classes["values"])})
@@ -427,4 +279,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
         rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
     if "image" in document:
         rest["image"] = Image(**document["image"])
+    if "language" in document:
+        domains = tuple(Domain(**item) for item in document["language"]["domains"])
+        rest["language"] = Language(**document["language"] | {"domains": domains})
     return Manifest(**document | rest)

@@ -1,33 +1,30 @@
-"""Write the model card, ``README.md``, of a bundle."""
+"""The model card of a mixture of experts that predicts rows or images."""
 
-import re
-import string
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from skmode_deploy.bundle.card.markdown import (
+    MAX_VALUES,
+    escape,
+    join_values,
+    quote,
+    table,
+    versions_table,
+)
+from skmode_deploy.bundle.layout import text_inputs
 from skmode_deploy.bundle.manifest import Column, Image, Manifest, RoutingDifference, Teacher
 
 MAX_COLUMNS = 200  # in a table; the others are in the manifest
 MAX_INPUTS = 20  # in the example
-MAX_VALUES = 10  # categories or classes in a line
-MAX_CHARACTERS = 60  # of a name or value
 
-_SPECIAL = frozenset(string.punctuation) - frozenset("-,.'()/%")
+_TOKENS = (
+    "Texts become tokens outside the graph, by the tokenizer in the bundle, which `skmode_deploy` "
+    "and the package tokenizers read. Each graph row lists the different tokens of its text, and "
+    "how often each occurs; shorter rows end with token 0 and count 0."
+)
 
 
-def model_card(manifest: Manifest) -> str:
-    """Write the model card of a bundle.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Manifest of the bundle.
-
-    Returns
-    -------
-    str
-        Markdown text, which depends only on the manifest.
-    """
+def rows_card(manifest: Manifest) -> str:
+    """Write the model card."""
     experts = "1 expert" if manifest.n_experts == 1 else f"{manifest.n_experts} experts"
     taught = ["## Teacher", _teacher(manifest.teacher)] if manifest.teacher else []
     sections = [
@@ -45,10 +42,10 @@ def model_card(manifest: Manifest) -> str:
         "## Use",
         _use(manifest),
         "## Versions",
-        _versions(manifest),
+        versions_table(manifest.versions),
     ]
     if manifest.notes:
-        sections += ["## Notes", _quote(manifest.notes.strip())]
+        sections += ["## Notes", quote(manifest.notes.strip())]
     return "\n\n".join(sections) + "\n"
 
 
@@ -70,6 +67,8 @@ def _summary(manifest: Manifest) -> str:
 def _inputs(manifest: Manifest) -> str:
     if manifest.image is not None:
         return _image_input(manifest.image)
+    if manifest.input == "text":
+        return _text_input(manifest)
     by = (
         "The model was trained on a table: columns are found by name."
         if manifest.from_table
@@ -77,8 +76,8 @@ def _inputs(manifest: Manifest) -> str:
     )
     rows = [
         (
-            _escape(column.name),
-            _escape(column.input),
+            escape(column.name),
+            _graph_inputs(manifest, column),
             column.kind,
             column.dtype,
             _known_values(column),
@@ -87,22 +86,51 @@ def _inputs(manifest: Manifest) -> str:
         for column in manifest.columns[:MAX_COLUMNS]
     ]
     heads = ("Column", "Graph input", "Kind", "Type", "Known in training", "Missing in training")
-    text = f"{by}\n\n{_table(heads, rows)}"
+    text = f"{by}\n\n{table(heads, rows)}"
     rest = len(manifest.columns) - MAX_COLUMNS
     if rest > 0:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
     text += "\n\nA missing number is NaN, a missing string is empty."
-    refusals = [(_escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
+    if manifest.text_columns:
+        text += f" {_TOKENS}"
+    refusals = [(escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
     refusals = [(name, what) for name, what in refusals if what]
     if not refusals:
         return f"{text} Unknown categories are allowed."
     text += (
         " Unknown categories are allowed, except in this table: it lists what `skmode_deploy` "
         "refuses, because the model or its graph failed on it at the export.\n\n"
-        f"{_table(('Column', 'Allows'), refusals[:MAX_COLUMNS])}"
+        f"{table(('Column', 'Allows'), refusals[:MAX_COLUMNS])}"
     )
     rest = len(refusals) - MAX_COLUMNS
     return text + (f"\n\nand values of {rest} more columns." if rest > 0 else "")
+
+
+def _graph_inputs(manifest: Manifest, column: Column) -> str:
+    if column.kind != "text":
+        return escape(column.input)
+    return ", ".join(map(escape, text_inputs(manifest, column)))
+
+
+def _text_input(manifest: Manifest) -> str:
+    (column,) = manifest.columns
+    rows = [
+        ("tokens", "int64 (n, length)", "the different tokens of each text"),
+        ("counts", "float32 (n, length)", "how often each of them occurs"),
+    ]
+    tensors = table(("Graph input", "Type", "Values"), rows)
+    what = f"Texts: {describe_text(column)}. A missing text is empty."
+    return f"{what} {_TOKENS}\n\n{tensors}"
+
+
+def describe_text(column: Column) -> str:
+    """Say how a column of texts is read, in a few words."""
+    assert column.text is not None
+    text = column.text
+    return (
+        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} different ones "
+        f"and {text.max_bytes:,} bytes of a text"
+    )
 
 
 def _image_input(image: Image) -> str:
@@ -111,7 +139,7 @@ def _image_input(image: Image) -> str:
     rows = [
         ("image", f"{image.dtype} (n, {', '.join(map(str, image.shape))})", what),
     ]
-    text = _table(("Graph input", "Type", "Values"), rows)
+    text = table(("Graph input", "Type", "Values"), rows)
     named = ", ".join(axes[axis] for axis in image.layout)
     return f"Images: {describe_image(image)}. The axes after the first are {named}.\n\n{text}"
 
@@ -134,9 +162,11 @@ def list_refusals(column: Column) -> list[str]:
 
 
 def _known_values(column: Column) -> str:
-    """Show the categories or the range of a column."""
+    """Show the categories, the range or the tokens of a column."""
+    if column.kind == "text":
+        return escape(describe_text(column))
     if column.categories is not None:
-        return _list(column.categories)
+        return join_values(column.categories)
     if column.minimum is not None and column.maximum is not None:
         return f"{column.minimum:g} to {column.maximum:g}"
     return ""
@@ -159,12 +189,12 @@ def _outputs(manifest: Manifest) -> str:
         ("expert", "the top expert of the row, int64 (n,)"),
         ("gate\\_probability", "the gate's probability of that expert, float32 (n,)"),
     ]
-    text = _table(("Output", "What it is"), rows)
+    text = table(("Output", "What it is"), rows)
     if manifest.classes is not None:
-        text += f"\n\n{manifest.n_outputs} classes: {_list(manifest.classes.values)}"
+        text += f"\n\n{manifest.n_outputs} classes: {join_values(manifest.classes.values)}"
     if manifest.threshold is not None:
         assert manifest.classes is not None
-        chosen = _list(manifest.classes.values[manifest.threshold.position :][:1])
+        chosen = join_values(manifest.classes.values[manifest.threshold.position :][:1])
         text += (
             f"\n\nThe label is {chosen} if its probability is at least "
             f"{manifest.threshold.value:g}, and else the other class."
@@ -177,7 +207,7 @@ def _experts(manifest: Manifest) -> str:
         (str(i), f"{100 * share:.1f} %")
         for i, share in enumerate(manifest.expert_usage[:MAX_COLUMNS])
     ]
-    text = _table(("Expert", "Share of the training rows"), rows)
+    text = table(("Expert", "Share of the training rows"), rows)
     rest = manifest.n_experts - MAX_COLUMNS
     return text + (f"\n\nand {rest} more experts." if rest > 0 else "")
 
@@ -214,27 +244,27 @@ def _score_table(manifest: Manifest) -> str:
     if not manifest.validation_scores:
         return "Training had no validation rows."
     rows = [
-        (_escape(name.replace("_", " ")), f"{score:.4g}")
+        (escape(name.replace("_", " ")), f"{score:.4g}")
         for name, score in sorted(manifest.validation_scores.items())
     ]
     return (
         "The estimator's `score` on the validation rows of its training:"
-        f"\n\n{_table(('Inference', 'Score'), rows)}"
+        f"\n\n{table(('Inference', 'Score'), rows)}"
     )
 
 
 def _teacher(teacher: Teacher) -> str:
     text = (
-        f"The experts learned from the predictions of other models: {_list(teacher.names)}. These "
-        "are not needed here."
+        f"The experts learned from the predictions of other models: {join_values(teacher.names)}. "
+        "These are not needed here."
     )
     if not teacher.losses:
         return text
     rows = [
-        (_escape(name.replace("_", " ")), f"{loss:.4g}")
+        (escape(name.replace("_", " ")), f"{loss:.4g}")
         for name, loss in sorted(teacher.losses.items(), key=lambda item: item[1])
     ]
-    return f"{text} Losses on the validation rows of training:\n\n{_table(('By', 'Loss'), rows)}"
+    return f"{text} Losses on the validation rows of training:\n\n{table(('By', 'Loss'), rows)}"
 
 
 def _use(manifest: Manifest) -> str:
@@ -274,6 +304,11 @@ def _example(manifest: Manifest) -> str:
     width = len(manifest.columns) if manifest.input == "array" else 1
     lines = []
     for name, column in list(inputs.items())[:MAX_INPUTS]:
+        if column.kind == "text":  # token 0, once
+            tokens, counts = text_inputs(manifest, column)
+            lines.append(f"    {tokens!r}: np.zeros((1, 1), dtype=np.int64),")
+            lines.append(f"    {counts!r}: np.ones((1, 1), dtype=np.float32),")
+            continue
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
         lines.append(
             f"    {name!r}: np.full((1, {width}), {_example_value(column)!r}, dtype={dtype}),"
@@ -292,50 +327,3 @@ def _example_value(column: Column) -> Any:
     if column.dtype == "int64":
         return int(column.minimum or 0)
     return float(column.minimum or 0)
-
-
-def _versions(manifest: Manifest) -> str:
-    if not manifest.versions:
-        return "Not known."
-    return _table(
-        ("Library", "Version"),
-        [(_escape(name), _escape(version)) for name, version in sorted(manifest.versions.items())],
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _list(values: Sequence[Any]) -> str:
-    """Show the first values, and count the others."""
-    shown = ", ".join(_escape(str(value)) for value in values[:MAX_VALUES])
-    rest = len(values) - MAX_VALUES
-    return shown if rest <= 0 else f"{shown} and {rest} more"
-
-
-def _quote(text: str) -> str:
-    """Write text as a quotation, in which nothing becomes a heading or HTML."""
-    lines = []
-    for line in text.splitlines():
-        line = "".join(char if char.isprintable() else " " for char in line)
-        line = line.replace("<", "\\<")
-        line = re.sub(r"(^|[\s>])(?=#)", r"\1\\", line)
-        # A line of = or - would turn the line above into a heading.
-        line = re.sub(r"^([\s>]*)(?=(=+|-+)\s*$)", r"\1\\", line)
-        lines.append(f"> {line}".rstrip())
-    return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    """Write text in one line, with all special characters of Markdown escaped."""
-    if len(text) > MAX_CHARACTERS:
-        text = text[:MAX_CHARACTERS] + "..."
-    visible = (
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-    return (
-        "".join(f"\\{char}" if char in _SPECIAL else char for char in "".join(visible)) or "(empty)"
-    )

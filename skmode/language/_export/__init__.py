@@ -1,0 +1,1 @@
+"""Modular language models as bundles of ONNX files."""

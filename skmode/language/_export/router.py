@@ -1,0 +1,138 @@
+"""The router as an ONNX graph: bytes in, stock operators only.
+
+It computes what :class:`skmode.language.DomainRouter` states: the sum of the weights of all n-grams
+of one to three bytes, in float64, then logits, probabilities and the confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from skmode.onnx._graphs.builder import IR_VERSION
+from skmode.onnx._graphs.builder import OPSET as ROUTER_OPSET
+
+N_ONE, N_TWO = 256, 65_536
+MULTIPLIER = 2_654_435_761
+
+
+class _Graph:
+    """Collects nodes and constants."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def add(self, operator: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
+        """Add a node; inputs that are no names become constants. Return the name of its output."""
+        output = name or f"v{len(self.nodes)}"
+        names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
+        self.nodes.append(helper.make_node(operator, names, [output], **attributes))
+        return output
+
+    def constant(self, values: Any) -> str:
+        """Add a constant; equal ones are one."""
+        array = np.asarray(values)
+        name = f"c{len(self.constants)}"
+        for known, tensor in self.constants.items():
+            if numpy_helper.to_array(tensor).dtype == array.dtype and np.array_equal(
+                numpy_helper.to_array(tensor), array
+            ):
+                return known
+        self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+
+def build_router(router: Any) -> onnx.ModelProto:
+    """Convert a fitted router."""
+    graph = _Graph()
+    n_domains = len(router.domains_)
+    codes = graph.add("Cast", "bytes", to=TensorProto.INT64)
+    sums = _add_sums(graph, codes, router)
+    n_bytes = graph.add("Cast", "lengths", to=TensorProto.DOUBLE)
+    n_ngrams = graph.add("Max", graph.add("Sub", graph.add("Mul", n_bytes, 3.0), 3.0), 1.0)
+    per_row = np.array([1])
+    if router.method == "naive_bayes":
+        scaled = graph.add("Div", sums, float(router.temperature_))
+    else:
+        scaled = graph.add(
+            "Div", sums, graph.add("Unsqueeze", graph.add("Sqrt", n_ngrams), per_row)
+        )
+    logits = graph.add("Add", scaled, np.asarray(router.bias_, np.float64))
+    precise = graph.add("Softmax", logits, axis=1)
+    graph.add("Cast", precise, name="probabilities", to=TensorProto.FLOAT)
+    graph.add("ArgMax", precise, name="domain", axis=1, keepdims=0)
+    if router.method == "logistic" or router.abstain == "probability":
+        graph.add("ReduceMax", precise, per_row, name="confidence", keepdims=0)
+    else:
+        _add_typicality(graph, sums, n_ngrams, n_bytes, router)
+    inputs = [("bytes", TensorProto.UINT8, ("batch", "length")),
+              ("lengths", TensorProto.INT64, ("batch",))]  # fmt: skip
+    outputs = [("probabilities", TensorProto.FLOAT, ("batch", n_domains)),
+               ("domain", TensorProto.INT64, ("batch",)),
+               ("confidence", TensorProto.DOUBLE, ("batch",))]  # fmt: skip
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "router",
+            [helper.make_tensor_value_info(*value) for value in inputs],
+            [helper.make_tensor_value_info(*value) for value in outputs],
+            list(graph.constants.values()),
+        ),
+        opset_imports=[helper.make_opsetid("", ROUTER_OPSET)],
+        ir_version=IR_VERSION,
+    )
+    model.producer_name = "skmode"
+    return model
+
+
+def _add_sums(graph: _Graph, one: str, router: Any) -> str:
+    """Add the sums of weights of all n-grams: (batch, n_domains)."""
+    weights = np.asarray(router.weights_, np.float32)
+    n_buckets = len(weights) - N_ONE - N_TWO
+    shift = 32 - round(math.log2(n_buckets))
+    two = graph.add(
+        "Add", graph.add("Mul", _cut(graph, one, 0, -1), 256), _cut(graph, one, 1, None)
+    )
+    first, second, third = (_cut(graph, one, *cut) for cut in ((0, -2), (1, -1), (2, None)))
+    three = graph.add("Add", graph.add("Mul", first, 65_536), graph.add("Mul", second, 256))
+    three = graph.add("Mod", graph.add("Mul", graph.add("Add", three, third), MULTIPLIER), 2**32)
+    three = graph.add("Div", three, 2**shift)
+    table = graph.constant(weights)
+    # Places of a row from its own end on are padding.
+    end = graph.add("Unsqueeze", "lengths", np.array([1]))
+    total = ""
+    for n, grams in ((1, one), (2, graph.add("Add", two, N_ONE)),
+                     (3, graph.add("Add", three, N_ONE + N_TWO))):  # fmt: skip
+        size = graph.add("Gather", graph.add("Shape", grams), 1, axis=0)
+        places = graph.add("Range", 0, size, 1)
+        inside = graph.add("Less", places, graph.add("Sub", end, n - 1))
+        mask = graph.add(
+            "Unsqueeze", graph.add("Cast", inside, to=TensorProto.DOUBLE), np.array([2])
+        )
+        found = graph.add("Cast", graph.add("Gather", table, grams, axis=0), to=TensorProto.DOUBLE)
+        part = graph.add("ReduceSum", graph.add("Mul", found, mask), np.array([1]), keepdims=0)
+        total = graph.add("Add", total, part) if total else part
+    return total
+
+
+def _cut(graph: _Graph, codes: str, start: int, stop: int | None) -> str:
+    """Add the part of each row from `start` to `stop`."""
+    last = np.iinfo(np.int64).max if stop is None else stop
+    return graph.add("Slice", codes, np.array([start]), np.array([last]), np.array([1]))
+
+
+def _add_typicality(graph: _Graph, sums: str, n_ngrams: str, n_bytes: str, router: Any) -> None:
+    """Add how typical a text is of its most probable domain, among held-out texts of that."""
+    typical = np.asarray(router.typical_, np.float64)
+    mean, level, slope = (graph.add("Gather", typical[:, i], "domain", axis=0) for i in range(3))
+    column = graph.add("Unsqueeze", "domain", np.array([1]))
+    own = graph.add("Squeeze", graph.add("GatherElements", sums, column, axis=1), np.array([1]))
+    likelihood = graph.add("Div", own, n_ngrams)
+    variance = graph.add("Add", level, graph.add("Div", slope, n_bytes))
+    difference = graph.add("Sub", likelihood, mean)
+    graph.add("Div", difference, graph.add("Sqrt", variance), name="confidence")
