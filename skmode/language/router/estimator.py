@@ -56,10 +56,10 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     ``abstain="probability"`` the confidence is the largest probability, and the threshold is what
     the share ``abstained`` of held-out texts does not reach. With ``abstain="likelihood"`` the
     confidence says how typical the text is of the most probable domain d: (P_d / N - m) / sqrt(a +
-    b / L), where P_d is as S_d the sum of ``log_proba_[g, d]``, and the row ``typical_[d]`` = (m, a,
-    b) has the median and the spread on held-out texts of d, such that the share ``abstained`` of
-    them is below the threshold, -1. Another language is unlikely under each domain, even if one of
-    them is the least unlikely by far.
+    b / L), where P_d is the sum of ``log_proba_[g, d]`` over the n-grams, and the row
+    ``typical_[d]`` = (m, a, b) has the median and the spread on held-out texts of d, such that the
+    share ``abstained`` of them is below the threshold, -1. Another language is unlikely under each
+    domain, even if one of them is the least unlikely by far.
 
     Texts longer than ``max_bytes`` are read as several pages. A fifth of the pages, at most 2,000
     of each domain, is held out: half of them for ``importance_``, by their lines, and half for
