@@ -103,10 +103,6 @@ class SignatureError(BundleError):
     """The bundle is not signed, or not with the required key."""
 
 
-class TokenizerError(BundleError):
-    """The file of a tokenizer does not follow its format, or does not fit the manifest."""
-
-
 class InferenceError(RuntimeError):
     """Rows that the manifest allows made onnxruntime fail.
 

@@ -4,12 +4,19 @@ from skmode_deploy.bundle.card.language import language_card
 from skmode_deploy.bundle.card.rows import (
     describe_difference,
     describe_image,
+    describe_text,
     list_refusals,
     rows_card,
 )
 from skmode_deploy.bundle.manifest import Manifest
 
-__all__ = ["describe_difference", "describe_image", "list_refusals", "model_card"]
+__all__ = [
+    "describe_difference",
+    "describe_image",
+    "describe_text",
+    "list_refusals",
+    "model_card",
+]
 
 
 def model_card(manifest: Manifest) -> str:

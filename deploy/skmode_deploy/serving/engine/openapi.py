@@ -139,8 +139,9 @@ def describe(service: Service) -> Schema:
         operation["requestBody"] = {"required": True, "content": content}
         paths[path] = {"post": operation}
     for name in service.repository.names():
-        path = f"/v2/models/{name}/infer"
-        paths[path] = {"post": _infer_operation(path, service.get(name).served)}
+        path, served = f"/v2/models/{name}/infer", service.get(name).served
+        if isinstance(served, ServedModel):
+            paths[path] = {"post": _infer_operation(path, served)}
     return {
         "openapi": "3.1.0",
         "info": {
