@@ -10,11 +10,18 @@ language.json and the bundles.
 """
 
 import argparse
+import contextlib
 import copy
 import hashlib
 import json
+import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +64,10 @@ def main():
     print_scores(scores)
     draw(scores, options.output / "language.png")
 
-    folder = options.output / "language"
-    with tempfile.TemporaryDirectory(dir=options.output) as scratch:
-        served = serve_and_add(model, train, Path(scratch) / "bundle", folder)
+    models = options.output / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    served = add_while_served(model, train, models)
+    folder = models / "lm"
     runtime = measure_runtime(folder, test)
     write_samples(folder)
 
@@ -137,26 +145,97 @@ def compare_training(model, train, test, options):
     return scores
 
 
-def serve_and_add(model, train, bundle, versions):
-    """Add Spanish to the bundle; return which files are as they were, and how long it took."""
-    skmode.language.export(model, versions / "1")
-    before = hashes(versions / "1")
-    begin = time.perf_counter()
-    print("\nSpanish joins: an expert of its own, without the texts of the others", flush=True)
-    model.add_expert(NEW, train[NEW])
-    trained = time.perf_counter()
-    skmode.language.export(model, versions / "2", only=[NEW], base=versions / "1")
-    after = hashes(versions / "2")
-    same = [name for name in before if after[name] == before[name]]
-    experts = [name for name in before if name.startswith("expert_")]
-    print("unchanged, byte for byte: " + ", ".join(sorted(same)))
-    if not set(experts) <= set(same):
+def add_while_served(model, train, models):
+    """Add Spanish to a model that a process serves; return what changed, and what clients saw."""
+    skmode.language.export(model, models / "lm" / "1")
+    before = hashes(models / "lm" / "1")
+    print("\nA process serves the four; Spanish joins, without the texts of the others", flush=True)
+    with serving(models) as url, Client(url, PROMPTS[NEW]) as client:
+        begin = time.perf_counter()
+        model.add_expert(NEW, train[NEW])
+        trained = time.perf_counter()
+        skmode.language.export(model, models / "lm" / "2", only=[NEW], base=models / "lm" / "1")
+        exported = time.perf_counter()
+        client.wait_for(NEW)
+        seen = time.perf_counter()
+    after = hashes(models / "lm" / "2")
+    same = sorted(name for name in before if after[name] == before[name])
+    if not {name for name in before if name.startswith("expert_")} <= set(same):
         raise SystemExit("An old expert's file changed.")
+    print("unchanged, byte for byte: " + ", ".join(same))
+    first, last = client.domains[0], client.domains[-1]
+    print(
+        f"{len(client.domains)} requests meanwhile, {client.failures} failed. Spanish was written by "
+        f"the expert {first!r}, and by {last!r} from {seen - exported:.1f} s after the export on, "
+        "without a restart"
+    )
     return {
-        "unchanged": sorted(same),
+        "unchanged": same,
         "training_seconds": round(trained - begin, 1),
-        "export_seconds": round(time.perf_counter() - trained, 1),
+        "export_seconds": round(exported - trained, 1),
+        "seconds_until_served": round(seen - exported, 1),
+        "requests": len(client.domains),
+        "failures": client.failures,
     }
+
+
+@contextlib.contextmanager
+def serving(models):
+    """Run `skmode-deploy serve --watch`; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "skmode_deploy", "serve", models, "--watch"]
+    command += ["--watch-interval", "0.2", "--http-port", str(port), "--grpc-port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/v2/health/ready"):
+                break
+            time.sleep(0.1)
+        else:
+            raise SystemExit("The server did not start: run `skmode-deploy serve` to see why.")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Client(threading.Thread):
+    """Asks for the continuation of a prompt again and again; notes whose expert wrote it."""
+
+    def __init__(self, url, prompt):
+        super().__init__(daemon=True)
+        self.url, self.prompt = url, prompt
+        self.domains, self.failures, self.ends = [], 0, False
+
+    def run(self):
+        body = json.dumps({"model": "lm", "prompt": self.prompt, "max_tokens": 8}).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/v1/completions", body, headers)
+        while not self.ends:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    self.domains.append(json.load(response)["choices"][0]["domain"])
+            except OSError:
+                self.failures += 1
+            time.sleep(0.05)
+
+    def wait_for(self, domain, seconds=60):
+        end = time.perf_counter() + seconds
+        while domain not in self.domains[-1:]:
+            if time.perf_counter() > end:
+                raise SystemExit(f"No request was served by the expert of {domain!r}.")
+            time.sleep(0.05)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ends = True
+        self.join()
 
 
 def routing(versions, test):

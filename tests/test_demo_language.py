@@ -28,6 +28,8 @@ def test_figures_belong_together(tmp_path):
         assert f"{np.mean(list(own.values())):.3f}" in finished.stdout
     unchanged = {f"expert_{name}.onnx" for name in ("en", "fr", "de", "py")}
     assert unchanged | {"tokenizer.json"} == set(results["added"]["unchanged"])
+    assert results["added"]["failures"] == 0
+    assert results["added"]["requests"] > 1
     assert set(results["routing"]["2"]) == {"en", "fr", "de", "py", "es"}
     assert results["runtime"]["with_cache"] > results["runtime"]["without_cache"]
     assert (tmp_path / "language.png").read_bytes().startswith(b"\x89PNG")
