@@ -166,8 +166,8 @@ def add_while_served(model, train, models):
     first, last = client.domains[0], client.domains[-1]
     print(
         f"{len(client.domains)} requests meanwhile, {client.failures} failed. Spanish was written "
-        f"by the expert {first!r}, and by {last!r} from {seen - exported:.1f} s after the export on, "
-        "without a restart"
+        f"by the expert {first!r}, and by {last!r} from {seen - exported:.1f} s after the export "
+        "on, without a restart"
     )
     return {
         "unchanged": same,
