@@ -7,6 +7,7 @@ NEWEST := .venv-newest/bin
 KSERVE := .venv-kserve/bin
 MLSERVER := .venv-mlserver/bin
 RELEASE := .venv-release/bin
+DOCS := .venv-docs/bin
 SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/operations
 # These measure time or load, so they run alone; everything else takes both cores.
 TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_lifecycle.py \
@@ -14,8 +15,9 @@ TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_l
 PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo demo-language test test-fast test-serve test-engines test-distributed test-examples test-floor \
-	test-newest test-wheels coverage dist lint bench bench-serving league league-quick clean
+.PHONY: demo demo-language test test-fast test-serve test-engines test-distributed test-examples \
+	test-floor test-newest test-wheels coverage dist docs lint bench bench-serving league league-quick \
+	clean
 
 demo: .venv/installed
 	$(BIN)/python demo/spam.py
@@ -87,6 +89,10 @@ test-wheels: dist
 		dist/skmode_deploy-*.whl "$$(echo dist/skmode-*.whl)[plot]"
 	sh .ci/run_wheels.sh .venv-wheels/bin demo/churn.py
 
+# The site, as plain files in docs/_build/html. Its examples are run one after another.
+docs: .venv-docs/installed
+	OMP_NUM_THREADS=1 $(DOCS)/sphinx-build -W --keep-going -j 1 docs docs/_build/html
+
 lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -111,9 +117,9 @@ league-quick: .venv/installed-league
 	$(BIN)/python -m benchmarks.tabular report --quick
 
 clean:
-	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver .venv-release .venv-wheels
+	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver .venv-release .venv-wheels .venv-docs
 	rm -rf build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
-	rm -rf .coverage* coverage.xml .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
+	rm -rf .coverage* coverage.xml docs/_build docs/gallery docs/api/generated .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
 
 # "installed" is touched last: an interrupted installation starts over.
 .venv/installed: $(SOURCES) constraints.txt
@@ -136,6 +142,12 @@ clean:
 
 .venv/installed-examples: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[examples]'
+	touch $@
+
+.venv-docs/installed: $(SOURCES) constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	$(DOCS)/python -m pip install --quiet -c constraints.txt \
+		-e './deploy[image,parquet,serve,signing]' -e '.[docs]'
 	touch $@
 
 .venv-release/installed: Makefile
@@ -165,5 +177,5 @@ clean:
 .venv-newest/installed: $(SOURCES) constraints.txt
 	$(PYTHON) -m venv .venv-newest
 	$(NEWEST)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)" \
-		-e './deploy[image,parquet,signing]' -e '.[test]'
+		-e './deploy[image,parquet,serve,signing]' -e '.[test]'
 	touch $@

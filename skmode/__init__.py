@@ -9,6 +9,8 @@ from skmode._estimators import (
     MoDEImageClassifier,
     MoDEImageRegressor,
     MoDERegressor,
+    MoDETextClassifier,
+    MoDETextRegressor,
     RoutingCollapseWarning,
     TeacherSawRowsWarning,
 )
@@ -19,6 +21,8 @@ __all__ = [
     "MoDEImageClassifier",
     "MoDEImageRegressor",
     "MoDERegressor",
+    "MoDETextClassifier",
+    "MoDETextRegressor",
     "RoutingCollapseWarning",
     "TeacherSawRowsWarning",
     "__version__",

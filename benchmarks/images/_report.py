@@ -22,7 +22,13 @@ Scores = dict[tuple[str, str], list[dict[str, Any]]]
 def report() -> int:
     """Write images.md; return 1 if a bar is missed or not measured yet."""
     lines = list(read(RESULTS / "images.jsonl"))
-    text = ["# Images", "", "Written by `python -m benchmarks.images report`.", ""]
+    text = [
+        "# Images",
+        "",
+        "Written by `python -m benchmarks.images report`. Processor seconds are those of the fit",
+        "and of predicting the test images in each way.",
+        "",
+    ]
     verdicts = []
     for name in BARS:
         scores = _by_contender([line for line in lines if line["set"] == name])

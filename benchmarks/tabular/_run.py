@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from collections import deque
@@ -12,13 +13,23 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.tabular import _results
 from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._measure import describe, measure, measure_onnx
-from benchmarks.tabular._models import MODERATE_ROWS, OURS, TUNED_SETS, Contender, contenders
+from benchmarks.tabular._models import (
+    MODERATE_ROWS,
+    OURS,
+    TUNED_SETS,
+    VOTED_SETS,
+    VOTED_SPLITS,
+    Contender,
+    contenders,
+)
+from benchmarks.tabular._models.votes import MEMORY
 from benchmarks.tabular._sets import TEST_SHARE, Part, TabularSet, load, split
 
 Record = dict[str, Any]
@@ -48,10 +59,11 @@ class Job:
 def plan(tables: Iterable[TabularSet], splits: Iterable[int], models: Sequence[str]) -> list[Job]:
     """Return the jobs in their order.
 
-    A run that is cut short has whole splits: split by split, all sets, all models but the tuned and
-    the slow ones. Those come last, in this order, small sets first, and meet the first split only;
-    tuned ones meet the smallest sets alone. One of moderate speed meets the first split only where
-    the set is large.
+    A run that is cut short has whole splits: split by split, all sets, all models but the vote with
+    its students, the tuned and the slow ones. Those come last, in this order, small sets first. The
+    vote meets the smallest sets and the first splits, tuned ones the smallest sets and the first
+    split, slow ones the first split. One of moderate speed meets the first split only where the set
+    is large.
 
     Parameters
     ----------
@@ -77,12 +89,18 @@ def plan(tables: Iterable[TabularSet], splits: Iterable[int], models: Sequence[s
         for contender in chosen
         if contender.speed in ("fast", "moderate") and _is_due(contender, table, repeat)
     ]
-    for speed, due in (("tuned", ordered[:TUNED_SETS]), ("slow", ordered)):
+    last = (
+        ("voted", ordered[:VOTED_SETS], VOTED_SPLITS),
+        ("tuned", ordered[:TUNED_SETS], 1),
+        ("slow", ordered, 1),
+    )
+    for speed, due, n_splits in last:
         jobs += [
-            Job(table, 0, contender.name)
+            Job(table, repeat, contender.name)
             for table in due
+            for repeat in splits
             for contender in chosen
-            if contender.speed == speed and 0 in splits
+            if contender.speed == speed and repeat < n_splits
         ]
     return jobs
 
@@ -131,7 +149,12 @@ def run(jobs: Iterable[Job], path: Path, n_workers: int = 1, hours: float | None
         Jobs that are left to the next run: for want of time, a set or a process that survived.
     """
     _results.repair(path)
-    pending = deque(open_jobs(jobs, path))
+    with tempfile.TemporaryDirectory() as memory, patch.dict(os.environ, {MEMORY: memory}):
+        return _work(deque(open_jobs(jobs, path)), path, n_workers, hours)
+
+
+def _work(pending: deque[Job], path: Path, n_workers: int, hours: float | None) -> int:
+    """Do what is pending."""
     total, done, left = len(pending), 0, 0
     deadline = None if hours is None else time.monotonic() + 3600 * hours
     print(f"{total} fits to do.", flush=True)

@@ -106,6 +106,24 @@ def bootstrap(
     return Interval(float(statistic(values)), float(low), float(high))
 
 
+def ratio_of_means(values: Any, whole: Any, random_state: int = 0) -> Interval:
+    """Mean of `values` over the mean of `whole`, with the interval over sets, drawn in pairs."""
+    pairs = np.asarray(values, dtype=float), np.asarray(whole, dtype=float)
+    share = float(pairs[0].mean() / pairs[1].mean()) if len(pairs[0]) else math.nan
+    if len(pairs[0]) < 2:
+        return Interval(share, math.nan, math.nan)
+    found = stats.bootstrap(
+        pairs,
+        lambda values, whole, axis: values.mean(axis) / whole.mean(axis),
+        paired=True,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(random_state),
+    )
+    return Interval(share, *map(float, found.confidence_interval))
+
+
 def wins_ties_losses(ours: Any, theirs: Any) -> tuple[int, int, int]:
     """Count the sets on which we have the smaller error, about the same, the larger."""
     ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)

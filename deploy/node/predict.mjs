@@ -4,6 +4,8 @@
 //   node predict.mjs BUNDLE ROWS.json      an array of objects (or of arrays, in training's order)
 //   node predict.mjs BUNDLE ROWS.csv       a header, then a line per row
 //
+// Texts are strings, or rows with one column; their tokens come from tokenizer.mjs.
+//
 // Prints one JSON object per row. To use it from your own code:
 //
 //   import { load, predict } from "./predict.mjs";
@@ -15,6 +17,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
+import { Tokenizer, countTokens } from "./tokenizer.mjs";
 
 /** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {
@@ -22,19 +25,27 @@ export async function load(bundle) {
   if (manifest.input === "image") {
     throw new Error("the bundle must read rows, got one that reads images: run its model.onnx yourself");
   }
-  const bytes = readFileSync(join(bundle, "model.onnx"));
-  const digest = createHash("sha256").update(bytes).digest("hex");
-  if (digest !== manifest.files["model.onnx"].sha256) {
-    throw new Error("model.onnx is not the file that manifest.json names: copy the bundle again");
-  }
+  const read = (name) => {
+    const bytes = readFileSync(join(bundle, name));
+    if (createHash("sha256").update(bytes).digest("hex") !== manifest.files[name].sha256) {
+      throw new Error(`${name} is not the file that manifest.json names: copy the bundle again`);
+    }
+    return bytes;
+  };
+  const bytes = read("model.onnx");
+  const names = manifest.columns.flatMap(({ text }) => (text ? [text.tokenizer] : []));
+  const tokenizers = Object.fromEntries(
+    [...new Set(names)].map((name) => [name, new Tokenizer(read(name).toString("utf8"))]),
+  );
   // One thread: small models are done before others wake up.
   const options = { intraOpNumThreads: 1, interOpNumThreads: 1 };
-  return { manifest, session: await ort.InferenceSession.create(bytes, options) };
+  return { manifest, tokenizers, session: await ort.InferenceSession.create(bytes, options) };
 }
 
-/** Predict for rows: objects by column name, or arrays in the order of training. */
-export async function predict({ manifest, session }, rows) {
-  const outputs = await session.run(toFeeds(manifest, rows));
+/** Predict for rows: objects by column name, arrays in the order of training, or single texts. */
+export async function predict({ manifest, tokenizers, session }, rows) {
+  if (manifest.input === "text") rows = rows.map(toTextRow);
+  const outputs = await session.run(toFeeds(manifest, tokenizers, rows));
   const { expert, gate_probability: gate } = outputs;
   return rows.map((_, i) => ({
     ...toPrediction(manifest, outputs, i),
@@ -56,8 +67,16 @@ function toPrediction({ classes, n_outputs: width }, { label, probabilities, var
   };
 }
 
-/** One tensor (n, 1) per column, or a single tensor (n, columns) for a model of arrays. */
-function toFeeds({ columns, input }, rows) {
+/** A row of a model of texts as an array; a column may have any name. */
+function toTextRow(row) {
+  if (row === null || typeof row === "string") return [row];
+  const values = Object.values(row);
+  if (values.length !== 1) throw new Error(`A row must have one text, got ${values.length} columns`);
+  return values;
+}
+
+/** One tensor (n, 1) per column, two (n, length) per column of texts, or a single tensor (n, columns) for a model of arrays. */
+function toFeeds({ columns, input }, tokenizers, rows) {
   const values = columns.map((column, j) =>
     rows.map((row) =>
       checkRefusals(column, toElement(column, Array.isArray(row) ? row[j] : row[column.name])),
@@ -68,11 +87,31 @@ function toFeeds({ columns, input }, rows) {
     const cells = rows.flatMap((_, i) => values.map((column) => column[i]));
     return { [name]: new ort.Tensor(dtype, toData[dtype](cells), [rows.length, columns.length]) };
   }
-  const tensors = columns.map(({ input: name, dtype }, j) => [
-    name,
-    new ort.Tensor(dtype, toData[dtype](values[j]), [rows.length, 1]),
-  ]);
+  const tensors = columns.flatMap((column, j) => {
+    const { input: name, dtype, text } = column;
+    if (text) return toTokens(column, tokenizers[text.tokenizer], values[j], input === "text");
+    return [[name, new ort.Tensor(dtype, toData[dtype](values[j]), [rows.length, 1])]];
+  });
   return Object.fromEntries(tensors);
+}
+
+/** The two tensors of a column of texts. */
+function toTokens({ name, input, text }, tokenizer, texts, alone) {
+  texts.forEach((value, i) => {
+    if (Buffer.byteLength(value) > text.max_bytes) {
+      throw new Error(`A text must have at most ${text.max_bytes} bytes, got more in row ${i}`);
+    }
+    if (value.includes("\0") || !value.isWellFormed()) {
+      throw new Error(`Column "${name}" must hold texts without null characters and half ones, row ${i}`);
+    }
+  });
+  const lists = texts.map((value) => tokenizer.encode(value));
+  const { tokens, counts, length } = countTokens(lists, text.max_tokens);
+  const end = alone ? "" : `_${input}`;
+  return [
+    [`tokens${end}`, new ort.Tensor("int64", tokens, [texts.length, length])],
+    [`counts${end}`, new ort.Tensor("float32", counts, [texts.length, length])],
+  ];
 }
 
 const toData = {

@@ -65,9 +65,9 @@ def score(
     Parameters
     ----------
     batches : iterable of pyarrow.RecordBatch
-        Rows, as :meth:`Predictor.predict_full` takes them: columns go by name, in any order.
-        Strings may be of any string type, or dictionary encoded; numbers may be integers, floats,
-        decimals or booleans; nulls are missing values.
+        Rows, as :meth:`skmode_deploy.Predictor.predict_full` takes them: columns go by name, in any
+        order. Strings may be of any string type, or dictionary encoded; numbers may be integers,
+        floats, decimals or booleans; nulls are missing values.
     bundle : path
         Folder of the bundle.
     keep : sequence of str, default=()

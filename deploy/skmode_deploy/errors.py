@@ -88,7 +88,7 @@ class GraphInterfaceError(BundleError):
 
 
 class TokenizerError(BundleError):
-    """A tokenizer is not one that can be read, or has tokens that the graph does not know."""
+    """The file of a tokenizer cannot be read, or has tokens that the graph does not know."""
 
 
 class SampleFormatError(BundleError):

@@ -1,5 +1,7 @@
 """Bundles made by hand, so that these tests need neither torch nor skmode."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -318,15 +320,14 @@ def make_image_bundle(tmp_path, write_image_bundle):
 @pytest.fixture(scope="session")
 def tokenizer_json():
     """A tokenizer that knows the words good and bad, and all bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from skmode_deploy.running.inputs.texts.description import byte_characters
 
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    library.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet, show_progress=False)
-    library.train_from_iterator(["good bad"] * 9, trainer)
-    return library.to_str()
+    pairs = ["g o", "o d", "go od", "b a", "ba d", "Ġ good", "Ġ bad"]
+    tokens = [*map(chr, byte_characters()), *(pair.replace(" ", "") for pair in pairs)]
+    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": [pair.split() for pair in pairs]}
+    return json.dumps({"pre_tokenizer": level, "decoder": level, "model": model})
 
 
 def text_manifest(n_tokens, *, table=False, task="classification", **changes):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_python_blocks_run(
     monkeypatch.chdir(tmp_path)
     for_serving, _ = README.split("## On the command line")  # what follows trains a model
     blocks = re.findall(r"^```python\n(.*?)^```$", for_serving, re.DOTALL | re.MULTILINE)
+    blocks = [block for block in blocks if "language.load" not in block]
     assert len(blocks) == 5
     names = {}
     for number, block in enumerate(blocks):
@@ -50,6 +52,18 @@ def test_python_blocks_run(
     assert names["labels"].tolist() == ["good", "bad", "bad"]
     assert names["classes"].tolist() == ["dark", "light"]
     assert names["prediction"].expert.tolist() == [0, 1]
+
+
+def test_the_block_on_language_models_runs(language_bundle, tmp_path, monkeypatch, capsys):
+    shutil.copytree(language_bundle, tmp_path / "lm")
+    monkeypatch.chdir(tmp_path)
+    block = next(
+        block
+        for block in re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+        if "language.load" in block
+    )
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out
 
 
 def test_links_exist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -11,6 +12,8 @@ from sklearn.base import BaseEstimator
 DOCUMENTATION = "https://skmode.github.io/skmode"
 # With more experts, a line sums up the others.
 N_SHOWN = 8
+# Longer names of columns are cut.
+N_CHARACTERS = 40
 
 
 class ShownInNotebooks(BaseEstimator):
@@ -56,7 +59,13 @@ def experts_html(estimator: Any) -> str:
 def _caption(estimator: Any) -> str:
     chosen = ", from &quot;auto&quot;" if estimator.alpha == "auto" else ""
     # Pickles from before the first release have no alpha_.
-    return f"alpha {getattr(estimator, 'alpha_', estimator.alpha):g}{chosen}"
+    caption = f"alpha {getattr(estimator, 'alpha_', estimator.alpha):g}{chosen}"
+    texts = [
+        html.escape(str(column.name)[:N_CHARACTERS])
+        for column in getattr(getattr(estimator, "encoder_", None), "columns_", [])
+        if column.kind == "text"
+    ]
+    return f"{caption}; texts: {', '.join(texts)}" if texts else caption
 
 
 def _row(name: str, share: float) -> str:

@@ -23,24 +23,42 @@ MAX_PIXELS = 89_478_485
 
 def decode(items: Sequence[Any]) -> list[NDArray[Any]]:
     """Turn images of any kind into arrays: of two dimensions if grey, else with channels last."""
-    return [
-        item if isinstance(item, np.ndarray) else _decode_one(item, i)
-        for i, item in enumerate(items)
-    ]
+    return [_decode_one(item, i) for i, item in enumerate(items)]
+
+
+def is_array(item: Any) -> bool:
+    """Whether this is an array, or what numpy makes one of: a tensor, or lists of numbers."""
+    if isinstance(item, list | tuple):
+        return bool(item) and isinstance(item[0], list | tuple)
+    is_scalar = isinstance(item, np.generic)
+    return hasattr(item, "__array__") and not is_scalar and not is_pillow(item)
 
 
 def _decode_one(item: Any, i: int) -> NDArray[Any]:
+    if is_array(item):
+        return _to_array(item, i)
     if is_pillow(item):
         return _pixels(item, i, f"image {i}")
     if isinstance(item, bytes | bytearray | memoryview):
         return _open(io.BytesIO(item), f"image {i}", i)
     if isinstance(item, str | os.PathLike):
         return _open(os.fspath(item), f"image {i} ({os.fspath(item)!r})", i)
-    what = "a missing value" if item is None or item is np.nan else f"a {type(item).__name__}"
+    is_missing = item is None or (isinstance(item, float) and item != item)
+    what = "a missing value" if is_missing else f"a {type(item).__name__}"
     raise TypeError(
         "Each image must be an array, a PIL image, the bytes of a file or a path, got "
         f"{what} for image {i}: convert it, or leave the row out."
     )
+
+
+def _to_array(item: Any, i: int) -> NDArray[Any]:
+    try:
+        return np.asarray(item)
+    except ValueError as error:
+        raise ValueError(
+            f"The rows of an image must have one length, got image {i}, of which numpy says: "
+            f"{error} Correct it."
+        ) from error
 
 
 def is_pillow(item: Any) -> bool:
@@ -87,7 +105,7 @@ def _pixels(image: Any, i: int, name: str) -> NDArray[Any]:
     mode = SAME_AS.get(image.mode, image.mode)
     if mode not in PLAIN_MODES or _has_16_bits(image):
         raise ValueError(_wrong_mode("16 bits" if mode in PLAIN_MODES else image.mode, i))
-    if image.mode == "P" and "transparency" in image.info:
+    if image.mode == "P" and image.has_transparency_data:
         mode = "RGBA"
     try:
         image.load()

@@ -11,12 +11,14 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from skmode._encoding.columns import is_table
-from skmode._encoding.decoding import decode, is_pillow
+from skmode._encoding.decoding import decode, is_array, is_pillow
 
 Channels = Literal["last", "first"]
 Layout = Literal["hw", "hwc", "chw"]
 
 N_CHANNELS = (1, 3, 4)
+# Floats that miss [0, 1] by less were scaled, and then changed by an interpolation.
+ROUNDING = 1e-3
 
 
 class ImageEncoder:
@@ -71,12 +73,12 @@ class ImageEncoder:
         return self.transform(check_images(X, self.channels, "the estimator"))
 
     def _cure(self, shape: tuple[int, ...]) -> str:
-        if len(shape) == 2 and self.n_channels_ == 1:
-            return "add the axis of channels, for example X[..., None]"
-        if len(shape) == 3 and self.layout_ == "hw":
-            return "drop the axis of channels, or make colours grey"
-        if sorted(shape) == sorted(self.shape_):
-            return "move the axes"
+        size = self.height_, self.width_
+        if self.n_channels_ == 1 and shape in (size, (*size, 1), (1, *size)):
+            axes = ", ".join(map(str, self.shape_))
+            return f"change only the axes, with X.reshape(-1, {axes})"
+        if len(shape) == 3 and sorted(shape) == sorted(self.shape_):
+            return "move the axes, for example with np.moveaxis"
         return "resize or crop the images, or convert their colours, as for training"
 
 
@@ -111,29 +113,39 @@ def _read(X: Any, channels: Channels) -> NDArray[Any]:
             "Sparse data was passed for X, but images are dense: pass "
             "X.toarray().reshape(-1, height, width)."
         )
-    items = _items(X)
-    if items is None:
-        array = np.asarray(X)
-        if array.dtype.kind not in "OSU" or array.ndim != 1:
-            return array
-        items = array.tolist()
+    _refuse_masked(X, "X")
+    items = _unwrap(X)
+    if isinstance(items, np.ndarray):
+        if items.dtype.kind not in "OSU" or items.ndim != 1:
+            return items
+        items = items.tolist()
     if not items:
         return np.empty((0, 1, 1), np.uint8)
+    for i, item in enumerate(items):
+        _refuse_masked(item, f"image {i}")
     arrays = decode(items)
-    decoded = [not isinstance(item, np.ndarray) for item in items]
-    if channels == "first":
+    if channels == "first":  # what comes out of a file has them last
         arrays = [
-            np.moveaxis(array, -1, 0) if is_decoded and array.ndim == 3 else array
-            for array, is_decoded in zip(arrays, decoded, strict=True)
+            array if is_array(item) or array.ndim != 3 else np.moveaxis(array, -1, 0)
+            for array, item in zip(arrays, items, strict=True)
         ]
     _check_alike(arrays)
     return np.stack(arrays)
 
 
-def _items(X: Any) -> list[Any] | None:
-    """Images one by one; None if X is an array already."""
+def _refuse_masked(values: Any, what: str) -> None:
+    """Raise for masked arrays: numpy would read the pixels under the mask."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(
+            f"Images must not be masked arrays, because the mask would be lost, got {what}: pass "
+            "X.filled(0), or what the hidden pixels shall be."
+        )
+
+
+def _unwrap(X: Any) -> NDArray[Any] | list[Any]:
+    """Take an array, or images one by one, out of what holds them."""
     if isinstance(X, np.ndarray):
-        return None
+        return np.asarray(X)
     if is_table(X):
         columns = list(nw.from_native(X, eager_only=True).iter_columns())
         if len(columns) != 1:
@@ -141,15 +153,13 @@ def _items(X: Any) -> list[Any] | None:
                 f"A table of images must have one column, which holds them, got {len(columns)}: "
                 "select it by name, or reshape pixels to an array (n, height, width)."
             )
-        return list(X.iloc[:, 0]) if isinstance(X, pd.DataFrame) else columns[0].to_list()
-    if isinstance(X, pd.Series):
+        return _unwrap(X.iloc[:, 0] if isinstance(X, pd.DataFrame) else columns[0].to_native())
+    if isinstance(X, pd.Series | list | tuple):
         return list(X)
-    if hasattr(X, "__array__") and not isinstance(X, list | tuple):
-        array = np.asarray(X)  # a tensor, or a series of another library
-        return array.tolist() if array.dtype == object and array.ndim == 1 else None
-    if isinstance(X, list | tuple):
-        plain = not len(X) or isinstance(X[0], list | tuple | int | float | np.number)
-        return None if plain and len(X) else list(X)
+    if hasattr(X, "__array__"):  # a tensor, or a series of another library
+        array = np.asarray(X)
+        # Of lists, polars makes an array of two dimensions.
+        return list(X.to_list()) if hasattr(X, "to_list") and array.ndim < 3 else array
     raise TypeError(
         f"X must be an array, or a list, Series or column of images, got {type(X).__name__}: "
         "convert it."
@@ -189,30 +199,42 @@ def _check_numbers(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     """Check pixels that are not uint8: floats within [0, 1]."""
     if array.dtype.kind != "f":
         raise ValueError(
-            f"Pixels must be uint8, or floats within [0, 1], got {array.dtype}: "
+            f"Pixels must be uint8, or floats within [0, 1], got {array.dtype.name}: "
             f"{_cure_of_dtype(array)}."
         )
-    lowest, highest = array.min(), array.max()
+    with np.errstate(over="ignore"):
+        pixels = np.asarray(array, dtype=np.float32)  # 1.0000000000000002 is 1
+    lowest, highest = pixels.min(), pixels.max()
     if not (np.isfinite(lowest) and np.isfinite(highest)):
-        what = "NaN" if np.isnan(array).any() else "infinity"
+        what = "NaN" if np.isnan(pixels).any() else "infinity"
         raise ValueError(
             f"Input X contains {what}. {name} does not accept missing pixels: fill them in, for "
             "example with np.nan_to_num(X), or leave these images out."
         )
     if lowest < 0 or highest > 1:
-        cure = "divide by 255" if lowest >= 0 and highest <= 255 else "scale them"
         raise ValueError(
-            f"Pixels that are floats must lie within [0, 1], got {lowest:g} to {highest:g}: "
-            f"{cure}; the estimator does the rest."
+            f"Pixels that are floats must lie within [0, 1], got {lowest:.8g} to {highest:.8g}: "
+            f"{_cure_of_range(lowest, highest)}; the estimator does the rest."
         )
-    return np.asarray(array, dtype=np.float32)
+    return pixels
+
+
+def _cure_of_range(lowest: np.float32, highest: np.float32) -> str:
+    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
+        return "clip them with np.clip(X, 0, 1)"
+    return "divide by 255" if lowest >= 0 and highest <= 255 else "scale them"
 
 
 def _cure_of_dtype(array: NDArray[Any]) -> str:
     if array.dtype.kind == "b":
         return "pass X.astype(np.uint8) * 255"
-    if array.dtype == np.uint16:
-        return "pass X / 65535, or (X // 256).astype(np.uint8)"
-    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255:
-        return "pass X.astype(np.uint8)"
-    return "scale them to [0, 1]"
+    if array.dtype.kind not in "iu":
+        return "convert the images to numbers"
+    bytes_at_most = array.min() >= 0 and array.max() <= 255
+    of_bytes = "pass X.astype(np.uint8) if they are from 0 to 255" if bytes_at_most else ""
+    of_16_bits = "pass X / 65535 if they are from 0 to 65,535" if _has_16_bits(array) else ""
+    return ", or ".join(filter(None, [of_bytes, of_16_bits])) or "scale them to [0, 1]"
+
+
+def _has_16_bits(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "u" and array.dtype.itemsize == 2

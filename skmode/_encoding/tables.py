@@ -32,7 +32,7 @@ class Column:
     ----------
     name : str
         Name of the column; ``"x0"``, ``"x1"``, ... for arrays.
-    kind : {"number", "category"}
+    kind : {"number", "category", "text"}
         How the column is encoded.
     categories : ndarray or None
         Sorted known categories, as strings (dtype object) or float64. None for numbers.
@@ -43,6 +43,8 @@ class Column:
     minimum, maximum : float or None
         Range of a number, missing values left out, as read in float32. None for categories and
         where all values were missing.
+    text : object or None
+        The tokens of a column of texts.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Column:
     scale: float = 1.0
     minimum: float | None = None
     maximum: float | None = None
+    text: Any = None
 
     @property
     def n_codes(self) -> int:
@@ -84,10 +87,13 @@ class TableEncoder:
         """Learn the columns of the training table."""
         self.from_table_ = is_table(X)
         columns = open_columns(X)
-        chosen = self._categorical_mask(columns)
-        numbers = _Numbers(columns, np.flatnonzero(~chosen).tolist())
+        texts = self._text_mask(columns)
+        chosen = self._categorical_mask(columns) & ~texts
+        numbers = _Numbers(columns, np.flatnonzero(~chosen & ~texts).tolist())
         self.columns_ = [
-            _learn_category(name, columns.column(i))
+            self._learn_text(name, columns.column(i))
+            if texts[i]
+            else _learn_category(name, columns.column(i))
             if chosen[i]
             else _learn_number(name, numbers.column(i), sample_weight)
             for i, name in enumerate(columns.names)
@@ -105,7 +111,7 @@ class TableEncoder:
                 f"X must have the columns of training in their order, {names[:10]}, got "
                 f"{columns.names[:10]}: select them by name."
             )
-        positions: dict[str, list[int]] = {"number": [], "category": []}
+        positions: dict[str, list[int]] = {"number": [], "category": [], "text": []}
         for i, column in enumerate(self.columns_):
             positions[column.kind].append(i)
         codes = [
@@ -123,7 +129,7 @@ class TableEncoder:
     @property
     def _reads_arrays(self) -> bool:
         """Whether arrays can be encoded as a whole."""
-        return not self.from_table_ and not self.categorical_columns
+        return not self.from_table_ and not self.categorical_columns and not self.text_columns
 
     @property
     def numeric_columns(self) -> list[Column]:
@@ -134,6 +140,18 @@ class TableEncoder:
     def categorical_columns(self) -> list[Column]:
         """The category columns in order."""
         return [column for column in self.columns_ if column.kind == "category"]
+
+    @property
+    def text_columns(self) -> list[Column]:
+        """The text columns in order."""
+        return [column for column in self.columns_ if column.kind == "text"]
+
+    def _text_mask(self, columns: Columns) -> NDArray[np.bool_]:
+        """Tell for each column whether it holds texts; tables without texts have none."""
+        return np.zeros(len(columns.names), dtype=bool)
+
+    def _learn_text(self, name: str, values: Any) -> Column:
+        raise NotImplementedError
 
     def _categorical_mask(self, columns: Columns) -> NDArray[np.bool_]:
         names = columns.names
@@ -155,36 +173,43 @@ class TableEncoder:
                     for i, known in enumerate(is_number)
                 ]
             )
-        chosen = np.asarray(asked)
-        if chosen.size == 0:
-            return np.zeros(len(names), dtype=bool)
-        if chosen.dtype == bool:
-            if chosen.shape != (len(names),):
-                raise ValueError(
-                    f"A categorical_features mask needs one entry per column: {len(names)}, "
-                    f"got shape {chosen.shape}: pass one bool for each column."
-                )
-            return chosen
-        if chosen.dtype.kind in "iu":
-            if chosen.min() < 0 or chosen.max() >= len(names):
-                raise ValueError(
-                    f"categorical_features positions must lie in 0..{len(names) - 1}, "
-                    f"got {chosen.tolist()}: count the columns from 0."
-                )
-            return np.isin(np.arange(len(names)), chosen)
-        unknown = [str(name) for name in chosen if str(name) not in names]
-        if unknown or not self.from_table_:
+        return chosen_columns(asked, names, "categorical_features", named=self.from_table_)
+
+
+def chosen_columns(
+    asked: Any, names: list[str], parameter: str, *, named: bool
+) -> NDArray[np.bool_]:
+    """Turn a mask, positions or names into a mask; `named` tells whether columns have names."""
+    chosen = np.asarray(asked)
+    if chosen.size == 0:
+        return np.zeros(len(names), dtype=bool)
+    if chosen.dtype == bool:
+        if chosen.shape != (len(names),):
             raise ValueError(
-                "categorical_features names must be columns of a DataFrame, "
-                f"got {unknown or chosen.tolist()}: the input has {names[:10]}."
+                f"A {parameter} mask needs one entry per column: {len(names)}, "
+                f"got shape {chosen.shape}: pass one bool for each column."
             )
-        return np.isin(names, chosen.astype(str))
+        return chosen
+    if chosen.dtype.kind in "iu":
+        if chosen.min() < 0 or chosen.max() >= len(names):
+            raise ValueError(
+                f"{parameter} positions must lie in 0..{len(names) - 1}, "
+                f"got {chosen.tolist()}: count the columns from 0."
+            )
+        return np.isin(np.arange(len(names)), chosen)
+    unknown = [str(name) for name in chosen if str(name) not in names]
+    if unknown or not named:
+        raise ValueError(
+            f"{parameter} names must be columns of a DataFrame, "
+            f"got {unknown or chosen.tolist()}: the input has {names[:10]}."
+        )
+    return np.isin(names, chosen.astype(str))
 
 
 def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
-    """Check an array as scikit-learn does; with chosen categorical columns it may hold strings."""
-    asked = estimator.categorical_features
-    needs_object = asked is not None and not isinstance(asked, str)
+    """Check an array as scikit-learn does; with chosen categories or texts it may hold strings."""
+    asked = estimator.categorical_features, estimator.text_features
+    needs_object = any(each is not None and not isinstance(each, str) for each in asked)
     if needs_object and not hasattr(X, "dtype"):
         X = np.asarray(X, dtype=object)
     needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"

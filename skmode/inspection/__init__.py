@@ -10,11 +10,14 @@ import sys
 from skmode.inspection._attention import (
     ExpertAttention,
     ExpertSaliency,
+    ExpertTokens,
     FeatureImportance,
     expert_attention,
     expert_saliency,
+    expert_tokens,
     feature_importances,
     typical_images,
+    typical_texts,
 )
 from skmode.inspection._compare import (
     Comparison,
@@ -49,6 +52,7 @@ __all__ = [
     "ExpertProbingDisplay",
     "ExpertSaliency",
     "ExpertSaliencyDisplay",
+    "ExpertTokens",
     "FeatureImportance",
     "GateHistory",
     "GateHistoryDisplay",
@@ -63,6 +67,7 @@ __all__ = [
     "expert_attention",
     "expert_probing",
     "expert_saliency",
+    "expert_tokens",
     "experts_path",
     "feature_importances",
     "gate_history",
@@ -72,6 +77,7 @@ __all__ = [
     "route_confusion",
     "token_routes",
     "typical_images",
+    "typical_texts",
 ]
 
 # Pickles of 0.1.0 look for the displays in these modules.

@@ -23,10 +23,12 @@ from skmode.nn.trunks import (
     IdentityTrunk,
     ImageNormalization,
     ImageTrunk,
+    MixedTrunk,
     RandomFlip,
     RandomShift,
     RobustScaler,
     TabularTrunk,
+    TextTrunk,
     make_convolutions,
 )
 
@@ -42,6 +44,7 @@ __all__ = [
     "ImageTrunk",
     "LayerLosses",
     "MLPExperts",
+    "MixedTrunk",
     "MixtureLosses",
     "MixtureOfExperts",
     "MixtureOutput",
@@ -55,6 +58,7 @@ __all__ = [
     "SparseGate",
     "StackedLinear",
     "TabularTrunk",
+    "TextTrunk",
     "auxiliary_loss",
     "distillation_loss",
     "load_balance_loss",

@@ -175,6 +175,23 @@ def test_the_taught_have_a_teacher_and_the_plain_ones_none():
         assert contenders()[name].make("multiclass", 0, train).teacher is None
 
 
+def test_students_of_a_vote_share_its_predictions(tmp_path, monkeypatch):
+    pytest.importorskip("catboost")
+    pytest.importorskip("lightgbm")
+    monkeypatch.setenv("SKMODE_LEAGUE_MEMORY", str(tmp_path))
+    train, _ = parts(IRIS)
+    made = [
+        contenders()[name].make("multiclass", 0, train)
+        for name in ("vote", "mode_vote", "mlp_vote")
+    ]
+    vote, several, single = made
+    assert len(vote.estimators) == 6
+    assert (several.n_experts, single.n_experts) == (4, 1)
+    assert several.memory == single.memory == str(tmp_path)
+    for network in dict(vote.estimators[2:]).values():
+        assert (network.n_experts, network.teacher) == (1, None)
+
+
 @pytest.mark.usefixtures("quick_fingerprint")
 class TestOnnx:
     EXPORTED = (

@@ -313,6 +313,27 @@ def test_tuned_beside_default(tmp_path):
     assert "CatBoost | 1.00" in part(text, "Standings")
 
 
+def test_how_much_of_a_votes_lead_its_students_keep(tmp_path):
+    plain = [line for line in all_records() if line["split"] < 3]
+    records = [*plain]
+    # The vote leads by a fifth on two sets, and not on the third.
+    records += like([r for r in plain if r["set"] != "rents"], "mode_top_expert", "vote", 0.8)
+    records += like([r for r in plain if r["set"] == "rents"], "mode_top_expert", "vote", 1.1)
+    for name, factor in (("mode_vote", 0.85), ("mode_vote_top_expert", 0.9), ("mlp_vote", 1.0)):
+        records += like(plain, "mode_top_expert", name, factor)
+    text = report(tmp_path, records)
+    found = part(text, "Taught by a vote")
+    assert "First splits of 3 sets" in found
+    assert (
+        "the mean of the 2 sets on which the vote is better on each split (coins, birds)" in found
+    )
+    assert "| MoDE, taught by the vote, top expert | -10.0 ± 0.0 | 0.50 [0.50, 0.50] |" in found
+    assert "| one network, taught by the vote | +0.0 ± 0.0 | 0.00 [0.00, 0.00] |" in found
+    # They are ranked nowhere else.
+    assert "vote" not in part(text, "Standings")
+    assert "Taught by a vote" not in report(tmp_path, plain)
+
+
 def onnx_line(model, table, **more):
     task = SETS[table]
     ours = {"settings": CURRENT.stored()} if model.startswith("mode") else {}

@@ -71,6 +71,18 @@ class TestPlan:
         assert {job.split for job in jobs} == {0}
         assert not plan(SETS.values(), [1], ["tabm_d", "catboost_tuned"])
 
+    def test_the_vote_and_its_students_meet_the_first_splits_of_the_smallest_sets(self):
+        jobs = plan(SETS.values(), range(5), ["mlp", "vote", "mode_vote"])
+        voted = [job for job in jobs if job.contender != "mlp"]
+        smallest = sorted(SETS.values(), key=lambda table: table.rows)[:12]
+        assert jobs[-len(voted) :] == voted
+        assert [(job.table, job.split, job.contender) for job in voted] == [
+            (table, split, name)
+            for table in smallest
+            for split in range(3)
+            for name in ("vote", "mode_vote")
+        ]
+
     def test_a_number_of_the_smallest_sets(self, tmp_path, monkeypatch):
         asked = []
         monkeypatch.setattr(__main__, "run", lambda jobs, *args: asked.extend(jobs) or 0)

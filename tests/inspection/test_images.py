@@ -8,8 +8,12 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+import torch
 from matplotlib import pyplot as plt
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDEImageRegressor
 from skmode.inspection import (
@@ -27,6 +31,8 @@ from skmode.inspection import (
     report,
     typical_images,
 )
+from skmode.inspection._report.measuring import measure
+from skmode.inspection._report.pictures import all_pictures
 
 QUICK = {
     "n_experts": 2,
@@ -112,6 +118,28 @@ def test_values_of_images():
     assert ExpertSaliencyDisplay(saliency).plot().axes_.shape == (4, 3)
 
 
+@pytest.mark.parametrize("values", [images, images / 255], ids=["bytes", "floats"])
+def test_a_trunk_may_change_its_input(values):
+    layers = torch.nn.ReLU(inplace=True), torch.nn.Conv2d(1, 6, 3, stride=2)
+    alike = torch.nn.ReLU(), layers[1]
+    fitted = [
+        MoDEImageClassifier(**QUICK, trunk_module=torch.nn.Sequential(*each), max_epochs=2)
+        for each in (layers, alike)
+    ]
+    found, expected = (
+        expert_saliency(each.fit(values, target), values[:4], n_steps=4) for each in fitted
+    )
+    np.testing.assert_allclose(found.experts, expected.experts, atol=1e-4)
+    np.testing.assert_allclose(found.gate, expected.gate, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_images", [0, -1, 2.5])
+def test_a_number_of_images_is_checked(model, n_images):
+    for show in (typical_images, TypicalImagesDisplay.from_estimator):
+        with pytest.raises(ValueError, match="n_images must be a whole number of at least 1, got"):
+            show(model, images, n_images=n_images)
+
+
 def test_typical_images_are_those_of_the_largest_weights(model):
     gate, route = model.gate_proba(images), model.route(images)
     for expert, positions in enumerate(typical_images(model, list(images), n_images=3)):
@@ -155,12 +183,27 @@ def test_compare(model):
     )
 
 
+def test_pictures_of_a_report(model):
+    """Typical images, in the place of a map of two columns, and saliency; a list will do."""
+    search = GridSearchCV(clone(model).set_params(max_epochs=2), {"alpha": [1]}, cv=2)
+    pipeline = make_pipeline(FunctionTransformer(), search).fit(images[:100], target[:100])
+    options = {"sample_weight": None, "tolerance": None, "random_state": 0}
+    facts = measure(pipeline, images[:60], target[:60], n_repeats=1, max_samples=30, **options)
+    pictures = all_pictures(facts)
+    assert pictures.map is None
+    for picture in (pictures.typical, pictures.saliency):
+        assert picture.source.startswith("data:image/svg+xml;base64,")
+        assert min(picture.width, picture.height) > 100
+
+
 @pytest.mark.slow
 def test_report(model, tmp_path):
     path = report(model, images, target, tmp_path / "images.html", n_repeats=3)
     text = path.read_text(encoding="utf-8")
     assert "rows 0-1, columns 0-1" in text
-    assert "images have no columns" in text
+    assert "measured on 300 images with 16 regions" in text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "those of which the gate is surest" in text
+    assert "The most typical image of each expert" in text
 
 
 def test_other_models_are_refused(model):

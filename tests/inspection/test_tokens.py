@@ -82,6 +82,16 @@ def test_groups_of_sequences_and_of_tokens(model, labels):
     )
 
 
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_missing_groups_are_a_group(model, missing):
+    batches = [torch.arange(6).view(2, 3)] * 2
+    table = token_routes(model, batches, groups=[np.array(["de", missing], object), ["de", "en"]])
+    tokens = table.groupby(["layer", "group"], dropna=False)["tokens"].sum()
+    for layer in table["layer"].unique():
+        assert tokens[layer].to_dict() == {"de": 6, "en": 3, np.nan: 3}
+    assert table["share"].notna().all()
+
+
 def test_the_model_is_as_before_after_an_error(model):
     with pytest.raises(IndexError):
         token_routes(model, [torch.tensor([[11]])])

@@ -173,9 +173,12 @@ def test_inputs_are_some_of_the_columns(rounded):
     assert_agrees(model, to_onnx(model, initial_types=types), frame)
 
 
+# Older releases of scikit-learn have no such choice.
+HAS_METHOD = "quantile_method" in KBinsDiscretizer().get_params()
+QUANTILES = {"quantile_method": "averaged_inverted_cdf"} if HAS_METHOD else {}
 BINS = {
     "uniform": KBinsDiscretizer(5, encode="ordinal", strategy="uniform"),
-    "quantile": KBinsDiscretizer(5, encode="onehot-dense", quantile_method="averaged_inverted_cdf"),
+    "quantile": KBinsDiscretizer(5, encode="onehot-dense", **QUANTILES),
     "kmeans": KBinsDiscretizer(4, encode="ordinal", strategy="kmeans"),
     "constant": KBinsDiscretizer(2, encode="ordinal", strategy="uniform"),
     "sparse": make_column_transformer(

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -169,6 +170,8 @@ def test_served_models_read_what_estimators_read(tmp_path, X):
     export(model, tmp_path)
     predictor = skmode_deploy.load(tmp_path)
     pictures = [Image.fromarray(each) for each in images[:20]]
-    for given in (images[:20], X[:20], pictures, list(images[:20])):
+    tensors = list(torch.as_tensor(X[:20]))
+    column = pl.DataFrame({"image": pl.Series(X[:20])})
+    for given in (images[:20], X[:20], pictures, list(images[:20]), tensors, column):
         expected = model.predict_proba(given)
         np.testing.assert_allclose(predictor.predict_proba(given), expected, atol=TOLERANCE)

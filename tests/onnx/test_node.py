@@ -56,7 +56,8 @@ def node_modules():
 def ask_node(node_modules, tmp_path):
     """Run the snippet on a bundle and a file."""
     (tmp_path / "node_modules").symlink_to(node_modules)
-    shutil.copy(SNIPPET / "predict.mjs", tmp_path)
+    for name in ("predict.mjs", "tokenizer.mjs"):
+        shutil.copy(SNIPPET / name, tmp_path)
 
     def ask(bundle, rows):
         command = ["node", "predict.mjs", str(bundle), str(rows)]

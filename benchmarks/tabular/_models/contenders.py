@@ -21,11 +21,13 @@ from benchmarks.tabular._models.ours import (
 )
 from benchmarks.tabular._models.spaces import FAMILIES
 from benchmarks.tabular._models.tuning import make_search
+from benchmarks.tabular._models.votes import make_student, make_vote
 from benchmarks.tabular._sets import Part, Task
 
 OURS = "skmode"
 REFERENCE = "mode"
 TAUGHT = "mode_taught"
+VOTE = "vote"
 # Ends of names: a mixture's top expert alone, and a model after a search for its parameters.
 TOP_EXPERT = "_top_expert"
 TUNED = "_tuned"
@@ -33,6 +35,8 @@ TUNED = "_tuned"
 MODERATE_ROWS = 10_000
 # Tuned models meet so many of the smallest sets.
 TUNED_SETS = 10
+# A vote and its students meet the first splits of the smallest sets.
+VOTED_SETS, VOTED_SPLITS = 12, 3
 # xgboost-cpu is XGBoost without several hundred MB for GPUs.
 DISTRIBUTIONS = {"xgboost": ("xgboost-cpu", "xgboost"), "sklearn": ("scikit-learn",)}
 
@@ -54,9 +58,10 @@ class Contender:
         measured anew.
     predict_options : dict
         What prediction needs to stay with one thread.
-    speed : {"fast", "moderate", "slow", "tuned"}
+    speed : {"fast", "moderate", "slow", "tuned", "voted"}
         Moderate ones meet large sets on the first split only, slow ones all sets. Tuned ones meet
-        the first split of the smallest sets.
+        the first split of the smallest sets; the vote and its students the first splits of the
+        smallest sets.
     top_expert : bool
         Whether the fitted model also takes part with each row's top expert alone, as another
         contender with `TOP_EXPERT` after its name.
@@ -85,7 +90,8 @@ class Contender:
 def contenders() -> dict[str, Contender]:
     """Return all contenders by name, in the order of the tables."""
     defaults = [*_ours(), *_peers()]
-    everyone = [*defaults, *_tuned({contender.name: contender for contender in defaults})]
+    tuned = _tuned({contender.name: contender for contender in defaults})
+    everyone = [*defaults, *tuned, *_voted()]
     return {contender.name: contender for contender in everyone}
 
 
@@ -167,4 +173,15 @@ def _tuned(defaults: dict[str, Contender]) -> list[Contender]:
             top_expert=defaults[name].top_expert,
         )
         for name, family in FAMILIES.items()
+    ]
+
+
+def _voted() -> list[Contender]:
+    """A vote, and what it teaches."""
+    single = partial(make_student, n_experts=1)
+    name, label = f"{REFERENCE}_{VOTE}", "MoDE, taught by the vote"
+    return [
+        Contender(VOTE, "vote", make_vote, "catboost", speed="voted"),
+        Contender(name, label, make_student, OURS, speed="voted", top_expert=True),
+        Contender(f"mlp_{VOTE}", "one network, taught by the vote", single, OURS, speed="voted"),
     ]

@@ -102,7 +102,7 @@ def make_catboost(task: Task, split: int, train: Part, **options: Any) -> Any:
     catboost = importlib.import_module("catboost")
     trees = catboost.CatBoostRegressor if task == "regression" else catboost.CatBoostClassifier
     model = trees(
-        cat_features=list(train.X.select_dtypes("category")),
+        cat_features=tuple(train.X.select_dtypes("category")),  # a list cannot be cloned
         thread_count=1,
         random_seed=split,
         verbose=0,

@@ -15,6 +15,7 @@ from benchmarks.tabular._reporting import comparisons
 from benchmarks.tabular._reporting.bars import bars
 from benchmarks.tabular._reporting.figures import draw_latency, draw_ranks
 from benchmarks.tabular._reporting.markdown import interval, name_of, number, table
+from benchmarks.tabular._reporting.votes import voted
 from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS
 from benchmarks.tabular._statistics import (
     TIE,
@@ -98,6 +99,7 @@ def _lines(league: League, latency: League, source: str, stem: str) -> Iterator[
     yield from comparisons.pairs(league)
     yield from _bar_table(league)
     yield from comparisons.tuned(league)
+    yield from voted(league)
     yield from comparisons.onnx(latency)
     yield from _slow_standings(league, everyone, onnx)
     yield from _sets(league, everyone)

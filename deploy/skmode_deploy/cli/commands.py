@@ -13,7 +13,7 @@ from skmode_deploy import bundle, language, signing
 from skmode_deploy.bundle import MODEL, BundleError
 from skmode_deploy.cli.benchmark import default_rows, measure
 from skmode_deploy.cli.describe import describe
-from skmode_deploy.cli.image_folder import check_folder_options, predict_folder
+from skmode_deploy.cli.image_folder import SUFFIXES, check_folder_options, predict_folder
 from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
@@ -102,6 +102,11 @@ def run_predict(args: argparse.Namespace) -> None:
         check_folder_options(args.output, options)
         predict_folder(_load(args), args.input, args.output, options, show_progress)
         return
+    if args.input.lower().endswith(SUFFIXES):
+        raise UsageError(
+            f"INPUT must be a folder of images or a table, got the image {args.input!r}: pass the "
+            "folder that it is in."
+        )
     check_names(args.input, args.output, options)
     csv.field_size_limit(MAX_LINE_CHARACTERS)  # texts may be longer than the default
     predictor = _load(args)

@@ -78,15 +78,18 @@ class _Listing:
         self.n_images = 0
         self._n_others = 0
         self._other = ""
+        self._links: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         for parent, folders, files in os.walk(self._folder, onerror=_raise):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in folders:  # a link may lead back to a folder above it
+                if os.path.islink(os.path.join(parent, name)):
+                    self._links.append(self._below(parent, name))
             for name in sorted(files):
                 if name.startswith("."):  # such as .DS_Store
                     continue
-                path = os.path.relpath(os.path.join(parent, name), self._folder)
-                path = path.replace(os.sep, "/")
+                path = self._below(parent, name)
                 if name.lower().endswith(SUFFIXES):
                     self.n_images += 1
                     yield _checked_text(path)
@@ -95,13 +98,25 @@ class _Listing:
                     self._other = self._other or path
 
     def report_others(self) -> None:
-        """Say on stderr that files were left out."""
-        if self._n_others and sys.stderr is not None:
+        """Say on stderr that files, or links to folders, were left out."""
+        if sys.stderr is None:
+            return
+        if self._n_others:
             print(
                 f"skmode-deploy: left out files not called {', '.join(SUFFIXES)}: "
                 f"{self._n_others:,}, such as {self._other!r}",
                 file=sys.stderr,
             )
+        if self._links:
+            print(
+                f"skmode-deploy: left out links to folders: {len(self._links):,}, such as "
+                f"{self._links[0]!r}",
+                file=sys.stderr,
+            )
+
+    def _below(self, parent: str, name: str) -> str:
+        path = os.path.relpath(os.path.join(parent, name), self._folder)
+        return path.replace(os.sep, "/")
 
 
 def _raise(error: OSError) -> None:

@@ -412,6 +412,7 @@ def test_missing_gpu(table_bundle, rows, run, tmp_path):
 # The program.
 
 
+@pytest.mark.slow
 def test_help_lists_the_exit_codes():
     for arguments in (["--help"], ["predict", "--help"]):
         result = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
@@ -425,6 +426,7 @@ def test_version():
     assert result.stdout == f"skmode-deploy {skmode_deploy.__version__}\n"
 
 
+@pytest.mark.slow
 def test_standard_streams(table_bundle):
     command = [*PROGRAM, "predict", str(table_bundle), "-", "-", "--keep", "id"]
     # Whatever the locale says, files are UTF-8.
@@ -437,6 +439,7 @@ def test_standard_streams(table_bundle):
     assert result.stderr.endswith(b" rows/s\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_any_encoding_of_stdout(options, table_bundle):
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
@@ -446,6 +449,7 @@ def test_any_encoding_of_stdout(options, table_bundle):
     assert ("K\\u00f6ln" if options else "K\\xf6ln") in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell of POSIX")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -453,14 +457,9 @@ def test_any_encoding_of_stdout(options, table_bundle):
         ("predict table rows.csv - >&-", "Standard output must be open"),
         ("predict table - - <&- >&-", "Standard input must be open"),
         ("predict table rows.csv out.txt 2>&-", ""),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("predict table - out.csv <&-", "Standard input must be open"),
-                ("inspect table >&-", "Standard output must be open"),
-                ("verify table >&-", "Standard output must be open"),
-            )
-        ),
+        ("predict table - out.csv <&-", "Standard input must be open"),
+        ("inspect table >&-", "Standard output must be open"),
+        ("verify table >&-", "Standard output must be open"),
     ],
 )
 def test_closed_streams(arguments, message, table_bundle, tmp_path):
@@ -474,6 +473,7 @@ def test_closed_streams(arguments, message, table_bundle, tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 @pytest.mark.parametrize("arguments", ["predict table rows.csv -", "inspect table"])
 def test_a_full_disk(arguments, table_bundle, tmp_path):
@@ -498,6 +498,7 @@ def started(command, **options):
             raise
 
 
+@pytest.mark.slow
 def test_broken_pipe(table_bundle, tmp_path):
     (tmp_path / "rows.csv").write_text("age,city,plan\n" + "1,Bern,1\n" * 50_000)
     command = [*PROGRAM, "predict", str(table_bundle), str(tmp_path / "rows.csv"), "-"]
@@ -514,14 +515,11 @@ def with_default_signals():
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(
     ("name", "code"),
-    [
-        ("SIGINT", 130),
-        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
-        pytest.param("SIGHUP", 129, marks=pytest.mark.slow),
-    ],
+    [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)],
 )
 def test_interrupts_leave_nothing(name, code, table_bundle, tmp_path):
     command = [*PROGRAM, "predict", str(table_bundle), "-", str(tmp_path / "out.csv")]

@@ -100,6 +100,16 @@ def test_other_size(make_image_bundle, folder, run, tmp_path):
     assert not (tmp_path / "scores.csv").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_to_folders(make_image_bundle, folder, run, tmp_path):
+    """They are left out, because one may lead back to its own folder; the command says so."""
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    code, out, err = run("predict", make_image_bundle(), folder, "-")
+    assert code == 0
+    assert len(out.splitlines()) == 1 + len(NAMES)
+    assert "left out links to folders: 1, such as 'again'" in err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_strange_files(make_image_bundle, folder, run, tmp_path):
     bundle, target = make_image_bundle(), tmp_path / "scores.csv"
@@ -123,6 +133,13 @@ def test_usage(make_image_bundle, table_bundle, folder, run, tmp_path):
     for code, message, *arguments in (
         (3, "INPUT must be a folder with .png, .jpg, .jpeg files", images, empty, target),
         (2, "INPUT must be a folder of images, because the model reads", images, rows, target),
+        (
+            2,
+            "must be a folder of images or a table, got the image",
+            images,
+            folder / NAMES[0],
+            target,
+        ),
         (
             2,
             "INPUT must be a file, because the model reads no images",

@@ -23,6 +23,7 @@ if importlib.util.find_spec("mlserver") is None:
 
 import tritonclient.grpc
 import tritonclient.http
+import tritonclient.utils
 
 RUNTIME = "skmode_deploy.serving.mlserver_runtime.SkmodeRuntime"
 
@@ -34,14 +35,19 @@ def free_port():
 
 
 @pytest.fixture
-def server(table_bundle, make_regressor, make_image_bundle, tmp_path):
-    """Three hand-made bundles behind one MLServer."""
+def server(table_bundle, make_regressor, make_image_bundle, make_text_bundle, tmp_path):
+    """Four hand-made bundles behind one MLServer."""
     names = ("http", "grpc", "metrics")
     ports = {name: free_port() for name in names}
     settings = {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
     settings |= {f"{name}_port": port for name, port in ports.items()}
     root = tmp_path / "repository"
-    bundles = {"table": table_bundle, "array": make_regressor(), "images": make_image_bundle()}
+    bundles = {
+        "table": table_bundle,
+        "array": make_regressor(),
+        "images": make_image_bundle(),
+        "texts": make_text_bundle(),
+    }
     for name, bundle in bundles.items():
         (root / name).mkdir(parents=True)
         parameters = {"uri": str(bundle), "version": "3", "extra": {"max_rows": 100}}
@@ -192,3 +198,24 @@ def test_images(server, tmp_path):
         )
         labels = result.as_numpy("label").ravel().astype(str)
         assert labels.tolist() == expected.value.tolist()
+
+
+def test_texts(server, tmp_path):
+    texts = ["good", "a bad 🙂", "", "good bad good"]
+    expected = skmode_deploy.load(tmp_path / "texts").predict_full(texts)
+    for module, port, options in (
+        (tritonclient.http, "http", {"binary_data": False}),
+        (tritonclient.grpc, "grpc", {}),
+    ):
+        with module.InferenceServerClient(f"127.0.0.1:{server[port]}") as client:
+            for sent in (texts, ["good", "x" * 2000]):
+                tensor = module.InferInput("text", [len(sent)], "BYTES")
+                tensor.set_data_from_numpy(np.array(sent, object), **options)
+                if sent is texts:
+                    result = client.infer("texts", [tensor])
+                    assert result.as_numpy("expert").tolist() == expected.expert.tolist()
+                    continue
+                with pytest.raises(
+                    tritonclient.utils.InferenceServerException, match="text 1 has at least 2,000"
+                ):
+                    client.infer("texts", [tensor])

@@ -91,6 +91,8 @@ def test_floats(make_image_bundle):
     expected = model.predict_proba(X)
     for dtype in (np.float32, np.float64, ">f8"):
         assert_array_equal(model.predict_proba((X / np.float32(255)).astype(dtype)), expected)
+    above = np.nextafter(np.ones((1, 4, 6)), 2)  # as interpolation leaves ones
+    assert_array_equal(model.predict_proba(above), model.predict_proba(np.ones((1, 4, 6))))
     mixed = [X[0], X[1] / np.float32(255)]
     assert_array_equal(model.predict_proba(mixed), expected[:2])
 
@@ -132,6 +134,18 @@ def test_decoding(make_image_bundle, tmp_path, layout, channels, dtype):
         pl.DataFrame({"image": texts}), pa.array(files), pa.table({"image": files}),
         pd.Series(paths).to_numpy(), [bytearray(file) for file in files],
     ):  # fmt: skip
+        assert_array_equal(model.predict_proba(images), expected)
+
+
+def test_arrays_in_other_libraries(make_image_bundle):
+    X = random_images()
+    for dtype, pixels in ("uint8", X), ("float32", X / np.float32(255)):
+        model = skmode_deploy.load(make_image_bundle(dtype=dtype, path=dtype))
+        expected = model.predict_proba(pixels)
+        for images in (pl.Series(pixels), pl.DataFrame({"image": pl.Series(pixels)})):
+            assert_array_equal(model.predict_proba(images), expected)
+    nested = pixels.tolist()
+    for images in (nested, pd.Series(nested), pl.Series(nested), pa.array(nested)):
         assert_array_equal(model.predict_proba(images), expected)
 
 
@@ -179,10 +193,14 @@ def nan_at(i):
         ("hw", 1, 3, "must be an array, or a list or a column of images, got int"),
         ("hw", 1, [None], "Image 0 must be an array, a PIL image, .* got a missing value"),
         ("hw", 1, [float("nan")], "got a missing value"),
-        ("hw", 1, [[[0, 1]]], "Image 0 must be an array, .* got a list"),
+        ("hw", 1, [[0, 1]], "Image 0 must be an array, .* got a list"),
+        ("hw", 1, [[[0, 1]]], r"Image 0 must have shape \(4, 6\), got \(1, 2\)"),
+        ("hw", 1, [[[0, 1], [0]]], "Image 0 must have rows of one length"),
+        ("hw", 1, np.zeros((2, 4, 6), int).tolist(), r"got int64: pass X\.astype"),
         ("hw", 1, [b""], "Image 0 must be a PNG or JPEG file, but opening it failed"),
         ("hw", 1, pd.DataFrame({"a": [0], "b": [1]}), "got a table of 2 columns: select"),
-        ("hw", 1, np.ma.masked_array(np.zeros((2, 4, 6), np.uint8)), "must not be a masked array"),
+        ("hw", 1, np.ma.masked_array(np.zeros((2, 4, 6), np.uint8)), r"must not be .* X\.filled"),
+        ("hw", 1, [np.ma.masked_array(np.zeros((4, 6), np.uint8))], "Image 0 must not be a masked"),
         ("hwc", 2, [PIL.new("LA", (6, 4))], "must be an array, because the model reads 2 channels"),
     ],
 )  # fmt: skip
@@ -200,6 +218,7 @@ def test_refusals(make_image_bundle, layout, channels, X, message):
         ("float32", np.full((2, 4, 6), np.inf), "Image 0 .* got inf"),
         ("float32", np.full((2, 4, 6), 255.0), "from 0 to 1, got 255: scale them"),
         ("float32", np.full((2, 4, 6), -0.1), "from 0 to 1, got -0.1"),
+        ("float32", np.full((2, 4, 6), 1.00001), r"got 1\.00001: clip them with np\.clip\(X"),
         ("float32", np.zeros((2, 4, 6), int), "or of floats from 0 to 1, got int64"),
         ("uint8", nan_at(3), r"must be of uint8, from 0 to 255, got float32: pass \(X \* 255\)"),
     ],
@@ -271,8 +290,10 @@ def test_palette_with_transparency(make_image_bundle):
     picture = PIL.fromarray(random_images(1, "hwc", 3)[0]).quantize(8)
     file = encode(picture, transparency=0)
     model = skmode_deploy.load(make_image_bundle("hwc", channels=3))
-    with pytest.raises(ValueError, match="got an alpha channel .mode P."):
-        model.predict([file])
+    in_palette = PIL.fromarray(random_images(1, "hwc", 4)[0]).quantize(8)
+    for image in (file, in_palette):
+        with pytest.raises(ValueError, match="got an alpha channel .mode P."):
+            model.predict([image])
 
 
 def test_animation(make_image_bundle):

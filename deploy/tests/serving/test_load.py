@@ -1,6 +1,6 @@
 """Load while bundles are replaced, and the gain from a second process.
 
-``SKMODE_LOAD_SECONDS`` is how long the load lasts, 20 by default.
+``SKMODE_LOAD_SECONDS`` is how long the load lasts, 10 by default.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ httpx = pytest.importorskip("httpx")
 psutil = pytest.importorskip("psutil")
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("SKMODE_LOAD_SECONDS", "20"))
+SECONDS = float(os.environ.get("SKMODE_LOAD_SECONDS", "10"))
 N_SWAPS = 20
 N_ROWS = 4
 ROUTE = "/v2/models/credit/infer"

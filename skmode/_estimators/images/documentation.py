@@ -1,12 +1,9 @@
 """The docstrings of the estimators of images: what differs from those of tables."""
 
-import functools
-import inspect
-import re
-import types
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from skmode._common.docstrings import RowTexts, retell_methods
 from skmode._estimators import documentation
 
 PARAMETERS = documentation.PARAMETERS | {
@@ -128,22 +125,25 @@ ATTRIBUTES = {
         "Shape of each image, without the axis of the samples.",
     ),
 }
-IMAGES = "array of shape (n_samples, height, width) or with channels, or list of images"
-# Which text a method gets for which of its parameters.
-TEXTS = {
-    ("fit", "X"): """
-        Training images: uint8, or floats within [0, 1]. Or a list, a Series or a DataFrame with one
-        column that holds arrays, PIL images, the bytes of files (PNG, JPEG) or their paths. All
-        have one size.
-        """,
-    ("fit", "X_val"): """
-        Validation images of your own. They replace those that `validation_fraction` holds out, and
-        are never trained on, so there is no refit.
-        """,
-    ("fit", "X_unlabeled"): "Further images without targets, which the `teacher` labels.",
-    ("partial_fit", "X"): "Training images.",
-}
-OTHER = "Images of the size of training. uint8 pixels count as pixels / 255 where it saw floats."
+IMAGES = RowTexts(
+    kind="array of shape (n_samples, height, width) or with channels, or list of images",
+    of_methods={
+        ("fit", "X"): """
+            Training images: uint8, or floats within [0, 1]. Or a list, a Series or a DataFrame with
+            one column that holds arrays, PIL images, the bytes of files (PNG, JPEG) or their paths.
+            All have one size. Pixels are taken as stored: a rotation that a camera noted is not
+            applied.
+            """,
+        ("fit", "X_val"): """
+            Validation images of your own. They replace those that `validation_fraction` holds out,
+            and are never trained on, so there is no refit.
+            """,
+        ("fit", "X_unlabeled"): "Further images without targets, which the `teacher` labels.",
+        ("partial_fit", "X"): "Training images.",
+    },
+    others="Images of the size of training. uint8 pixels count as pixels / 255 where it saw "
+    "floats.",
+)
 
 Estimator = TypeVar("Estimator", bound=type)
 
@@ -153,42 +153,7 @@ def of_images(metric: str, predictions: str) -> Callable[[Estimator], Estimator]
     document = documentation.documented(metric, predictions, PARAMETERS, ATTRIBUTES)
 
     def of(estimator: Estimator) -> Estimator:
-        for name, method in inspect.getmembers(estimator, inspect.isfunction):
-            ours = method.__module__.startswith("skmode.")
-            if not name.startswith("_") and ours and method.__doc__:
-                setattr(estimator, name, _of_images(method, name, estimator))
+        retell_methods(estimator, IMAGES)
         return document(estimator)
 
     return of
-
-
-def _of_images(method: Any, name: str, estimator: type) -> Any:
-    """Copy a method, with a docstring that speaks of images."""
-    copied: Any = types.FunctionType(
-        method.__code__, method.__globals__, name, method.__defaults__, method.__closure__
-    )
-    copied = functools.update_wrapper(copied, method)
-    copied.__kwdefaults__ = method.__kwdefaults__
-    if hasattr(method, "__wrapped__"):
-        copied.__wrapped__ = method.__wrapped__
-    else:
-        del copied.__wrapped__
-    copied.__qualname__ = f"{estimator.__name__}.{name}"
-    text = re.sub(r"MoDE(Classifier|Regressor)\b", estimator.__name__, method.__doc__)
-    copied.__doc__ = re.sub(
-        r"^( +)(X|X_val|X_unlabeled) : [^\n]*?(, \\?\n?default=None)?\n((\1 +[^\n]*\n)+)",
-        lambda found: _entry(found, name),
-        text,
-        flags=re.MULTILINE,
-    )
-    return copied
-
-
-def _entry(found: re.Match[str], method: str) -> str:
-    indent, parameter, default = found.group(1, 2, 3)
-    text = TEXTS.get((method, parameter), OTHER)
-    lines = "".join(f"{indent}    {line}\n" for line in inspect.cleandoc(text).splitlines())
-    kind = IMAGES.replace("n_samples", "n_val") if parameter == "X_val" else IMAGES
-    if parameter == "X_unlabeled":
-        kind = IMAGES.replace("n_samples", "n_unlabeled")
-    return f"{indent}{parameter} : {kind}{', default=None' if default else ''}\n{lines}"

@@ -19,7 +19,7 @@ from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
 
 # Parameters of the table estimators that images have no use for.
-TABLES_ONLY = ("numeric_embedding", "categorical_features", "synthetic_rows")
+TABLES_ONLY = ("numeric_embedding", "categorical_features", "text_features", "synthetic_rows")
 LAYERS: list[Any] = ["array-like", Interval(Integral, 1, None, closed="left")]
 CONSTRAINTS: dict[str, list[Any]] = {
     "channels": [StrOptions({"last", "first"})],
@@ -76,7 +76,8 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        return check_images(X, self.channels, type(self).__name__)
+        images = check_images(X, self.channels, type(self).__name__)
+        return images if reset else self.encoder_.transform(images)
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)

@@ -276,7 +276,7 @@ class LearnsFromTeachers(EvaluatesRows):
         n_rows = round(self.synthetic_rows * len(trained))
         if not n_rows:
             return []
-        numbers, codes = rows.select(torch.as_tensor(trained)).inputs
+        numbers, codes, *_ = rows.select(torch.as_tensor(trained)).inputs
         numbers = numbers.matrix if isinstance(numbers, SparseNumbers) else numbers.numpy()
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skmode._encoding.columns import is_table
+from skmode._encoding.mixed import MixedEncoder
 from skmode._encoding.tables import TableEncoder, validate_array
 from skmode._estimators.evaluation import EvaluatesRows
+from skmode._estimators.parameters import FULL_BATCH_ROWS
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
@@ -24,6 +26,7 @@ class ReadsTables(EvaluatesRows):
     _frequency_scale: ClassVar[float]
 
     categorical_features: Any
+    text_features: Any
     numeric_embedding: NumericEmbedding | None
 
     def __sklearn_tags__(self) -> Any:
@@ -53,14 +56,20 @@ class ReadsTables(EvaluatesRows):
         return X
 
     def _fit_encoder(self, X: Any, sample_weight: NDArray[np.float64]) -> None:
-        self.encoder_ = TableEncoder(self.categorical_features).fit(X, sample_weight)
+        encoder = (
+            TableEncoder(self.categorical_features)
+            if self.text_features is None
+            else MixedEncoder(self.categorical_features, self.text_features)
+        )
+        self.encoder_ = encoder.fit(X, sample_weight)
 
     def _encode_inputs(self, X: Any) -> tuple[Any, ...]:
         with isolated():
             numbers, codes = self.encoder_.transform(X)
             is_dense = isinstance(numbers, np.ndarray)
             read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
-            return read, torch.as_tensor(codes)
+            texts = self.encoder_.transform_texts(X) if self.encoder_.text_columns else []
+            return read, torch.as_tensor(codes), *map(torch.as_tensor, texts)
 
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
@@ -68,4 +77,5 @@ class ReadsTables(EvaluatesRows):
             encoder=self.encoder_,
             numeric_embedding=self.numeric_embedding,
             frequency_scale=self._frequency_scale,
+            one_batch=n_rows is not None and n_rows <= FULL_BATCH_ROWS,
         )

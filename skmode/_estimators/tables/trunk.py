@@ -1,7 +1,7 @@
 """The trunk that reads the encoded columns of a table."""
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -9,8 +9,12 @@ from torch import Tensor
 
 from skmode import nn
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
+from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
 from skmode._training.rows import Rows, SparseNumbers
 
+# Width of a token's vector beside the columns of a table. There the vectors stay as they start:
+# with the low weight decay that suits tables, they would fit the texts of training too closely.
+TEXT_WIDTH = 32
 NumericEmbedding = Literal["periodic_bias", "periodic", "piecewise_linear"]
 
 
@@ -20,8 +24,37 @@ def make_trunk(
     encoder: TableEncoder,
     numeric_embedding: NumericEmbedding | None,
     frequency_scale: float,
+    one_batch: bool,
+) -> nn.TabularTrunk | nn.MixedTrunk:
+    """Build the trunk; `one_batch` tells whether each step sees all rows."""
+    texts = [
+        make_text_trunk(
+            Rows(pair, train.target, train.sample_weight),
+            n_tokens=column.text.n_tokens_,
+            width=TEXT_WIDTH,
+            dropout=0.0 if one_batch else TOKEN_DROPOUT,
+            tuned=False,
+        )
+        for column, pair in zip(encoder.text_columns, _pairs(train.inputs[2:]), strict=True)
+    ]
+    if texts and len(texts) == len(encoder.columns_):
+        return nn.MixedTrunk(None, texts)
+    table = _make_table_trunk(train, encoder, numeric_embedding, frequency_scale)
+    return nn.MixedTrunk(table, texts) if texts else table
+
+
+def _pairs(parts: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:
+    """Tokens and counts of each column of texts."""
+    yield from zip(parts[::2], parts[1::2], strict=True)
+
+
+def _make_table_trunk(
+    train: Rows,
+    encoder: TableEncoder,
+    numeric_embedding: NumericEmbedding | None,
+    frequency_scale: float,
 ) -> nn.TabularTrunk:
-    """Build the trunk: scales come from the encoder, bins of numbers from the training rows."""
+    """Build the trunk of numbers and codes: scales come from the encoder, bins from the rows."""
     numeric = encoder.numeric_columns
     scaler, bins = None, None
     if numeric:

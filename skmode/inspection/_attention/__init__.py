@@ -8,14 +8,18 @@ from skmode.inspection._attention.saliency import (
     typical_images,
 )
 from skmode.inspection._attention.selection import FeatureImportance, feature_importances
+from skmode.inspection._attention.tokens import ExpertTokens, expert_tokens, typical_texts
 
 # Pickles of 0.1.0 look for ExpertAttention in this module.
 __all__ = [
     "ExpertAttention",
     "ExpertSaliency",
+    "ExpertTokens",
     "FeatureImportance",
     "expert_attention",
     "expert_saliency",
+    "expert_tokens",
     "feature_importances",
     "typical_images",
+    "typical_texts",
 ]

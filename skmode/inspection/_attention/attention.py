@@ -16,6 +16,7 @@ from skmode.inspection._attention.gradients import attend_by_gradients, integrat
 from skmode.inspection._attention.permutation import attend_by_permutation
 from skmode.inspection._attention.result import ExpertAttention
 from skmode.inspection._attention.saliency import attribute_regions
+from skmode.inspection._attention.tokens import attribute_tokens
 from skmode.inspection._evaluation import mixtures, targets
 
 
@@ -45,13 +46,15 @@ def expert_attention(
     averaged over the rows. For an expert, the output is the probability of the class that it
     predicts, or the value that it predicts. For the gate, it is the weight of the expert that it
     chooses (with a sparse gate, in the softmax over all experts). The baseline has the training
-    median in numeric columns and an unknown category in the others. The attributions of a row sum
+    median in numeric columns, unknown categories and empty texts. The attributions of a row sum
     to its output minus that of the baseline. This holds up to an error, because the number of
     steps is finite; `completeness_error` measures it. It is largest for outputs that are steep
     between baseline and row, or have kinks, as with ReLU.
 
     Models of images have no columns. Their features are the regions of a grid of 4 x 4, and the
-    baseline is the mean of each channel; :func:`expert_saliency` has maps of single images.
+    baseline is the mean of each channel; :func:`expert_saliency` has maps of single images. The
+    features of texts are the 30 tokens with the largest attributions by integrated gradients, and
+    the baseline is an empty text; :func:`expert_tokens` has all tokens of each text.
 
     Parameters
     ----------
@@ -148,6 +151,8 @@ def expert_attention(
     names = None if rows is X else _names_behind(estimator)
     if mixtures.reads_images(mixture):
         attributions, names = attribute_regions(mixture, rows, n_steps)
+    elif mixtures.reads_texts(mixture):
+        attributions, names = attribute_tokens(mixture, rows, n_steps)
     else:
         attributions = integrated_gradients(mixture, rows, n_steps)
     return attend_by_gradients(mixture, attributions, target, n_steps, names)

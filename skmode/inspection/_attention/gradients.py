@@ -196,23 +196,27 @@ def scalar_functions(
 
 
 def _baseline(estimator: Any, module: Any) -> torch.Tensor:
-    """Return what gate and experts read for a row of medians and unknown categories."""
+    """Return what gate and experts read for medians, unknown categories and empty texts."""
     encoder, weight = estimator.encoder_, module.head.weight
     numbers = [[column.center for column in encoder.numeric_columns]]
     n_codes = len(encoder.categorical_columns)
     codes = torch.zeros(1, n_codes, dtype=torch.int64, device=weight.device)
     numbers_tensor = torch.tensor(numbers, dtype=weight.dtype, device=weight.device)
-    found: torch.Tensor = module.trunk(numbers_tensor, codes)
+    # Texts without words: one token that occurs never.
+    n_texts = sum(column.kind == "text" for column in encoder.columns_)
+    nothing = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
+    bags = [nothing, nothing.to(weight.dtype)] * n_texts
+    found: torch.Tensor = module.trunk(numbers_tensor, codes, *bags)
     return found
 
 
 def column_of_feature(estimator: Any, module: Any) -> torch.Tensor:
     """Return the input column that each feature behind the trunk comes from, (out_features,)."""
     columns = estimator.encoder_.columns_
-    # The trunk reads numbers first, then categories.
+    # The trunk reads numbers first, then categories, then texts.
     read = [
         i
-        for kind in ("number", "category")
+        for kind in ("number", "category", "text")
         for i, column in enumerate(columns)
         if column.kind == kind
     ]

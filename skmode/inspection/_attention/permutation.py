@@ -16,6 +16,7 @@ from skmode.inspection._attention.first_layers import FirstLayers, starts_linear
 from skmode.inspection._attention.gradients import column_of_feature
 from skmode.inspection._attention.regions import Regions, ShuffledImages
 from skmode.inspection._attention.result import ExpertAttention, make_attention
+from skmode.inspection._attention.tokens import ShuffledTokens
 from skmode.inspection._evaluation import forward, measures, mixtures, targets
 
 Array = NDArray[Any]
@@ -36,18 +37,16 @@ def attend_by_permutation(
     """Shuffle each feature `n_repeats` times, once within domains and once among all rows."""
     random_state = check_random_state(random_state)
     mixture, rows = mixtures.unwrap(estimator, X)
-    of_images = mixtures.reads_images(mixture)
-    if of_images:
+    if mixtures.reads_images(mixture):
         estimator, X = mixture, mixture.encoder_.read(rows)
         rows = X
     outputs = forward.evaluate(mixture, rows)
     domain, n_experts = outputs.route, outputs.gate.shape[1]
     base = _scores_on_domains(outputs.top_expert, domain, target, n_experts)
     sign = 1 if target.scale is None else -1
-    table: Any = ShuffledImages(X, Regions(mixture.encoder_)) if of_images else ShuffledTable(X)
-    network = _open_network(estimator, mixture, rows, table, domain)
-    drops = np.full((len(table.names), n_experts + 1, n_repeats), np.nan)
-    for feature in progress_bar(range(len(table.names)), "expert_attention", disable=not verbose):
+    names, network = _open_network(estimator, mixture, X, rows, domain)
+    drops = np.full((len(names), n_experts + 1, n_repeats), np.nan)
+    for feature in progress_bar(range(len(names)), "expert_attention", disable=not verbose):
         network.select(feature)
         for repeat in range(n_repeats):
             inside = _permute_within(domain, random_state)
@@ -59,19 +58,30 @@ def attend_by_permutation(
     return make_attention(
         drops.mean(axis=2),
         drops.std(axis=2),
-        table.names,
+        names,
         np.bincount(domain, minlength=n_experts),
         "permutation",
         "drop in accuracy" if target.scale is None else "rise in RMSE, in units of the target",
     )
 
 
-def _open_network(estimator: Any, mixture: Any, rows: Any, table: Any, domain: Array) -> Any:
-    """Choose how to predict shuffled rows: as a whole, or with many columns by the column."""
+def _open_network(
+    estimator: Any, mixture: Any, X: Any, rows: Any, domain: Array
+) -> tuple[list[str], Any]:
+    """Name the features, and choose how to predict rows with one of them shuffled.
+
+    Rows are predicted as a whole; with many columns by the column, texts by the token.
+    """
+    if mixtures.reads_texts(mixture):
+        tokens = ShuffledTokens(mixture, rows, domain)
+        return tokens.names, tokens
+    of_images = mixtures.reads_images(mixture)
+    table: Any = ShuffledImages(X, Regions(mixture.encoder_)) if of_images else ShuffledTable(X)
     module = mixtures.find_network(mixture)
     if rows is table.X and len(table.names) > FEW_COLUMNS and module and starts_linearly(module):
-        return FirstLayers(mixture, module, rows, domain, column_of_feature(mixture, module))
-    return _WholeRows(estimator, mixture, table, domain)
+        of_feature = column_of_feature(mixture, module)
+        return table.names, FirstLayers(mixture, module, rows, domain, of_feature)
+    return table.names, _WholeRows(estimator, mixture, table, domain)
 
 
 class _WholeRows:

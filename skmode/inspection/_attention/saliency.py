@@ -140,10 +140,7 @@ def expert_saliency(estimator: Any, X: Any, *, n_steps: int = 32) -> ExpertSalie
     >>> saliency.experts.shape, saliency.by_expert().shape
     ((8, 8, 8), (2, 8, 8))
     """
-    if not isinstance(n_steps, int | np.integer) or n_steps < 1:
-        raise ValueError(
-            f"n_steps must be a whole number of at least 1, got {n_steps!r}: correct it."
-        )
+    _check_whole("n_steps", n_steps)
     mixture, rows = mixtures.unwrap(estimator, X)
     if not mixtures.reads_images(mixture):
         raise TypeError(
@@ -155,6 +152,11 @@ def expert_saliency(estimator: Any, X: Any, *, n_steps: int = 32) -> ExpertSalie
     errors = saliency.completeness_error, saliency.gate_completeness_error
     warn_of_errors(*errors, unit, scale, n_steps, stacklevel=3)
     return saliency
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: correct it.")
 
 
 def measure_saliency(mixture: Any, images: Array, n_steps: int) -> ExpertSaliency:
@@ -210,13 +212,14 @@ def _attribute(
     with torch.no_grad():
         pixels = torch.tensor(images, device=weight.device)
         rows = trunk.normalization(pixels)
-        features = trunk.features(rows)
+        features = trunk.features(rows.clone())
     baseline = torch.zeros_like(rows[:1])
     chosen = torch.as_tensor(route, device=weight.device)
     for function in scalar_functions(mixture, module, features, chosen):
 
         def of_images(at: torch.Tensor, function: Any = function) -> torch.Tensor:
-            return function(trunk.features(at))  # type: ignore[no-any-return]
+            # A copy: a trunk of the user may change its input in place.
+            return function(trunk.features(at.clone()))  # type: ignore[no-any-return]
 
         attributions = integrate(of_images, rows, baseline, n_steps)
         error = completeness_error(of_images, rows, baseline, attributions.flatten(1))
@@ -245,6 +248,8 @@ def typical_images(estimator: Any, X: Any, n_images: int = 6) -> list[Array]:
     ------
     TypeError
         If there is no mixture in `estimator`.
+    ValueError
+        If `n_images` is not a whole number of at least 1.
 
     See Also
     --------
@@ -261,12 +266,5 @@ def typical_images(estimator: Any, X: Any, n_images: int = 6) -> list[Array]:
     >>> len(positions)
     2
     """
-    mixture, rows = mixtures.unwrap(estimator, X)
-    gate = np.asarray(mixture.gate_proba(rows))
-    route = gate.argmax(axis=1)
-    found = []
-    for expert in range(gate.shape[1]):
-        members = np.flatnonzero(route == expert)
-        order = np.argsort(-gate[members, expert], kind="stable")
-        found.append(members[order[:n_images]])
-    return found
+    _check_whole("n_images", n_images)
+    return mixtures.typical_rows(estimator, X, n_images)

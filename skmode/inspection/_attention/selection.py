@@ -105,13 +105,16 @@ class FeatureImportance(Callback):
         random_state = check_random_state(self.random_state)
         unchanged = net.validation_loss(inputs)
 
-        def loss(part: int, column: int) -> float:
+        def loss(part: int, column: int | None) -> float:
             """Mean loss with one column shuffled."""
             orders = (random_state.permutation(len(inputs[part])) for _ in range(self.n_repeats))
             changed = (_reordered(inputs, part, column, order) for order in orders)
             return float(np.mean([net.validation_loss(each) for each in changed]))
 
-        columns = [(part, i) for part, values in enumerate(inputs) for i in range(values.shape[1])]
+        columns: list[tuple[int, int | None]] = [
+            (part, i) for part, values in enumerate(inputs[:2]) for i in range(values.shape[1])
+        ]
+        columns += [(part, None) for part in range(2, len(inputs), 2)]  # texts: tokens and counts
         net.history.record(KEY, [loss(*column) - unchanged for column in columns])
 
 
@@ -146,10 +149,11 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
     for part in nested_estimators(estimator):
         if isinstance(part, Pipeline) and len(part) > 1:
             _check_columns_are_kept(part[:-1])
-    if mixtures.reads_images(mixture):
+    if not mixtures.reads_columns(mixture):
         raise TypeError(
             "Importances are those of the columns of a table, got a "
-            f"{type(mixture).__name__}: use expert_attention, which measures regions of images."
+            f"{type(mixture).__name__}: use expert_attention, which measures regions of images and "
+            "tokens of texts."
         )
     history = getattr(mixture, "history_", [{}])
     if KEY not in history[-1]:
@@ -158,10 +162,10 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
             "pass callbacks=[FeatureImportance()], and early_stopping=True if there are few rows."
         )
     columns = mixture.encoder_.columns_
-    # The network reads numbers first, then categories.
+    # The network reads numbers first, then categories, then texts.
     order = [
         i
-        for kind in ("number", "category")
+        for kind in ("number", "category", "text")
         for i, column in enumerate(columns)
         if column.kind == kind
     ]
@@ -170,8 +174,13 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
     return importances.clip(min=0)
 
 
-def _reordered(inputs: tuple[Any, ...], part: int, column: int, order: Array) -> tuple[Any, ...]:
-    """Inputs of which one column is in another order."""
+def _reordered(
+    inputs: tuple[Any, ...], part: int, column: int | None, order: Array
+) -> tuple[Any, ...]:
+    """Inputs of which one column is in another order; None for the two parts of a text."""
+    if column is None:
+        pair = (each[order.tolist()] for each in inputs[part : part + 2])
+        return (*inputs[:part], *pair, *inputs[part + 2 :])
     values = inputs[part]
     if isinstance(values, Tensor):
         values = values.clone()

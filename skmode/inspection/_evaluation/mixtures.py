@@ -62,6 +62,16 @@ def reads_images(mixture: Any) -> bool:
     return hasattr(mixture, "image_shape_")
 
 
+def reads_texts(mixture: Any) -> bool:
+    """Whether the rows of a fitted mixture are texts."""
+    return hasattr(mixture, "tokenizer_json_")
+
+
+def reads_columns(mixture: Any) -> bool:
+    """Whether the rows of a fitted mixture are those of a table."""
+    return not reads_images(mixture) and not reads_texts(mixture)
+
+
 def assign_domains(domains: Any, X: Any) -> Array | None:
     """Return each row's expert by the gate of the model `domains`; None for ``"own"``."""
     if isinstance(domains, str) or domains is None:
@@ -73,3 +83,16 @@ def assign_domains(domains: Any, X: Any) -> Array | None:
         return None
     mixture, rows = unwrap(domains, X, name="domains")
     return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
+
+
+def typical_rows(estimator: Any, X: Any, n_rows: int) -> list[Array]:
+    """Find the rows of which the gate is surest, for each expert; the surest one first."""
+    mixture, rows = unwrap(estimator, X)
+    gate = np.asarray(mixture.gate_proba(rows))
+    route = gate.argmax(axis=1)
+    found = []
+    for expert in range(gate.shape[1]):
+        members = np.flatnonzero(route == expert)
+        order = np.argsort(-gate[members, expert], kind="stable")
+        found.append(members[order[:n_rows]])
+    return found

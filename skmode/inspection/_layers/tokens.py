@@ -86,7 +86,8 @@ def token_routes(
         positional arguments, anything else as the only argument.
     groups : iterable of array-like, default=None
         One array per batch with the class or domain of each sequence, or of each token: its shape
-        is how the shape of a layer's tokens begins. None counts all tokens together.
+        is how the shape of a layer's tokens begins. Missing ones (None, NaN) are a group of their
+        own. None in the place of all arrays counts all tokens together.
 
     Returns
     -------
@@ -187,11 +188,16 @@ def _count(layer: str, routes: Array, labels: Any, n_experts: int) -> pd.DataFra
     labels = labels.reshape(labels.shape + (1,) * (len(shape) - labels.ndim))
     labels = np.broadcast_to(labels, shape).reshape(-1)
     routes = routes.reshape(-1, k)
-    names, codes = np.unique(labels[routes[:, 0] >= 0], return_inverse=True)
-    routes = routes[routes[:, 0] >= 0]
+    labels, routes = labels[routes[:, 0] >= 0], routes[routes[:, 0] >= 0]
+    codes, names = pd.factorize(labels, use_na_sentinel=False)  # None and NaN are a group, too
     cells = codes[:, None] * n_experts + routes
-    table = pd.MultiIndex.from_product([[layer], names, range(n_experts)]).to_frame(index=False)
-    table.columns = pd.Index(["layer", "group", "expert"])
+    table = pd.DataFrame(
+        {
+            "layer": layer,
+            "group": names.repeat(n_experts),
+            "expert": np.tile(np.arange(n_experts), len(names)),
+        }
+    )
     table["tokens"] = np.bincount(cells[:, 0], minlength=len(table))
     table["computed"] = np.bincount(cells.ravel(), minlength=len(table))
     return table
@@ -200,9 +206,9 @@ def _count(layer: str, routes: Array, labels: Any, n_experts: int) -> pd.DataFra
 def _sum(table: pd.DataFrame, *, grouped: bool) -> pd.DataFrame:
     """Add up the passes, and append shares; layers stay in the order of the model."""
     order = {layer: i for i, layer in enumerate(table["layer"].unique())}
-    table = table.groupby(["layer", "group", "expert"], as_index=False).sum()
+    table = table.groupby(["layer", "group", "expert"], as_index=False, dropna=False).sum()
     table = table.sort_values("layer", key=lambda names: names.map(order), kind="stable")
     table = table.reset_index(drop=True)
-    total = table.groupby(["layer", "group"])["tokens"].transform("sum")
+    total = table.groupby(["layer", "group"], dropna=False)["tokens"].transform("sum")
     table.insert(4, "share", table["tokens"] / total)
     return table if grouped else table.drop(columns="group")

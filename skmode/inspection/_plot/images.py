@@ -17,6 +17,8 @@ Array = NDArray[Any]
 
 # Inches of one image.
 SIZE = 1.5
+# Inches of one row of an image and its maps, which have titles.
+SALIENCY_SIZE = SIZE + 0.3
 
 
 class ExpertSaliencyDisplay:
@@ -86,24 +88,9 @@ class ExpertSaliencyDisplay:
         display : ExpertSaliencyDisplay
             Itself.
         """
-        found = self.saliency
-        n_images = len(found.images)
-        self.figure_, self.axes_ = _grid(n_images, 3, height=SIZE + 0.3)
-        for i, axes in enumerate(self.axes_):
-            show_image(axes[0], found.images[i], found.experts.shape[1:])
-            prediction = np.ravel(found.predictions[i])
-            said = (
-                label(prediction[0])
-                if found.predictions.dtype.kind not in "f"
-                else (", ".join(f"{value:.3g}" for value in prediction))
-            )
-            axes[0].set_title(f"predicted: {said}", fontsize="small")
-            maps = (found.experts[i], found.gate[i])
-            titles = (f"expert {found.route[i]}", f"gate ({found.gate_weight[i]:.2f})")
-            for ax, values, title in zip(axes[1:], maps, titles, strict=True):
-                largest = float(np.abs(values).max()) or 1.0
-                ax.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest)
-                ax.set_title(title, fontsize="small")
+        n_images = len(self.saliency.images)
+        self.figure_ = _figure(n_images, 3, height=SALIENCY_SIZE)
+        self.axes_ = draw_saliency(self.figure_, self.saliency)
         return self
 
 
@@ -168,11 +155,10 @@ class TypicalImagesDisplay:
         mixture, rows = mixtures.unwrap(estimator, X)
         encoder = mixture.encoder_
         chosen = typical_images(mixture, rows, n_images)
-        images = [
-            encoder.read(safe_indexing(rows, positions)) if len(positions) else np.empty(0)
-            for positions in chosen
-        ]
-        return cls(images, (encoder.height_, encoder.width_)).plot()
+        return cls(
+            [read_images(mixture, rows, each) for each in chosen],
+            (encoder.height_, encoder.width_),
+        ).plot()
 
     def plot(self) -> TypicalImagesDisplay:
         """Draw a row for each expert.
@@ -183,13 +169,49 @@ class TypicalImagesDisplay:
             Itself.
         """
         n_columns = max(1, *map(len, self.images))
-        self.figure_, self.axes_ = _grid(len(self.images), n_columns, height=SIZE)
-        for expert, (axes, images) in enumerate(zip(self.axes_, self.images, strict=True)):
-            what = "" if len(images) else " (no images)"
-            axes[0].set_title(f"expert {expert}{what}", fontsize="small", loc="left")
-            for ax, image in zip(axes, images, strict=False):
-                show_image(ax, image, self.shape)
+        self.figure_ = _figure(len(self.images), n_columns, height=SIZE)
+        self.axes_ = draw_typical(self.figure_, self.images, self.shape)
         return self
+
+
+def read_images(mixture: Any, rows: Any, positions: Array) -> Array:
+    """Read some of the images, as the model reads them."""
+    if not len(positions):
+        return np.empty(0)
+    read: Array = mixture.encoder_.read(safe_indexing(rows, positions))
+    return read
+
+
+def draw_saliency(figure: Any, found: ExpertSaliency) -> Array:
+    """Draw a row for each image: itself, and the maps of its expert and of the gate."""
+    grid = _grid(figure, len(found.images), 3)
+    for i, axes in enumerate(grid):
+        show_image(axes[0], found.images[i], found.experts.shape[1:])
+        prediction = np.ravel(found.predictions[i])
+        said = (
+            label(prediction[0])
+            if found.predictions.dtype.kind not in "f"
+            else (", ".join(f"{value:.3g}" for value in prediction))
+        )
+        axes[0].set_title(f"predicted: {said}", fontsize="small")
+        maps = (found.experts[i], found.gate[i])
+        titles = (f"expert {found.route[i]}", f"gate ({found.gate_weight[i]:.2f})")
+        for ax, values, title in zip(axes[1:], maps, titles, strict=True):
+            largest = float(np.abs(values).max()) or 1.0
+            ax.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest)
+            ax.set_title(title, fontsize="small")
+    return grid
+
+
+def draw_typical(figure: Any, images: list[Array], shape: tuple[int, ...]) -> Array:
+    """Draw a row of images for each expert."""
+    grid = _grid(figure, len(images), max(1, *map(len, images)))
+    for expert, (axes, own) in enumerate(zip(grid, images, strict=True)):
+        what = "" if len(own) else " (no images)"
+        axes[0].set_title(f"expert {expert}{what}", fontsize="small", loc="left")
+        for ax, image in zip(axes, own, strict=False):
+            show_image(ax, image, shape)
+    return grid
 
 
 def show_image(ax: Any, image: Array, shape: tuple[int, ...]) -> None:
@@ -202,15 +224,14 @@ def show_image(ax: Any, image: Array, shape: tuple[int, ...]) -> None:
     ax.imshow(image, cmap="gray", vmin=0, vmax=largest)
 
 
-def _grid(n_rows: int, n_columns: int, *, height: float) -> tuple[Any, Array]:
+def _figure(n_rows: int, n_columns: int, *, height: float) -> Any:
+    size = SIZE * n_columns, height * n_rows
+    return pyplot().figure(figsize=size, layout="constrained")
+
+
+def _grid(figure: Any, n_rows: int, n_columns: int) -> Array:
     """Axes without ticks, which images fill."""
-    figure, axes = pyplot().subplots(
-        n_rows,
-        n_columns,
-        figsize=(SIZE * n_columns, height * n_rows),
-        squeeze=False,
-        layout="constrained",
-    )
+    axes: Array = figure.subplots(n_rows, n_columns, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    return figure, axes
+    return axes

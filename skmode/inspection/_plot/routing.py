@@ -148,10 +148,11 @@ class RoutingMapDisplay:
         style.check_number("grid_resolution", grid_resolution, 2)
         style.check_number("max_samples", max_samples, 1)
         mixture, rows = mixtures.unwrap(estimator, X)
-        if mixtures.reads_images(mixture):
+        if not mixtures.reads_columns(mixture):
+            cure = "TypicalImagesDisplay" if mixtures.reads_images(mixture) else "typical_texts"
             raise TypeError(
                 "A map of routes needs the columns of a table, got a "
-                f"{type(mixture).__name__}: use TypicalImagesDisplay."
+                f"{type(mixture).__name__}: use {cure}."
             )
         plane = projections.find_projection(to_dense(X), features)
         weight = weight_or_ones(sample_weight, len(plane.points))

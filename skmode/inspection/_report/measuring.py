@@ -61,15 +61,17 @@ def measure(
         seed=random_state,
         verbose=verbose,
     )
-    images = mixtures.reads_images(mixture)
+    is_table = mixtures.reads_columns(mixture)
     chance, gate_gain = _against_chance(judgement.experts, outputs.route, target.weight)
     return Facts(
         estimator=estimator,
         mixture=mixture,
         steps=_steps(estimator),
-        X=to_dense(part),
+        X=to_dense(part) if is_table else part,
         part_weight=part_weight,
-        columns=_regions(attention, len(rows)) if images else describe_columns(to_dense(X)),
+        columns=(
+            describe_columns(to_dense(X)) if is_table else _parts_of_rows(attention, len(rows))
+        ),
         outputs=outputs,
         target=target,
         judgement=judgement,
@@ -273,11 +275,11 @@ def describe_columns(X: Any) -> Columns:
     )
 
 
-def _regions(attention: ExpertAttention, n_images: int) -> Columns:
-    """Describe the regions of images, which are no numbers."""
+def _parts_of_rows(attention: ExpertAttention, n_rows: int) -> Columns:
+    """Describe the regions of images, or the tokens of texts, which are no numbers."""
     names = attention.importances.index.tolist()
     none = np.zeros(len(names), dtype=bool)
-    return Columns(names, none, none.astype(int), np.zeros((n_images, len(names)), bool), True)
+    return Columns(names, none, none.astype(int), np.zeros((n_rows, len(names)), bool), True)
 
 
 def _missing(column: Any) -> Array:

@@ -13,11 +13,14 @@ import numpy as np
 
 from skmode._common.quiet import hide_warnings
 from skmode._sklearn import safe_indexing
-from skmode.inspection._evaluation.mixtures import reads_images
+from skmode.inspection._attention.saliency import measure_saliency, typical_images
+from skmode.inspection._evaluation import mixtures
 from skmode.inspection._plot.history import GateHistoryDisplay
+from skmode.inspection._plot.images import draw_saliency, draw_typical, read_images
 from skmode.inspection._plot.labels import label
 from skmode.inspection._plot.probing import ExpertProbingDisplay
 from skmode.inspection._plot.routing import RoutingMapDisplay
+from skmode.inspection._report import formatting
 from skmode.inspection._report.facts import Columns, Facts
 from skmode.inspection._report.formatting import count, quoted, sentence_case
 from skmode.inspection._report.measuring import describe_columns
@@ -28,6 +31,11 @@ MAP_SAMPLES = 800
 # Rows and different values that columns need to be an axis of the map.
 MAP_ROWS = 10
 MAP_VALUES = 5
+
+# Images of each expert, inches of an image, and points on the line of integrated gradients.
+TYPICAL_IMAGES = 6
+IMAGE_SIZE = 1.2
+SALIENCY_STEPS = 32
 
 SIDES = ("width", "height")
 
@@ -64,6 +72,8 @@ class Pictures(NamedTuple):
     history: Picture | None
     map: Picture | None
     no_map: str  # why there is no map
+    typical: Picture | None = None  # for models of images, in the place of the map
+    saliency: Picture | None = None
 
 
 def require_matplotlib() -> None:
@@ -84,8 +94,9 @@ def all_pictures(facts: Facts) -> Pictures:
     with _DRAWING, rc_context(), hide_warnings("Glyph .* missing from"):
         rcdefaults()  # the report looks the same whatever the user's settings
         with rc_context(STYLE):
-            drawn, reason = _map(facts)
-            return Pictures(_probing(facts), _history(facts), drawn, reason)
+            typical, saliency = _images(facts)
+            drawn, reason = (None, "") if typical else _map(facts)
+            return Pictures(_probing(facts), _history(facts), drawn, reason, typical, saliency)
 
 
 def _probing(facts: Facts) -> Picture:
@@ -131,8 +142,8 @@ def _history(facts: Facts) -> Picture | None:
 
 def _map(facts: Facts) -> tuple[Picture | None, str]:
     """Draw a map of two columns that matter to the gate, or say why there is none."""
-    if reads_images(facts.mixture):
-        return None, "There is no map, because images have no columns."
+    if mixtures.reads_texts(facts.mixture):
+        return None, "There is no map, because texts have no columns."
     columns = describe_columns(facts.X)
     axes = map_axes(columns, facts.attention.importances["gate"].to_numpy())
     if axes is None:
@@ -185,6 +196,42 @@ def _map(facts: Facts) -> tuple[Picture | None, str]:
     ), ""
 
 
+def _images(facts: Facts) -> tuple[Picture | None, Picture | None]:
+    """Draw typical images of each expert, and what it and the gate look at in the first of them."""
+    mixture, rows = mixtures.unwrap(facts.estimator, facts.X)
+    if not mixtures.reads_images(mixture):
+        return None, None
+    chosen = typical_images(mixture, rows, TYPICAL_IMAGES)
+    encoder = mixture.encoder_
+    images = [read_images(mixture, rows, each) for each in chosen]
+    columns = max(map(len, images))
+    source, size = _draw_figure(
+        lambda figure: draw_typical(figure, images, (encoder.height_, encoder.width_)),
+        size=(IMAGE_SIZE * columns, IMAGE_SIZE * len(images)),
+    )
+    typical = Picture(
+        source,
+        *size,
+        "A row of images for each expert, the surest one first.",
+        f"Of each expert up to {TYPICAL_IMAGES} images, those of which the gate is surest.",
+    )
+    first = np.concatenate([each[:1] for each in images if len(each)])
+    saliency = measure_saliency(mixture, first, SALIENCY_STEPS)
+    source, size = _draw_figure(
+        lambda figure: draw_saliency(figure, saliency),
+        size=(3 * IMAGE_SIZE, (IMAGE_SIZE + 0.3) * len(first)),
+    )
+    error = formatting.number(saliency.completeness_error, 2)
+    return typical, Picture(
+        source,
+        *size,
+        "For each expert an image, and maps of what its expert and the gate look at.",
+        "The most typical image of each expert. Pixels that raise the output of the expert, or the "
+        "gate's weight of it, are red, those that lower it are blue (integrated gradients; they "
+        f"add up to the output, with an error of at most {error}; unit: {saliency.unit}).",
+    )
+
+
 def map_axes(columns: Columns, importance: Any) -> tuple[int, int] | None:
     """Choose the two columns of numbers that matter most to the gate, by position."""
     usable = np.flatnonzero(columns.numeric & (columns.distinct >= MAP_VALUES))
@@ -218,12 +265,23 @@ def _legend_on_top(ax: Any, *, ncols: int = 2, **options: Any) -> None:
 def _draw(
     plot: Callable[[Any], Any], *, size: tuple[float, float], n_axes: int = 1
 ) -> tuple[str, tuple[int, int]]:
-    """Draw on a new figure; return a data URL, and width and height in CSS pixels."""
+    """Draw on new axes; return a data URL, and width and height in CSS pixels."""
+
+    def plot_axes(figure: Any) -> None:
+        axes = figure.subplots(n_axes, 1, sharex=True, squeeze=False)[:, 0]
+        plot(axes if n_axes > 1 else axes[0])
+
+    return _draw_figure(plot_axes, size=size)
+
+
+def _draw_figure(
+    plot: Callable[[Any], Any], *, size: tuple[float, float]
+) -> tuple[str, tuple[int, int]]:
+    """Draw on a new figure, without axes yet; return as `_draw` does."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(n_axes, 1, sharex=True, squeeze=False)[:, 0]
-    plot(axes if n_axes > 1 else axes[0])
+    plot(figure)
     file = io.BytesIO()
     figure.savefig(
         file,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from skmode.inspection._evaluation.mixtures import reads_images
 from skmode.inspection._plot.labels import label
 from skmode.inspection._report import formatting
 from skmode.inspection._report.facts import Facts
@@ -20,6 +21,7 @@ from skmode.inspection._report.measuring import measure
 from skmode.inspection._report.pictures import all_pictures, require_matplotlib
 from skmode.inspection._report.tables.general import all_tables
 from skmode.inspection._report.tables.teacher import teacher_tables
+from skmode.inspection._report.tables.texts import typical
 
 KINDS = {"good": "Good", "note": "Note", "watch": "Watch", "act": "Act"}
 
@@ -75,10 +77,12 @@ def report(
     Parameters
     ----------
     estimator : object
-        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
-        search that ends with one. Its `inference` is ignored.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows, preferably unseen in training.
+        A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, one of their
+        relatives for images, or a Pipeline or search that ends with one. Its `inference` is
+        ignored.
+    X : {array-like, DataFrame} of shape (n_samples, n_features), or images
+        Rows, preferably unseen in training. Of images, the report shows typical ones of each
+        expert, and what it and the gate look at.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         True classes or values.
     path : str or path-like
@@ -195,7 +199,7 @@ def _context(facts: Facts, title: str, margin: float) -> dict[str, Any]:
         "headings": HEADINGS,
         "kinds": KINDS,
         "findings": all_findings(facts, margin),
-        "tables": all_tables(facts) | teacher_tables(facts),
+        "tables": all_tables(facts) | teacher_tables(facts) | {"typical": typical(facts)},
         "pictures": all_pictures(facts),
         "attention_rows": _attention_rows(facts),
         "words": WORDS,
@@ -213,11 +217,12 @@ def _lead(facts: Facts) -> str:
         if facts.classifies
         else formatting.count(facts.target.values.shape[1], "target")
     )
+    row, feature = ("image", "region") if reads_images(facts.mixture) else ("row", "feature")
     text = (
         f"{label(facts.steps[0])}{_inside(facts.steps)}: "
         f"{formatting.count(facts.n_experts, 'expert')}, measured on "
-        f"{formatting.count(facts.n_samples, 'row')} with "
-        f"{formatting.count(n_features, 'feature')} and {what}."
+        f"{formatting.count(facts.n_samples, row)} with "
+        f"{formatting.count(n_features, feature)} and {what}."
     )
     if facts.weighted:
         text += " Rows count by their weights."

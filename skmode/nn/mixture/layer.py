@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from numbers import Integral, Real
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +153,10 @@ class MoDELayer(nn.Module):
         _check_choice("distillation", distillation, ("mean", "pairwise"))
         _check_weight("alpha", alpha)
         _check_weight("balance", balance)
+        _check_size("width", width)
+        _check_size("n_experts", n_experts)
+        if hidden_width is not None:
+            _check_size("hidden_width", hidden_width)
         if alpha and gate == "sparse" and top_k == 1 and distill_among == "active":
             raise ValueError(
                 f"alpha must be 0 if each token has a single expert, got {alpha} with top_k=1: "
@@ -310,7 +315,7 @@ def auxiliary_loss(model: nn.Module) -> Tensor:
 
     - Gradient accumulation: add it to the loss of each micro-batch, and scale both alike.
     - Evaluation mode computes no losses; the result is then zero, so a validation loss is that of
-      the task. :attr:`MoDELayer.losses` keeps the values of the last training pass.
+      the task. ``MoDELayer.losses`` keeps the values of the last training pass.
     - Activation checkpointing needs ``use_reentrant=False``.
     - Wrappers, such as DistributedDataParallel, may be passed as they are.
 
@@ -411,6 +416,11 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be {listed}, got {value!r}: choose one of these.")
 
 
-def _check_weight(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
+def _check_size(name: str, value: object) -> None:
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: correct it.")
+
+
+def _check_weight(name: str, value: Any) -> None:
+    if not isinstance(value, Real) or not 0 <= float(value) < float("inf"):
         raise ValueError(f"{name} must be zero or more, got {value!r}: pass 0 to switch it off.")

@@ -8,6 +8,7 @@ from skmode.nn.trunks.images import (
     RandomShift,
     make_convolutions,
 )
+from skmode.nn.trunks.mixed import MixedTrunk
 from skmode.nn.trunks.tables import (
     SCALE_RATE,
     CategoricalEmbeddings,
@@ -15,17 +16,22 @@ from skmode.nn.trunks.tables import (
     RobustScaler,
     TabularTrunk,
 )
+from skmode.nn.trunks.texts import SMALLEST_NORM, TABLE_RATE, TextTrunk
 
 __all__ = [
     "SCALE_RATE",
+    "SMALLEST_NORM",
+    "TABLE_RATE",
     "Augmentation",
     "CategoricalEmbeddings",
     "IdentityTrunk",
     "ImageNormalization",
     "ImageTrunk",
+    "MixedTrunk",
     "RandomFlip",
     "RandomShift",
     "RobustScaler",
     "TabularTrunk",
+    "TextTrunk",
     "make_convolutions",
 ]

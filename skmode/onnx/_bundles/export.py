@@ -263,7 +263,8 @@ def _files(source: Source, manifest: bundle.Manifest) -> dict[str, bytes]:
     for i in range(source.mixture.n_experts):
         models[f"expert_{i}.onnx"] = build_expert(source, i)
     properties = _metadata(manifest)
-    return {name: _serialize(graph, name, properties) for name, graph in models.items()}
+    written = {name: _serialize(graph, name, properties) for name, graph in models.items()}
+    return written | {name: text.encode() for name, text in source.tokenizers.items()}
 
 
 def _metadata(manifest: bundle.Manifest) -> dict[str, str]:
@@ -301,7 +302,8 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
         )
     scores = estimator.validation_scores_
     one_per_column, columns = source.one_input_per_column, source.columns
-    from_table = source.image is None and bool(estimator.encoder_.from_table_)
+    of_table = source.image is None and not source.reads_texts
+    from_table = of_table and bool(estimator.encoder_.from_table_)
     if source.preprocessing is not None:
         before = source.preprocessing
         one_per_column, from_table = before.one_input_per_column, before.from_table
@@ -309,7 +311,7 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
     return bundle.Manifest(
         task="regression" if source.classes is None else "classification",
         routing=routing,
-        input="image" if source.image else "columns" if one_per_column else "array",
+        input=_kind_of_input(source, one_per_column),
         from_table=from_table,
         columns=columns,
         n_outputs=source.n_outputs,
@@ -332,6 +334,16 @@ def _manifest(parts: Parts, source: Source, routing: Routing) -> bundle.Manifest
         teacher=_teacher(estimator),
         image=source.image,
     )
+
+
+def _kind_of_input(
+    source: Source, one_per_column: bool
+) -> Literal["columns", "array", "image", "text"]:
+    if source.image is not None:
+        return "image"
+    if source.reads_texts:
+        return "text"
+    return "columns" if one_per_column else "array"
 
 
 def _teacher(estimator: Any) -> bundle.Teacher | None:

@@ -54,10 +54,17 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Parts, Preprocessing | None]:
         )
     if not steps or not hasattr(last, "net_"):
         return parts, None
-    if hasattr(last, "image_shape_"):
+    for attribute, rows in (("image_shape_", "images"), ("tokenizer_json_", "texts")):
+        if hasattr(last, attribute):
+            raise TypeError(
+                f"A model of {rows} must be exported without steps before it, got "
+                f"{name_steps(Pipeline(steps))}: apply these to the {rows}, and pass the last step "
+                "of the Pipeline."
+            )
+    if getattr(last.encoder_, "text_columns", []):
         raise TypeError(
-            "A model of images must be exported without steps before it, got "
-            f"{name_steps(Pipeline(steps))}: apply these to the images, and pass the last step of "
+            "A model with columns of texts must be exported without steps before it, got "
+            f"{name_steps(Pipeline(steps))}: apply these to the table, and pass the last step of "
             "the Pipeline."
         )
     if X is None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
-from skmode.nn import SparseGate
+from skmode.nn import MixedTrunk, SparseGate, TabularTrunk, TextTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     emit_array_input,
@@ -32,6 +32,7 @@ from skmode.onnx._graphs.mixture import (
 from skmode.onnx._graphs.source import Source, label_kind
 from skmode.onnx._graphs.trunks.images import emit_image_input, emit_image_trunk
 from skmode.onnx._graphs.trunks.tables import emit_trunk
+from skmode.onnx._graphs.trunks.texts import TEXT_INPUTS, emit_text_inputs, emit_text_trunk
 
 Routing = Literal["top_expert", "mixture"]
 
@@ -41,7 +42,27 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     if source.image is not None:
         pixels = emit_image_input(graph, source.image)
         return emit_image_trunk(graph, source.image_trunk, source.image, pixels)
-    columns, before = source.columns, source.preprocessing
+    if source.reads_texts:
+        tokens, counts = emit_text_inputs(graph, TEXT_INPUTS)
+        return emit_text_trunk(graph, source.text_trunk, tokens, counts)
+    trunk = source.trunk
+    texts = [column for column in source.columns if column.kind == "text"]
+    parts = []
+    table = trunk.table if isinstance(trunk, MixedTrunk) else trunk
+    if table is not None:
+        parts.append(_emit_table(graph, source, table))
+    if isinstance(trunk, MixedTrunk):
+        for i, (column, text) in enumerate(zip(texts, trunk.texts, strict=True)):
+            assert isinstance(text, TextTrunk)
+            names = emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
+            parts.append(emit_text_trunk(graph, text, *names, f"text_{i}"))
+    return parts[0] if len(parts) == 1 else graph.concatenate(parts, "features")
+
+
+def _emit_table(graph: GraphBuilder, source: Source, trunk: TabularTrunk) -> str:
+    """Declare the inputs of numbers and categories, and compute their features."""
+    before = source.preprocessing
+    columns = [column for column in source.columns if column.kind != "text"]
     if source.one_input_per_column:
         values = (
             emit_column_inputs(graph, columns)
@@ -57,7 +78,7 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
         numbers, codes = values[:has_numbers], values[has_numbers:]
     categorical = [column for column in columns if column.kind == "category"]
     return emit_trunk(
-        graph, source.trunk, emit_numbers(graph, numbers), emit_codes(graph, categorical, codes)
+        graph, trunk, emit_numbers(graph, numbers), emit_codes(graph, categorical, codes)
     )
 
 

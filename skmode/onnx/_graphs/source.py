@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,14 @@ from onnx import TensorProto
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from skmode.nn import CrossEntropy, ImageTrunk, MixtureOfExperts, TabularTrunk
+from skmode.nn import (
+    CrossEntropy,
+    ImageTrunk,
+    MixedTrunk,
+    MixtureOfExperts,
+    TabularTrunk,
+    TextTrunk,
+)
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     ARRAY_INPUT,
@@ -28,6 +35,7 @@ from skmode_deploy import bundle
 # Largest step between float32 numbers near the mean target, in standard deviations of the target.
 MAX_TARGET_STEP = 1e-3
 _PREFIX = "preprocessing"
+TOKENIZER = "tokenizer.json"
 
 
 # Adds nodes to a graph that compute one value from another.
@@ -126,6 +134,8 @@ class Source:
     invert: Emit | None = None
     # The images that the estimator reads in the place of columns.
     image: bundle.Image | None = None
+    # The content of the tokenizers' files by their names.
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def output_name(self) -> str:
@@ -144,13 +154,22 @@ class Source:
         return width
 
     @property
-    def trunk(self) -> TabularTrunk:
-        assert isinstance(self.mixture.trunk, TabularTrunk)
+    def trunk(self) -> TabularTrunk | MixedTrunk:
+        assert isinstance(self.mixture.trunk, TabularTrunk | MixedTrunk)
         return self.mixture.trunk
 
     @property
     def image_trunk(self) -> ImageTrunk:
         assert isinstance(self.mixture.trunk, ImageTrunk)
+        return self.mixture.trunk
+
+    @property
+    def reads_texts(self) -> bool:
+        return isinstance(self.mixture.trunk, TextTrunk)
+
+    @property
+    def text_trunk(self) -> TextTrunk:
+        assert isinstance(self.mixture.trunk, TextTrunk)
         return self.mixture.trunk
 
 
@@ -169,7 +188,11 @@ def read_estimator(estimator: Any) -> Source:
         )
     mixture = estimator.net_.module_
     image = _read_image(estimator.encoder_) if isinstance(mixture.trunk, ImageTrunk) else None
-    columns, one_per_column = ((), False) if image else _read_columns(estimator.encoder_)
+    columns: tuple[bundle.Column, ...]
+    if isinstance(mixture.trunk, TextTrunk):
+        columns, one_per_column = (text_column("text", "text", estimator.encoder_),), False
+    else:
+        columns, one_per_column = ((), False) if image else _read_columns(estimator.encoder_)
     classify = isinstance(mixture.task_loss, CrossEntropy)
     if classify:
         _check_labels(np.asarray(estimator.classes_))
@@ -182,6 +205,7 @@ def read_estimator(estimator: Any) -> Source:
         None if classify else estimator.target_mean_,
         None if classify else estimator.target_scale_,
         image=image,
+        tokenizers=_read_tokenizers(estimator.encoder_),
     )
 
 
@@ -191,13 +215,32 @@ def _read_image(encoder: Any) -> bundle.Image:
     )
 
 
+def text_column(name: str, input_name: str, encoder: Any, file: str = TOKENIZER) -> bundle.Column:
+    """Describe a column of texts, whose tokenizer is in a file."""
+    text = bundle.Text(file, encoder.n_tokens_, encoder.max_tokens, encoder.max_bytes)
+    return bundle.Column(name, input_name, "text", "string", has_missing=True, text=text)
+
+
+def _read_tokenizers(encoder: Any) -> dict[str, str]:
+    """The content of the tokenizers' files, by name."""
+    if hasattr(encoder, "tokenizer_json_"):
+        return {TOKENIZER: encoder.tokenizer_json_}
+    texts = getattr(encoder, "text_columns", [])
+    return {_tokenizer_file(i): column.text.tokenizer_json_ for i, column in enumerate(texts)}
+
+
+def _tokenizer_file(i: int) -> str:
+    """Name the file for the i-th column of texts, whose name may be anything."""
+    return f"tokenizer_{i}.json"
+
+
 def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:
     """Describe the columns of a table or an array, and tell whether each has an input."""
     strings = any(
         column.categories is not None and column.categories.dtype == object
         for column in encoder.columns_
     )
-    one_per_column = encoder.from_table_ or strings
+    one_per_column = encoder.from_table_ or strings or bool(encoder.text_columns)
     return _columns(encoder.columns_, one_per_column), one_per_column
 
 
@@ -254,8 +297,11 @@ def _columns(learned: Sequence[Any], one_per_column: bool) -> tuple[bundle.Colum
     """Describe the columns, which have one input each or one array as their common input."""
     names = [str(column.name) for column in learned]
     inputs = bundle.input_names(names) if one_per_column else (ARRAY_INPUT,) * len(names)
+    texts = [column for column in learned if column.kind == "text"]
     return tuple(
-        _column(column, name, input_name, one_per_column)
+        text_column(name, input_name, column.text, _tokenizer_file(texts.index(column)))
+        if column.kind == "text"
+        else _column(column, name, input_name, one_per_column)
         for column, name, input_name in zip(learned, names, inputs, strict=True)
     )
 

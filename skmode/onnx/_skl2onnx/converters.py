@@ -132,9 +132,12 @@ def _check_model(model: Any) -> None:
     """Raise if a model cannot be converted."""
     check_supported(model)
     *_, last = nested_estimators(model)
-    if hasattr(last, "image_shape_"):
+    encoder = getattr(last, "encoder_", None)
+    texts = hasattr(last, "tokenizer_json_") or getattr(encoder, "text_columns", [])
+    if hasattr(last, "image_shape_") or texts:
+        kind = f"{type(last).__name__}{' with texts' if texts else ''}"
         raise TypeError(
-            f"skl2onnx converts models of tables, got a {type(last).__name__}: write a bundle with "
+            f"skl2onnx converts models of tables without texts, got a {kind}: write a bundle with "
             "skmode.onnx.export, whose model.onnx is the graph."
         )
 

@@ -32,7 +32,8 @@ GATES = {
 
 
 def make_layer(**options):
-    return MoDELayer(WIDTH, **{"n_experts": 4, "hidden_width": 8, "balance": 0.1} | options)
+    defaults = {"width": WIDTH, "n_experts": 4, "hidden_width": 8, "balance": 0.1}
+    return MoDELayer(**defaults | options)
 
 
 class Network(nn.Module):
@@ -432,6 +433,12 @@ def test_training_balances_and_distills():
         ({"distillation": "sum"}, ValueError, 'must be "mean" or "pairwise"'),
         ({"alpha": -1}, ValueError, "alpha must be zero or more, got -1"),
         ({"balance": float("nan")}, ValueError, "balance must be zero or more, got nan"),
+        ({"alpha": "auto"}, ValueError, "alpha must be zero or more, got 'auto'"),
+        ({"width": 0}, ValueError, "width must be a whole number of at least 1, got 0"),
+        ({"width": 8.0}, ValueError, r"width must be a whole number of at least 1, got 8\.0"),
+        ({"hidden_width": 0}, ValueError, "hidden_width must be a whole number of at least 1"),
+        ({"hidden_width": -1}, ValueError, "hidden_width must be .* got -1"),
+        ({"n_experts": 0}, ValueError, "n_experts must be a whole number of at least 1, got 0"),
         ({"top_k": 1}, ValueError, 'got 0.1 with top_k=1: .*distill_among="all"'),
         ({"top_k": 5}, ValueError, "between 1 and n_experts=4, got 5"),
         ({"expert": nn.Linear(2, 2)}, TypeError, "builds one expert, got a Linear"),

@@ -28,6 +28,9 @@ from skmode import MoDEClassifier
 from skmode.onnx import export
 from skmode.onnx._skl2onnx.replacements import can_convert
 
+# Every step that scikit-learn has; test_steps.py has those that are used most.
+pytestmark = pytest.mark.slow
+
 # These read no rows of numbers, or return none.
 OTHERS = (
     "CountVectorizer|DictVectorizer|FeatureHasher|HashingVectorizer|Kernel(Centerer)|Label.*|MultiLabel.*"
@@ -75,13 +78,7 @@ def answers(model, X, **types):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(each, marks=pytest.mark.slow) if each == "RandomTreesEmbedding" else each
-        for each in CLASSES
-    ],
-)
+@pytest.mark.parametrize("name", CLASSES)
 @pytest.mark.filterwarnings("ignore")
 def test_step(name, dtype):
     X = rows(dtype)

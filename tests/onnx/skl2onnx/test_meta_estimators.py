@@ -51,6 +51,9 @@ import skmode_deploy
 from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx import export
 
+# Every meta-estimator that scikit-learn has; test_models.py has those that are used most.
+pytestmark = pytest.mark.slow
+
 PARAMS = {
     "n_experts": 2,
     "hidden_layer_sizes": (6,),
@@ -153,35 +156,9 @@ CONVERTED = {
     VotingRegressor: (VotingRegressor([("a", REGRESS), ("b", Ridge())]), "values", False),
 }
 CONVERTED["Pipeline"] = (make_pipeline(StandardScaler(), CLASSIFY), "labels", True)
-# Each has a relative among the others, which takes less time.
-SLOW = {
-    AdaBoostRegressor,
-    BaggingRegressor,
-    FeatureUnion,
-    HalvingGridSearchCV,
-    HalvingRandomSearchCV,
-    MultiOutputRegressor,
-    OneVsOneClassifier,
-    OneVsRestClassifier,
-    RANSACRegressor,
-    RFECV,
-    RandomizedSearchCV,
-    SequentialFeatureSelector,
-    StackingRegressor,
-    TunedThresholdClassifierCV,
-    VotingRegressor,
-}
-
-
-def kinds(slow):
-    """Parametrize a test with all models; those in `slow` are left out by ``make test-fast``."""
-    return pytest.mark.parametrize(
-        "kind",
-        [pytest.param(kind, marks=pytest.mark.slow if kind in slow else ()) for kind in CONVERTED],
-        ids=lambda kind: getattr(kind, "__name__", kind),
-    )
-
-
+every_model = pytest.mark.parametrize(
+    "kind", CONVERTED, ids=lambda kind: getattr(kind, "__name__", kind)
+)
 # What is refused, with a part of the message.
 REFUSED = {
     "IterativeImputer": (
@@ -285,7 +262,7 @@ def assert_equal(answers, model, X, atol=1e-5):
         assert_allclose(answers[1], model.predict_proba(X), rtol=0, atol=atol)
 
 
-@kinds(SLOW)
+@every_model
 def test_converted(kind, rows, fitted, run):
     model = fitted(kind)
     for X in (rows, rows.astype(np.float32), rows.round().astype(np.int64)):
@@ -294,14 +271,14 @@ def test_converted(kind, rows, fitted, run):
         assert_equal(run(converted, X), model, X)
 
 
-@kinds(CONVERTED.keys() - {"Pipeline", GridSearchCV, RegressorChain, VotingClassifier})
+@every_model
 def test_converted_from_a_table(kind, rows, fitted, run):
     model, X = fitted(kind, table=True), to_table(rows)
     converted = skl2onnx.to_onnx(model, X[:1], options=options(model), target_opset=18)
     assert_equal(run(converted, X), model, X)
 
 
-@kinds(SLOW)
+@every_model
 def test_exported(kind, rows, fitted, tmp_path):
     model = fitted(kind)
     if not CONVERTED[kind][2]:

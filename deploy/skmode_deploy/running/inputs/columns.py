@@ -98,12 +98,11 @@ def refuse_dates(dtype: Any) -> None:
         raise TypeError(f"it has type {dtype}{cure}")
 
 
-def refuse_masked(values: Any, what: str) -> None:
+def refuse_masked(values: Any, what: str, cure: str = "values.filled(np.nan)") -> None:
     """Raise for masked arrays: numpy would read the values under the mask."""
     if isinstance(values, np.ma.MaskedArray):
         raise ValueError(
-            f"{what} must not be a masked array, because its mask would be lost: pass "
-            "values.filled(np.nan)."
+            f"{what} must not be a masked array, because its mask would be lost: pass {cure}."
         )
 
 

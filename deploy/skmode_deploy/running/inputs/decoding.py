@@ -111,7 +111,7 @@ def _check_colours(opened: Any, image: Image, name: str) -> str:
             "PIL image or a file: pass arrays."
         )
     found = SAME_AS.get(opened.mode, opened.mode)
-    if found == "RGB" and opened.mode == "P" and "transparency" in opened.info:
+    if opened.mode == "P" and opened.has_transparency_data:
         found = "RGBA"
     if found != mode or _has_16_bits(opened):
         _refuse_colours(opened, found, mode, name)

@@ -11,6 +11,8 @@ from skmode_deploy.running.inputs.columns import Array, refuse_masked
 from skmode_deploy.running.inputs.decoding import decode, is_pillow_image
 
 MAX_BYTE = np.float32(255)
+# Floats that miss [0, 1] by less were scaled, and then changed by an interpolation.
+ROUNDING = 1e-3
 
 
 class ImageReader:
@@ -24,12 +26,12 @@ class ImageReader:
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert images to an array of shape (n_images, ...) in the layout of the graph."""
-        items = _list_items(X)
-        if items is not None:
-            self._check_height(len(items))
-            return {IMAGE: self._stack(items)}
-        refuse_masked(X, "X")
-        array = np.asarray(X)
+        refuse_masked(X, "X", "X.filled(0), or what the hidden pixels shall be")
+        found = _unwrap(X)
+        if isinstance(found, list):
+            self._check_height(len(found))
+            return {IMAGE: self._stack(found)}
+        array = found
         if array.ndim != len(self._shape) + 1 or array.shape[1:] != self._shape:
             raise ValueError(
                 f"X must have shape {_shape_in_words(self._shape)}, got {array.shape}: "
@@ -58,9 +60,9 @@ class ImageReader:
     def _stack(self, items: list[Any]) -> Array:
         pixels = np.empty((len(items), *self._shape), self._dtype)
         for i, item in enumerate(items):
-            if hasattr(item, "__array__") and not isinstance(item, str | bytes):
-                refuse_masked(item, f"Image {i}")
-                array = np.asarray(item)
+            refuse_masked(item, f"Image {i}", "image.filled(0), or what the hidden pixels shall be")
+            if _is_array(item):
+                array = _to_array(item, f"Image {i}")
             else:
                 array = decode(item, self._image, f"Image {i}")
             if array.shape != self._shape:
@@ -83,14 +85,16 @@ class ImageReader:
                 f"{what} must be of uint8, from 0 to 255{also}, got {array.dtype}: "
                 f"{_suggest_dtype(array, self._dtype)}."
             )
-        _check_range(array, what)
-        return np.ascontiguousarray(array, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            pixels = np.ascontiguousarray(array, dtype=np.float32)  # 1.0000000000000002 is 1
+        _check_range(pixels, what)
+        return pixels
 
 
-def _list_items(X: Any) -> list[Any] | None:
-    """List images that stand one by one; None if they are an array already."""
+def _unwrap(X: Any) -> Array | list[Any]:
+    """Take an array, or images one by one, out of what holds them."""
     if isinstance(X, np.ndarray):
-        return X.tolist() if X.dtype.kind in "OSU" and X.ndim == 1 else None
+        return X.tolist() if X.dtype.kind in "OSU" and X.ndim == 1 else np.asarray(X)
     if isinstance(X, str | bytes | bytearray | memoryview | os.PathLike) or is_pillow_image(X):
         raise ValueError(
             f"X must hold any number of images, got a single {type(X).__name__}: pass a list, [X]."
@@ -98,15 +102,36 @@ def _list_items(X: Any) -> list[Any] | None:
     X = _only_column(X)
     if isinstance(X, list | tuple):
         return list(X)
+    array = np.asarray(X) if hasattr(X, "__array__") else None
+    # Of lists, polars makes an array of two dimensions.
+    if array is not None and array.dtype.kind in "biuf" and array.ndim > 2:
+        return array
     for method in ("to_list", "to_pylist"):  # columns of pandas, polars and Arrow
         if hasattr(X, method):
             items: list[Any] = getattr(X, method)()
             return items
-    if hasattr(X, "__array__"):
-        return None
+    if array is not None:
+        return array
     raise ValueError(
         f"X must be an array, or a list or a column of images, got {type(X).__name__}: convert it."
     )
+
+
+def _is_array(item: Any) -> bool:
+    """Whether numpy makes an array of an image: a tensor, or lists of numbers."""
+    if isinstance(item, list | tuple):
+        return bool(item) and isinstance(item[0], list | tuple)
+    is_scalar = isinstance(item, str | bytes | np.generic)
+    return hasattr(item, "__array__") and not is_scalar and not is_pillow_image(item)
+
+
+def _to_array(item: Any, name: str) -> Array:
+    try:
+        return np.asarray(item)
+    except ValueError:
+        raise ValueError(
+            f"{name} must have rows of one length, got a list of others: correct it."
+        ) from None
 
 
 def _only_column(X: Any) -> Any:
@@ -177,4 +202,6 @@ def _check_range(array: Array, what: str) -> None:
     cure = "scale them to [0, 1]; uint8 numbers may be from 0 to 255"
     if not np.isfinite(value):
         cure = "fill missing pixels in, or leave the image out"
-    raise ValueError(f"{what} must hold finite numbers from 0 to 1, got {value:g}: {cure}.")
+    elif -ROUNDING <= value <= 1 + ROUNDING:
+        cure = "clip them with np.clip(X, 0, 1)"
+    raise ValueError(f"{what} must hold finite numbers from 0 to 1, got {value:.8g}: {cure}.")

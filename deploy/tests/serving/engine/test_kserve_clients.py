@@ -97,3 +97,36 @@ def test_kserve_grpc(kserve, table_server, table_bundle, raw):
     ready, response = asyncio.run(ask())
     assert ready
     check_response(response, table_bundle, rows)
+
+
+@pytest.fixture
+def image_server(kserve, start_server, make_image_bundle):
+    return start_server(make_image_bundle("hwc", "float32", 3), "--name", "colour")
+
+
+@pytest.mark.parametrize("datatype", ["UINT8", "FP32"])
+@pytest.mark.parametrize("transport", ["grpc", "json", "binary"])
+def test_kserve_sends_images(kserve, image_server, tmp_path, transport, datatype):
+    images = np.random.default_rng(0).integers(256, size=(50, 4, 6, 3), dtype=np.uint8)
+    sent = images if datatype == "UINT8" else images / np.float32(255)
+    tensor = kserve.InferInput("image", list(sent.shape), datatype)
+    tensor.set_data_from_numpy(sent, binary_data=transport != "json")
+    request = kserve.InferRequest(model_name="colour", infer_inputs=[tensor])
+    request.parameters = {"binary_data_output": transport == "binary"}
+
+    async def ask():
+        if transport == "grpc":
+            async with kserve.InferenceGRPCClient(image_server.grpc_address) as client:
+                return await client.infer(request)
+        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", timeout=30))
+        try:
+            return await client.infer(image_server.url, request, model_name="colour")
+        finally:
+            await client.close()
+
+    found = {output.name: output.as_numpy() for output in asyncio.run(ask()).outputs}
+    expected = skmode_deploy.load(tmp_path / "images").predict_full(images)
+    labels = [x.decode() if isinstance(x, bytes) else x for x in found["label"].tolist()]
+    assert labels == expected.value.tolist()
+    assert_allclose(found["probabilities"], expected.probabilities, atol=1e-6)
+    assert_array_equal(found["expert"], expected.expert)

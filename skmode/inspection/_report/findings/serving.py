@@ -163,7 +163,7 @@ def single(facts: Facts, margin: float) -> Finding:
             "A single expert does about as well as choosing one for each row",
             evidence,
             "Train with n_experts=1 and compare by skmode.inspection.compare: it may be all that "
-            "this table needs. But this expert may be good only because it learned from the others "
+            "these rows need. But this expert may be good only because it learned from the others "
             "by distillation.",
             "serving",
         )

@@ -74,6 +74,10 @@ def parameters(facts: Facts) -> Table | None:
     rows = [[Cell(label(key)), Cell(_simple(value))] for key, value in sorted(found.items())]
     if hasattr(facts.mixture, "alpha_"):
         rows.append([Cell("alpha_ (in training)"), Cell(_simple(facts.mixture.alpha_))])
+    columns = getattr(getattr(facts.mixture, "encoder_", None), "columns_", [])
+    texts = [label(column.name, 40) for column in columns if column.kind == "text"]
+    if texts:
+        rows.append([Cell("columns of texts (in training)"), Cell(", ".join(texts))])
     return Table("parameters", "Parameters of the mixture", ["parameter", "value"], rows)
 
 

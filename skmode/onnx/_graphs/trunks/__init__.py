@@ -1,1 +1,1 @@
-"""Trunks as ONNX operators: of tables, of images."""
+"""Trunks as ONNX operators: of tables, of images, of texts."""

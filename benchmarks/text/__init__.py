@@ -1,0 +1,1 @@
+"""Models of texts, beside what they compete with."""

@@ -1,0 +1,159 @@
+"""MoDETextClassifier: a mixture of distilled experts for texts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from skmode._estimators.classifier import MoDEClassifier
+from skmode._estimators.parameters import Auto, Precision
+from skmode._estimators.texts.documentation import of_texts
+from skmode._estimators.texts.reading import ReadsTexts, constraints_of
+from skmode._training.plan import Distillation, Mixing
+
+
+@of_texts(metric="accuracy", predictions="probabilities")
+class MoDETextClassifier(ReadsTexts, MoDEClassifier):
+    """Mixture of experts with mutual distillation, for texts.
+
+    All is as in :class:`MoDEClassifier`, except that rows are texts. A tokenizer that is trained in
+    `fit` splits them into words and parts of words. A trunk, which gate and experts share, weighs
+    the distinct tokens of each text by TF-IDF and adds up their vectors. The order of the words is
+    not read.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    {attributes}
+    temperature_ : float
+        Temperature that the last call divided the logits by. The weights of ``net_.module_.head``
+        already include it. 1.0 without validation texts, or if `calibration` is None.
+
+    See Also
+    --------
+    MoDETextRegressor : The same for real-valued targets.
+    MoDEClassifier : The same for tables.
+
+    References
+    ----------
+    Xie et al., "MoDE: A Mixture-of-Experts Model with Mutual Distillation among the Experts",
+    arXiv 2402.00893.
+
+    Examples
+    --------
+    >>> from skmode import MoDETextClassifier
+    >>> texts = ["a fine film", "a dull film", "fine actors", "dull actors"] * 10
+    >>> classifier = MoDETextClassifier(n_experts=2, random_state=0)
+    >>> classifier.fit(texts, ["good", "bad", "good", "bad"] * 10).predict(["a fine day"])
+    array(['good'], dtype='<U4')
+    >>> classifier.route(texts).shape
+    (40,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of(
+        MoDEClassifier._parameter_constraints
+    )
+
+    def __init__(
+        self,
+        n_experts: int = 4,
+        *,
+        alpha: float | Auto = 1.0,
+        distillation: Distillation = "mean",
+        mixing: Mixing = "expected",
+        gate: Literal["dense", "sparse"] = "dense",
+        top_k: int = 2,
+        gate_hidden_layer_sizes: int | Sequence[int] = (),
+        gate_temperature: float = 1.0,
+        balance: float = 0.01,
+        hidden_layer_sizes: int | Sequence[int] = (256,),
+        activation: str = "silu",
+        dropout: float | Auto = "auto",
+        expert_module: Callable[[int], torch.nn.Module] | None = None,
+        tokenizer: Any = None,
+        vocab_size: int = 16_000,
+        lowercase: bool = True,
+        max_tokens: int = 512,
+        token_embedding_size: int = 128,
+        token_dropout: float | Auto = "auto",
+        tune_tokens: bool | Auto = "auto",
+        inference: Literal["mixture", "top_expert"] = "mixture",
+        optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
+        learning_rate: float = 0.003,
+        learning_rate_schedule: Literal["constant", "cosine"] = "cosine",
+        weight_decay: float = 3.0,
+        weight_averaging: float = 0.99,
+        batch_size: int | Auto = "auto",
+        max_epochs: int | Auto = "auto",
+        early_stopping: bool | Auto = "auto",
+        validation_fraction: Any = 0.1,
+        n_iter_no_change: int = 10,
+        refit_fraction: float | Auto = "auto",
+        teacher: Any = None,
+        teacher_weight: float | Auto = "auto",
+        n_teachers: int = 4,
+        teacher_cv: Any = 5,
+        keep_teacher: bool = False,
+        memory: Any = None,
+        n_jobs: int | None = None,
+        calibration: Literal["temperature"] | None = "temperature",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        callbacks: Sequence[Any] | None = None,
+        device: str = "auto",
+        precision: Precision | Auto = "auto",
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        self.n_experts = n_experts
+        self.alpha = alpha
+        self.distillation = distillation
+        self.mixing = mixing
+        self.gate = gate
+        self.top_k = top_k
+        self.gate_hidden_layer_sizes = gate_hidden_layer_sizes
+        self.gate_temperature = gate_temperature
+        self.balance = balance
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.dropout = dropout
+        self.expert_module = expert_module
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.lowercase = lowercase
+        self.max_tokens = max_tokens
+        self.token_embedding_size = token_embedding_size
+        self.token_dropout = token_dropout
+        self.tune_tokens = tune_tokens
+        self.inference = inference
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.learning_rate_schedule = learning_rate_schedule
+        self.weight_decay = weight_decay
+        self.weight_averaging = weight_averaging
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.refit_fraction = refit_fraction
+        self.teacher = teacher
+        self.teacher_weight = teacher_weight
+        self.n_teachers = n_teachers
+        self.teacher_cv = teacher_cv
+        self.keep_teacher = keep_teacher
+        self.memory = memory
+        self.n_jobs = n_jobs
+        self.calibration = calibration
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose

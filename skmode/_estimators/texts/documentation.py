@@ -1,0 +1,125 @@
+"""The docstrings of the estimators of texts: what differs from those of tables."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from skmode._common.docstrings import RowTexts, retell_methods
+from skmode._estimators import documentation
+
+PARAMETERS = documentation.PARAMETERS | {
+    "tokenizer": (
+        "str, path, tokenizers.Tokenizer or None",
+        """
+        A tokenizer of your own, a byte-level BPE: the path of a tokenizer.json, its content, or an
+        object of the package `tokenizers`. `vocab_size` and `lowercase` do not apply to it. None
+        trains one on the texts of `fit`, which needs that package (extra `text`).
+        """,
+    ),
+    "vocab_size": (
+        "int",
+        "Tokens of the trained tokenizer, at most; at least 256, because each byte is a token.",
+    ),
+    "lowercase": ("bool", "Whether the trained tokenizer ignores the case."),
+    "max_tokens": (
+        "int",
+        "Distinct tokens that are read of a text, at most. Of more, the first ones count.",
+    ),
+    "token_embedding_size": (
+        "int",
+        """
+        Width of a token's vector, and so of what gate and experts read. The vectors start as the
+        truncated singular value decomposition of the training texts' TF-IDF, which has no more
+        directions than there are texts.
+        """,
+    ),
+    "token_dropout": (
+        'float or "auto"',
+        """
+        Probability of leaving a token out of a text in training. ``"auto"``: 0 if one batch holds
+        all texts (up to 128), otherwise 0.3.
+        """,
+    ),
+    "tune_tokens": (
+        'bool or "auto"',
+        """
+        Whether the vectors of the tokens, and their weights, are trained further. ``"auto"``: from
+        1,000 texts on.
+        """,
+    ),
+    "weight_decay": (
+        "float",
+        """
+        Weight decay of the optimizer. It is large because there are many more weights, those of the
+        tokens' vectors, than texts.
+        """,
+    ),
+    "batch_size": (
+        '"auto" or int',
+        """
+        Texts per step. ``"auto"``: all texts if there are at most 128; otherwise a sixteenth of
+        them, rounded to a power of two between 32 and 64.
+        """,
+    ),
+    "max_epochs": (
+        '"auto" or int',
+        """
+        Passes over the texts, at most. ``"auto"``: 600 over the square root of the number of texts,
+        from 4 to 60. The refit counts: training stops while the epochs that the refit needs are
+        left. Each call of `fit` with `warm_start` may make so many again, and so may each of the
+        two trainings of ``alpha="auto"``, and the teachers of ``teacher="ensemble"``.
+        """,
+    ),
+    "teacher": (
+        documentation.PARAMETERS["teacher"][0],
+        """
+        Who teaches the experts. An estimator, such as a pipeline with a TfidfVectorizer, is cloned
+        and fitted on the folds of `teacher_cv`, so that each text is taught by models that did not
+        see it. It sees the texts as you passed them, and none of the validation texts. A list is
+        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it is
+        goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the texts.
+        `partial_fit` does not use it. A fitted mixture's pickle holds neither the folds' models nor
+        the model in a FrozenEstimator.
+
+        The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
+        ``"ensemble"``: `n_teachers` networks of an expert's size, each with a trunk and validation
+        texts of its own, whose predictions are averaged. ``"auto"``: the mean of mixture and
+        ensemble that predicts the validation texts best, or nobody if that is the mixture alone.
+        Each expert learns to predict as the teacher does. None means no teacher, and so does a name
+        in a fit without a refit.
+        """,
+    ),
+}
+ATTRIBUTES = {
+    name: text
+    for name, text in documentation.ATTRIBUTES.items()
+    if name not in ("n_features_in_", "feature_names_in_")
+} | {
+    "encoder_": ("object", "The tokens as training saw them, `n_tokens_` of them."),
+    "tokenizer_json_": ("str", "The tokenizer, as the package `tokenizers` writes it."),
+}
+TEXTS = RowTexts(
+    kind="list, array or Series of str, of length n_samples",
+    of_methods={
+        ("fit", "X"): "Training texts. None, NaN and empty strings are missing.",
+        ("fit", "X_val"): """
+            Validation texts of your own. They replace those that `validation_fraction` holds out,
+            and are never trained on, so there is no refit.
+            """,
+        ("fit", "X_unlabeled"): "Further texts without targets, which the `teacher` labels.",
+        ("partial_fit", "X"): "Training texts. The first call learns the tokens.",
+    },
+    others="Texts. None, NaN and empty strings are missing.",
+)
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def of_texts(metric: str, predictions: str) -> Callable[[Estimator], Estimator]:
+    """Fill the docstring of an estimator of texts, and tell its methods that rows are texts."""
+    document = documentation.documented(metric, predictions, PARAMETERS, ATTRIBUTES)
+
+    def of(estimator: Estimator) -> Estimator:
+        retell_methods(estimator, TEXTS)
+        return document(estimator)
+
+    return of
