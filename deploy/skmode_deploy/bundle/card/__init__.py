@@ -10,13 +10,7 @@ from skmode_deploy.bundle.card.rows import (
 )
 from skmode_deploy.bundle.manifest import Manifest
 
-__all__ = [
-    "describe_difference",
-    "describe_image",
-    "describe_text",
-    "list_refusals",
-    "model_card",
-]
+__all__ = ["describe_difference", "describe_image", "describe_text", "list_refusals", "model_card"]
 
 
 def model_card(manifest: Manifest) -> str:
