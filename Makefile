@@ -15,12 +15,17 @@ TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_l
 PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
-.PHONY: demo test test-fast test-serve test-engines test-distributed test-examples test-floor \
-	test-newest test-wheels coverage dist docs lint bench bench-serving league league-quick clean
+.PHONY: demo demo-language test test-fast test-serve test-engines test-distributed test-examples \
+	test-floor test-newest test-wheels coverage dist docs lint bench bench-serving league league-quick \
+	clean
 
 demo: .venv/installed
 	$(BIN)/python demo/spam.py
 	$(BIN)/python demo/churn.py
+
+# Less than ten minutes on two cores.
+demo-language: .venv/installed
+	$(BIN)/python demo/language.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(PARALLEL)

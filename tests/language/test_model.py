@@ -294,6 +294,7 @@ def test_a_text_may_name_the_end_token(fitted):
         (lambda m: m.bits_per_byte(["x", "y"], ["en"]), "got 1 domains for 2 texts"),
         (lambda m: m.generate("", 1), "is empty"),
         (lambda m: m.generate("the cat " * 100, 1), "A prompt must have fewer tokens"),
+        (lambda m: m.generate("the cat " * 10**6, 1), "got [0-9]+ or more: pass its last part"),
         (lambda m: m.generate("the", 10**9), "max_tokens must be a whole number from 1 to 14"),
         (lambda m: m.generate("the", 1, domain="de"), "must be one of en, fr, got 'de'"),
         (lambda m: m.generate("the", 1, top_p=0), "top_p above 0"),

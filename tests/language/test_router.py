@@ -78,8 +78,9 @@ def test_arithmetic_is_that_of_the_docstring(router):
         ones = np.log(counts[:256] / counts[:256].sum()) * router.importance_[:256]
         np.testing.assert_allclose(router.weights_[:256, 0], ones, rtol=1e-5)
         best = int(router.predict_proba([text]).argmax())
+        likelihood = router.log_proba_[codes, best].sum(dtype=float)
         mean, level, slope = router.typical_[best]
-        z = (sums[best] / len(codes) - mean) / np.sqrt(level + slope / len(text.encode()))
+        z = (likelihood / len(codes) - mean) / np.sqrt(level + slope / len(text.encode()))
         assert router.confidence([text])[0] == pytest.approx(z)
         assert level > 0
         assert slope >= 0

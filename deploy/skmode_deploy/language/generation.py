@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.language.experts import Context
+from skmode_deploy.language.routing import Routing
 from skmode_deploy.language.sampling import Sampler
 from skmode_deploy.language.scoring import MAX_LOGITS
 from skmode_deploy.language.tokenizer import Decoder
@@ -15,7 +16,7 @@ from skmode_deploy.language.tokenizer import Decoder
 class Generation:
     """The continuation of a text, in pieces as they come.
 
-    Iterate over it for the pieces of text; :meth:`close` ends it early.
+    Iterate over it for the pieces of text; :meth:`cancel` ends it early.
 
     Attributes
     ----------
@@ -27,7 +28,9 @@ class Generation:
         Number of tokens that were generated so far, the end of a text included.
     finish_reason : {"stop", "length"} or None
         Why it ended: at the end of a text or a stop string, or at the limit of the tokens. None
-        while it goes on, and after :meth:`close`.
+        while it goes on, and after :meth:`cancel`.
+    routing : Routing or None
+        What the router said of the prompt. None if the domain was named.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class Generation:
         stop: Sequence[str],
         end_token: int,
         domain: str | None,
+        routing: Routing | None,
     ) -> None:
         self.domain = domain
+        self.routing = routing
+        self._is_cancelled = False
         self.n_prompt_tokens = len(tokens)
         self.n_tokens = 0
         self.finish_reason: Literal["stop", "length"] | None = None
@@ -60,13 +66,23 @@ class Generation:
     def __next__(self) -> str:
         return next(self._pieces)
 
-    def close(self) -> None:
-        """End it."""
-        self._pieces.close()
+    def limit(self, max_tokens: int) -> None:
+        """Generate no more than this many tokens.
+
+        Parameters
+        ----------
+        max_tokens : int
+            Number of tokens.
+        """
+        self._max_tokens = min(self._max_tokens, max_tokens)
+
+    def cancel(self) -> None:
+        """End it before the next token; any thread may call this."""
+        self._is_cancelled = True
 
     def _run(self, tokens: Sequence[int]) -> Generator[str, None, None]:
         logits = _read_prompt(self._context, tokens)
-        while True:
+        while not self._is_cancelled:
             token = self._sampler.choose(logits)
             self.n_tokens += 1
             if token == self._end_token:

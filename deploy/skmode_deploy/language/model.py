@@ -434,10 +434,12 @@ class LanguageModel:
         prompt = check_text(prompt, self._max_prompt_bytes(), "The prompt")
         sampler = Sampler(temperature, top_k, top_p, seed)
         strings = check_stop(stop)
+        routing = None
         if domain is not None:
             expert = self.domains.index(check_domain(domain, self.domains))
         else:
-            expert = self.choose_experts(self._router.route([prompt]))[0]
+            routing = self._router.route([prompt])
+            expert = self.choose_experts(routing)[0]
         tokens = self._tokenizer.encode(prompt)
         generation = Generation(
             self._experts.start(self._expert_files(expert)),
@@ -448,6 +450,7 @@ class LanguageModel:
             strings,
             self._language.end_token,
             None if expert < 0 else self.domains[expert],
+            routing,
         )
         return generation if stream else "".join(generation)
 

@@ -79,6 +79,15 @@ class Settings:
     )
     tls_cert: str | None = _option(None, "certificate chain, PEM", "FILE")
     tls_key: str | None = _option(None, "private key, PEM", "FILE")
+    unknown: str | None = _option(
+        None,
+        "what becomes of texts whose domain a language model does not know: best, common or "
+        "error; default: common if there is a common expert, else best",
+        "POLICY",
+    )
+    max_loaded_experts: int | None = _option(
+        None, "experts of a language model in memory; default: all that are used", "N", 1, 100_000
+    )
     management: bool = _option(False, "let clients load and unload models")
     public_key: str | None = _option(None, "key that must have signed the bundles, PEM", "FILE")
     drain_seconds: float = _option(
@@ -92,6 +101,10 @@ class Settings:
         if self.log_level not in LOG_LEVELS:
             raise ValueError(
                 f"log_level must be one of {LOG_LEVELS}, got {self.log_level!r}: pass one of them."
+            )
+        if self.unknown not in (None, "best", "common", "error"):
+            raise ValueError(
+                f"unknown must be best, common or error, got {self.unknown!r}: pass one of them."
             )
         ports = [self.http_port, self.grpc_port, self.metrics_port]
         if len({port for port in ports if port}) < sum(map(bool, ports)):

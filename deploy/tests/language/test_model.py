@@ -121,10 +121,10 @@ class TestGenerate:
         assert "".join(stream) == text
         text.encode()
 
-    def test_close_ends_it(self, model):
+    def test_cancel_ends_it(self, model):
         stream = model.generate(PROMPT, 40, domain="en", temperature=1.0, seed=0, stream=True)
         next(stream)
-        stream.close()
+        stream.cancel()
         assert list(stream) == []
         assert stream.finish_reason is None
 

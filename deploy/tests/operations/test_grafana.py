@@ -281,6 +281,11 @@ def work_a_minute(said, step):
         said.get("skmode_model_loads_total", "churn", "loaded").inc()
     said.get("skmode_shadow_rows_total", *of_version).inc(50)
     said.get("skmode_shadow_disagreements_total", *of_version).inc(1)
+    said.get("skmode_abstentions_total", *of_version).inc(5)
+    said.get("skmode_prompt_tokens_total", *of_version).inc(120)
+    said.get("skmode_generated_tokens_total", *of_version, "de").inc(600)
+    said.get("skmode_time_to_first_token_seconds", "churn").observe(0.02)
+    said.get("skmode_tokens_per_second", "churn").observe(200)
 
 
 @pytest.fixture(scope="module")
@@ -375,6 +380,9 @@ def test_no_panel_or_legend_is_empty(query):
         ("Mixture disagrees", "{{model}} {{version}}", {"churn 2": 0.02}),
         ("Missing values", "{{model}} {{version}} {{column}}", {"churn 2 age": 0.1}),
         ("Unseen categories", "{{model}} {{version}} {{column}}", {"churn 2 city": 0.2}),
+        ("Tokens", "{{model}} {{version}} by {{expert}}", {"churn 2 by de": 10}),
+        ("Tokens", "{{model}} {{version}} of prompts", {"churn 2 of prompts": 2}),
+        ("Unknown domains", "{{model}} {{version}}", {"churn 2": 0.05}),
         ("Loaded versions", "{{model}} {{version}}", {"churn 2": 1}),
         ("Version served", "{{model}} {{instance}}", {"churn a": 2}),
         ("Bundles loaded", "{{model}} {{result}}", {"churn loaded": 1}),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from skmode.onnx._graphs.builder import IR_VERSION
@@ -52,7 +53,12 @@ def build_router(router: Any) -> onnx.ModelProto:
     graph = _Graph()
     n_domains = len(router.domains_)
     codes = graph.add("Cast", "bytes", to=TensorProto.INT64)
-    sums = _add_sums(graph, codes, router)
+    tables = [router.weights_]
+    judges_likelihood = router.method == "naive_bayes" and router.abstain != "probability"
+    if judges_likelihood:
+        tables.append(router.log_proba_)
+    both = _add_sums(graph, codes, np.concatenate(tables, axis=1, dtype=np.float32))
+    sums = _columns(graph, both, 0, n_domains)
     n_bytes = graph.add("Cast", "lengths", to=TensorProto.DOUBLE)
     n_ngrams = graph.add("Max", graph.add("Sub", graph.add("Mul", n_bytes, 3.0), 3.0), 1.0)
     per_row = np.array([1])
@@ -66,10 +72,11 @@ def build_router(router: Any) -> onnx.ModelProto:
     precise = graph.add("Softmax", logits, axis=1)
     graph.add("Cast", precise, name="probabilities", to=TensorProto.FLOAT)
     graph.add("ArgMax", precise, name="domain", axis=1, keepdims=0)
-    if router.method == "logistic" or router.abstain == "probability":
-        graph.add("ReduceMax", precise, per_row, name="confidence", keepdims=0)
+    if judges_likelihood:
+        likelihoods = _columns(graph, both, n_domains, 2 * n_domains)
+        _add_typicality(graph, likelihoods, n_ngrams, n_bytes, router)
     else:
-        _add_typicality(graph, sums, n_ngrams, n_bytes, router)
+        graph.add("ReduceMax", precise, per_row, name="confidence", keepdims=0)
     inputs = [("bytes", TensorProto.UINT8, ("batch", "length")),
               ("lengths", TensorProto.INT64, ("batch",))]  # fmt: skip
     outputs = [("probabilities", TensorProto.FLOAT, ("batch", n_domains)),
@@ -90,9 +97,13 @@ def build_router(router: Any) -> onnx.ModelProto:
     return model
 
 
-def _add_sums(graph: _Graph, one: str, router: Any) -> str:
-    """Add the sums of weights of all n-grams: (batch, n_domains)."""
-    weights = np.asarray(router.weights_, np.float32)
+def _columns(graph: _Graph, matrix: str, start: int, stop: int) -> str:
+    """Add some columns of a matrix."""
+    return graph.add("Slice", matrix, np.array([start]), np.array([stop]), np.array([1]))
+
+
+def _add_sums(graph: _Graph, one: str, weights: NDArray[np.float32]) -> str:
+    """Add the sums of weights of all n-grams: (batch, number of columns)."""
     n_buckets = len(weights) - N_ONE - N_TWO
     shift = 32 - round(math.log2(n_buckets))
     two = graph.add(

@@ -217,14 +217,8 @@ class Reading:
             What follows the prompt.
         """
         check_is_fitted(self)
-        end = end_of(self.tokenizer_)
-        tokens = encode(self.tokenizer_, read_text(prompt))
+        tokens = self._prompt_tokens(read_text(prompt))
         room = self.max_length_ - len(tokens)
-        if room < 1:
-            raise ValueError(
-                "A prompt must have fewer tokens than the model has positions, "
-                f"{self.max_length_}, got {len(tokens)}: pass its last part."
-            )
         n = room if max_tokens is None else check_whole("max_tokens", max_tokens, 1, room)
         if not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
             raise ValueError(
@@ -238,17 +232,31 @@ class Reading:
         seed = check_random_state(random_state).randint(2**31)
         following = next_tokens(
             [model for model in self._models(name) if model is not None],
-            [end, *tokens],
+            [end_of(self.tokenizer_), *tokens],
             find_device(self.device),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             generator=torch.Generator().manual_seed(seed),
         )
-        return self._write(itertools.islice(following, n), end, [each for each in ends if each])
+        return self._write(itertools.islice(following, n), [each for each in ends if each])
 
-    def _write(self, following: Iterable[int], end: int, stop: list[str]) -> str:
+    def _prompt_tokens(self, prompt: str) -> list[int]:
+        """Return the tokens of a prompt, if they leave room for one more."""
+        longest = max(map(len, self.tokenizer_.get_vocab()))
+        n = -(-len(prompt.encode()) // longest)  # at least
+        tokens = encode(self.tokenizer_, prompt) if n < self.max_length_ else []
+        n = max(n, len(tokens))
+        if n >= self.max_length_:
+            raise ValueError(
+                "A prompt must have fewer tokens than the model has positions, "
+                f"{self.max_length_}, got {n} or more: pass its last part."
+            )
+        return tokens
+
+    def _write(self, following: Iterable[int], stop: list[str]) -> str:
         """Join tokens until one ends the text, or a stop string comes."""
+        end = end_of(self.tokenizer_)
         written: list[int] = []
         for token in following:
             if token == end:

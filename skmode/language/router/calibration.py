@@ -13,7 +13,7 @@ from scipy.special import logsumexp, softmax
 from skmode.language.router.ngrams import ngram_codes
 
 # What holds the importance of n-grams near one, and the lines of a page that it is learned from.
-PENALTY, LINES = 1.0, 6
+PENALTY, LINES = 0.3, 16
 SHORTEST = 12  # bytes of the shortest piece that held-out texts are cut to
 
 

@@ -41,23 +41,25 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     naive Bayes and S_d / sqrt(N) + ``bias_[d]`` for logistic regression. The probabilities are the
     softmax of the logits over the domains.
 
-    **Naive Bayes.** ``weights_[g, d]`` is ``importance_[g]`` times log((c + ``smoothing``) / (C +
-    ``smoothing`` V)): c counts g in the domain's texts, C all n-grams of g's length, V the features
-    of that length. So a domain is one column, which the texts of the others do not change. The
-    importance of an n-gram is the same in all domains. It is learned in ``fit``, so that lines that
-    were not counted are told apart well, and stays near 1; a domain that is added uses it as it
-    is. ``bias_`` is zero: the domains are taken as equally frequent. Neighbouring n-grams overlap,
-    so the plain sum would be far too sure; ``temperature_`` makes the probabilities right.
+    **Naive Bayes.** ``weights_[g, d]`` is ``importance_[g] * log_proba_[g, d]``, and the latter
+    log((c + ``smoothing``) / (C + ``smoothing`` V)): c counts g in the domain's texts, C all
+    n-grams of g's length, V the features of that length. So a domain is one column, which the texts
+    of the others do not change. The importance of an n-gram is the same in all domains. It is
+    learned in ``fit``, so that lines that were not counted are told apart well, and stays near 1; a
+    domain that is added uses it as it is. ``bias_`` is zero: the domains are taken as equally
+    frequent. Neighbouring n-grams overlap, so the plain sum would be far too sure; ``temperature_``
+    makes the probabilities right.
 
     **Logistic regression.** Each line of the texts is a row of counts divided by sqrt(N).
 
     **Abstention.** The prediction is None where :meth:`confidence` is below ``threshold_``. With
     ``abstain="probability"`` the confidence is the largest probability, and the threshold is what
     the share ``abstained`` of held-out texts does not reach. With ``abstain="likelihood"`` the
-    confidence says how typical the text is of the most probable domain d: (S_d / N - m) / sqrt(a +
-    b / L), where the row ``typical_[d]`` = (m, a, b) has the median and the spread on held-out
-    texts of d, such that the share ``abstained`` of them is below the threshold, -1. Another
-    language is unlikely under each domain, even if one of them is the least unlikely by far.
+    confidence says how typical the text is of the most probable domain d: (P_d / N - m) / sqrt(a +
+    b / L), where P_d is the sum of ``log_proba_[g, d]`` over the n-grams, and the row
+    ``typical_[d]`` = (m, a, b) has the median and the spread on held-out texts of d, such that the
+    share ``abstained`` of them is below the threshold, -1. Another language is unlikely under each
+    domain, even if one of them is the least unlikely by far.
 
     Texts longer than ``max_bytes`` are read as several pages. A fifth of the pages, at most 2,000
     of each domain, is held out: half of them for ``importance_``, by their lines, and half for
@@ -95,6 +97,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         The weight of each n-gram, float32.
     bias_ : ndarray of shape (n_domains,)
         The bias of each domain, float32.
+    log_proba_ : ndarray of shape (n_features, n_domains)
+        The log probabilities of naive Bayes, float32.
     importance_ : ndarray of shape (n_features,)
         The factor of each n-gram in naive Bayes's weights, float32.
     temperature_ : float
@@ -286,8 +290,9 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     def _learn(self, kept: Learner) -> None:
         """Set the weights."""
         if self.method == "naive_bayes":
-            columns = [self.importance_ * kept.log_proba(name) for name in self.domains_]
-            self.weights_ = np.stack(columns, axis=1)
+            columns = [kept.log_proba(name) for name in self.domains_]
+            self.log_proba_ = np.stack(columns, axis=1)
+            self.weights_ = self.importance_[:, None] * self.log_proba_
             return
         rows, target = kept.rows(self.domains_)
         model = LogisticRegression(C=self.C, max_iter=300).fit(rows, target)
@@ -301,21 +306,24 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         lines = [cut_lines(held.for_importance(name), rng) for name in self.domains_]
         target = np.repeat(np.arange(len(lines)), [len(own) for own in lines])
         flat = [line for own in lines for line in own]
-        self.importance_ = fit_importance(flat, target, self.weights_)
-        self.weights_ = self.importance_[:, None] * self.weights_
+        self.importance_ = fit_importance(flat, target, self.log_proba_)
+        self.weights_ = self.importance_[:, None] * self.log_proba_
 
     def _calibrate(self, held: HeldOut, kept: Learner, rng: np.random.RandomState) -> None:
         """Set temperature, typical likelihoods and threshold on texts that were not counted."""
         pages = [held.for_calibration(name) for name in self.domains_]
         pieces = [cut_pieces(own, self.max_bytes, rng) for own in pages]
         target = np.repeat(np.arange(len(pieces)), [len(own) for own in pieces])
-        sums, n_ngrams, n_bytes = self._sums([piece for own in pieces for piece in own])
+        flat = [piece for own in pieces for piece in own]
+        sums, n_ngrams, n_bytes = self._sums(flat)
         if self.method == "naive_bayes":
+            likelihoods = self._sums(flat, self.log_proba_)[0]
             for at in map(self.domains_.index, held.shared):
-                name = self.domains_[at]
-                sums[target == at, at] = self._without(kept, name, held, pieces[at])
+                # Importance is 1 where pages are shared, so these sums are both.
+                without = self._without(kept, self.domains_[at], held, pieces[at])
+                sums[target == at, at] = likelihoods[target == at, at] = without
             self.temperature_ = fit_temperature(sums, target)
-            means = sums / n_ngrams[:, None]
+            means = likelihoods / n_ngrams[:, None]
             for at in range(len(self.domains_)):
                 own = target == at
                 spread = fit_spread(means[own, at], n_bytes[own], self.abstained)
@@ -323,8 +331,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         if self.abstain == "likelihood" and self.method == "naive_bayes":
             self.threshold_ = -1.0
         elif self.abstain is not None:
-            confidence = self._confidence(sums, n_ngrams, n_bytes)
-            self.threshold_ = float(np.quantile(confidence, self.abstained, method="lower"))
+            best = self._proba(sums, n_ngrams).max(1)
+            self.threshold_ = float(np.quantile(best, self.abstained, method="lower"))
 
     def _predict(self, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return probabilities and confidence."""
@@ -335,7 +343,13 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
             )
         contents = [as_bytes(text, at)[: self.max_bytes] for at, text in enumerate(texts)]
         sums, n_ngrams, n_bytes = self._sums(contents)
-        return self._proba(sums, n_ngrams), self._confidence(sums, n_ngrams, n_bytes)
+        proba = self._proba(sums, n_ngrams)
+        if self.method == "logistic" or self.abstain == "probability":
+            return proba, proba.max(1)
+        best = proba.argmax(1)
+        likelihoods = self._sums(contents, self.log_proba_)[0][np.arange(len(best)), best]
+        median, level, slope = self.typical_[best].T
+        return proba, (likelihoods / n_ngrams - median) / np.sqrt(level + slope / n_bytes)
 
     def _proba(
         self, sums: NDArray[np.float64], n_ngrams: NDArray[np.float64]
@@ -344,18 +358,3 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         nb = self.method == "naive_bayes"
         divisor = self.temperature_ if nb else np.sqrt(n_ngrams)[:, None]
         return np.asarray(softmax(sums / divisor + self.bias_, axis=1))
-
-    def _confidence(
-        self,
-        sums: NDArray[np.float64],
-        n_ngrams: NDArray[np.float64],
-        n_bytes: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Return what is compared with the threshold."""
-        proba = self._proba(sums, n_ngrams)
-        if self.method == "logistic" or self.abstain == "probability":
-            return np.asarray(proba.max(1))
-        best = proba.argmax(1)
-        mean, level, slope = self.typical_[best].T
-        likelihood = sums[np.arange(len(best)), best] / n_ngrams
-        return np.asarray((likelihood - mean) / np.sqrt(level + slope / n_bytes))

@@ -22,6 +22,7 @@ class Growth:
     classes_: NDArray[np.object_]
     weights_: NDArray[np.float32]
     importance_: NDArray[np.float32]
+    log_proba_: NDArray[np.float32]
     bias_: NDArray[np.float32]
     typical_: NDArray[np.float64]
     method: str
@@ -54,7 +55,8 @@ class Growth:
             )
         column, typical = self._column(domain, texts)
         self._name([*self.domains_, domain])
-        self.weights_ = np.concatenate([self.weights_, column], axis=1)
+        self.log_proba_ = np.concatenate([self.log_proba_, column], axis=1)
+        self.weights_ = self.importance_[:, None] * self.log_proba_
         self.bias_ = np.append(self.bias_, np.float32(0))
         self.typical_ = np.concatenate([self.typical_, typical[None]])
         return self
@@ -76,8 +78,9 @@ class Growth:
         """
         at = self._position(domain)
         column, typical = self._column(domain, texts)
-        self.weights_, self.typical_ = self.weights_.copy(), self.typical_.copy()
-        self.weights_[:, at], self.typical_[at] = column[:, 0], typical
+        self.log_proba_, self.typical_ = self.log_proba_.copy(), self.typical_.copy()
+        self.log_proba_[:, at], self.typical_[at] = column[:, 0], typical
+        self.weights_ = self.importance_[:, None] * self.log_proba_
         return self
 
     def remove_domain(self, domain: str) -> Self:
@@ -100,6 +103,8 @@ class Growth:
             )
         self._name([name for name in self.domains_ if name != domain])
         self.weights_ = np.delete(self.weights_, at, axis=1)
+        if self.method == "naive_bayes":
+            self.log_proba_ = np.delete(self.log_proba_, at, axis=1)
         self.bias_ = np.delete(self.bias_, at)
         self.typical_ = np.delete(self.typical_, at, axis=0)
         return self
@@ -113,7 +118,7 @@ class Growth:
         return Learner(self.n_buckets, self.smoothing, by_line=by_line)
 
     def _column(self, domain: str, texts: Texts) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return the weights of one domain and its typical likelihoods."""
+        """Return the log probabilities of one domain and its typical likelihoods."""
         check_is_fitted(self)
         if self.method != "naive_bayes":
             raise ValueError(
@@ -129,23 +134,19 @@ class Growth:
             raise ValueError(f"A domain needs texts, but {domain!r} has none: pass some.")
         held.settle(kept)
         pieces = cut_pieces(held.for_calibration(domain), self.max_bytes, rng)
-        sums, n_ngrams, n_bytes = self._sums(pieces, self._weights_of(kept, domain))
+        sums, n_ngrams, n_bytes = self._sums(pieces, kept.log_proba(domain)[:, None])
         if domain in held.shared:
             sums[:, 0] = self._without(kept, domain, held, pieces)
         typical = np.array(fit_spread(sums[:, 0] / n_ngrams, n_bytes, self.abstained))
         kept.extend(held.apart().get(domain, []), domain)
-        return self._weights_of(kept, domain), typical
-
-    def _weights_of(self, kept: Learner, domain: str, without: bytes = b"") -> NDArray[np.float32]:
-        """Return the column of a domain, as if one page had not been counted."""
-        return (self.importance_ * kept.log_proba(domain, without))[:, None]
+        return kept.log_proba(domain)[:, None], typical
 
     def _without(
         self, kept: Learner, domain: str, held: HeldOut, pieces: list[bytes]
     ) -> NDArray[np.float64]:
-        """Return each piece's sum by the weights of its domain without the page of the piece."""
+        """Return each piece's log likelihood by the counts without the page of the piece."""
         each = zip(held.for_calibration(domain), pieces, strict=True)
-        columns = ((piece, self._weights_of(kept, domain, page)) for page, piece in each)
+        columns = ((piece, kept.log_proba(domain, without=page)[:, None]) for page, piece in each)
         return np.array([self._sums([piece], column)[0][0, 0] for piece, column in columns])
 
     def _position(self, domain: str) -> int:

@@ -19,8 +19,12 @@ import orjson
 from skmode_deploy.serving.engine.access import Access
 from skmode_deploy.serving.engine.request_log import log_defect, log_request
 from skmode_deploy.serving.engine.service import Service
-from skmode_deploy.serving.models.model import ScoredRequest, ServedModel
-from skmode_deploy.serving.protocol.errors import RequestError
+from skmode_deploy.serving.models.model import (
+    ScoredRequest,
+    ServedLanguageModel,
+    ServedModel,
+)
+from skmode_deploy.serving.protocol.errors import RequestError, is_openai, openai_error
 from skmode_deploy.serving.protocol.request_ids import HEADER, choose_request_id
 from skmode_deploy.serving.protocol.requests import read_request
 from skmode_deploy.serving.protocol.responses import write_response
@@ -40,6 +44,7 @@ Respond = Callable[[bytes, bytes], Awaitable[None]]
 JSON_LENGTH = b"inference-header-content-length"
 REQUEST_ID = HEADER.encode()
 CLOSE = (b"connection", b"close")
+COMPLETIONS = "/v1/completions"
 # /v2/models/NAME[/versions/VERSION][/infer|/ready]
 _MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(/infer|/ready)?")
 # Not whether a model is ready: that would tell which models there are.
@@ -77,6 +82,8 @@ class Gateway:
         headers = dict(scope["headers"])
         given = headers.get(REQUEST_ID, b"").decode("latin-1")
         sender = ResponseSender(send, choose_request_id(given), self._service)
+        sender.is_openai = is_openai(scope["path"])
+        scope["skmode.sender"] = sender  # so that a route can say which model it asked
         target = _find_target(scope["path"])
         try:
             await self._respond(scope, headers, target, receive, sender, start)
@@ -238,7 +245,7 @@ class Gateway:
                 served = self._service.get(target.model, target.version).served
         if served is not None:
             model, version = served.name, str(served.version)
-        if target.is_inference:
+        if target.is_inference or scope["path"] == COMPLETIONS:
             code = str(sender.status)
             self._service.metrics.requested(model, version, "rest", code, seconds)
         log_request(
@@ -265,7 +272,9 @@ class ResponseSender:
         self.request_id = request_id
         self.status = 0
         self.body_is_read = False
-        self.served: ServedModel | None = None  # the model that was asked
+        # The model that was asked.
+        self.served: ServedModel | ServedLanguageModel | None = None
+        self.is_openai = False  # whether the client reads errors as OpenAI writes them
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -300,7 +309,10 @@ class ResponseSender:
         """Send the reason of a refusal."""
         if self.status:
             raise error  # half a response is sent: the connection must be closed
-        body = orjson.dumps({"error": error.reason})
+        document: dict[str, Any] = {"error": error.reason}
+        if self.is_openai:
+            document = openai_error(error.reason, error.status)
+        body = orjson.dumps(document)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % error.retry_after))

@@ -8,6 +8,7 @@ from skmode_deploy.bundle.manifest import Manifest
 from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.serving.engine.service import NAME, Service
 from skmode_deploy.serving.models.model import ServedModel
+from skmode_deploy.serving.protocol.errors import is_openai
 from skmode_deploy.serving.protocol.tensors import DTYPES
 
 Schema = dict[str, Any]
@@ -15,6 +16,8 @@ Schema = dict[str, Any]
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 BOOLEAN: Schema = {"type": "boolean"}
+NUMBER: Schema = {"type": "number"}
+EVENTS: Schema = {"text/event-stream": {"schema": STRING}}
 BYTES: Schema = {"type": "string", "format": "binary"}
 MAX_EXAMPLE_VALUES = 4096  # of an image; larger ones would fill the document
 
@@ -48,6 +51,30 @@ SCHEMAS: dict[str, Schema] = {
             "platform": STRING,
             "inputs": _array(_object(_TENSOR)),
             "outputs": _array(_object(_TENSOR)),
+        }
+    ),
+    "CompletionError": _object({"error": _object({"message": STRING, "type": STRING})}),
+    "CompletionRequest": _object(
+        {"model": STRING, "prompt": {"oneOf": [STRING, _array(STRING)]}},
+        {
+            "domain": STRING,
+            "max_tokens": INTEGER,
+            "n": INTEGER,
+            "seed": INTEGER,
+            "stop": {"oneOf": [STRING, _array(STRING)]},
+            "stream": BOOLEAN,
+            "temperature": NUMBER,
+            "top_k": INTEGER,
+            "top_p": NUMBER,
+        },
+    ),
+    "Completion": _object(
+        {
+            "id": STRING,
+            "object": STRING,
+            "created": INTEGER,
+            "model": STRING,
+            "choices": _array(_object({"index": INTEGER, "text": STRING})),
         }
     ),
     "InferenceRequest": _object(
@@ -84,6 +111,7 @@ REFUSALS = {
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
 _READY = _object({"name": STRING, "ready": BOOLEAN})
+_LANGUAGE_MODEL = _object({"id": STRING, "object": STRING, "created": INTEGER, "owned_by": STRING})
 # path: (operation, summary, schema of the response)
 GETS: dict[str, tuple[str, str, Schema]] = {
     "/v2": ("server_metadata", "Describe the server", _reference("ServerMetadata")),
@@ -96,6 +124,9 @@ GETS: dict[str, tuple[str, str, Schema]] = {
     _VERSION: ("version_metadata", "Describe a version", _reference("ModelMetadata")),
     f"{_MODEL}/ready": ("model_ready", "Tell whether a model is ready", _READY),
     f"{_VERSION}/ready": ("version_ready", "Tell whether a version is ready", _READY),
+    "/v1/models": (
+        "language_models", "List the language models", _object({"data": _array(_LANGUAGE_MODEL)})),
+    "/v1/models/{name}": ("language_model", "Describe a language model", _LANGUAGE_MODEL),
 }  # fmt: skip
 _STATE = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING})
 POSTS: dict[str, tuple[str, str, Schema]] = {
@@ -138,9 +169,15 @@ def describe(service: Service) -> Schema:
         content = {**_json(_reference("InferenceRequest")), **either}
         operation["requestBody"] = {"required": True, "content": content}
         paths[path] = {"post": operation}
+    response = {**_json(_reference("Completion")), **EVENTS}
+    operation = _operation("/v1/completions", "complete", "Continue texts", response)
+    content = _json(_reference("CompletionRequest"))
+    operation["requestBody"] = {"required": True, "content": content}
+    paths["/v1/completions"] = {"post": operation}
     for name in service.repository.names():
-        path = f"/v2/models/{name}/infer"
-        paths[path] = {"post": _infer_operation(path, service.get(name).served)}
+        path, served = f"/v2/models/{name}/infer", service.get(name).served
+        if isinstance(served, ServedModel):
+            paths[path] = {"post": _infer_operation(path, served)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -158,8 +195,9 @@ def _json(schema: Schema) -> Schema:
 
 
 def _operation(path: str, name: str, summary: str, response: Schema) -> Schema:
+    error = "CompletionError" if is_openai(path) else "Error"
     refusals = {
-        code: {"description": text, "content": _json(_reference("Error"))}
+        code: {"description": text, "content": _json(_reference(error))}
         for code, text in REFUSALS.items()
     }
     parameters = [

@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from skmode_deploy.serving.engine.completions import about_completions
 from skmode_deploy.serving.engine.openapi import DocumentCache
 from skmode_deploy.serving.engine.service import Service
 from skmode_deploy.serving.observe.exposition import write_metrics
-from skmode_deploy.serving.protocol.errors import RequestError
+from skmode_deploy.serving.protocol.errors import RequestError, is_openai, openai_error
 
 Endpoint = Callable[[Request], Awaitable[Response] | Response]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[Any]]
@@ -45,6 +46,7 @@ def make_app(
         *_about_the_server(service),
         *_about_models(service),
         *_about_the_repository(service),
+        *about_completions(service),
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=REFUSALS)
     app.router.redirect_slashes = False  # they would lead to whatever host the client names
@@ -160,7 +162,8 @@ async def _refuse(request: Request, error: Any) -> Response:
 async def _refuse_route(request: Request, error: Any) -> Response:
     code = error.status_code
     reason = _REASONS.get(code, "The request cannot be read: see the Open Inference Protocol.")
-    return JSONResponse({"error": reason}, code, error.headers)
+    document = openai_error(reason, code) if is_openai(request.url.path) else {"error": reason}
+    return JSONResponse(document, code, error.headers)
 
 
 REFUSALS: dict[Any, Any] = {RequestError: _refuse, HTTPException: _refuse_route}

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import skmode_deploy
+from skmode_deploy import bundle, language
 from skmode_deploy.bundle import Manifest
 from skmode_deploy.running.random_rows import draw_rows
 from skmode_deploy.samples import check_samples
-from skmode_deploy.serving.models.model import ScoredRequest, ServedModel
+from skmode_deploy.serving.models.model import (
+    ScoredRequest,
+    ServedLanguageModel,
+    ServedModel,
+)
 from skmode_deploy.serving.models.repository import Event, Repository, UnknownModelError
 from skmode_deploy.serving.observe.metrics import Metrics, ModelMetrics
 from skmode_deploy.serving.observe.shadow import Shadow
@@ -39,7 +44,7 @@ T = TypeVar("T")
 class Loaded:
     """A version of a model in memory, with its metrics and the mixture that is compared with it."""
 
-    served: ServedModel
+    served: ServedModel | ServedLanguageModel
     metrics: ModelMetrics
     shadow: Shadow | None
 
@@ -58,7 +63,7 @@ class Service:
             metrics.waiting,
         )
         self.stopping = False  # from SIGTERM on
-        self._threads = ThreadPoolExecutor(settings.max_concurrency, "compute")
+        self.threads = ThreadPoolExecutor(settings.max_concurrency, "compute")
         self._shadows = ThreadPoolExecutor(1, "shadow")
         self._shadowing = threading.Lock()
         self._counts: dict[tuple[str, int], ModelMetrics] = {}
@@ -133,7 +138,7 @@ class Service:
             self.metrics.scored(loaded.metrics, rows, scored.prediction)
             return scored, write(scored)
 
-        is_small = n_bytes <= (INLINE_TEXT_BYTES if loaded.served.reads_texts else INLINE_BYTES)
+        is_small = n_bytes <= _inline_bytes(loaded.served)
         self.admission.check_queue()
         try:
             if time.perf_counter() > end:
@@ -163,7 +168,7 @@ class Service:
             finally:
                 self.admission.leave()
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._threads, work)
+        future = loop.run_in_executor(self.threads, work)
         future.add_done_callback(lambda _: self.admission.leave())
         try:
             return await asyncio.shield(future)
@@ -179,7 +184,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads, and count what they did."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
         self._shadows.shutdown(wait=True, cancel_futures=True)
         self.flush()
 
@@ -217,6 +222,8 @@ class Service:
 
     def _open(self, name: str, version: int, folder: Path) -> Loaded:
         settings = self.settings
+        if bundle.read(folder).language is not None:
+            return self._open_language(name, version, folder)
         predictor = skmode_deploy.load(
             folder, threads=settings.threads, require_signature=settings.public_key
         )
@@ -231,6 +238,23 @@ class Service:
         self._counts[name, version] = counts
         served = ServedModel(name, version, predictor, max_rows=settings.max_rows)
         return Loaded(served, counts, shadow)
+
+    def _open_language(self, name: str, version: int, folder: Path) -> Loaded:
+        settings = self.settings
+        unknown: Any = settings.unknown
+        model = language.load(
+            folder,
+            unknown=unknown,
+            max_loaded_experts=settings.max_loaded_experts,
+            threads=settings.threads,
+            require_signature=settings.public_key,
+        )
+        language.check_samples(model)
+        self._retire(name, version)
+        counts = ModelMetrics(self.metrics, name, str(version), model.manifest)
+        self._counts[name, version] = counts
+        served = ServedLanguageModel(name, version, model, max_rows=settings.max_rows)
+        return Loaded(served, counts, None)
 
     def _retire(self, name: str, version: int) -> None:
         counts = self._counts.pop((name, version), None)
@@ -253,6 +277,13 @@ class Service:
                 self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
             self.metrics.switched(event.model, event.version)
+
+
+def _inline_bytes(served: ServedModel | ServedLanguageModel) -> int:
+    """Return up to which size a request is computed at once."""
+    if served.manifest.language is not None:
+        return 0  # a text takes longer than a thread to wake up
+    return INLINE_TEXT_BYTES if served.reads_texts else INLINE_BYTES
 
 
 def _warm_up_rows(manifest: Manifest) -> list[int]:

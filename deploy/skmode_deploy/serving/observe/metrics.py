@@ -134,8 +134,8 @@ class ModelMetrics:
         self._rows = get("skmode_rows_total", *labels)
         self._request_rows = get("skmode_request_rows", model)
         self._confidence = get("skmode_gate_confidence", *labels)
-        experts = range(manifest.n_experts)
-        self._experts = [get("skmode_expert_rows_total", *labels, str(i)) for i in experts]
+        names = _expert_names(manifest)
+        self._experts = [get("skmode_expert_rows_total", *labels, name) for name in names]
         self._missing = [
             self._column_counter("skmode_missing_values_total", c) for c in manifest.columns
         ]
@@ -153,8 +153,8 @@ class ModelMetrics:
         self._rows_since_drift = 0
         # They describe this bundle, and are dropped with it.
         self._gauges: set[tuple[str, ...]] = set()
-        for i, share in enumerate(manifest.expert_usage):
-            self._set_gauge(share, "skmode_expert_training_share", str(i))
+        for name, share in zip(names, manifest.expert_usage, strict=False):
+            self._set_gauge(share, "skmode_expert_training_share", name)
         self._set_gauge(1, "skmode_model_info", manifest.task, manifest.file_hash()[:12])
 
     def _set_gauge(self, value: float, name: str, *labels: str) -> None:
@@ -182,6 +182,10 @@ class ModelMetrics:
             observe_many(self._confidence, prediction.gate_probability)
         chosen = np.concatenate([prediction.expert for _, prediction in scored])
         self._rows.inc(len(chosen))
+        n_unknown = int(np.count_nonzero(chosen < 0))
+        if n_unknown:
+            self._metrics.get("skmode_abstentions_total", *self._labels).inc(n_unknown)
+            chosen = chosen[chosen >= 0]
         counts = np.bincount(chosen, minlength=len(self._experts))
         for expert, n_rows in zip(self._experts, counts.tolist(), strict=True):
             if n_rows:
@@ -194,6 +198,21 @@ class ModelMetrics:
             self._rows_since_drift = 0
             # Made only now: with too few rows the series would be NaN.
             self._set_gauge(self._drift.value(), "skmode_routing_drift")
+
+    def generated(
+        self, expert: str | None, n_prompt_tokens: int, n_tokens: int, waited: float, took: float
+    ) -> None:
+        """Count a text that an expert wrote, or the common expert (None) alone.
+
+        `waited` is the time to its first token, `took` that from there to its last one.
+        """
+        get, model = self._metrics.get, self._labels[0]
+        get("skmode_prompt_tokens_total", *self._labels).inc(n_prompt_tokens)
+        name = "(common)" if expert is None else expert
+        get("skmode_generated_tokens_total", *self._labels, name).inc(n_tokens)
+        get("skmode_time_to_first_token_seconds", model).observe(waited)
+        if n_tokens > 1 and took > 0:
+            get("skmode_tokens_per_second", model).observe((n_tokens - 1) / took)
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
         """Count rows that the whole mixture predicted as well."""
@@ -247,6 +266,13 @@ class ModelMetrics:
             for counter, count in zip(self._missing, missing.sum(axis=0).tolist(), strict=True):
                 if count:
                     counter.inc(count)
+
+
+def _expert_names(manifest: Manifest) -> list[str]:
+    """Name the experts: by their domains, or by their numbers."""
+    if manifest.language is not None:
+        return list(manifest.language.names)
+    return [str(i) for i in range(manifest.n_experts)]
 
 
 def _shares_files() -> bool:

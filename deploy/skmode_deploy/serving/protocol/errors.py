@@ -1,5 +1,7 @@
 """Refusals: why a client gets no result."""
 
+from typing import Any
+
 import orjson
 
 MAX_SHOWN_CHARACTERS = 80
@@ -16,6 +18,18 @@ class RequestError(Exception):
         self.status = status  # code of HTTP
         self.retry_after = retry_after  # seconds
         self.limit = limit  # which limit was exceeded, as the metrics name it; "" if none was
+
+
+def is_openai(path: str) -> bool:
+    """Say whether a path is of OpenAI's protocol."""
+    return path.startswith("/v1/")
+
+
+def openai_error(reason: str, status: int) -> dict[str, Any]:
+    """Write a refusal as clients of OpenAI's protocol read it."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": reason, "type": kind, "param": None, "code": None}}
 
 
 def shorten(value: object) -> str:

@@ -1,0 +1,84 @@
+"""The experiments with language models run, on generated texts and with hardly any training."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.language import __main__ as command
+from benchmarks.language import _bench
+from benchmarks.language._texts import ALL, load_texts
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A file of texts, as `pack` writes it; results go beside it."""
+    monkeypatch.setattr(_bench, "RESULTS", tmp_path)
+    monkeypatch.setattr(_bench, "TEST_BYTES", 600)
+    rng = np.random.RandomState(0)
+    parts = {"train": {}, "test": {}}
+    for at, domain in enumerate(ALL):
+        words = ["".join(rng.choice(list("abcdefgh"), 4)) + chr(97 + at) for _ in range(30)]
+        for part, n in (("train", 30), ("test", 8)):
+            parts[part][domain] = ["".join(_line(words, rng) for _ in range(9)) for _ in range(n)]
+    path = tmp_path / "texts.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(parts).encode()))
+    return path
+
+
+def _line(words, rng):
+    return " ".join(rng.choice(words, 14)) + "\n"
+
+
+def run(monkeypatch, data, name, *options):
+    small = ["--steps", "2", "--seeds", "0", "--student", "tiny", "--teacher", "tiny"]
+    small += ["--vocab-size", "300", "--max-length", "16", "--batch-size", "4", "--device", "cpu"]
+    arguments = ["benchmarks.language", name, "--data", str(data), *small, *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    command.main()
+    return json.loads((data.parent / f"language_{name}.json").read_text())
+
+
+# The others differ from these in what they compare.
+@pytest.mark.parametrize("name", ["teacher", "setups"])
+def test_runs(monkeypatch, data, name):
+    found = run(monkeypatch, data, name)
+    assert found["lines"]
+    assert found["made_by"]["command"] == f"python -m benchmarks.language {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["router", "alpha", "schedules", "domains", "large"])
+def test_runs_the_others(monkeypatch, data, name):
+    assert run(monkeypatch, data, name)["lines"]
+
+
+def test_forgetting_compares_equal_steps(monkeypatch, data):
+    lines = run(monkeypatch, data, "forgetting")["lines"]
+    assert [line["training"] for line in lines[:-1]] == [
+        *(f"in sequence, after {name}" for name in ("en", "fr", "de", "py")),
+        "balanced",
+        "cold experts",
+        "warm experts",
+    ]
+    assert lines[-1]["warm / balanced"] == pytest.approx(
+        lines[6]["mean"] / lines[4]["mean"], abs=1e-3
+    )
+
+
+def test_minutes_choose_the_steps(monkeypatch, data):
+    monkeypatch.setattr(_bench.Bench, "seconds_per_step", lambda bench, size: 0.5)
+    options = type("Options", (), {"steps": None, "minutes": 1.0, "student": "s", "teacher": "t"})
+    assert _bench.choose_steps(object.__new__(_bench.Bench), options, 2.0, 1.0) == 34
+
+
+def test_texts_are_cut_as_asked(data):
+    texts = load_texts(("en", "fr"), data)
+    assert {len(each.split()) for each in texts.passages("en", 9, 5)} == {5}
+    assert len(texts.lines("fr", 3)) == 3
+    assert len(texts.sample("en", 600)) == 600
+    assert sum(map(len, texts.pairs(("en",), 2000)[0])) < 4000
