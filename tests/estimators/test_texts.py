@@ -153,3 +153,26 @@ def test_without_tokenizers_the_error_says_what_to_install(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ImportError, match=r"pip install skmode\[text\]"):
         fit()
+
+
+def test_validation_texts_choose_the_weight_decay():
+    model = fit(max_epochs=3)
+    assert model.weight_decay_ in (0.01, 3.0)
+    assert model.net_.optimizer_.param_groups[0]["weight_decay"] == model.weight_decay_
+    losses = [
+        min(epoch["valid_loss"] for epoch in fit(max_epochs=3, weight_decay=decay).history_)
+        for decay in (0.01, 3.0)
+    ]
+    assert model.weight_decay_ == (0.01, 3.0)[int(np.argmin(losses))]
+    assert fit(max_epochs=2, early_stopping=False).weight_decay_ == 0.3
+    assert fit(max_epochs=2, weight_decay=0.1).weight_decay_ == 0.1
+
+
+def test_later_parts_of_words_weigh_nothing_unless_they_are_most_tokens():
+    model = fit(max_epochs=1)
+    later = model.encoder_.continues_word()
+    assert later.any()
+    assert (model.net_.module_.trunk.idf[later] == 0).all()
+    joined = [text.replace(" ", "") for text in texts]
+    whole = fit(joined, max_epochs=1)
+    assert (whole.net_.module_.trunk.idf > 0).all()
