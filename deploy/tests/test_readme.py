@@ -80,7 +80,17 @@ def test_every_exception_is_listed():
 def test_options_exist(capsys):
     options = set(re.findall(r"`?(--[a-z][a-z-]+)", README.split("## On the command line")[1]))
     texts = []
-    for command in ("predict", "verify", "benchmark", "serve", "rollback", "triton"):
+    commands = (
+        "predict",
+        "verify",
+        "benchmark",
+        "serve",
+        "rollback",
+        "triton",
+        "generate",
+        "route",
+    )
+    for command in commands:
         with pytest.raises(SystemExit):
             main([command, "--help"])
         texts.append(capsys.readouterr().out)
