@@ -23,7 +23,6 @@ demo: .venv/installed
 	$(BIN)/python demo/spam.py
 	$(BIN)/python demo/churn.py
 
-# Less than ten minutes on two cores.
 demo-language: .venv/installed
 	$(BIN)/python demo/language.py
 

@@ -13,6 +13,7 @@ MODULES = [
     "skmode.inspection",
     "skmode.onnx",
     "skmode.datasets",
+    "skmode.language",
     "skmode_deploy",
     "skmode_deploy.batch",
     "skmode_deploy.bundle",
