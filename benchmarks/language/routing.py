@@ -41,6 +41,9 @@ def _by_length(model: DomainRouter, texts: Texts, lines: list[dict[str, Any]]) -
     """Note precision, recall and F1 by length; return the share of lines that are right."""
     tests = {
         "lines of 5 words and more": {name: texts.lines(name, 500) for name in FOUR},
+        "the same without their indentation": {
+            name: [line.strip() for line in texts.lines(name, 500)] for name in FOUR
+        },
         "5 words": {name: texts.passages(name, 500, 5) for name in FOUR},
         "100 words": {name: texts.passages(name, 300, 100) for name in FOUR},
     }
