@@ -121,6 +121,7 @@ def test_nothing_comes_from_another_host(texts):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code(texts):
     known = set()
     for folder in (ROOT / "skmode", ROOT / "deploy" / "skmode_deploy"):

@@ -13,6 +13,9 @@ from benchmarks.language import __main__ as command
 from benchmarks.language import _bench
 from benchmarks.language._texts import ALL, load_texts
 
+# Importing transformers and tracing a model take seconds.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):

@@ -150,6 +150,7 @@ def test_a_tokenizer_of_the_user(tmp_path):
         encoder(tokenizer=tmp_path / "absent.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["😀 é e\u0301", "null \0 byte", "a" * 100_000])
 def test_any_string_has_tokens(text):
     _, counts = encoder([text, "b"]).transform(np.array([text], object))

@@ -56,6 +56,7 @@ def test_texts_are_read_beside_the_other_columns(model):
     assert_array_equal(again.predict_proba(table), model.predict_proba(table))
 
 
+@pytest.mark.slow
 def test_names_positions_and_masks_mean_the_same(model):
     expected = model.predict_proba(table)
     for chosen in (["remarks"], [2], [False, False, True]):
@@ -77,6 +78,7 @@ def test_auto_takes_long_and_distinct_strings_alone():
     assert [column.name for column in found.encoder_.text_columns] == ["remarks"]
 
 
+@pytest.mark.slow
 def test_other_containers():
     expected = fit(max_epochs=2).predict_proba(table)
     frame = pl.from_pandas(table)
@@ -87,6 +89,7 @@ def test_other_containers():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_texts_alone_and_several_columns():
     alone = fit(table[["remarks"]])
     assert alone.score(table[["remarks"]], target) > 0.85
@@ -96,6 +99,7 @@ def test_texts_alone_and_several_columns():
     assert both.predict(two.iloc[:1]).shape == (1,)
 
 
+@pytest.mark.slow
 def test_options_of_tables_work():
     for options in (
         {"teacher": MoDEClassifier(**QUICK, text_features="auto"), "teacher_cv": 2},
@@ -106,6 +110,7 @@ def test_options_of_tables_work():
     assert values.score(table, target * 2.0) > 0.4
 
 
+@pytest.mark.slow
 def test_short_texts_beside_long_ones_may_lack_targets():
     teacher = MoDEClassifier(**QUICK, text_features=["remarks"])
     model = MoDEClassifier(**QUICK, text_features=["remarks"], teacher=teacher, teacher_cv=2)
@@ -143,6 +148,7 @@ def test_attention_tells_which_kind_of_column_matters(model, method):
     assert attention.importances.drop(columns="gate").sum(axis=1).idxmax() == "remarks"
 
 
+@pytest.mark.slow
 def test_instruments_and_importances_work(model, tmp_path):
     assert len(expert_probing(model, table, target).experts) == 2
     callbacks = [FeatureImportance(random_state=0)]

@@ -47,6 +47,7 @@ def test_defaults_learn():
     assert model.predict(["a lovely day", "an awful day"]).tolist() == ["good", "bad"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -72,6 +73,7 @@ def test_options_of_tables_work(options):
     assert np.isfinite(model.predict_proba(texts)).all()
 
 
+@pytest.mark.slow
 def test_other_models_of_texts_teach():
     teacher = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10))
     model = fit(teacher=teacher, teacher_cv=2)
@@ -79,6 +81,7 @@ def test_other_models_of_texts_teach():
     assert model.teacher_scores_["loss"]["teacher"] < 0.7
 
 
+@pytest.mark.slow
 def test_soft_targets_and_further_texts():
     soft = np.where(target[:, None] == [1, 0], 0.6, 0.4)  # classes: bad, good
     model = MoDETextClassifier(**QUICK, teacher_weight=0.5)
@@ -115,6 +118,7 @@ def test_a_tokenizer_of_ones_own(model):
         MoDETextClassifier(**QUICK, tokenizer=other).fit(texts, names)
 
 
+@pytest.mark.slow
 def test_threads_predict_and_fit_alike(model):
     expected = model.predict_proba(texts)
     found = {}
@@ -155,6 +159,7 @@ def test_without_tokenizers_the_error_says_what_to_install(model, monkeypatch):
         fit()
 
 
+@pytest.mark.slow
 def test_validation_texts_choose_the_weight_decay():
     model = fit(max_epochs=3)
     assert model.weight_decay_ in (0.01, 3.0)

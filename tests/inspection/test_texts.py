@@ -105,6 +105,7 @@ def test_missing_texts_have_no_tokens(model):
     assert set(found.attributions["text"]) == {0}
 
 
+@pytest.mark.slow
 def test_instruments_of_tables_work(model):
     probing = expert_probing(model, texts, target)
     assert len(probing.experts) == 2
@@ -119,6 +120,7 @@ def test_instruments_of_tables_work(model):
     )
 
 
+@pytest.mark.slow
 def test_report(model, tmp_path):
     path = report(model, texts, target, tmp_path / "texts.html", n_repeats=3)
     text = path.read_text(encoding="utf-8")

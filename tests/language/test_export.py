@@ -13,6 +13,9 @@ from skmode.language._export import experts, parity
 from skmode.language._export.router import build_router
 from skmode_deploy import bundle, language
 
+# Importing transformers and tracing a model take seconds.
+pytestmark = pytest.mark.slow
+
 TEXTS = ["the dog and the cat", "le chien et le chat", "int i = 0;", "x", "日本語", "the cat " * 60]
 
 

@@ -11,7 +11,11 @@ from sklearn.exceptions import NotFittedError
 
 from skmode.language import ModularLanguageModel, TeacherNotAheadWarning
 
-pytestmark = pytest.mark.filterwarnings("ignore::skmode.language.TeacherNotAheadWarning")
+# Importing transformers takes seconds.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::skmode.language.TeacherNotAheadWarning"),
+]
 
 TEXTS = {
     "en": "the cat sat on the mat and the dog sat on the log. ",

@@ -193,6 +193,7 @@ def test_types_are_checked(bayes):
         bayes.predict([3])
 
 
+@pytest.mark.slow
 def test_logistic_regression_adds_no_domain():
     router = DomainRouter("logistic").fit(*make_corpus())
     with pytest.raises(ValueError, match="Only naive Bayes learns a domain"):

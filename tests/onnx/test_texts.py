@@ -99,6 +99,7 @@ def test_samples_are_made_up_texts_that_the_bundle_predicts(bundled):
     assert (bundled[1] / "samples.json").exists()
 
 
+@pytest.mark.slow
 def test_eight_bit_experts(tmp_path):
     model = fit(inference="top_expert")
     export(model, tmp_path, X=texts[:N_TRAIN], quantize="dynamic", tolerance=0.1)
@@ -115,6 +116,7 @@ def test_what_cannot_be_exported(tmp_path, bundled):
         to_onnx(model, np.array(texts[:2])[:, None])
 
 
+@pytest.mark.slow
 def test_tables_with_texts(tmp_path):
     table = pd.DataFrame(
         {

@@ -7,6 +7,9 @@ import pytest
 from skmode_deploy import language
 from skmode_deploy.cli import main
 
+# Importing transformers and tracing a model take seconds.
+pytestmark = pytest.mark.slow
+
 PROMPT = "the dog and"
 
 

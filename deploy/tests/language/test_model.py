@@ -22,6 +22,9 @@ from skmode_deploy.errors import (
 )
 from skmode_deploy.language.sampling import Sampler
 
+# Importing transformers and tracing a model take seconds.
+pytestmark = pytest.mark.slow
+
 PROMPT = "the dog and"
 
 

@@ -100,6 +100,7 @@ def test_predictions(make_text_bundle, ask_node):
         assert_allclose(probabilities, expected.probabilities, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_refusals(make_text_bundle, ask_node):
     folder = make_text_bundle()
     for rows, message in (

@@ -109,6 +109,7 @@ def change(json_text, path, value):
     return json.dumps(document)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_python_gives_the_tokens_of_the_library(setting):
     library = train(**SETTINGS[setting])
@@ -164,6 +165,7 @@ def test_all_characters_are_normalized_as_by_the_library(name, step):
             assert normalize(text, [name]) == library.normalize_str(text), hex(code)
 
 
+@pytest.mark.slow
 def test_long_words_take_no_quadratic_time(json_text):
     """This ends in time only if twice the length takes about twice the time."""
     python = Tokenizer(json_text, implementation="python")
