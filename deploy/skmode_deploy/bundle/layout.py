@@ -147,7 +147,7 @@ def text_inputs(manifest: Manifest, column: Column) -> tuple[str, str]:
     tokens, counts : str
         Names of the inputs: ``tokens``, int64, and ``counts``, float32, of a model of texts; in a
         table, ``tokens_`` and ``counts_`` and the `input` of the column. Both are of shape
-        (n, length), see :func:`skmode_deploy.running.inputs.texts.count_tokens`.
+        (n, length), see ``skmode_deploy.running.inputs.texts.count_tokens``.
 
     Examples
     --------
