@@ -345,3 +345,19 @@ def test_tokenizer_must_lose_no_byte():
         make_model(tokenizer=Tokenizer(models.WordLevel({"a": 0}, "a"))).fit(*make_corpus())
     with pytest.raises(TypeError, match=r"must be a tokenizers\.Tokenizer"):
         make_model(tokenizer=3).fit(*make_corpus())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 1e-310}, {"temperature": 1e-45}, {"temperature": 1, "top_p": 1e-320}],
+)
+def test_tiny_temperatures_take_the_likeliest_tokens(model, options):
+    expected = model.generate("the cat", 4)
+    assert model.generate("the cat", 4, random_state=0, **options) == expected
+
+
+def test_score_needs_a_domain_for_each_text(model):
+    texts, domains = make_corpus()
+    with pytest.raises(ValueError, match="got 1 domains for 16 texts"):
+        model.score(texts, domains[:1])
+    assert model.score(iter(texts), iter(domains)) == 1

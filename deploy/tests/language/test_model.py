@@ -323,6 +323,8 @@ class TestSampler:
         np.testing.assert_allclose(self.draw(temperature=2.0), flat / flat.sum(), atol=0.03)
         np.testing.assert_allclose(self.draw(top_k=2), [0, 0.625, 0.375, 0], atol=0.03)
         np.testing.assert_allclose(self.draw(top_p=0.79), [0, 0.625, 0.375, 0], atol=0.03)
+        for options in ({"temperature": 1e-310}, {"temperature": 1e-45}, {"top_p": 1e-320}):
+            assert self.draw(**options).tolist() == [0, 1, 0, 0]
         assert self.draw(top_p=0.4).tolist() == self.draw(temperature=0).tolist() == [0, 1, 0, 0]
 
 
