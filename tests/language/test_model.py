@@ -361,3 +361,17 @@ def test_score_needs_a_domain_for_each_text(model):
     with pytest.raises(ValueError, match="got 1 domains for 16 texts"):
         model.score(texts, domains[:1])
     assert model.score(iter(texts), iter(domains)) == 1
+
+
+@pytest.mark.parametrize(
+    ("domains", "message"),
+    [(("en", "EN"), "differ even if case is ignored.*'en' and 'EN'"),
+     (("en", "f\nr"), "must be printable"), (("en", "x" * 101), "at most 100 characters")],
+)  # fmt: skip
+def test_names_that_no_bundle_can_have_are_refused_at_once(domains, message, model):
+    texts, _ = make_corpus()
+    with pytest.raises(ValueError, match=message):
+        make_model().fit(texts[:2], domains)
+    with pytest.raises(ValueError, match=message):
+        model.add_expert(domains[1], texts[:1])
+    assert model.domains_ == ["en", "fr"]
