@@ -375,3 +375,9 @@ def test_names_that_no_bundle_can_have_are_refused_at_once(domains, message, mod
     with pytest.raises(ValueError, match=message):
         model.add_expert(domains[1], texts[:1])
     assert model.domains_ == ["en", "fr"]
+
+
+@pytest.mark.parametrize("stop", [3, None, [3], b"a"])
+def test_stop_strings_must_be_strings(model, stop):
+    with pytest.raises(TypeError, match="stop must be a str or several"):
+        model.generate("the cat", 2, stop=stop)

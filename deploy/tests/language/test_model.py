@@ -161,6 +161,7 @@ BAD = [
     ({"top_k": 0}, ValueError, "top_k must be a whole number from 1"),
     ({"top_p": 1.5}, ValueError, "top_p must be a number from 0 to 1"),
     ({"seed": -1}, ValueError, "seed must be a whole number"),
+    ({"stop": 3}, ValueError, "stop must be at most 16 strings that are not empty"),
     ({"stop": ["a", ""]}, ValueError, "stop must be at most 16 strings that are not empty"),
     ({"stop": "x" * 1001}, ValueError, "at most 1000 characters"),
 ]
