@@ -55,6 +55,20 @@ def test_files(language_bundle, language_model):
     assert language.check_samples(language.load(language_bundle)) == 8
 
 
+@pytest.mark.parametrize(
+    ("unknown", "common", "expected"),
+    [("best", True, "best"), ("common", True, "common"), ("error", False, "error"),
+     ("teacher", False, "best"), ("teacher", True, "common")],
+)  # fmt: skip
+def test_the_bundle_treats_unknown_domains_as_the_model(unknown, common, expected, tmp_path,
+                                                        make_language_model):  # fmt: skip
+    model = make_language_model("en", "fr", common=common)
+    model.unknown = unknown
+    export(model, tmp_path / "lm")
+    assert language.load(tmp_path / "lm").unknown == expected
+    assert language.load(tmp_path / "lm", unknown="best").unknown == "best"
+
+
 @pytest.mark.parametrize("kind", ["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
 def test_the_graph_gives_the_models_logits(kind, make_language_model):
     """In any chunks, within 1e-5; experts of one architecture share a trace, and stay exact."""

@@ -349,3 +349,39 @@ def test_tokenizer_must_lose_no_byte():
         make_model(tokenizer=Tokenizer(models.WordLevel({"a": 0}, "a"))).fit(*make_corpus())
     with pytest.raises(TypeError, match=r"must be a tokenizers\.Tokenizer"):
         make_model(tokenizer=3).fit(*make_corpus())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 1e-310}, {"temperature": 1e-45}, {"temperature": 1, "top_p": 1e-320}],
+)
+def test_tiny_temperatures_take_the_likeliest_tokens(model, options):
+    expected = model.generate("the cat", 4)
+    assert model.generate("the cat", 4, random_state=0, **options) == expected
+
+
+def test_score_needs_a_domain_for_each_text(model):
+    texts, domains = make_corpus()
+    with pytest.raises(ValueError, match="got 1 domains for 16 texts"):
+        model.score(texts, domains[:1])
+    assert model.score(iter(texts), iter(domains)) == 1
+
+
+@pytest.mark.parametrize(
+    ("domains", "message"),
+    [(("en", "EN"), "differ even if case is ignored.*'en' and 'EN'"),
+     (("en", "f\nr"), "must be printable"), (("en", "x" * 101), "at most 100 characters")],
+)  # fmt: skip
+def test_names_that_no_bundle_can_have_are_refused_at_once(domains, message, model):
+    texts, _ = make_corpus()
+    with pytest.raises(ValueError, match=message):
+        make_model().fit(texts[:2], domains)
+    with pytest.raises(ValueError, match=message):
+        model.add_expert(domains[1], texts[:1])
+    assert model.domains_ == ["en", "fr"]
+
+
+@pytest.mark.parametrize("stop", [3, None, [3], b"a"])
+def test_stop_strings_must_be_strings(model, stop):
+    with pytest.raises(TypeError, match="stop must be a str or several"):
+        model.generate("the cat", 2, stop=stop)

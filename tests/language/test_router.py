@@ -174,6 +174,23 @@ def test_clones_and_pickles(router):
         (lambda r: r.fit(["a", "b"], ["en"]), "got 1 domains and more texts"),
         (lambda r: r.fit(["a"], ["en", "fr"]), "got 1 texts and more domains"),
         (lambda r: r.fit(["a", "b"], ["en", ""]), "A domain must be a name, got ''"),
+        (
+            lambda r: clone(r).set_params(smoothing=0).fit(["a", "b"], "xy"),
+            "smoothing must be a number",
+        ),
+        (
+            lambda r: clone(r).set_params(smoothing=np.nan).fit(["a", "b"], "xy"),
+            "smoothing must be a num",
+        ),
+        (lambda r: clone(r).set_params(C=-1).fit(["a", "b"], "xy"), "C must be a number above 0"),
+        (
+            lambda r: clone(r).set_params(max_bytes=0).fit(["a", "b"], "xy"),
+            "max_bytes must be a whole",
+        ),
+        (
+            lambda r: clone(r).set_params(method="logistic").fit([" ", "a", "b"], ["x", "y", "z"]),
+            "needs a line of each domain that is not blank, but those of 'x'",
+        ),
         (lambda r: clone(r).set_params(n_buckets=100).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(method="svm").fit(["a"], ["b"]), "got 'svm'"),
         (lambda r: clone(r).set_params(abstained=1).fit(["a"], ["b"]), "below 1, got 1"),
@@ -191,6 +208,8 @@ def test_types_are_checked(bayes):
             method("ab")
     with pytest.raises(TypeError, match="str or bytes, got int as text 0"):
         bayes.predict([3])
+    with pytest.raises(TypeError, match="domains must be names, got NoneType"):
+        bayes.add_domain(None, ["a"])
 
 
 @pytest.mark.slow

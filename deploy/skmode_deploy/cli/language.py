@@ -103,7 +103,7 @@ def _generate(args: argparse.Namespace) -> None:
 
 def _route(args: argparse.Namespace) -> None:
     model = _load(args)
-    texts = _read_stdin().splitlines() if args.texts == ["-"] else args.texts
+    texts = _read_lines() if args.texts == ["-"] else args.texts
     try:
         routing = model.route_full(texts)
     except (ValueError, TypeError) as error:
@@ -122,6 +122,12 @@ def _route(args: argparse.Namespace) -> None:
         _print(f"{json.dumps(document, indent=2)}\n")
         return
     _print("".join(f"{names[i] or '(unknown)'}\n" for i in routing.domain.tolist()))
+
+
+def _read_lines() -> list[str]:
+    """Read texts; other separators than ends of lines, such as form feeds, are part of a text."""
+    lines = _read_stdin().replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _read_stdin() -> str:

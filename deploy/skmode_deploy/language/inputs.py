@@ -66,7 +66,9 @@ def check_whole(value: Any, name: str, low: int, high: int, fix: str) -> int:
 
 def check_stop(stop: Any) -> tuple[str, ...]:
     """Check the strings that end a text."""
-    strings = (stop,) if isinstance(stop, str) else () if stop is None else tuple(stop)
+    if stop is None:
+        return ()
+    strings = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
     if len(strings) > 16 or not all(isinstance(each, str) and each for each in strings):
         raise ValueError(
             f"stop must be at most 16 strings that are not empty, got {short_repr(stop)}: pass a "

@@ -53,8 +53,9 @@ def load(
         Folder of the bundle.
     unknown : {"best", "common", "error"} or None, default=None
         What becomes of texts whose domain the router does not know: the expert of the most probable
-        domain reads them, or the common expert alone, or they are an error. None is "common" if the
-        bundle has a common expert, else "best".
+        domain reads them, or the common expert alone, or they are an error. None is what the
+        exported model did; if the manifest does not say so, "common" if the bundle has a common
+        expert, else "best".
     providers : str or sequence of str or of (str, mapping), default="auto"
         Execution providers of onnxruntime, as for :func:`skmode_deploy.load`.
     max_loaded_experts : int or None, default=None
@@ -517,7 +518,10 @@ def _reopen(path: str, parameters: dict[str, Any]) -> LanguageModel:
 
 def _choose_policy(unknown: Any, manifest: Manifest) -> Unknown:
     """Check the policy for unknown domains, or choose the default."""
+    assert manifest.language is not None
     has_common = manifest.routing == "mixture"
+    if unknown is None:
+        unknown = manifest.language.unknown
     if unknown is None:
         return "common" if has_common else "best"
     if unknown not in ("best", "common", "error"):

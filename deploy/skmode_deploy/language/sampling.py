@@ -41,8 +41,10 @@ class Sampler:
         if self._temperature == 0 or self._top_p == 0:
             return best
         tokens = np.argsort(-logits, kind="stable")[: self._top_k]
-        scaled = logits[tokens].astype(np.float64) / self._temperature
-        weights = np.exp(scaled - scaled[0])
+        # The largest is subtracted first, or tiny temperatures would make infinities of all.
+        values = logits[tokens].astype(np.float64)
+        with np.errstate(over="ignore"):
+            weights = np.exp((values - values[0]) / self._temperature)
         cumulated = weights.cumsum()
         if self._top_p < 1:
             n_kept = int(np.searchsorted(cumulated, self._top_p * cumulated[-1])) + 1

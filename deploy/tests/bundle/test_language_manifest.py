@@ -44,6 +44,7 @@ BROKEN = [
     (("language", "domains", 0, "name"), "", "name of a domain .* must be a printable string"),
     (("language", "domains", 0, "name"), "x" * 101, "must be a printable string of 1 to 100"),
     (("language", "domains", 0, "quantization_loss"), "much", "must be a finite number"),
+    (("language", "unknown"), "teacher", "unknown .* must be .best. or .common. or .error."),
     (("language", "extra"), 1, "unknown fields .'extra'"),
     (("input",), "array", "language in manifest.json must be absent unless input is 'language'"),
     (("task",), "regression", "task .* must be 'language_modeling' if and only if input"),
@@ -56,6 +57,7 @@ BEYOND = [
     (("language", "domains", 0, "name"), "a\nb", "must be a printable string"),
     (("language", "domains", 0, "name"), "C++", "Names of domains .* must be distinct"),
     (("n_experts",), 3, "of length n_experts, 3"),
+    (("language", "unknown"), "common", "'best' or 'error' unless routing is 'mixture'"),
 ]
 
 

@@ -75,6 +75,14 @@ def test_route(run):
     assert row["probabilities"]["en"] == pytest.approx(1, abs=0.2)
 
 
+def test_route_has_a_line_for_each_line_of_stdin(run, monkeypatch):
+    lines = ["The cat and\u2028the dog\x0cand the mat", "Le chat et\x85le chien\x0bet le tapis"]
+    for content in ("\n".join(lines), "\r\n".join([*lines, ""])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        code, out, _ = run("route", "-")
+        assert (code, len(out.splitlines())) == (0, 2)
+
+
 def test_verify_and_inspect(run):
     code, out, _ = run("verify")
     assert code == 0

@@ -164,6 +164,7 @@ BAD = [
     ({"top_k": 0}, ValueError, "top_k must be a whole number from 1"),
     ({"top_p": 1.5}, ValueError, "top_p must be a number from 0 to 1"),
     ({"seed": -1}, ValueError, "seed must be a whole number"),
+    ({"stop": 3}, ValueError, "stop must be at most 16 strings that are not empty"),
     ({"stop": ["a", ""]}, ValueError, "stop must be at most 16 strings that are not empty"),
     ({"stop": "x" * 1001}, ValueError, "at most 1000 characters"),
 ]
@@ -326,6 +327,8 @@ class TestSampler:
         np.testing.assert_allclose(self.draw(temperature=2.0), flat / flat.sum(), atol=0.03)
         np.testing.assert_allclose(self.draw(top_k=2), [0, 0.625, 0.375, 0], atol=0.03)
         np.testing.assert_allclose(self.draw(top_p=0.79), [0, 0.625, 0.375, 0], atol=0.03)
+        for options in ({"temperature": 1e-310}, {"temperature": 1e-45}, {"top_p": 1e-320}):
+            assert self.draw(**options).tolist() == [0, 1, 0, 0]
         assert self.draw(top_p=0.4).tolist() == self.draw(temperature=0).tolist() == [0, 1, 0, 0]
 
 

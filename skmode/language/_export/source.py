@@ -33,6 +33,7 @@ class Source:
     alpha: float
     usage: tuple[float, ...]
     scores: dict[str, float] | None
+    unknown: Any  # "best", "common", "error", or None where the bundle cannot do the same
 
     def models(self) -> dict[str, Any]:
         """Return the models by the names of their files."""
@@ -82,6 +83,7 @@ def read_model(model: Any) -> Source:
         _alpha(model),
         _usage(model, domains),
         _scores(model),
+        None if (unknown := getattr(model, "unknown", None)) == "teacher" else unknown,
     )
 
 
@@ -112,6 +114,7 @@ def make_manifest(source: Source, losses: dict[str, float | None], notes: str) -
             source.end_token,
             int(source.router.max_bytes),
             source.min_confidence,
+            source.unknown,
         ),
     )
 

@@ -86,7 +86,9 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, BaseEstimator):
         The router, which is cloned; by default one with its defaults.
     unknown : {"best", "common", "teacher", "error"}, default="best"
         Who reads a text for which the router abstains: the most probable domain's expert, the
-        common expert alone (with ``setup="moe_ce"``), the teacher; or an error.
+        common expert alone (with ``setup="moe_ce"``), the teacher; or an error. A bundle does the
+        same, but it has no teacher: there the common expert reads these texts, if there is one,
+        else that of the most probable domain.
     keep_teacher : bool, default=False
         Whether to keep ``teacher_``; ``unknown="teacher"`` keeps it.
     checkpoint : str or path-like, default=None

@@ -29,22 +29,44 @@ from skmode.language.setups import (
 )
 from skmode.language.tokenizer import as_tokenizer, end_of, train_tokenizer
 from skmode.language.training import Checkpoint
+from skmode_deploy.bundle import domain_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MAX_NAME = 100  # characters, as in the manifest of a bundle
 # Characters of a domain that a tokenizer learns from: each domain has the same say.
 TOKENIZER_CHARACTERS = 2**22
 # Parameters that may change between a checkpoint and its resumption.
 _FREE = ("checkpoint", "checkpoint_every", "verbose", "device", "unknown", "keep_teacher", "router")
 
 
-def spool_texts(folder: Path, texts: Iterable[Text], domains: Iterable[str] | str) -> Spool:
-    """Write texts into a folder, and refuse none."""
+def spool_texts(
+    folder: Path, texts: Iterable[Text], domains: Iterable[str] | str, known: Iterable[str] = ()
+) -> Spool:
+    """Write texts into a folder; refuse none, and domains that a bundle cannot have."""
     spool = Spool(folder).fill(texts, domains)
     if not spool.domains:
         raise ValueError("A language model needs texts, got none: pass some of each domain.")
+    _check_names([*known, *spool.domains])
     return spool
+
+
+def _check_names(domains: list[str]) -> None:
+    """Refuse before the training what the export would refuse after it."""
+    files: dict[str, str] = {}
+    for name in domains:
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise ValueError(
+                f"The name of a domain must be printable, and have at most {MAX_NAME} characters, "
+                f"got {name[: MAX_NAME + 1]!r}: choose another."
+            )
+        other = files.setdefault(domain_file(name).lower(), name)
+        if other != name:
+            raise ValueError(
+                "Domains must have names that differ even if case is ignored, as files are named "
+                f"after them, got {other!r} and {name!r}: rename one."
+            )
 
 
 def choose_tokenizer(given: Any, spool: Spool, vocab_size: int) -> Tokenizer:

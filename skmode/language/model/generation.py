@@ -52,9 +52,12 @@ def choose(
     """Return the likeliest token at temperature 0, else a random one of those that are allowed."""
     if temperature == 0:
         return int(logits.argmax())
-    values, tokens = torch.sort(logits / temperature, descending=True, stable=True)
+    values, tokens = torch.sort(logits, descending=True, stable=True)
     values, tokens = values[:top_k], tokens[:top_k]
-    proba = values.softmax(0)
+    # The largest is subtracted first, or tiny temperatures would make infinities of all.
+    proba = ((values - values[0]).double() / temperature).softmax(0).float()
     # A token is allowed while those before it have less than top_p.
-    proba = proba * (proba.cumsum(0) - proba < top_p)
+    allowed = proba.cumsum(0) - proba < top_p
+    allowed[0] = True  # also where top_p is 0 in float32
+    proba = proba * allowed
     return int(tokens[torch.multinomial(proba, 1, generator=generator)])

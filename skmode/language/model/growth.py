@@ -71,7 +71,7 @@ class Growth:
                 "replace_expert, or another name."
             )
         with tempfile.TemporaryDirectory() as folder:
-            spool = spool_texts(Path(folder), texts, domain)
+            spool = spool_texts(Path(folder), texts, domain, self.experts_)
             router = copy.deepcopy(self.router_).add_domain(domain, spool.texts(domain))
             self._train(domain, spool, teacher)
         self.router_ = router

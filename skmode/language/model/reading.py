@@ -228,7 +228,9 @@ class Reading:
         if top_k is not None:
             check_whole("top_k", top_k, 1)
         name = self.route([prompt])[0] if domain is None else domain
-        ends = [stop] if isinstance(stop, str) else list(stop)
+        ends = [stop] if isinstance(stop, str) or not isinstance(stop, Iterable) else list(stop)
+        if not all(isinstance(each, str) for each in ends):
+            raise TypeError(f"stop must be a str or several, got {stop!r}: pass strings, or ().")
         seed = check_random_state(random_state).randint(2**31)
         following = next_tokens(
             [model for model in self._models(name) if model is not None],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -15,6 +16,16 @@ def check_parameters(router: Any) -> None:
         raise ValueError(
             f'abstain must be "likelihood", "probability" or None, got {router.abstain!r}: '
             "choose one."
+        )
+    for name in ("smoothing", "C"):
+        value = getattr(router, name)
+        if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+            raise ValueError(f"{name} must be a number above 0, got {value!r}: choose another.")
+    max_bytes = router.max_bytes
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral) or max_bytes < 1:
+        raise ValueError(
+            f"max_bytes must be a whole number of at least 1, got {max_bytes!r}: 4096 suits most "
+            "corpora."
         )
     if not 0 <= router.abstained < 1:
         raise ValueError(

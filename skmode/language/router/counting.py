@@ -61,6 +61,12 @@ class Learner:
 
     def rows(self, domains: list[str]) -> tuple[sparse.csr_array, NDArray[np.int64]]:
         """Return the features of the lines, and the positions of their domains."""
+        blank = [name for name in domains if name not in self.names]
+        if blank:
+            raise ValueError(
+                "Logistic regression needs a line of each domain that is not blank, but those of "
+                f'{blank[0]!r} are all: add texts, or use method="naive_bayes".'
+            )
         codes = [ngram_codes(line, self.n_buckets) for line, _ in self.lines]
         lengths = np.array([len(each) for each in codes])
         values = np.repeat(1 / np.sqrt(lengths), lengths)
@@ -132,6 +138,10 @@ def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, 
     if isinstance(texts, str | bytes | Path):
         raise TypeError(
             "texts must be an iterable of texts, got a single one: put it into a list, [text]."
+        )
+    if not isinstance(domains, Iterable):
+        raise TypeError(
+            f"domains must be names, got {type(domains).__name__}: pass a str for each text."
         )
     names = itertools.repeat(domains) if isinstance(domains, str) else iter(domains)
     n = 0

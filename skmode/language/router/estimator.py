@@ -251,7 +251,13 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         accuracy : float
             The share.
         """
-        right = self.predict(texts) == np.asarray(list(domains), object)
+        found, names = self.predict(texts), list(domains)
+        if len(names) != len(found):
+            raise ValueError(
+                f"Each text needs a domain, got {len(names)} domains for {len(found)} texts: pass "
+                "as many."
+            )
+        right = found == np.array([*names, None], object)[:-1]  # one dimension, whatever they are
         return float(np.average(right, weights=sample_weight))
 
     def route_segments(self, text: str) -> list[Segment]:

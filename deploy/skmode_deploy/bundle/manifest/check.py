@@ -256,7 +256,9 @@ _LANGUAGE_FIELDS: dict[str, _Check] = {
     "end_token": _whole(0),
     "router_bytes": _whole(1, MAX_ROUTER_BYTES),
     "min_confidence": _optional(_number),
+    "unknown": _choice("best", "common", "error"),
 }
+OPTIONAL_LANGUAGE_FIELDS = ("unknown",)
 _FILE_FIELDS: dict[str, _Check] = {"size": _whole(0), "sha256": _HASH}
 _MANIFEST_FIELDS: dict[str, _Check] = {
     "task": _choice("classification", "regression", "language_modeling"),
@@ -281,7 +283,7 @@ _MANIFEST_FIELDS: dict[str, _Check] = {
     "routing_difference": _object(_DIFFERENCE_FIELDS),
     "teacher": _object(_TEACHER_FIELDS),
     "image": _object(_IMAGE_FIELDS),
-    "language": _object(_LANGUAGE_FIELDS),
+    "language": _object(_LANGUAGE_FIELDS, OPTIONAL_LANGUAGE_FIELDS),
 }
 # Only some bundles have these fields.
 OPTIONAL_FIELDS = ("threshold", "routing_difference", "teacher", "image", "language")
@@ -342,6 +344,8 @@ def _check_language(document: dict[str, Any]) -> None:
         if not name or len(name) > MAX_DOMAIN_CHARACTERS or not name.isprintable():
             rule = f"a printable string of 1 to {MAX_DOMAIN_CHARACTERS} characters"
             _refuse("The name of a domain", rule, name)
+    if language.get("unknown") == "common" and document["routing"] != "mixture":
+        _refuse("language.unknown", "'best' or 'error' unless routing is 'mixture'", "common")
     if language["end_token"] >= document["n_outputs"]:
         _refuse("language.end_token", "below n_outputs", language["end_token"])
 

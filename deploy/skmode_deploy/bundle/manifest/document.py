@@ -18,6 +18,7 @@ from skmode_deploy.bundle.manifest.check import (
     MANIFEST,
     OPTIONAL_COLUMN_FIELDS,
     OPTIONAL_FIELDS,
+    OPTIONAL_LANGUAGE_FIELDS,
     SCHEMA_VERSION,
     check_document,
 )
@@ -163,6 +164,9 @@ class Manifest:
         for name in OPTIONAL_FIELDS:  # earlier releases of skmode-deploy know no such field
             if document[name] is None:
                 del document[name]
+        for name in OPTIONAL_LANGUAGE_FIELDS if self.language is not None else ():
+            if document["language"][name] is None:
+                del document["language"][name]
         return _to_text(document | {"sha256": _checksum(document)})
 
     def file_hash(self) -> str:

@@ -1,6 +1,7 @@
 """What a manifest says of a modular language model."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Language:
     min_confidence : float or None
         The least confidence of the router. Below it, the domain of a text is unknown. None if
         each text gets a domain.
+    unknown : {"best", "common", "error"} or None
+        What becomes of texts whose domain is unknown, unless :func:`skmode_deploy.language.load`
+        is told otherwise. None is "common" if there is a common expert, else "best"; then the
+        JSON text has no such field.
     """
 
     domains: tuple[Domain, ...]
@@ -44,6 +49,7 @@ class Language:
     end_token: int
     router_bytes: int
     min_confidence: float | None = None
+    unknown: Literal["best", "common", "error"] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
