@@ -58,7 +58,8 @@ class GraphBuilder:
 
     def order_inputs(self, names: Sequence[str]) -> None:
         """Put the inputs that were declared into the order of these names."""
-        self._inputs.sort(key=lambda declared: names.index(declared.name))
+        positions = {name: i for i, name in enumerate(names)}
+        self._inputs.sort(key=lambda declared: positions[declared.name])
 
     def add_output(self, value: str, dtype: int, shape: Shape) -> None:
         """Declare a value as an output."""
