@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skmode._encoding.columns import Columns, open_columns
 from skmode._encoding.tables import Column, TableEncoder, chosen_columns
-from skmode._encoding.texts import TextEncoder, check_texts
+from skmode._encoding.texts import TextEncoder, check_texts, is_missing
 
 # What "auto" takes for texts: words on average, and the share of the values that are distinct.
 FEWEST_WORDS, DISTINCT = 5.0, 0.5
@@ -95,12 +95,8 @@ def _is_text(values: Any) -> bool:
     """Whether a column holds sentences, most of which differ."""
     if not isinstance(values, nw.Series) or values.dtype not in (nw.String, nw.Object):
         return False
-    known = [value for value in values.to_list() if not _is_missing(value)]
+    known = [value for value in values.to_list() if not is_missing(value)]
     if not known or not all(isinstance(value, str) for value in known):
         return False
     words = np.mean([len(value.split()) for value in known])
     return bool(words >= FEWEST_WORDS and len(set(known)) >= DISTINCT * len(known))
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))

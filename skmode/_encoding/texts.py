@@ -121,11 +121,18 @@ def check_texts(X: Any, name: str) -> NDArray[Any]:
     return texts
 
 
+def is_missing(item: Any) -> bool:
+    """Whether an item stands for no text: as in bundles, None, NaN of any type, NaT and "" do."""
+    if isinstance(item, str):
+        return not item
+    return bool(pd.api.types.is_scalar(item) and pd.isna(item))
+
+
 def _text_of(item: Any, i: int) -> str:
     if isinstance(item, str):
         _check_text(item, i)
         return str(item)
-    if item is None or item is pd.NA or (isinstance(item, float | np.floating) and np.isnan(item)):
+    if is_missing(item):
         return ""
     cure = "decode it, for example with .decode()" if isinstance(item, bytes) else "convert it"
     raise ValueError(
@@ -146,6 +153,13 @@ def _check_text(text: str, i: int) -> None:
         raise ValueError(
             f"A text must have at most {MAX_BYTES} bytes in UTF-8, got {n_bytes} at position {i}: "
             "split it, or keep its beginning."
+        )
+    null = text.find("\0")
+    if null >= 0:
+        raise ValueError(
+            f"A text must have no null characters, got one in character {null} of the "
+            f"text at position {i}: read the file with its encoding, such as UTF-16, or take them "
+            'out with text.replace("\\0", "").'
         )
 
 
@@ -184,6 +198,11 @@ def _items(X: Any) -> list[Any]:
         raise TypeError(
             f"X must be a list, array, Series or column of texts, got {type(X).__name__}: pass a "
             "list of strings."
+        )
+    if isinstance(X, np.ma.MaskedArray):
+        raise ValueError(
+            "X must not be a masked array, because its mask would be lost: pass X.filled(None), "
+            "with X of dtype object."
         )
     array = np.asarray(X)
     if array.ndim != 1:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,7 @@ def test_all_kinds_of_texts_read_alike(wrap):
 
 def test_arrays_of_strings_and_nan():
     assert read(np.array(["a", "bc"])) == ["a", "bc"]
+    assert read(["a", pd.NaT, Decimal("nan"), np.float32("nan")]) == ["a", "", "", ""]
     assert read(["a", float("nan"), np.nan, pd.NA, np.str_("b")]) == ["a", "", "", "", "b"]
 
 
@@ -76,6 +78,8 @@ def test_arrays_of_strings_and_nan():
         (np.zeros((3, 4)), r"one text for each row, got shape \(3, 4\)"),
         (["a", "\ud800 alone"], "valid Unicode, got the lone surrogate '.ud800' at position 1"),
         (["a", "é" * 2**22], "at most 4194304 bytes in UTF-8, got 8388608 at position 1: split"),
+        (["a", "b\0c"], "no null characters, got one in character 1 of the text at position 1"),
+        (np.ma.array(["a", "b"], mask=[False, True]), "must not be a masked array"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), "must have one column, got 2"),
     ],
 )

@@ -78,6 +78,14 @@ def test_auto_takes_long_and_distinct_strings_alone():
     assert [column.name for column in found.encoder_.text_columns] == ["remarks"]
 
 
+@pytest.mark.parametrize("missing", [pd.NA, None, np.nan, "", pd.NaT])
+def test_auto_skips_missing_texts(model, missing):
+    remarks = table["remarks"].astype(object)
+    remarks[table["remarks"].isna()] = missing
+    found = fit(table.assign(remarks=remarks), text_features="auto")
+    assert_array_equal(found.predict_proba(table), model.predict_proba(table))
+
+
 @pytest.mark.slow
 def test_other_containers():
     expected = fit(max_epochs=2).predict_proba(table)
@@ -122,6 +130,10 @@ def test_short_texts_beside_long_ones_may_lack_targets():
     ("column", "message"),
     [
         ([3] * N_ROWS, "Column 'remarks' of text_features must hold texts. Texts must be strings"),
+        (
+            ["a\0b"] * N_ROWS,
+            "Column 'remarks' of text_features must hold texts. A text must have no",
+        ),
         ([None] * N_ROWS, "Column 'remarks' of text_features must hold texts. At least one text"),
     ],
 )

@@ -140,3 +140,43 @@ def test_tables_with_texts(tmp_path):
     assert (tmp_path / "tokenizer_0.json").exists()
     with pytest.raises(TypeError, match="columns of texts must be exported without steps"):
         export(make_pipeline(FunctionTransformer(), model), tmp_path / "new", X=table)
+
+
+@pytest.mark.parametrize("order", [("text", "size", "kind"), ("size", "text", "kind", "note")])
+def test_columns_of_texts_may_stand_anywhere(tmp_path, order):
+    rows = 80
+    table = pd.DataFrame(
+        {
+            "size": rng.normal(size=rows),
+            "kind": rng.choice(["a", "b"], rows),
+            "text": texts[:rows],
+            "note": texts[rows : 2 * rows],
+        }
+    )[list(order)]
+    asked = [name for name in ("text", "note") if name in order]
+    model = MoDEClassifier(
+        n_experts=2, max_epochs=2, text_features=asked, inference="top_expert", random_state=0
+    ).fit(table, target[:rows])
+    export(model, tmp_path)
+    predictor = skmode_deploy.load(tmp_path)
+    check_samples(predictor)
+    expected = model.predict_proba(table)
+    np.testing.assert_allclose(predictor.predict_proba(table), expected, atol=TOLERANCE, rtol=0)
+    shuffled = table[list(order)[::-1]]
+    np.testing.assert_allclose(predictor.predict_proba(shuffled), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_other_columns_may_have_the_names_of_tokens(tmp_path):
+    rows = 60
+    table = pd.DataFrame({"text": texts[:rows], "tokens_text": texts[rows : 2 * rows]})
+    table["counts_text_2"], table["text_3"] = rng.normal(size=(2, rows))
+    model = MoDEClassifier(
+        n_experts=2,
+        max_epochs=2,
+        text_features=["text", "tokens_text"],
+        inference="top_expert",
+        random_state=0,
+    ).fit(table, target[:rows])
+    export(model, tmp_path)
+    found = skmode_deploy.load(tmp_path).predict_proba(table)
+    np.testing.assert_allclose(found, model.predict_proba(table), atol=TOLERANCE, rtol=0)

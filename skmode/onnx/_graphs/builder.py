@@ -56,6 +56,11 @@ class GraphBuilder:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
+    def order_inputs(self, names: Sequence[str]) -> None:
+        """Put the inputs that were declared into the order of these names."""
+        positions = {name: i for i, name in enumerate(names)}
+        self._inputs.sort(key=lambda declared: positions[declared.name])
+
     def add_output(self, value: str, dtype: int, shape: Shape) -> None:
         """Declare a value as an output."""
         self._outputs.append(helper.make_tensor_value_info(value, dtype, shape))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -52,10 +53,15 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     if table is not None:
         parts.append(_emit_table(graph, source, table))
     if isinstance(trunk, MixedTrunk):
+        of_texts = {}
         for i, (column, text) in enumerate(zip(texts, trunk.texts, strict=True)):
             assert isinstance(text, TextTrunk)
             names = emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
             parts.append(emit_text_trunk(graph, text, *names, f"text_{i}"))
+            of_texts[column.input] = names
+        # Columns of texts come last in the trunk, but anywhere in the manifest.
+        inputs = [of_texts.get(column.input, (column.input,)) for column in source.columns]
+        graph.order_inputs(list(chain.from_iterable(inputs)))
     return parts[0] if len(parts) == 1 else graph.concatenate(parts, "features")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import Any, Literal
 
 import numpy as np
@@ -296,14 +297,36 @@ def check_target(source: Source) -> None:
 def _columns(learned: Sequence[Any], one_per_column: bool) -> tuple[bundle.Column, ...]:
     """Describe the columns, which have one input each or one array as their common input."""
     names = [str(column.name) for column in learned]
-    inputs = bundle.input_names(names) if one_per_column else (ARRAY_INPUT,) * len(names)
     texts = [column for column in learned if column.kind == "text"]
+    inputs = (ARRAY_INPUT,) * len(names)
+    if one_per_column:
+        are_texts = [column.kind == "text" for column in learned]
+        inputs = _free_text_inputs(bundle.input_names(names), are_texts)
     return tuple(
         text_column(name, input_name, column.text, _tokenizer_file(texts.index(column)))
         if column.kind == "text"
         else _column(column, name, input_name, one_per_column)
         for column, name, input_name in zip(learned, names, inputs, strict=True)
     )
+
+
+def _made(name: str) -> set[str]:
+    """The names that an input of texts takes."""
+    return {name, f"tokens_{name}", f"counts_{name}"}
+
+
+def _free_text_inputs(names: Sequence[str], are_texts: Sequence[bool]) -> tuple[str, ...]:
+    """Rename inputs of texts whose tokens or counts would be called as another input is."""
+    taken = set(names)
+    free = []
+    for name, is_text in zip(names, are_texts, strict=True):
+        if is_text:
+            taken.remove(name)
+            others = (f"{name}_{i}" for i in count(2))
+            name = next(each for each in chain([name], others) if taken.isdisjoint(_made(each)))
+            taken |= _made(name)
+        free.append(name)
+    return tuple(free)
 
 
 def _column(column: Any, name: str, input_name: str, one_per_column: bool) -> bundle.Column:

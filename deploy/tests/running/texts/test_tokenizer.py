@@ -192,6 +192,8 @@ def test_lone_surrogates_are_named(json_text, implementation):
     for bad in (b"bytes", None, 3, np.nan):
         with pytest.raises(TypeError, match="Text 1 must be a string, got"):
             tokens_of.encode_batch(["good", bad])
+    with pytest.raises(TypeError, match=r"got a single str: pass \[text\]"):
+        tokens_of.encode_batch("good")
 
 
 def test_the_cache_is_bounded(json_text, monkeypatch):

@@ -160,10 +160,12 @@ class Tokenizer:
         Raises
         ------
         TypeError
-            If one is not a string.
+            If one is not a string, or all are a single one.
         ValueError
             If one has a lone surrogate; the message names the text.
         """
+        if isinstance(texts, str):
+            raise TypeError("texts must hold any number of texts, got a single str: pass [text].")
         texts = list(texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
