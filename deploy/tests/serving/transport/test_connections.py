@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+import types
 import weakref
 
 import pytest
@@ -180,9 +181,12 @@ def test_nothing_of_a_refused_request_is_kept():
         kept.append(weakref.ref(large))
         raise RequestError("The request must be another, got this: send another.")
 
+    served = types.SimpleNamespace(manifest=types.SimpleNamespace(language=None), reads_texts=False)
+    loaded = types.SimpleNamespace(served=served)
+
     async def scenario():
         with pytest.raises(RequestError, match="must be another"):
-            await service.infer(None, INLINE_BYTES + 1, read, print)
+            await service.infer(loaded, INLINE_BYTES + 1, read, print)
 
     service = Service(Settings("."), Metrics())
     gc.disable()
