@@ -54,6 +54,7 @@ def test_python_blocks_run(
     assert names["prediction"].expert.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_block_on_language_models_runs(language_bundle, tmp_path, monkeypatch, capsys):
     shutil.copytree(language_bundle, tmp_path / "lm")
     monkeypatch.chdir(tmp_path)

@@ -313,6 +313,7 @@ def test_tuned_beside_default(tmp_path):
     assert "CatBoost | 1.00" in part(text, "Standings")
 
 
+@pytest.mark.slow
 def test_how_much_of_a_votes_lead_its_students_keep(tmp_path):
     plain = [line for line in all_records() if line["split"] < 3]
     records = [*plain]

@@ -34,7 +34,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+# Whole workflows, whose parts have faster tests of their own.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
+]
 
 QUICK = {
     "n_experts": 2,

@@ -100,6 +100,7 @@ def test_validation_texts_of_ones_own():
         MoDETextClassifier(**QUICK).fit(texts, names, X_val=[1, 2], y_val=names[:2])
 
 
+@pytest.mark.slow
 def test_values_of_texts():
     length = np.array([len(text) for text in texts], dtype=float)
     model = MoDETextRegressor(**QUICK | {"max_epochs": 30}).fit(texts, length)

@@ -328,6 +328,7 @@ def test_completeness_error_is_measured(wine, wine_mixture):
     assert attention.gate_completeness_error == found.gate_error.max()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_completeness_error_is_small_with_defaults(wine, diabetes):
     X, y = wine
@@ -418,6 +419,7 @@ def wide():
     return X, (X["0"] + (X["color"] == "red") > 0.5).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator",
     [

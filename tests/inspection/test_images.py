@@ -183,6 +183,7 @@ def test_compare(model):
     )
 
 
+@pytest.mark.slow
 def test_pictures_of_a_report(model):
     """Typical images, in the place of a map of two columns, and saliency; a list will do."""
     search = GridSearchCV(clone(model).set_params(max_epochs=2), {"alpha": [1]}, cv=2)

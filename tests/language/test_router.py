@@ -27,7 +27,9 @@ def make_corpus(domains=("en", "fr"), n=100, seed=0):
     return texts, np.repeat(domains, n).tolist()
 
 
-@pytest.fixture(scope="module", params=["naive_bayes", "logistic"])
+@pytest.fixture(
+    scope="module", params=["naive_bayes", pytest.param("logistic", marks=pytest.mark.slow)]
+)
 def router(request):
     return DomainRouter(request.param, random_state=0).fit(*make_corpus())
 

@@ -21,7 +21,11 @@ from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.requests import Request
 from skmode_deploy.serving.protocol.tensors import from_list
 
-pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+# Each type through fit, export and every way in; the encoder's own tests are fast.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
+]
 
 # What training saw: a column of each kind, the same rows.
 TRAINING = {
