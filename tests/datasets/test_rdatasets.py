@@ -4,6 +4,7 @@ import pytest
 from skmode.datasets import fetch_churn, fetch_rdatasets
 
 
+@pytest.mark.slow
 def test_churn(data_home):
     churn = fetch_churn(data_home=data_home)
     assert churn.data.shape == (7043, 19)

@@ -18,7 +18,11 @@ from skmode import MoDEClassifier, MoDERegressor
 from skmode.onnx import compare_with_onnx
 from skmode_deploy.errors import BundleError, InferenceError
 
-pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+# Converted models of every kind; the converters' own tests compare a few in the same way.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
+]
 PARAMS = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 5, "random_state": 0}
 
 
