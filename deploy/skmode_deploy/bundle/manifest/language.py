@@ -39,7 +39,7 @@ class Language:
         The least confidence of the router. Below it, the domain of a text is unknown. None if
         each text gets a domain.
     unknown : {"best", "common", "error"} or None
-        What becomes of texts whose domain is unknown, unless :func:`skmode_deploy.language.load`
+        What becomes of texts whose domain is unknown, unless ``skmode_deploy.language.load``
         is told otherwise. None is "common" if there is a common expert, else "best"; then the
         JSON text has no such field.
     """
