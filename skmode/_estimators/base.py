@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from skmode._common.display import ShownInNotebooks
+from skmode._common.sklearn import check_sample_weight, safe_indexing
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
@@ -45,7 +46,6 @@ from skmode._estimators.rows.splitting import (
     split_for_members,
 )
 from skmode._estimators.rows.teaching import Lessons
-from skmode._sklearn import check_sample_weight, safe_indexing
 from skmode._training.evaluation import (
     gate,
 )

@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
+from skmode._common.sklearn import StrOptions, validates_parameters
 from skmode._encoding.labels import (
     check_labels,
     sort_classes,
 )
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
+from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ClassTargets
 from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.tables.reading import ReadsTables
 from skmode._estimators.tables.trunk import NumericEmbedding
-from skmode._sklearn import StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts, to_probabilities
 from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import CrossEntropy

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skmode._common.pickling import PickledWithVersion
+from skmode._common.sklearn import InvalidParameterError
 from skmode._estimators.parameters import resolve_device
-from skmode._sklearn import InvalidParameterError
 from skmode._training.evaluation import (
     Function,
     evaluate,

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 
+from skmode._common.sklearn import Interval, StrOptions, validates_parameters
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.documentation import documented
 from skmode._estimators.parameters import Auto, Precision
+from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ValueTargets
 from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.tables.reading import ReadsTables
 from skmode._estimators.tables.trunk import NumericEmbedding
-from skmode._sklearn import Interval, StrOptions, validates_parameters
 from skmode._training.evaluation import all_experts
 from skmode._training.plan import Distillation, Mixing, TaskLoss
 from skmode.nn import RegressionLoss

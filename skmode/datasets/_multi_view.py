@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_random_state
 
-from skmode._sklearn import Interval, validate_params
+from skmode._common.sklearn import Interval, validate_params
 
 Array = NDArray[Any]
 

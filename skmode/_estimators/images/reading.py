@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skmode._common.sklearn import Interval, StrOptions
 from skmode._encoding.images import Channels, ImageEncoder, check_images
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.images.trunk import AUGMENTATIONS, Augment, TrunkModule, make_trunk
 from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto, resolve_layers
-from skmode._sklearn import Interval, StrOptions
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
+from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
@@ -27,7 +28,6 @@ from skmode._estimators.rows.teaching import (
     fit_teachers,
     name_of,
 )
-from skmode._sklearn import safe_indexing
 from skmode._training.finish.fidelity import Fidelity
 from skmode._training.rows import Rows, SparseNumbers
 

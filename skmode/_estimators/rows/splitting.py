@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import check_cv, train_test_split
 from sklearn.utils import check_consistent_length
 
+from skmode._common.sklearn import safe_indexing
 from skmode._estimators.parameters import FULL_BATCH_ROWS
-from skmode._sklearn import safe_indexing
 from skmode._training.finish.members import MemberRows
 from skmode._training.finish.teachers import Members
 from skmode._training.rows import Rows

@@ -16,10 +16,10 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 
 from skmode._common.progress import progress_bar
+from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Given, Split
-from skmode._sklearn import safe_indexing
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
 Predict = Callable[[Any, Any, str], NDArray[np.float64]]

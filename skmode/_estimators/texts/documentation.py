@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from skmode._common.docstrings import RowTexts, retell_methods
-from skmode._estimators import documentation
+from skmode._estimators.parameters import documentation
 
 PARAMETERS = documentation.PARAMETERS | {
     "tokenizer": (

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skmode._common.sklearn import HasMethods, Interval, StrOptions
 from skmode._encoding.texts import TextEncoder, check_texts
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
-from skmode._sklearn import HasMethods, Interval, StrOptions
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
 

@@ -10,8 +10,8 @@ import scipy.sparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_random_state
 
+from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import nested_estimators
-from skmode._sklearn import safe_indexing
 from skmode.inspection._attention.gradients import attend_by_gradients, integrated_gradients
 from skmode.inspection._attention.permutation import attend_by_permutation
 from skmode.inspection._attention.result import ExpertAttention

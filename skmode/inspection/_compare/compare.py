@@ -14,7 +14,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, check_cv
 from sklearn.utils import check_consistent_length
 
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.inspection._compare.summary import Comparison, summarize
 from skmode.inspection._compare.ttest import check_confidence
 from skmode.inspection._evaluation import weights

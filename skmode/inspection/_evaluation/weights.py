@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skmode._common.sklearn import check_sample_weight
 from skmode._common.unwrap import fit_parameter_prefix, nested_estimators
-from skmode._sklearn import check_sample_weight
 
 Array = NDArray[Any]
 

@@ -14,8 +14,8 @@ from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length
 
+from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import fit_parameter_prefix, nested_estimators
-from skmode._sklearn import safe_indexing
 from skmode.inspection._evaluation import forward, measures, mixtures, targets, weights
 from skmode.inspection._paths.metrics import (
     Metric,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.inspection._attention.saliency import ExpertSaliency, expert_saliency, typical_images
 from skmode.inspection._evaluation import mixtures
 from skmode.inspection._plot.labels import label

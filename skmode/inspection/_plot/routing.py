@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 
+from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import to_dense
-from skmode._sklearn import safe_indexing
 from skmode.inspection._evaluation import mixtures
 from skmode.inspection._evaluation.weights import weight_or_ones
 from skmode.inspection._plot import projections, style

@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_random_state
 
 from skmode._common.predictions import check_distance, read_soft_targets
+from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import nested_estimators, to_dense
-from skmode._sklearn import safe_indexing
 from skmode.inspection._attention import ExpertAttention, expert_attention
 from skmode.inspection._evaluation import forward, measures, mixtures, targets
 from skmode.inspection._history import gate_history

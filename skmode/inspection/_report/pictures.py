@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from skmode._common.quiet import hide_warnings
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.inspection._attention.saliency import measure_saliency, typical_images
 from skmode.inspection._evaluation import mixtures
 from skmode.inspection._plot.history import GateHistoryDisplay

@@ -31,7 +31,7 @@ from sklearn.preprocessing import (
 )
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode._sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
+from skmode._common.sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.models.thresholds import Threshold
 

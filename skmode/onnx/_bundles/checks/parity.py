@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 import skmode_deploy
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.onnx._bundles.parts import Parts, margin, read_parts
 from skmode.onnx._bundles.pipeline import name_steps
 from skmode_deploy.errors import InferenceError

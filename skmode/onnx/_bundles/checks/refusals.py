@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import skmode_deploy
 from skmode._common.quiet import hide_warnings
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.onnx._bundles.checks.parity import TOLERANCE, measure_differences
 from skmode.onnx._bundles.columns import like_training
 from skmode.onnx._bundles.parts import read_parts

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmode._sklearn import safe_indexing
+from skmode._common.sklearn import safe_indexing
 from skmode.onnx._bundles.checks.parity import TOLERANCE, choose_rows
 from skmode.onnx._bundles.parts import Parts
 from skmode_deploy.bundle import RoutingDifference

@@ -10,7 +10,7 @@ from onnx import TensorProto
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
 from sklearn.utils.validation import check_is_fitted
 
-from skmode._sklearn import positive_label
+from skmode._common.sklearn import positive_label
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.models.nested import Combination
 from skmode.onnx._skl2onnx.models.outputs import (

@@ -16,8 +16,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils.validation import check_is_fitted
 
+from skmode._common.sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
 from skmode._common.unwrap import is_search
-from skmode._sklearn import HalvingGridSearchCV, HalvingRandomSearchCV
 from skmode.onnx._skl2onnx.compat import find_alias, parse_model
 from skmode.onnx._skl2onnx.containers import class_labels, connect_output, set_number_type
 from skmode.onnx._skl2onnx.models.nested import known_alias

@@ -17,7 +17,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skmode._sklearn import power_scaler
+from skmode._common.sklearn import power_scaler
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._skl2onnx.steps.functions import constant, emit_function, find_function
 from skmode.onnx._skl2onnx.steps.quantiles import emit_inverse_quantiles

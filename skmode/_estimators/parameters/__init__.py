@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from skmode._sklearn import HasMethods, Interval, StrOptions
+from skmode._common.sklearn import HasMethods, Interval, StrOptions
 from skmode._training.building import OPTIMIZERS
 from skmode.nn.activations import ACTIVATIONS
 
