@@ -73,7 +73,8 @@ class Fingerprint:
     Attributes
     ----------
     parameters : str
-        A digest of the names and default values of the estimators' parameters.
+        A digest of the names and default values of the estimators' parameters, without those that
+        are None: a new one that changes nothing unless it is set leaves results valid.
     predictions : tuple of float
         Of all fits, by the mixture and by the top expert.
     """
@@ -110,8 +111,11 @@ def fingerprint() -> Fingerprint:
 
 
 def parameters() -> str:
-    """Return a digest of the names and default values of the estimators' parameters."""
-    found = [sorted(each.get_params().items()) for each in (MoDEClassifier(), MoDERegressor())]
+    """Return a digest of the names and default values of the estimators' parameters, but None."""
+    found = [
+        sorted((name, value) for name, value in each.get_params().items() if value is not None)
+        for each in (MoDEClassifier(), MoDERegressor())
+    ]
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 

@@ -44,6 +44,18 @@ class TestAgreement:
                 patched.setitem(defaults, name, value)
                 assert _fingerprint.parameters() != before
 
+    def test_a_new_parameter_that_is_none_leaves_the_digest(self, monkeypatch):
+        class Wider(_fingerprint.MoDEClassifier):
+            def get_params(self, deep=True):
+                return super().get_params(deep) | {"new": self.new}
+
+        before = _fingerprint.parameters()
+        monkeypatch.setattr(_fingerprint, "MoDEClassifier", Wider)
+        monkeypatch.setattr(Wider, "new", None, raising=False)
+        assert _fingerprint.parameters() == before
+        monkeypatch.setattr(Wider, "new", 1)
+        assert _fingerprint.parameters() != before
+
 
 @pytest.mark.slow
 class TestChangedSteps:
