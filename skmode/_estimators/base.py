@@ -19,6 +19,7 @@ from skmode._common.sklearn import check_sample_weight, safe_indexing
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
+    ESTIMATOR_WEIGHT,
     LARGE_BATCH_ROWS,
     Auto,
     Precision,
@@ -244,7 +245,14 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             factors = self._class_factors(*before)
             scale = sample_weight.mean()
             rows, valid, further = self._teach(
-                rows, valid, known, split, factors=factors, scale=scale, random_state=random_state
+                rows,
+                valid,
+                known,
+                split,
+                first=first,
+                factors=factors,
+                scale=scale,
+                random_state=random_state,
             )
         data = Data(rows, rows, valid) if split is None else divide(rows, *split)
         return data._replace(further=further)
@@ -356,6 +364,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             teacher_weights=self._resolve_teacher_weights(
                 first=first, held_out=data.valid is not None, by_rows=by_rows
             ),
+            teacher_leads=self._teacher_leads,
             teacher_seed=teacher_seed,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),
@@ -397,6 +406,11 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         return (float(self.weight_decay),)
 
+    @property
+    def _teacher_leads(self) -> bool:
+        losses = self.out_of_fold_loss_
+        return losses is not None and losses["teacher"] < losses["plain"]
+
     def _resolve_teacher_weights(
         self, *, first: bool, held_out: bool, by_rows: bool
     ) -> tuple[float, ...]:
@@ -405,6 +419,8 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         if self.teacher_weight == "auto" and before and by_rows:
             return (self.teacher_weight_,)
         held_out = held_out and first  # several trainings cannot continue one net
+        if held_out and self.out_of_fold_loss_ is not None:
+            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     @contextlib.contextmanager

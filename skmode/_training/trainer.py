@@ -153,7 +153,8 @@ class Trainer:
     def _train_best(self) -> tuple[_Candidate, bool]:
         """Train with each alpha, weight of the teacher and weight decay; keep the lowest loss.
 
-        The loss is that of the validation rows. A combination whose training does not stay finite
+        The loss is that of the validation rows. Where the teacher is known to lead, what it did not
+        teach is kept for comparison. A combination whose training does not stay finite
         is skipped; if that happens to all of them, the last error is raised.
         """
         best: _Candidate | None = None
@@ -168,17 +169,19 @@ class Trainer:
                 failure = error
                 continue
             except KeyboardInterrupt:  # between two trainings
-                if best is None:
+                if best is None and self._plain is None:
                     raise
                 interrupted = True
                 break
-            if best is None or candidate.loss < best.loss:
+            compared = plan.teacher_leads and not weight
+            if not compared and (best is None or candidate.loss < best.loss):
                 best = candidate
             if not weight and (self._plain is None or candidate.loss < self._plain.loss):
                 self._plain = candidate
             interrupted = candidate.interrupted
             if interrupted:
                 break
+        best = best or self._plain  # that of the teacher was interrupted, or not finite
         if best is None:
             assert failure is not None
             raise failure

@@ -42,6 +42,7 @@ PLAN = Plan(
     taught_refit_fraction=0.6,
     teacher=None,
     teacher_weights=(0.0,),
+    teacher_leads=False,
     teacher_seed=0,
     calibrate=True,
     callbacks=(),

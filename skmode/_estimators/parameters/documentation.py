@@ -214,10 +214,13 @@ PARAMETERS = {
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
         Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
-        estimator with a weight of 0 does not teach at all. ``"auto"``, with an estimator or soft
-        targets: trains with 0, 0.5 and 0.9, and keeps the model with the lowest validation loss, so
-        that a teacher that is no better than the mixture does no harm; 0.5 without validation rows.
-        With a name it is 0.9. A warm start keeps the `teacher_weight_` of the last fit with an
+        estimator with a weight of 0 does not teach at all. ``"auto"``, so that a teacher that is no
+        better than the mixture does no harm: with an estimator and fewer than 1,000 validation
+        rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
+        weight is 0.5 where the teacher's out-of-fold loss is the lower one, otherwise 0. With more
+        validation rows, a frozen estimator or soft targets, it trains with 0, 0.5 and 0.9, and
+        keeps the model with the lowest validation loss. Without validation rows it is 0.5. With a
+        name it is 0.9. A warm start keeps the `teacher_weight_` of the last fit with an
         estimator or soft targets; where the last fit had none, it is 0.5.
         """,
     ),
@@ -383,6 +386,14 @@ ATTRIBUTES = {
         lead is that over it. None without such a teacher or validation rows, and where the
         teacher's predictions of them are not known: with `soft_targets` and `X_val` but no
         `soft_targets_val`.
+        """,
+    ),
+    "out_of_fold_loss_": (
+        "dict or None",
+        """
+        Mean losses of the ``"teacher"``, and of the ``"plain"`` mixture that nobody taught, on rows
+        that neither had seen; they decide ``teacher_weight="auto"``. None where they were not
+        needed.
         """,
     ),
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),

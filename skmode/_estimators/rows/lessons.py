@@ -2,12 +2,14 @@
 
 import copy
 import warnings
+from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
@@ -29,10 +31,14 @@ from skmode._estimators.rows.teaching import (
     name_of,
 )
 from skmode._training.finish.fidelity import Fidelity
+from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows, SparseNumbers
 
 # What a fit remembers of its teachers.
-OF_TEACHERS = ("teacher_names_", "teachers_")
+OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
+# With fewer validation rows than this, teacher_weight="auto" compares teacher and mixture on the
+# training rows, out of fold (benchmarks/ablations.md).
+FEW_VALIDATION_ROWS = 1000
 # A teacher whose loss on the training rows is less than this share of the loss on the validation
 # rows, by itself or by the mixture that it taught, has seen the training rows.
 SEEN_SHARE = 0.5
@@ -102,12 +108,18 @@ class LearnsFromTeachers(EvaluatesRows):
     n_jobs: int | None
     keep_teacher: bool
     verbose: int
+    teacher_weight: Any
+    validation_fraction: Any
 
+    out_of_fold_loss_: dict[str, float] | None
     teacher_names_: list[str]
     teacher_scores_: dict[str, dict[str, float]] | None
     teachers_: list[Any]
 
     # Overridden by classifier and regressor.
+
+    def _make_task_loss(self) -> TaskLoss:
+        raise NotImplementedError
 
     @property
     def _classifies(self) -> bool:
@@ -161,6 +173,7 @@ class LearnsFromTeachers(EvaluatesRows):
         for name in OF_TEACHERS:
             self.__dict__.pop(name, None)
         self.teacher_names_ = []
+        self.out_of_fold_loss_ = None
 
     def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
@@ -192,6 +205,7 @@ class LearnsFromTeachers(EvaluatesRows):
         known: Known,
         split: Split | None,
         *,
+        first: bool,
         factors: Any,
         scale: float,
         random_state: np.random.RandomState,
@@ -212,11 +226,14 @@ class LearnsFromTeachers(EvaluatesRows):
             X_val = self._check_input(X_val, reset=False)
         check_kinds(known.X, X_val, "X_val")
         further = self._unlabeled(known)
-        fitted = self._fit_teachers(known, trained)
+        fitted, folds = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
+        n_valid = len(valid) if valid is not None else len(rows) - len(trained)
+        if first and folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS:
+            self.out_of_fold_loss_ = self._compare_out_of_fold(known, folds, taught, factors)
         if valid is not None:
             soft = predict_mean(fitted, X_val, self._predict_soft, "X_val")
             valid = self._add(valid, soft, np.ones(len(valid), dtype=bool), factors)
@@ -238,8 +255,10 @@ class LearnsFromTeachers(EvaluatesRows):
         self.teacher_names_ = ["soft_targets"]
         return Taught(taught, valid, None)
 
-    def _fit_teachers(self, known: Known, trained: NDArray[np.intp]) -> list[Fitted]:
-        """Fit all teachers on folds of the rows to train on."""
+    def _fit_teachers(
+        self, known: Known, trained: NDArray[np.intp]
+    ) -> tuple[list[Fitted], list[Split]]:
+        """Fit all teachers on folds of the rows to train on; returns the folds, too."""
         teachers = as_list(self.teacher)
         folds = []
         if not all(isinstance(each, FrozenEstimator) for each in teachers):
@@ -255,7 +274,37 @@ class LearnsFromTeachers(EvaluatesRows):
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
             self.teachers_ = [model for one in fitted for model in one.models]
-        return fitted
+        return fitted, folds
+
+    def _compare_out_of_fold(
+        self, known: Known, folds: list[Split], taught: Rows, factors: Any
+    ) -> dict[str, float]:
+        """Mean losses of the teacher and of a mixture that nobody taught, both on the folds."""
+        plain = clone(self).set_params(teacher=None, verbose=0, keep_teacher=False)
+        if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
+            plain.set_params(validation_fraction=0.1)
+        (fitted,) = fit_teachers(
+            [plain],
+            known,
+            folds,
+            memory=self.memory,
+            n_jobs=self.n_jobs,
+            show_progress=bool(self.verbose),
+        )
+        predicted = np.unique(np.concatenate([test for _, test in folds]))
+        seen = np.zeros(len(taught), dtype=bool)
+        seen[predicted] = True
+        soft, _ = fitted.predict_unseen(known.X, self._predict_soft, seen)
+        rows = taught.select(torch.as_tensor(predicted))
+        encoded = torch.as_tensor(self._encode_soft(soft[predicted], factors)[0])
+        weight = rows.sample_weight
+        weight = torch.ones(len(rows), dtype=encoded.dtype) if weight is None else weight
+        loss = self._make_task_loss()
+        both = {"teacher": rows.soft_target, "plain": encoded}
+        return {
+            name: float(weight @ loss(found, rows.target) / weight.sum())
+            for name, found in both.items()
+        }
 
     def _add(
         self, rows: Rows, soft: NDArray[np.float64], covered: NDArray[np.bool_], factors: Any

@@ -31,7 +31,9 @@ from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
     KFold,
+    StratifiedKFold,
     TimeSeriesSplit,
+    cross_val_predict,
 )
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -651,7 +653,8 @@ def test_fidelity():
     assert classifier.teacher_names_ == ["HistGradientBoostingClassifier"]
 
 
-def test_weight_by_the_rows_held_out(counting):
+def test_weight_by_the_rows_held_out(counting, monkeypatch):
+    monkeypatch.setattr(lessons, "FEW_VALIDATION_ROWS", 1)
     classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=counting).fit(X, y)
     assert len(counting.fits) == 5
     losses = {
@@ -674,6 +677,40 @@ def test_weight_by_the_rows_held_out(counting):
     assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.9
     small = MoDEClassifier(teacher=counting, max_epochs=1, early_stopping=False)
     assert small.fit(X, y).teacher_weight_ == 0.5
+
+
+@pytest.mark.parametrize(
+    ("teacher", "weight"), [(LogisticRegression(), 0.5), (DummyClassifier(), 0)]
+)
+def test_weight_out_of_fold(teacher, weight):
+    """Few validation rows decide nothing: teacher and mixture are compared on the folds."""
+    options = QUICK | {"teacher_weight": "auto"}
+    trained, validated = np.arange(180), np.arange(180, 240)
+    classifier = MoDEClassifier(**options | {"validation_fraction": [(trained, validated)]})
+    classifier.set_params(teacher=teacher).fit(X, y)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    for name, model in {
+        "teacher": teacher,
+        "plain": MoDEClassifier(**QUICK | {"validation_fraction": 0.1}),
+    }.items():
+        predicted = cross_val_predict(
+            model, X[trained], y[trained], cv=folds, method="predict_proba"
+        )
+        expected = log_loss(y[trained], predicted)
+        assert classifier.out_of_fold_loss_[name] == pytest.approx(expected, rel=1e-5)
+    assert classifier.teacher_weight_ == weight
+    assert "plain" in classifier.teacher_scores_["loss"]
+    assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
+
+
+def test_weight_out_of_fold_of_values():
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 1}
+    weight = np.linspace(0, 2, len(X))
+    regressor = MoDERegressor(**options, teacher=LinearRegression(), loss="absolute_error")
+    regressor.fit(X, VALUES, sample_weight=weight)
+    found = regressor.out_of_fold_loss_
+    assert 0 < found["teacher"] < found["plain"]
+    assert regressor.teacher_weight_ == 0.5
 
 
 def test_warm_start_and_partial_fit(counting):
