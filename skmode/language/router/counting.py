@@ -78,9 +78,9 @@ class Learner:
 
 
 class HeldOut:
-    """Pages that calibrate the router: a fifth, at most 2,000 of each domain."""
+    """Pages that calibrate the router: a half, at most 2,000 of each domain."""
 
-    MOST, FEWEST = 2000, 20
+    SHARE, MOST, FEWEST = 0.5, 2000, 20
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self.rng = rng
@@ -99,7 +99,7 @@ class HeldOut:
         if self.seen[domain] <= self.FEWEST:
             own.append(content)
             return True
-        if len(own) < self.MOST and self.rng.uniform() < 0.2:
+        if len(own) < self.MOST and self.rng.uniform() < self.SHARE:
             own.append(content)
             return True
         return False
