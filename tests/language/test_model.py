@@ -342,6 +342,18 @@ def test_bf16_is_refused_without_instructions():
         make_model(precision="bf16").fit(*make_corpus())
 
 
+def test_auto_takes_bf16_only_where_it_is_fast(monkeypatch):
+    from skmode.language.model.checks import uses_bf16
+
+    device = torch.device("cpu")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    for has_amx in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_amx: has)
+        assert uses_bf16("auto", device) is has_amx
+        assert uses_bf16("bf16", device)
+        assert not uses_bf16("float32", device)
+
+
 def test_tokenizer_must_lose_no_byte():
     from tokenizers import Tokenizer, models
 
@@ -385,3 +397,11 @@ def test_names_that_no_bundle_can_have_are_refused_at_once(domains, message, mod
 def test_stop_strings_must_be_strings(model, stop):
     with pytest.raises(TypeError, match="stop must be a str or several"):
         model.generate("the cat", 2, stop=stop)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": None}, {"temperature": "1"}, {"top_p": None}, {"temperature": True}]
+)
+def test_what_tokens_are_drawn_with_must_be_numbers(model, options):
+    with pytest.raises(ValueError, match="temperature must be a number of at least 0, top_p one"):
+        model.generate("the cat", 2, **options)

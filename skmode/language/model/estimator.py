@@ -97,8 +97,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, BaseEstimator):
     checkpoint_every : int, default=500
         The optimizer steps between checkpoints.
     precision : {"auto", "float32", "bf16"}, default="auto"
-        bfloat16 is about ten times slower where the processor has no instructions for it: "auto"
-        then takes float32, and "bf16" is refused.
+        "auto" takes bfloat16 where it is fast: on a GPU, and on a processor with AMX. Without
+        instructions for it, it is about ten times slower, and "bf16" is refused.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is a GPU where there is one.
     random_state : int, RandomState instance or None, default=None

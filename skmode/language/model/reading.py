@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skmode.language.corpus import Text, read_text, windows
-from skmode.language.model.checks import check_whole, find_device
+from skmode.language.model.checks import check_sampling, check_whole, find_device
 from skmode.language.model.generation import next_tokens
 from skmode.language.setups import mean_forward, to_bits
 from skmode.language.tokenizer import encode, end_of
@@ -220,13 +220,7 @@ class Reading:
         tokens = self._prompt_tokens(read_text(prompt))
         room = self.max_length_ - len(tokens)
         n = room if max_tokens is None else check_whole("max_tokens", max_tokens, 1, room)
-        if not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
-            raise ValueError(
-                "temperature must be at least 0, top_p above 0 and at most 1, got "
-                f"{temperature!r} and {top_p!r}: temperature=0 takes the likeliest tokens."
-            )
-        if top_k is not None:
-            check_whole("top_k", top_k, 1)
+        check_sampling(temperature, top_k, top_p)
         name = self.route([prompt])[0] if domain is None else domain
         ends = [stop] if isinstance(stop, str) or not isinstance(stop, Iterable) else list(stop)
         if not all(isinstance(each, str) for each in ends):
