@@ -14,9 +14,9 @@ from skmode.language.router.ngrams import ngram_codes
 
 # What holds the importance of n-grams near one, and the most lines of a domain it is learned from.
 PENALTY, LINES = 0.3, 10_000
-# Which share of these lines are there once more as a comment or a quotation, and its marks. One in
-# 30 keeps the marks from deciding alone, and leaves them a hint.
-MARKED, MARKS = 1 / 30, (b"#", b"//", b"--", b"*", b";", b">", b"%")
+# Which share of these lines are there once more as a comment or a quotation, and its marks. So few
+# keep the marks from deciding alone, and leave them a hint.
+MARKED, MARKS = 1 / 400, (b"#", b"//", b"--", b"*", b";", b">", b"%")
 SHORTEST = 12  # bytes of the shortest piece that held-out texts are cut to
 
 

@@ -62,10 +62,11 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     share ``abstained`` of them is below the threshold, -1. Another language is unlikely under each
     domain, even if one of them is the least unlikely by far.
 
-    Texts longer than ``max_bytes`` are read as several pages. Half of the pages, at most 2,000
-    of each domain, are held out: half of them for ``importance_``, by at most 10,000 lines, with
-    their indentation, without it, or as comments; and half for ``temperature_``, ``typical_`` and
-    ``threshold_``, cut to pieces of 12 bytes up to their length.
+    Texts longer than ``max_bytes`` are read as several pages. Half of the pages, whole texts if
+    they are not long, but at most 2,000 of each domain, are held out. Half of these are for
+    ``importance_``, by at most 10,000 lines, with their indentation, without it, or as comments;
+    and half for ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces of 12 bytes up to
+    their length.
     Naive Bayes counts them afterwards. If a domain has 20 pages or fewer, all of them are counted,
     naive Bayes judges each by the counts without it, and in ``fit`` the importance is 1.
 
@@ -168,8 +169,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         check_parameters(self)
         rng = check_random_state(self.random_state)
         kept, held = self._learner(), HeldOut(rng)
-        for content, domain in read_pages(texts, domains, self.max_bytes):
-            if not held.takes(content, domain):
+        for content, domain, number in read_pages(texts, domains, self.max_bytes):
+            if not held.takes(content, domain, number):
                 kept.add(content, domain)
         names = list(dict.fromkeys([*held.names, *kept.names]))
         if len(names) < 2:
