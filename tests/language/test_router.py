@@ -217,6 +217,8 @@ def test_types_are_checked(bayes):
     for method in (bayes.predict, lambda text: bayes.fit(text, ["a", "b"])):
         with pytest.raises(TypeError, match="put it into a list"):
             method("ab")
+        with pytest.raises(TypeError, match="iterable of texts, got NoneType"):
+            method(None)
     with pytest.raises(TypeError, match="str or bytes, got int as text 0"):
         bayes.predict([3])
     with pytest.raises(TypeError, match="domains must be names, got NoneType"):

@@ -76,7 +76,7 @@ class Growth:
             The model with one more expert.
         """
         check_is_fitted(self)
-        if domain in self.experts_:
+        if isinstance(domain, str) and domain in self.experts_:
             raise ValueError(
                 f"A new domain needs a new name, but the model knows {domain!r}: use "
                 "replace_expert, or another name."
@@ -147,7 +147,7 @@ class Growth:
 
     def _check_known(self, domain: str) -> None:
         check_is_fitted(self)
-        if domain not in self.experts_:
+        if not isinstance(domain, str) or domain not in self.experts_:
             raise ValueError(
                 f"The domain must be one of {', '.join(self.experts_)}, got {domain!r}: use one of "
                 "these, or add_expert."

@@ -140,12 +140,21 @@ def read_pages(
             yield content[start : start + size], name, number
 
 
-def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
-    """Yield texts with their domains, of which there are as many, or one for all."""
+def check_iterable(texts: object) -> None:
+    """Refuse a single text in place of several, and what is none."""
     if isinstance(texts, str | bytes | Path):
         raise TypeError(
             "texts must be an iterable of texts, got a single one: put it into a list, [text]."
         )
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            f"texts must be an iterable of texts, got {type(texts).__name__}: pass a list."
+        )
+
+
+def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
+    """Yield texts with their domains, of which there are as many, or one for all."""
+    check_iterable(texts)
     if not isinstance(domains, Iterable):
         raise TypeError(
             f"domains must be names, got {type(domains).__name__}: pass a str for each text."

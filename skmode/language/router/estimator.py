@@ -21,7 +21,7 @@ from skmode.language.router.calibration import (
     fit_temperature,
 )
 from skmode.language.router.checks import check_parameters
-from skmode.language.router.counting import HeldOut, Learner, Texts, read_pages
+from skmode.language.router.counting import HeldOut, Learner, Texts, check_iterable, read_pages
 from skmode.language.router.growth import Growth
 from skmode.language.router.ngrams import as_bytes
 from skmode.language.router.segments import Segment, find_segments
@@ -260,6 +260,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
                 f"Each text needs a domain, got {len(names)} domains for {len(found)} texts: pass "
                 "as many."
             )
+        if not names:
+            raise ValueError("A score needs texts, got none: pass some with their domains.")
         right = found == np.array([*names, None], object)[:-1]  # one dimension, whatever they are
         return float(np.average(right, weights=sample_weight))
 
@@ -346,10 +348,7 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     def _predict(self, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return probabilities and confidence."""
         check_is_fitted(self)
-        if isinstance(texts, str | bytes):
-            raise TypeError(
-                "texts must be a list of texts, got a single one: put it into a list, [text]."
-            )
+        check_iterable(texts)
         contents = [as_bytes(text, at)[: self.max_bytes] for at, text in enumerate(texts)]
         sums, n_ngrams, n_bytes = self._sums(contents)
         proba = self._proba(sums, n_ngrams)
