@@ -120,13 +120,19 @@ def fit_experts(train, options):
 
 
 def compare_training(model, train, test, options):
-    """Return the bits per byte of one model in sequence, of one at once, and of the experts."""
+    """Return the bits per byte of one model in sequence, of one at once, and of the experts.
+
+    The learning rate of the one at once falls as late as that of the experts.
+    """
     print(
         "Beside them: one model on the domains one after the other, one on all at once", flush=True
     )
     plans = {
-        "one after the other": [([name], options.steps) for name in DOMAINS],
-        "all at once": [(list(DOMAINS), 4 * options.steps)],
+        "one after the other": [([name], options.steps, True) for name in DOMAINS],
+        "all at once": [
+            (list(DOMAINS), 3 * options.steps, False),
+            (list(DOMAINS), options.steps, True),
+        ],
     }
     tests = [test[name] for name in DOMAINS]
     scores = {}
@@ -135,9 +141,9 @@ def compare_training(model, train, test, options):
         lab = make_lab(model, spool, model.tokenizer_)
         for kind, plan in plans.items():
             one = build(lab, "student", model.student, model.tokenizer_, model.max_length)
-            for domains, steps in plan:
-                name = f"{kind}: {' '.join(domains)}"
-                lab.train(Phase(name, {"one": one}, {"one": domains}, steps))
+            for i, (domains, steps, decays) in enumerate(plan):
+                name = f"{kind} {i + 1}: {' '.join(domains)}"
+                lab.train(Phase(name, {"one": one}, {"one": domains}, steps, decays=decays))
             single = copy.copy(model)
             single.experts_ = dict.fromkeys(DOMAINS, one)
             scores[kind] = by_domain(single.bits_per_byte(tests, DOMAINS))

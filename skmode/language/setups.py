@@ -88,8 +88,8 @@ def train_base(
 ) -> None:
     """Warm a student on all domains, from which the experts start.
 
-    Its learning rate stays high where experts go on from it, and falls in each of them: a student
-    that has settled has to be stirred up again, which cost 3 % of the bits per byte.
+    Its learning rate stays high where experts go on from it, and falls in each of them: what has
+    settled would have to be stirred up again.
     """
     models, own = {"base": base}, {"base": domains}
     phase = Phase("warm start", models, own, n_steps, teacher, domains, decays=not goes_on)
