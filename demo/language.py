@@ -66,7 +66,7 @@ def main():
 
     models = options.output / "models"
     shutil.rmtree(models, ignore_errors=True)
-    served = add_while_served(model, train, models)
+    served = add_while_served(model, train, models, options)
     folder = models / "lm"
     runtime = measure_runtime(folder, test)
     write_samples(folder)
@@ -106,13 +106,13 @@ def load(domains):
 
 
 def fit_experts(train, options):
-    """Train a student on all domains for a quarter of the steps, and each expert for the rest."""
+    """Train a student on all domains for three quarters of the steps, and experts for the rest."""
     print("Experts: a start on all domains, then each on its own", flush=True)
     model = ModularLanguageModel(
         "tiny" if options.quick else "small",
         teacher=None,
-        warm_start_steps=options.steps,
-        steps=options.steps - options.steps // 4,
+        warm_start_steps=3 * options.steps,
+        steps=options.steps // 4,
         random_state=0,
         verbose=True,
     )
@@ -120,13 +120,19 @@ def fit_experts(train, options):
 
 
 def compare_training(model, train, test, options):
-    """Return the bits per byte of one model in sequence, of one at once, and of the experts."""
+    """Return the bits per byte of one model in sequence, of one at once, and of the experts.
+
+    The learning rate of the one at once falls as late as that of the experts.
+    """
     print(
         "Beside them: one model on the domains one after the other, one on all at once", flush=True
     )
     plans = {
-        "one after the other": [([name], options.steps) for name in DOMAINS],
-        "all at once": [(list(DOMAINS), 4 * options.steps)],
+        "one after the other": [([name], options.steps, True) for name in DOMAINS],
+        "all at once": [
+            (list(DOMAINS), 3 * options.steps, False),
+            (list(DOMAINS), options.steps, True),
+        ],
     }
     tests = [test[name] for name in DOMAINS]
     scores = {}
@@ -135,9 +141,9 @@ def compare_training(model, train, test, options):
         lab = make_lab(model, spool, model.tokenizer_)
         for kind, plan in plans.items():
             one = build(lab, "student", model.student, model.tokenizer_, model.max_length)
-            for domains, steps in plan:
-                name = f"{kind}: {' '.join(domains)}"
-                lab.train(Phase(name, {"one": one}, {"one": domains}, steps))
+            for i, (domains, steps, decays) in enumerate(plan):
+                name = f"{kind} {i + 1}: {' '.join(domains)}"
+                lab.train(Phase(name, {"one": one}, {"one": domains}, steps, decays=decays))
             single = copy.copy(model)
             single.experts_ = dict.fromkeys(DOMAINS, one)
             scores[kind] = by_domain(single.bits_per_byte(tests, DOMAINS))
@@ -145,14 +151,14 @@ def compare_training(model, train, test, options):
     return scores
 
 
-def add_while_served(model, train, models):
+def add_while_served(model, train, models, options):
     """Add Spanish to a model that a process serves; return what changed, and what clients saw."""
     skmode.language.export(model, models / "lm" / "1")
     before = hashes(models / "lm" / "1")
     print("\nA process serves the four; Spanish joins, without the texts of the others", flush=True)
     with serving(models) as url, Client(url, PROMPTS[NEW]) as client:
         begin = time.perf_counter()
-        model.add_expert(NEW, train[NEW])
+        model.add_expert(NEW, train[NEW], steps=options.steps)
         trained = time.perf_counter()
         skmode.language.export(model, models / "lm" / "2", only=[NEW], base=models / "lm" / "1")
         exported = time.perf_counter()

@@ -20,6 +20,7 @@ ONLY_IN_FULL_FORM = {
     "alpha_and_probing": "840 mixtures were fitted and probed",
     "distil_an_ensemble": "2,400 flights to learn from",
     "images": "4,000 images to learn from, 1,000 to test on",
+    "modular_language_models": "500 steps of the teacher, 200 of the warm student",
     "multimodal": "1973 rows",
     "quickstart": "5,282 customers to learn from, 1,761 to test on",
     "routing_gap": "375 models were fitted on 15 sets",

@@ -126,7 +126,12 @@ def results(options: argparse.Namespace, name: str) -> Iterator[list[dict[str, A
     try:
         yield lines
     finally:
-        made_by = {key: str(value) for key, value in vars(options).items() if key != "experiment"}
+        shown = {
+            key: value.name if isinstance(value, Path) else value
+            for key, value in vars(options).items()
+            if key != "experiment"
+        }
+        made_by = {key: str(value) for key, value in shown.items()}
         made_by |= {
             "command": f"python -m benchmarks.language {name}",
             "processor_seconds": f"{time.process_time() - start:.0f}",

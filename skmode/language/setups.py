@@ -78,10 +78,21 @@ def train_teacher(lab: Lab, teacher: nn.Module, n_steps: int, domains: list[str]
 
 
 def train_base(
-    lab: Lab, base: nn.Module, n_steps: int, domains: list[str], teacher: nn.Module | None
+    lab: Lab,
+    base: nn.Module,
+    n_steps: int,
+    domains: list[str],
+    teacher: nn.Module | None,
+    *,
+    goes_on: bool,
 ) -> None:
-    """Warm a student on all domains, from which the experts start."""
-    phase = Phase("warm start", {"base": base}, {"base": domains}, n_steps, teacher, domains)
+    """Warm a student on all domains, from which the experts start.
+
+    Its learning rate stays high where experts go on from it, and falls in each of them: what has
+    settled would have to be stirred up again.
+    """
+    models, own = {"base": base}, {"base": domains}
+    phase = Phase("warm start", models, own, n_steps, teacher, domains, decays=not goes_on)
     lab.train(phase)
 
 

@@ -55,7 +55,8 @@ class Phase:
 
     ``models`` are trained in turn, each on the domains of its own; ``common`` is the model whose
     logits are averaged with the one in turn. Both are called with a batch of ``batch_size`` rows,
-    which take turns over the domains.
+    which take turns over the domains. Without ``decays`` the learning rate stays high to the end,
+    for models that go on in another phase.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Phase:
     taught: Sequence[str] = ()
     common: nn.Module | None = None
     frozen: Sequence[nn.Parameter] = ()
+    decays: bool = True
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -114,7 +116,7 @@ class _Loop:
         phase, recipe = self.phase, self.recipe
         names = list(phase.models)
         name, own_step = names[step % len(names)], step // len(names)
-        rate = learning_rate_at(own_step, phase.n_steps, recipe)
+        rate = learning_rate_at(own_step, phase.n_steps, recipe, decays=phase.decays)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Without a gradient the optimizer leaves the models alone whose turn it is not.
@@ -255,11 +257,11 @@ class Checkpoint:
         return self.folder / f"{phase.replace(' ', '_')}.pt"
 
 
-def learning_rate_at(step: int, n_steps: int, recipe: Recipe) -> float:
+def learning_rate_at(step: int, n_steps: int, recipe: Recipe, *, decays: bool = True) -> float:
     """Return the learning rate: a linear warm-up, then half a cosine down to a tenth."""
     warm = min(1.0, (step + 1) / max(min(recipe.warmup_steps, n_steps // 5), 1))
     cosine = 0.5 * (1 + math.cos(math.pi * step / max(n_steps, 1)))
-    return recipe.learning_rate * warm * (0.1 + 0.9 * cosine)
+    return recipe.learning_rate * warm * (0.1 + 0.9 * cosine if decays else 1.0)
 
 
 @torch.no_grad()

@@ -172,6 +172,18 @@ class TestOnly:
         expected = bits_per_byte(changed, TEXTS[1], "fr")
         assert_allclose(model.score([TEXTS[1]], domain="fr"), [expected], rtol=1e-5)
 
+    def test_an_expert_that_was_replaced_meanwhile_is_refused(
+        self, language_bundle, language_model, make_language_model, tmp_path
+    ):
+        other = make_language_model("en", "fr", "C++", seed=50)
+        changed = type(language_model)(**vars(language_model))
+        changed.experts_ = {**language_model.experts_, "fr": other.experts_["fr"]}
+        before = hashes(language_bundle)
+        with pytest.raises(ValueError, match="but expert_fr.onnx of the model is another one"):
+            export(changed, tmp_path / "2", only=["en"], base=language_bundle)
+        assert not (tmp_path / "2").exists()
+        assert hashes(language_bundle) == before
+
     def test_rollback(self, language_bundle, language_model, tmp_path):
         from skmode_deploy.serving.models.rollback import rollback
 

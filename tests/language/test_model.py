@@ -181,6 +181,8 @@ def test_adding_replacing_removing_leave_the_others(model):
     assert model.domains_ == ["en", "fr", "py"]
     assert_equal(weights(model.experts_["fr"]), before["fr"])
     assert model.bits_per_byte(python[:1], ["en"]) < 0.8 * model.bits_per_byte(python[:1], ["fr"])
+    model.replace_expert("en", python, steps=0)
+    assert_equal(weights(model.experts_["en"]), weights(model.base_))
     assert model.remove_expert("py").domains_ == ["en", "fr"] == list(model.experts_)
     assert model.domain_shares_.keys() >= {"en", "fr"}
 
@@ -301,12 +303,17 @@ def test_a_text_may_name_the_end_token(fitted):
         (lambda m: m.generate("the cat " * 10**6, 1), "got [0-9]+ or more: pass its last part"),
         (lambda m: m.generate("the", 10**9), "max_tokens must be a whole number from 1 to 14"),
         (lambda m: m.generate("the", 1, domain="de"), "must be one of en, fr, got 'de'"),
-        (lambda m: m.generate("the", 1, top_p=0), "top_p above 0"),
+        (lambda m: m.generate("the", 1, domain=["en"]), r"must be one of en, fr, got \['en'\]"),
+        (lambda m: m.bits_per_byte(["x"], [["en"]]), r"must be one of en, fr, got \['en'\]"),
+        (lambda m: m.score([], []), "A score needs texts"),
+        (lambda m: m.generate("the", 1, top_p=0), "top_p one above 0"),
         (lambda m: m.generate("the", 1, top_k=0), "top_k must be a whole number"),
         (lambda m: m.add_expert("en", ["x"]), "knows 'en': use replace_expert"),
         (lambda m: m.add_expert("de", []), "needs texts, got none"),
         (lambda m: m.remove_expert("de"), "must be one of en, fr, got 'de'"),
+        (lambda m: m.remove_expert(["en"]), r"must be one of en, fr, got \['en'\]"),
         (lambda m: m.replace_expert("de", ["x"]), "or add_expert"),
+        (lambda m: m.replace_expert("en", ["x"], steps=-1), "steps must be a whole number"),
     ],
 )
 def test_errors_of_a_fitted_model(fitted, call, message):
@@ -340,6 +347,27 @@ def test_errors_of_parameters(parameters, message):
 def test_bf16_is_refused_without_instructions():
     with pytest.raises(ValueError, match="needs a processor with bfloat16 instructions"):
         make_model(precision="bf16").fit(*make_corpus())
+
+
+def test_the_rate_stays_high_in_the_warm_start_alone(model):
+    rates = {
+        phase: [each["learning_rate"] for each in model.history_ if each["phase"] == phase]
+        for phase in ("warm start", "experts")
+    }
+    assert rates["warm start"][-1] == max(rates["warm start"])
+    assert rates["experts"][-1] < max(rates["experts"]) / 2
+
+
+def test_auto_takes_bf16_only_where_it_is_fast(monkeypatch):
+    from skmode.language.model.checks import uses_bf16
+
+    device = torch.device("cpu")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    for has_amx in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_amx: has)
+        assert uses_bf16("auto", device) is has_amx
+        assert uses_bf16("bf16", device)
+        assert not uses_bf16("float32", device)
 
 
 def test_tokenizer_must_lose_no_byte():
@@ -385,3 +413,11 @@ def test_names_that_no_bundle_can_have_are_refused_at_once(domains, message, mod
 def test_stop_strings_must_be_strings(model, stop):
     with pytest.raises(TypeError, match="stop must be a str or several"):
         model.generate("the cat", 2, stop=stop)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": None}, {"temperature": "1"}, {"top_p": None}, {"temperature": True}]
+)
+def test_what_tokens_are_drawn_with_must_be_numbers(model, options):
+    with pytest.raises(ValueError, match="temperature must be a number of at least 0, top_p one"):
+        model.generate("the cat", 2, **options)

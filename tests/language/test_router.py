@@ -56,14 +56,23 @@ def test_each_text_of_a_batch_is_routed_by_itself(router):
 
 def test_codes_are_those_of_the_docstring():
     n_buckets = 256
+
+    def three(a, b, c):
+        return 65792 + (65536 * a + 256 * b + c) * 2_654_435_761 % 2**32 // (2**32 // n_buckets)
+
     a, b, c = content = b"\xf1e\xff"
-    h = (65536 * a + 256 * b + c) * 2_654_435_761 % 2**32 // (2**32 // n_buckets)
-    two = [256 + 256 * a + b, 256 + 256 * b + c]
-    assert ngram_codes(content, n_buckets).tolist() == [a, b, c, *two, 65792 + h]
-    assert ngram_codes(b"a", n_buckets).tolist() == [97]
+    two = [256 + 256 * 10 + a, 256 + 256 * a + b, 256 + 256 * b + c]
+    expected = [10, a, b, c, *two, three(10, a, b), three(a, b, c)]
+    assert ngram_codes(content, n_buckets).tolist() == expected
+    assert ngram_codes(b"a", n_buckets).tolist() == [10, 97, 256 + 2560 + 97]
     counts = count_ngrams([content, b"a"], n_buckets)
-    assert counts.sum() == 7
+    assert counts.sum() == 12
     assert counts[97] == 1
+
+
+def test_deep_indentation_weighs_no_more_than_any(router):
+    shallow, deep = router.predict_proba(["    the dog", "                the dog"])
+    np.testing.assert_array_equal(shallow, deep)
 
 
 def test_arithmetic_is_that_of_the_docstring(router):
@@ -208,6 +217,8 @@ def test_types_are_checked(bayes):
     for method in (bayes.predict, lambda text: bayes.fit(text, ["a", "b"])):
         with pytest.raises(TypeError, match="put it into a list"):
             method("ab")
+        with pytest.raises(TypeError, match="iterable of texts, got NoneType"):
+            method(None)
     with pytest.raises(TypeError, match="str or bytes, got int as text 0"):
         bayes.predict([3])
     with pytest.raises(TypeError, match="domains must be names, got NoneType"):

@@ -64,6 +64,23 @@ def check_whole(value: Any, name: str, low: int, high: int, fix: str) -> int:
     return int(value)
 
 
+def check_max_tokens(max_tokens: Any, n_prompt_tokens: int, max_length: int) -> int:
+    """Check how many tokens are to follow a prompt; None is all that there is room for."""
+    left = max_length - n_prompt_tokens
+    if left < 1:
+        raise ValueError(
+            f"The prompt must have fewer tokens than the model has positions, {max_length}, got "
+            f"{n_prompt_tokens}: shorten it."
+        )
+    if max_tokens is None:
+        return left
+    fix = (
+        f"the model has {max_length} positions, and the prompt takes {n_prompt_tokens}: "
+        "pass fewer, or None for all that are left"
+    )
+    return check_whole(max_tokens, "max_tokens", 1, left, fix)
+
+
 def check_stop(stop: Any) -> tuple[str, ...]:
     """Check the strings that end a text."""
     if stop is None:

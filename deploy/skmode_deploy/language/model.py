@@ -15,19 +15,23 @@ from skmode_deploy.language.generation import Generation
 from skmode_deploy.language.inputs import (
     MAX_TEXT_BYTES,
     check_domain,
+    check_max_tokens,
     check_stop,
     check_text,
     check_texts,
-    check_whole,
 )
-from skmode_deploy.language.routing import Router, Routing
+from skmode_deploy.language.routing import (
+    Router,
+    Routing,
+    Unknown,
+    choose_experts,
+    choose_policy,
+)
 from skmode_deploy.language.sampling import Sampler
 from skmode_deploy.language.scoring import score_tokens
 from skmode_deploy.language.tokenizer import TextTokenizer
 from skmode_deploy.running.predictor import check_key, verify_bundle
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
-
-Unknown = Literal["best", "common", "error"]
 
 # A token may stand for more bytes than it has itself where the tokenizer normalizes a text, but not
 # for many more.
@@ -192,7 +196,7 @@ class LanguageModel:
         self._language = self.manifest.language
         self.domains = list(self._language.names)
         self.max_length = self._language.max_length
-        self.unknown: Unknown = _choose_policy(unknown, self.manifest)
+        self.unknown: Unknown = choose_policy(unknown, self.manifest)
         files = HeldFiles(self.path, self.manifest, self._file_names())
         if manifest_sha256(self.path) != self.manifest.file_hash():
             raise ManifestChangedError(
@@ -340,19 +344,7 @@ class LanguageModel:
         ValueError
             If the domain of a text is unknown and `unknown` is "error".
         """
-        if self.unknown == "best":
-            return [int(i) for i in routing.probabilities.argmax(axis=1)]
-        chosen: list[int] = routing.domain.tolist()
-        if self.unknown == "error" and -1 in chosen:
-            at = chosen.index(-1)
-            best = self.domains[int(routing.probabilities[at].argmax())]
-            raise ValueError(
-                f"The domain of a text must be known, but that of text {at} is not: the router's "
-                f"confidence is {routing.confidence[at]:.4g}, below "
-                f"{self._language.min_confidence:.4g}. The most probable is {best!r}. Name the "
-                'domain, or load the model with unknown="best".'
-            )
-        return chosen
+        return choose_experts(routing, self.unknown, self._language)
 
     @overload
     def generate(
@@ -447,7 +439,7 @@ class LanguageModel:
             tokens,
             sampler,
             self._tokenizer.new_decoder(),
-            self._check_max_tokens(max_tokens, len(tokens)),
+            check_max_tokens(max_tokens, len(tokens), self.max_length),
             strings,
             self._language.end_token,
             None if expert < 0 else self.domains[expert],
@@ -496,42 +488,6 @@ class LanguageModel:
         """Bound the size of a prompt that may fit the positions, before it is tokenized."""
         return min(self._max_text_bytes, _SHRINKS * self.max_length * self._tokenizer.longest)
 
-    def _check_max_tokens(self, max_tokens: Any, n_prompt_tokens: int) -> int:
-        left = self.max_length - n_prompt_tokens
-        if left < 1:
-            raise ValueError(
-                f"The prompt must have fewer tokens than the model has positions, "
-                f"{self.max_length}, got {n_prompt_tokens}: shorten it."
-            )
-        if max_tokens is None:
-            return left
-        fix = (
-            f"the model has {self.max_length} positions, and the prompt takes {n_prompt_tokens}: "
-            "pass fewer, or None for all that are left"
-        )
-        return check_whole(max_tokens, "max_tokens", 1, left, fix)
-
 
 def _reopen(path: str, parameters: dict[str, Any]) -> LanguageModel:
     return LanguageModel(path, **parameters)
-
-
-def _choose_policy(unknown: Any, manifest: Manifest) -> Unknown:
-    """Check the policy for unknown domains, or choose the default."""
-    assert manifest.language is not None
-    has_common = manifest.routing == "mixture"
-    if unknown is None:
-        unknown = manifest.language.unknown
-    if unknown is None:
-        return "common" if has_common else "best"
-    if unknown not in ("best", "common", "error"):
-        raise ValueError(
-            f'unknown must be "best", "common", "error" or None, got {unknown!r}: choose one.'
-        )
-    if unknown == "common" and not has_common:
-        raise ValueError(
-            f'unknown="common" needs a bundle with {COMMON}, which this one lacks: pass "best" or '
-            '"error".'
-        )
-    policy: Unknown = unknown
-    return policy

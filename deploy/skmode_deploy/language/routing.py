@@ -1,16 +1,18 @@
-"""Tell the domains of texts with the bundle's ``router.onnx``."""
+"""Tell the domains of texts with the bundle's ``router.onnx``, and choose who reads them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmode_deploy.bundle import ROUTER, Language
+from skmode_deploy.bundle import COMMON, ROUTER, Language, Manifest
 from skmode_deploy.errors import GraphInterfaceError
 from skmode_deploy.running.sessions import ForkSafeSession, SessionFactory
 
 MAX_BYTES = 2**17  # of a run, padding included
+
+Unknown: TypeAlias = Literal["best", "common", "error"]
 
 
 class Routing(NamedTuple):
@@ -89,3 +91,41 @@ def _group(lengths: Sequence[int]) -> list[list[int]]:
             longest = lengths[row]
         groups[-1].append(row)
     return groups
+
+
+def choose_policy(unknown: Any, manifest: Manifest) -> Unknown:
+    """Check the policy for unknown domains, or choose the default."""
+    assert manifest.language is not None
+    has_common = manifest.routing == "mixture"
+    if unknown is None:
+        unknown = manifest.language.unknown
+    if unknown is None:
+        return "common" if has_common else "best"
+    if unknown not in ("best", "common", "error"):
+        raise ValueError(
+            f'unknown must be "best", "common", "error" or None, got {unknown!r}: choose one.'
+        )
+    if unknown == "common" and not has_common:
+        raise ValueError(
+            f'unknown="common" needs a bundle with {COMMON}, which this one lacks: pass "best" or '
+            '"error".'
+        )
+    policy: Unknown = unknown
+    return policy
+
+
+def choose_experts(routing: Routing, unknown: Unknown, language: Language) -> list[int]:
+    """Return who reads each text: the position of a domain, or -1 for the common expert alone."""
+    if unknown == "best":
+        return [int(i) for i in routing.probabilities.argmax(axis=1)]
+    chosen: list[int] = routing.domain.tolist()
+    if unknown == "error" and -1 in chosen:
+        at = chosen.index(-1)
+        best = language.names[int(routing.probabilities[at].argmax())]
+        raise ValueError(
+            f"The domain of a text must be known, but that of text {at} is not: the router's "
+            f"confidence is {routing.confidence[at]:.4g}, below "
+            f"{language.min_confidence:.4g}. The most probable is {best!r}. Name the "
+            'domain, or load the model with unknown="best".'
+        )
+    return chosen

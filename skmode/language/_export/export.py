@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 
 from skmode.language._export.experts import convert_expert, serialize
@@ -59,7 +61,8 @@ def export(
     only : sequence of str or None, default=None
         Domains whose experts are written. All other experts, and the tokenizer, are those of the
         bundle `base`, byte for byte; the router is too, unless that of the model differs, as it
-        does when a domain was added. None writes all.
+        does when a domain was added. So the model must still have those experts: one that was
+        replaced after `base` was written must be named too. None writes all.
     base : path or None, default=None
         Bundle to take the other files from, with `only`. None is `directory`. For a server that
         keeps versions, write a new version from the one before: ``export(model, "models/lm/2",
@@ -79,7 +82,8 @@ def export(
         If the model is not fitted.
     ValueError
         If a parameter has an invalid value, if the graph of an expert differs from the model by
-        more than 1e-5 of its largest logit, or if the bundle `base` does not fit the model.
+        more than 1e-5 of its largest logit, or if the bundle `base` does not fit the model: it has
+        other domains, another tokenizer, or another expert than the model where it is to be kept.
     TypeError
         If an expert cannot be converted to ONNX.
     FileExistsError
@@ -119,22 +123,21 @@ def export(
     files |= quantized
     files[bundle.TOKENIZER] = source.tokenizer
     files[bundle.ROUTER] = serialize(build_router(source.router), bundle.ROUTER)
-    known = {}
     if former is not None:
-        files = {**former.files(set(source.models()) - chosen.keys()), **files}
-        known = former.known_samples(set(source.models()) - chosen.keys())
+        kept = source.models().keys() - chosen.keys()
+        files = {**former.files(kept), **files}
+        # What the model's own experts say, in the same number of bits.
+        quantized |= {
+            name: reduce_to_8_bits(_convert(source.models()[name], name, source.max_length), name)
+            for name in kept
+            if losses[name] is not None
+        }
     samples = make_samples(
-        source.router,
-        source.text_tokenizer,
-        {name: each for name, each in source.models().items() if name not in known},
-        quantized,
-        known,
-        source.max_length,
-        source.end_token,
-        any_8_bits=any(loss is not None for loss in losses.values()),
+        source, quantized, any_8_bits=any(loss is not None for loss in losses.values())
     )
-    manifest = make_manifest(source, losses, notes)
-    _write(directory, manifest, files, samples)
+    if former is not None:
+        samples = former.keep_samples(samples, kept)
+    _write(directory, make_manifest(source, losses, notes), files, samples)
 
 
 def _write(
@@ -213,12 +216,22 @@ class _Former:
         """Read the files of experts."""
         return {name: bundle.read_file(self._directory, self._manifest, name) for name in names}
 
-    def known_samples(self, names: set[str]) -> dict[str, list[float]]:
-        """Return the bits per byte that the samples state for experts."""
-        samples = read_text_samples(self._directory, self._manifest)
-        if samples is None:
-            return {}
-        return {name: list(samples.bits_per_byte[name]) for name in names}
+    def keep_samples(self, samples: TextSamples, names: Set[str]) -> TextSamples:
+        """Take what the bundle states of experts; refuse if those of the model are others."""
+        stated = read_text_samples(self._directory, self._manifest)
+        if stated is None or stated.texts != samples.texts:
+            return samples
+        for name in sorted(names):
+            own, former = samples.bits_per_byte[name], stated.bits_per_byte[name]
+            if not np.allclose(own, former, rtol=0, atol=samples.tolerance):
+                raise ValueError(
+                    "With only=..., experts that are not named must be those of the bundle in "
+                    f"{self._directory!r}, but {name} of the model is another one, replaced since "
+                    "that bundle was written: name its domain in only too, or export the whole "
+                    "model."
+                )
+        kept = {name: list(stated.bits_per_byte[name]) for name in names}
+        return dataclasses.replace(samples, bits_per_byte={**samples.bits_per_byte, **kept})
 
     def _refuse(self, rule: str, found: object) -> None:
         raise ValueError(

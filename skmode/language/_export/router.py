@@ -52,15 +52,15 @@ def build_router(router: Any) -> onnx.ModelProto:
     """Convert a fitted router."""
     graph = _Graph()
     n_domains = len(router.domains_)
-    codes = graph.add("Cast", "bytes", to=TensorProto.INT64)
+    codes = _shift(graph, graph.add("Cast", "bytes", to=TensorProto.INT64), ord("\n"))
     tables = [router.weights_]
     judges_likelihood = router.method == "naive_bayes" and router.abstain != "probability"
     if judges_likelihood:
         tables.append(router.log_proba_)
-    both = _add_sums(graph, codes, np.concatenate(tables, axis=1, dtype=np.float32))
+    table = np.concatenate(tables, axis=1, dtype=np.float32)
+    both, n_ngrams = _add_sums(graph, codes, table)
     sums = _columns(graph, both, 0, n_domains)
     n_bytes = graph.add("Cast", "lengths", to=TensorProto.DOUBLE)
-    n_ngrams = graph.add("Max", graph.add("Sub", graph.add("Mul", n_bytes, 3.0), 3.0), 1.0)
     per_row = np.array([1])
     if router.method == "naive_bayes":
         scaled = graph.add("Div", sums, float(router.temperature_))
@@ -102,8 +102,19 @@ def _columns(graph: _Graph, matrix: str, start: int, stop: int) -> str:
     return graph.add("Slice", matrix, np.array([start]), np.array([stop]), np.array([1]))
 
 
-def _add_sums(graph: _Graph, one: str, weights: NDArray[np.float32]) -> str:
-    """Add the sums of weights of all n-grams: (batch, number of columns)."""
+def _shift(graph: _Graph, codes: str, first: int) -> str:
+    """Put a value in front of each row."""
+    shape = graph.add("Concat", _shape(graph, codes, 0), np.array([1]), axis=0)
+    return graph.add("Concat", graph.add("Expand", np.array([[first]]), shape), codes, axis=1)
+
+
+def _shape(graph: _Graph, codes: str, axis: int) -> str:
+    """Return the length of an axis, as a tensor with one element."""
+    return graph.add("Gather", graph.add("Shape", codes), np.array([axis]), axis=0)
+
+
+def _add_sums(graph: _Graph, one: str, weights: NDArray[np.float32]) -> tuple[str, str]:
+    """Add the sums of weights of all n-grams, (batch, number of columns), and their number."""
     n_buckets = len(weights) - N_ONE - N_TWO
     shift = 32 - round(math.log2(n_buckets))
     two = graph.add(
@@ -114,21 +125,23 @@ def _add_sums(graph: _Graph, one: str, weights: NDArray[np.float32]) -> str:
     three = graph.add("Mod", graph.add("Mul", graph.add("Add", three, third), MULTIPLIER), 2**32)
     three = graph.add("Div", three, 2**shift)
     table = graph.constant(weights)
-    # Places of a row from its own end on are padding.
-    end = graph.add("Unsqueeze", "lengths", np.array([1]))
-    total = ""
+    # Places of a row from its own end on are padding, behind the line break in front.
+    end = graph.add("Add", graph.add("Unsqueeze", "lengths", np.array([1])), 1)
+    total, number = "", ""
     for n, grams in ((1, one), (2, graph.add("Add", two, N_ONE)),
                      (3, graph.add("Add", three, N_ONE + N_TWO))):  # fmt: skip
         size = graph.add("Gather", graph.add("Shape", grams), 1, axis=0)
-        places = graph.add("Range", 0, size, 1)
-        inside = graph.add("Less", places, graph.add("Sub", end, n - 1))
-        mask = graph.add(
-            "Unsqueeze", graph.add("Cast", inside, to=TensorProto.DOUBLE), np.array([2])
-        )
+        inside = graph.add("Less", graph.add("Range", 0, size, 1), graph.add("Sub", end, n - 1))
+        before = _cut(graph, _shift(graph, grams, -1), 0, -1)
+        kept = graph.add("And", inside, graph.add("Not", graph.add("Equal", grams, before)))
+        mask = graph.add("Cast", kept, to=TensorProto.DOUBLE)
         found = graph.add("Cast", graph.add("Gather", table, grams, axis=0), to=TensorProto.DOUBLE)
-        part = graph.add("ReduceSum", graph.add("Mul", found, mask), np.array([1]), keepdims=0)
+        found = graph.add("Mul", found, graph.add("Unsqueeze", mask, np.array([2])))
+        part = graph.add("ReduceSum", found, np.array([1]), keepdims=0)
+        count = graph.add("ReduceSum", mask, np.array([1]), keepdims=0)
         total = graph.add("Add", total, part) if total else part
-    return total
+        number = graph.add("Add", number, count) if number else count
+    return total, number
 
 
 def _cut(graph: _Graph, codes: str, start: int, stop: int | None) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from skmode.language._export.parity import TorchContext, open_session
+from skmode.language._export.source import Source
 from skmode_deploy.language.experts import Context, Expert
 from skmode_deploy.language.samples import TextSamples
 from skmode_deploy.language.scoring import score_tokens
-from skmode_deploy.language.tokenizer import TextTokenizer
 
 # Of several languages and scripts; none is of any training set.
 TEXTS = (
@@ -29,33 +29,21 @@ TOLERANCE_8_BITS = 2e-2  # rounding is coarser, and differs between processors
 
 
 def make_samples(
-    router: Any,
-    tokenizer: TextTokenizer,
-    models: Mapping[str, Any],
-    quantized: Mapping[str, bytes],
-    known: Mapping[str, list[float]],
-    max_length: int,
-    end_token: int,
-    any_8_bits: bool,
+    source: Source, quantized: Mapping[str, bytes], *, any_8_bits: bool
 ) -> TextSamples:
-    """Predict the sample texts with the models, and with the graphs of those with 8 bits.
-
-    `known` are bits per byte of experts that are not exported anew.
-    """
+    """Predict the sample texts with the models, and with the graphs of those with 8 bits."""
     texts = list(TEXTS)
-    tokens = [tokenizer.encode(text) for text in texts]
+    tokens = [source.text_tokenizer.encode(text) for text in texts]
     n_bytes = np.array([len(text.encode()) for text in texts])
-    bits_per_byte = dict(known)
-    for name, model in models.items():
+    bits_per_byte = {}
+    for name, model in source.models().items():
+        start = _torch_starter(model)
         if name in quantized:
             session = open_session(quantized[name], name)
-            n_tokens = session.get_outputs()[0].shape[2]
-            experts = [Expert(session, name, n_tokens, max_length)]
-            bits = score_tokens(_starter(experts), tokens, max_length, end_token)
-        else:
-            bits = score_tokens(_torch_starter(model), tokens, max_length, end_token)
+            start = _starter([Expert(session, name, source.n_tokens, source.max_length)])
+        bits = score_tokens(start, tokens, source.max_length, source.end_token)
         bits_per_byte[name] = (bits / n_bytes).tolist()
-    probabilities = np.asarray(router.predict_proba(texts), np.float32)
+    probabilities = np.asarray(source.router.predict_proba(texts), np.float32)
     return TextSamples(
         texts,
         tokens,

@@ -124,7 +124,8 @@ def fit_models(model: Any, lab: Lab) -> None:
             train_teacher(lab, teacher, model.teacher_steps, domains)
         teacher.eval()
     base = build(lab, "student", model.student, tokenizer, model.max_length)
-    train_base(lab, base, model.warm_start_steps, domains, teacher)
+    goes_on = model.steps > 0
+    train_base(lab, base, model.warm_start_steps, domains, teacher, goes_on=goes_on)
     taught, model.teacher_bits_per_byte_ = find_taught(lab, teacher, base, domains)
     experts, common = make_experts(base, domains, model.setup)
     train_experts(lab, experts, model.steps, teacher, taught, common)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skmode.language.corpus import Text
+from skmode.language.model.checks import check_whole
 from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
 from skmode.language.networks import make_network, share_embedding
 from skmode.language.setups import find_taught, train_added
@@ -41,7 +42,14 @@ class Growth:
     setup: str
     steps: int
 
-    def add_expert(self, domain: str, texts: Iterable[Text], *, teacher: Any = None) -> Self:
+    def add_expert(
+        self,
+        domain: str,
+        texts: Iterable[Text],
+        *,
+        teacher: Any = None,
+        steps: int | None = None,
+    ) -> Self:
         """Train an expert for a new domain; the other experts stay as they are.
 
         It starts where the others started: from the warm student. What it shares with them
@@ -58,6 +66,9 @@ class Growth:
         teacher : module, default=None
             A causal model with the same tokenizer that knows the domain. Without one the
             expert learns from the texts alone.
+        steps : int, default=None
+            The optimizer steps. None is ``steps`` of the model, which suits a domain that the warm
+            student knows; one that is new to it needs several times as many.
 
         Returns
         -------
@@ -65,19 +76,27 @@ class Growth:
             The model with one more expert.
         """
         check_is_fitted(self)
-        if domain in self.experts_:
+        if isinstance(domain, str) and domain in self.experts_:
             raise ValueError(
                 f"A new domain needs a new name, but the model knows {domain!r}: use "
                 "replace_expert, or another name."
             )
+        n_steps = self._check_steps(steps)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain, self.experts_)
             router = copy.deepcopy(self.router_).add_domain(domain, spool.texts(domain))
-            self._train(domain, spool, teacher)
+            self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self
 
-    def replace_expert(self, domain: str, texts: Iterable[Text], *, teacher: Any = None) -> Self:
+    def replace_expert(
+        self,
+        domain: str,
+        texts: Iterable[Text],
+        *,
+        teacher: Any = None,
+        steps: int | None = None,
+    ) -> Self:
         """Train the expert of a known domain again, from new texts alone.
 
         Parameters
@@ -88,6 +107,8 @@ class Growth:
             Its new texts, read once.
         teacher : module, default=None
             As in :meth:`add_expert`.
+        steps : int, default=None
+            As in :meth:`add_expert`.
 
         Returns
         -------
@@ -95,10 +116,11 @@ class Growth:
             The model, with the same domains in the same order.
         """
         self._check_known(domain)
+        n_steps = self._check_steps(steps)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain)
             router = copy.deepcopy(self.router_).replace_domain(domain, spool.texts(domain))
-            self._train(domain, spool, teacher)
+            self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self
 
@@ -125,13 +147,16 @@ class Growth:
 
     def _check_known(self, domain: str) -> None:
         check_is_fitted(self)
-        if domain not in self.experts_:
+        if not isinstance(domain, str) or domain not in self.experts_:
             raise ValueError(
                 f"The domain must be one of {', '.join(self.experts_)}, got {domain!r}: use one of "
                 "these, or add_expert."
             )
 
-    def _train(self, domain: str, spool: Spool, teacher: Any) -> None:
+    def _check_steps(self, steps: int | None) -> int:
+        return self.steps if steps is None else check_whole("steps", steps, 0)
+
+    def _train(self, domain: str, spool: Spool, teacher: Any, n_steps: int) -> None:
         """Train one expert, and put it in its place."""
         lab = make_lab(self, spool, self.tokenizer_)
         end = end_of(self.tokenizer_)
@@ -145,7 +170,7 @@ class Growth:
             share_embedding(expert, next(iter(self.experts_.values())))
         taught, scores = find_taught(lab, teacher, expert, [domain])
         train_added(
-            lab, domain, expert, self.steps, teacher, taught, common=self.common_, shares=shares
+            lab, domain, expert, n_steps, teacher, taught, common=self.common_, shares=shares
         )
         self.experts_[domain] = expert
         self.domain_bytes_[domain] = spool.n_bytes[domain]

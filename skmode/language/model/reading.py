@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skmode.language.corpus import Text, read_text, windows
-from skmode.language.model.checks import check_whole, find_device
+from skmode.language.model.checks import check_sampling, check_whole, find_device
 from skmode.language.model.generation import next_tokens
+from skmode.language.router.counting import check_iterable
 from skmode.language.setups import mean_forward, to_bits
 from skmode.language.tokenizer import encode, end_of
 from skmode.language.training import losses_of
@@ -152,10 +153,11 @@ class Reading:
                 f"Each text needs a domain, got {len(names)} domains for {len(contents)} texts: "
                 "pass as many."
             )
+        models = [self._models(name) for name in names]  # also a check of the names
         bits = np.empty(len(contents))
-        for name in dict.fromkeys(names):
+        for name, chosen in dict(zip(names, models, strict=True)).items():
             own = [at for at, other in enumerate(names) if other == name]
-            bits[own] = self._bits([contents[at] for at in own], *self._models(name))
+            bits[own] = self._bits([contents[at] for at in own], *chosen)
         return bits
 
     def expert_bits_per_byte(self, texts: Texts) -> NDArray[np.float64]:
@@ -220,13 +222,7 @@ class Reading:
         tokens = self._prompt_tokens(read_text(prompt))
         room = self.max_length_ - len(tokens)
         n = room if max_tokens is None else check_whole("max_tokens", max_tokens, 1, room)
-        if not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
-            raise ValueError(
-                "temperature must be at least 0, top_p above 0 and at most 1, got "
-                f"{temperature!r} and {top_p!r}: temperature=0 takes the likeliest tokens."
-            )
-        if top_k is not None:
-            check_whole("top_k", top_k, 1)
+        check_sampling(temperature, top_k, top_p)
         name = self.route([prompt])[0] if domain is None else domain
         ends = [stop] if isinstance(stop, str) or not isinstance(stop, Iterable) else list(stop)
         if not all(isinstance(each, str) for each in ends):
@@ -280,7 +276,7 @@ class Reading:
                     'with a common expert or with unknown="teacher" reads texts of none.'
                 )
             return alone, None
-        if domain not in self.experts_:
+        if not isinstance(domain, str) or domain not in self.experts_:
             raise ValueError(
                 f"The domain must be one of {', '.join(self.domains_)}, got {domain!r}: use one of "
                 "these, or add_expert."
@@ -316,8 +312,5 @@ class Reading:
 
 def _read(texts: Texts) -> list[str]:
     """Return checked texts."""
-    if isinstance(texts, str | bytes):
-        raise TypeError(
-            "texts must be an iterable of texts, got a single one: put it into a list, [text]."
-        )
+    check_iterable(texts)
     return [read_text(text, at) for at, text in enumerate(texts)]

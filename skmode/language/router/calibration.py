@@ -12,8 +12,11 @@ from scipy.special import logsumexp, softmax
 
 from skmode.language.router.ngrams import ngram_codes
 
-# What holds the importance of n-grams near one, and the lines of a page that it is learned from.
-PENALTY, LINES = 0.3, 16
+# What holds the importance of n-grams near one, and the most lines of a domain it is learned from.
+PENALTY, LINES = 0.3, 10_000
+# Which share of these lines are there once more as a comment or a quotation, and its marks. So few
+# keep the marks from deciding alone, and leave them a hint.
+MARKED, MARKS = 1 / 400, (b"#", b"//", b"--", b"*", b";", b">", b"%")
 SHORTEST = 12  # bytes of the shortest piece that held-out texts are cut to
 
 
@@ -30,16 +33,20 @@ def cut_pieces(contents: Sequence[bytes], longest: int, rng: np.random.RandomSta
 
 
 def cut_lines(contents: Sequence[bytes], rng: np.random.RandomState) -> list[bytes]:
-    """Return some lines of each text, half of them without the space around them.
+    """Return lines of the texts, half of them without the space around them, some as comments.
 
     A text without line breaks is a line. Code is indented in a file, and often not where it is
-    quoted: a router that learned of indented lines alone would tell Python by its spaces.
+    quoted: a router that learned of indented lines alone would tell Python by its spaces. A comment
+    may be in each language: one that learned of Python's alone would tell it by the mark.
     """
-    lines = []
-    for content in contents:
-        own = [line for line in content.splitlines() if len(line.strip()) >= SHORTEST]
-        chosen = rng.permutation(len(own))[:LINES]
-        lines += [own[at].strip() if i % 2 else own[at] for i, at in enumerate(chosen)]
+    own = [line for content in contents for line in content.splitlines()]
+    own = [line for line in own if len(line.strip()) >= SHORTEST]
+    chosen = [own[at] for at in rng.permutation(len(own))[:LINES]]
+    lines = [line.strip() if i % 2 else line for i, line in enumerate(chosen)]
+    for i in np.flatnonzero(rng.uniform(size=len(chosen)) < MARKED):
+        words = chosen[i].strip().lstrip(b"".join(MARKS) + b" ")
+        indentation = b" " * rng.choice([0, 2, 4, 8])
+        lines.append(indentation + MARKS[rng.randint(len(MARKS))] + b" " + words)
     return lines or list(contents)
 
 

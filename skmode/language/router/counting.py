@@ -78,28 +78,35 @@ class Learner:
 
 
 class HeldOut:
-    """Pages that calibrate the router: a fifth, at most 2,000 of each domain."""
+    """Pages that calibrate the router: a half, at most 2,000 of each domain.
 
-    MOST, FEWEST = 2000, 20
+    Pages of a text stay together, as each tells much of the next; of a long one, TOGETHER of them.
+    """
+
+    SHARE, MOST, FEWEST, TOGETHER = 0.5, 2000, 20, 16
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self.rng = rng
         self.contents: dict[str, list[bytes]] = {}
         self.seen: dict[str, int] = {}
+        self.chosen: dict[str, bool] = {}
         self.shared: set[str] = set()
 
     @property
     def names(self) -> list[str]:
         return list(self.contents)
 
-    def takes(self, content: bytes, domain: str) -> bool:
-        """Whether this page is held out: the first ones are, in case that there are few."""
+    def takes(self, content: bytes, domain: str, number: int) -> bool:
+        """Whether this page, the one of this number of its text, is held out.
+
+        The first ones of a domain are, in case that there are few.
+        """
         own = self.contents.setdefault(domain, [])
         self.seen[domain] = self.seen.get(domain, 0) + 1
-        if self.seen[domain] <= self.FEWEST:
-            own.append(content)
-            return True
-        if len(own) < self.MOST and self.rng.uniform() < 0.2:
+        if number % self.TOGETHER == 0:
+            self.chosen[domain] = self.rng.uniform() < self.SHARE
+        few = self.seen[domain] <= self.FEWEST
+        if few or (self.chosen[domain] and len(own) < self.MOST):
             own.append(content)
             return True
         return False
@@ -125,20 +132,29 @@ class HeldOut:
 
 def read_pages(
     texts: Texts, domains: Iterable[str] | str, size: int
-) -> Iterator[tuple[bytes, str]]:
-    """Yield parts of checked texts with their domains."""
+) -> Iterator[tuple[bytes, str, int]]:
+    """Yield pages of checked texts with their domains and their numbers, from 0 in each text."""
     for at, (text, name) in enumerate(pair(texts, domains)):
         content = as_bytes(text, at)
-        for start in range(0, len(content), size):
-            yield content[start : start + size], name
+        for number, start in enumerate(range(0, len(content), size)):
+            yield content[start : start + size], name, number
 
 
-def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
-    """Yield texts with their domains, of which there are as many, or one for all."""
+def check_iterable(texts: object) -> None:
+    """Refuse a single text in place of several, and what is none."""
     if isinstance(texts, str | bytes | Path):
         raise TypeError(
             "texts must be an iterable of texts, got a single one: put it into a list, [text]."
         )
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            f"texts must be an iterable of texts, got {type(texts).__name__}: pass a list."
+        )
+
+
+def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
+    """Yield texts with their domains, of which there are as many, or one for all."""
+    check_iterable(texts)
     if not isinstance(domains, Iterable):
         raise TypeError(
             f"domains must be names, got {type(domains).__name__}: pass a str for each text."

@@ -21,7 +21,7 @@ from skmode.language.router.calibration import (
     fit_temperature,
 )
 from skmode.language.router.checks import check_parameters
-from skmode.language.router.counting import HeldOut, Learner, Texts, read_pages
+from skmode.language.router.counting import HeldOut, Learner, Texts, check_iterable, read_pages
 from skmode.language.router.growth import Growth
 from skmode.language.router.ngrams import as_bytes
 from skmode.language.router.segments import Segment, find_segments
@@ -30,11 +30,12 @@ from skmode.language.router.segments import Segment, find_segments
 class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     """Tell the domain of texts by their byte n-grams, or abstain.
 
-    **Features.** A text is its UTF-8 bytes, the first ``max_bytes`` of them. Each n-gram of one to
-    three bytes is an integer below ``n_features_``: one byte a is a; two bytes a, b are 256 + 256 a
-    + b; three bytes a, b, c are 65,792 + h, with h = ((65,536 a + 256 b + c) * 2,654,435,761 mod
-    2**32) // (2**32 / ``n_buckets``), which int64 holds without overflow. N is the number of
-    n-grams of a text: 3 L - 3 for L bytes from two on, and 1 for one byte.
+    **Features.** A text is its UTF-8 bytes, the first ``max_bytes`` of them, behind a line break.
+    Each n-gram of one to three bytes is an integer below ``n_features_``: one byte a is a; two
+    bytes a, b are 256 + 256 a + b; three bytes a, b, c are 65,792 + h, with h = ((65,536 a + 256 b
+    + c) * 2,654,435,761 mod 2**32) // (2**32 / ``n_buckets``), which int64 holds without overflow.
+    An n-gram with the integer of the one before it, of the same length, is left out, so that deep
+    indentation weighs no more than any. N is the number of n-grams that are left.
 
     **Scores.** S_d is the sum of ``weights_[g, d]`` over the n-grams g of the text, each as often
     as it occurs, in float64. The logit of domain d is S_d / ``temperature_`` + ``bias_[d]`` for
@@ -61,9 +62,11 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     share ``abstained`` of them is below the threshold, -1. Another language is unlikely under each
     domain, even if one of them is the least unlikely by far.
 
-    Texts longer than ``max_bytes`` are read as several pages. A fifth of the pages, at most 2,000
-    of each domain, is held out: half of them for ``importance_``, by their lines, and half for
-    ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces of 12 bytes up to their length.
+    Texts longer than ``max_bytes`` are read as several pages. Half of the pages, whole texts if
+    they are not long, but at most 2,000 of each domain, are held out. Half of these are for
+    ``importance_``, by at most 10,000 lines, with their indentation, without it, or as comments;
+    and half for ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces of 12 bytes up to
+    their length.
     Naive Bayes counts them afterwards. If a domain has 20 pages or fewer, all of them are counted,
     naive Bayes judges each by the counts without it, and in ``fit`` the importance is 1.
 
@@ -166,8 +169,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
         check_parameters(self)
         rng = check_random_state(self.random_state)
         kept, held = self._learner(), HeldOut(rng)
-        for content, domain in read_pages(texts, domains, self.max_bytes):
-            if not held.takes(content, domain):
+        for content, domain, number in read_pages(texts, domains, self.max_bytes):
+            if not held.takes(content, domain, number):
                 kept.add(content, domain)
         names = list(dict.fromkeys([*held.names, *kept.names]))
         if len(names) < 2:
@@ -257,6 +260,8 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
                 f"Each text needs a domain, got {len(names)} domains for {len(found)} texts: pass "
                 "as many."
             )
+        if not names:
+            raise ValueError("A score needs texts, got none: pass some with their domains.")
         right = found == np.array([*names, None], object)[:-1]  # one dimension, whatever they are
         return float(np.average(right, weights=sample_weight))
 
@@ -343,10 +348,7 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     def _predict(self, texts: Texts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return probabilities and confidence."""
         check_is_fitted(self)
-        if isinstance(texts, str | bytes):
-            raise TypeError(
-                "texts must be a list of texts, got a single one: put it into a list, [text]."
-            )
+        check_iterable(texts)
         contents = [as_bytes(text, at)[: self.max_bytes] for at, text in enumerate(texts)]
         sums, n_ngrams, n_bytes = self._sums(contents)
         proba = self._proba(sums, n_ngrams)

@@ -127,8 +127,8 @@ class Growth:
             )
         rng = check_random_state(self.random_state)
         kept, held = self._learner(), HeldOut(rng)
-        for content, name in read_pages(texts, domain, self.max_bytes):
-            if not held.takes(content, name):
+        for content, name, number in read_pages(texts, domain, self.max_bytes):
+            if not held.takes(content, name, number):
                 kept.add(content, name)
         if not held.names:
             raise ValueError(f"A domain needs texts, but {domain!r} has none: pass some.")

@@ -43,12 +43,17 @@ def as_bytes(text: str | bytes, position: int = 0) -> bytes:
 
 
 def ngram_codes(content: bytes, n_buckets: int) -> NDArray[np.int64]:
-    """Return the features of all n-grams of one to three bytes, by length, then by position."""
-    one = np.frombuffer(content, np.uint8).astype(np.int64)
+    """Return the features of a line break and the text behind it, by length, then by position.
+
+    A feature that equals the one before it is left out, so that deep indentation and rules of
+    dashes weigh no more than short ones.
+    """
+    one = np.frombuffer(b"\n" + content, np.uint8).astype(np.int64)
     two = one[:-1] * 256 + one[1:]
     three = (one[:-2] * 65536 + one[1:-1] * 256 + one[2:]) * MULTIPLIER % 2**32
     three //= 2 ** (32 - round(math.log2(n_buckets)))
-    return np.concatenate([one, N_ONE + two, N_ONE + N_TWO + three])
+    grams = [one, N_ONE + two, N_ONE + N_TWO + three]
+    return np.concatenate([own[np.diff(own, prepend=-1) != 0] for own in grams])
 
 
 def count_ngrams(contents: Iterable[bytes], n_buckets: int) -> NDArray[np.int64]:
