@@ -1,8 +1,8 @@
 """Keep a fit apart from what its process shares: torch's random numbers, dtype, device and modes.
 
 A fit owns the generators that it draws from, also while layers make their weights. Users' modules,
-callbacks and optimizers can only draw from torch's default generators, which all threads share: they
-borrow them. One fit at a time may have them.
+callbacks and optimizers can only draw from torch's default generators, which all threads share:
+they borrow them. One fit at a time may have them.
 """
 
 import contextlib

@@ -9,8 +9,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-# Rows per block in evaluation: few enough for a CPU's cache, and enough to keep a GPU busy, where 64
-# experts of width 1,024 then take 4 GB for each layer.
+# Rows per block in evaluation: few enough for a CPU's cache, and enough to keep a GPU busy, where
+# 64 experts of width 1,024 then take 4 GB for each layer.
 BLOCK_ROWS, GPU_BLOCK_ROWS = 1024, 2**14
 # Rows of a shuffled epoch that are gathered at once.
 GATHERED_ROWS = 2**16

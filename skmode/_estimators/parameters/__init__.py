@@ -23,9 +23,9 @@ Precision = Literal["float32", "float64", "bf16"]
 FULL_BATCH_ROWS = 128
 # batch_size="auto" in partial_fit, which does not know how many rows there are in all.
 LARGE_BATCH_ROWS = 256
-# device="auto": with fewer hidden numbers in a pass over the rows, the CPU trains. These are those of
-# 20,000 rows in the default experts; the GPU's steps then take longer than the CPU's, because their
-# kernels are too small, and its start takes seconds. Reckoned, not measured.
+# device="auto": with fewer hidden numbers in a pass over the rows, the CPU trains. These are those
+# of 20,000 rows in the default experts: with fewer, a GPU's kernels are too small to gain what its
+# start costs. Reckoned, not measured.
 GPU_WORK = 10_240_000
 # Candidates of alpha="auto"; without validation rows it takes the first.
 ALPHAS = (1.0, 10.0)
@@ -206,13 +206,13 @@ def resolve_layers(sizes: Any) -> tuple[int, ...]:
 def resolve_device(device: str, *, work: float = math.inf, fall_back: bool = False) -> str:
     """Resolve the device; with `fall_back`, a missing GPU means the CPU instead of an error.
 
-    `work` counts the hidden numbers of one pass over the rows: "auto" leaves little work to the CPU.
+    `work` counts the hidden numbers of a pass over the rows: "auto" leaves little work to the CPU.
     """
     if device == "auto":
         return "cuda" if work >= GPU_WORK and torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", device):
         raise ValueError(
-            'device must be "auto", "cpu", "mps", "cuda" or "cuda:" and a number, '
+            'device must be "auto", "cpu", "cuda" or "cuda:" and a number, or "mps", '
             f"got {device!r}: choose one of these."
         )
     kind = torch.device(device).type

@@ -294,9 +294,10 @@ PARAMETERS = {
     "device": (
         "str",
         """
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` and so on, ``"mps"`` (Apple's Metal), or ``"auto"``: CUDA
-        if torch finds a device and there is enough to do, 20,000 rows with the default experts; see
-        `device_`.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` and so on, ``"mps"`` (Apple's Metal), or ``"auto"``:
+        CUDA if torch finds a device and there is enough to do, otherwise the CPU. Enough are
+        10,240,000 hidden numbers in all experts and rows: 20,000 rows of a table with the default
+        experts, about 500 images of 28 x 28 pixels.
         """,
     ),
     "precision": (
@@ -304,7 +305,8 @@ PARAMETERS = {
         """
         Floating-point precision of training. ``"auto"``: float64 if one batch holds all rows (up
         to 128), which makes the result independent of their order, otherwise float32, which is
-        all that ``device="mps"`` has. A warm start keeps the choice of the first fit. ``"bf16"``: float32 weights, bfloat16 products.
+        all that ``device="mps"`` has. A warm start keeps the choice of the first fit. ``"bf16"``:
+        float32 weights, bfloat16 products.
         """,
     ),
     "random_state": (

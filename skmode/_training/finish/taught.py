@@ -18,8 +18,8 @@ class TaughtRows:
     Half of each batch are the rows themselves, whose loss weighs target and teacher by
     `distillation`. The other half are mixtures of pairs of rows, which have no target: there the
     teacher alone counts. They show the experts more of the teacher than the rows do (mixup,
-    arXiv 1710.09412; rows made for a teacher, arXiv 2006.14284). `mixing` draws the pairs and shares,
-    on the device of the rows.
+    arXiv 1710.09412; rows made for a teacher, arXiv 2006.14284). `mixing` draws pairs and shares on
+    the device of the rows.
     """
 
     def __init__(

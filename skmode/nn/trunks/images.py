@@ -125,9 +125,7 @@ class RandomShift(Augmentation):
         """Where each pixel along one axis comes from, `(n, size)`."""
         most = max(1, round(self.share * size))
         # Drawn where the images are: numbers from the CPU would make each step wait for a GPU.
-        distance = torch.randint(
-            -most, most + 1, (n, 1), generator=self.generator, device=device
-        )
+        distance = torch.randint(-most, most + 1, (n, 1), generator=self.generator, device=device)
         return (torch.arange(size, device=device) + distance).clamp(0, size - 1)
 
 
@@ -162,9 +160,7 @@ class RandomFlip(Augmentation):
         torch.Tensor of shape (n_samples, n_channels, height, width)
             The images, about half of them mirrored.
         """
-        drawn = torch.rand(
-            (len(images), 1, 1, 1), generator=self.generator, device=images.device
-        )
+        drawn = torch.rand((len(images), 1, 1, 1), generator=self.generator, device=images.device)
         return torch.where(drawn < 0.5, images.flip(3), images)
 
 

@@ -1,0 +1,163 @@
+"""Does a GPU give the answers that the CPU gives, and do models travel between the two?"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.model_selection import train_test_split
+
+from benchmarks.gpu._record import Lines, Setting
+from skmode import MoDEClassifier, MoDERegressor
+
+# Largest difference of probabilities, and of predictions in standard deviations of the target.
+ALLOWED = 1e-4
+# In a process that sees no GPU.
+READER = """
+import pickle, sys
+import numpy as np
+import torch
+assert not torch.cuda.is_available()
+with open(sys.argv[1], "rb") as file:
+    models = pickle.load(file)
+found = [getattr(model, "predict_proba", model.predict)(X) for model, X in models]
+np.savez(sys.argv[2], *found)
+"""
+
+
+def answers(setting: Setting) -> Lines:
+    """Compare both at equal seeds, where neither draws random numbers after the weights.
+
+    Both have the same weights and order of rows, so rounding alone differs; it grows with the
+    steps. TF32 and bf16 round to 10 and 7 bits, so no 1e-4 can be asked of them.
+    """
+    for kind in ("classifier", "regressor"):
+        for gate in ("dense", "sparse"):
+            for precision in ("float64", "float32", "bf16"):
+                options: dict[str, Any] = {"gate": gate, "balance": 0.1, "precision": precision}
+                try:
+                    found = _differences(setting, kind, options)
+                except ValueError as error:  # MPS has no float64
+                    found = {"refused": str(error)}
+                if precision == "bf16":
+                    found.pop("holds", None)
+                yield {"estimator": kind, "gate": gate, "precision": precision, **found}
+
+
+def _differences(setting: Setting, kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    fixed = {"dropout": 0.0, "alpha": 1.0, "teacher": None, "early_stopping": False}
+    fixed |= {"max_epochs": setting.choose(5, 2), "random_state": 0, "batch_size": 128}
+    X, y = _data(kind, setting)
+    pair = [
+        _make(kind, device=device, **fixed, **options).fit(X, y)
+        for device in (setting.device, "cpu")
+    ]
+    curves = np.array([each.loss_curve_ for each in pair])
+    predictions = [_predict(each, X) for each in pair]
+    spread = 1.0 if kind == "classifier" else float(np.std(y))
+    difference = float(np.abs(predictions[0] - predictions[1]).max()) / spread
+    return {
+        "loss_difference": float(np.abs(curves[0] - curves[1]).max()),
+        "prediction_difference": difference,
+        "same_expert": float(np.mean(pair[0].route(X) == pair[1].route(X))),
+        "allowed": ALLOWED,
+        "holds": difference <= ALLOWED,
+    }
+
+
+def quality(setting: Setting) -> Lines:
+    """Compare held-out scores over five seeds, with all that the defaults draw."""
+    for kind in ("classifier", "regressor"):
+        X, y = _data(kind, setting)
+        scores: dict[str, list[float]] = {}
+        for seed in range(setting.choose(5, 2)):
+            parts = train_test_split(X, y, test_size=0.3, random_state=seed)
+            for name, device in (("device", setting.device), ("cpu", "cpu")):
+                options = {"max_epochs": 2} if setting.quick else {}
+                model = _make(kind, device=device, random_state=seed, **options)
+                fitted = model.fit(parts[0], parts[2])
+                scores.setdefault(name, []).append(float(fitted.score(parts[1], parts[3])))
+        gap = np.array(scores["device"]) - np.array(scores["cpu"])
+        error = float(gap.std(ddof=1) / len(gap) ** 0.5)
+        yield {
+            "estimator": kind,
+            "scores": {name: [round(each, 4) for each in own] for name, own in scores.items()},
+            "mean_gap": float(gap.mean()),
+            "standard_error": error,
+            "holds": bool(abs(gap.mean()) <= 2 * error + 1e-9),
+        }
+
+
+def elsewhere(setting: Setting) -> Lines:
+    """Load what the device trained in a process that has no GPU, and its weights on the CPU."""
+    options: dict[str, Any] = {"max_epochs": 2, "random_state": 0, "precision": "float32"}
+    models = []
+    for kind in ("classifier", "regressor"):
+        X, y = _data(kind, setting)
+        model = _make(kind, device=setting.device, warm_start=True, **options)
+        models.append((model.fit(X, y), X))
+    wanted = [_predict(*each) for each in models]
+    for kind, pair, expected, found in zip(
+        ("classifier", "regressor"), models, wanted, _predict_without_gpu(models), strict=True
+    ):
+        model, (X, y) = pair[0], _data(kind, setting)
+        line: dict[str, Any] = {"estimator": kind, "trained_on": model.device_}
+        line["pickle_difference"] = _relative(found, expected)
+        other = _make(kind, device="cpu", **options | {"random_state": 1}).fit(X, y)
+        _load_state(other, model)
+        line["state_difference"] = _relative(_predict(other, X), expected)
+        # A warm start goes on elsewhere, and back.
+        moved = pickle.loads(pickle.dumps(model)).set_params(device="cpu").fit(X, y)
+        back = moved.set_params(device=setting.device).fit(X, y)
+        line["goes_on"] = bool(back.loss_curve_[-1] < back.loss_curve_[0])
+        differences = line["pickle_difference"], line["state_difference"]
+        line["holds"] = bool(max(differences) <= ALLOWED and line["goes_on"])
+        yield line
+
+
+def _predict_without_gpu(models: list[tuple[Any, Any]]) -> list[Any]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [f"{folder}/models.pkl", f"{folder}/found.npz"]
+        Path(files[0]).write_bytes(pickle.dumps(models))
+        subprocess.run([sys.executable, "-c", READER, *files], check=True, env=environment)
+        with np.load(files[1]) as found:
+            return [found[f"arr_{i}"] for i in range(len(models))]
+
+
+def _load_state(into: Any, model: Any) -> None:
+    """Give a fitted estimator another one's weights, by way of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(model.net_.module_.state_dict(), f"{folder}/state.pt")
+        into.net_.module_.load_state_dict(torch.load(f"{folder}/state.pt", map_location="cpu"))
+
+
+def _relative(found: Any, expected: Any) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _data(kind: str, setting: Setting) -> tuple[Any, Any]:
+    if kind == "regressor":
+        X, y = load_diabetes(return_X_y=True)
+    else:
+        X, y = (
+            load_breast_cancer(return_X_y=True) if setting.quick else load_digits(return_X_y=True)
+        )
+    few = setting.choose(len(X), 200)
+    return X[:few], y[:few]
+
+
+def _make(kind: str, **options: Any) -> Any:
+    return (MoDEClassifier if kind == "classifier" else MoDERegressor)(**options)
+
+
+def _predict(model: Any, X: Any) -> Any:
+    return getattr(model, "predict_proba", model.predict)(X)
