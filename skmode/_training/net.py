@@ -33,6 +33,10 @@ class MixtureNet(NeuralNet):
     training, and pickles hold no data, no callbacks and (unless `keep_optimizer`) no optimizer.
     """
 
+    # skorch's.
+    module_: Any
+    device: Any
+
     # Set while `train_epochs` runs; without them torch's default generators are used.
     _generators: Generators | None = None
 
@@ -95,7 +99,7 @@ class MixtureNet(NeuralNet):
         if self.device != device or found.type != wanted.type:
             self.device = device
             optimizer = vars(self).get("optimizer_")
-            self.module_, optimizer = move(self.module_, optimizer, device)
+            self.module_, _ = move(self.module_, optimizer, device)
 
     def complete_epoch(self) -> None:
         """Keep the present epoch in the history, which drops interrupted and refit epochs."""
@@ -258,7 +262,7 @@ class MixtureNet(NeuralNet):
 
 def move(
     module: nn.Module, optimizer: torch.optim.Optimizer | None, device: str
-) -> tuple[nn.Module, torch.optim.Optimizer | None]:
+) -> tuple[Any, Any]:
     """Move a module to a device, and what an optimizer keeps of its steps."""
     before = list(module.parameters())
     moved = module.to(device)

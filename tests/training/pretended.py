@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 from skmode._estimators import parameters
 from skmode._training import isolation, rows
@@ -101,10 +101,11 @@ class PretendedGPU:
 
     def run(self, func, args, kwargs):
         """Compute on the CPU, and check that a GPU could."""
-        flat = [each for each in tree_iter((args, kwargs)) if isinstance(each, torch.Tensor)]
+        given = list(_flat(args, kwargs))
+        flat = [each for each in given if isinstance(each, torch.Tensor)]
         here = [each for each in flat if isinstance(each, OnGPU)]
         elsewhere = [each for each in flat if not isinstance(each, OnGPU)]
-        devices = [each for each in tree_iter((args, kwargs)) if isinstance(each, torch.device)]
+        devices = [each for each in given if isinstance(each, torch.device)]
         to_device = _is_here(devices[0]) if devices else bool(here)
         kind = func.overloadpacket
         if kind in COPIES:
@@ -153,8 +154,9 @@ class _Factories(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        here = any(isinstance(each, OnGPU) for each in tree_iter((args, kwargs)))
-        if here or _is_here(kwargs.get("device")):
+        if _is_here(kwargs.get("device")) or any(
+            isinstance(each, OnGPU) for each in _flat(args, kwargs)
+        ):
             return self.gpu.run(func, args, kwargs)
         return func(*args, **kwargs)
 
@@ -180,8 +182,17 @@ class _Names(TorchFunctionMode):
                 wanted = value.type == self.kind
             return torch.device("meta") if wanted else value
 
-        args, kwargs = tree_map(named, (tuple(args), dict(kwargs)))
-        return func(*args, **kwargs)
+        args = tuple(map(named, args))
+        return func(*args, **{name: named(value) for name, value in kwargs.items()})
+
+
+def _flat(args, kwargs):
+    """Yield the arguments, and the members of lists of tensors."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
 
 
 def _is_here(device):
