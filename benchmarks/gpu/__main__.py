@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 # In the order of what would be missed most; the shares are relative to each other.
 PARTS = (
     Part("answers", answers.answers, 3),
-    Part("elsewhere", answers.elsewhere, 2),
+    Part("elsewhere", answers.elsewhere, 3),
     Part("waits", peak.waits, 1),
     Part("peak", peak.peak, 3),
     Part("small", timing.small, 2),
@@ -35,8 +35,8 @@ PARTS = (
     Part("modalities", others.modalities, 3),
     Part("several", others.several, 2),
     Part("quality", answers.quality, 4),
-    Part("compiled", timing.compiled, 5),
     Part("serving", others.serving, 1),
+    Part("compiled", timing.compiled, 5),
 )
 
 

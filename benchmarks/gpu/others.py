@@ -114,14 +114,14 @@ def _sources() -> dict[str, list[str]]:
 
 def several(setting: Setting) -> Lines:
     """Fit several small candidates at once on one device: in turn, in threads, in processes."""
-    n_rows, n_candidates = setting.choose(20_000, 300), setting.choose(8, 2)
+    n_rows, n_candidates = setting.choose(20_000, 300), setting.choose(4, 2)
     X, y = make_table(n_rows)
     models = [
         make_classifier(
             setting,
             4,
             setting.choose(64, 8),
-            max_epochs=setting.choose(5, 1),
+            max_epochs=setting.choose(3, 1),
             random_state=seed,
         )
         for seed in range(n_candidates)
@@ -130,12 +130,12 @@ def several(setting: Setting) -> Lines:
     expected = models[1].fit(X, y).predict_proba(X[:100])
     alone = setting.seconds(lambda: [model.fit(X, y) for model in models])
     yield {"candidates": n_candidates, "at_once": 1, "how": "in turn", "seconds": round(alone, 3)}
-    for workers in setting.choose((2, 4, 8), (2,)):
+    for workers in setting.choose((4,), (2,)):
         with ThreadPoolExecutor(workers) as pool:
             seconds = setting.seconds(lambda: list(pool.map(lambda each: each.fit(X, y), models)))
         same = float(np.abs(models[1].predict_proba(X[:100]) - expected).max())
         yield _at_once(n_candidates, workers, "threads", alone, seconds) | {"difference": same}
-    for workers in setting.choose((2, 4), ()):
+    for workers in setting.choose((4,), ()):
         with Parallel(n_jobs=workers) as parallel:
             parallel(delayed(_fit_in_process)(models[0], X[:500], y[:500]) for _ in range(workers))
             seconds = setting.seconds(

@@ -121,11 +121,11 @@ def compiled(setting: Setting) -> Lines:
         modes["CUDA graphs"] = {"mode": "reduce-overhead"}
     if setting.quick:
         modes = {"torch.compile": {"backend": "eager"}}
-    for n_experts, width in setting.choose(((4, 64), (64, 512)), ((2, 8),)):
-        for products in setting.choose(("float32", "bf16"), ("float32",)):
-            for name, options in modes.items():
-                os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
-                yield _compiled(setting, n_experts, width, products, name, options)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "4")
+    full = ((4, 64, "float32"), (64, 512, "bf16"))
+    for n_experts, width, products in setting.choose(full, ((2, 8, "float32"),)):
+        for name, options in modes.items():
+            yield _compiled(setting, n_experts, width, products, name, options)
 
 
 def _compiled(
