@@ -74,7 +74,7 @@ class SparseNumbers:
         """Choose device and dtype of the batches; make a tensor if a GPU has room for it."""
         moved = SparseNumbers(self.matrix, device, dtype)
         n_bytes = math.prod(self.shape) * dtype.itemsize
-        if n_bytes > DENSE_SHARE * free_memory(moved.device):
+        if n_bytes >= DENSE_SHARE * free_memory(moved.device):
             return moved
         whole = torch.empty(self.shape, dtype=dtype, device=device)
         size = _rows_of(BLOCK_NUMBERS, self.shape[1])

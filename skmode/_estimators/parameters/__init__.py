@@ -216,8 +216,8 @@ def resolve_device(device: str, *, work: float = math.inf, fall_back: bool = Fal
             f"got {device!r}: choose one of these."
         )
     kind = torch.device(device).type
-    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
-    if found[kind]:
+    # Nobody asks for CUDA who does not want it: that alone may start its driver.
+    if kind == "cpu" or {"cuda": torch.cuda, "mps": torch.mps}[kind].is_available():
         return device
     if fall_back:
         return "cpu"
