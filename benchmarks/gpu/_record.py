@@ -101,8 +101,9 @@ class Record:
 
     @property
     def failed(self) -> bool:
-        """Whether a part failed."""
-        return any("error" in part for part in self.parts.values())
+        """Whether a part failed, or one of its lines."""
+        parts = self.parts.values()
+        return any("error" in each for part in parts for each in (part, *part["lines"]))
 
     def write(self) -> None:
         """Write what there is, under another name first."""
@@ -111,6 +112,22 @@ class Record:
             json.dumps({"made_by": self.made_by, "parts": self.parts}, indent=1) + "\n"
         )
         os.replace(partial, self.path)
+
+
+def attempt(about: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Make a line; where measuring fails, it says how, and the other lines go on.
+
+    A lack of a package is no failure, and raised.
+    """
+    try:
+        return {**about, **measure()}
+    except ImportError:
+        raise
+    except Exception:
+        error = traceback.format_exc(limit=-6)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # what a lack of memory left behind
+    return {**about, "error": error}
 
 
 def run(parts: Sequence[Part], setting: Setting, record: Record, seconds: float) -> None:
@@ -135,6 +152,9 @@ def run(parts: Sequence[Part], setting: Setting, record: Record, seconds: float)
         except Exception:
             found["error"] = traceback.format_exc()
         found["seconds"] = round(time.perf_counter() - start, 2)
+        failed = sum("error" in line for line in found["lines"])
+        if failed:
+            found["failed_lines"] = failed
         for name in ("cut_off", "skipped", "error"):
             if name in found:
                 print(part.name, name, found[name], flush=True)

@@ -18,7 +18,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.datasets import load_digits
 
-from benchmarks.gpu._record import Lines, Setting, Skipped
+from benchmarks.gpu._record import Lines, Setting, Skipped, attempt
 from benchmarks.gpu._tables import epoch_seconds, make_classifier, make_table
 from skmode import MoDEImageClassifier, MoDETextClassifier
 
@@ -29,12 +29,10 @@ ALLOWED = 1e-4
 def modalities(setting: Setting) -> Lines:
     """Train on images, on texts, and language models, on the device and on the CPU."""
     for name, measure in (("images", _images), ("texts", _texts), ("language", _language)):
-        line: dict[str, Any] = {"of": name}
         try:
-            line |= measure(setting)
+            yield attempt({"of": name}, partial(measure, setting))
         except ImportError as error:  # texts need tokenizers, language models transformers too
-            line["skipped"] = str(error)
-        yield line
+            yield {"of": name, "skipped": str(error)}
 
 
 def _images(setting: Setting) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu._record import Lines, Setting
+from benchmarks.gpu._record import Lines, Setting, attempt
 from benchmarks.gpu._tables import epoch_seconds, make_classifier, make_table, rows_of
 from skmode import MoDEClassifier
 from skmode._training.evaluation import evaluate_experts
@@ -47,35 +47,40 @@ def _fit(
     products: str,
     batch_size: int | str,
 ) -> dict[str, Any]:
-    X, y = make_table(n_rows)
-    precision = "bf16" if products == "bf16" else "float32"
+    about = {"rows": n_rows, "experts": n_experts, "width": width, "products": products}
     model = make_classifier(
-        setting, n_experts, width, batch_size=batch_size, precision=precision, max_epochs=3
+        setting,
+        n_experts,
+        width,
+        batch_size=batch_size,
+        precision="bf16" if products == "bf16" else "float32",
+        max_epochs=3,
     )
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRODUCTS[products])
     try:
-        total = setting.seconds(lambda: model.fit(X, y))
-        found = _evaluation(setting, model, min(n_rows, 100_000))
+        line = attempt(about, partial(_time_fit, setting, model, n_rows))
     finally:
         torch.set_float32_matmul_precision(before)
+    if (n_rows, n_experts, width) == (1_000_000, 8, 256) and "epoch_seconds" in line:
+        holds = line["epoch_seconds"] <= SECONDS_OF_A_MILLION
+        line |= {"bar": SECONDS_OF_A_MILLION, "holds": holds}
+    return line
+
+
+def _time_fit(setting: Setting, model: MoDEClassifier, n_rows: int) -> dict[str, Any]:
+    total = setting.seconds(partial(model.fit, *make_table(n_rows)))
     seconds = epoch_seconds(model)
-    line = {
-        "rows": n_rows,
-        "experts": n_experts,
-        "width": width,
-        "products": products,
+    evaluated = _evaluation(setting, model, min(n_rows, 100_000))
+    return {
         "batch_size": model.net_.batch_size,
         "fit_seconds": round(total, 4),
         "epoch_seconds": round(seconds, 4),
         "first_epoch_seconds": round(model.history_[0]["dur"], 4),
         "rows_per_second": round(n_rows / seconds),
-        "evaluated_per_second": round(found),
-        "evaluation_slower": bool(found < n_rows / seconds),
+        "evaluated_per_second": round(evaluated),
+        "evaluation_slower": bool(evaluated < n_rows / seconds),
     }
-    if (n_rows, n_experts, width) == (1_000_000, 8, 256):
-        line |= {"bar": SECONDS_OF_A_MILLION, "holds": seconds <= SECONDS_OF_A_MILLION}
-    return line
 
 
 def _evaluation(setting: Setting, model: MoDEClassifier, n_rows: int) -> float:
