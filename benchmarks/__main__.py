@@ -1,7 +1,7 @@
 """Run every benchmark that states a bar: ``python -m benchmarks``; 1 if a bar is missed."""
 
-from benchmarks import inference, quantization
 from benchmarks.costs import corners, imports, inspection, routing, training
+from benchmarks.serving import inference, quantization
 
 BENCHMARKS = (training, routing, inference, quantization, inspection, corners, imports)
 

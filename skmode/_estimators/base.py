@@ -106,6 +106,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     verbose: int
 
     # Fitted attributes.
+    device_: str
     alpha_: float
     weight_decay_: float
     temperature_: float
@@ -342,6 +343,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         batch_size = resolve_batch_size(self.batch_size, n_rows, self._largest_batch)
         plain, taught = resolve_refit_fractions(self.refit_fraction)
         by_rows = data.rows.soft_target is not None
+        device = self._resolve_device(len(data.rows), first=first)
         named = isinstance(self.teacher, str)
         return Plan(
             network=self._make_network(batch_size, n_rows),
@@ -368,14 +370,23 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             teacher_seed=teacher_seed,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),
-            precision=resolve_precision(self.precision, batch_size, n_rows),
-            device=resolve_device(self.device),
+            precision=resolve_precision(self.precision, batch_size, n_rows, device),
+            device=device,
             seed=seed,
             show_progress=bool(self.verbose),
         )
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         return int(epochs)
+
+    def _resolve_device(self, n_rows: int, *, first: bool) -> str:
+        if self.device == "auto" and not first:
+            return self._device_of_fit
+        return resolve_device(self.device, work=n_rows * self._hidden_numbers())
+
+    def _hidden_numbers(self) -> int:
+        """Numbers that the experts compute for each row."""
+        return self.n_experts * sum(resolve_layers(self.hidden_layer_sizes))
 
     def _make_network(self, batch_size: int, n_rows: int | None) -> Network:
         """Read the parameters that shape the network."""
@@ -447,6 +458,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     def _summarize(self, trained: Trained, rows: Rows) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
+        self.device_ = str(trained.net.device)
         self.weight_decay_ = trained.weight_decay
         self.validation_scores_ = trained.validation_scores
         self.routing_difference_ = None

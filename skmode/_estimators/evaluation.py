@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
@@ -61,11 +62,20 @@ class EvaluatesRows(PickledWithVersion):
         return self._evaluate_rows(Rows(inputs, inputs[0][:0], None), function)
 
     def _evaluate_rows(self, rows: Rows, function: Function) -> list[NDArray[Any]]:
-        # A model that was trained on a GPU can predict on a machine without one.
-        device = resolve_device(self.device, fall_back=True)
         dtype = self.net_.module_.head.weight.dtype
+        device = self._device_of_fit
+        if self.device != "auto":
+            # A model that was trained on a GPU can predict on a machine without one.
+            device = resolve_device(self.device, fall_back=True)
+        if device == "mps" and dtype == torch.float64:
+            device = "cpu"  # trained there, in a precision that Apple's GPUs do not have
         with isolated():
             return evaluate(self.net_.module_.to(device), rows, function, device, dtype)
+
+    @property
+    def _device_of_fit(self) -> str:
+        """Where `device="auto"` predicts and trains on; pickles of 0.1.0 do not say."""
+        return resolve_device(getattr(self, "device_", "auto"), fall_back=True)
 
     @property
     def _predictor(self) -> Function:

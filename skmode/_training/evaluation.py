@@ -142,5 +142,5 @@ def score(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         return weight @ (prediction.argmax(dim=1) == target).to(weight.dtype)
     residual = weight @ (target - prediction).square()
     spread = weight @ (target - weight @ target).square()
-    perfect = torch.where(residual == 0, 1.0, 0.0)
+    perfect = (residual == 0).to(residual.dtype)
     return torch.where(spread > 0, 1 - residual / spread, perfect).mean()

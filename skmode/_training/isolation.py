@@ -1,8 +1,8 @@
 """Keep a fit apart from what its process shares: torch's random numbers, dtype, device and modes.
 
 A fit owns the generators that it draws from, also while layers make their weights. Users' modules,
-callbacks and optimizers, and dropout on a GPU, can only draw from torch's default generators, which
-all threads share: they borrow them. One fit at a time may have them.
+callbacks and optimizers can only draw from torch's default generators, which all threads share:
+they borrow them. One fit at a time may have them.
 """
 
 import contextlib
@@ -64,7 +64,10 @@ class Generators:
     Attributes
     ----------
     cpu : torch.Generator
-        For draws on the CPU.
+        For the weights, and for the order of the rows.
+    device : torch.Generator
+        For what the steps draw, on the device that trains: numbers from the CPU would make each
+        step wait for the device. On the CPU it is the same one as `cpu`.
     borrowing : collection of {"module", "callbacks", "optimizer"}
         Parts of the training that may draw from torch's default generators.
     """
@@ -73,11 +76,11 @@ class Generators:
         self.cpu = torch.Generator("cpu").manual_seed(seed)
         self.borrowing = borrowing
         self._active = False
+        self.device = self.cpu
         self._own_and_default = [(self.cpu, torch.default_generator)]
         if device != "cpu":
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-            gpu = torch.Generator(device).manual_seed(seed)
-            self._own_and_default.append((gpu, torch.cuda.default_generators[gpu.device.index]))
+            self.device = torch.Generator(device).manual_seed(seed)
+            self._own_and_default.append((self.device, default_of(torch.device(device))))
 
     def building(self) -> contextlib.AbstractContextManager[Any]:
         """Make weights from these random numbers, borrowing only if users' code draws."""
@@ -111,6 +114,15 @@ class Generators:
                     default.set_state(state)
 
 
+def default_of(device: torch.device) -> torch.Generator:
+    """Get torch's default generator of a GPU."""
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.cuda.default_generators[index]
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Set aside the caller's gradient mode, autocast, default device and numpy's error handling.
@@ -120,7 +132,7 @@ def isolated() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda"):
+        for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":

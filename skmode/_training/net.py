@@ -33,6 +33,10 @@ class MixtureNet(NeuralNet):
     training, and pickles hold no data, no callbacks and (unless `keep_optimizer`) no optimizer.
     """
 
+    # skorch's.
+    module_: Any
+    device: Any
+
     # Set while `train_epochs` runs; without them torch's default generators are used.
     _generators: Generators | None = None
 
@@ -74,7 +78,7 @@ class MixtureNet(NeuralNet):
         self._n_complete = begun
         keep_freed_memory()
         if "module" not in generators.borrowing:
-            self._set_generator(generators.cpu)
+            self._set_generator(generators.device)
         try:
             self.partial_fit(train, epochs=epochs)
         finally:
@@ -88,6 +92,14 @@ class MixtureNet(NeuralNet):
             row.pop("batches", None)
         self.module_.eval()
         return len(self.history) - begun < epochs and not stopped
+
+    def move_to(self, device: str) -> None:
+        """Go on with the training on another device."""
+        wanted, found = torch.device(device), next(self.module_.parameters()).device
+        if self.device != device or found.type != wanted.type:
+            self.device = device
+            optimizer = vars(self).get("optimizer_")
+            self.module_, _ = move(self.module_, optimizer, device)
 
     def complete_epoch(self) -> None:
         """Keep the present epoch in the history, which drops interrupted and refit epochs."""
@@ -232,16 +244,35 @@ class MixtureNet(NeuralNet):
         state = bare.__dict__
         state.update(self.__dict__, module=None, callbacks=None, callbacks_=[], device="cpu")
         state.pop("_generators", None)  # a callback of the user may pickle the net
-        if next(self.module_.parameters()).device.type != "cpu":
-            state["module_"] = copy.deepcopy(self.module_).to("cpu")
         if not self.keep_optimizer:
             state.pop("optimizer_", None)
+        if next(self.module_.parameters()).device.type != "cpu":
+            # Together, so that the copy of the optimizer trains the copy of the module.
+            copied = copy.deepcopy((self.module_, state.get("optimizer_")))
+            state["module_"], optimizer = move(*copied, "cpu")
+            if optimizer is not None:
+                state["optimizer_"] = optimizer
         return dict(NeuralNet.__getstate__(bare))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with isolated():  # tensors made in the caller's inference mode could not train on
             super().__setstate__(state)
         self.__dict__["module"] = self.module_
+
+
+def move(
+    module: nn.Module, optimizer: torch.optim.Optimizer | None, device: str
+) -> tuple[Any, Any]:
+    """Move a module to a device, and what an optimizer keeps of its steps."""
+    before = list(module.parameters())
+    moved = module.to(device)
+    if optimizer is not None:
+        after = dict(zip(map(id, before), moved.parameters(), strict=True))
+        state = optimizer.state_dict()
+        for group in optimizer.param_groups:
+            group["params"] = [after.get(id(each), each) for each in group["params"]]
+        optimizer.load_state_dict(state)  # which puts the state where the weights are
+    return moved, optimizer
 
 
 def keep_freed_memory() -> None:

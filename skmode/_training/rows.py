@@ -9,18 +9,24 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-# Rows per block in evaluation: few enough for a CPU's cache, enough to keep a GPU busy.
-BLOCK_ROWS = {"cpu": 1024, "cuda": 65536}
+# Rows per block in evaluation: few enough for a CPU's cache, and enough to keep a GPU busy, where
+# 64 experts of width 1,024 then take 4 GB for each layer.
+BLOCK_ROWS, GPU_BLOCK_ROWS = 1024, 2**14
 # Rows of a shuffled epoch that are gathered at once.
 GATHERED_ROWS = 2**16
 # Numbers in a block of very many columns, or of large images: 64 MB in float32.
 BLOCK_NUMBERS = 2**24
 # Numbers that are gathered at once: 512 MB in float32.
 GATHERED_NUMBERS = 2**27
+# A sparse matrix is made dense on a GPU if it takes up to this share of the memory that is free.
+DENSE_SHARE = 0.5
 
 
 class SparseNumbers:
     """Numbers that stay a sparse matrix in the CPU's memory; only batches of them become tensors.
+
+    A GPU gets all of them as one tensor, if that fits: a copy for each batch would take longer than
+    the step.
 
     It has what :class:`Rows` asks of a tensor: its length, rows by position, a device and a dtype.
     """
@@ -64,13 +70,21 @@ class SparseNumbers:
         matrix = scipy.sparse.csr_array((cells.data, (rows, cells.col)), shape=self.matrix.shape)
         return SparseNumbers(matrix, str(self.device), self.dtype)
 
-    def to(self, device: str, dtype: torch.dtype) -> "SparseNumbers":
-        """Choose device and dtype of the batches."""
-        return SparseNumbers(self.matrix, device, dtype)
+    def to(self, device: str, dtype: torch.dtype) -> "SparseNumbers | Tensor":
+        """Choose device and dtype of the batches; make a tensor if a GPU has room for it."""
+        moved = SparseNumbers(self.matrix, device, dtype)
+        n_bytes = math.prod(self.shape) * dtype.itemsize
+        if n_bytes >= DENSE_SHARE * free_memory(moved.device):
+            return moved
+        whole = torch.empty(self.shape, dtype=dtype, device=device)
+        size = _rows_of(BLOCK_NUMBERS, self.shape[1])
+        for start in range(0, len(self), size):  # so that the CPU needs little memory
+            whole[start : start + size] = moved[start : start + size].dense()
+        return whole
 
     def dense(self) -> Tensor:
         """Make a tensor of all rows."""
-        return torch.as_tensor(self.matrix.toarray()).to(self.device, self.dtype)
+        return torch.as_tensor(self.matrix.toarray()).to(self.dtype).to(self.device)
 
 
 class Pass(Sized, Protocol):
@@ -270,19 +284,32 @@ def n_batches(n_rows: int, batch_size: int) -> int:
 
 def block_rows(rows: Rows, device: torch.device) -> int:
     """Rows to evaluate at once: fewer where there are very many columns."""
-    return min(BLOCK_ROWS[device.type], _rows_of(BLOCK_NUMBERS, rows))
+    most = BLOCK_ROWS if device.type == "cpu" else GPU_BLOCK_ROWS
+    return min(most, _rows_of(BLOCK_NUMBERS, _width(rows)))
 
 
 def gathered_rows(rows: Rows) -> int:
     """Rows of a shuffled epoch to gather at once: fewer where each is large."""
-    return min(GATHERED_ROWS, _rows_of(GATHERED_NUMBERS, rows))
+    return min(GATHERED_ROWS, _rows_of(GATHERED_NUMBERS, _width(rows)))
 
 
-def _rows_of(n_numbers: int, rows: Rows) -> int:
-    """Rows that have so many numbers together, at least one."""
-    width = int(math.prod(rows.inputs[0].shape[1:]))
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free in the memory of a CUDA device; none on other devices."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _width(rows: Rows) -> int:
+    """Numbers in a row of the first input."""
+    return math.prod(rows.inputs[0].shape[1:])
+
+
+def _rows_of(n_numbers: int, width: int) -> int:
+    """Rows of a width that have so many numbers together, at least one."""
     return max(1, n_numbers // max(width, 1))
 
 
 def _move(part: Any, device: str, dtype: torch.dtype) -> Any:
-    return part.to(device, dtype) if part.is_floating_point() else part.to(device)
+    if isinstance(part, SparseNumbers):
+        return part.to(device, dtype)
+    # The dtype first: Apple's GPUs have no double precision.
+    return part.to(dtype).to(device) if part.is_floating_point() else part.to(device)

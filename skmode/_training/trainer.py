@@ -191,12 +191,13 @@ class Trainer:
         plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
         with generators.building():
             net = self.net or build_net(plan, data.train)
+        net.move_to(plan.device)  # one that was predicted with, or loaded, may be elsewhere
         self._set_options(net, alpha, decay)
         dtype = net.module_.head.weight.dtype
         train = data.train.to(plan.device, dtype)
         if data.valid is None:
             order = torch.randperm(len(train), generator=generators.cpu)
-            watched = train.select(order[:WATCHED_ROWS].sort().values)
+            watched = train.select(order[:WATCHED_ROWS].sort().values.to(train.device))
         else:
             watched = data.valid.to(plan.device, dtype)
         watch = Watch(watched, data.valid is not None, plan.monitor_top_expert)
@@ -221,7 +222,7 @@ class Trainer:
         plan = self.plan
         borrowing: set[Part] = set()
         custom = plan.network.expert_module is not None or plan.network.custom_trunk
-        if custom or plan.device != "cpu":
+        if custom:
             borrowing.add("module")
         if plan.callbacks:
             borrowing.add("callbacks")
@@ -289,7 +290,7 @@ class Trainer:
         rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
         generators = self._generators(plan.seed)
         if teacher is not None:
-            rows = TaughtRows(rows, teacher, candidate.teacher_weight)
+            rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
         else:
             rows = self._with_teacher(rows, candidate.teacher_weight)
         n_iter, interrupted = refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)

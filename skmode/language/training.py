@@ -84,6 +84,7 @@ def run_phase(
             loop.step(step)
             bar.update()
             checkpoint.maybe_write(phase.name, step + 1, loop, last=step + 1 == total)
+    loop.complete_history()
     for model in phase.models.values():
         model.eval()
     loop.modules.zero_grad(set_to_none=True)
@@ -110,6 +111,8 @@ class _Loop:
         )
         self.generator = torch.Generator().manual_seed(seed)
         self.alphas = {name: Alpha(recipe.alpha) for name in phase.models}
+        # Steps whose losses are still on the device: reading them would make each step wait.
+        self.unread: list[tuple[dict[str, Any], list[dict[str, Any]], torch.Tensor]] = []
 
     def step(self, step: int) -> None:
         """Take one step of the optimizer, for the model whose turn it is."""
@@ -127,33 +130,42 @@ class _Loop:
             [each for each in self.parameters if each.grad is not None], recipe.max_norm
         )
         self.optimizer.step()
-        means = {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
-        phase.history.append({**record, **means, "learning_rate": rate, "norm": float(norm)})
+        record["learning_rate"] = rate
+        self.unread.append((record, parts, norm))
 
-    def _part(self, name: str, step: int, part: int) -> dict[str, float]:
+    def complete_history(self) -> None:
+        """Read the losses of the steps that were taken since it was called last."""
+        for record, parts, norm in self.unread:
+            rate = record.pop("learning_rate")
+            means = {key: sum(float(part[key]) for part in parts) / len(parts) for key in parts[0]}
+            rest = {"learning_rate": rate, "norm": float(norm)}
+            self.phase.history.append({**record, **means, **rest})
+        self.unread.clear()
+
+    def _part(self, name: str, step: int, part: int) -> dict[str, Any]:
         """Add the gradient of one part of an accumulated batch; return its mean losses."""
-        inputs, targets, domains = self._draw(self.phase.domains[name], step, part)
+        inputs, targets, wanted, domains = self._draw(self.phase.domains[name], step, part)
         with self.recipe.autocast():
             logits = logits_of(self.phase.models[name], inputs)
             if self.phase.common is not None:
                 logits = (logits + logits_of(self.phase.common, inputs)) / 2
-        wanted = targets >= 0
-        ce = cross_entropy(logits[wanted], targets[wanted])
-        values = {"ce": float(ce.detach().mean())}
+        ce = cross_entropy(logits.flatten(0, 1)[wanted], targets)
+        values: dict[str, Any] = {"ce": ce.detach().mean()}
         loss = ce.mean()
-        taught = self._taught(domains, wanted)
+        taught = self._taught(domains, wanted, inputs.shape[1])
         if taught is not None:
             loss, more = self._distil(name, step, inputs, logits, ce, wanted, taught)
             values |= more
         torch.autograd.backward(loss / self.recipe.accumulate)
-        return {"loss": float(loss.detach()), **values}
+        return {"loss": loss.detach(), **values}
 
-    def _taught(self, domains: list[str], wanted: torch.Tensor) -> torch.Tensor | None:
+    def _taught(self, domains: list[str], wanted: torch.Tensor, n: int) -> torch.Tensor | None:
         """Return which of the wanted tokens the teacher teaches; None if none."""
-        rows = torch.tensor([each in self.phase.taught for each in domains], device=wanted.device)
-        if self.phase.teacher is None or self.recipe.distillation is None or not rows.any():
+        rows = [each in self.phase.taught for each in domains]
+        if self.phase.teacher is None or self.recipe.distillation is None or not any(rows):
             return None
-        return rows[:, None].expand_as(wanted)[wanted]
+        taught = send(torch.tensor(rows), self.recipe.device)
+        return taught[:, None].expand(len(rows), n).flatten()[wanted]
 
     def _distil(
         self,
@@ -164,7 +176,7 @@ class _Loop:
         ce: torch.Tensor,
         wanted: torch.Tensor,
         taught: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return (1 - alpha) CE + alpha KD, and its parts."""
         recipe, phase = self.recipe, self.phase
         assert phase.teacher is not None
@@ -173,17 +185,21 @@ class _Loop:
         if share == 0:
             return ce.mean(), {"alpha": 0.0}
         with torch.no_grad(), recipe.autocast():
-            teacher = logits_of(phase.teacher, inputs)[wanted]
-        kd = DIVERGENCES[recipe.distillation](logits[wanted], teacher, recipe.temperature)
+            teacher = logits_of(phase.teacher, inputs).flatten(0, 1)[wanted]
+        student = logits.flatten(0, 1)[wanted]
+        kd = DIVERGENCES[recipe.distillation](student, teacher, recipe.temperature)
         alpha = self.alphas[name].weights(ce, kd, teacher) if share is None else share
-        alpha = torch.as_tensor(alpha, device=ce.device) * taught
+        alpha = torch.where(taught, alpha, 0.0)
         loss = ((1 - alpha) * ce + alpha * kd).mean()
-        return loss, {"kd": float(kd.detach().mean()), "alpha": float(alpha.mean())}
+        return loss, {"kd": kd.detach().mean(), "alpha": alpha.mean()}
 
     def _draw(
         self, domains: Sequence[str], step: int, part: int
-    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Return a batch whose rows take turns over the domains."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
+        """Return a batch whose rows take turns over the domains.
+
+        That is the inputs, the targets that there are, and their positions in the flat batch.
+        """
         n = self.recipe.batch_size
         first = (step * self.recipe.accumulate + part) * n
         turns = [domains[(first + row) % len(domains)] for row in range(n)]
@@ -192,11 +208,15 @@ class _Loop:
             self.blocks[domain].draw(names.count(domain), self.generator)
             for domain in dict.fromkeys(names)
         ]
-        inputs = torch.cat([each for each, _ in drawn]).to(self.recipe.device)
-        return inputs, torch.cat([each for _, each in drawn]).to(self.recipe.device), names
+        inputs, targets = (torch.cat(each) for each in zip(*drawn, strict=True))
+        wanted = (targets.flatten() >= 0).nonzero().squeeze(1)
+        device = self.recipe.device
+        sent = [send(each, device) for each in (inputs, targets.flatten()[wanted], wanted)]
+        return sent[0], sent[1], sent[2], names
 
     def state(self) -> dict[str, Any]:
         """Return all that the next step depends on."""
+        self.complete_history()
         state: dict[str, Any] = {
             "modules": self.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -257,6 +277,13 @@ class Checkpoint:
         return self.folder / f"{phase.replace(' ', '_')}.pt"
 
 
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Send a tensor to a device; CUDA copies it while the CPU goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def learning_rate_at(step: int, n_steps: int, recipe: Recipe, *, decays: bool = True) -> float:
     """Return the learning rate: a linear warm-up, then half a cosine down to a tenth."""
     warm = min(1.0, (step + 1) / max(min(recipe.warmup_steps, n_steps // 5), 1))
@@ -274,7 +301,8 @@ def losses_of(
     """Return the loss of each target in nats, zero where there is none; of the targets' shape."""
     losses = []
     for inputs, targets in zip(*(torch.split(each, at_once) for each in batches), strict=True):
-        logits = forward(inputs.to(device)).cpu()
-        each = cross_entropy(logits.flatten(0, 1), targets.clamp(min=0).flatten())
+        logits = forward(inputs.to(device))
+        # There, not here: the logits are as many times larger as there are tokens.
+        each = cross_entropy(logits.flatten(0, 1), targets.clamp(min=0).flatten().to(device)).cpu()
         losses.append(each.view_as(targets).masked_fill(targets < 0, 0).double())
     return torch.cat(losses)

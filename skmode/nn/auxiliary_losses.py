@@ -115,8 +115,7 @@ def distillation_loss(
     if active is None:
         rows = rows * _factor(n_experts, distillation)
     else:
-        factors = [_factor(count, distillation) for count in range(n_experts + 1)]
-        rows = rows * rows.new_tensor(factors)[active.sum(dim=1)]
+        rows = rows * _factors(active.sum(dim=1).to(rows.dtype), distillation)
     return (rows if sample_weight is None else rows * sample_weight).mean()
 
 
@@ -127,6 +126,15 @@ def _factor(count: int, distillation: str) -> float:
     if distillation == "pairwise":
         return 2 * count / (count - 1)
     return 4.0 if count == 2 else 1.0
+
+
+def _factors(counts: Tensor, distillation: str) -> Tensor:
+    """`_factor` of each row, computed where the counts are: a table would have to be copied."""
+    if distillation == "pairwise":
+        factors = 2 * counts / (counts - 1).clamp(min=1)
+    else:
+        factors = torch.ones_like(counts).masked_fill(counts == 2, 4.0)
+    return factors.masked_fill(counts < 2, 0.0)
 
 
 def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> Tensor:

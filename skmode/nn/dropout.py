@@ -53,9 +53,12 @@ class Dropout(nn.Module):
         """Drop entries where the module is in training mode; see the class for shapes."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" and self.generator is None:
+        if x.device.type == "cpu":
+            return x * self._mask(x)
+        if self.generator is None:
             return nn.functional.dropout(x, self.p, training=True)
-        return x * self._mask(x)
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * kept.div_(1 - self.p)
 
     def _mask(self, x: Tensor) -> Tensor:
         """Zeros for the dropped entries, and the scale 1 / (1 - p) for those kept."""

@@ -122,7 +122,7 @@ def test_experts_agree_with_the_ensemble():
 
 def test_target_does_not_matter_if_the_teacher_has_all_the_weight():
     rows = Rows((torch.randn(20, 3),), torch.zeros(20, dtype=torch.int64), None)
-    taught = TaughtRows(rows, lambda inputs: inputs[0].log_softmax(-1), 1.0)
+    taught = TaughtRows(rows, lambda inputs: inputs[0].log_softmax(-1), 1.0, torch.Generator())
     for batch in taught.batches(10, shuffle=False):
         assert_allclose(batch.soft_weight, 1)
 
@@ -132,7 +132,7 @@ def test_batches_of_real_and_mixed_rows():
     numbers = torch.arange(20.0).view(20, 1)
     codes = torch.arange(20).view(20, 1)
     rows = Rows((numbers, codes), torch.arange(20), torch.linspace(0.5, 1.5, 20))
-    taught = TaughtRows(rows, lambda inputs: 2 * inputs[0], 0.7)
+    taught = TaughtRows(rows, lambda inputs: 2 * inputs[0], 0.7, generator)
     batches = taught.batches(10, shuffle=True, generator=generator)
     assert len(batches) == 2
     for batch in batches:

@@ -113,6 +113,17 @@ class ReadsImages(BaseMoDE):
             resolve_layers(self.expert_channels), custom_trunk=self.trunk_module is not None
         )
 
+    def _hidden_numbers(self) -> int:
+        # The trunk's layers halve both axes, and so do all layers of an expert but the first.
+        maps: int = math.prod(
+            self.image_shape_[:2] if self.channels == "last" else self.image_shape_[-2:]
+        )
+        maps //= 4 ** len(resolve_layers(self.trunk_channels))
+        per_expert: int = sum(
+            width * maps // 4**i for i, width in enumerate(resolve_layers(self.expert_channels))
+        )
+        return super()._hidden_numbers() + self.n_experts * per_expert
+
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         if epochs != "auto":
             return int(epochs)

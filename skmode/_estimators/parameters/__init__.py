@@ -23,6 +23,10 @@ Precision = Literal["float32", "float64", "bf16"]
 FULL_BATCH_ROWS = 128
 # batch_size="auto" in partial_fit, which does not know how many rows there are in all.
 LARGE_BATCH_ROWS = 256
+# device="auto": with fewer hidden numbers in a pass over the rows, the CPU trains. These are those
+# of 20,000 rows in the default experts: with fewer, a GPU's kernels are too small to gain what its
+# start costs. Reckoned, not measured.
+GPU_WORK = 10_240_000
 # Candidates of alpha="auto"; without validation rows it takes the first.
 ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
@@ -199,23 +203,29 @@ def resolve_layers(sizes: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in np.atleast_1d(sizes))
 
 
-def resolve_device(device: str, *, fall_back: bool = False) -> str:
-    """Resolve the device; with `fall_back`, a missing GPU means the CPU instead of an error."""
+def resolve_device(device: str, *, work: float = math.inf, fall_back: bool = False) -> str:
+    """Resolve the device; with `fall_back`, a missing GPU means the CPU instead of an error.
+
+    `work` counts the hidden numbers of a pass over the rows: "auto" leaves little work to the CPU.
+    """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        return "cuda" if work >= GPU_WORK and torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", device):
         raise ValueError(
-            'device must be "auto", "cpu", "cuda" or "cuda:" and a number, '
+            'device must be "auto", "cpu", "cuda" or "cuda:" and a number, or "mps", '
             f"got {device!r}: choose one of these."
         )
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        if fall_back:
-            return "cpu"
-        raise ValueError(
-            f"device={device!r} needs a CUDA device, but torch finds none: "
-            'use device="auto" or "cpu", or install a CUDA build of torch.'
-        )
-    return device
+    kind = torch.device(device).type
+    # Nobody asks for CUDA who does not want it: that alone may start its driver.
+    if kind == "cpu" or {"cuda": torch.cuda, "mps": torch.mps}[kind].is_available():
+        return device
+    if fall_back:
+        return "cpu"
+    name = "a CUDA device" if kind == "cuda" else "Apple's Metal"
+    raise ValueError(
+        f"device={device!r} needs {name}, but torch finds none: "
+        'use device="auto" or "cpu", or install a build of torch that has it.'
+    )
 
 
 def resolve_batch_size(
@@ -253,12 +263,17 @@ def resolve_teacher_weights(
 
 
 def resolve_precision(
-    precision: Precision | Auto, batch_size: int, n_rows: int | None
+    precision: Precision | Auto, batch_size: int, n_rows: int | None, device: str = "cpu"
 ) -> Precision:
-    """For "auto", double precision where one batch holds all rows."""
+    """For "auto", double precision where one batch holds all rows, and the device has it."""
+    if precision == "float64" and device == "mps":
+        raise ValueError(
+            'precision must be "float32" or "bf16" on device="mps", which has no double precision, '
+            'got "float64": choose one of these, or device="cpu".'
+        )
     if precision != "auto":
         return precision
-    return "float64" if _one_batch(batch_size, n_rows) else "float32"
+    return "float64" if _one_batch(batch_size, n_rows) and device != "mps" else "float32"
 
 
 def resolve_dropout(dropout: float | str, batch_size: int, n_rows: int | None) -> float:

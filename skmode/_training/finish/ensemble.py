@@ -90,7 +90,7 @@ class Ensemble(nn.Module):
         """Average the networks' predictions: of probabilities, their logarithm."""
         mean: Tensor
         if isinstance(self.task_loss, CrossEntropy):
-            count = each.new_tensor(self.n_networks)
+            count = each.new_full((), self.n_networks)  # filled where it is: no copy to a GPU
             mean = each.logsumexp(dim=0) - count.log()
             return mean
         mean = each.mean(dim=0)

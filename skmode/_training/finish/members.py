@@ -62,6 +62,7 @@ class MemberBatches:
         positions = self.members.positions
         if self.shuffle:
             positions = shuffle_each(positions, self.generator)
+        positions = positions.to(self.members.rows.device)  # at once, not batch by batch
         starts = [i * self.batch_size for i in range(len(self))]
         for start, end in zip(starts, [*starts[1:], positions.shape[1]], strict=True):
             yield self.members.gather(positions[:, start:end])

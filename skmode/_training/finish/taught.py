@@ -1,6 +1,7 @@
 """Batches of a refit that a teacher takes part in: real rows, and as many mixed ones."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,15 @@ class TaughtRows:
     Half of each batch are the rows themselves, whose loss weighs target and teacher by
     `distillation`. The other half are mixtures of pairs of rows, which have no target: there the
     teacher alone counts. They show the experts more of the teacher than the rows do (mixup,
-    arXiv 1710.09412; rows made for a teacher, arXiv 2006.14284).
+    arXiv 1710.09412; rows made for a teacher, arXiv 2006.14284). `mixing` draws pairs and shares on
+    the device of the rows.
     """
 
-    def __init__(self, rows: Rows, teacher: Teacher, distillation: float) -> None:
+    def __init__(
+        self, rows: Rows, teacher: Teacher, distillation: float, mixing: torch.Generator
+    ) -> None:
         self.teacher = teacher
+        self.mixing = mixing
         size = block_rows(rows, rows.device)
         soft_target = torch.cat(
             [self._teach(block.inputs) for block in rows.batches(size, shuffle=False)]
@@ -38,9 +43,9 @@ class TaughtRows:
         """Iterate over real and mixed rows; `batch_size` counts the real ones."""
         return TaughtBatches(self, batch_size, shuffle, generator)
 
-    def with_mixed_rows(self, batch: Rows, generator: torch.Generator | None) -> Rows:
+    def with_mixed_rows(self, batch: Rows) -> Rows:
         """Append as many mixed rows as the batch has."""
-        inputs = mix(batch.inputs, generator)
+        inputs = mix(batch.inputs, self.mixing)
         assert batch.soft_weight is not None
         ones = torch.ones_like(batch.soft_weight)  # so the target counts for nothing
         mixed = Rows(inputs, batch.target, batch.sample_weight, self._teach(inputs), ones)
@@ -62,7 +67,6 @@ class TaughtBatches:
         generator: torch.Generator | None,
     ) -> None:
         self.taught = taught
-        self.generator = generator
         self.real = taught.rows.batches(batch_size, shuffle=shuffle, generator=generator)
 
     def __len__(self) -> int:
@@ -70,25 +74,26 @@ class TaughtBatches:
 
     def __iter__(self) -> Iterator[Rows]:
         for batch in self.real:
-            yield self.taught.with_mixed_rows(batch, self.generator)
+            yield self.taught.with_mixed_rows(batch)
 
 
-def mix(inputs: tuple[Tensor, ...], generator: torch.Generator | None) -> tuple[Tensor, ...]:
+def mix(inputs: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Mix each row with another one of the batch, of which it gets less than half.
 
     Numbers are averaged, where both are present, and so are the pixels of images; codes are taken
     from one row or the other.
     """
-    n_rows, device = len(inputs[0]), inputs[0].device
-    other = torch.randperm(n_rows, generator=generator).to(device)
-    share = (0.5 + 0.5 * torch.rand(n_rows, generator=generator)).to(device)
+    n_rows = len(inputs[0])
+    drawing: Any = {"generator": generator, "device": inputs[0].device}
+    other = torch.randperm(n_rows, **drawing)
+    share = 0.5 + 0.5 * torch.rand(n_rows, **drawing)
 
     def mix_part(part: Tensor) -> Tensor:
         own = share.view(-1, *[1] * (part.ndim - 1))
         if part.dtype == torch.uint8:
             return torch.lerp(part[other].float(), part.float(), own).round_().to(torch.uint8)
         if not part.is_floating_point():
-            drawn = torch.rand(part.shape, generator=generator).to(device)
+            drawn = torch.rand(part.shape, **drawing)
             return torch.where(drawn < own, part, part[other])
         mixed = torch.lerp(part[other], part, own.to(part.dtype))
         return torch.where(mixed.isnan(), part, mixed)

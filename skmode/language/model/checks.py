@@ -117,10 +117,12 @@ def find_device(device: Any) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = torch.device(device)
-    if found.type == "cuda" and not torch.cuda.is_available():
+    available = {"cuda": torch.cuda.is_available, "mps": torch.mps.is_available}
+    if found.type in available and not available[found.type]():
+        name = "a CUDA device" if found.type == "cuda" else "Apple's Metal"
         raise ValueError(
-            f"device={device!r} needs a CUDA device, but torch finds none: "
-            'use device="auto" or "cpu", or install a CUDA build of torch.'
+            f"device={device!r} needs {name}, but torch finds none: "
+            'use device="auto" or "cpu", or install a build of torch that has it.'
         )
     return found
 
@@ -134,6 +136,9 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
         return False
     if device.type == "cuda":
         has = fast = bool(torch.cuda.is_bf16_supported())
+    elif device.type == "mps":
+        # Not chosen by itself, for we have measured nothing there.
+        has, fast = precision == "bf16", False
     else:
         has = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         fast = has and bool(torch.cpu._is_amx_tile_supported())

@@ -274,8 +274,10 @@ class MixtureOfExperts(nn.Module):
         assert gate.active is not None
         classify = isinstance(self.task_loss, CrossEntropy)
         total: Tensor | None = None
-        for i in range(self.n_experts):
-            rows = gate.active[:, i].nonzero().squeeze(1)
+        # All experts' rows at once: to count them, the CPU waits for the device.
+        expert, row = gate.active.T.nonzero().unbind(1)
+        counts: list[int] = torch.bincount(expert, minlength=self.n_experts).tolist()
+        for i, rows in enumerate(torch.split(row, counts)):
             # With no rows at all the last expert still runs, to find the shape of the result.
             if rows.numel() == 0 and (i < self.n_experts - 1 or total is not None):
                 continue

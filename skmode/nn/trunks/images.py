@@ -124,7 +124,8 @@ class RandomShift(Augmentation):
     def _positions(self, n: int, size: int, device: torch.device) -> Tensor:
         """Where each pixel along one axis comes from, `(n, size)`."""
         most = max(1, round(self.share * size))
-        distance = torch.randint(-most, most + 1, (n, 1), generator=self.generator).to(device)
+        # Drawn where the images are: numbers from the CPU would make each step wait for a GPU.
+        distance = torch.randint(-most, most + 1, (n, 1), generator=self.generator, device=device)
         return (torch.arange(size, device=device) + distance).clamp(0, size - 1)
 
 
@@ -159,8 +160,8 @@ class RandomFlip(Augmentation):
         torch.Tensor of shape (n_samples, n_channels, height, width)
             The images, about half of them mirrored.
         """
-        chosen = torch.rand((len(images), 1, 1, 1), generator=self.generator) < 0.5
-        return torch.where(chosen.to(images.device), images.flip(3), images)
+        drawn = torch.rand((len(images), 1, 1, 1), generator=self.generator, device=images.device)
+        return torch.where(drawn < 0.5, images.flip(3), images)
 
 
 class ImageTrunk(nn.Module):

@@ -103,9 +103,19 @@ class TextTrunk(nn.Module):
         torch.Tensor of shape (n_samples, width)
             The features.
         """
+        if tokens.device.type != "cpu":
+            # With the padding, which weighs nothing: to leave it out, the CPU would have to wait
+            # for a GPU to count what is left.
+            starts = torch.arange(0, tokens.numel(), tokens.shape[1], device=tokens.device)
+            starts = starts.to(tokens.dtype)
+            return TABLE_RATE * self._sum(tokens.flatten(), starts, weights.flatten())
         ends = known.sum(dim=1).cumsum(0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]]).to(tokens.dtype)
-        summed = nn.functional.embedding_bag(
-            tokens[known], self.table, starts, mode="sum", per_sample_weights=weights[known]
+        return TABLE_RATE * self._sum(tokens[known], starts, weights[known])
+
+    def _sum(self, tokens: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+        """Sum the vectors of the tokens of each text, the first of which is at its start."""
+        summed: Tensor = nn.functional.embedding_bag(
+            tokens, self.table, starts, mode="sum", per_sample_weights=weights
         )
-        return TABLE_RATE * summed
+        return summed

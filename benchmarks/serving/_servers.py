@@ -1,4 +1,4 @@
-"""Servers to compare with: ``python -m benchmarks._servers constant|bare PORT BUNDLE``.
+"""Servers to compare with: ``python -m benchmarks.serving._servers constant|bare PORT BUNDLE``.
 
 ``constant`` is KServe as it comes, with a model that always answers the same. ``bare`` is the
 engine of skmode-deploy (uvicorn, Starlette, one route) around the bundle's graph, without limits,

@@ -37,7 +37,7 @@ from skmode import MoDEClassifier
 from skmode.datasets import fetch_keel
 from skmode.onnx import export
 
-RESULTS = Path(__file__).parent / "results" / "serving.json"
+RESULTS = Path(__file__).parents[1] / "results" / "serving.json"
 SERVER_CORE, CLIENT_CORE, BOTH = "0", "1", "0,1"
 CONNECTIONS, ROUNDS, SECONDS, LATENCY_SECONDS = 16, 5, 4, 10
 MIN_RATE, MAX_TAIL, MAX_EXPERTS, MAX_COST = 0.9, 5.0, 1.1, 0.1
@@ -120,7 +120,7 @@ def serve(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     if kind in ("constant", "bare"):
-        command = ["-m", "benchmarks._servers", kind, str(port), str(bundle)]
+        command = ["-m", "benchmarks.serving._servers", kind, str(port), str(bundle)]
     else:
         command = ["-m", "skmode_deploy", "serve", str(bundle), "--name", "model"]
         command += ["--http-port", str(port), "--grpc-port", "0", "--drain-seconds", "0"]

@@ -1,11 +1,11 @@
 """What 8-bit experts change: answers, size on disk and speed, against float32.
 
-Run ``python -m benchmarks.quantization``. On each set, experts of the default size and large ones
-are trained once and exported twice, as they are and with ``quantize="dynamic"``, calibrated on
-training rows. An export that is refused, because its answers differ by more than the default
-tolerance, is reported as such, and its figures are those of an export with any difference allowed.
-One thread; the two graphs take turns and the medians are compared, for many rows those of the
-processor's time.
+Run ``python -m benchmarks.serving.quantization``. On each set, experts of the default size and
+large ones are trained once and exported twice, as they are and with ``quantize="dynamic"``,
+calibrated on training rows. An export that is refused, because its answers differ by more than the
+default tolerance, is reported as such, and its figures are those of an export with any difference
+allowed. One thread; the two graphs take turns and the medians are compared, for many rows those of
+the processor's time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from skmode import MoDEClassifier
 from skmode.datasets import fetch_churn, fetch_keel
 from skmode.onnx import export
 
-RESULTS = Path(__file__).parent / "results" / "quantization.json"
+RESULTS = Path(__file__).parents[1] / "results" / "quantization.json"
 SETS = {
     "letter": lambda: fetch_keel("letter", return_X_y=True),
     "satimage": lambda: fetch_keel("satimage", return_X_y=True),

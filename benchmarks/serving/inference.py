@@ -1,8 +1,8 @@
 """Latency and throughput of answers: skmode exported against networks and boosted trees.
 
-Run ``python -m benchmarks.inference``. Everything computes with one thread. Models take turns, a
-few calls each, and medians are compared. One row: the test rows in rotation, one per call. Many
-rows: the test rows, repeated up to that number; there the processor's time counts. Rows are in
+Run ``python -m benchmarks.serving.inference``. Everything computes with one thread. Models take
+turns, a few calls each, and medians are compared. One row: the test rows in rotation, one per call.
+Many rows: the test rows, repeated up to that number; there the processor's time counts. Rows are in
 memory in the form that the model reads best; what is timed is what a caller writes, checks of the
 input included. Networks train for few epochs, which changes their answers and not their cost.
 Libraries that are not installed are left out: ``pip install -e '.[bench]'`` brings them in.
@@ -26,7 +26,6 @@ from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
 import skmode_deploy
-from benchmarks._peers import array_peers, table_peers
 from benchmarks._timing import (
     Contender,
     environment,
@@ -39,11 +38,12 @@ from benchmarks._timing import (
     to_inputs,
     word,
 )
+from benchmarks.serving._peers import array_peers, table_peers
 from skmode import MoDEClassifier
 from skmode.datasets import fetch_churn, fetch_keel
 from skmode.onnx import export
 
-RESULTS = Path(__file__).parent / "results" / "inference.json"
+RESULTS = Path(__file__).parents[1] / "results" / "inference.json"
 EPOCHS = 25
 EMBEDDINGS = (MoDEClassifier().numeric_embedding, None)
 ONE_ROW_CALLS, MANY_ROWS_CALLS, MANY_ROWS = 500, 15, 16_384

@@ -1,0 +1,1 @@
+"""What a GPU gives: answers, times, the share of its peak, and what makes the CPU wait for it."""

@@ -1,0 +1,1 @@
+"""Answers of exported models: in one process, quantized, and by servers."""
