@@ -43,9 +43,9 @@ class Block(NamedTuple):
         try:
             return function(self.batch)
         except (ValueError, TypeError) as error:
-            row, error = self._first_wrong(function, error)
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{self.place}, row {self.start + row} (from 0): {error}") from error
+            row, found = self._first_wrong(function, error)
+            kind = TypeError if isinstance(found, TypeError) else ValueError
+            raise kind(f"{self.place}, row {self.start + row} (from 0): {found}") from error
 
     def _first_wrong(
         self, function: Callable[[Any], Any], error: Exception

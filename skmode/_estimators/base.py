@@ -473,7 +473,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         (log_probabilities,) = self._evaluate_rows(rows, gate)
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
         top = log_probabilities.argmax(axis=1)
-        usage: NDArray[np.float64] = np.bincount(top, weight, minlength=self.n_experts)
+        usage: NDArray[np.float64] = np.bincount(top, weight, self.n_experts).astype(np.float64)
         return usage
 
     def _warn_of_collapse(self, n_rows: int) -> None:

@@ -40,8 +40,8 @@ WATCHED_ROWS = 512
 class Data(NamedTuple):
     """The rows of one call, on the CPU: those passed to `fit`, training and validation rows.
 
-    Those to train on may be in a file. The validation rows are some of those passed to `fit`, or the user's own beside them. A teacher
-    may have labelled further rows, which have no target.
+    Those to train on may be in a file. The validation rows are some of those passed to `fit`, or
+    the user's own beside them. A teacher may have labelled further rows, which have no target.
     """
 
     rows: Rows | StoredRows
@@ -228,7 +228,8 @@ class Trainer:
         further = self.data.further
         if further is None or not weight:
             return rows
-        assert isinstance(rows, Rows) and rows.soft_target is not None
+        assert isinstance(rows, Rows)
+        assert rows.soft_target is not None
         return ExtendedRows(rows, further.to(self.plan.device, rows.soft_target.dtype))
 
     def _generators(self, seed: int) -> Generators:

@@ -371,9 +371,9 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
     if not known.any():
         return Column(name, "number", has_missing=True)
     numbers = numbers[known]
-    extremes = numbers.min(), numbers.max()
-    with np.errstate(over="ignore"):
-        if not np.isfinite(np.float32(extremes)).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        extremes = numbers.min(), numbers.max()
+        if not np.isfinite(np.asarray(extremes).astype(np.float32)).all():
             _finite_float32(numbers[:, None])  # raises
     return scaled_number(
         name, numbers, sample_weight[known], extremes, has_missing=bool(not known.all())

@@ -72,7 +72,7 @@ class ReadsDatasets(ReadsTables):
                 valid = self._encode_given(given, ready.trained) if own else None
                 return ready.data()._replace(valid=valid) if own else ready.data()
 
-            return self._train(
+            self._train(
                 make_data,
                 random_state,
                 epochs=self.max_epochs,
@@ -80,6 +80,7 @@ class ReadsDatasets(ReadsTables):
                 partial=False,
                 checkpoints=None if checkpoint is None else checkpoints,
             )
+        return self
 
     def _check_reads_datasets(self, X: Any) -> None:
         if not self._reads_datasets:
@@ -147,12 +148,12 @@ class ReadsDatasets(ReadsTables):
         if names.weight:
             (name,) = names.weight
             weight = block.apply(lambda batch: read_weight(name, batch.column(name)))
-        predicted = self.predict(encode_block(self, block))  # type: ignore[attr-defined]
+        predicted = self.predict(encode_block(self, block))
         return true, predicted, weight
 
     def _true(self, batch: Any, names: Names) -> NDArray[Any]:
         columns = batch.select(names.target).columns
-        if not self._classifies:  # type: ignore[attr-defined]
+        if not self._classifies:
             return Values(self, names.target, single=names.single).read(columns)
         labels = to_numpy(columns[0])
         if pd.isna(labels).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +112,8 @@ class Passes:
         for block in self.source.blocks(names):
             if self.first and columns is None:
                 columns = self._begin(block)
-            features, target, weight = block.apply(lambda batch: self._read(batch, columns))
+            read = functools.partial(self._read, columns=columns)
+            features, target, weight = block.apply(read)
             self.targets.learn(target, weight)
             positive = weight > 0
             if not positive.any():
