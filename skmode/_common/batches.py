@@ -209,6 +209,8 @@ class DatasetSource(BatchSource):
                     first.setdefault(name, _place(fragment))
 
     def _blocks(self, names: list[str], rows: int) -> Iterator[Block]:
+        import pyarrow as pa
+
         if self._filtered:
             yield from self._filtered_blocks(names, rows)
             return
@@ -218,7 +220,7 @@ class DatasetSource(BatchSource):
                 for batch in self._batches_of(fragment, names, rows):
                     yield Block(batch, _place(fragment), start)
                     start += batch.num_rows
-            except OSError as error:  # also pyarrow.ArrowInvalid of a damaged file
+            except (OSError, pa.ArrowException) as error:
                 raise OSError(
                     f"{_place(fragment)} must be readable, got after row {start}: {error}"
                 ) from error

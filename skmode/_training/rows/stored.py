@@ -225,13 +225,13 @@ class StoredRows:
 
     def rows_of(self, records: NDArray[Any]) -> Rows:
         """Make rows of records."""
-        target = torch.from_numpy(np.ascontiguousarray(records["target"]))
+        target = torch.from_numpy(records["target"].copy())
         weight = None
         if self.mean_weight is not None:
             weight = torch.from_numpy(records["weight"] / np.float64(self.mean_weight))
         return Rows(
             (
-                torch.from_numpy(np.ascontiguousarray(records["numbers"])),
+                torch.from_numpy(records["numbers"].copy()),
                 torch.from_numpy(records["codes"].astype(np.int64)),
             ),
             target if self.stored.layout.n_targets else target.long(),
