@@ -2,16 +2,16 @@
 
 Run with
 
-    python -m benchmarks.costs.out_of_core [rows]
+    python -m benchmarks.costs.out_of_core [census] [time] [made_up] [large]
 
-which prints the measures, each with its bar, and writes them to results/out_of_core.json. Needs
-pyarrow, and about 4 GB of disk and 5 GB of memory for 10,000,000 rows (the default); the fits in
-memory need the latter, not those that are judged. Each fit runs in a process of its own, with one
-thread.
+which prints the measures, each with its bar, and writes them to results/out_of_core.json; with
+names of parts, those of the others stay there. Needs pyarrow, and 2 GB of disk. Each fit runs in a
+process of its own, with one thread.
 
-Quality: Census-Income, and made-up rows whose first column drifts with time, in Parquet files that
-are sorted by time, and the same rows sorted by class. Both are compared with a fit of all rows in
-memory. Time: the made-up rows, a tenth of them, with the classifier's default network.
+Quality (census, made_up): Census-Income, and 2 million made-up rows whose first column drifts with
+time, in Parquet files that are sorted by time, and the same rows sorted by class; both beside a fit
+of all rows in memory. Time (time): a million made-up rows, with the classifier's default network.
+Memory (large): 10 million made-up rows sorted by class.
 """
 
 import json
@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parents[1] / "results"
-ROWS, COLUMNS, TEST_ROWS = 10_000_000, 20, 200_000
+ROWS, COMPARED_ROWS, TIMED_ROWS = 10_000_000, 2_000_000, 1_000_000
+COLUMNS, TEST_ROWS = 20, 200_000
 # Chunks in which the rows are made: time passes from one to the next.
 CHUNKS = 20
-PAIRS = 1
 MiB = 2**20
 # A small network, so that training on all rows takes minutes; the time per row has the default one.
 SMALL = {
@@ -77,18 +77,20 @@ def names() -> list[str]:
     return [f"x{i}" for i in range(COLUMNS)]
 
 
-def write_made_up(folder: Path, n_rows: int) -> None:
-    """Write the rows sorted by time and sorted by class."""
+def write_made_up(folder: Path, n_rows: int, orders: list[str]) -> None:
+    """Write the rows sorted by time or by class."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     def table(X: Any, y: Any) -> Any:
         return pa.table(dict(zip(names(), X.T, strict=True)) | {"y": y})
 
-    for order in ("time", "class"):
+    for order in orders:
         (folder / order).mkdir()
     for label in (None, 0, 1):
         order = "time" if label is None else "class"
+        if order not in orders:
+            continue
         prefix = "rows" if label is None else f"class-{label}"
         for chunk in range(CHUNKS):
             X, y = make_rows(n_rows // CHUNKS, chunk)
@@ -126,7 +128,7 @@ def fit(task: dict[str, Any]) -> dict[str, Any]:
     from skmode import MoDEClassifier
 
     torch.set_num_threads(1)
-    settings = {"made_up": SMALL, "census": CENSUS, "time": DEFAULT}[task["kind"]]
+    settings = {"made_up": SMALL, "large": SMALL, "census": CENSUS, "time": DEFAULT}[task["kind"]]
     target = "income" if task["kind"] == "census" else "y"
     dataset = ds.dataset(task["folder"])
     classifier = MoDEClassifier(random_state=task["seed"], **settings)
@@ -145,7 +147,7 @@ def fit(task: dict[str, Any]) -> dict[str, Any]:
         "extra_mib": (after - before) / MiB,
         "seconds_per_epoch": float(np.median([row["dur"] for row in classifier.history_])),
     }
-    if task["kind"] == "time":
+    if task["kind"] == "time":  # training alone
         return found
     X, y = test_rows(task["kind"], classifier)
     probabilities = classifier.predict_proba(X)
@@ -187,79 +189,100 @@ def measure(**task: Any) -> dict[str, Any]:
     return found
 
 
-def runs(folder: Path, n_rows: int) -> Iterator[dict[str, Any]]:
-    """All fits."""
-    write_census(folder / "census")
+def census(folder: Path) -> Iterator[dict[str, Any]]:
+    """Quality on Census-Income."""
+    write_census(folder)
     for order, in_memory in (("file", True), ("class", False), ("time", False)):
-        place = str(folder / "census" / order)
+        place = str(folder / order)
         yield measure(kind="census", folder=place, in_memory=in_memory, seed=0)
-    (folder / "tenth").mkdir()
-    write_made_up(folder / "tenth", n_rows // 10)
-    for seed in range(PAIRS):
-        for in_memory in (True, False):
-            place = str(folder / "tenth" / "time")
-            yield measure(kind="time", folder=place, in_memory=in_memory, seed=seed)
-    (folder / "all").mkdir()
-    write_made_up(folder / "all", n_rows)
-    for order, in_memory in (("class", False), ("time", False), ("time", True)):
-        place = str(folder / "all" / order)
+
+
+def timed(folder: Path) -> Iterator[dict[str, Any]]:
+    """Time of the default network."""
+    write_made_up(folder, TIMED_ROWS, ["time"])
+    for in_memory in (True, False):
+        place = str(folder / "time")
+        yield measure(kind="time", folder=place, in_memory=in_memory, seed=0)
+
+
+def made_up(folder: Path) -> Iterator[dict[str, Any]]:
+    """Quality on made-up rows."""
+    write_made_up(folder, COMPARED_ROWS, ["time", "class"])
+    for order, in_memory in (("time", True), ("class", False), ("time", False)):
+        place = str(folder / order)
         yield measure(kind="made_up", folder=place, in_memory=in_memory, seed=0)
+
+
+def large(folder: Path) -> Iterator[dict[str, Any]]:
+    """Memory."""
+    write_made_up(folder, ROWS, ["class"])
+    yield measure(kind="large", folder=str(folder / "class"), in_memory=False, seed=0)
+
+
+PARTS = {"census": census, "time": timed, "made_up": made_up, "large": large}
 
 
 def judge(found: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     """Measures and the most that each may be."""
     lines = []
     for kind in ("census", "made_up"):
-        of_kind = [run for run in found if run["kind"] == kind]
         for order in ("class", "time"):
-            for name in ("accuracy", "log_loss"):
-                memory, stored = (
-                    np.mean(
-                        [
-                            run[name]
-                            for run in of_kind
-                            if run["in_memory"] == in_memory
-                            and (in_memory or run["folder"] == order)
-                        ]
-                    )
-                    for in_memory in (True, False)
-                )
-                worse = memory - stored if name == "accuracy" else stored - memory
-                lines.append((f"{kind}, sorted by {order}: {name} lost", float(worse), 0.005))
-    extra = [run["extra_mib"] for run in found if run["kind"] == "made_up" and not run["in_memory"]]
-    lines.append(("peak memory above the import, MiB", max(extra), 1024.0))
-    timed = [run for run in found if run["kind"] == "time"]
-    ratios = {
-        name: np.median(
-            [
-                stored[name] / memory[name]
-                for memory, stored in zip(timed[::2], timed[1::2], strict=True)
+            memory = [run for run in found if run["kind"] == kind and run["in_memory"]]
+            stored = [
+                run
+                for run in found
+                if run["kind"] == kind and run["folder"] == order and not run["in_memory"]
             ]
-        )
-        for name in ("cpu_seconds", "seconds_per_epoch")
-    }
-    lines.append(("processor time of fit, dataset / memory", float(ratios["cpu_seconds"]), 1.3))
-    lines.append(("time of an epoch, dataset / memory", float(ratios["seconds_per_epoch"]), 1.3))
+            for one, other in zip(memory, stored, strict=True):
+                lost = one["accuracy"] - other["accuracy"], other["log_loss"] - one["log_loss"]
+                lines.append((f"{kind} by {order}: accuracy lost", lost[0], 0.005))
+                lines.append((f"{kind} by {order}: log loss gained", lost[1], 0.005))
+    for run in found:
+        if run["kind"] == "large":
+            lines.append(("peak memory above the import, MiB", run["extra_mib"], 1024.0))
+    memory, stored = (
+        [run for run in found if run["kind"] == "time" and run["in_memory"] == kind]
+        for kind in (True, False)
+    )
+    for one, other in zip(memory, stored, strict=True):
+        ratio = other["cpu_seconds"] / one["cpu_seconds"]
+        lines.append(("processor time of fit, dataset / memory", ratio, 1.3))
     return lines
 
 
-def main(n_rows: int = ROWS) -> int:
-    """Measure everything and write the results; 1 if a bar is missed."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = list(runs(Path(folder), n_rows))
-    lines = judge(found)
-    for name, value, bar in lines:
-        print(f"{name:50s} {value:10.4f}  at most {bar:g}  {'ok' if value <= bar else 'MISSED'}")
+def main(*parts: str) -> int:
+    """Measure, and write the results beside those of other parts; 1 if a bar is missed."""
+    path = RESULTS / "out_of_core.json"
+    found: list[dict[str, Any]] = []
+    for part in parts or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            new = list(PARTS[part](Path(folder)))
+        found = json.loads(path.read_text())["runs"] if path.exists() else []
+        found = [run for run in found if run["kind"] != part] + new
+        write(path, found)
+    return report(found)
+
+
+def write(path: Path, found: list[dict[str, Any]]) -> None:
+    """Write the runs, and what they mean for the bars."""
     results = {
-        "rows": n_rows,
+        "rows": {"time": TIMED_ROWS, "made_up": COMPARED_ROWS, "large": ROWS},
         "columns": COLUMNS,
-        "processor": platform.processor() or platform.machine(),
+        "machine": platform.machine(),
         "python": platform.python_version(),
-        "bars": [{"name": name, "value": value, "at_most": bar} for name, value, bar in lines],
+        "bars": [
+            {"name": name, "value": value, "at_most": bar} for name, value, bar in judge(found)
+        ],
         "runs": found,
     }
-    path = RESULTS / "out_of_core.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def report(found: list[dict[str, Any]]) -> int:
+    """Print the measures; 1 if a bar is missed."""
+    lines = judge(found)
+    for name, value, bar in lines:
+        print(f"{name:45s} {value:10.4f}  at most {bar:g}  {'ok' if value <= bar else 'MISSED'}")
     return int(any(value > bar for _, value, bar in lines))
 
 
@@ -267,4 +290,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["fit"]:
         print(json.dumps(fit(json.loads(sys.argv[2]))))
     else:
-        raise SystemExit(main(*map(int, sys.argv[1:])))
+        raise SystemExit(main(*sys.argv[1:]))
