@@ -160,8 +160,8 @@ class DatasetSource(BatchSource):
         self._filtered = bool(
             (getattr(dataset, "_scan_options", None) or {}).get("filter") is not None
         )
-        self.types = {field.name: field.type for field in dataset.schema}
-        if len(self.types) < len(dataset.schema):
+        self.types = _types(dataset.schema)
+        if len(set(dataset.schema.names)) < len(dataset.schema):
             raise ValueError(
                 f"Column names must be unique, got {dataset.schema.names}: rename the columns."
             )
@@ -276,7 +276,7 @@ class ReaderSource(BatchSource):
                 f"There must be at least one row to read, got no batch from {self.description}: "
                 "let it return an iterator of pyarrow.RecordBatch, anew at each call."
             )
-        self.types = {field.name: field.type for field in first.schema}
+        self.types = _types(first.schema)
 
     @property
     def description(self) -> str:
@@ -373,6 +373,12 @@ def _kind(type_: Any) -> str | None:
     if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         return "numbers"
     return "strings" if is_string(type_) else str(type_)
+
+
+def _types(schema: Any) -> dict[str, Any]:
+    """Names and types of the columns, without the index of pandas, which is none."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    return {field.name: field.type for field in schema if field.name not in index}
 
 
 def _plain(type_: Any) -> Any:

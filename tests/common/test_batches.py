@@ -91,6 +91,13 @@ def test_files_have_the_same_columns(tmp_path, second, message):
         list(open_batches(lambda: iter(tables)).blocks(["b"]))
 
 
+def test_the_index_of_pandas_is_no_column(tmp_path):
+    pd.DataFrame({"a": [1, 2]}, index=[5, 3]).to_parquet(tmp_path / "one.parquet")
+    dataset = ds.dataset(tmp_path)
+    assert dataset.schema.names == ["a", "__index_level_0__"]
+    assert list(open_batches(dataset).types) == ["a"]
+
+
 def test_numbers_of_several_widths_and_empty_columns_are_one_kind(tmp_path):
     missing = pa.table({"a": pa.nulls(1)})["a"]
     dataset = write(

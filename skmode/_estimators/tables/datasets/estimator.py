@@ -28,7 +28,7 @@ from skmode._training.rows import Rows
 from skmode._training.trainer import Data
 
 # Parameters that may change between a checkpoint and the fit that goes on from it.
-FREE = ("device", "verbose", "memory", "n_jobs", "keep_teacher", "callbacks", "random_state")
+FREE = ("device", "verbose", "memory", "n_jobs", "keep_teacher", "callbacks")
 
 
 class ReadsDatasets(ReadsTables):
@@ -97,8 +97,8 @@ class ReadsDatasets(ReadsTables):
     def _made_by(self, source: BatchSource, names: Names, *, first: bool) -> str:
         """Tell this fit from others: by parameters, rows and, if it continues one, by weights."""
         made_by = hashlib.sha256(source.identity().encode())
-        kept = {name: each for name, each in self._parameters.items() if name not in FREE}
-        made_by.update(f"{names} {sorted(kept.items())!r} {self.random_state!r}".encode())
+        kept = {name: _text(each) for name, each in self._parameters.items() if name not in FREE}
+        made_by.update(f"{names} {sorted(kept.items())}".encode())
         if not first:
             for value in self.net_.module_.state_dict().values():
                 made_by.update(value.cpu().numpy().tobytes())
@@ -183,6 +183,14 @@ def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(spread > 0, 1 - residuals / spread, np.where(residuals == 0, 1.0, 0.0))
     return float(scores.mean())
+
+
+def _text(value: Any) -> str:
+    """Write a parameter so that another process writes it the same: without addresses."""
+    if isinstance(value, np.random.RandomState):
+        return "RandomState"
+    name = getattr(value, "__qualname__", None)
+    return repr(value) if name is None else f"{value.__module__}.{name}"
 
 
 @contextlib.contextmanager
