@@ -410,19 +410,24 @@ default=None
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         kept = sample_weight > 0
         values, sample_weight = y.reshape(len(y), -1)[kept], sample_weight[kept]
+        self._check_largest(values)  # the squares of larger ones would overflow
         mean = np.average(values, axis=0, weights=sample_weight)
         deviation = np.average((values - mean) ** 2, axis=0, weights=sample_weight) ** 0.5
-        self._scale_target(y.ndim, mean, deviation, np.abs(values).max())
+        self._scale_target(y.ndim, mean, deviation)
 
-    def _scale_target(
-        self, ndim: int, mean: NDArray[np.float64], deviation: NDArray[np.float64], largest: float
-    ) -> None:
-        """Learn the scale of targets with these moments."""
+    def _check_largest(self, values: NDArray[np.float64]) -> None:
+        """Raise if a target is too large to be predicted in float32."""
+        largest = np.abs(values).max()
         if largest > MAX_TARGET:
             raise ValueError(
                 f"Absolute values in y must be at most {MAX_TARGET:g}, got {largest:g}: use a "
                 "larger unit."
             )
+
+    def _scale_target(
+        self, ndim: int, mean: NDArray[np.float64], deviation: NDArray[np.float64]
+    ) -> None:
+        """Learn the scale of targets with these moments."""
         self._target_ndim, self.n_outputs_ = ndim, len(mean)
         self.target_mean_ = mean
         # Rounding in the mean leaves a constant target with a deviation just above zero.

@@ -125,7 +125,7 @@ class Values:
     def __init__(self, estimator: Any, names: list[str], *, single: bool) -> None:
         self.estimator, self.names, self.single = estimator, names, single
         self._moments = Moments()
-        self._largest, self._n_rows = 0.0, 0
+        self._n_rows = 0
 
     def read(self, columns: list[Any]) -> NDArray[np.float64]:
         """Check values, `(n_rows, n_targets)`."""
@@ -137,6 +137,7 @@ class Values:
                     f"Every row needs a target, got NaN or none in column {name!r}: drop such "
                     "rows, or give them a value."
                 )
+        self.estimator._check_largest(values)
         return values
 
     def learn(self, read: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
@@ -144,7 +145,6 @@ class Values:
         kept = weight > 0
         if kept.any():
             self._moments.add(read[kept], weight[kept])
-            self._largest = max(self._largest, float(np.abs(read[kept]).max()))
             self._n_rows += int(kept.sum())
 
     def finish(self, *, first: bool) -> None:
@@ -155,7 +155,6 @@ class Values:
                 1 if self.single else 2,
                 moments.mean,
                 np.sqrt(moments.squares / moments.weight),
-                self._largest,
             )
         self.n_rows = np.array([self._n_rows])
         self.weight = np.array([self._moments.weight])
