@@ -196,6 +196,20 @@ def test_goes_on_to_the_same_bits(dataset, several_shards, tmp_path, monkeypatch
         MoDEClassifier(**options | {"n_experts": 3}).fit(dataset, **arguments, checkpoint=tmp_path)
 
 
+def test_nothing_half_written(dataset, tmp_path, monkeypatch):
+    def fails(writer):
+        raise OSError(28, "No space left on device")
+
+    arguments = {"target": "label", "checkpoint": tmp_path}
+    with monkeypatch.context() as patch:
+        patch.setattr(stored.Writer, "close", fails)
+        with pytest.raises(OSError, match="No space left"):
+            MoDEClassifier(**QUICK).fit(dataset, **arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["fit.json"]
+    # Nothing was trained, so other parameters may begin here.
+    assert MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(dataset, **arguments).n_iter_ == 1
+
+
 @pytest.mark.slow
 def test_goes_on_after_kill_9(dataset, tmp_path):
     folder = os.path.dirname(dataset.files[0])

@@ -32,9 +32,9 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], made_by: str, seed: int) -> None:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._made_by = made_by
         path = self.folder / "fit.json"
-        if not path.exists():
+        # Before the rows are complete there is nothing to go on from.
+        if not path.exists() or not self.rows.exists():
             write(path, lambda file: file.write_text(json.dumps({"by": made_by, "seed": seed})))
         begun = json.loads(path.read_text())
         if begun["by"] != made_by:
@@ -43,6 +43,11 @@ class Checkpoints:
                 f"but {self.folder} has others: pass those, or another folder."
             )
         self.seed = int(begun["seed"])
+
+    @property
+    def rows(self) -> Path:
+        """The file that says what the rows are, once they are complete."""
+        return self.folder / "rows.pickle"
 
     def training(self, name: str) -> Checkpoint:
         """The checkpoint of one of the trainings of this fit."""

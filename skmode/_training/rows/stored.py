@@ -114,6 +114,7 @@ class Writer:
     """Deals rows into the shards of a file; all of them must be added before it is closed."""
 
     def __init__(self, stored: Stored, rng: np.random.Generator) -> None:
+        stored.path.unlink(missing_ok=True)  # of a process that was killed
         needed = stored.n_rows * stored.layout.dtype.itemsize
         free = shutil.disk_usage(stored.path.parent).free
         if needed > free:
@@ -161,9 +162,10 @@ class Writer:
             )
 
     def abandon(self) -> None:
-        """Close the file after a failure."""
+        """Remove the file after a failure."""
         with contextlib.suppress(OSError):
             self._file.close()
+        self._stored.path.unlink(missing_ok=True)
 
 
 class StoredRows:

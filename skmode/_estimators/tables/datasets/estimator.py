@@ -67,7 +67,7 @@ class ReadsDatasets(ReadsTables):
                 rng = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
                 own = given.X is not None
                 ready = read_dataset(
-                    self, source, names, checkpoints.folder, rng, first=first, hold_out=not own
+                    self, source, names, checkpoints, rng, first=first, hold_out=not own
                 )
                 valid = self._encode_given(given, ready.trained) if own else None
                 return ready.data()._replace(valid=valid) if own else ready.data()

@@ -17,7 +17,7 @@ from skmode._encoding.tables.batches import LearnsColumns, encode_batch
 from skmode._estimators.tables.datasets.holding_out import HeldOut, share_out
 from skmode._estimators.tables.datasets.names import Names
 from skmode._estimators.tables.datasets.targets import Classes, Values, read_weight
-from skmode._training.callbacks.checkpoints import write
+from skmode._training.callbacks.checkpoints import Checkpoints, write
 from skmode._training.rows import Rows
 from skmode._training.rows.stored import Layout, Stored, StoredRows, Writer, moved
 from skmode._training.trainer import Data
@@ -56,14 +56,14 @@ def read_dataset(
     estimator: Any,
     source: BatchSource,
     names: Names,
-    folder: Path,
+    checkpoints: Checkpoints,
     rng: np.random.Generator,
     *,
     first: bool,
     hold_out: bool,
 ) -> Ready:
-    """Make both passes, or take what a checkpoint in the folder has of them."""
-    path = folder / "rows.pickle"
+    """Make both passes, or take what a checkpoint has of them."""
+    folder, path = checkpoints.folder, checkpoints.rows
     if path.exists():
         ready: Ready = pickle.loads(path.read_bytes())
         vars(estimator).update(ready.learned)
@@ -161,8 +161,9 @@ class Passes:
                     records = records[~mask]
                 writer.add(records)
             writer.close()
-        finally:
+        except BaseException:
             writer.abandon()
+            raise
         valid = StoredRows(stored, mean_weight).rows_of(np.concatenate(kept)) if kept else None
         learned = {name: vars(estimator)[name] for name in LEARNED if name in vars(estimator)}
         return Ready(learned, stored, mean_weight, valid, targets.trained)
