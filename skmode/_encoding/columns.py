@@ -11,6 +11,8 @@ import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
 
+from skmode._common.batches import refuse_dataset
+
 # Kinds of numpy's dtypes that hold numbers.
 NUMBER_KINDS = "fiub"
 # Rows whose strings are read together.
@@ -21,6 +23,7 @@ def is_table(X: Any) -> bool:
     """Whether X has named columns (pandas, polars, pyarrow, or anything narwhals reads)."""
     if isinstance(X, pd.DataFrame) and X.columns.is_unique:
         return True
+    refuse_dataset(X, "X", "fit, predict and score read datasets, with target= naming a column")
     if hasattr(X, "collect") and hasattr(X, "collect_schema"):
         raise TypeError(
             f"X must hold its rows in memory, got a {type(X).__name__}: pass X.collect()."

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
-from skmode._common.display import ShownInNotebooks
+from skmode._common.notebooks.display import ShownInNotebooks
 from skmode._common.sklearn import check_sample_weight, safe_indexing
 from skmode._estimators.parameters import (
     ALPHAS,
@@ -47,13 +47,13 @@ from skmode._estimators.rows.splitting import (
     split_for_members,
 )
 from skmode._estimators.rows.teaching import Lessons
-from skmode._training.evaluation import (
-    gate,
-)
+from skmode._training.callbacks.checkpoints import Checkpoints
+from skmode._training.evaluation import gate
 from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
 from skmode._training.rows import Rows
+from skmode._training.rows.stored import StoredRows
 from skmode._training.trainer import Data, Trained, Trainer
 
 # A gate that sends more than this share of the rows to one expert has collapsed.
@@ -193,20 +193,37 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
         random_state = check_random_state(self.random_state)
-        with isolated(), self._undone_on_failure(None if first else self.net_):
-            self._forget_teachers()
-            data = self._make_data(
+
+        def make_data() -> Data:
+            return self._make_data(
                 X, y, sample_weight, random_state, first=first, given=given, passed=passed
             )
+
+        return self._train(make_data, random_state, epochs=epochs, first=first, partial=partial)
+
+    def _train(
+        self,
+        make_data: Callable[[], Data],
+        random_state: np.random.RandomState,
+        *,
+        epochs: int | Auto,
+        first: bool,
+        partial: bool,
+        checkpoints: Checkpoints | None = None,
+    ) -> Self:
+        """Encode the rows, plan, train and summarize."""
+        with isolated(), self._undone_on_failure(None if first else self.net_):
+            self._forget_teachers()
+            data = make_data()
             seed = random_state.randint(np.iinfo(np.int32).max)
             data, teacher_seed = self._prepare_teachers(data, random_state)
             plan = self._make_plan(data, epochs, seed, teacher_seed, first=first, partial=partial)
-            trained = Trainer(plan, data, None if first else self.net_).train()
+            trained = Trainer(plan, data, None if first else self.net_, checkpoints).train()
 
         if first:
             self._structure = structure(self._parameters)
         if trained.interrupted:
-            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=4)
+            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
         self._summarize(trained, data.rows)
         if not partial:
             self._warn_of_collapse(len(data.rows))
@@ -456,7 +473,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
                 self.__dict__.update(taught)
             raise
 
-    def _summarize(self, trained: Trained, rows: Rows) -> None:
+    def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
         self.device_ = str(trained.net.device)
         self.weight_decay_ = trained.weight_decay
@@ -476,12 +493,16 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self.history_ = list(self.net_.history)
         self.loss_curve_ = [epoch["train_loss"] for epoch in self.history_]
         self.n_iter_ = len(self.history_)
+        usage = sum(map(self._usage, rows.parts()), start=np.zeros(self.n_experts))
+        self.expert_usage_ = usage / usage.sum()
+
+    def _usage(self, rows: Rows) -> NDArray[np.float64]:
+        """Weight of the rows that the gate sends to each expert."""
         (log_probabilities,) = self._evaluate_rows(rows, gate)
         weight = None if rows.sample_weight is None else rows.sample_weight.numpy()
-        usage = np.bincount(
-            log_probabilities.argmax(axis=1), weights=weight, minlength=self.n_experts
-        )
-        self.expert_usage_ = usage / usage.sum()
+        top = log_probabilities.argmax(axis=1)
+        usage: NDArray[np.float64] = np.bincount(top, weight, self.n_experts).astype(np.float64)
+        return usage
 
     def _warn_of_collapse(self, n_rows: int) -> None:
         enough = self.n_experts > 1 and n_rows >= 10 * self.n_experts
@@ -492,5 +513,5 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
                 f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try 0.1) or "
                 f"gate_temperature, or use fewer experts (now {self.n_experts}).",
                 RoutingCollapseWarning,
-                stacklevel=5,
+                stacklevel=6,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
+from skmode._common.batches import is_dataset
 from skmode._common.sklearn import StrOptions, validates_parameters
 from skmode._encoding.labels import (
     check_labels,
@@ -21,7 +23,8 @@ from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ClassTargets
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.tables.reading import ReadsTables
+from skmode._estimators.tables.datasets.estimator import ReadsDatasets
+from skmode._estimators.tables.datasets.names import refuse_names
 from skmode._estimators.tables.trunk import NumericEmbedding
 from skmode._training.evaluation import all_experts, to_probabilities
 from skmode._training.plan import Distillation, Mixing, TaskLoss
@@ -29,7 +32,7 @@ from skmode.nn import CrossEntropy
 
 
 @documented(metric="accuracy", predictions="probabilities")
-class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
+class MoDEClassifier(ClassifierMixin, ReadsDatasets, ClassTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for classification.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
@@ -201,9 +204,11 @@ class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
+        target: str | Sequence[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
@@ -220,11 +225,20 @@ class MoDEClassifier(ClassifierMixin, ReadsTables, ClassTargets, BaseMoDE):
             Training rows: real numbers, dense or sparse, or a pandas or polars DataFrame with
             numeric, bool, string and categorical columns. NaN, None and empty strings are missing
             values. Of a sparse matrix, and of a table with sparse columns, only batches are made
-            dense; each column still has weights of its own in the network.
+            dense; each column still has weights of its own in the network. Or, for tables larger
+            than memory, a :class:`pyarrow.dataset.Dataset`, or a function that returns record
+            batches of Arrow anew at each call; see the guide on such data.
         y : array-like of shape (n_samples,)
             Class labels of any type.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows; a weight of zero leaves a row out.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Weights of the rows; a weight of zero leaves a row out. Of a dataset, the name of the
+            column that holds them.
+        target : str, default=None
+            Name of the column of a dataset that holds the labels.
+        checkpoint : str or path-like, default=None
+            A folder for the fit of a dataset. Every 20 seconds the state of the training is
+            written there, and a fit with the same parameters and rows goes on from it. Delete the
+            folder afterwards. Checkpoints are pickles: load your own only.
         X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
             Validation rows of your own, with the columns of `X`. They replace the rows that
             `validation_fraction` holds out, and are never trained on, so there is no refit. In a
@@ -255,11 +269,26 @@ default=None
         Raises
         ------
         ValueError
-            If the input is invalid, or the training loss becomes NaN or infinite.
+            If the input is invalid, or the training loss becomes NaN or infinite. Of a dataset,
+            the message names file, row and column.
+        OSError
+            If the rows of a dataset do not fit into the folder for temporary files.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
         lessons = Lessons(soft_targets, X_unlabeled, soft_targets_val)
+        if is_dataset(X):
+            return self._fit_dataset(
+                X,
+                y,
+                sample_weight,
+                target,
+                checkpoint,
+                first=first,
+                given=given,
+                **lessons._asdict(),
+            )
+        refuse_names(target, checkpoint)
         return self._fit(
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )
@@ -317,8 +346,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -339,8 +368,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -360,8 +389,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -380,8 +409,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -402,8 +431,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -418,17 +447,21 @@ default=None
         (log_probabilities,) = self._evaluate(X, all_experts)
         return to_probabilities(log_probabilities)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, target: str | None = None
+    ) -> float:
         """Compute the accuracy on some rows.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
             Rows with the columns of training.
         y : array-like of shape (n_samples,)
-            Their true class labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Their true class labels. Left out for a dataset.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Weights of the rows; of a dataset, the name of their column.
+        target : str, default=None
+            Name of the column of a dataset that holds the labels.
 
         Returns
         -------
@@ -440,6 +473,9 @@ default=None
         ValueError
             If a label is missing.
         """
+        if is_dataset(X):
+            return self._score_dataset(X, y, sample_weight, target)
+        refuse_names(target)
         check_labels(y)
         return float(super().score(X, y, sample_weight))
 

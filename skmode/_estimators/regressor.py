@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 
+from skmode._common.batches import is_dataset
 from skmode._common.sklearn import Interval, StrOptions, validates_parameters
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import Auto, Precision
@@ -19,7 +21,8 @@ from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ValueTargets
 from skmode._estimators.rows.teaching import Lessons
-from skmode._estimators.tables.reading import ReadsTables
+from skmode._estimators.tables.datasets.estimator import ReadsDatasets
+from skmode._estimators.tables.datasets.names import refuse_names
 from skmode._estimators.tables.trunk import NumericEmbedding
 from skmode._training.evaluation import all_experts
 from skmode._training.plan import Distillation, Mixing, TaskLoss
@@ -34,7 +37,7 @@ MAX_TARGET = 1e38
     predictions="values, in the unit of the target (arrays with one number for each, if `y` has "
     "two dimensions)",
 )
-class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
+class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
     """Mixture of experts with mutual distillation, for regression.
 
     A gate weighs `n_experts` small networks for each row, and a distillation loss makes each of
@@ -192,9 +195,11 @@ class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         sample_weight: Any = None,
         *,
+        target: str | Sequence[str] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
@@ -211,11 +216,21 @@ class MoDERegressor(RegressorMixin, ReadsTables, ValueTargets, BaseMoDE):
             Training rows: real numbers, dense or sparse, or a pandas or polars DataFrame with
             numeric, bool, string and categorical columns. NaN, None and empty strings are missing
             values. Of a sparse matrix, and of a table with sparse columns, only batches are made
-            dense; each column still has weights of its own in the network.
+            dense; each column still has weights of its own in the network. Or, for tables larger
+            than memory, a :class:`pyarrow.dataset.Dataset`, or a function that returns record
+            batches of Arrow anew at each call; see the guide on such data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows; a weight of zero leaves a row out.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Weights of the rows; a weight of zero leaves a row out. Of a dataset, the name of the
+            column that holds them.
+        target : str or list of str, default=None
+            Name of the column of a dataset that holds the targets. With a list,
+            targets have two dimensions.
+        checkpoint : str or path-like, default=None
+            A folder for the fit of a dataset. Every 20 seconds the state of the training is
+            written there, and a fit with the same parameters and rows goes on from it. Delete the
+            folder afterwards. Checkpoints are pickles: load your own only.
         X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
             Validation rows of your own, with the columns of `X`. They replace the rows that
             `validation_fraction` holds out, and are never trained on, so there is no refit. In a
@@ -245,11 +260,26 @@ default=None
         Raises
         ------
         ValueError
-            If the input is invalid, or the training loss becomes NaN or infinite.
+            If the input is invalid, or the training loss becomes NaN or infinite. Of a dataset,
+            the message names file, row and column.
+        OSError
+            If the rows of a dataset do not fit into the folder for temporary files.
         """
         first = not (self.warm_start and hasattr(self, "net_"))
         given = Given(X_val, y_val, sample_weight_val, groups)
         lessons = Lessons(soft_targets, X_unlabeled, soft_targets_val)
+        if is_dataset(X):
+            return self._fit_dataset(
+                X,
+                y,
+                sample_weight,
+                target,
+                checkpoint,
+                first=first,
+                given=given,
+                **lessons._asdict(),
+            )
+        refuse_names(target, checkpoint)
         return self._fit(
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )
@@ -288,8 +318,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -309,8 +339,8 @@ default=None
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, DataFrame} of shape (n_samples, n_features)
-            Rows with the columns of training.
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training; of a dataset, other columns are left out.
 
         Returns
         -------
@@ -324,6 +354,43 @@ default=None
         """
         (scaled,) = self._evaluate(X, all_experts)
         return self._unscale(scaled)
+
+    def score(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        target: str | Sequence[str] | None = None,
+    ) -> float:
+        """Compute the coefficient of determination on some rows.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, DataFrame, dataset} of shape (n_samples, n_features)
+            Rows with the columns of training.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Their true targets. Left out for a dataset.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Weights of the rows; of a dataset, the name of their column.
+        target : str or list of str, default=None
+            Name of the column of a dataset that holds the targets.
+
+        Returns
+        -------
+        float
+            One minus the share of the targets' variance that the predictions leave, averaged over
+            the targets.
+
+        Raises
+        ------
+        ValueError
+            If a target is missing.
+        """
+        if is_dataset(X):
+            return self._score_dataset(X, y, sample_weight, target)
+        refuse_names(target)
+        return float(super().score(X, y, sample_weight))
 
     def _unscale(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
         values = scaled * self.target_scale_ + self.target_mean_
@@ -341,20 +408,30 @@ default=None
         return target
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
-        self._target_ndim = y.ndim
         kept = sample_weight > 0
-        y, sample_weight = y.reshape(len(y), -1)[kept], sample_weight[kept]
-        self.n_outputs_ = y.shape[1]
-        largest = np.abs(y).max()
+        values, sample_weight = y.reshape(len(y), -1)[kept], sample_weight[kept]
+        self._check_largest(values)  # the squares of larger ones would overflow
+        mean = np.average(values, axis=0, weights=sample_weight)
+        deviation = np.average((values - mean) ** 2, axis=0, weights=sample_weight) ** 0.5
+        self._scale_target(y.ndim, mean, deviation)
+
+    def _check_largest(self, values: NDArray[np.float64]) -> None:
+        """Raise if a target is too large to be predicted in float32."""
+        largest = np.abs(values).max()
         if largest > MAX_TARGET:
             raise ValueError(
                 f"Absolute values in y must be at most {MAX_TARGET:g}, got {largest:g}: use a "
                 "larger unit."
             )
-        self.target_mean_ = np.average(y, axis=0, weights=sample_weight)
-        deviation = np.average((y - self.target_mean_) ** 2, axis=0, weights=sample_weight) ** 0.5
+
+    def _scale_target(
+        self, ndim: int, mean: NDArray[np.float64], deviation: NDArray[np.float64]
+    ) -> None:
+        """Learn the scale of targets with these moments."""
+        self._target_ndim, self.n_outputs_ = ndim, len(mean)
+        self.target_mean_ = mean
         # Rounding in the mean leaves a constant target with a deviation just above zero.
-        constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(self.target_mean_)
+        constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         self.target_scale_ = np.where(constant, 1.0, deviation)
 
     def _encode_target(self, y: NDArray[Any], name: str) -> NDArray[Any]:

@@ -82,6 +82,15 @@ class Generators:
             self.device = torch.Generator(device).manual_seed(seed)
             self._own_and_default.append((self.device, default_of(torch.device(device))))
 
+    def states(self) -> list[torch.Tensor]:
+        """Where the random numbers are, to go on from there with `set_states`."""
+        return [own.get_state() for own, _ in self._own_and_default]
+
+    def set_states(self, states: list[torch.Tensor]) -> None:
+        """Go on from states of random numbers."""
+        for (own, _), state in zip(self._own_and_default, states, strict=True):
+            own.set_state(state.cpu())
+
     def building(self) -> contextlib.AbstractContextManager[Any]:
         """Make weights from these random numbers, borrowing only if users' code draws."""
         with _LOCK:  # so that the dtype is the caller's, and not one that another fit has set

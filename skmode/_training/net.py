@@ -1,7 +1,9 @@
 """The skorch net that trains a mixture: batches, losses, steps and pickles."""
 
+import collections
 import contextlib
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from skorch.utils import TeeGenerator
 from torch import Tensor, nn
 
 from skmode._training.callbacks import Stopping, Watch
+from skmode._training.callbacks.checkpoints import Checkpoint
 from skmode._training.evaluation import Evaluated
 from skmode._training.isolation import Generators, Part, isolated
 from skmode._training.rows import Pass, Rows, Trainable
@@ -23,6 +26,44 @@ from skmode.nn.trunks import Augmentation
 
 class NotFiniteError(ValueError):
     """A loss or a measure became NaN or infinite in training."""
+
+
+class StepLosses:
+    """The losses of an epoch's steps, which stay on the device, and the rows of each step."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin an epoch."""
+        self.losses = torch.empty(0)
+        self.n_rows: list[int] = []
+        # To be called once the steps that a checkpoint holds are passed over.
+        self.then: Callable[[], None] | None = None
+
+    def add(self, losses: Tensor, n_rows: int, n_steps: int) -> None:
+        """Keep the losses of one of `n_steps` steps."""
+        if not self.n_rows:
+            # In one block: thousands of small ones between the steps' activations would keep
+            # malloc from using that memory again.
+            self.losses = losses.new_empty(n_steps, len(losses))
+        self.losses[len(self.n_rows)] = losses
+        self.n_rows.append(n_rows)
+
+    def means(self) -> list[float]:
+        """Average over the rows: the first transfer from the device in an epoch."""
+        means: list[float] = np.average(
+            self.losses.cpu().double(), axis=0, weights=self.n_rows
+        ).tolist()
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"losses": self.losses, "n_rows": self.n_rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint has kept."""
+        self.losses, self.n_rows = state["losses"], state["n_rows"]
 
 
 class MixtureNet(NeuralNet):
@@ -39,6 +80,7 @@ class MixtureNet(NeuralNet):
 
     # Set while `train_epochs` runs; without them torch's default generators are used.
     _generators: Generators | None = None
+    so_far: StepLosses
 
     def __init__(
         self,
@@ -66,32 +108,55 @@ class MixtureNet(NeuralNet):
         epochs: int,
         callbacks: list[tuple[str, Callback]],
         generators: Generators,
+        checkpoint: Checkpoint | None = None,
     ) -> bool:
-        """Train for some epochs; return whether the user interrupted it."""
+        """Train for some epochs; return whether the user interrupted it.
+
+        With a checkpoint, the training goes on from what it holds.
+        """
+        self.so_far = StepLosses()
+        begun, done = len(self.history), 0
+        if checkpoint is not None:
+            own = [each[-1] if isinstance(each, tuple) else each for each in callbacks]
+            done = checkpoint.begin(self, own, generators)
+            begun = checkpoint.begun
+            if checkpoint.finished:
+                self.module_.eval()
+                return False
+            callbacks = [("checkpoint", checkpoint), *callbacks]
         self._generators = generators
         self.callbacks = callbacks
         self.initialize_callbacks()
         self._gradients_are_watched = any(
             watches_gradients(callback) for _, callback in self.callbacks_
         )
-        begun = len(self.history)
-        self._n_complete = begun
+        self.n_complete = len(self.history)
         keep_freed_memory()
         if "module" not in generators.borrowing:
             self._set_generator(generators.device)
         try:
-            self.partial_fit(train, epochs=epochs)
+            self.partial_fit(train, epochs=epochs - done)
         finally:
             self._set_generator(None)
             self._generators = None
-            del self.history[self._n_complete :]
+            del self.history[self.n_complete :]
             stopped = any(map(has_stopped, (callback for _, callback in self.callbacks_)))
             self.callbacks.clear()  # they hold validation rows
             self.callbacks_.clear()
         for row in self.history:
             row.pop("batches", None)
         self.module_.eval()
-        return len(self.history) - begun < epochs and not stopped
+        interrupted = len(self.history) - begun < epochs and not stopped
+        if checkpoint is not None and (stopped or self._ran_through):
+            checkpoint.finish(self)
+        return interrupted
+
+    def fit_loop(self, *args: Any, **kwargs: Any) -> "MixtureNet":
+        """Run the epochs; a keyboard interrupt leaves it before its end."""
+        self._ran_through = False
+        super().fit_loop(*args, **kwargs)
+        self._ran_through = True
+        return self
 
     def move_to(self, device: str) -> None:
         """Go on with the training on another device."""
@@ -103,7 +168,7 @@ class MixtureNet(NeuralNet):
 
     def complete_epoch(self) -> None:
         """Keep the present epoch in the history, which drops interrupted and refit epochs."""
-        self._n_complete = len(self.history)
+        self.n_complete = len(self.history)
 
     def evaluate_watched(self) -> tuple[Evaluated, Rows] | None:
         """Evaluate gate and experts on the rows that measure each epoch, and return both.
@@ -167,19 +232,19 @@ class MixtureNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(True)
-        losses, n_rows = torch.empty(0), []
-        for i, batch in enumerate(iterator):
+        so_far = self.so_far
+        batches = iter(iterator)
+        if so_far.n_rows:  # the steps that a checkpoint holds
+            collections.deque(itertools.islice(batches, len(so_far.n_rows)), maxlen=0)
+            if so_far.then is not None:
+                so_far.then()
+        for batch in batches:
             self.notify("on_batch_begin", batch=batch, training=True)
             step = step_fn(batch, **fit_params)
-            if i == 0:
-                # In one block: thousands of small ones between the steps' activations would keep
-                # malloc from using that memory again.
-                losses = step["losses"].new_empty(len(iterator), len(step["losses"]))
-            losses[i] = step["losses"]
-            n_rows.append(len(batch))
+            so_far.add(step["losses"], len(batch), len(iterator))
             self.notify("on_batch_end", batch=batch, training=True, **step)
-        # The first transfer from the device: reading each step's loss would make it wait.
-        means = np.average(losses.cpu().double(), axis=0, weights=n_rows).tolist()
+        means = so_far.means()
+        so_far.clear()
         if not all(map(math.isfinite, means)):
             raise self.not_finite("training loss", means[0])
         for name, value in zip(("train", "task", "distillation", "balance"), means, strict=True):
@@ -243,7 +308,8 @@ class MixtureNet(NeuralNet):
         bare = object.__new__(type(self))
         state = bare.__dict__
         state.update(self.__dict__, module=None, callbacks=None, callbacks_=[], device="cpu")
-        state.pop("_generators", None)  # a callback of the user may pickle the net
+        for name in ("_generators", "so_far"):  # a callback of the user may pickle the net
+            state.pop(name, None)
         if not self.keep_optimizer:
             state.pop("optimizer_", None)
         if next(self.module_.parameters()).device.type != "cpu":

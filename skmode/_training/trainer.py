@@ -18,6 +18,7 @@ from skmode._training.callbacks import (
     make_early_stopping,
     make_schedule,
 )
+from skmode._training.callbacks.checkpoints import Checkpoint, Checkpoints
 from skmode._training.evaluation import RoutingDifference, routing_difference
 from skmode._training.finish.blend import blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
@@ -29,6 +30,7 @@ from skmode._training.isolation import Generators, Part
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
 from skmode._training.rows import ExtendedRows, Rows, Trainable, n_batches
+from skmode._training.rows.stored import StoredRows
 from skmode.nn import CrossEntropy
 
 # Training rows on which the gate is measured when no rows are held out.
@@ -38,12 +40,12 @@ WATCHED_ROWS = 512
 class Data(NamedTuple):
     """The rows of one call, on the CPU: those passed to `fit`, training and validation rows.
 
-    The validation rows are some of those passed to `fit`, or the user's own beside them. A teacher
-    may have labelled further rows, which have no target.
+    Those to train on may be in a file. The validation rows are some of those passed to `fit`, or
+    the user's own beside them. A teacher may have labelled further rows, which have no target.
     """
 
-    rows: Rows
-    train: Rows
+    rows: Rows | StoredRows
+    train: Rows | StoredRows
     valid: Rows | None
     members: Members | None = None
     further: Rows | None = None
@@ -88,12 +90,22 @@ class _Candidate(NamedTuple):
 
 
 class Trainer:
-    """Runs a plan on the rows of one call; training continues from `net`, or None builds one."""
+    """Runs a plan on the rows of one call; training continues from `net`, or None builds one.
 
-    def __init__(self, plan: Plan, data: Data, net: MixtureNet | None = None) -> None:
+    With `checkpoints`, each training goes on from its own.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: Data,
+        net: MixtureNet | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self.plan = plan
         self.data = data
         self.net = net
+        self.checkpoints = checkpoints
         self._plain: _Candidate | None = None
 
     def train(self) -> Trained:
@@ -147,6 +159,7 @@ class Trainer:
                 )
         if rows.soft_target is None:
             return temperature, None
+        assert isinstance(self.data.train, Rows)  # stored rows carry no predictions
         train = self.data.train.to(plan.device, module.head.weight.dtype)
         return temperature, measure_fidelity(module, evaluated, train, rows, temperature)
 
@@ -190,14 +203,15 @@ class Trainer:
     def _train(self, alpha: float, weight: float, decay: float) -> _Candidate:
         plan, data, generators = self.plan, self.data, self._generators(self.plan.seed)
         with generators.building():
-            net = self.net or build_net(plan, data.train)
+            net = self.net or build_net(plan, data.train.sample)
         net.move_to(plan.device)  # one that was predicted with, or loaded, may be elsewhere
         self._set_options(net, alpha, decay)
         dtype = net.module_.head.weight.dtype
         train = data.train.to(plan.device, dtype)
         if data.valid is None:
-            order = torch.randperm(len(train), generator=generators.cpu)
-            watched = train.select(order[:WATCHED_ROWS].sort().values.to(train.device))
+            sample = train.sample
+            order = torch.randperm(len(sample), generator=generators.cpu)
+            watched = sample.select(order[:WATCHED_ROWS].sort().values.to(sample.device))
         else:
             watched = data.valid.to(plan.device, dtype)
         watch = Watch(watched, data.valid is not None, plan.monitor_top_expert)
@@ -205,15 +219,20 @@ class Trainer:
         steps = plan.epochs * n_batches(len(train), plan.batch_size)
         callbacks = self._callbacks(watch, best, steps)
         lessons = self._with_teacher(train, weight)
-        interrupted = net.train_epochs(lessons, plan.epochs, callbacks, generators)
+        checkpoint = self._checkpoint(f"training-{alpha:g}-{weight:g}-{decay:g}")
+        interrupted = net.train_epochs(lessons, plan.epochs, callbacks, generators, checkpoint)
         return _Candidate(net, alpha, weight, decay, interrupted, generators, watch, best)
 
-    def _with_teacher(self, rows: Rows, weight: float) -> Trainable:
+    def _checkpoint(self, name: str) -> Checkpoint | None:
+        return None if self.checkpoints is None else self.checkpoints.training(name)
+
+    def _with_teacher(self, rows: Rows | StoredRows, weight: float) -> Trainable:
         """Weigh the predictions of a teacher that the rows carry, and add rows without target."""
         rows = rows.weigh_teacher(weight)
         further = self.data.further
         if further is None or not weight:
             return rows
+        assert isinstance(rows, Rows)
         assert rows.soft_target is not None
         return ExtendedRows(rows, further.to(self.plan.device, rows.soft_target.dtype))
 
@@ -293,7 +312,10 @@ class Trainer:
             rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
         else:
             rows = self._with_teacher(rows, candidate.teacher_weight)
-        n_iter, interrupted = refit(net, rows, epochs, rate, candidate.watch, callbacks, generators)
+        checkpoint = self._checkpoint("refit")
+        n_iter, interrupted = refit(
+            net, rows, epochs, rate, candidate.watch, callbacks, generators, checkpoint
+        )
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
     def _make_teacher(

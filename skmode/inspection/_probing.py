@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.utils import check_consistent_length
 
+from skmode._common.batches import is_dataset
 from skmode.inspection._evaluation import forward, measures, mixtures, targets, weights
 
 Array = NDArray[Any]
@@ -96,17 +97,18 @@ def expert_probing(
     estimator : object
         A fitted :class:`skmode.MoDEClassifier` or :class:`skmode.MoDERegressor`, or a Pipeline or
         search that ends with one. Its `inference` is ignored.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
-        Rows, preferably unseen in training.
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        True classes or values.
+    X : {array-like, DataFrame, dataset} of shape (n_samples, n_features)
+        Rows, preferably unseen in training. Of a dataset, as `fit` reads it, some numbers for each
+        row and expert are kept in memory.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or str or list of str
+        True classes or values; of a dataset, the name of their column.
     domains : "own" or fitted estimator, default="own"
         The model whose gate divides the rows into domains. To compare a mixture with and without
         distillation, probe each on its own domains, and both on the domains of one. Experts of
         two models have no common order: each expert is matched with another domain, so that
         experts and domains share as many rows as possible.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+    sample_weight : array-like of shape (n_samples,) or str, default=None
+        Weights of the rows; of a dataset, the name of their column.
     tolerance : float, default=None
         Regression: a prediction is right if it is within this distance of the target, in units
         of the target. With several outputs the distance is the root mean square over them, in
@@ -148,8 +150,10 @@ def expert_probing(
     >>> print(f"{probing.experts['share'].sum():.1f}")
     1.0
     """
-    check_consistent_length(X, y)
-    mixture, rows = mixtures.unwrap(estimator, X)
+    mixture, rows = mixtures.unwrap(estimator, X, batches=True)
+    y, sample_weight = targets.read_named(X, y, sample_weight)
+    if not is_dataset(X):
+        check_consistent_length(X, y)
     target = targets.check_target(mixture, y, sample_weight)
     reference = mixtures.assign_domains(domains, X)
     return probe(forward.evaluate(mixture, rows), target, reference=reference, tolerance=tolerance)
@@ -203,10 +207,10 @@ def route_confusion(
         A fitted mixture, or a Pipeline or search that ends with one.
     reference : object
         The other mixture, or a Pipeline or search that ends with one.
-    X : {array-like, DataFrame} of shape (n_samples, n_features)
+    X : {array-like, DataFrame, dataset} of shape (n_samples, n_features)
         Rows.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Weights of the rows.
+    sample_weight : array-like of shape (n_samples,) or str, default=None
+        Weights of the rows; of a dataset, the name of their column.
 
     Returns
     -------
@@ -230,10 +234,11 @@ def route_confusion(
     >>> route_confusion(distilled, plain, X).shape
     (2, 2)
     """
-    mixture, rows = mixtures.unwrap(estimator, X)
+    mixture, rows = mixtures.unwrap(estimator, X, batches=True)
+    _, sample_weight = targets.read_named(X, [], sample_weight)
     gate = np.asarray(mixture.gate_proba(rows))
     weight = weights.weight_or_ones(sample_weight, len(gate))
-    other, rows = mixtures.unwrap(reference, X, name="reference")
+    other, rows = mixtures.unwrap(reference, X, name="reference", batches=True)
     route = np.asarray(other.gate_proba(rows)).argmax(axis=1)
     return _confusion(route, gate.argmax(axis=1), weight, gate.shape[1])
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from skmode._common.progress import progress_bar
+from skmode._common.notebooks.progress import progress_bar
 from skmode.language.corpus import Blocks
 from skmode.language.networks import logits_of
 from skmode.language.objectives import (

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode._common.display import DOCUMENTATION, experts_html
+from skmode._common.notebooks.display import DOCUMENTATION, experts_html
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"n_experts": 3, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}

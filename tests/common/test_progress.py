@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from skmode._common.progress import progress_bar
+from skmode._common.notebooks.progress import progress_bar
 
 
 def test_counts_and_ends(capsys):
@@ -26,7 +26,7 @@ def test_counts_and_ends(capsys):
 def test_a_bar_that_is_not_shown_loads_nothing_for_notebooks():
     code = (
         "import sys\n"
-        "from skmode._common.progress import progress_bar\n"
+        "from skmode._common.notebooks.progress import progress_bar\n"
         "import skmode.inspection\n"
         "list(progress_bar(range(2), disable=True))\n"
         "print('tqdm.auto' in sys.modules)"

@@ -59,6 +59,8 @@ class ReadsImages(BaseMoDE):
 
     image_shape_: tuple[int, ...]
 
+    _reads_datasets: ClassVar[bool] = False
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False

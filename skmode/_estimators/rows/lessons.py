@@ -401,7 +401,7 @@ class LearnsFromTeachers(EvaluatesRows):
                 "pass the estimator without FrozenEstimator, which fits it on folds, or "
                 "out-of-fold predictions as soft_targets.",
                 TeacherSawRowsWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
 

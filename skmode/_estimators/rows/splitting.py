@@ -142,6 +142,8 @@ def split_for_members(
 ) -> Members:
     """Rows of each network of an ensemble: `own` holds out other rows for each."""
     rows = data.rows
+    assert isinstance(rows, Rows)
+    assert isinstance(data.train, Rows)
 
     def same(part: Rows) -> MemberRows:
         return MemberRows(part, torch.arange(len(part)).expand(n_networks, -1))

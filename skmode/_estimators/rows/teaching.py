@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 
-from skmode._common.progress import progress_bar
+from skmode._common.notebooks.progress import progress_bar
 from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities

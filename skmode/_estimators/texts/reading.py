@@ -62,6 +62,8 @@ class ReadsTexts(BaseMoDE):
 
     tokenizer_json_: str
 
+    _reads_datasets: ClassVar[bool] = False
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False

@@ -3,12 +3,13 @@
 import copy
 import math
 import warnings
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
 from skmode._training.callbacks import make_rate
+from skmode._training.callbacks.checkpoints import Checkpoint, Kept
 from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError
 from skmode._training.rows import Trainable
@@ -37,6 +38,7 @@ def refit(
     watch: Checks,
     callbacks: list[Any],
     generators: Generators,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[int, bool]:
     """Train on all rows while the learning rate falls to zero.
 
@@ -51,7 +53,7 @@ def refit(
     callbacks = [make_rate(lambda step: 1 - step / steps), *callbacks, ("end", end)]
     failed = False
     try:
-        net.train_epochs(rows, epochs, callbacks, generators)
+        net.train_epochs(rows, epochs, callbacks, generators, checkpoint)
     except NotFiniteError as error:
         failed = True
         warnings.warn(
@@ -67,8 +69,10 @@ def refit(
     return 0, not failed
 
 
-class _LastEpoch(Callback):
+class _LastEpoch(Callback, Kept):
     """Record whether the last epoch was reached, with finite results on the watched rows."""
+
+    kept: ClassVar[tuple[str, ...]] = ("passed",)
 
     def __init__(self, epochs: int, watch: Checks) -> None:
         self.epochs = epochs

@@ -11,7 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from skmode._common.progress import progress_bar
+from skmode._common.notebooks.progress import progress_bar
 from skmode.inspection._attention.first_layers import FirstLayers, starts_linearly
 from skmode.inspection._attention.gradients import column_of_feature
 from skmode.inspection._attention.regions import Regions, ShuffledImages

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
+from skmode._common.batches import is_dataset
 from skmode.inspection._evaluation.mixtures import find_network
 from skmode.inspection._evaluation.targets import positions_of
 
@@ -89,7 +90,7 @@ def _by_methods(mixture: Any, X: Any, log_proba: bool) -> Outputs:
 
 def _one_pass(mixture: Any, module: Any, X: Any, log_proba: bool) -> Outputs:
     classifies = is_classifier(mixture)
-    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    n_samples = None if is_dataset(X) else X.shape[0] if hasattr(X, "shape") else len(X)
     gates, kept = _Blocks(n_samples), _Blocks(n_samples)
 
     def keep(output: Any) -> None:
@@ -122,25 +123,35 @@ def _one_pass(mixture: Any, module: Any, X: Any, log_proba: bool) -> Outputs:
 class _Blocks:
     """Arrays that blocks of rows fill.
 
-    They are whole from the start: small arrays kept between the activations of blocks would keep
-    malloc from using that memory again.
+    Where the number of rows is known, they are whole from the start: small arrays kept between the
+    activations of blocks would keep malloc from using that memory again. Otherwise they double.
     """
 
-    def __init__(self, n_samples: int) -> None:
+    def __init__(self, n_samples: int | None) -> None:
         self.n_samples = n_samples
-        self.arrays: list[Array] = []
+        self._arrays: list[Array] = []
         self._filled = 0
 
     def add(self, *parts: Any) -> None:
         """Write the next rows."""
-        if not self.arrays:
-            parts = tuple(map(np.asarray, parts))
-            shapes = [(self.n_samples, *part.shape[1:]) for part in parts]
-            self.arrays = [np.empty(s, p.dtype) for s, p in zip(shapes, parts, strict=True)]
+        parts = tuple(map(np.asarray, parts))
         end = self._filled + len(parts[0])
-        for whole, part in zip(self.arrays, parts, strict=True):
+        if not self._arrays:
+            size = self.n_samples or end
+            self._arrays = [np.empty((size, *part.shape[1:]), part.dtype) for part in parts]
+        if end > len(self._arrays[0]):
+            grown = [np.empty((2 * end, *each.shape[1:]), each.dtype) for each in self._arrays]
+            for new, old in zip(grown, self._arrays, strict=True):
+                new[: self._filled] = old[: self._filled]
+            self._arrays = grown
+        for whole, part in zip(self._arrays, parts, strict=True):
             whole[self._filled : end] = part
         self._filled = end
+
+    @property
+    def arrays(self) -> list[Array]:
+        """The rows so far."""
+        return [each[: self._filled] for each in self._arrays]
 
 
 @contextlib.contextmanager

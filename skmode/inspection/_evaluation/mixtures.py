@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skmode._common.batches import refuse_dataset
 from skmode._common.unwrap import is_search, nested_estimators
 
 Array = NDArray[Any]
@@ -18,8 +19,20 @@ Array = NDArray[Any]
 METHODS = ("gate_proba", "expert_predict", "predict")
 
 
-def unwrap(estimator: Any, X: Any, *, name: str = "estimator") -> tuple[Any, Any]:
-    """Return the fitted mixture inside an estimator, and X as that mixture reads it."""
+def unwrap(
+    estimator: Any, X: Any, *, name: str = "estimator", batches: bool = False
+) -> tuple[Any, Any]:
+    """Return the fitted mixture inside an estimator, and X as that mixture reads it.
+
+    `batches` tells whether X may be a dataset.
+    """
+    if not batches:
+        refuse_dataset(
+            X,
+            "X",
+            "pass a sample of it, for example dataset.head(100_000).to_pandas(); expert_probing "
+            "and route_confusion read datasets",
+        )
     for part in nested_estimators(estimator):
         if isinstance(part, Pipeline) and X is not None and len(part) > 1:
             X = part[:-1].transform(X)
@@ -81,7 +94,7 @@ def assign_domains(domains: Any, X: Any) -> Array | None:
                 "these."
             )
         return None
-    mixture, rows = unwrap(domains, X, name="domains")
+    mixture, rows = unwrap(domains, X, name="domains", batches=True)
     return np.asarray(np.argmax(mixture.gate_proba(rows), axis=1))
 
 

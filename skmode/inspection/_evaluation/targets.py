@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils import check_array, column_or_1d
 
+from skmode._common.batches import is_dataset, read_columns
 from skmode.inspection._evaluation.weights import weight_or_ones
 
 Array = NDArray[Any]
@@ -21,6 +22,27 @@ class Target(NamedTuple):
     values: Array  # positions of classes (n_samples,), -1 unseen in training; or (n_samples, n_out)
     weight: Array  # float64 (n_samples,)
     scale: Array | None  # regression: standard deviation of each output (n_out,)
+
+
+def read_named(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Return targets and weights; of a dataset they are columns, which are named."""
+    if not is_dataset(X):
+        return y, sample_weight
+    names = [y] if isinstance(y, str) else y
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not named or not isinstance(sample_weight, str | None):
+        raise TypeError(
+            "With a dataset, y and sample_weight name its columns, got "
+            f"{type(y).__name__} and {type(sample_weight).__name__}: pass for example "
+            'y="label", sample_weight="weight".'
+        )
+    weights = [] if sample_weight is None else [sample_weight]
+    if not names and not weights:
+        return None, None
+    found = read_columns(X, [*names, *weights], "y and sample_weight")
+    values = found[: len(names)]
+    targets = np.column_stack(values) if isinstance(y, list) and y else found[0]
+    return targets, found[-1] if weights else None
 
 
 def check_target(estimator: Any, y: Any, sample_weight: Any) -> Target:

@@ -134,6 +134,15 @@ class Rows(NamedTuple):
         """Device of the tensors."""
         return torch.device(self.inputs[0].device)
 
+    @property
+    def sample(self) -> "Rows":
+        """Rows that stand for all of them: here they are all."""
+        return self
+
+    def parts(self) -> Iterator["Rows"]:
+        """All rows, in parts that fit into memory: here in one."""
+        yield self
+
     def select(self, index: Any) -> "Rows":
         """Take rows by position."""
         return self.map(lambda part: part[index])

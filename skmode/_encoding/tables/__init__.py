@@ -18,7 +18,7 @@ from skmode._encoding.matching import match_numbers, match_strings
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
-QUARTILES = np.linspace(0, 1, 5)
+QUARTILES = np.array([0.25, 0.5, 0.75])
 
 # float32: an array, or a sparse matrix in the form of rows.
 Numbers: TypeAlias = NDArray[np.float32] | scipy.sparse.csr_array
@@ -93,12 +93,17 @@ class TableEncoder:
         self.columns_ = [
             self._learn_text(name, columns.column(i))
             if texts[i]
-            else _learn_category(name, columns.column(i))
+            else learn_category(name, columns.column(i))
             if chosen[i]
             else _learn_number(name, numbers.column(i), sample_weight)
             for i, name in enumerate(columns.names)
         ]
         return self
+
+    def choose_categories(self, X: Any) -> NDArray[np.bool_]:
+        """Tell for each column of a table whether it will hold categories."""
+        self.from_table_ = is_table(X)
+        return self._categorical_mask(open_columns(X))
 
     def transform(self, X: Any) -> tuple[Numbers, NDArray[np.int64]]:
         """Encode rows; numbers of sparse columns stay a sparse matrix, in the form of rows."""
@@ -115,7 +120,7 @@ class TableEncoder:
         for i, column in enumerate(self.columns_):
             positions[column.kind].append(i)
         codes = [
-            _as_codes(self.columns_[i], values)
+            as_codes(self.columns_[i], values)
             for i, values in zip(
                 positions["category"], columns.columns(positions["category"]), strict=True
             )
@@ -259,7 +264,8 @@ def _type_of_values(objects: NDArray[Any]) -> str:
     return "string" if inferred == "string" else inferred
 
 
-def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
+def as_numbers(name: str, values: Any) -> NDArray[np.float64]:
+    """Read a column as numbers; missing values are NaN."""
     refuse_dates(name, values)
     if isinstance(values, nw.Series):
         dtype = values.dtype
@@ -304,7 +310,7 @@ class _Numbers:
             dense = np.zeros(self._columns.X.shape[0])
             dense[rows] = values
             return dense
-        return _as_numbers(self._columns.names[i], self._columns.column(i))
+        return as_numbers(self._columns.names[i], self._columns.column(i))
 
     def to_float32(self, n_samples: int) -> Numbers:
         """Return all columns; sparse if one of them is."""
@@ -360,16 +366,31 @@ def _finite_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) -> Column:
-    numbers = _as_numbers(name, values)
+    numbers = as_numbers(name, values)
     known = ~np.isnan(numbers)
     if not known.any():
         return Column(name, "number", has_missing=True)
     numbers = numbers[known]
-    with np.errstate(over="ignore"):
-        minimum, maximum = numbers.min().astype(np.float32), numbers.max().astype(np.float32)
-    if not np.isfinite([minimum, maximum]).all():
-        _finite_float32(numbers[:, None])  # raises
-    low, q25, center, q75, high = weighted_quantiles(numbers, sample_weight[known], QUARTILES)
+    with np.errstate(over="ignore", invalid="ignore"):
+        extremes = numbers.min(), numbers.max()
+        if not np.isfinite(np.asarray(extremes).astype(np.float32)).all():
+            _finite_float32(numbers[:, None])  # raises
+    return scaled_number(
+        name, numbers, sample_weight[known], extremes, has_missing=bool(not known.all())
+    )
+
+
+def scaled_number(
+    name: str,
+    numbers: NDArray[np.float64],
+    sample_weight: NDArray[np.float64],
+    extremes: tuple[float, float],
+    *,
+    has_missing: bool,
+) -> Column:
+    """Center and scale a column by its values, or by a sample beside the extremes of them all."""
+    low, high = extremes
+    q25, center, q75 = weighted_quantiles(numbers, sample_weight, QUARTILES)
     # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
     scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
     scale = max(scale, float(np.finfo(np.float32).tiny))
@@ -380,16 +401,16 @@ def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) ->
             f"but column {name!r} varies by only {scale:.2g}: subtract a constant from it, for "
             "example the first date from a time stamp.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=9,
         )
     return Column(
         name,
         "number",
-        has_missing=bool(not known.all()),
+        has_missing=has_missing,
         center=float(center),
         scale=float(scale),
-        minimum=float(minimum),
-        maximum=float(maximum),
+        minimum=float(np.float32(low)),
+        maximum=float(np.float32(high)),
     )
 
 
@@ -405,7 +426,8 @@ def weighted_quantiles(
     return values[order][positions]
 
 
-def _learn_category(name: str, values: Any) -> Column:
+def learn_category(name: str, values: Any) -> Column:
+    """Learn the categories of a column."""
     refuse_dates(name, values, category=True)
     objects = _as_objects(values)
     missing = np.array([value is None for value in objects], dtype=bool)
@@ -425,7 +447,8 @@ def _learn_category(name: str, values: Any) -> Column:
     return Column(name, "category", categories, bool(missing.any()))
 
 
-def _as_codes(column: Column, values: Any) -> NDArray[np.int64]:
+def as_codes(column: Column, values: Any) -> NDArray[np.int64]:
+    """Turn the values of a column of categories into their codes."""
     assert column.categories is not None
     refuse_dates(column.name, values, known=True)
     code_of: dict[Any, int] = {c: i for i, c in enumerate(column.categories.tolist(), start=1)}

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from skmode._common.progress import progress_bar
+from skmode._common.notebooks.progress import progress_bar
+from skmode._training.callbacks.checkpoints import Kept
 from skmode._training.evaluation import Evaluated, consistency, evaluate_experts, score
 from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
@@ -94,7 +95,7 @@ class Watch(Callback):
         return weight / weight.sum()
 
 
-class BestWeights(Callback):
+class BestWeights(Callback, Kept):
     """Keep the weights with the lowest `valid_loss`, and restore them when training ends.
 
     It must come directly after `Watch`: when a callback stops the training, the callbacks behind
@@ -111,6 +112,8 @@ class BestWeights(Callback):
     rate : float
         The learning rate at the end of that epoch.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ("loss", "epoch", "passed", "rate", "_weights")
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         self.loss, self.epoch, self.rate = math.inf, 0, net.lr
@@ -157,13 +160,15 @@ class LeaveForRefit(Stopping):
             self.stop()
 
 
-class AveragedWeights(Callback):
+class AveragedWeights(Callback, Kept):
     """Train the raw weights; validate, keep and return their exponential moving average.
 
     The module holds the averages from the end of an epoch to the start of the next, and after
     training, even if it was interrupted. This must be the first callback, so that the others see
     the averages. Buffers are not averaged.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ("_averages", "_raw", "_steps")
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
