@@ -195,9 +195,8 @@ def chosen_columns(
     chosen = np.asarray(asked)
     if chosen.ndim != 1:  # of a set, numpy makes an array without dimensions
         raise ValueError(
-            f"{parameter} must be a list or an array of one dimension, which holds names, positions "
-            f"or a bool for each column, got {asked!r} of type {type(asked).__name__}: pass a "
-            "list."
+            f"{parameter} must be a list or an array of one dimension, of names, positions or a "
+            f"bool for each column, got {asked!r} of type {type(asked).__name__}: pass a list."
         )
     if chosen.size == 0:
         return np.zeros(len(names), dtype=bool)
@@ -225,13 +224,13 @@ def chosen_columns(
 
 
 def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[Any]:
-    """Check an array as scikit-learn does; with chosen categories, texts or images, it may hold any.
+    """Check an array as scikit-learn does; if columns are named as another kind, it may hold any.
 
     `may_hold_texts` tells whether an array of objects may have texts that nobody has named.
     """
     asked = estimator.categorical_features, estimator.text_features, estimator.image_features
     needs_object = any(each is not None and not isinstance(each, str) for each in asked)
-    needs_object = needs_object or (may_hold_texts and getattr(X, "dtype", None) == object)
+    needs_object = needs_object or (may_hold_texts and _holds_objects(X))
     if needs_object and not hasattr(X, "dtype"):
         X = np.asarray(X, dtype=object)
     needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
@@ -247,6 +246,10 @@ def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[A
         input_name="X",
     )
     return checked
+
+
+def _holds_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.kind == "O"
 
 
 def _is_categorical(values: Any) -> bool:

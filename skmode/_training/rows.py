@@ -280,7 +280,7 @@ def gathered_rows(rows: Rows) -> int:
 
 def _rows_of(n_numbers: int, rows: Rows) -> int:
     """Rows that have so many numbers together, at least one."""
-    width = int(math.prod(rows.inputs[0].shape[1:]))
+    width: int = math.prod(rows.inputs[0].shape[1:])
     # Images beside the columns of a table need far more memory than these.
     width += sum(math.prod(part.shape[1:]) for part in rows.inputs[1:] if part.ndim > 2)
     return max(1, n_numbers // max(width, 1))

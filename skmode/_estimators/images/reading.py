@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from skmode._common.sklearn import Interval, StrOptions
 from skmode._encoding.images import Channels, ImageEncoder, check_images
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.images.trunk import (
+from skmode._estimators.parameters import Auto, resolve_layers
+from skmode._estimators.tables.pixels import (
     AUGMENTATIONS,
     Augment,
     TrunkModule,
     image_augmentation,
     make_trunk,
 )
-from skmode._estimators.parameters import Auto, resolve_layers
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
 

@@ -12,8 +12,8 @@ from skmode._encoding.columns import is_table
 from skmode._encoding.mixed import MixedEncoder, holds_texts
 from skmode._encoding.tables import TableEncoder, validate_array
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.images.trunk import image_augmentation
 from skmode._estimators.parameters import FULL_BATCH_ROWS
+from skmode._estimators.tables.pixels import image_augmentation
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk

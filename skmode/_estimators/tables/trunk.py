@@ -9,8 +9,8 @@ from torch import Tensor
 
 from skmode import nn
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
-from skmode._estimators.images.trunk import Augment, make_cell_trunk
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
+from skmode._estimators.tables.pixels import Augment, make_cell_trunk
 from skmode._training.rows import Rows, SparseNumbers
 
 # Width of a token's vector beside the columns of a table. There the vectors stay as they start:

@@ -54,7 +54,8 @@ class MixedTrunk(nn.Module):
         self.texts = nn.ModuleList(texts)
         self.images = nn.ModuleList(images)
         width = 0 if table is None else table.out_features
-        self.out_features = width + sum(part.out_features for part in (*texts, *images))
+        width += sum(text.out_features for text in texts)
+        self.out_features = width + sum(image.out_features for image in images)
 
     @property
     def feature_columns(self) -> Tensor:
@@ -74,7 +75,7 @@ class MixedTrunk(nn.Module):
             parts.append(self.table.feature_columns)
             n_columns = int(parts[0].max()) + 1
         for i, part in enumerate([*self.texts, *self.images]):
-            width: int = part.out_features  # type: ignore[assignment]
+            width: int = part.out_features
             column = torch.full((width,), n_columns + i)
             parts.append(column.to(next(self.parameters()).device))
         return torch.cat(parts)

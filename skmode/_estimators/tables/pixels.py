@@ -1,4 +1,4 @@
-"""The trunk that reads images."""
+"""The trunk that reads images, alone or beside the columns of a table."""
 
 import copy
 from collections.abc import Callable, Sequence
