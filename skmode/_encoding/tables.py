@@ -297,14 +297,16 @@ def _as_numbers(name: str, values: Any) -> NDArray[np.float64]:
         else:
             raise ValueError(
                 f"Columns must be numeric, bool, string or categorical, got column {name!r} of "
-                f"type {column_dtype(values)}: make numbers or strings of it."
+                f"type {column_dtype(values)}: make numbers or strings of it, or list it in "
+                "image_features if it holds images."
             )
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"Column {name!r} must hold numbers, but reading it failed ({error}): "
-            "convert the column, or list it in categorical_features."
+            "convert the column, or list it in categorical_features, or in image_features if it "
+            "holds images."
         ) from None
 
 
