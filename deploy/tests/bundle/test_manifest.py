@@ -678,7 +678,7 @@ NOT_OF_TEXTS = [
     (("columns", 0, "lowest"), 1.0, "left out, as highest, if kind is 'text'"),
     (("from_table",), True, "must be false if input is 'text'"),
     (("columns",), to_document(CLASSIFIER)["columns"], "a single one of kind 'text'"),
-    (("input",), "array", "must be without texts if input is 'array'"),
+    (("input",), "array", "must be without texts and images if input is 'array'"),
 ]
 
 
