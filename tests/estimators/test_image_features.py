@@ -128,6 +128,8 @@ def test_options_of_tables_work():
     teacher = MoDEClassifier(**QUICK | {"max_epochs": 1}, image_features=["photo"])
     taught = fit(max_epochs=2, teacher=teacher, teacher_cv=2)
     assert np.isfinite(taught.predict_proba(table)).all()
+    alone = fit(table[["photo"]], max_epochs=1, teacher=teacher, teacher_cv=2)  # no made-up rows
+    assert alone.predict(table[["photo"]]).shape == (N_ROWS,)
     search = GridSearchCV(fit(max_epochs=1), {"alpha": [0, 1]}, cv=2).fit(table, target)
     assert search.best_estimator_.encoder_.image_columns[0].name == "photo"
 
