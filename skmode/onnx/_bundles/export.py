@@ -139,8 +139,8 @@ default=None
     type and with the axes of the training images: normalisation is part of the graphs. A model of
     texts has the inputs ``tokens`` (int64) and ``counts`` (float32) of shape `(n, length)`, and the
     bundle holds its ``tokenizer.json``: `skmode_deploy` reads texts. A column of texts in a table
-    has the inputs ``tokens_<name>`` and ``counts_<name>``. A column of images has one for the pixels
-    of all rows, with its name.
+    has the inputs ``tokens_<name>`` and ``counts_<name>``. A column of images has one input, which
+    has its name, for the pixels of all rows.
 
     The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
     regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of
