@@ -8,6 +8,7 @@ import pytest
 import rtdl_num_embeddings
 import torch
 
+from skmode import nn
 from skmode.nn import (
     CategoricalEmbeddings,
     CrossEntropy,
