@@ -22,8 +22,8 @@ import { Tokenizer, countTokens } from "./tokenizer.mjs";
 /** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {
   const manifest = JSON.parse(readFileSync(join(bundle, "manifest.json"), "utf8"));
-  if (manifest.input === "image") {
-    throw new Error("the bundle must read rows, got one that reads images: run its model.onnx yourself");
+  if (manifest.input === "image" || manifest.columns.some(({ kind }) => kind === "image")) {
+    throw new Error("the bundle must read rows without images: run its model.onnx yourself");
   }
   const read = (name) => {
     const bytes = readFileSync(join(bundle, name));

@@ -1,6 +1,7 @@
 """Bundles made by hand, so that these tests need neither torch nor skmode."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -179,21 +180,27 @@ def make_regressor(tmp_path):
     return make
 
 
-def image_manifest(layout="hw", dtype="uint8", channels=1, task="classification"):
+def image_manifest(layout="hw", dtype="uint8", channels=1, task="classification", table=False):
     """The manifest of `make_image_bundle`."""
     is_classifier = task == "classification"
+    image = bundle.Image(4, 6, channels, layout, dtype)
+    columns = ()
+    if table:
+        image = replace(image, missing=(200.0 if dtype == "uint8" else 0.5,) * channels)
+        age = bundle.Column("age", "age", "number", "float32", minimum=0.0, maximum=90.0)
+        columns = (age, bundle.Column("photo", "photo", "image", dtype, None, True, image=image))
     return bundle.Manifest(
         task=task,
         routing="top_expert",
-        input="image",
-        from_table=False,
-        columns=(),
+        input="columns" if table else "image",
+        from_table=table,
+        columns=columns,
         n_outputs=2 if is_classifier else 1,
         classes=bundle.Classes(("dark", "light"), "<U5", "value") if is_classifier else None,
         n_experts=2,
         expert_usage=(0.5, 0.5),
         validation_scores=None,
-        image=bundle.Image(4, 6, channels, layout, dtype),
+        image=None if table else image,
         **COMMON,
     )
 
@@ -219,21 +226,30 @@ def image_weights(image):
 def make_image_files(manifest):
     """The graphs of `make_image_bundle`."""
     node = helper.make_node
-    image = manifest.image
+    image, name = manifest.image, "image"
+    if image is None:
+        image, name = manifest.columns[1].image, "photo"
     is_uint8 = image.dtype == "uint8"
     element = TensorProto.UINT8 if is_uint8 else TensorProto.FLOAT
-    inputs = [("image", element, ["n", *image.shape])]
+    inputs = [(name, element, ["n", *image.shape])]
     weights = image_weights(image)
     # The mean of the left half and of the right half, and the means of both.
     read = [
-        node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        node("Cast", [name], ["numbers"], to=TensorProto.FLOAT),
         node("Div", ["numbers", "byte"], ["pixels"]),
         node("Reshape", ["pixels", "flat"], ["row"]),
-        node("MatMul", ["row", "halves"], ["hidden"]),
+        node("MatMul", ["row", "halves"], ["both"]),
+        node("Add", ["both", "aged"], ["hidden"])
+        if name == "photo"
+        else node("Identity", ["both"], ["hidden"]),
         node("Mul", ["hidden", "sharp"], ["logits"]),
         node("Softmax", ["logits"], ["gate_probabilities"], axis=1),
         node("ArgMax", ["gate_probabilities"], ["expert"], axis=1, keepdims=0),
     ]
+    if name == "photo":  # a year makes an image lighter by 0.001
+        inputs = [("age", TensorProto.FLOAT, ["n", 1]), *inputs]
+        read = [node("MatMul", ["age", "years"], ["aged"]), *read]
+        weights["years"] = np.full((1, 2), 0.001, np.float32)
     light = [node("MatMul", ["hidden", "mean"], ["light"])]
     output, width = ("probabilities", 2) if manifest.classes else ("variable", 1)
     if manifest.classes:
@@ -278,9 +294,9 @@ def make_image_samples(manifest, files):
     """Four made-up images, and what the graph says of them."""
     import onnxruntime
 
-    from skmode_deploy.samples import Samples, draw_rows
+    from skmode_deploy.samples import Samples, draw_rows, sample_inputs
 
-    feeds = {"image": draw_rows(manifest, 4)}
+    feeds = sample_inputs(manifest, draw_rows(manifest, 4))
     names = bundle.graph_interface(manifest, "model.onnx")[1]
     outputs = onnxruntime.InferenceSession(files["model.onnx"]).run(names, feeds)
     numbers = {"probabilities", "variable", "gate_probability"} & {*names}
@@ -294,11 +310,12 @@ def write_image_bundle():
     """Write a bundle that tells dark images of 4 x 6 pixels from light ones.
 
     The probability of "light", or the value of a regressor, is the mean of all pixels. The expert
-    is 0 if the left half is lighter, and 1 if the right half is.
+    is 0 if the left half is lighter, and 1 if the right half is. In a table, with the columns age
+    and photo, each year makes an image lighter by 0.001.
     """
 
-    def write(folder, layout="hw", dtype="uint8", channels=1, task="classification"):
-        manifest = image_manifest(layout, dtype, channels, task)
+    def write(folder, *options, **named):
+        manifest = image_manifest(*options, **named)
         files = make_image_files(manifest)
         files["samples.json"] = make_image_samples(manifest, files)
         bundle.write(folder, manifest, files)

@@ -21,9 +21,12 @@ FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 89_478_485
 
 
-def decode(items: Sequence[Any]) -> list[NDArray[Any]]:
-    """Turn images of any kind into arrays: of two dimensions if grey, else with channels last."""
-    return [_decode_one(item, i) for i, item in enumerate(items)]
+def decode(items: Sequence[Any], rows: Sequence[int]) -> list[NDArray[Any]]:
+    """Turn images of any kind into arrays: of two dimensions if grey, else with channels last.
+
+    `rows` are their numbers in messages.
+    """
+    return [_decode_one(item, i) for item, i in zip(items, rows, strict=True)]
 
 
 def is_array(item: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from skmode._encoding.columns import is_table
 from skmode._encoding.decoding import decode, is_array, is_pillow
+from skmode._encoding.texts import is_missing
 
 Channels = Literal["last", "first"]
 Layout = Literal["hw", "hwc", "chw"]
@@ -82,6 +84,66 @@ class ImageEncoder:
         return "resize or crop the images, or convert their colours, as for training"
 
 
+class ImageCellEncoder(ImageEncoder):
+    """What training saw of a table's column of images, of which some may be missing.
+
+    Attributes
+    ----------
+    missing_ : tuple of float
+        Mean colour of the training images, one number for each channel. A missing image is read as
+        one that has this colour everywhere.
+    has_missing_ : bool
+        Whether training saw missing images.
+    """
+
+    def fit_cells(self, items: Sequence[Any]) -> ImageCellEncoder:
+        """Learn the shape and type of the images in a column."""
+        rows = [i for i, item in enumerate(items) if not is_missing(item)]
+        if not rows:
+            raise ValueError(
+                f"At least one image must not be missing, got {len(items)} that are None, NaN or "
+                "empty: leave the column out."
+            )
+        self.has_missing_ = len(rows) < len(items)
+        images = _check_cells([items[i] for i in rows], rows)
+        self.fit(images)
+        mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
+        mean = np.rint(mean) if self.dtype_ == "uint8" else mean.astype(np.float32)
+        self.missing_ = tuple(float(each) for each in np.atleast_1d(mean))
+        return self
+
+    def read_cells(self, items: Sequence[Any]) -> NDArray[Any]:
+        """Read the images of a column, in the type and shape of training."""
+        rows = [i for i, item in enumerate(items) if not is_missing(item)]
+        if len(rows) == len(items):
+            return self.transform(_check_cells(items, rows))
+        colour = np.array(self.missing_, self.dtype_)
+        pixels = np.empty((len(items), *self.shape_), self.dtype_)
+        pixels[:] = colour if self.layout_ == "hwc" else colour[0]
+        if rows:
+            pixels[rows] = self.transform(_check_cells([items[i] for i in rows], rows))
+        return pixels
+
+
+def _check_cells(items: Sequence[Any], rows: Sequence[int]) -> NDArray[Any]:
+    """Read the images of a column, whose numbers in messages are those of their rows."""
+    array = _stack(list(items), "last", rows)
+    if array.ndim not in (3, 4):
+        raise ValueError(
+            "Each image must have the shape (height, width), or with channels, got "
+            f"{array.shape[1:]}: reshape it."
+        )
+    if array.ndim == 4 and array.shape[-1] not in N_CHANNELS:
+        raise ValueError(
+            f"Images must have 1, 3 or 4 channels, in their last axis, got shape "
+            f"{array.shape[1:]}: move the axes, for example with np.moveaxis(image, 0, -1), or "
+            "make them grey, RGB or RGBA."
+        )
+    if 0 in array.shape:
+        raise ValueError(f"Images must have pixels, got shape {array.shape[1:]}: leave it out.")
+    return array if array.dtype == np.uint8 else _check_numbers(array, "The estimator")
+
+
 def check_images(X: Any, channels: Channels, name: str) -> NDArray[Any]:
     """Read images into one array `(n, h, w)` or with channels, of uint8 or of float32 in [0, 1]."""
     array = _read(X, channels)
@@ -121,15 +183,20 @@ def _read(X: Any, channels: Channels) -> NDArray[Any]:
         items = items.tolist()
     if not items:
         return np.empty((0, 1, 1), np.uint8)
-    for i, item in enumerate(items):
+    return _stack(items, channels, range(len(items)))
+
+
+def _stack(items: list[Any], channels: Channels, rows: Sequence[int]) -> NDArray[Any]:
+    """Decode images one by one, and make one array of them."""
+    for i, item in zip(rows, items, strict=True):
         _refuse_masked(item, f"image {i}")
-    arrays = decode(items)
+    arrays = decode(items, rows)
     if channels == "first":  # what comes out of a file has them last
         arrays = [
             array if is_array(item) or array.ndim != 3 else np.moveaxis(array, -1, 0)
             for array, item in zip(arrays, items, strict=True)
         ]
-    _check_alike(arrays)
+    _check_alike(arrays, rows)
     return np.stack(arrays)
 
 
@@ -166,19 +233,20 @@ def _unwrap(X: Any) -> NDArray[Any] | list[Any]:
     )
 
 
-def _check_alike(arrays: list[NDArray[Any]]) -> None:
+def _check_alike(arrays: list[NDArray[Any]], rows: Sequence[int]) -> None:
     """Raise unless all images have one shape and type."""
     first = arrays[0]
-    for i, array in enumerate(arrays):
+    for i, array in zip(rows, arrays, strict=True):
         if array.shape != first.shape:
             raise ValueError(
-                f"All images must have one shape, got {first.shape} for image 0 and {array.shape} "
+                f"All images must have one shape, got {first.shape} for image {rows[0]} and "
+                f"{array.shape} "
                 f"for image {i}: resize or crop them, and convert their colours."
             )
         if array.dtype != first.dtype:
             raise ValueError(
-                f"All images must have one type, got {first.dtype} for image 0 and {array.dtype} "
-                f"for image {i}: convert them."
+                f"All images must have one type, got {first.dtype} for image {rows[0]} and "
+                f"{array.dtype} for image {i}: convert them."
             )
 
 

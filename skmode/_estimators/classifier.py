@@ -121,6 +121,7 @@ class MoDEClassifier(ClassifierMixin, ReadsDatasets, ClassTargets, BaseMoDE):
         numeric_embedding: NumericEmbedding | None = "periodic_bias",
         categorical_features: Any = "from_dtype",
         text_features: Any = None,
+        image_features: Any = None,
         inference: Literal["mixture", "top_expert"] = "mixture",
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         learning_rate: float = 0.005,
@@ -166,6 +167,7 @@ class MoDEClassifier(ClassifierMixin, ReadsDatasets, ClassTargets, BaseMoDE):
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
         self.text_features = text_features
+        self.image_features = image_features
         self.inference = inference
         self.optimizer = optimizer
         self.learning_rate = learning_rate

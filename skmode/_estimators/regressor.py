@@ -112,6 +112,7 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
         numeric_embedding: NumericEmbedding | None = "periodic",
         categorical_features: Any = "from_dtype",
         text_features: Any = None,
+        image_features: Any = None,
         loss: Literal["squared_error", "absolute_error", "huber", "quantile"] = "squared_error",
         quantile: float = 0.5,
         inference: Literal["mixture", "top_expert"] = "mixture",
@@ -157,6 +158,7 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
         self.numeric_embedding = numeric_embedding
         self.categorical_features = categorical_features
         self.text_features = text_features
+        self.image_features = image_features
         self.loss = loss
         self.quantile = quantile
         self.inference = inference

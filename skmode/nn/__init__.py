@@ -21,6 +21,7 @@ from skmode.nn.task_losses import CrossEntropy, RegressionLoss
 from skmode.nn.trunks import (
     CategoricalEmbeddings,
     IdentityTrunk,
+    ImageFeatures,
     ImageNormalization,
     ImageTrunk,
     MixedTrunk,
@@ -40,6 +41,7 @@ __all__ = [
     "Dropout",
     "GateOutput",
     "IdentityTrunk",
+    "ImageFeatures",
     "ImageNormalization",
     "ImageTrunk",
     "LayerLosses",

@@ -78,6 +78,27 @@ def test_auto_takes_long_and_distinct_strings_alone():
     assert [column.name for column in found.encoder_.text_columns] == ["remarks"]
 
 
+def test_auto_finds_texts_whatever_holds_their_strings(model):
+    expected = model.predict_proba(table)
+    as_category = table.astype({"remarks": "category"})
+    found = fit(as_category, text_features="auto")
+    assert_array_equal(found.predict_proba(as_category), expected)
+    for named, kind in ((["kind", "remarks"], "category"), (["kind"], "text")):
+        found = fit(table, text_features="auto", categorical_features=named, max_epochs=1)
+        assert found.encoder_.columns_[2].kind == kind
+
+
+def test_auto_finds_texts_in_arrays_of_objects():
+    array = table.to_numpy(dtype=object)
+    options = {"categorical_features": [1], "max_epochs": 2}
+    found = fit(array, text_features="auto", **options)
+    expected = fit(array, text_features=[2], **options)
+    assert_array_equal(found.predict_proba(array), expected.predict_proba(array))
+    numbers = np.arange(2.0 * N_ROWS).reshape(-1, 2).astype(object)
+    plain = fit(numbers, text_features="auto", max_epochs=1)
+    assert [column.kind for column in plain.encoder_.columns_] == ["number"] * 2
+
+
 @pytest.mark.parametrize("missing", [pd.NA, None, np.nan, "", pd.NaT])
 def test_auto_skips_missing_texts(model, missing):
     remarks = table["remarks"].astype(object)
@@ -147,6 +168,8 @@ def test_wrong_choices_are_refused(model):
         fit(text_features=["absent"])
     with pytest.raises(ValueError, match="The 'text_features' parameter"):
         fit(text_features="remarks")
+    with pytest.raises(ValueError, match=r"got \{'remarks'\} of type set: pass a list"):
+        fit(text_features={"remarks"})
     with pytest.raises(ValueError, match=r"got \['remarks'\] in both"):
         fit(categorical_features=["remarks"])
     with pytest.raises(ValueError, match="Column 'remarks' of text_features must hold texts"):

@@ -8,6 +8,7 @@ import pytest
 import rtdl_num_embeddings
 import torch
 
+from skmode import nn
 from skmode.nn import (
     CategoricalEmbeddings,
     CrossEntropy,
@@ -321,3 +322,32 @@ class TestTabularTrunk:
             ValueError, match=r"numeric_embedding must be None, .* got 'fourier': choose one"
         ):
             TabularTrunk(make_scaler(), numeric_embedding="fourier")
+
+
+class TestMixedTrunk:
+    def make(self):
+        normalize = nn.ImageNormalization(torch.tensor([0.5]), torch.tensor([0.25]))
+        images = nn.ImageTrunk(normalize, nn.make_convolutions(1, (2,)), (1, 4, 4))
+        texts = nn.TextTrunk(torch.ones(9), torch.randn(9, 3))
+        table = nn.TabularTrunk(
+            nn.RobustScaler(torch.zeros(2), torch.ones(2), torch.tensor([], dtype=torch.int64))
+        )
+        return nn.MixedTrunk(table, [texts], [nn.ImageFeatures(images, 5)]).eval()
+
+    def test_each_feature_changes_with_its_own_column_alone(self):
+        trunk = self.make()
+        inputs = [
+            torch.zeros(2, 2),
+            torch.zeros(2, 0, dtype=torch.int64),
+            torch.tensor([[1], [1]]),
+            torch.ones(2, 1),
+            torch.zeros(2, 4, 4, dtype=torch.uint8),
+        ]
+        before, columns = trunk(*inputs), trunk.feature_columns
+        assert before.shape == (2, trunk.out_features)
+        assert columns.bincount().tolist() == [1, 1, 3, 5]
+        for part, value, column in ((0, 2.0, (0, 1)), (2, 4, (2,)), (4, 200, (3,))):
+            others = [each.clone() for each in inputs]
+            others[part].fill_(value)
+            changed = (trunk(*others) != before).any(dim=0)
+            assert set(columns[changed].tolist()) == set(column)

@@ -299,6 +299,9 @@ def _inputs(manifest: Manifest) -> tuple[GraphValue, ...]:
             tokens, counts = text_inputs(manifest, column)
             values[tokens] = GraphValue(tokens, "int64", ("n", LENGTH))
             values[counts] = GraphValue(counts, "float32", ("n", LENGTH))
+        elif column.image is not None:
+            pixels = GraphValue(column.input, column.dtype, ("n", *column.image.shape))
+            values[column.input] = pixels
         else:
             values[column.input] = GraphValue(column.input, column.dtype, ("n", width))
     return tuple(values.values())

@@ -43,6 +43,10 @@ Files of texts:
   A model of texts reads one column: the one with the name of training, or else the only one that is
   not kept. Empty fields are missing texts.
 
+Columns of images:
+  In a table, such a column holds the paths of PNG and JPEG files, in Parquet also their bytes.
+  Relative paths start from the folder in which the command runs. Empty fields are missing images.
+
 CSV files:
   The first line holds the names of the columns. Every row has one field per column. Fields that
   contain the delimiter, quotation marks or line ends are in double quotes. Files are UTF-8, with

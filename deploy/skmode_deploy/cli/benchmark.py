@@ -1,6 +1,5 @@
 """Measure how fast a predictor predicts random rows."""
 
-import math
 import time
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ class Speed(NamedTuple):
 
 def default_rows(manifest: Manifest) -> list[int]:
     """Choose numbers of rows to measure: fewer of large images, which must fit in memory."""
-    n_values = 1 if manifest.image is None else math.prod(manifest.image.shape)
+    n_values = max(1, manifest.n_pixel_values)
     return sorted({min(n_rows, max(1, MAX_VALUES // n_values)) for n_rows in ROWS})
 
 

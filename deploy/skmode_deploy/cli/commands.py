@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import sys
@@ -13,7 +14,12 @@ from skmode_deploy import bundle, language, signing
 from skmode_deploy.bundle import MODEL, BundleError
 from skmode_deploy.cli.benchmark import default_rows, measure
 from skmode_deploy.cli.describe import describe
-from skmode_deploy.cli.image_folder import SUFFIXES, check_folder_options, predict_folder
+from skmode_deploy.cli.image_folder import (
+    MAX_VALUES,
+    SUFFIXES,
+    check_folder_options,
+    predict_folder,
+)
 from skmode_deploy.cli.triton import CONFIG, write_repository
 from skmode_deploy.errors import ManifestChangedError
 from skmode_deploy.running.predictor import Predictor, check_key
@@ -115,6 +121,9 @@ def run_predict(args: argparse.Namespace) -> None:
             f"INPUT must be a folder of images, because the model reads images, got {args.input!r}:"
             " pass a folder with .png, .jpg or .jpeg files."
         )
+    if predictor.manifest.n_pixel_values:
+        most = max(1, MAX_VALUES // predictor.manifest.n_pixel_values)
+        options = dataclasses.replace(options, chunk_rows=min(options.chunk_rows, most))
     predict_file(predictor, args.input, args.output, options, args.encoding, show_progress)
 
 

@@ -87,6 +87,8 @@ def _describe_columns(columns: Sequence[Column]) -> Iterator[str]:
             what = f"{len(column.categories or ())} known: {_join(column.categories or ())}"
         elif column.minimum is not None and column.maximum is not None:
             what = f"{column.minimum:g} to {column.maximum:g}"
+        elif column.image is not None:
+            what = describe_image(column.image)
         else:
             what = describe_text(column) if column.kind == "text" else ""
         missing = "may be missing" if column.has_missing else ""

@@ -1,6 +1,5 @@
 """Predict the images of a folder, and write a table with one row for each."""
 
-import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -53,7 +52,7 @@ def predict_folder(
             "pass a .csv, .csv.gz or .parquet file."
         )
     names = [FILE, *output_names(predictor.manifest)]
-    n_images = max(1, min(options.chunk_rows, MAX_VALUES // math.prod(image.shape)))
+    n_images = max(1, min(options.chunk_rows, MAX_VALUES // predictor.manifest.n_pixel_values))
     progress = Progress(show_progress, unit="images")
     listing = _Listing(folder)
     with open_writer(target, names, options.delimiter) as writer:

@@ -176,7 +176,8 @@ class Predictor:
     such arrays, PIL images, contents of PNG or JPEG files, or paths. Arrays are of uint8 or, if
     training had floats, of floats from 0 to 1. All else needs Pillow (the extra `image`). Colours
     must be those of training: only a palette becomes RGB, and black and white becomes grey. Pixels
-    are taken as stored, without the rotation that a camera may note beside them.
+    are taken as stored, without the rotation that a camera may note beside them. A column of images
+    in a table holds any of these; a missing one is read as the manifest says.
 
     The whole bundle is checked before any of it is used. With "split", an expert's file is read
     when it is first needed, and checked again, so it must still be there. An expert that is removed

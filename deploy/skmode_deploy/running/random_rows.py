@@ -37,7 +37,7 @@ def draw_rows(manifest: Manifest, n_rows: int, seed: int = 0) -> Any:
         Rows, images or texts, as :meth:`skmode_deploy.Predictor.predict` takes them.
     """
     if manifest.image is not None:
-        return _draw_images(manifest.image, n_rows, seed)
+        return _draw_images(manifest.image, n_rows, np.random.default_rng(seed))
     values = draw_columns(manifest, n_rows, seed)
     if manifest.input == "array":
         return np.column_stack(values)
@@ -69,7 +69,8 @@ def draw_columns(
     Returns
     -------
     list of ndarray of shape (n_rows,)
-        Columns in the order of training. A missing number is NaN, a missing string ``""``.
+        Columns in the order of training. A missing number is NaN, a missing string ``""``, a
+        missing image None.
     """
     rng = np.random.default_rng(seed)
     values = [_draw_column(column, n_rows, rng) for column in manifest.columns]
@@ -77,17 +78,14 @@ def draw_columns(
         for column, cells in zip(manifest.columns, values, strict=True):
             may_miss = "missing" not in (column.refuses or ())
             if column.has_missing and may_miss and column.dtype != "int64":
-                cells[rng.random(n_rows) < MISSING_SHARE] = (
-                    "" if column.dtype == "string" else np.nan
-                )
+                cells[rng.random(n_rows) < MISSING_SHARE] = _missing(column)
     if unseen:
         _set_unseen(manifest, values)
     return values
 
 
-def _draw_images(image: Image, n_images: int, seed: int) -> NDArray[Any]:
+def _draw_images(image: Image, n_images: int, rng: np.random.Generator) -> NDArray[Any]:
     """Draw images in the layout and type of the graph."""
-    rng = np.random.default_rng(seed)
     tiles = rng.integers(256, size=(n_images, TILES, TILES, image.channels), dtype=np.uint8)
     rows, columns = (np.arange(size) * TILES // size for size in (image.height, image.width))
     pixels: NDArray[Any] = tiles[:, rows][:, :, columns]
@@ -96,6 +94,12 @@ def _draw_images(image: Image, n_images: int, seed: int) -> NDArray[Any]:
     if image.dtype == "float32":
         pixels = np.divide(pixels, np.float32(255), dtype=np.float32)
     return np.ascontiguousarray(pixels)
+
+
+def _missing(column: Column) -> Any:
+    if column.kind == "image":
+        return None
+    return "" if column.dtype == "string" else np.nan
 
 
 def _draw_texts(column: Column, n_texts: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -111,6 +115,10 @@ def _draw_texts(column: Column, n_texts: int, rng: np.random.Generator) -> NDArr
 
 
 def _draw_column(column: Column, n_rows: int, rng: np.random.Generator) -> NDArray[Any]:
+    if column.image is not None:
+        cells = np.empty(n_rows, object)
+        cells[:] = list(_draw_images(column.image, n_rows, rng))
+        return cells
     if column.kind == "text":
         return _draw_texts(column, n_rows, rng)
     if column.kind == "category":

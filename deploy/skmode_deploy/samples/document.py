@@ -209,10 +209,13 @@ def _read_inputs(
     tensors: Any, values: tuple[GraphValue, ...], n_rows: int, manifest: Manifest
 ) -> _Arrays:
     arrays = _read_tensors(tensors, values, n_rows, "inputs")
-    if manifest.image is not None and manifest.image.dtype == "float32":
-        pixels = arrays[IMAGE]
+    images = {column.input: column.image for column in manifest.image_columns}
+    for i, (name, pixels) in enumerate(arrays.items()):
+        image = manifest.image if name == IMAGE and manifest.image is not None else images.get(name)
+        if image is None or image.dtype != "float32":
+            continue
         if not ((pixels >= 0) & (pixels <= 1)).all():  # also where it is NaN
-            _refuse("inputs[0].data", "numbers from 0 to 1, none missing", pixels)
+            _refuse(f"inputs[{i}].data", "numbers from 0 to 1, none missing", pixels)
     return arrays
 
 

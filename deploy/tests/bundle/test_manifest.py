@@ -548,9 +548,10 @@ class TestSchema:
         names = {field.name for field in dataclasses.fields(kind)}
         assert schema["properties"].keys() - {"sha256"} == names - {"sha256"}
         # Fields that bundles of earlier releases do not have.
-        of_columns = {"refuses", "lowest", "highest", "text"}
+        of_columns = {"refuses", "lowest", "highest", "text", "image"}
         of_manifests = {"threshold", "routing_difference", "teacher", "image", "language"}
-        optional = {Column: of_columns, Language: {"unknown"}}.get(kind, of_manifests)
+        of_others = {Language: {"unknown"}, Image: {"missing"}}
+        optional = ({Column: of_columns} | of_others).get(kind, of_manifests)
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
         assert all(inner["description"] for inner in schema["properties"].values())
@@ -677,7 +678,7 @@ NOT_OF_TEXTS = [
     (("columns", 0, "lowest"), 1.0, "left out, as highest, if kind is 'text'"),
     (("from_table",), True, "must be false if input is 'text'"),
     (("columns",), to_document(CLASSIFIER)["columns"], "a single one of kind 'text'"),
-    (("input",), "array", "must be without texts if input is 'array'"),
+    (("input",), "array", "must be without texts and images if input is 'array'"),
 ]
 
 

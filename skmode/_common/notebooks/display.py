@@ -60,12 +60,12 @@ def _caption(estimator: Any) -> str:
     chosen = ", from &quot;auto&quot;" if estimator.alpha == "auto" else ""
     # Pickles from before the first release have no alpha_.
     caption = f"alpha {getattr(estimator, 'alpha_', estimator.alpha):g}{chosen}"
-    texts = [
-        html.escape(str(column.name)[:N_CHARACTERS])
-        for column in getattr(getattr(estimator, "encoder_", None), "columns_", [])
-        if column.kind == "text"
-    ]
-    return f"{caption}; texts: {', '.join(texts)}" if texts else caption
+    columns = getattr(getattr(estimator, "encoder_", None), "columns_", [])
+    for kind in ("text", "image"):
+        names = [html.escape(str(c.name)[:N_CHARACTERS]) for c in columns if c.kind == kind]
+        if names:
+            caption += f"; {kind}s: {', '.join(names)}"
+    return caption
 
 
 def _row(name: str, share: float) -> str:

@@ -20,6 +20,9 @@ NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
+# In the order in which the network reads the columns.
+KINDS = ("number", "category", "text", "image")
+
 # float32: an array, or a sparse matrix in the form of rows.
 Numbers: TypeAlias = NDArray[np.float32] | scipy.sparse.csr_array
 
@@ -32,7 +35,7 @@ class Column:
     ----------
     name : str
         Name of the column; ``"x0"``, ``"x1"``, ... for arrays.
-    kind : {"number", "category", "text"}
+    kind : {"number", "category", "text", "image"}
         How the column is encoded.
     categories : ndarray or None
         Sorted known categories, as strings (dtype object) or float64. None for numbers.
@@ -45,6 +48,8 @@ class Column:
         where all values were missing.
     text : object or None
         The tokens of a column of texts.
+    image : object or None
+        Size, colours and type of a column of images.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     text: Any = None
+    image: Any = None
 
     @property
     def n_codes(self) -> int:
@@ -87,15 +93,12 @@ class TableEncoder:
         """Learn the columns of the training table."""
         self.from_table_ = is_table(X)
         columns = open_columns(X)
-        texts = self._text_mask(columns)
-        chosen = self._categorical_mask(columns) & ~texts
-        numbers = _Numbers(columns, np.flatnonzero(~chosen & ~texts).tolist())
+        kinds = self._kinds(columns)
+        numbers = _Numbers(columns, np.flatnonzero(kinds == "number").tolist())
         self.columns_ = [
-            self._learn_text(name, columns.column(i))
-            if texts[i]
-            else learn_category(name, columns.column(i))
-            if chosen[i]
-            else _learn_number(name, numbers.column(i), sample_weight)
+            _learn_number(name, numbers.column(i), sample_weight)
+            if kinds[i] == "number"
+            else self._learn(kinds[i], name, columns.column(i))
             for i, name in enumerate(columns.names)
         ]
         return self
@@ -116,7 +119,7 @@ class TableEncoder:
                 f"X must have the columns of training in their order, {names[:10]}, got "
                 f"{columns.names[:10]}: select them by name."
             )
-        positions: dict[str, list[int]] = {"number": [], "category": [], "text": []}
+        positions: dict[str, list[int]] = {kind: [] for kind in KINDS}
         for i, column in enumerate(self.columns_):
             positions[column.kind].append(i)
         codes = [
@@ -134,7 +137,7 @@ class TableEncoder:
     @property
     def _reads_arrays(self) -> bool:
         """Whether arrays can be encoded as a whole."""
-        return not self.from_table_ and not self.categorical_columns and not self.text_columns
+        return not self.from_table_ and len(self.numeric_columns) == len(self.columns_)
 
     @property
     def numeric_columns(self) -> list[Column]:
@@ -151,14 +154,24 @@ class TableEncoder:
         """The text columns in order."""
         return [column for column in self.columns_ if column.kind == "text"]
 
-    def _text_mask(self, columns: Columns) -> NDArray[np.bool_]:
-        """Tell for each column whether it holds texts; tables without texts have none."""
-        return np.zeros(len(columns.names), dtype=bool)
+    @property
+    def image_columns(self) -> list[Column]:
+        """The columns of images in order."""
+        return [column for column in self.columns_ if column.kind == "image"]
 
-    def _learn_text(self, name: str, values: Any) -> Column:
-        raise NotImplementedError
+    def _kinds(self, columns: Columns) -> NDArray[Any]:
+        """Tell the kind of each column."""
+        return np.where(self._categorical_mask(columns), "category", "number")
 
-    def _categorical_mask(self, columns: Columns) -> NDArray[np.bool_]:
+    def _learn(self, kind: str, name: str, values: Any) -> Column:
+        """Learn a column that holds no numbers."""
+        assert kind == "category"
+        return learn_category(name, values)
+
+    def _categorical_mask(
+        self, columns: Columns, others: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Tell for each column whether it holds categories; `others` are of another kind."""
         names = columns.names
         asked = self.categorical_features
         if asked is None:
@@ -171,12 +184,11 @@ class TableEncoder:
                 )
             if not self.from_table_:
                 return np.zeros(len(names), dtype=bool)
-            is_number = np.logical_or(columns.is_plain(), columns.is_sparse())
+            known = np.logical_or(columns.is_plain(), columns.is_sparse())
+            if others is not None:
+                known |= others
             return np.array(
-                [
-                    not known and _is_categorical(columns.column(i))
-                    for i, known in enumerate(is_number)
-                ]
+                [not known and _is_categorical(columns.column(i)) for i, known in enumerate(known)]
             )
         return chosen_columns(asked, names, "categorical_features", named=self.from_table_)
 
@@ -186,6 +198,11 @@ def chosen_columns(
 ) -> NDArray[np.bool_]:
     """Turn a mask, positions or names into a mask; `named` tells whether columns have names."""
     chosen = np.asarray(asked)
+    if chosen.ndim != 1:  # of a set, numpy makes an array without dimensions
+        raise ValueError(
+            f"{parameter} must be a list or an array of one dimension, of names, positions or a "
+            f"bool for each column, got {asked!r} of type {type(asked).__name__}: pass a list."
+        )
     if chosen.size == 0:
         return np.zeros(len(names), dtype=bool)
     if chosen.dtype == bool:
@@ -211,10 +228,14 @@ def chosen_columns(
     return np.isin(names, chosen.astype(str))
 
 
-def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
-    """Check an array as scikit-learn does; with chosen categories or texts it may hold strings."""
-    asked = estimator.categorical_features, estimator.text_features
+def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[Any]:
+    """Check an array as scikit-learn does; if columns are named as another kind, it may hold any.
+
+    `may_hold_texts` tells whether an array of objects may have texts that nobody has named.
+    """
+    asked = estimator.categorical_features, estimator.text_features, estimator.image_features
     needs_object = any(each is not None and not isinstance(each, str) for each in asked)
+    needs_object = needs_object or (may_hold_texts and _holds_objects(X))
     if needs_object and not hasattr(X, "dtype"):
         X = np.asarray(X, dtype=object)
     needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
@@ -230,6 +251,10 @@ def validate_array(X: Any, estimator: Any) -> NDArray[Any]:
         input_name="X",
     )
     return checked
+
+
+def _holds_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.kind == "O"
 
 
 def _is_categorical(values: Any) -> bool:
@@ -278,14 +303,16 @@ def as_numbers(name: str, values: Any) -> NDArray[np.float64]:
         else:
             raise ValueError(
                 f"Columns must be numeric, bool, string or categorical, got column {name!r} of "
-                f"type {column_dtype(values)}: make numbers or strings of it."
+                f"type {column_dtype(values)}: make numbers or strings of it, or list it in "
+                "image_features if it holds images."
             )
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"Column {name!r} must hold numbers, but reading it failed ({error}): "
-            "convert the column, or list it in categorical_features."
+            "convert the column, or list it in categorical_features, or in image_features if it "
+            "holds images."
         ) from None
 
 

@@ -13,13 +13,25 @@ from numpy.typing import NDArray
 from skmode._common.sklearn import Interval, StrOptions
 from skmode._encoding.images import Channels, ImageEncoder, check_images
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.images.trunk import AUGMENTATIONS, Augment, TrunkModule, make_trunk
-from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto, resolve_layers
+from skmode._estimators.parameters import Auto, resolve_layers
+from skmode._estimators.tables.pixels import (
+    AUGMENTATIONS,
+    Augment,
+    TrunkModule,
+    image_augmentation,
+    make_trunk,
+)
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
 
 # Parameters of the table estimators that images have no use for.
-TABLES_ONLY = ("numeric_embedding", "categorical_features", "text_features", "synthetic_rows")
+TABLES_ONLY = (
+    "numeric_embedding",
+    "categorical_features",
+    "text_features",
+    "image_features",
+    "synthetic_rows",
+)
 LAYERS: list[Any] = ["array-like", Interval(Integral, 1, None, closed="left")]
 CONSTRAINTS: dict[str, list[Any]] = {
     "channels": [StrOptions({"last", "first"})],
@@ -31,9 +43,6 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 # max_epochs="auto": this over the square root of the number of images, within these bounds.
 EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1600, 5, 60
-# augment="auto": with more images there are few epochs, in which a network has not yet learned the
-# images as they are.
-MOST_SHIFTED = 20_000
 # With larger batches the few steps of a small set do not suffice.
 LARGEST_BATCH = 128
 
@@ -93,11 +102,7 @@ class ReadsImages(BaseMoDE):
             return (torch.as_tensor(pixels),)
 
     def _resolve_augment(self, n_rows: int | None) -> Augment | None:
-        if self.augment != "auto":
-            return self.augment
-        # As for dropout: the result of one batch shall not depend on the order of the images.
-        few = n_rows is not None and FULL_BATCH_ROWS < n_rows <= MOST_SHIFTED
-        return "shift" if few else None
+        return image_augmentation(n_rows) if self.augment == "auto" else self.augment
 
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(

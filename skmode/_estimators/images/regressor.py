@@ -8,9 +8,9 @@ import torch
 from skmode._encoding.images import Channels
 from skmode._estimators.images.documentation import of_images
 from skmode._estimators.images.reading import ReadsImages, constraints_of
-from skmode._estimators.images.trunk import Augment, TrunkModule
 from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.regressor import MoDERegressor
+from skmode._estimators.tables.pixels import Augment, TrunkModule
 from skmode._training.plan import Distillation, Mixing
 
 

@@ -103,9 +103,24 @@ PARAMETERS = {
         """
         The columns of texts, as a mask, positions or names. Each is read as
         :class:`MoDETextClassifier` reads texts, beside the other columns; this needs the package
-        `tokenizers` (extra `text`). ``"auto"`` takes string columns of a DataFrame with five words
-        or more on average, of whose values at least half are distinct; `encoder_` tells which.
-        None: no column holds texts, and strings are categories.
+        `tokenizers` (extra `text`). ``"auto"`` takes columns of strings, categorical ones and
+        those of arrays of objects too, with five words or more on average, of whose values at
+        least half are distinct; those that `categorical_features` or `image_features` name stay
+        what they are, and `encoder_` tells which were found. None: no column holds texts, and
+        strings are categories. Fixed for each column: 16,000 tokens in lower case, of which a text
+        keeps the first 512 different ones, and 32 features, whose vectors stay as they start; a
+        text may have up to 4 MiB.
+        """,
+    ),
+    "image_features": (
+        "array-like of bool, int or str, or None",
+        """
+        The columns of images, as a mask, positions or names. A cell is an array, a PIL image, the
+        bytes of a PNG or JPEG file or its path, as :class:`MoDEImageClassifier` reads them; all of
+        one column have one size, and channels come last. A missing image (None, NaN or an empty
+        string) is read as one of the mean colour of training. Fixed for each column: convolutions
+        that halve the image down to 7 pixels or less a side, and 32 features. None: no column holds
+        images.
         """,
     ),
     "loss": (

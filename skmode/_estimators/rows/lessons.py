@@ -326,6 +326,8 @@ class LearnsFromTeachers(EvaluatesRows):
         if not n_rows:
             return []
         numbers, codes, *_ = rows.select(torch.as_tensor(trained)).inputs
+        if not numbers.shape[1] + codes.shape[1]:  # texts and images alone have no neighbours
+            return []
         numbers = numbers.matrix if isinstance(numbers, SparseNumbers) else numbers.numpy()
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from skmode._encoding.columns import is_table
-from skmode._encoding.mixed import MixedEncoder
+from skmode._encoding.mixed import MixedEncoder, holds_texts
 from skmode._encoding.tables import TableEncoder, validate_array
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import FULL_BATCH_ROWS
+from skmode._estimators.tables.pixels import image_augmentation
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
@@ -27,6 +28,7 @@ class ReadsTables(EvaluatesRows):
 
     categorical_features: Any
     text_features: Any
+    image_features: Any
     numeric_embedding: NumericEmbedding | None
 
     def __sklearn_tags__(self) -> Any:
@@ -50,16 +52,25 @@ class ReadsTables(EvaluatesRows):
                     f"is required by {type(self).__name__}."
                 )
         else:
-            X = validate_array(X, self)
+            X = validate_array(X, self, may_hold_texts=self._may_hold_texts(X, reset=reset))
         if not reset:
             validate_data(self, X=X, skip_check_array=True, reset=False)
         return X
 
+    def _may_hold_texts(self, X: Any, *, reset: bool) -> bool:
+        """Whether an array of objects has texts that `text_features="auto"` finds, or found."""
+        if not isinstance(self.text_features, str):
+            return False
+        if not reset:
+            return bool(self.encoder_.text_columns)
+        is_array = isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 2
+        return is_array and any(map(holds_texts, X.T))
+
     def _fit_encoder(self, X: Any, sample_weight: NDArray[np.float64]) -> None:
         encoder = (
             TableEncoder(self.categorical_features)
-            if self.text_features is None
-            else MixedEncoder(self.categorical_features, self.text_features)
+            if self.text_features is None and self.image_features is None
+            else MixedEncoder(self.categorical_features, self.text_features, self.image_features)
         )
         self.encoder_ = encoder.fit(X, sample_weight)
 
@@ -68,8 +79,9 @@ class ReadsTables(EvaluatesRows):
             numbers, codes = self.encoder_.transform(X)
             is_dense = isinstance(numbers, np.ndarray)
             read = torch.as_tensor(numbers) if is_dense else SparseNumbers(numbers)
-            texts = self.encoder_.transform_texts(X) if self.encoder_.text_columns else []
-            return read, torch.as_tensor(codes), *map(torch.as_tensor, texts)
+            has_others = self.encoder_.text_columns or self.encoder_.image_columns
+            others = self.encoder_.transform_others(X) if has_others else []
+            return read, torch.as_tensor(codes), *map(torch.as_tensor, others)
 
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
@@ -78,4 +90,5 @@ class ReadsTables(EvaluatesRows):
             numeric_embedding=self.numeric_embedding,
             frequency_scale=self._frequency_scale,
             one_batch=n_rows is not None and n_rows <= FULL_BATCH_ROWS,
+            augment=image_augmentation(n_rows),
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from skmode import nn
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
+from skmode._estimators.tables.pixels import Augment, make_cell_trunk
 from skmode._training.rows import Rows, SparseNumbers
 
 # Width of a token's vector beside the columns of a table. There the vectors stay as they start:
@@ -25,8 +26,10 @@ def make_trunk(
     numeric_embedding: NumericEmbedding | None,
     frequency_scale: float,
     one_batch: bool,
+    augment: Augment | None,
 ) -> nn.TabularTrunk | nn.MixedTrunk:
     """Build the trunk; `one_batch` tells whether each step sees all rows."""
+    first_image = 2 + 2 * len(encoder.text_columns)
     texts = [
         make_text_trunk(
             Rows(pair, train.target, train.sample_weight),
@@ -35,12 +38,22 @@ def make_trunk(
             dropout=0.0 if one_batch else TOKEN_DROPOUT,
             tuned=False,
         )
-        for column, pair in zip(encoder.text_columns, _pairs(train.inputs[2:]), strict=True)
+        for column, pair in zip(
+            encoder.text_columns, _pairs(train.inputs[2:first_image]), strict=True
+        )
     ]
-    if texts and len(texts) == len(encoder.columns_):
-        return nn.MixedTrunk(None, texts)
+    images = [
+        make_cell_trunk(
+            Rows((pixels,), train.target, train.sample_weight),
+            encoder=column.image,
+            augment=augment,
+        )
+        for column, pixels in zip(encoder.image_columns, train.inputs[first_image:], strict=True)
+    ]
+    if len(texts) + len(images) == len(encoder.columns_):
+        return nn.MixedTrunk(None, texts, images)
     table = _make_table_trunk(train, encoder, numeric_embedding, frequency_scale)
-    return nn.MixedTrunk(table, texts) if texts else table
+    return nn.MixedTrunk(table, texts, images) if texts or images else table
 
 
 def _pairs(parts: tuple[Any, ...]) -> Iterator[tuple[Any, Any]]:

@@ -19,7 +19,13 @@ from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
 
 # Parameters of the table estimators that texts have no use for.
-TABLES_ONLY = ("numeric_embedding", "categorical_features", "text_features", "synthetic_rows")
+TABLES_ONLY = (
+    "numeric_embedding",
+    "categorical_features",
+    "text_features",
+    "image_features",
+    "synthetic_rows",
+)
 CONSTRAINTS: dict[str, list[Any]] = {
     "tokenizer": [str, HasMethods(["to_str"]), HasMethods(["__fspath__"]), None],
     "vocab_size": [Interval(Integral, 256, None, closed="left")],

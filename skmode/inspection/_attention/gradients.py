@@ -17,6 +17,9 @@ from skmode.inspection._evaluation import forward, mixtures, targets
 
 Array = NDArray[Any]
 
+# The trunk reads numbers first, then categories, then texts, then images.
+KINDS = ("number", "category", "text", "image")
+
 # Rows that are differentiated at once.
 BLOCK_ROWS = 1024
 
@@ -61,7 +64,14 @@ def attend_by_gradients(
         "integrated_gradients",
         unit,
         *errors,
+        kinds=kinds_of(estimator, n_features),
     )
+
+
+def kinds_of(mixture: Any, n_features: int) -> list[str] | None:
+    """Return the kind of each feature; None if features are not the columns of a table."""
+    columns = getattr(getattr(mixture, "encoder_", None), "columns_", [])
+    return [column.kind for column in columns] if len(columns) == n_features else None
 
 
 def unit_and_scale(estimator: Any) -> tuple[str, float]:
@@ -196,29 +206,33 @@ def scalar_functions(
 
 
 def _baseline(estimator: Any, module: Any) -> torch.Tensor:
-    """Return what gate and experts read for medians, unknown categories and empty texts."""
+    """Return what gate and experts read where there is nothing to see.
+
+    Numbers are medians, categories unknown, texts empty, and images missing: of one colour.
+    """
     encoder, weight = estimator.encoder_, module.head.weight
     numbers = [[column.center for column in encoder.numeric_columns]]
     n_codes = len(encoder.categorical_columns)
     codes = torch.zeros(1, n_codes, dtype=torch.int64, device=weight.device)
     numbers_tensor = torch.tensor(numbers, dtype=weight.dtype, device=weight.device)
     # Texts without words: one token that occurs never.
-    n_texts = sum(column.kind == "text" for column in encoder.columns_)
+    n_texts = len(encoder.text_columns)
     nothing = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
     bags = [nothing, nothing.to(weight.dtype)] * n_texts
-    found: torch.Tensor = module.trunk(numbers_tensor, codes, *bags)
+    blank = [column.image.read_cells([None]) for column in encoder.image_columns]
+    pixels = [torch.as_tensor(each, device=weight.device) for each in blank]
+    found: torch.Tensor = module.trunk(numbers_tensor, codes, *bags, *pixels)
     return found
 
 
 def column_of_feature(estimator: Any, module: Any) -> torch.Tensor:
     """Return the input column that each feature behind the trunk comes from, (out_features,)."""
-    columns = estimator.encoder_.columns_
-    # The trunk reads numbers first, then categories, then texts.
-    read = [
-        i
-        for kind in ("number", "category", "text")
-        for i, column in enumerate(columns)
-        if column.kind == kind
-    ]
     of_feature = module.trunk.feature_columns
-    return torch.tensor(read, device=of_feature.device)[of_feature]
+    order = columns_by_kind(estimator)
+    return torch.tensor(order, device=of_feature.device)[of_feature]
+
+
+def columns_by_kind(estimator: Any) -> list[int]:
+    """Return the positions of the columns in the order in which the trunk reads them."""
+    columns = list(enumerate(estimator.encoder_.columns_))
+    return [i for kind in KINDS for i, column in columns if column.kind == kind]

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 
 from skmode._common.notebooks.progress import progress_bar
 from skmode.inspection._attention.first_layers import FirstLayers, starts_linearly
-from skmode.inspection._attention.gradients import column_of_feature
+from skmode.inspection._attention.gradients import column_of_feature, kinds_of
 from skmode.inspection._attention.regions import Regions, ShuffledImages
 from skmode.inspection._attention.result import ExpertAttention, make_attention
 from skmode.inspection._attention.tokens import ShuffledTokens
@@ -62,6 +62,7 @@ def attend_by_permutation(
         np.bincount(domain, minlength=n_experts),
         "permutation",
         "drop in accuracy" if target.scale is None else "rise in RMSE, in units of the target",
+        kinds=kinds_of(mixture, len(names)) if rows is X else None,
     )
 
 

@@ -35,6 +35,9 @@ class ExpertAttention:
         `unit`. None for permutation.
     gate_completeness_error : float or None
         The same for the gate's weight, which has no unit.
+    kinds : Series or None
+        What each feature is: ``"number"``, ``"category"``, ``"text"`` or ``"image"``. None unless
+        the features are the columns that the estimator itself reads.
     """
 
     importances: pd.DataFrame
@@ -44,6 +47,7 @@ class ExpertAttention:
     unit: str
     completeness_error: float | None = None
     gate_completeness_error: float | None = None
+    kinds: pd.Series | None = None
 
     def __repr__(self) -> str:
         known = self.importances.dropna(axis=1, how="all")
@@ -66,6 +70,44 @@ class ExpertAttention:
         total = positive.sum()
         return positive / total.where(total > 0, 1.0)
 
+    def by_kind(self) -> pd.DataFrame:
+        """Add up the shares of the columns of each kind: the attention by modality.
+
+        Returns
+        -------
+        shares : DataFrame
+            One row for each kind of column that there is, in the order number, category, text,
+            image; columns as in :meth:`shares`, which sum to one.
+
+        Raises
+        ------
+        ValueError
+            If the features are not columns that the estimator itself reads: regions of images,
+            tokens, or columns that the steps of a Pipeline change.
+
+        Examples
+        --------
+        >>> import numpy as np, pandas as pd
+        >>> from skmode import MoDEClassifier
+        >>> from skmode.inspection import expert_attention
+        >>> rng = np.random.default_rng(0)
+        >>> table = pd.DataFrame({"size": rng.normal(size=200), "kind": ["a", "b"] * 100})
+        >>> y = (table["kind"] == "b").astype(int)
+        >>> model = MoDEClassifier(n_experts=2, max_epochs=20, random_state=0).fit(table, y)
+        >>> attention = expert_attention(model, table, y, random_state=0)
+        >>> attention.by_kind().index.tolist()
+        ['number', 'category']
+        """
+        if self.kinds is None:
+            raise ValueError(
+                "Attention by kind needs the columns of a table as the estimator reads them, got "
+                f"{len(self.importances)} other features: use shares(), or pass the last step of "
+                "the Pipeline and the table that it reads."
+            )
+        shares = self.shares().groupby(self.kinds.to_numpy(), sort=False).sum()
+        order = [kind for kind in ("number", "category", "text", "image") if kind in shares.index]
+        return shares.loc[order].rename_axis("kind")
+
 
 def make_attention(
     mean: Array,
@@ -76,6 +118,8 @@ def make_attention(
     unit: str,
     completeness_error: float | None = None,
     gate_completeness_error: float | None = None,
+    *,
+    kinds: list[str] | None = None,
 ) -> ExpertAttention:
     """Label arrays of shape (n_features, n_experts + 1), whose last column is the gate's.
 
@@ -91,4 +135,5 @@ def make_attention(
         unit,
         completeness_error,
         gate_completeness_error,
+        None if kinds is None else pd.Series(kinds, index=index, name="kind"),
     )

@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from skmode._common.unwrap import nested_estimators
+from skmode.inspection._attention.gradients import columns_by_kind
 from skmode.inspection._evaluation import mixtures
 
 Array = NDArray[Any]
@@ -114,7 +115,7 @@ class FeatureImportance(Callback):
         columns: list[tuple[int, int | None]] = [
             (part, i) for part, values in enumerate(inputs[:2]) for i in range(values.shape[1])
         ]
-        columns += [(part, None) for part in range(2, len(inputs), 2)]  # texts: tokens and counts
+        columns += [(part, None) for part in _first_parts(inputs)]
         net.history.record(KEY, [loss(*column) - unchanged for column in columns])
 
 
@@ -161,26 +162,32 @@ def feature_importances(estimator: Any) -> NDArray[np.float64]:
             "Importances must be measured in fit, on validation rows, got an estimator without: "
             "pass callbacks=[FeatureImportance()], and early_stopping=True if there are few rows."
         )
-    columns = mixture.encoder_.columns_
-    # The network reads numbers first, then categories, then texts.
-    order = [
-        i
-        for kind in ("number", "category", "text")
-        for i, column in enumerate(columns)
-        if column.kind == kind
-    ]
-    importances = np.zeros(len(columns))
-    importances[order] = history[-1][KEY]
+    importances = np.zeros(len(mixture.encoder_.columns_))
+    importances[columns_by_kind(mixture)] = history[-1][KEY]
     return importances.clip(min=0)
+
+
+def _first_parts(inputs: tuple[Any, ...]) -> list[int]:
+    """Positions of the first part of each column of texts (tokens and counts) or images."""
+    found, part = [], 2
+    while part < len(inputs):
+        found.append(part)
+        part += 1 if _are_images(inputs[part]) else 2
+    return found
+
+
+def _are_images(part: Any) -> bool:
+    return bool(part.ndim > 2)
 
 
 def _reordered(
     inputs: tuple[Any, ...], part: int, column: int | None, order: Array
 ) -> tuple[Any, ...]:
-    """Inputs of which one column is in another order; None for the two parts of a text."""
+    """Inputs of which one column is in another order; None for all of a text or an image."""
     if column is None:
-        pair = (each[order.tolist()] for each in inputs[part : part + 2])
-        return (*inputs[:part], *pair, *inputs[part + 2 :])
+        end = part + (1 if _are_images(inputs[part]) else 2)
+        parts = (each[order.tolist()] for each in inputs[part:end])
+        return (*inputs[:part], *parts, *inputs[end:])
     values = inputs[part]
     if isinstance(values, Tensor):
         values = values.clone()

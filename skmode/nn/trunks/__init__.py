@@ -2,6 +2,7 @@
 
 from skmode.nn.trunks.images import (
     Augmentation,
+    ImageFeatures,
     ImageNormalization,
     ImageTrunk,
     RandomFlip,
@@ -25,6 +26,7 @@ __all__ = [
     "Augmentation",
     "CategoricalEmbeddings",
     "IdentityTrunk",
+    "ImageFeatures",
     "ImageNormalization",
     "ImageTrunk",
     "MixedTrunk",

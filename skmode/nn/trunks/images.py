@@ -265,6 +265,45 @@ class ImageTrunk(nn.Module):
         return features.flatten(1)
 
 
+class ImageFeatures(nn.Module):
+    """Turn images into a few features: an image trunk, then a linear layer.
+
+    Parameters
+    ----------
+    trunk : ImageTrunk
+        Turns images into flat features.
+    out_features : int, default=32
+        Number of features that are left.
+
+    Notes
+    -----
+    Shape:
+
+    - Input: pixels, as :class:`ImageNormalization` takes them
+    - Output: `(n_samples, out_features)`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmode.nn import ImageFeatures, ImageNormalization, ImageTrunk, make_convolutions
+    >>> normalization = ImageNormalization(torch.tensor([0.5]), torch.tensor([0.25]))
+    >>> trunk = ImageTrunk(normalization, make_convolutions(1), (1, 28, 28))
+    >>> ImageFeatures(trunk)(torch.zeros(5, 28, 28)).shape
+    torch.Size([5, 32])
+    """
+
+    def __init__(self, trunk: ImageTrunk, out_features: int = 32) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.projection = nn.Linear(trunk.out_features, out_features)
+        self.out_features = out_features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Compute the features; see the class for shapes."""
+        features: Tensor = self.projection(self.trunk(pixels))
+        return features
+
+
 def make_convolutions(
     in_channels: int, channels: Sequence[int] = (32, 48), activation: str = "relu"
 ) -> nn.Sequential:

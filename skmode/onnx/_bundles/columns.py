@@ -92,11 +92,18 @@ def like_training(
         # As objects, because some columns may be strings.
         return np.column_stack([column.astype(object) for column in columns])
     table = nw.from_native(X, eager_only=True, pass_through=True)
-    if not isinstance(table, nw.DataFrame):
+    # Other libraries have no columns whose cells are arrays.
+    only_pandas = bool(manifest.image_columns)
+    if not isinstance(table, nw.DataFrame) or (
+        only_pandas and not table.implementation.is_pandas()
+    ):
         names = [column.name for column in manifest.columns]
         return pd.DataFrame(dict(zip(names, map(_with_none, columns), strict=True)))
     pairs = zip(table.iter_columns(), columns, strict=True)
-    typed = [_column_like(old, new, missing) for old, new in pairs]
+    typed = [
+        new if column.kind == "image" else _column_like(old, new, missing)
+        for column, (old, new) in zip(manifest.columns, pairs, strict=True)
+    ]
     if table.implementation.is_pandas():
         frame = pd.DataFrame(dict(enumerate(typed)))
         frame.columns = X.columns  # names need not be strings
@@ -131,7 +138,9 @@ def _column_like(old: Any, new: NDArray[Any], default: Any) -> Any:
 def _with_none(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype != object:
         return values
-    return np.array([value or None for value in values], dtype=object)
+    cells = np.empty(len(values), dtype=object)
+    cells[:] = [None if isinstance(value, str) and not value else value for value in values]
+    return cells
 
 
 def _is_missing(value: Any) -> bool:

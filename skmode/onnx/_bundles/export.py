@@ -71,7 +71,7 @@ def export(
         A fitted estimator; or a Pipeline that ends with one, whose steps become part of the graphs;
         or a search such as GridSearchCV, a threshold (FixedThresholdClassifier,
         TunedThresholdClassifierCV) or a TransformedTargetRegressor around either, and so on. Also
-        an estimator of images or of texts, or with columns of texts, but no steps before it.
+        an estimator of images or of texts, or with columns of them, but no steps before it.
     directory : path
         Folder to write. It must be new, empty or a bundle; an existing bundle is replaced as a
         whole once the new one is complete.
@@ -139,7 +139,8 @@ default=None
     type and with the axes of the training images: normalisation is part of the graphs. A model of
     texts has the inputs ``tokens`` (int64) and ``counts`` (float32) of shape `(n, length)`, and the
     bundle holds its ``tokenizer.json``: `skmode_deploy` reads texts. A column of texts in a table
-    has the inputs ``tokens_<name>`` and ``counts_<name>``.
+    has the inputs ``tokens_<name>`` and ``counts_<name>``. A column of images has one input, which
+    has its name, for the pixels of all rows.
 
     The outputs of a classifier are ``label`` `(n,)` and ``probabilities`` `(n, n_classes)`; a
     regressor has ``variable`` `(n, n_outputs)`. Both have ``expert`` `(n,)`, the top expert of

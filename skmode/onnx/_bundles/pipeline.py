@@ -61,9 +61,11 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Parts, Preprocessing | None]:
                 f"{name_steps(Pipeline(steps))}: apply these to the {rows}, and pass the last step "
                 "of the Pipeline."
             )
-    if getattr(last.encoder_, "text_columns", []):
+    encoder = last.encoder_
+    if getattr(encoder, "text_columns", []) or getattr(encoder, "image_columns", []):
+        kind = "texts" if encoder.text_columns else "images"
         raise TypeError(
-            "A model with columns of texts must be exported without steps before it, got "
+            f"A model with columns of {kind} must be exported without steps before it, got "
             f"{name_steps(Pipeline(steps))}: apply these to the table, and pass the last step of "
             "the Pipeline."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -118,9 +117,9 @@ def _draw(manifest: bundle.Manifest, n_rows: int, X: Any, kinds: Mapping[str, bo
 
 def _n_rows(manifest: bundle.Manifest) -> int:
     """The number of sample rows: fewer where each is a large image."""
-    if manifest.image is None:
+    if not manifest.n_pixel_values:
         return N_ROWS
-    return max(1, min(N_ROWS, MAX_PIXELS // math.prod(manifest.image.shape)))
+    return max(1, min(N_ROWS, MAX_PIXELS // manifest.n_pixel_values))
 
 
 def _describe(kinds: Mapping[str, bool]) -> str:

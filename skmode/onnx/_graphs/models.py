@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
-from skmode.nn import MixedTrunk, SparseGate, TabularTrunk, TextTrunk
+from skmode.nn import ImageFeatures, MixedTrunk, SparseGate, TabularTrunk, TextTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     emit_array_input,
@@ -31,7 +31,11 @@ from skmode.onnx._graphs.mixture import (
     emit_top_expert_outputs,
 )
 from skmode.onnx._graphs.source import Source, label_kind
-from skmode.onnx._graphs.trunks.images import emit_image_input, emit_image_trunk
+from skmode.onnx._graphs.trunks.images import (
+    emit_image_features,
+    emit_image_input,
+    emit_image_trunk,
+)
 from skmode.onnx._graphs.trunks.tables import emit_trunk
 from skmode.onnx._graphs.trunks.texts import TEXT_INPUTS, emit_text_inputs, emit_text_trunk
 
@@ -47,20 +51,33 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
         tokens, counts = emit_text_inputs(graph, TEXT_INPUTS)
         return emit_text_trunk(graph, source.text_trunk, tokens, counts)
     trunk = source.trunk
-    texts = [column for column in source.columns if column.kind == "text"]
+    texts, images = (
+        [column for column in source.columns if column.kind == kind] for kind in ("text", "image")
+    )
+    # Before any node, so that none has the name of an input.
+    bags = {
+        column.input: emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
+        for column in texts
+    }
+    for column in images:
+        assert column.image is not None
+        emit_image_input(graph, column.image, column.input)
     parts = []
     table = trunk.table if isinstance(trunk, MixedTrunk) else trunk
     if table is not None:
         parts.append(_emit_table(graph, source, table))
     if isinstance(trunk, MixedTrunk):
-        of_texts = {}
         for i, (column, text) in enumerate(zip(texts, trunk.texts, strict=True)):
             assert isinstance(text, TextTrunk)
-            names = emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
-            parts.append(emit_text_trunk(graph, text, *names, f"text_{i}"))
-            of_texts[column.input] = names
-        # Columns of texts come last in the trunk, but anywhere in the manifest.
-        inputs = [of_texts.get(column.input, (column.input,)) for column in source.columns]
+            parts.append(emit_text_trunk(graph, text, *bags[column.input], f"text_{i}"))
+        for i, (column, features) in enumerate(zip(images, trunk.images, strict=True)):
+            assert isinstance(features, ImageFeatures)
+            assert column.image is not None
+            parts.append(
+                emit_image_features(graph, features, column.image, column.input, f"image_{i}")
+            )
+        # Columns of texts and images come last in the trunk, but anywhere in the manifest.
+        inputs = [bags.get(column.input, (column.input,)) for column in source.columns]
         graph.order_inputs(list(chain.from_iterable(inputs)))
     return parts[0] if len(parts) == 1 else graph.concatenate(parts, "features")
 
@@ -68,7 +85,7 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
 def _emit_table(graph: GraphBuilder, source: Source, trunk: TabularTrunk) -> str:
     """Declare the inputs of numbers and categories, and compute their features."""
     before = source.preprocessing
-    columns = [column for column in source.columns if column.kind != "text"]
+    columns = [column for column in source.columns if column.kind in ("number", "category")]
     if source.one_input_per_column:
         values = (
             emit_column_inputs(graph, columns)

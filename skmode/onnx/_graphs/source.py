@@ -212,7 +212,12 @@ def read_estimator(estimator: Any) -> Source:
 
 def _read_image(encoder: Any) -> bundle.Image:
     return bundle.Image(
-        encoder.height_, encoder.width_, encoder.n_channels_, encoder.layout_, encoder.dtype_
+        encoder.height_,
+        encoder.width_,
+        encoder.n_channels_,
+        encoder.layout_,
+        encoder.dtype_,
+        getattr(encoder, "missing_", None),  # only columns may have missing images
     )
 
 
@@ -241,7 +246,8 @@ def _read_columns(encoder: Any) -> tuple[tuple[bundle.Column, ...], bool]:
         column.categories is not None and column.categories.dtype == object
         for column in encoder.columns_
     )
-    one_per_column = encoder.from_table_ or strings or bool(encoder.text_columns)
+    others = bool(encoder.text_columns or encoder.image_columns)
+    one_per_column = encoder.from_table_ or strings or others
     return _columns(encoder.columns_, one_per_column), one_per_column
 
 
@@ -330,6 +336,16 @@ def _free_text_inputs(names: Sequence[str], are_texts: Sequence[bool]) -> tuple[
 
 
 def _column(column: Any, name: str, input_name: str, one_per_column: bool) -> bundle.Column:
+    if column.kind == "image":
+        image = _read_image(column.image)
+        return bundle.Column(
+            name,
+            input_name,
+            "image",
+            image.dtype,
+            has_missing=bool(column.has_missing),
+            image=image,
+        )
     if column.kind == "number":
         return bundle.Column(
             name,

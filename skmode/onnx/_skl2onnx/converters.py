@@ -134,11 +134,12 @@ def _check_model(model: Any) -> None:
     *_, last = nested_estimators(model)
     encoder = getattr(last, "encoder_", None)
     texts = hasattr(last, "tokenizer_json_") or getattr(encoder, "text_columns", [])
-    if hasattr(last, "image_shape_") or texts:
-        kind = f"{type(last).__name__}{' with texts' if texts else ''}"
+    images = hasattr(last, "image_shape_") or getattr(encoder, "image_columns", [])
+    if images or texts:
+        kind = f"{type(last).__name__} with {'texts' if texts else 'images'}"
         raise TypeError(
-            f"skl2onnx converts models of tables without texts, got a {kind}: write a bundle with "
-            "skmode.onnx.export, whose model.onnx is the graph."
+            f"skl2onnx converts models of tables without texts and images, got a {kind}: write a "
+            "bundle with skmode.onnx.export, whose model.onnx is the graph."
         )
 
 

@@ -22,6 +22,12 @@ _TOKENS = (
     "how often each occurs; shorter rows end with token 0 and count 0."
 )
 
+_PIXELS = (
+    "The input of a column of images holds the pixels of all rows, with the axes that "
+    "`manifest.json` states; a missing image has the colour that it states everywhere. "
+    "`skmode_deploy` reads arrays, PIL images, the bytes of PNG and JPEG files, and paths."
+)
+
 
 def rows_card(manifest: Manifest) -> str:
     """Write the model card."""
@@ -93,6 +99,8 @@ def _inputs(manifest: Manifest) -> str:
     text += "\n\nA missing number is NaN, a missing string is empty."
     if manifest.text_columns:
         text += f" {_TOKENS}"
+    if manifest.image_columns:
+        text += f" {_PIXELS}"
     refusals = [(escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
     refusals = [(name, what) for name, what in refusals if what]
     if not refusals:
@@ -165,6 +173,8 @@ def _known_values(column: Column) -> str:
     """Show the categories, the range or the tokens of a column."""
     if column.kind == "text":
         return escape(describe_text(column))
+    if column.image is not None:
+        return describe_image(column.image)
     if column.categories is not None:
         return join_values(column.categories)
     if column.minimum is not None and column.maximum is not None:
@@ -308,6 +318,10 @@ def _example(manifest: Manifest) -> str:
             tokens, counts = text_inputs(manifest, column)
             lines.append(f"    {tokens!r}: np.zeros((1, 1), dtype=np.int64),")
             lines.append(f"    {counts!r}: np.ones((1, 1), dtype=np.float32),")
+            continue
+        if column.image is not None:
+            shape = (1, *column.image.shape)
+            lines.append(f"    {name!r}: np.zeros({shape}, dtype=np.{column.dtype}),")
             continue
         dtype = "object" if column.dtype == "string" else f"np.{column.dtype}"
         lines.append(

@@ -1,6 +1,5 @@
 """The manifest of a bundle: its classes, its checks and its JSON text."""
 
-from skmode_deploy.bundle.manifest.check import MANIFEST, SCHEMA_VERSION
 from skmode_deploy.bundle.manifest.document import Manifest
 from skmode_deploy.bundle.manifest.language import Domain, Language
 from skmode_deploy.bundle.manifest.parts import (
@@ -13,6 +12,7 @@ from skmode_deploy.bundle.manifest.parts import (
     Text,
     Threshold,
 )
+from skmode_deploy.bundle.manifest.rules import MANIFEST, SCHEMA_VERSION
 
 __all__ = [
     "MANIFEST",

@@ -7,6 +7,7 @@ A manifest has exactly one valid text, the canonical one, which contains a check
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.bundle.manifest.check import (
-    AGAIN,
-    MANIFEST,
     OPTIONAL_COLUMN_FIELDS,
     OPTIONAL_FIELDS,
+    OPTIONAL_IMAGE_FIELDS,
     OPTIONAL_LANGUAGE_FIELDS,
-    SCHEMA_VERSION,
     check_document,
 )
 from skmode_deploy.bundle.manifest.language import Domain, Language
@@ -33,6 +32,7 @@ from skmode_deploy.bundle.manifest.parts import (
     Text,
     Threshold,
 )
+from skmode_deploy.bundle.manifest.rules import AGAIN, MANIFEST, SCHEMA_VERSION
 from skmode_deploy.bundle.messages import short_repr, shorten
 from skmode_deploy.errors import ManifestChangedError, ManifestError, SchemaVersionError
 
@@ -126,6 +126,17 @@ class Manifest:
         """Columns of texts, which need a tokenizer."""
         return tuple(column for column in self.columns if column.kind == "text")
 
+    @property
+    def image_columns(self) -> tuple[Column, ...]:
+        """The columns of images in order."""
+        return tuple(column for column in self.columns if column.kind == "image")
+
+    @property
+    def n_pixel_values(self) -> int:
+        """Numbers that the images of a row have, 0 if it has none."""
+        images = [self.image, *(column.image for column in self.columns)]
+        return sum(math.prod(image.shape) for image in images if image is not None)
+
     def label_positions(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
         """Choose the label of each row.
 
@@ -161,6 +172,11 @@ class Manifest:
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
+        images = [column.get("image") for column in document["columns"]] + [document["image"]]
+        for image in filter(None, images):
+            for name in OPTIONAL_IMAGE_FIELDS:
+                if image[name] is None:
+                    del image[name]
         for name in OPTIONAL_FIELDS:  # earlier releases of skmode-deploy know no such field
             if document[name] is None:
                 del document[name]
@@ -262,7 +278,13 @@ def _with_tuples(item: dict[str, Any]) -> dict[str, Any]:
 def _read_column(item: dict[str, Any]) -> Column:
     if "text" in item:
         item = item | {"text": Text(**item["text"])}
+    if "image" in item:
+        item = item | {"image": _read_image(item["image"])}
     return Column(**_with_tuples(item))
+
+
+def _read_image(item: dict[str, Any]) -> Image:
+    return Image(**_with_tuples(item))
 
 
 def _from_document(document: dict[str, Any]) -> Manifest:
@@ -282,7 +304,7 @@ def _from_document(document: dict[str, Any]) -> Manifest:
     if "teacher" in document:
         rest["teacher"] = Teacher(**_with_tuples(document["teacher"]))
     if "image" in document:
-        rest["image"] = Image(**document["image"])
+        rest["image"] = _read_image(document["image"])
     if "language" in document:
         domains = tuple(Domain(**item) for item in document["language"]["domains"])
         rest["language"] = Language(**document["language"] | {"domains": domains})

@@ -16,12 +16,12 @@ class Column:
         Name of its graph input. It differs from `name` only if that is empty or the name of an
         output, see :func:`skmode_deploy.bundle.input_names`. A model that was trained on an array
         has one input for all columns.
-    kind : {"number", "category", "text"}
+    kind : {"number", "category", "text", "image"}
         How the model reads the column.
-    dtype : {"float32", "float64", "int64", "string"}
-        Element type of the graph input. "string" for texts.
+    dtype : {"float32", "float64", "int64", "string", "uint8"}
+        Element type of the graph input. "string" for texts, "uint8" or "float32" for images.
     categories : tuple or None
-        Known categories: strings, floats or integers, as `dtype` says. None for numbers and texts.
+        Known categories: strings, floats or integers, as `dtype` says. None for all other kinds.
     has_missing : bool
         Whether the column had missing values in training.
     minimum, maximum : float or None
@@ -35,12 +35,15 @@ class Column:
     text : Text or None
         How texts become tokens. None for numbers and categories. A text has two graph inputs, see
         :func:`skmode_deploy.bundle.text_inputs`.
+    image : Image or None
+        Size, colours and type of the images in a column of images, whose graph input holds the
+        pixels of all rows. None for all other kinds.
     """
 
     name: str
     input: str
-    kind: Literal["number", "category", "text"]
-    dtype: Literal["float32", "float64", "int64", "string"]
+    kind: Literal["number", "category", "text", "image"]
+    dtype: Literal["float32", "float64", "int64", "string", "uint8"]
     categories: tuple[Any, ...] | None = None
     has_missing: bool = False
     minimum: float | None = None
@@ -49,6 +52,7 @@ class Column:
     lowest: float | None = None
     highest: float | None = None
     text: "Text | None" = None
+    image: "Image | None" = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,9 @@ class Image:
         Axes of an image. "hw" has no axis for its only channel.
     dtype : {"uint8", "float32"}
         Element type of the graph input: numbers from 0 to 255, or from 0 to 1.
+    missing : tuple of float or None
+        Colour of the image that stands for a missing one, a number of `dtype` for each channel.
+        None: missing images are refused, as those of a model that reads nothing but images.
     """
 
     height: int
@@ -95,6 +102,7 @@ class Image:
     channels: int
     layout: Literal["hw", "hwc", "chw"]
     dtype: Literal["uint8", "float32"]
+    missing: tuple[float, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

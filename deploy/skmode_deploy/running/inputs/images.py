@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from skmode_deploy.bundle import IMAGE, Image
-from skmode_deploy.running.inputs.columns import Array, refuse_masked
+from skmode_deploy.bundle import IMAGE, Column, Image
+from skmode_deploy.running.inputs.columns import Array, is_missing, refuse_masked
 from skmode_deploy.running.inputs.decoding import decode, is_pillow_image
 
 MAX_BYTE = np.float32(255)
@@ -60,18 +60,18 @@ class ImageReader:
     def _stack(self, items: list[Any]) -> Array:
         pixels = np.empty((len(items), *self._shape), self._dtype)
         for i, item in enumerate(items):
-            refuse_masked(item, f"Image {i}", "image.filled(0), or what the hidden pixels shall be")
-            if _is_array(item):
-                array = _to_array(item, f"Image {i}")
-            else:
-                array = decode(item, self._image, f"Image {i}")
-            if array.shape != self._shape:
-                raise ValueError(
-                    f"Image {i} must have shape {self._shape}, got {array.shape}: "
-                    f"{suggest_shape(self._image, (1, *array.shape))}."
-                )
-            pixels[i] = self._to_pixels(array, f"Image {i}")
+            pixels[i] = self._read_one(item, f"Image {i}")
         return pixels
+
+    def _read_one(self, item: Any, name: str) -> Array:
+        refuse_masked(item, name, "image.filled(0), or what the hidden pixels shall be")
+        array = _to_array(item, name) if _is_array(item) else decode(item, self._image, name)
+        if array.shape != self._shape:
+            raise ValueError(
+                f"{name} must have shape {self._shape}, got {array.shape}: "
+                f"{suggest_shape(self._image, (1, *array.shape))}."
+            )
+        return self._to_pixels(array, name)
 
     def _to_pixels(self, array: Array, what: str) -> Array:
         """Convert numbers from 0 to 255, or from 0 to 1, to those that the graph reads."""
@@ -89,6 +89,32 @@ class ImageReader:
             pixels = np.ascontiguousarray(array, dtype=np.float32)  # 1.0000000000000002 is 1
         _check_range(pixels, what)
         return pixels
+
+
+class ImageCellReader(ImageReader):
+    """Converts a table's column of images, some of which may be missing, to a graph input."""
+
+    def __init__(self, column: Column) -> None:
+        assert column.image is not None
+        super().__init__(column.image)
+        self._of = f" of column {column.name!r}"
+        self._blank: Array | None = None
+        if column.image.missing is not None:
+            colour = np.array(column.image.missing, self._dtype)
+            self._blank = np.empty(self._shape, self._dtype)
+            self._blank[:] = colour if column.image.layout == "hwc" else colour[0]
+
+    def read(self, values: Any) -> Array:
+        """Convert the cells of a column to an array of shape (n_rows, ...)."""
+        whole = isinstance(values, np.ndarray) and values.ndim > 1
+        if whole and values.shape[1:] == self._shape:
+            return self._to_pixels(values, f"The images{self._of}")
+        return self._stack(list(values))
+
+    def _read_one(self, item: Any, name: str) -> Array:
+        if self._blank is not None and is_missing(item):
+            return self._blank
+        return super()._read_one(item, f"{name}{self._of}")
 
 
 def _unwrap(X: Any) -> Array | list[Any]:

@@ -27,8 +27,15 @@ from skmode_deploy.running.inputs.columns import (
     to_floats,
     unwrap,
 )
+from skmode_deploy.running.inputs.images import ImageCellReader
 
-_DTYPES = {"float32": np.float32, "float64": np.float64, "int64": np.int64, "string": np.object_}
+_DTYPES = {
+    "float32": np.float32,
+    "float64": np.float64,
+    "int64": np.int64,
+    "string": np.object_,
+    "uint8": np.uint8,
+}
 # For fewer rows, converting a whole DataFrame is faster than converting each column.
 FEW_ROWS = 32
 
@@ -44,6 +51,11 @@ class TableReader:
         self._known = dict.fromkeys(self._names)
         self._is_array = manifest.input == "array"
         self._width = len(manifest.columns)
+        self._images = {
+            i: ImageCellReader(column)
+            for i, column in enumerate(manifest.columns)
+            if column.kind == "image"
+        }
         self._array_input = manifest.columns[0].input
         self._array_dtype = np.dtype(_DTYPES[manifest.columns[0].dtype])
         self._checks = [
@@ -52,12 +64,17 @@ class TableReader:
             if (check := make_check(column)) is not None
         ]
         self._blocks = [
-            self._block(dtype) for dtype in dict.fromkeys(c.dtype for c in manifest.columns)
+            self._block(dtype)
+            for dtype in dict.fromkeys(c.dtype for c in manifest.columns if c.kind != "image")
         ]
 
     def _block(self, dtype: str) -> tuple[Callable[..., Array | None], list[int], list[str]]:
         """Find positions and inputs of the columns of one type, which are converted together."""
-        found = [(i, column) for i, column in enumerate(self._columns) if column.dtype == dtype]
+        found = [
+            (i, column)
+            for i, column in enumerate(self._columns)
+            if column.dtype == dtype and column.kind != "image"
+        ]
         bools = dtype == "int64" or all(column.kind == "number" for _, column in found)
         numbers = partial(plain_numbers, dtype=dtype, bools=bools)
         plain = plain_strings if dtype == "string" else numbers
@@ -89,8 +106,8 @@ class TableReader:
     def check_known(self, feeds: Mapping[str, Array]) -> None:
         """Raise for the first value that training did not have, whether it is refused or not."""
         for i, column in enumerate(self._columns):
-            if column.kind == "text":
-                continue  # it is tokens by now
+            if column.kind in ("text", "image"):
+                continue  # it is tokens by now, or pixels, all of which are known
             refuses = ["missing"] if not column.has_missing and column.dtype != "int64" else []
             refuses += ["unseen"] if column.categories is not None else []
             check = make_check(replace(column, refuses=tuple(refuses)))
@@ -205,13 +222,23 @@ class TableReader:
                 feeds.update(zip(inputs, block, strict=True))
         except (TypeError, ValueError, OverflowError):
             return None
-        return feeds
+        if self._images and any(len(columns[i]) != n_rows for i in self._images):
+            return None
+        return feeds | self._read_images(columns)
+
+    def _read_images(self, columns: list[Any]) -> dict[str, Array]:
+        return {
+            self._columns[i].input: reader.read(columns[i]) for i, reader in self._images.items()
+        }
 
     def _convert(self, columns: list[Any]) -> dict[str, Array]:
         feeds = {
             column.input: convert_column(column, values)
             for column, values in zip(self._columns, columns, strict=True)
+            if column.kind != "image"
         }
+        images = self._read_images(columns)
+        feeds = {column.input: (feeds | images)[column.input] for column in self._columns}
         heights = [len(array) for array in feeds.values()]
         if len(set(heights)) > 1:
             by_column = dict(zip(self._names, heights, strict=True))

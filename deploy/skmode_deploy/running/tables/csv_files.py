@@ -59,7 +59,10 @@ class CsvReader:
         self._only_numbers = (
             not options.missing
             and sorted(self._selection.model) == list(range(len(self._names)))
-            and all(column.dtype in ("float32", "float64") for column in manifest.columns)
+            and all(
+                column.kind != "image" and column.dtype in ("float32", "float64")
+                for column in manifest.columns
+            )
         )
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -177,7 +180,7 @@ class CsvReader:
         return dict(zip(names, values, strict=True))
 
     def _convert(self, column: Column, fields: Sequence[str]) -> Any:
-        if column.dtype == "string":
+        if column.dtype == "string" or column.kind == "image":  # images are paths
             if self._options.missing:
                 fields = ["" if field in self._missing else field for field in fields]
             return _to_strings(column, fields)

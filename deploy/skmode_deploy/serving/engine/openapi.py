@@ -1,6 +1,5 @@
 """The OpenAPI document: routes of the protocol, and inputs and outputs of each model."""
 
-import math
 from typing import Any
 
 import skmode_deploy
@@ -215,8 +214,13 @@ def _operation(path: str, name: str, summary: str, response: Schema) -> Schema:
 
 def _infer_operation(path: str, served: ServedModel) -> Schema:
     is_image = served.manifest.image is not None
-    tensors = [_describe_tensor(tensor, may_miss=not is_image) for tensor in served.inputs]
-    for column, tensor in zip(served.manifest.columns, tensors, strict=False):
+    columns = served.manifest.columns
+    of_images = {column.input for column in columns if column.image is not None}
+    tensors = [
+        _describe_tensor(tensor, may_miss=not is_image and tensor["name"] not in of_images)
+        for tensor in served.inputs
+    ]
+    for column, tensor in zip(columns, tensors, strict=False):
         if column.text is not None:  # a character has at least one byte
             tensor["properties"]["data"]["items"]["maxLength"] = column.text.max_bytes
     inputs = {
@@ -234,10 +238,9 @@ def _infer_operation(path: str, served: ServedModel) -> Schema:
         _json(_reference("InferenceResponse")),
     )
     content = {"schema": schema}
-    if is_image and math.prod(served.inputs[0]["shape"][1:]) <= MAX_EXAMPLE_VALUES:
-        content["example"] = _make_image_example(served)
-    elif not is_image:
-        content["example"] = _make_example(served)
+    if served.manifest.n_pixel_values <= MAX_EXAMPLE_VALUES:
+        make = _make_image_example if is_image else _make_example
+        content["example"] = make(served)
     return {
         **operation,
         "tags": [served.name],
@@ -279,6 +282,8 @@ def _make_example(served: ServedModel) -> Schema:
     inputs = []
     for column, tensor in zip(manifest.columns, served.inputs, strict=False):
         values = rows[column.name] if isinstance(rows, dict) else rows
+        if column.image is not None:
+            values = values[0]
         data = values.reshape(-1).tolist()
-        inputs.append({**tensor, "shape": [1, tensor["shape"][1]], "data": data})
+        inputs.append({**tensor, "shape": [1, *tensor["shape"][1:]], "data": data})
     return {"inputs": inputs}

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -288,7 +287,7 @@ def _inline_bytes(served: ServedModel | ServedLanguageModel) -> int:
 
 def _warm_up_rows(manifest: Manifest) -> list[int]:
     """Choose how many rows to predict before the first request: fewer of large images."""
-    if manifest.image is None:
+    if not manifest.n_pixel_values:
         return list(WARM_UP_ROWS)
-    most = max(1, WARM_UP_VALUES // math.prod(manifest.image.shape))
+    most = max(1, WARM_UP_VALUES // manifest.n_pixel_values)
     return [min(n_rows, most) for n_rows in WARM_UP_ROWS]

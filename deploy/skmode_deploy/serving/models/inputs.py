@@ -42,7 +42,11 @@ def describe_inputs(manifest: Manifest) -> list[dict[str, Any]]:
         shape = [-1, len(manifest.columns)]
         return [{"name": first.input, "datatype": DATATYPES[first.dtype], "shape": shape}]
     return [
-        {"name": column.input, "datatype": DATATYPES[column.dtype], "shape": [-1, 1]}
+        {
+            "name": column.input,
+            "datatype": DATATYPES[column.dtype],
+            "shape": [-1, *(column.image.shape if column.image is not None else (1,))],
+        }
         for column in manifest.columns
     ]
 
@@ -75,23 +79,29 @@ class ImageTensorReader:
         """Read the images; the predictor checks their pixels."""
         image, tensors = self._image, _by_name(inputs)
         _check_names(tensors, [IMAGE])
-        _, datatype, values = tensors[IMAGE]
-        allowed = _ALLOWED_PIXELS[image.dtype]
-        if datatype not in allowed:
-            raise RequestError(
-                f"Input {IMAGE!r} must be of {' or '.join(allowed)}, got {datatype}: see the "
-                "metadata of the model."
-            )
-        if values.shape[1:] != image.shape:
-            raise RequestError(
-                f"Input {IMAGE!r} must have the shape [n, {', '.join(map(str, image.shape))}], got "
-                f"{list(values.shape)}: {suggest_shape(image, values.shape)}."
-            )
+        values = _read_pixels(tensors[IMAGE], image)
         _check_n_rows(len(values), self._max_rows)
         return values
 
     def check_refused(self, rows: Any) -> None:
         """Do nothing: the predictor names the image."""
+
+
+def _read_pixels(tensor: Tensor, image: Image) -> Array:
+    """Check type and shape of a tensor of images; the predictor checks the pixels."""
+    allowed = _ALLOWED_PIXELS[image.dtype]
+    if tensor.datatype not in allowed:
+        raise RequestError(
+            f"Input {tensor.name!r} must be of {' or '.join(allowed)}, got {tensor.datatype}: see "
+            "the metadata of the model."
+        )
+    values = tensor.values
+    if values.shape[1:] != image.shape:
+        raise RequestError(
+            f"Input {tensor.name!r} must have the shape [n, {', '.join(map(str, image.shape))}], "
+            f"got {list(values.shape)}: {suggest_shape(image, values.shape)}."
+        )
+    return values
 
 
 class ColumnTensorReader:
@@ -103,7 +113,11 @@ class ColumnTensorReader:
         self._by_input = {column.input: column for column in manifest.columns}
         self._by_name = {column.name: column for column in manifest.columns}
         self._max_rows = max_rows
-        self._allowed = {column.name: _allowed_datatypes(column) for column in manifest.columns}
+        self._allowed = {
+            column.name: _allowed_datatypes(column)
+            for column in manifest.columns
+            if column.kind != "image"
+        }
 
     def read(self, inputs: Sequence[Tensor]) -> Any:
         """Read the rows; what a model cannot take is refused."""
@@ -133,6 +147,8 @@ class ColumnTensorReader:
         return rows
 
     def _read_column(self, tensor: Tensor, column: Column) -> Array:
+        if column.image is not None:
+            return _read_pixels(tensor, column.image)
         _check_datatype(tensor, self._allowed[column.name], column)
         values = tensor.values
         if values.ndim > 1:

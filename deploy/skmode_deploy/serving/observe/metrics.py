@@ -131,6 +131,7 @@ class ModelMetrics:
         self._metrics, self._labels, self._manifest = metrics, labels, manifest
         self.counts_values = bool(manifest.columns)  # images have none that could be missing
         self._texts = [column.name for column in manifest.text_columns]
+        self._images = [column.name for column in manifest.image_columns]
         self._rows = get("skmode_rows_total", *labels)
         self._request_rows = get("skmode_request_rows", model)
         self._confidence = get("skmode_gate_confidence", *labels)
@@ -169,11 +170,12 @@ class ModelMetrics:
         """Keep of rows what will be counted: images and texts would take much memory until then."""
         if not self.counts_values:
             return None
-        if not self._texts:
+        if not self._texts and not self._images:
             return rows
         are_missing = {name: rows[name] == "" for name in self._texts}
         marks = {name: np.where(m, "", "x").astype(object) for name, m in are_missing.items()}
-        return {**rows, **marks}
+        pixels = {name: np.zeros(len(rows[name]), np.uint8) for name in self._images}
+        return {**rows, **marks, **pixels}  # a tensor has no images that are missing
 
     def count(self, scored: Sequence[tuple[Any, Prediction]]) -> None:
         """Count rows that were scored, of several requests at once."""

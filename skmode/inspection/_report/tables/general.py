@@ -75,9 +75,10 @@ def parameters(facts: Facts) -> Table | None:
     if hasattr(facts.mixture, "alpha_"):
         rows.append([Cell("alpha_ (in training)"), Cell(_simple(facts.mixture.alpha_))])
     columns = getattr(getattr(facts.mixture, "encoder_", None), "columns_", [])
-    texts = [label(column.name, 40) for column in columns if column.kind == "text"]
-    if texts:
-        rows.append([Cell("columns of texts (in training)"), Cell(", ".join(texts))])
+    for kind in ("text", "image"):
+        names = [label(column.name, 40) for column in columns if column.kind == kind]
+        if names:
+            rows.append([Cell(f"columns of {kind}s (in training)"), Cell(", ".join(names))])
     return Table("parameters", "Parameters of the mixture", ["parameter", "value"], rows)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from skmode.nn import ImageNormalization, ImageTrunk
+from skmode.nn import ImageFeatures, ImageNormalization, ImageTrunk
 from skmode.nn.activations import ACTIVATIONS
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.experts.modules import convert_module
@@ -17,57 +17,73 @@ IMAGE_INPUT = "image"
 ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
 
-def emit_image_input(graph: GraphBuilder, image: bundle.Image) -> str:
+def emit_image_input(graph: GraphBuilder, image: bundle.Image, name: str = IMAGE_INPUT) -> str:
     """Declare the input: images in the type and layout of training."""
-    return graph.add_input(IMAGE_INPUT, ELEMENT_TYPES[image.dtype], ["n", *image.shape])
+    return graph.add_input(name, ELEMENT_TYPES[image.dtype], ["n", *image.shape])
 
 
 def emit_image_trunk(
-    graph: GraphBuilder, trunk: ImageTrunk, image: bundle.Image, pixels: str
+    graph: GraphBuilder,
+    trunk: ImageTrunk,
+    image: bundle.Image,
+    pixels: str,
+    names: tuple[str, str] = ("image", "trunk"),
 ) -> str:
-    """Compute flat features of images."""
-    value = _emit_normalization(graph, trunk.normalization, image, pixels)
-    value = _emit_body(graph, trunk.body, trunk.image_shape, value)
+    """Compute flat features of images; `names` are those of normalisation and convolutions."""
+    value = _emit_normalization(graph, trunk.normalization, image, pixels, names[0])
+    value = _emit_body(graph, trunk.body, trunk.image_shape, value, names[1])
     if len(trunk.out_shape) == 1:
         return value
-    flat = graph.constant([0, trunk.out_features], "trunk/shape")
-    return graph.add("Reshape", [value, flat], "trunk/features")
+    flat = graph.constant([0, trunk.out_features], f"{names[1]}/shape")
+    return graph.add("Reshape", [value, flat], f"{names[1]}/features")
+
+
+def emit_image_features(
+    graph: GraphBuilder, features: ImageFeatures, image: bundle.Image, pixels: str, name: str
+) -> str:
+    """Compute the few features of a table's column of images."""
+    value = emit_image_trunk(graph, features.trunk, image, pixels, (name, name))
+    weight = graph.add_weight(to_float32(features.projection.weight), f"{name}/weight")
+    bias = graph.add_weight(to_float32(features.projection.bias), f"{name}/bias")
+    return graph.add("Gemm", [value, weight, bias], f"{name}/projection", transB=1)
 
 
 def _emit_normalization(
-    graph: GraphBuilder, module: ImageNormalization, image: bundle.Image, pixels: str
+    graph: GraphBuilder, module: ImageNormalization, image: bundle.Image, pixels: str, name: str
 ) -> str:
     value = pixels
     if image.dtype == "uint8":
-        value = graph.add("Cast", [value], "image/numbers", to=TensorProto.FLOAT)
-        largest = graph.constant(255, "image/largest", np.float32)
-        value = graph.add("Div", [value, largest], "image/scaled")
+        value = graph.add("Cast", [value], f"{name}/numbers", to=TensorProto.FLOAT)
+        largest = graph.constant(255, f"{name}/largest", np.float32)
+        value = graph.add("Div", [value, largest], f"{name}/scaled")
     if image.layout == "hw":
-        value = graph.add("Unsqueeze", [value, graph.constant([1], "image/axis")], "image/channel")
+        value = graph.add(
+            "Unsqueeze", [value, graph.constant([1], f"{name}/axis")], f"{name}/channel"
+        )
     elif image.layout == "hwc":
-        value = graph.add("Transpose", [value], "image/channels_first", perm=[0, 3, 1, 2])
-    mean = graph.add_weight(to_float32(module.mean), "image/mean")
-    scale = graph.add_weight(to_float32(module.scale), "image/standard_deviation")
-    value = graph.add("Sub", [value, mean], "image/centered")
-    return graph.add("Div", [value, scale], "image/normalized")
+        value = graph.add("Transpose", [value], f"{name}/channels_first", perm=[0, 3, 1, 2])
+    mean = graph.add_weight(to_float32(module.mean), f"{name}/mean")
+    scale = graph.add_weight(to_float32(module.scale), f"{name}/standard_deviation")
+    value = graph.add("Sub", [value, mean], f"{name}/centered")
+    return graph.add("Div", [value, scale], f"{name}/normalized")
 
 
 def _emit_body(
-    graph: GraphBuilder, body: nn.Module, image_shape: tuple[int, ...], value: str
+    graph: GraphBuilder, body: nn.Module, image_shape: tuple[int, ...], value: str, name: str
 ) -> str:
     """Emit convolutions, or let torch convert a network of the user."""
     if not _is_plain(body):
         converted = convert_module(body, image_shape)
-        inlined = graph.inline(converted, {converted.input[0].name: value}, "trunk")
+        inlined = graph.inline(converted, {converted.input[0].name: value}, name)
         return inlined[converted.output[0].name]
     layers = list(body.children())
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.Conv2d):
             following = layers[i + 1] if i + 1 < len(layers) else None
             weight, bias = _fold(layer, following if _is_norm(following) else None)
-            value = emit_conv(graph, value, weight, bias, 2, f"trunk/layer_{i}")
+            value = emit_conv(graph, value, weight, bias, 2, f"{name}/layer_{i}")
         elif not _is_norm(layer):
-            value = emit_activation(graph, layer, value, f"trunk/activation_{i}")
+            value = emit_activation(graph, layer, value, f"{name}/activation_{i}")
     return value
 
 

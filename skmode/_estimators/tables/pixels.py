@@ -1,4 +1,4 @@
-"""The trunk that reads images."""
+"""The trunk that reads images, alone or beside the columns of a table."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from skmode import nn
-from skmode._encoding.images import ImageEncoder
+from skmode._encoding.images import ImageCellEncoder, ImageEncoder
+from skmode._estimators.parameters import FULL_BATCH_ROWS
 from skmode._training.rows import Rows
 
 Augment = Literal["shift", "flip"]
@@ -21,6 +22,38 @@ AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
 }
 # Images whose pixels are summed together.
 BLOCK = 1024
+# With more images there are few epochs, in which a network has not yet learned the images as they
+# are, so that shifted ones do not help.
+MOST_SHIFTED = 20_000
+# Beside the columns of a table: features of an image, and the convolutions before them, which
+# halve it at least twice and until no side has more pixels than these.
+CELL_WIDTH, CELL_CHANNELS, FEWEST_HALVINGS, CELL_SIDE = 32, (32, 48, 64, 96), 2, 7
+
+
+def image_augmentation(n_rows: int | None) -> Augment | None:
+    """How images are changed at random in training by default; `n_rows` is None if not known."""
+    # As for dropout: the result of one batch shall not depend on the order of the images.
+    few = n_rows is not None and FULL_BATCH_ROWS < n_rows <= MOST_SHIFTED
+    return "shift" if few else None
+
+
+def make_cell_trunk(
+    train: Rows, *, encoder: ImageCellEncoder, augment: Augment | None
+) -> nn.ImageFeatures:
+    """Build the trunk of a table's column of images, the only input of `train`."""
+    side, n_layers = max(encoder.height_, encoder.width_), 0
+    while n_layers < FEWEST_HALVINGS or side > CELL_SIDE:
+        side, n_layers = -(-side // 2), n_layers + 1
+    channels = [CELL_CHANNELS[min(i, len(CELL_CHANNELS) - 1)] for i in range(n_layers)]
+    trunk = make_trunk(
+        train,
+        encoder=encoder,
+        channels=channels,
+        activation="relu",
+        augment=augment,
+        trunk_module=None,
+    )
+    return nn.ImageFeatures(trunk, CELL_WIDTH)
 
 
 def make_trunk(
