@@ -106,7 +106,8 @@ function toTokens({ name, input, text }, tokenizer, texts, alone) {
     }
   });
   const lists = texts.map((value) => tokenizer.encode(value));
-  const { tokens, counts, length } = countTokens(lists, text.max_tokens);
+  const read = text.encoder === "transformer" ? orderTokens : countTokens;
+  const { tokens, counts, length } = read(lists, text.max_tokens);
   const end = alone ? "" : `_${input}`;
   return [
     [`tokens${end}`, new ort.Tensor("int64", tokens, [texts.length, length])],

@@ -29,6 +29,7 @@ from skmode.nn.trunks import (
     RobustScaler,
     TabularTrunk,
     TextTrunk,
+    TransformerTrunk,
     make_convolutions,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "StackedLinear",
     "TabularTrunk",
     "TextTrunk",
+    "TransformerTrunk",
     "auxiliary_loss",
     "distillation_loss",
     "load_balance_loss",

@@ -127,8 +127,9 @@ def describe_text(column: Column) -> str:
     """Say how a column of texts is read, in a few words."""
     assert column.text is not None
     text = column.text
+    which = "different ones" if text.encoder is None else "in their order"
     return (
-        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} different ones "
+        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} {which} "
         f"and {text.max_bytes:,} bytes of a text"
     )
 

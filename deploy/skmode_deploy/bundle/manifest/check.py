@@ -209,7 +209,10 @@ _TEXT_FIELDS: dict[str, _Check] = {
     "n_tokens": _whole(1, MAX_TEXT_TOKENS),
     "max_tokens": _whole(1, MAX_TEXT_TOKENS),
     "max_bytes": _whole(1, MAX_TEXT_BYTES),
+    "encoder": _choice("transformer"),
 }
+# Bundles of releases that did not write this field stay valid.
+OPTIONAL_TEXT_FIELDS = ("encoder",)
 _HASH = _matching("[0-9a-f]{64}", "64 hexadecimal digits in lower case")
 _COLUMN_FIELDS: dict[str, _Check] = {
     "name": _text,
@@ -223,7 +226,7 @@ _COLUMN_FIELDS: dict[str, _Check] = {
     "refuses": _array(_choice("missing", "unseen")),
     "lowest": _number,
     "highest": _number,
-    "text": _object(_TEXT_FIELDS),
+    "text": _object(_TEXT_FIELDS, OPTIONAL_TEXT_FIELDS),
 }
 # Bundles of releases that did not write these fields stay valid.
 OPTIONAL_COLUMN_FIELDS = ("refuses", "lowest", "highest", "text")

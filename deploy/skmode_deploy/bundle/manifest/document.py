@@ -19,6 +19,7 @@ from skmode_deploy.bundle.manifest.check import (
     OPTIONAL_COLUMN_FIELDS,
     OPTIONAL_FIELDS,
     OPTIONAL_LANGUAGE_FIELDS,
+    OPTIONAL_TEXT_FIELDS,
     SCHEMA_VERSION,
     check_document,
 )
@@ -161,6 +162,9 @@ class Manifest:
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
+            for name in OPTIONAL_TEXT_FIELDS if "text" in column else ():
+                if column["text"][name] is None:
+                    del column["text"][name]
         for name in OPTIONAL_FIELDS:  # earlier releases of skmode-deploy know no such field
             if document[name] is None:
                 del document[name]
