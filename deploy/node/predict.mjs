@@ -17,7 +17,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
-import { Tokenizer, countTokens } from "./tokenizer.mjs";
+import { Tokenizer, countTokens, orderTokens } from "./tokenizer.mjs";
 
 /** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {

@@ -89,6 +89,10 @@ class TextEncoder:
         """Read texts of any kind as tokens."""
         return self.transform(check_texts(X, "the estimator"))
 
+    def list_texts(self, X: Any) -> list[str]:
+        """List texts of any kind; missing ones are empty."""
+        return list(check_texts(X, "the estimator"))
+
     def token_texts(self, tokens: Iterable[int]) -> list[str]:
         """Show tokens as text: those that begin a word without its space, others behind a dash."""
         tokenizer = self._open()

@@ -79,7 +79,7 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
         lowercase: bool = True,
         max_tokens: int = 512,
         text_encoder: Literal["bag", "transformer"] = "bag",
-        transformer_layers: int = 2,
+        transformer_layers: int = 1,
         transformer_heads: int = 4,
         token_embedding_size: int = 128,
         token_dropout: float | Auto = "auto",

@@ -34,8 +34,8 @@ class TransformerBlock(nn.Module):
     -----
     Shape:
 
-    - Input: vectors `(n_samples, length, width)`, and bools `(n_samples, length)`, True where a
-      token is padding
+    - Input: vectors `(n_samples, length, width)`, those of positions `(length, width)`, and bools
+      `(n_samples, length)`, True where a token is padding
     - Output: `(n_samples, length, width)`
     """
 
@@ -56,9 +56,9 @@ class TransformerBlock(nn.Module):
         )
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, padding: Tensor) -> Tensor:
         """Compute the block; see the class for shapes."""
-        normed = self.attention_norm(x)
+        normed = self.attention_norm(x) + positions
         # A text without tokens would attend to nothing, which is NaN; nobody reads the result.
         hidden = padding & ~padding.all(dim=1, keepdim=True)
         attended = self.attention(
@@ -84,7 +84,7 @@ class TransformerTrunk(TextTrunk):
         Vector of each token at the start.
     max_tokens : int
         Tokens of a text, at most.
-    n_layers : int, default=2
+    n_layers : int, default=1
         Number of blocks of attention and experts.
     n_heads : int, default=4
         Heads of each attention; they divide the width.
@@ -122,7 +122,7 @@ class TransformerTrunk(TextTrunk):
         idf: Tensor,
         vectors: Tensor,
         max_tokens: int,
-        n_layers: int = 2,
+        n_layers: int = 1,
         n_heads: int = 4,
         n_experts: int = 4,
         block_dropout: float = 0.0,
@@ -136,7 +136,7 @@ class TransformerTrunk(TextTrunk):
             raise ValueError(
                 f"The width must be a multiple of n_heads={n_heads}, got {width}: change one."
             )
-        self.positions = nn.Parameter(torch.zeros(max_tokens, width))
+        self.positions = nn.Parameter(_waves(max_tokens, width))
         self.blocks = nn.ModuleList(
             TransformerBlock(width, n_heads, n_experts, block_dropout) for _ in range(n_layers)
         )
@@ -174,10 +174,17 @@ class TransformerTrunk(TextTrunk):
         """Compute the features of some texts, up to the end of the longest one."""
         length = int(known.any(dim=0).nonzero().max()) + 1 if bool(known.any()) else 1
         tokens, weights, padding = tokens[:, :length], weights[:, :length], ~known[:, :length]
-        x = TABLE_RATE * nn.functional.embedding(tokens, self.table) + self.positions[:length]
+        x = TABLE_RATE * nn.functional.embedding(tokens, self.table)
         for block in self.blocks:
-            x = block(x, padding)
+            x = block(x, self.positions[:length], padding)
         return torch.bmm(weights.unsqueeze(1).to(x.dtype), x).squeeze(1)
+
+
+def _waves(max_tokens: int, width: int) -> Tensor:
+    """Sines and cosines of positions, with wavelengths from 6 to 60,000, `(max_tokens, width)`."""
+    rates = 1e-4 ** (torch.arange(0, width, 2) / width)
+    angles = torch.arange(max_tokens).unsqueeze(1) * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width].contiguous()
 
 
 def _of_similar_length(known: Tensor) -> Iterator[Any]:

@@ -33,11 +33,10 @@ def emit_transformer_trunk(
     shape = graph.add("Shape", [tokens], "trunk/length", start=1, end=2)
     begin = graph.constant([0], "first_axis")
     positions = graph.add("Slice", [positions, begin, shape, begin], "trunk/own_positions")
-    value = graph.add("Add", [value, positions], "trunk/embedded")
     bias = _emit_bias(graph, counts)
     for i, block in enumerate(trunk.blocks):
         assert isinstance(block, TransformerBlock)
-        value = _emit_block(graph, block, value, bias, f"block_{i}")
+        value = _emit_block(graph, block, value, positions, bias, f"block_{i}")
     return emit_weighted_sum(graph, trunk, weights, value, "trunk")
 
 
@@ -51,9 +50,15 @@ def _emit_bias(graph: GraphBuilder, counts: str) -> str:
 
 
 def _emit_block(
-    graph: GraphBuilder, block: TransformerBlock, value: str, bias: str, name: str
+    graph: GraphBuilder,
+    block: TransformerBlock,
+    value: str,
+    positions: str,
+    bias: str,
+    name: str,
 ) -> str:
     normed = _emit_norm(graph, block.attention_norm, value, f"{name}/attention_norm")
+    normed = graph.add("Add", [normed, positions], f"{name}/placed")
     attended = _emit_attention(graph, block.attention, normed, bias, f"{name}/attention")
     value = graph.add("Add", [value, attended], f"{name}/attended")
     normed = _emit_norm(graph, block.experts_norm, value, f"{name}/experts_norm")
