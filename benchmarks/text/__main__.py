@@ -9,8 +9,8 @@
 `run` appends a line per set, seed and contender to results/text.jsonl, and goes on where it was
 stopped. `serving` exports a model, compares its labels and times it. `birds` cross-validates a
 table with a column of texts, and without it. `alpha` compares weights of the distillation by the
-number of texts, the width of the experts and the mixing, on parts of R8. `report` writes results/text.md; it returns 1 if a bar
-is missed.
+number of texts, the width of the experts and the mixing, on parts of R8. `report` writes
+results/text.md; it returns 1 if a bar is missed.
 """
 
 import argparse

@@ -69,7 +69,8 @@ PARAMETERS = documentation.PARAMETERS | {
         """
         Weight decay of the optimizer. ``"auto"`` trains once with 0.01 and once with 3 and keeps
         the model with the lower validation loss; without validation texts it takes 0.3. With
-        ``text_encoder="transformer"`` it is 0.01. A warm start keeps the `weight_decay_` of the first fit.
+        ``text_encoder="transformer"`` it is 0.01. A warm start keeps the `weight_decay_` of the
+        first fit.
         """,
     ),
     "batch_size": (

@@ -320,18 +320,18 @@ class ShuffledTokens:
 
     def own_predictions(self, order: Array) -> Array:
         """Return the prediction of each text's own expert: positions of classes, or values."""
-        changed, *inputs = self._texts.shuffled(self._tokens[self._feature], order)
+        changed, tokens, counts = self._texts.shuffled(self._tokens[self._feature], order)
         found = self._own.copy()
         if len(changed):
-            found[changed] = self._compute(*inputs, self._domain[changed])[1]
+            found[changed] = self._compute(tokens, counts, self._domain[changed])[1]
         return found
 
     def routes(self, order: Array) -> Array:
         """Return the expert that the gate chooses for each text."""
-        changed, *inputs = self._texts.shuffled(self._tokens[self._feature], order)
+        changed, tokens, counts = self._texts.shuffled(self._tokens[self._feature], order)
         found = self._routes.copy()
         if len(changed):
-            found[changed] = self._compute(*inputs, self._domain[changed])[0]
+            found[changed] = self._compute(tokens, counts, self._domain[changed])[0]
         return found
 
     def _compute(self, tokens: Array, counts: Array, domain: Array) -> tuple[Array, Array]:

@@ -17,7 +17,8 @@ CELLS = {"cpu": 2**13, "cuda": 2**18}
 class TransformerBlock(nn.Module):
     """Attention among the tokens of a text, then a feed-forward layer of experts.
 
-    Both normalise what they read, and add their results to it.
+    Both normalise what they read, and add their results to it. At the start the attention adds
+    nothing.
 
     Parameters
     ----------
@@ -43,6 +44,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, n_heads, batch_first=True)
+        nn.init.zeros_(self.attention.out_proj.weight)
         self.experts_norm = nn.LayerNorm(width)
         top_k = min(2, n_experts)
         # Two of these cost as much as one feed-forward layer of the usual four times the width.
@@ -66,7 +68,8 @@ class TransformerBlock(nn.Module):
         )[0]
         x = x + self.dropout(attended)
         computed: Tensor = self.experts(self.experts_norm(x), padding)
-        return x + self.dropout(computed)
+        added: Tensor = x + self.dropout(computed)
+        return added
 
 
 class TransformerTrunk(TextTrunk):
@@ -140,8 +143,6 @@ class TransformerTrunk(TextTrunk):
         self.blocks = nn.ModuleList(
             TransformerBlock(width, n_heads, n_experts, block_dropout) for _ in range(n_layers)
         )
-        for block in self.blocks:
-            nn.init.zeros_(block.attention.out_proj.weight)
 
     def features(self, tokens: Tensor, weights: Tensor, known: Tensor) -> Tensor:
         """Run the transformer, and sum its results.

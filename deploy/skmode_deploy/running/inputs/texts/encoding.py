@@ -52,8 +52,7 @@ class TokenReader:
             if column.text is not None
         ]
         self._max_tokens = sum(column.max_tokens for column in self._columns)
-        in_order = any(column.in_order for column in self._columns)
-        self._max_cells = MAX_CELLS_IN_ORDER if in_order else MAX_CELLS
+        self._in_order = any(column.in_order for column in self._columns)
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to graph inputs, all at once."""
@@ -74,7 +73,8 @@ class TokenReader:
         """Convert rows to graph inputs; in parts of similar length if they are many or long."""
         feeds = self.read(X)
         tokens = [column.tokenize(feeds.pop(column.input)) for column in self._columns]
-        if len(tokens[0]) * self._max_tokens <= self._max_cells:
+        max_cells = MAX_CELLS_IN_ORDER if self._in_order else MAX_CELLS
+        if len(tokens[0]) * self._max_tokens <= max_cells:
             for column, lists in zip(self._columns, tokens, strict=True):
                 feeds.update(column.count(lists))
             yield None, feeds
@@ -83,7 +83,7 @@ class TokenReader:
             np.fromiter(map(len, lists), np.int64, len(lists)).clip(1, column.max_tokens)
             for column, lists in zip(self._columns, tokens, strict=True)
         )
-        for rows in _split(np.asarray(sizes), self._max_cells):
+        for rows in _split(np.asarray(sizes), max_cells):
             part = {name: array if rows is None else array[rows] for name, array in feeds.items()}
             for column, lists in zip(self._columns, tokens, strict=True):
                 chosen = lists if rows is None else [lists[i] for i in rows.tolist()]
