@@ -72,22 +72,25 @@ def alpha_tables() -> list[str]:
     if not found:
         return []
     text = [
-        f"## alpha, {SET}",
+        f"## Texts of {SET}",
         "",
-        "Log loss on the test texts of the mixture / of the top expert, by `alpha`; the lowest of "
+        "Log loss on the test texts of the mixture / of the top expert, by `alpha`; the lowest of",
         "each is bold. Means over seeds, of which each draws other training texts.",
         "",
         f"| texts | width | mixing | seeds | {' | '.join(f'{alpha:g}' for alpha in ALPHAS)} |",
         "| --- | --- | --- | --- |" + " --- |" * len(ALPHAS),
     ]
     for (n_texts, width, mixing), by_alpha in found.items():
-        means = np.array([[_mean(by_alpha[a], how) for a in ALPHAS] for how in _HOWS])
+        shared = set.intersection(*({line["seed"] for line in by_alpha[a]} for a in ALPHAS))
+        if not shared:
+            continue
+        kept = {a: [line for line in by_alpha[a] if line["seed"] in shared] for a in ALPHAS}
+        means = np.array([[_mean(kept[a], how) for a in ALPHAS] for how in _HOWS])
         cells = [
             " / ".join(_bold(means[how, i], means[how]) for how in range(len(_HOWS)))
             for i in range(len(ALPHAS))
         ]
-        n_seeds = max(map(len, by_alpha.values()))
-        text.append(f"| {n_texts} | {width} | {mixing} | {n_seeds} | {' | '.join(cells)} |")
+        text.append(f"| {n_texts} | {width} | {mixing} | {len(shared)} | {' | '.join(cells)} |")
     return [*text, ""]
 
 
@@ -95,8 +98,8 @@ _HOWS = ("mixture", "top_expert")
 
 
 def _mean(lines: list[dict[str, Any]], how: str) -> float:
-    return float(np.mean([line[how]["log_loss"] for line in lines])) if lines else float("nan")
+    return float(np.mean([line[how]["log_loss"] for line in lines]))
 
 
 def _bold(value: float, among: Any) -> str:
-    return f"**{value:.3f}**" if value == np.nanmin(among) else f"{value:.3f}"
+    return f"**{value:.3f}**" if value == np.min(among) else f"{value:.3f}"

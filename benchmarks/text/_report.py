@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.text._alpha import alpha_tables
 from benchmarks.text._measure import RESULTS, read
 
 BARS = {"reuters-r8": 0.973, "reuters-r52": 0.945, "20newsgroups": 0.848}
@@ -32,7 +31,6 @@ def report() -> int:
         scores = _by_contender([line for line in lines if line["set"] == name])
         text += _table(name, scores)
         verdicts += list(_check(name, scores))
-    text += alpha_tables()
     verdicts += list(_check_serving())
     verdicts += list(_check_birds())
     text += ["## Bars", "", *(f"- {'met' if met else 'MISSED'}: {what}" for met, what in verdicts)]
