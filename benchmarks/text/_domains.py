@@ -1,4 +1,4 @@
-"""The best alpha by domain, size of the data, width and mixing: one table of all that is committed."""
+"""The best alpha by domain, size of the data, width and mixing: all that is committed."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def write_alpha() -> None:
     text = [
         "# The best alpha, by domain",
         "",
-        "Written by `python -m benchmarks.text domains` from the committed results of tables, images,",
-        "texts and translation. Each cell is the loss of the mixture / of its top expert as a share of",
-        "the loss of the mixture without distillation: below 1 is better. Geometric means over data",
-        "sets, after those over their seeds or splits. The loss is log loss, for values the root mean",
-        "squared error, for translation nats a token. Bold: the lowest of the line. A dash: not",
-        "measured.",
+        "Written by `python -m benchmarks.text domains` from the committed results of tables,",
+        "images, texts and translation. Each cell is the loss of the mixture / of its top expert",
+        "as a share of the loss of the mixture without distillation: below 1 is better. Geometric",
+        "means over data sets, after those over their seeds or splits. The loss is log loss, for",
+        "values the root mean squared error, for translation nats a token. Bold: the lowest of the",
+        "line. A dash: not measured.",
         "",
         "| domain | data | experts | mixing | sets x seeds |"
         + "".join(f" alpha {alpha:g} |" for alpha in ALPHAS),
