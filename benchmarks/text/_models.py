@@ -22,6 +22,13 @@ Predict = Callable[[list[str]], dict[str, NDArray[Any]]]
 # A training step of the mixture takes as long as so many of one network (results say how long).
 STEPS_OF_ONE = 1.3
 N_AVERAGED = 4
+# What a processor can train in about a minute: longer texts, more layers and epochs are for a GPU.
+TRANSFORMER = {
+    "text_encoder": "transformer",
+    "transformer_layers": 1,
+    "max_tokens": 128,
+    "max_epochs": 4,
+}
 # Strengths of the regularization of linear models that cross validation chooses among.
 STRENGTHS = {"logisticregression": (3, 10, 30, 100, 300), "linearsvc": (0.1, 0.3, 1, 3)}
 
@@ -92,6 +99,7 @@ MODELS: dict[str, Callable[..., tuple[Predict, Any]]] = {
     "one_network": one_network,
     "alpha_0": lambda *given: mixture(*given, alpha=0.0),
     "averaged": averaged,
+    "transformer": lambda *given: mixture(*given, **TRANSFORMER),
     "logistic_regression": lambda *given: linear(
         *given, model=LogisticRegression(max_iter=300), scoring=known_log_loss
     ),

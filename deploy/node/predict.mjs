@@ -17,7 +17,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import ort from "onnxruntime-node";
-import { Tokenizer, countTokens } from "./tokenizer.mjs";
+import { Tokenizer, countTokens, orderTokens } from "./tokenizer.mjs";
 
 /** Read the manifest of a bundle, check the hash of its model, and open it. */
 export async function load(bundle) {
@@ -106,7 +106,8 @@ function toTokens({ name, input, text }, tokenizer, texts, alone) {
     }
   });
   const lists = texts.map((value) => tokenizer.encode(value));
-  const { tokens, counts, length } = countTokens(lists, text.max_tokens);
+  const read = text.encoder === "transformer" ? orderTokens : countTokens;
+  const { tokens, counts, length } = read(lists, text.max_tokens);
   const end = alone ? "" : `_${input}`;
   return [
     [`tokens${end}`, new ort.Tensor("int64", tokens, [texts.length, length])],

@@ -97,9 +97,19 @@ export function countTokens(lists, maxTokens) {
     for (const token of list) counts.set(token, (counts.get(token) ?? 0) + 1);
     return [...counts].slice(0, maxTokens);
   });
+  return toTensors(found);
+}
+
+/** All tokens of each text in their order, each with the count 1. */
+export function orderTokens(lists, maxTokens) {
+  return toTensors(lists.map((list) => list.slice(0, maxTokens).map((token) => [token, 1])));
+}
+
+/** Pairs of tokens and counts as rows of equal length. */
+function toTensors(found) {
   const length = found.reduce((longest, { length: own }) => Math.max(longest, own), 1);
-  const tokens = new BigInt64Array(lists.length * length);
-  const counts = new Float32Array(lists.length * length);
+  const tokens = new BigInt64Array(found.length * length);
+  const counts = new Float32Array(found.length * length);
   found.forEach((pairs, i) =>
     pairs.forEach(([token, count], j) => {
       tokens[i * length + j] = BigInt(token);

@@ -33,7 +33,9 @@ class TextEncoder:
     lowercase : bool
         Whether that one ignores the case.
     max_tokens : int
-        Distinct tokens of a text, at most; the first ones are kept.
+        Distinct tokens of a text, at most; the first ones are kept. With `in_order`, all tokens.
+    in_order : bool
+        Whether the tokens of a text keep their order; each then has the count 1.
 
     Attributes
     ----------
@@ -44,12 +46,21 @@ class TextEncoder:
     """
 
     max_bytes = MAX_BYTES
+    in_order: bool = False  # in pickles of earlier releases
 
-    def __init__(self, tokenizer: Any, vocab_size: int, lowercase: bool, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocab_size: int,
+        lowercase: bool,
+        max_tokens: int,
+        in_order: bool = False,
+    ) -> None:
         self.tokenizer = tokenizer
         self.vocab_size = vocab_size
         self.lowercase = lowercase
         self.max_tokens = max_tokens
+        self.in_order = in_order
 
     def fit(self, texts: NDArray[Any]) -> TextEncoder:
         """Learn the tokens of checked texts, of which at least one must not be missing."""
@@ -67,15 +78,20 @@ class TextEncoder:
         return self
 
     def transform(self, texts: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Turn checked texts into ids and counts of their distinct tokens, padded by zeros."""
-        from skmode_deploy.running.inputs.texts import count_tokens
+        """Turn checked texts into ids and counts of their tokens, padded by zeros."""
+        from skmode_deploy.running.inputs.texts import count_tokens, order_tokens
 
-        tokens, counts = count_tokens(self._open().encode_batch(list(texts)), self.max_tokens)
+        read = order_tokens if self.in_order else count_tokens
+        tokens, counts = read(self._open().encode_batch(list(texts)), self.max_tokens)
         return tokens.astype(np.int32), counts  # ids are small, and training keeps them in memory
 
     def read(self, X: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Read texts of any kind as bags of tokens."""
+        """Read texts of any kind as tokens."""
         return self.transform(check_texts(X, "the estimator"))
+
+    def list_texts(self, X: Any) -> list[str]:
+        """List texts of any kind; missing ones are empty."""
+        return list(check_texts(X, "the estimator"))
 
     def token_texts(self, tokens: Iterable[int]) -> list[str]:
         """Show tokens as text: those that begin a word without its space, others behind a dash."""
@@ -106,6 +122,17 @@ class TextEncoder:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_opened"}
+
+
+def as_bags(
+    tokens: NDArray[np.int32], counts: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Count the different tokens of texts whose tokens are in their order."""
+    from skmode_deploy.running.inputs.texts import count_tokens
+
+    lists = [row[known].tolist() for row, known in zip(tokens, counts > 0, strict=True)]
+    found, times = count_tokens(lists, tokens.shape[1])
+    return found.astype(np.int32), times
 
 
 def check_texts(X: Any, name: str) -> NDArray[Any]:
@@ -205,10 +232,12 @@ def _items(X: Any) -> list[Any]:
             "with X of dtype object."
         )
     array = np.asarray(X)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(
             f"X must hold one text for each row, got shape {array.shape}: pass an array of one "
-            "dimension, such as X[:, 0]."
+            "dimension or one column, such as X[:, 0]."
         )
     return list(array.tolist())
 

@@ -30,6 +30,7 @@ from skmode.nn.trunks import (
     RobustScaler,
     TabularTrunk,
     TextTrunk,
+    TransformerTrunk,
     make_convolutions,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "StackedLinear",
     "TabularTrunk",
     "TextTrunk",
+    "TransformerTrunk",
     "auxiliary_loss",
     "distillation_loss",
     "load_balance_loss",

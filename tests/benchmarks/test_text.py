@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.text import _report
+from benchmarks.text import _alpha, _domains, _report
 from benchmarks.text._bag import BagOfWords
 
 
@@ -58,3 +58,32 @@ def test_the_plain_bag_learns():
     target = np.array([1, 0, 1, 0] * 20)
     probabilities = BagOfWords(0).fit(texts, target).predict_proba(texts)
     assert (probabilities.argmax(axis=1) == target).all()
+
+
+def of_alpha(alpha, mixture, top_expert, seed=0):
+    losses = {"mixture": {"log_loss": mixture}, "top_expert": {"log_loss": top_expert}}
+    return {"n_texts": 9, "width": 8, "mixing": "expected", "alpha": alpha, "seed": seed} | losses
+
+
+def test_only_seeds_with_all_alphas_are_tabulated(results, monkeypatch):
+    path = results / "text_alpha.jsonl"
+    monkeypatch.setattr(_alpha, "PATH", path)
+    assert _alpha.alpha_tables() == []
+    lines = [of_alpha(alpha, 0.2 + i, 0.4 - i / 9) for i, alpha in enumerate(_alpha.ALPHAS)]
+    path.write_text("\n".join(map(json.dumps, [*lines, of_alpha(0.0, 9.0, 9.0, seed=1)])))
+    line = _alpha.alpha_tables()[-2]
+    assert line.startswith("| 9 | 8 | expected | 1 | **0.200** / 0.400 | 1.200 / 0.289 |")
+
+
+def test_losses_are_shares_of_those_without_distillation():
+    losses = [
+        _domains.Loss(("a", 0), 0.0, 2.0, 4.0),
+        _domains.Loss(("a", 0), 1.0, 1.0, 3.0),
+        _domains.Loss(("b", 0), 0.0, 1.0, 1.0),
+        _domains.Loss(("b", 0), 1.0, 2.0, 2.0),
+        _domains.Loss(("c", 0), 1.0, 9.0, 9.0),  # without a counterpart
+    ]
+    line = _domains._line(_domains.Setting("tables", "two", "4", "expected", losses))
+    expected = "2 x 1 | **1.000** / **1.414** | - | **1.000** / 1.732 | - |"
+    assert line == f"| tables | two | 4 | expected | {expected}"
+    assert _domains._line(_domains.Setting("tables", "c", "4", "expected", losses[-1:])) is None

@@ -289,6 +289,7 @@ X, y = TRAIN[FEATURES], TRAIN["label"]
         ({"target": "label", "soft_targets": y}, {}, "soft_targets must be left out"),
         ({"target": "label"}, {"teacher": "mixture"}, "teacher must be None with a dataset"),
         ({"target": "label"}, {"text_features": ["c"]}, "text_features must be None"),
+        ({"target": "label"}, {"image_features": ["c"]}, "image_features must be None"),
         ({"target": "label"}, {"validation_fraction": [[0], [1]]}, "must be a number with a"),
         ({"target": "a"}, {}, r"part-0\.parquet, row 0 .*Unknown label type: continuous"),
     ],

@@ -88,6 +88,14 @@ TEXTS = dataclasses.replace(
     from_table=False,
     columns=(Column("text", "text", "text", "string", text=TEXT),),
 )
+TEXTS_IN_ORDER = dataclasses.replace(
+    TEXTS,
+    columns=(
+        dataclasses.replace(
+            TEXTS.columns[0], text=dataclasses.replace(TEXT, encoder="transformer")
+        ),
+    ),
+)
 TABLE_WITH_TEXT = dataclasses.replace(
     CLASSIFIER,
     columns=(
@@ -550,7 +558,7 @@ class TestSchema:
         # Fields that bundles of earlier releases do not have.
         of_columns = {"refuses", "lowest", "highest", "text", "image"}
         of_manifests = {"threshold", "routing_difference", "teacher", "image", "language"}
-        of_others = {Language: {"unknown"}, Image: {"missing"}}
+        of_others = {Language: {"unknown"}, Image: {"missing"}, Text: {"encoder"}}
         optional = ({Column: of_columns} | of_others).get(kind, of_manifests)
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False
@@ -672,6 +680,7 @@ NOT_OF_TEXTS = [
     (("columns", 0, "text", "max_tokens"), True, "must be a whole number"),
     (("columns", 0, "text", "max_bytes"), 2**31, "must be a whole number from 1 to 1073741824"),
     (("columns", 0, "text", "language"), "en", "unknown fields .'language'"),
+    (("columns", 0, "text", "encoder"), "bag", "encoder in manifest.json must be 'transformer'"),
     (("columns", 0, "kind"), "category", "a single one of kind 'text' if input is 'text'"),
     (("columns", 0, "dtype"), "int64", "dtype .* must be 'string' if kind is 'text'"),
     (("columns", 0, "categories"), ["a"], "categories .* must be null if kind is 'text'"),
@@ -683,10 +692,11 @@ NOT_OF_TEXTS = [
 
 
 class TestTexts:
-    @pytest.mark.parametrize("manifest", [TEXTS, TABLE_WITH_TEXT])
+    @pytest.mark.parametrize("manifest", [TEXTS, TABLE_WITH_TEXT, TEXTS_IN_ORDER])
     def test_round_trip(self, manifest):
         """Only columns of texts have the field, so that all others keep their text."""
         assert "tokenizer" not in CLASSIFIER.to_json()
+        assert ("encoder" in manifest.to_json()) == (manifest is TEXTS_IN_ORDER)
         assert Manifest.from_json(manifest.to_json()) == manifest
         assert manifest.text_columns == manifest.columns[-1:]
 

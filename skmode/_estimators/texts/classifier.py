@@ -19,7 +19,7 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
     All is as in :class:`MoDEClassifier`, except that rows are texts. A tokenizer that is trained in
     `fit` splits them into words and parts of words. A trunk, which gate and experts share, weighs
     the distinct tokens of each text by TF-IDF and adds up their vectors. The order of the words is
-    not read.
+    not read, unless `text_encoder` is ``"transformer"``.
 
     Parameters
     ----------
@@ -79,6 +79,9 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         vocab_size: int = 16_000,
         lowercase: bool = True,
         max_tokens: int = 512,
+        text_encoder: Literal["bag", "transformer"] = "bag",
+        transformer_layers: int = 1,
+        transformer_heads: int = 4,
         token_embedding_size: int = 128,
         token_dropout: float | Auto = "auto",
         tune_tokens: bool | Auto = "auto",
@@ -127,6 +130,9 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         self.vocab_size = vocab_size
         self.lowercase = lowercase
         self.max_tokens = max_tokens
+        self.text_encoder = text_encoder
+        self.transformer_layers = transformer_layers
+        self.transformer_heads = transformer_heads
         self.token_embedding_size = token_embedding_size
         self.token_dropout = token_dropout
         self.tune_tokens = tune_tokens

@@ -22,7 +22,25 @@ PARAMETERS = documentation.PARAMETERS | {
     "lowercase": ("bool", "Whether the trained tokenizer ignores the case."),
     "max_tokens": (
         "int",
-        "Distinct tokens that are read of a text, at most. Of more, the first ones count.",
+        """
+        Distinct tokens that are read of a text, at most; with ``text_encoder="transformer"``, all
+        tokens. Of more, the first ones count.
+        """,
+    ),
+    "text_encoder": (
+        '{"bag", "transformer"}',
+        """
+        ``"bag"``: the order of the words is not read. ``"transformer"``: between a token's vector
+        and the sum stands a small transformer that reads in both directions, whose feed-forward
+        layers are :class:`skmode.nn.MoDELayer` with `n_experts` experts, two for each token, and
+        the same `alpha`, `distillation` and `balance`. It is for long texts in which order counts,
+        and for a GPU: it takes many times longer.
+        """,
+    ),
+    "transformer_layers": ("int", "Layers of attention and experts of the transformer."),
+    "transformer_heads": (
+        "int",
+        "Heads of its attention; `token_embedding_size` must be a multiple of them.",
     ),
     "token_embedding_size": (
         "int",
@@ -50,8 +68,9 @@ PARAMETERS = documentation.PARAMETERS | {
         '"auto" or float',
         """
         Weight decay of the optimizer. ``"auto"`` trains once with 0.01 and once with 3 and keeps
-        the model with the lower validation loss; without validation texts it takes 0.3. A warm
-        start keeps the `weight_decay_` of the first fit.
+        the model with the lower validation loss; without validation texts it takes 0.3. With
+        ``text_encoder="transformer"`` it is 0.01. A warm start keeps the `weight_decay_` of the
+        first fit.
         """,
     ),
     "batch_size": (
@@ -95,11 +114,20 @@ ATTRIBUTES = {
     for name, text in documentation.ATTRIBUTES.items()
     if name not in ("n_features_in_", "feature_names_in_")
 } | {
+    "n_features_in_": ("int", "1, if `X` had two dimensions."),
+    "feature_names_in_": (
+        "ndarray of shape (1,)",
+        """
+        Name of the column, if `X` was a table and it is a string. Tables with another column are
+        then refused. A list, an array of one dimension and a Series have no such name, whatever the
+        Series is called.
+        """,
+    ),
     "encoder_": ("object", "The tokens as training saw them, `n_tokens_` of them."),
     "tokenizer_json_": ("str", "The tokenizer, as the package `tokenizers` writes it."),
 }
 TEXTS = RowTexts(
-    kind="list, array or Series of str, of length n_samples",
+    kind="list, array, Series or table with one column of str, of length n_samples",
     of_methods={
         ("fit", "X"): "Training texts. None, NaN and empty strings are missing.",
         ("fit", "X_val"): """

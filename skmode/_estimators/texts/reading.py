@@ -4,17 +4,21 @@ import functools
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
 
 from skmode._common.sklearn import HasMethods, Interval, StrOptions
+from skmode._encoding.columns import is_table
 from skmode._encoding.texts import TextEncoder, check_texts
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.parameters import FULL_BATCH_ROWS, Auto
+from skmode._estimators.parameters import DROPOUT, FULL_BATCH_ROWS, Auto
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
+from skmode._estimators.texts.trunk import make_transformer_trunk
 from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
 
@@ -31,6 +35,9 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "vocab_size": [Interval(Integral, 256, None, closed="left")],
     "lowercase": ["boolean"],
     "max_tokens": [Interval(Integral, 1, None, closed="left")],
+    "text_encoder": [StrOptions({"bag", "transformer"})],
+    "transformer_layers": [Interval(Integral, 1, None, closed="left")],
+    "transformer_heads": [Interval(Integral, 1, None, closed="left")],
     "token_embedding_size": [Interval(Integral, 1, None, closed="left")],
     "token_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "tune_tokens": ["boolean", StrOptions({"auto"})],
@@ -43,6 +50,8 @@ LARGEST_BATCH = 64
 # Candidates of weight_decay="auto": where classes are few and texts many, a strong decay is far
 # better, and where some classes have few texts, a weak one. Without validation texts: one between.
 WEIGHT_DECAYS, MIDDLE_WEIGHT_DECAY = (0.01, 3.0), 0.3
+# A transformer takes far longer to train, so there is one training.
+TRANSFORMER_WEIGHT_DECAY = 0.01
 
 
 def constraints_of(tables: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -62,6 +71,9 @@ class ReadsTexts(BaseMoDE):
     vocab_size: int
     lowercase: bool
     max_tokens: int
+    text_encoder: Literal["bag", "transformer"]
+    transformer_layers: int
+    transformer_heads: int
     token_embedding_size: int
     token_dropout: float | Auto
     tune_tokens: bool | Auto
@@ -86,12 +98,39 @@ class ReadsTexts(BaseMoDE):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
+        self._check_encoder()
+
+    def _check_encoder(self) -> None:
+        width, n_heads = self.token_embedding_size, self.transformer_heads
+        if self.text_encoder == "transformer" and width % n_heads:
+            raise ValueError(
+                "token_embedding_size must be a multiple of transformer_heads, got "
+                f"{width} and {n_heads}: change one."
+            )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        self._check_names(X, reset=reset)
         return check_texts(X, type(self).__name__)
 
+    def _check_names(self, X: Any, *, reset: bool) -> None:
+        """Keep or compare the name of a table's column; a list or a Series has no such name."""
+        has_columns = is_table(X) or getattr(X, "ndim", 1) == 2
+        if reset:
+            for name in ("feature_names_in_", "n_features_in_"):
+                self.__dict__.pop(name, None)
+        elif not hasattr(self, "feature_names_in_"):
+            return
+        if has_columns and not scipy.sparse.issparse(X):
+            validate_data(self, X=X, skip_check_array=True, reset=reset)
+
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
-        encoder = TextEncoder(self.tokenizer, self.vocab_size, self.lowercase, self.max_tokens)
+        encoder = TextEncoder(
+            self.tokenizer,
+            self.vocab_size,
+            self.lowercase,
+            self.max_tokens,
+            in_order=self.text_encoder == "transformer",
+        )
         self.encoder_ = encoder.fit(X)
         self.tokenizer_json_ = self.encoder_.tokenizer_json_
 
@@ -105,17 +144,33 @@ class ReadsTexts(BaseMoDE):
         if dropout == "auto":  # as for the dropout of units: one batch shall not depend on order
             few = n_rows is not None and n_rows <= FULL_BATCH_ROWS
             dropout = 0.0 if few else TOKEN_DROPOUT
-        return functools.partial(
+        make_bag = functools.partial(
             make_text_trunk,
             continues_word=self.encoder_.continues_word(),
             width=self.token_embedding_size,
             dropout=float(dropout),
             tuned=None if self.tune_tokens == "auto" else bool(self.tune_tokens),
         )
+        if self.text_encoder == "bag":
+            return make_bag
+        few = n_rows is not None and n_rows <= FULL_BATCH_ROWS
+        blocks = (0.0 if few else DROPOUT) if self.dropout == "auto" else float(self.dropout)
+        return functools.partial(
+            make_transformer_trunk,
+            make_bag=make_bag,
+            max_tokens=self.max_tokens,
+            width=self.token_embedding_size,
+            n_layers=self.transformer_layers,
+            n_heads=self.transformer_heads,
+            n_experts=self.n_experts,
+            dropout=blocks,
+        )
 
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         if self.weight_decay != "auto":
             return (float(self.weight_decay),)
+        if self.text_encoder == "transformer":
+            return (TRANSFORMER_WEIGHT_DECAY,)
         if not first:
             return (self.weight_decay_,)
         return WEIGHT_DECAYS if held_out else (MIDDLE_WEIGHT_DECAY,)

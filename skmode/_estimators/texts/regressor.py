@@ -78,6 +78,9 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
         vocab_size: int = 16_000,
         lowercase: bool = True,
         max_tokens: int = 512,
+        text_encoder: Literal["bag", "transformer"] = "bag",
+        transformer_layers: int = 1,
+        transformer_heads: int = 4,
         token_embedding_size: int = 128,
         token_dropout: float | Auto = "auto",
         tune_tokens: bool | Auto = "auto",
@@ -126,6 +129,9 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
         self.vocab_size = vocab_size
         self.lowercase = lowercase
         self.max_tokens = max_tokens
+        self.text_encoder = text_encoder
+        self.transformer_layers = transformer_layers
+        self.transformer_heads = transformer_heads
         self.token_embedding_size = token_embedding_size
         self.token_dropout = token_dropout
         self.tune_tokens = tune_tokens

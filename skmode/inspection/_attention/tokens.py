@@ -24,8 +24,8 @@ from skmode.inspection._evaluation import mixtures
 
 Array = NDArray[Any]
 
-# Texts that are differentiated at once.
-BLOCK_TEXTS = 256
+# Texts that are differentiated at once, and tokens of a transformer, which keeps much of each.
+BLOCK_TEXTS, BLOCK_TOKENS = 256, 2**13
 # Tokens in the result of `expert_attention`: those with the largest attributions.
 N_TOKENS = 30
 
@@ -37,7 +37,8 @@ class ExpertTokens:
     Attributes
     ----------
     attributions : DataFrame
-        A row for each distinct token of each text, with the columns ``text`` (its position),
+        A row for each distinct token of each text, or for each token if the text encoder is a
+        transformer, with the columns ``text`` (its position),
         ``token``, ``count``, ``expert`` (what the token adds to the output of the text's top
         expert) and ``gate`` (what it adds to the gate's weight of that expert).
     route : ndarray of int64 of shape (n_samples,)
@@ -127,6 +128,9 @@ def expert_tokens(estimator: Any, X: Any, *, n_steps: int = 32) -> ExpertTokens:
     the gate is the weight of the expert that it chooses. The attributions of a text sum to its
     output minus that of an empty text, up to an error that shrinks with `n_steps`.
 
+    With ``text_encoder="transformer"`` the weights are those in the sum behind the transformer:
+    what a token adds includes what it has learned of the tokens around it.
+
     Parameters
     ----------
     estimator : object
@@ -197,7 +201,10 @@ def measure_tokens(mixture: Any, texts: Any, n_steps: int) -> ExpertTokens:
     module: Any = mixtures.find_network(mixture)
     device = module.head.weight.device.type
     tokens, counts = mixture.encoder_.read(texts)
-    blocks = [slice(i, i + BLOCK_TEXTS) for i in range(0, len(route), BLOCK_TEXTS)]
+    size = BLOCK_TEXTS
+    if mixture.encoder_.in_order:
+        size = int(np.clip(BLOCK_TOKENS // tokens.shape[1], 1, BLOCK_TEXTS))
+    blocks = [slice(i, i + size) for i in range(0, len(route), size)]
     # Whatever modes the caller has set.
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         found = [
@@ -298,15 +305,14 @@ class ShuffledTokens:
         self.names = important_tokens(measure_tokens(mixture, texts, n_steps))
         tokens, counts = mixture.encoder_.read(texts)
         known = counts > 0
-        rows = np.nonzero(known)[0]
-        shape = len(domain), mixture.encoder_.n_tokens_
-        self._counts = scipy.sparse.csc_array((counts[known], (rows, tokens[known])), shape=shape)
         of_name: dict[str, list[int]] = {name: [] for name in self.names}
         for token, name in zip(*_names(mixture, tokens[known]), strict=True):
             if name in of_name:
                 of_name[name].append(token)
         self._tokens = [of_name[name] for name in self.names]
-        self._routes, self._own = self._compute(self._counts.tocsr(), domain)
+        kept = _InOrder if mixture.encoder_.in_order else _Bags
+        self._texts: _Bags | _InOrder = kept(tokens, counts, mixture.encoder_.n_tokens_)
+        self._routes, self._own = self._compute(tokens, counts, domain)
 
     def select(self, feature: int) -> None:
         """Choose the token to shuffle."""
@@ -314,46 +320,85 @@ class ShuffledTokens:
 
     def own_predictions(self, order: Array) -> Array:
         """Return the prediction of each text's own expert: positions of classes, or values."""
-        changed, counts = self._shuffled(order)
+        changed, tokens, counts = self._texts.shuffled(self._tokens[self._feature], order)
         found = self._own.copy()
         if len(changed):
-            found[changed] = self._compute(counts, self._domain[changed])[1]
+            found[changed] = self._compute(tokens, counts, self._domain[changed])[1]
         return found
 
     def routes(self, order: Array) -> Array:
         """Return the expert that the gate chooses for each text."""
-        changed, counts = self._shuffled(order)
+        changed, tokens, counts = self._texts.shuffled(self._tokens[self._feature], order)
         found = self._routes.copy()
         if len(changed):
-            found[changed] = self._compute(counts, self._domain[changed])[0]
+            found[changed] = self._compute(tokens, counts, self._domain[changed])[0]
         return found
 
-    def _shuffled(self, order: Array) -> tuple[Array, Any]:
-        """Return the positions of the texts that change, and the counts of their tokens."""
-        tokens = self._tokens[self._feature]
-        before = self._counts[:, tokens].toarray()
-        changed = np.flatnonzero((before != before[order]).any(axis=1))
-        counts = self._counts[changed].tolil()
-        counts[:, tokens] = before[order][changed]
-        return changed, counts.tocsr()
-
-    def _compute(self, counts: Any, domain: Array) -> tuple[Array, Array]:
-        """Return routes, and the predictions of the experts in `domain`, of bags of tokens."""
-        lengths = np.diff(counts.indptr)
-        filled = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    def _compute(self, tokens: Array, counts: Array, domain: Array) -> tuple[Array, Array]:
+        """Return routes, and the predictions of the experts in `domain`."""
         weight = self._module.head.weight
-        ids = torch.zeros(filled.shape, dtype=torch.int64)
-        times = torch.zeros(filled.shape, dtype=weight.dtype)
-        mask = torch.as_tensor(filled)
-        ids[mask] = torch.as_tensor(counts.indices.astype(np.int64))
-        times[mask] = torch.as_tensor(counts.data).to(weight.dtype)
+        ids = torch.as_tensor(tokens.astype(np.int64), device=weight.device)
+        times = torch.as_tensor(counts, device=weight.device, dtype=weight.dtype)
         with torch.inference_mode():
-            output = self._module(ids.to(weight.device), times.to(weight.device), all_experts=True)
+            output = self._module(ids, times, all_experts=True)
         route = output.gate_probabilities.argmax(dim=1).cpu().numpy()
         own = output.expert_outputs.double().cpu().numpy()[np.arange(len(domain)), domain]
         if hasattr(self._mixture, "classes_"):
             return route, own.argmax(axis=1)
         return route, own * self._mixture.target_scale_ + self._mixture.target_mean_
+
+
+class _Bags:
+    """Texts as counts of different tokens."""
+
+    def __init__(self, tokens: Array, counts: Array, n_tokens: int) -> None:
+        known = counts > 0
+        rows = np.nonzero(known)[0]
+        shape = len(tokens), n_tokens
+        self._counts = scipy.sparse.csc_array((counts[known], (rows, tokens[known])), shape=shape)
+
+    def shuffled(self, tokens: list[int], order: Array) -> tuple[Array, Array, Array]:
+        """Return the positions of the texts that change, and the tokens and counts of these."""
+        before = self._counts[:, tokens].toarray()
+        changed = np.flatnonzero((before != before[order]).any(axis=1))
+        counts = self._counts[changed].tolil()
+        counts[:, tokens] = before[order][changed]
+        counts = counts.tocsr()
+        filled = _filled(np.diff(counts.indptr))
+        ids, times = np.zeros(filled.shape, np.int64), np.zeros(filled.shape)
+        ids[filled], times[filled] = counts.indices, counts.data
+        return changed, ids, times
+
+
+class _InOrder:
+    """Texts as tokens in their order: a text loses a token wherever it is, and wins it at its end.
+
+    The other tokens move up, and of a text that becomes too long the end is left out.
+    """
+
+    def __init__(self, tokens: Array, counts: Array, n_tokens: int) -> None:
+        self._texts = [row[known].tolist() for row, known in zip(tokens, counts > 0, strict=True)]
+        self._longest = tokens.shape[1]
+
+    def shuffled(self, tokens: list[int], order: Array) -> tuple[Array, Array, Array]:
+        """Return the positions of the texts that change, and the tokens and counts of these."""
+        chosen = set(tokens)
+        own = [[token for token in text if token in chosen] for text in self._texts]
+        changed = np.flatnonzero([own[i] != own[j] for i, j in enumerate(order)])
+        texts = []
+        for i in changed:
+            others = [token for token in self._texts[i] if token not in chosen]
+            texts.append((others + own[order[i]])[: self._longest])
+        filled = _filled(np.array(list(map(len, texts)), dtype=np.int64))
+        ids = np.zeros(filled.shape, np.int64)
+        ids[filled] = [token for text in texts for token in text]
+        return changed, ids, filled.astype(np.float64)
+
+
+def _filled(lengths: Array) -> Array:
+    """Tell which cells rows of some lengths fill."""
+    filled: Array = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    return filled
 
 
 def typical_texts(estimator: Any, X: Any, n_texts: int = 6) -> list[Array]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from skmode.nn.auxiliary_losses import distillation_loss, load_balance_loss
 from skmode.nn.gates import DenseGate, GateOutput
+from skmode.nn.mixture.layer import MoDELayer, auxiliary_loss
 from skmode.nn.task_losses import CrossEntropy, RegressionLoss
 
 Mixing = Literal["representation", "likelihood", "expected"]
@@ -22,9 +23,11 @@ class MixtureLosses(NamedTuple):
     task : torch.Tensor of shape ()
         Loss of the mixture's prediction.
     distillation : torch.Tensor of shape ()
-        :func:`skmode.nn.distillation_loss`; not computed and zero if `alpha` is 0.
+        :func:`skmode.nn.distillation_loss`; not computed and zero if `alpha` is 0. In training,
+        plus that of each :class:`MoDELayer` in the trunk.
     balance : torch.Tensor of shape ()
-        :func:`skmode.nn.load_balance_loss`; not computed and zero if its weight is 0.
+        :func:`skmode.nn.load_balance_loss`; not computed and zero if its weight is 0. In training,
+        plus that of each :class:`MoDELayer` in the trunk.
     """
 
     total: Tensor
@@ -98,6 +101,9 @@ class MixtureOfExperts(nn.Module):
 
     Notes
     -----
+    Each :class:`MoDELayer` in the trunk takes over `alpha`, `distillation` and `balance` in
+    training, and its losses become part of the mixture's.
+
     Shape:
 
     - Input: the inputs of the trunk, each `(n_samples, ...)`; for a :class:`TabularTrunk` numbers
@@ -208,6 +214,7 @@ class MixtureOfExperts(nn.Module):
         MixtureOutput
             Prediction, gate weights, the experts' parts and the losses.
         """
+        layers = self._prepare_layers() if self.training and target is not None else []
         hidden = self.trunk(*inputs)
         gate = self.gate(hidden)
         if gate.active is not None and not (self.training or all_experts or target is not None):
@@ -234,6 +241,8 @@ class MixtureOfExperts(nn.Module):
                 soft = (gate.probabilities * each).sum(dim=1)
                 rows = (1 - soft_weight) * rows + soft_weight * soft
             losses = self._losses(rows, gate, sample_weight, representations)
+            if layers:
+                losses = self._add_layers(losses, layers)
         return MixtureOutput(prediction, gate.probabilities, representations, outputs, losses)
 
     def predict_top_expert(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,6 +325,23 @@ class MixtureOfExperts(nn.Module):
             balance = load_balance_loss(gate, sample_weight)
             total = total + self.balance * balance
         return MixtureLosses(total, task, distillation, balance)
+
+    def _prepare_layers(self) -> list[MoDELayer]:
+        """Give the mixtures inside the trunk the weights of the losses, which may have changed."""
+        layers = [module for module in self.trunk.modules() if isinstance(module, MoDELayer)]
+        for layer in layers:
+            layer.alpha, layer.balance = self.alpha, self.balance
+            layer.distillation = self.distillation
+        return layers if self.alpha or self.balance else []
+
+    def _add_layers(self, losses: MixtureLosses, layers: list[MoDELayer]) -> MixtureLosses:
+        """Add the losses that the mixtures inside the trunk recorded in this pass."""
+        parts = [layer.losses for layer in layers if layer.losses is not None]
+        return losses._replace(
+            total=losses.total + auxiliary_loss(self.trunk),
+            distillation=losses.distillation + sum(part.distillation for part in parts),
+            balance=losses.balance + sum(part.load_balance for part in parts),
+        )
 
     def _task_rows(
         self, prediction: Tensor, gate: GateOutput, target: Tensor, outputs: Tensor | None

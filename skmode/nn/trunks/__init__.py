@@ -18,6 +18,7 @@ from skmode.nn.trunks.tables import (
     TabularTrunk,
 )
 from skmode.nn.trunks.texts import SMALLEST_NORM, TABLE_RATE, TextTrunk
+from skmode.nn.trunks.transformer import TransformerTrunk
 
 __all__ = [
     "SCALE_RATE",
@@ -35,5 +36,6 @@ __all__ = [
     "RobustScaler",
     "TabularTrunk",
     "TextTrunk",
+    "TransformerTrunk",
     "make_convolutions",
 ]

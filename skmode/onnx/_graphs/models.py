@@ -8,7 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from onnx import TensorProto
 
-from skmode.nn import ImageFeatures, MixedTrunk, SparseGate, TabularTrunk, TextTrunk
+from skmode.nn import (
+    ImageFeatures,
+    MixedTrunk,
+    SparseGate,
+    TabularTrunk,
+    TextTrunk,
+    TransformerTrunk,
+)
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.columns import (
     emit_array_input,
@@ -38,6 +45,7 @@ from skmode.onnx._graphs.trunks.images import (
 )
 from skmode.onnx._graphs.trunks.tables import emit_trunk
 from skmode.onnx._graphs.trunks.texts import TEXT_INPUTS, emit_text_inputs, emit_text_trunk
+from skmode.onnx._graphs.trunks.transformer import emit_transformer_trunk
 
 Routing = Literal["top_expert", "mixture"]
 
@@ -49,6 +57,8 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
         return emit_image_trunk(graph, source.image_trunk, source.image, pixels)
     if source.reads_texts:
         tokens, counts = emit_text_inputs(graph, TEXT_INPUTS)
+        if isinstance(source.text_trunk, TransformerTrunk):
+            return emit_transformer_trunk(graph, source.text_trunk, tokens, counts)
         return emit_text_trunk(graph, source.text_trunk, tokens, counts)
     trunk = source.trunk
     texts, images = (

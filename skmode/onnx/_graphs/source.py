@@ -223,7 +223,8 @@ def _read_image(encoder: Any) -> bundle.Image:
 
 def text_column(name: str, input_name: str, encoder: Any, file: str = TOKENIZER) -> bundle.Column:
     """Describe a column of texts, whose tokenizer is in a file."""
-    text = bundle.Text(file, encoder.n_tokens_, encoder.max_tokens, encoder.max_bytes)
+    read: Literal["transformer"] | None = "transformer" if encoder.in_order else None
+    text = bundle.Text(file, encoder.n_tokens_, encoder.max_tokens, encoder.max_bytes, read)
     return bundle.Column(name, input_name, "text", "string", has_missing=True, text=text)
 
 

@@ -18,9 +18,11 @@ MAX_INPUTS = 20  # in the example
 
 _TOKENS = (
     "Texts become tokens outside the graph, by the tokenizer in the bundle, which `skmode_deploy` "
-    "and the package tokenizers read. Each graph row lists the different tokens of its text, and "
-    "how often each occurs; shorter rows end with token 0 and count 0."
+    "and the package tokenizers read. Each graph row lists {}; shorter rows end with token 0 and "
+    "count 0."
 )
+_BAG = "the different tokens of its text, and how often each occurs"
+_IN_ORDER = "the tokens of its text in their order, each with the count 1"
 
 _PIXELS = (
     "The input of a column of images holds the pixels of all rows, with the axes that "
@@ -98,7 +100,7 @@ def _inputs(manifest: Manifest) -> str:
         text += f"\n\nand {rest} more columns, which `manifest.json` lists."
     text += "\n\nA missing number is NaN, a missing string is empty."
     if manifest.text_columns:
-        text += f" {_TOKENS}"
+        text += f" {_TOKENS.format(_BAG)}"
     if manifest.image_columns:
         text += f" {_PIXELS}"
     refusals = [(escape(c.name), "; ".join(list_refusals(c))) for c in manifest.columns]
@@ -128,15 +130,18 @@ def _text_input(manifest: Manifest) -> str:
     ]
     tensors = table(("Graph input", "Type", "Values"), rows)
     what = f"Texts: {describe_text(column)}. A missing text is empty."
-    return f"{what} {_TOKENS}\n\n{tensors}"
+    assert column.text is not None
+    listed = _BAG if column.text.encoder is None else _IN_ORDER
+    return f"{what} {_TOKENS.format(listed)}\n\n{tensors}"
 
 
 def describe_text(column: Column) -> str:
     """Say how a column of texts is read, in a few words."""
     assert column.text is not None
     text = column.text
+    which = "different ones" if text.encoder is None else "in their order"
     return (
-        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} different ones "
+        f"{text.n_tokens:,} tokens of {text.tokenizer}, up to {text.max_tokens:,} {which} "
         f"and {text.max_bytes:,} bytes of a text"
     )
 

@@ -88,7 +88,10 @@ _TEXT_FIELDS: dict[str, Check] = {
     "n_tokens": whole(1, MAX_TEXT_TOKENS),
     "max_tokens": whole(1, MAX_TEXT_TOKENS),
     "max_bytes": whole(1, MAX_TEXT_BYTES),
+    "encoder": choice("transformer"),
 }
+# Bundles of releases that did not write this field stay valid.
+OPTIONAL_TEXT_FIELDS = ("encoder",)
 _IMAGE_FIELDS: dict[str, Check] = {
     "height": whole(1, MAX_SIDE),
     "width": whole(1, MAX_SIDE),
@@ -111,7 +114,7 @@ _COLUMN_FIELDS: dict[str, Check] = {
     "refuses": array_of(choice("missing", "unseen")),
     "lowest": number,
     "highest": number,
-    "text": object_of(_TEXT_FIELDS),
+    "text": object_of(_TEXT_FIELDS, OPTIONAL_TEXT_FIELDS),
     "image": object_of(_IMAGE_FIELDS, OPTIONAL_IMAGE_FIELDS),
 }
 # Bundles of releases that did not write these fields stay valid.

@@ -19,6 +19,7 @@ from skmode_deploy.bundle.manifest.check import (
     OPTIONAL_FIELDS,
     OPTIONAL_IMAGE_FIELDS,
     OPTIONAL_LANGUAGE_FIELDS,
+    OPTIONAL_TEXT_FIELDS,
     check_document,
 )
 from skmode_deploy.bundle.manifest.language import Domain, Language
@@ -172,6 +173,9 @@ class Manifest:
             for name in OPTIONAL_COLUMN_FIELDS:
                 if column[name] is None:
                     del column[name]
+            for name in OPTIONAL_TEXT_FIELDS if "text" in column else ():
+                if column["text"][name] is None:
+                    del column["text"][name]
         images = [column.get("image") for column in document["columns"]] + [document["image"]]
         for image in filter(None, images):
             for name in OPTIONAL_IMAGE_FIELDS:

@@ -67,15 +67,21 @@ class Text:
     n_tokens : int
         Number of tokens that the graph knows, from 0. A tokenizer with others is refused.
     max_tokens : int
-        Largest number of different tokens of a text; of more, the first are read.
+        Largest number of different tokens of a text; of more, the first are read. If `encoder` is
+        "transformer", a token that occurs again counts again.
     max_bytes : int
         Largest size of a text in UTF-8. Longer ones are refused.
+    encoder : {"transformer"} or None
+        "transformer" if the graph reads tokens in the order of the text, each with the count 1.
+        None if it reads different tokens and how often each occurs; then the JSON text has no such
+        field.
     """
 
     tokenizer: str
     n_tokens: int
     max_tokens: int
     max_bytes: int
+    encoder: Literal["transformer"] | None = None
 
 
 @dataclass(frozen=True)

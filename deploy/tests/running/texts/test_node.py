@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import skmode_deploy
 from skmode_deploy import Tokenizer
-from skmode_deploy.running.inputs.texts import count_tokens
+from skmode_deploy.running.inputs.texts import count_tokens, order_tokens
 
 from .test_tokenizer import EDGES, SETTINGS, random_texts, train
 
@@ -24,13 +24,14 @@ pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 
 TOKENS = """
 import { readFileSync } from "node:fs";
-import { Tokenizer, countTokens } from "./tokenizer.mjs";
+import { Tokenizer, countTokens, orderTokens } from "./tokenizer.mjs";
 const { tokenizer, texts } = JSON.parse(readFileSync(0, "utf8"));
 const opened = new Tokenizer(tokenizer);
 const lists = texts.map((text) => opened.encode(text));
 const { tokens, counts, length } = countTokens(lists, 9);
 const table = [Array.from(tokens, Number), Array.from(counts), length];
-console.log(JSON.stringify([lists, table]));
+const ordered = Array.from(orderTokens(lists, 9).tokens, Number);
+console.log(JSON.stringify([lists, table, ordered]));
 """
 
 
@@ -50,7 +51,7 @@ def test_tokens(setting):
     command = ["node", "--input-type=module", "-e", TOKENS]
     done = subprocess.run(command, input=document, cwd=NODE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    lists, (tokens, counts, length) = json.loads(done.stdout)
+    lists, (tokens, counts, length), ordered = json.loads(done.stdout)
     expected = Tokenizer(library).encode_batch(texts)
     for text, found, tokens_of_text in zip(texts, lists, expected, strict=True):
         assert found == tokens_of_text, ascii(text)
@@ -58,6 +59,7 @@ def test_tokens(setting):
     assert wanted[0].shape[1] == length
     assert wanted[0].ravel().tolist() == tokens
     assert wanted[1].ravel().tolist() == counts
+    assert order_tokens(expected, 9)[0].ravel().tolist() == ordered
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_forms(predictor, convert):
         (["good", "a\0b"], "no null characters, but text 1 has one at position 1: read the file"),
         (["good", "x" * 1001], "at most 1,000 bytes, .* but text 1 has at least 1,001: cut"),
         (["good", "é" * 600], "at most 1,000 bytes, .* but text 1 has 1,200: cut"),
-        (np.array([["good"]]), r"one dimension, got shape \(1, 1\): pass one column"),
+        (np.array([["good", "bad"]]), r"one column, got shape \(1, 2\): pass one column"),
         (pd.DataFrame({"a": ["good"], "b": [1]}), "got a table of 2 columns: select the column"),
         (np.ma.array(["good"], mask=[True]), "must not be a masked array"),
         (3, "must be a list, an array or a column of texts, got int"),
@@ -157,6 +157,33 @@ def test_parts_keep_the_order_of_rows(make_text_bundle, monkeypatch):
                 assert_array_equal(found, expected)
         assert_allclose(mixture.predict(X), mixed, rtol=1e-6)
         monkeypatch.undo()
+
+
+def test_a_transformer_gets_tokens_in_their_order(make_text_bundle, monkeypatch):
+    """Its graph here adds up the vectors of all tokens, and so of the first eight of each text."""
+    folder = make_text_bundle("ordered", encoder="transformer")
+    assert '"encoder": "transformer"' in (folder / "manifest.json").read_text()
+    predictor = skmode_deploy.load(folder)
+    tokens = predictor.encode_texts({"text": np.array([["bad bad good"]], object)})["tokens"]
+    assert tokens[0].tolist() == [tokens[0, 0], tokens[0, 0], tokens[0, 2]]
+    texts = ["bad bad good", "good bad good", "", *["x"] * 40]
+    whole = predictor.predict_full(texts)
+    assert whole.value[:2].tolist() == ["bad", "good"]
+    assert predictor.predict(["bad " * 8 + "good " * 9]).tolist() == ["bad"]
+    monkeypatch.setattr(encoding, "MAX_CELLS_IN_ORDER", 8)
+    parted = skmode_deploy.load(folder)
+    assert len(list(parted._inputs.parts(texts))) > 3
+    assert_allclose(parted.predict_full(texts).probabilities, whole.probabilities, rtol=1e-6)
+    card = (folder / "README.md").read_text()
+    assert "up to 8 in their order" in card
+    assert "each with the count 1" in card
+
+
+def test_one_column_of_two_dimensions(predictor):
+    texts = np.array([["good"], ["bad"]], dtype=object)
+    assert predictor.predict(texts).tolist() == ["good", "bad"]
+    with pytest.raises(ValueError, match="one dimension or one column, got shape"):
+        predictor.predict(texts.T)
 
 
 def test_one_long_text_does_not_pad_all_others(predictor, monkeypatch):

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Library
 
 from skmode_deploy import Tokenizer
-from skmode_deploy.running.inputs.texts import count_tokens, tokenizer
+from skmode_deploy.running.inputs.texts import count_tokens, order_tokens, tokenizer
 from skmode_deploy.running.inputs.texts.words import PATTERN, word_pattern
 
 EDGES = {
@@ -324,3 +324,12 @@ def test_counts_keep_the_order_of_first_occurrence():
     assert count_tokens([[], []], max_tokens=1)[0].shape == (2, 1)
     with pytest.raises(ValueError, match="max_tokens must be at least 1, got 0"):
         count_tokens([[1]], max_tokens=0)
+
+
+def test_tokens_in_their_order():
+    tokens, counts = order_tokens([[5, 3, 5, 9], [], [2]], max_tokens=3)
+    assert tokens.tolist() == [[5, 3, 5], [0, 0, 0], [2, 0, 0]]
+    assert counts.tolist() == [[1, 1, 1], [0, 0, 0], [1, 0, 0]]
+    assert order_tokens([], max_tokens=2)[0].shape == (0, 1)
+    with pytest.raises(ValueError, match="max_tokens must be at least 1, got 0"):
+        order_tokens([[1]], max_tokens=0)

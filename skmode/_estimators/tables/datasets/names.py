@@ -91,6 +91,12 @@ def refuse_unread(parameters: Mapping[str, Any], passed: Mapping[str, Any]) -> N
             f"at once, got {parameters['text_features']!r}: leave the columns of texts out, or "
             "make numbers of them before."
         )
+    if parameters.get("image_features") is not None:
+        raise ValueError(
+            "image_features must be None with a dataset, whose rows are encoded as numbers and "
+            f"categories, got {parameters['image_features']!r}: leave the columns of images out, "
+            "or pass as many rows as memory holds."
+        )
     if not isinstance(parameters["validation_fraction"], Real):
         raise ValueError(
             "validation_fraction must be a number with a dataset, whose rows have no positions, "

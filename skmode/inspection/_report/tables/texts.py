@@ -19,7 +19,7 @@ def typical(facts: Facts) -> Table | None:
     if not reads_texts(facts.mixture):
         return None
     mixture, rows = unwrap(facts.estimator, facts.X)
-    gate, texts = mixture.gate_proba(rows), list(facts.X)
+    gate, texts = mixture.gate_proba(rows), mixture.encoder_.list_texts(rows)
     cells = [
         [
             Cell(f"expert {expert}", float(expert)),

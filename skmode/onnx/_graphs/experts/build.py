@@ -58,7 +58,8 @@ def _finish(graph: GraphBuilder, module: MLPExperts, expert: int, value: str) ->
         weight = graph.add_weight(to_float32(layer.weight[expert]), f"layer_{i}/weight")
         bias = graph.add_weight(to_float32(layer.bias[expert]), f"layer_{i}/bias")
         value = graph.add("Gemm", [value, weight, bias], f"layer_{i}")
-        value = emit_activation(graph, module.activation, value, f"activation_{i}")
+        if not (module.linear_output and i == len(module.layers) - 1):
+            value = emit_activation(graph, module.activation, value, f"activation_{i}")
     graph.add("Identity", [value], OUTPUT)
     graph.add_output(OUTPUT, TensorProto.FLOAT, ["n", module.width])
     return graph.to_model("expert", {}).graph

@@ -24,16 +24,28 @@ def emit_text_trunk(
     graph: GraphBuilder, trunk: TextTrunk, tokens: str, counts: str, name: str = "trunk"
 ) -> str:
     """Compute the features of texts."""
-    weights = _emit_weights(graph, trunk, tokens, counts, name)
+    weights = emit_token_weights(graph, trunk, tokens, counts, name)
+    vectors = emit_token_vectors(graph, trunk, tokens, name)
+    return emit_weighted_sum(graph, trunk, weights, vectors, name)
+
+
+def emit_token_vectors(graph: GraphBuilder, trunk: TextTrunk, tokens: str, name: str) -> str:
+    """Look up the vectors of tokens."""
     table = graph.add_weight(to_float32(trunk.vectors), f"{name}/vectors")
-    vectors = graph.add("Gather", [table, tokens], f"{name}/token_vectors", axis=0)
+    return graph.add("Gather", [table, tokens], f"{name}/token_vectors", axis=0)
+
+
+def emit_weighted_sum(
+    graph: GraphBuilder, trunk: TextTrunk, weights: str, vectors: str, name: str
+) -> str:
+    """Add up the vectors of each text."""
     row = graph.add("Unsqueeze", [weights, graph.constant([1], "middle_axis")], f"{name}/row")
     summed = graph.add("MatMul", [row, vectors], f"{name}/sum")
     flat = graph.constant([0, trunk.out_features], f"{name}/shape")
     return graph.add("Reshape", [summed, flat], f"{name}/features")
 
 
-def _emit_weights(
+def emit_token_weights(
     graph: GraphBuilder, trunk: TextTrunk, tokens: str, counts: str, name: str
 ) -> str:
     """Weigh the tokens of each text; padding weighs nothing."""

@@ -10,11 +10,13 @@ from skmode_deploy.bundle import Column, Manifest, text_inputs
 from skmode_deploy.bundle.messages import as_sentence
 from skmode_deploy.errors import TokenizerError
 from skmode_deploy.running.inputs.columns import Array
-from skmode_deploy.running.inputs.texts.counting import count_tokens
+from skmode_deploy.running.inputs.texts.counting import count_tokens, order_tokens
 from skmode_deploy.running.inputs.texts.tokenizer import Tokenizer, refuse_surrogate
 
 # Tokens of all texts of a run, padding included: a graph looks up a vector for each of them.
 MAX_CELLS = 2**17
+# A transformer compares each token of a text with all others, and computes wide layers for each.
+MAX_CELLS_IN_ORDER = 2**13
 
 # Positions of some rows, None for all, and the graph inputs that hold them.
 Part = tuple[NDArray[np.int64] | None, dict[str, Array]]
@@ -50,6 +52,7 @@ class TokenReader:
             if column.text is not None
         ]
         self._max_tokens = sum(column.max_tokens for column in self._columns)
+        self._in_order = any(column.in_order for column in self._columns)
 
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to graph inputs, all at once."""
@@ -70,7 +73,8 @@ class TokenReader:
         """Convert rows to graph inputs; in parts of similar length if they are many or long."""
         feeds = self.read(X)
         tokens = [column.tokenize(feeds.pop(column.input)) for column in self._columns]
-        if len(tokens[0]) * self._max_tokens <= MAX_CELLS:
+        max_cells = MAX_CELLS_IN_ORDER if self._in_order else MAX_CELLS
+        if len(tokens[0]) * self._max_tokens <= max_cells:
             for column, lists in zip(self._columns, tokens, strict=True):
                 feeds.update(column.count(lists))
             yield None, feeds
@@ -79,7 +83,7 @@ class TokenReader:
             np.fromiter(map(len, lists), np.int64, len(lists)).clip(1, column.max_tokens)
             for column, lists in zip(self._columns, tokens, strict=True)
         )
-        for rows in _split(np.asarray(sizes)):
+        for rows in _split(np.asarray(sizes), max_cells):
             part = {name: array if rows is None else array[rows] for name, array in feeds.items()}
             for column, lists in zip(self._columns, tokens, strict=True):
                 chosen = lists if rows is None else [lists[i] for i in rows.tolist()]
@@ -102,6 +106,7 @@ class _TokenColumn:
         assert column.text is not None
         self.input = column.input
         self.max_tokens = column.text.max_tokens
+        self.in_order = column.text.encoder is not None
         self._names = text_inputs(manifest, column)
         self._max_bytes = column.text.max_bytes
         self._tokenizer = tokenizer
@@ -123,7 +128,8 @@ class _TokenColumn:
 
     def count(self, tokens: Sequence[Sequence[int]]) -> dict[str, Array]:
         """Return the graph inputs for some texts."""
-        return dict(zip(self._names, count_tokens(tokens, self.max_tokens), strict=True))
+        read = order_tokens if self.in_order else count_tokens
+        return dict(zip(self._names, read(tokens, self.max_tokens), strict=True))
 
     def _check(self, text: str, i: int) -> None:
         # The size is at least the number of characters, so that a huge text need not be copied.
@@ -166,14 +172,14 @@ def _check_n_tokens(column: Column, tokenizer: Tokenizer) -> None:
         )
 
 
-def _split(sizes: NDArray[np.int64]) -> list[NDArray[np.int64] | None]:
+def _split(sizes: NDArray[np.int64], max_cells: int) -> list[NDArray[np.int64] | None]:
     """Part rows so that none has too many cells: of similar size, as padding is computed, too."""
-    if not len(sizes) or len(sizes) * int(sizes.max()) <= MAX_CELLS:
+    if not len(sizes) or len(sizes) * int(sizes.max()) <= max_cells:
         return [None]
     order = np.argsort(sizes, kind="stable")
     starts, start = [0], 0
     for end, size in enumerate(sizes[order].tolist()):
-        if end > start and (end + 1 - start) * size > MAX_CELLS:
+        if end > start and (end + 1 - start) * size > max_cells:
             starts.append(end)
             start = end
     return list(np.split(order, starts[1:]))

@@ -54,10 +54,12 @@ def _list_items(X: Any) -> list[Any]:
         items = list(column)
     elif isinstance(column, np.ndarray):
         refuse_masked(column, "X")
+        if column.ndim == 2 and column.shape[1] == 1:
+            column = column[:, 0]
         if column.ndim != 1:
             raise ValueError(
-                f"X must have one dimension, got shape {column.shape}: pass one column, such as "
-                "X[:, 0]."
+                f"X must have one dimension or one column, got shape {column.shape}: pass one "
+                "column, such as X[:, 0]."
             )
         items = column.tolist()
     else:
