@@ -309,8 +309,9 @@ def free_memory(device: torch.device) -> int:
 
 def _width(rows: Rows) -> int:
     """Numbers in a row of the first input, and of images beside it, which need the memory."""
-    width = math.prod(rows.inputs[0].shape[1:])
-    return width + sum(math.prod(part.shape[1:]) for part in rows.inputs[1:] if part.ndim > 2)
+    width: int = math.prod(rows.inputs[0].shape[1:])
+    width += sum(math.prod(part.shape[1:]) for part in rows.inputs[1:] if part.ndim > 2)
+    return width
 
 
 def _rows_of(n_numbers: int, width: int) -> int:

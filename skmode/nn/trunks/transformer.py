@@ -162,18 +162,20 @@ class TransformerTrunk(TextTrunk):
             The features.
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._sum(tokens, weights, known)
+            return self._read(tokens, weights, known)
         found: Tensor | None = None
         for rows in _of_similar_length(known):
-            part = self._sum(tokens[rows], weights[rows], known[rows])
+            part = self._read(tokens[rows], weights[rows], known[rows])
             if found is None:
                 found = part.new_empty(len(tokens), part.shape[1])
             found[rows] = part
-        return self._sum(tokens, weights, known) if found is None else found
+        return self._read(tokens, weights, known) if found is None else found
 
-    def _sum(self, tokens: Tensor, weights: Tensor, known: Tensor) -> Tensor:
+    def _read(self, tokens: Tensor, weights: Tensor, known: Tensor) -> Tensor:
         """Compute the features of some texts, up to the end of the longest one."""
-        length = int(known.any(dim=0).nonzero().max()) + 1 if bool(known.any()) else 1
+        length = known.shape[1]
+        if known.device.type == "cpu":  # a GPU would have to wait for the number
+            length = int(known.any(dim=0).nonzero().max()) + 1 if bool(known.any()) else 1
         tokens, weights, padding = tokens[:, :length], weights[:, :length], ~known[:, :length]
         x = TABLE_RATE * nn.functional.embedding(tokens, self.table)
         for block in self.blocks:
