@@ -19,7 +19,6 @@ from skmode._common.sklearn import check_sample_weight, safe_indexing
 from skmode._estimators.parameters import (
     ALPHAS,
     CONSTRAINTS,
-    ESTIMATOR_WEIGHT,
     LARGE_BATCH_ROWS,
     Auto,
     Precision,
@@ -32,7 +31,6 @@ from skmode._estimators.parameters import (
     resolve_layers,
     resolve_precision,
     resolve_refit_fractions,
-    resolve_teacher_weights,
     structure,
 )
 from skmode._estimators.rows.kinds import named
@@ -433,23 +431,6 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         return (float(self.weight_decay),)
-
-    @property
-    def _teacher_leads(self) -> bool:
-        losses = self.out_of_fold_loss_
-        return losses is not None and losses["teacher"] < losses["plain"]
-
-    def _resolve_teacher_weights(
-        self, *, first: bool, held_out: bool, by_rows: bool
-    ) -> tuple[float, ...]:
-        # A weight that was found for a name, or for nobody, says nothing of an estimator.
-        before = not first and getattr(self, "_weighed_by_rows", False)
-        if self.teacher_weight == "auto" and before and by_rows:
-            return (self.teacher_weight_,)
-        held_out = held_out and first  # several trainings cannot continue one net
-        if held_out and self.out_of_fold_loss_ is not None:
-            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
-        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     @contextlib.contextmanager
     def _undone_on_failure(self, net: MixtureNet | None) -> Iterator[None]:

@@ -15,6 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
+from skmode._estimators.parameters import ESTIMATOR_WEIGHT, resolve_teacher_weights
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
@@ -112,6 +113,7 @@ class LearnsFromTeachers(EvaluatesRows):
     validation_fraction: Any
 
     out_of_fold_loss_: dict[str, float] | None
+    teacher_weight_: float
     teacher_names_: list[str]
     teacher_scores_: dict[str, dict[str, float]] | None
     teachers_: list[Any]
@@ -275,6 +277,25 @@ class LearnsFromTeachers(EvaluatesRows):
         if self.keep_teacher:
             self.teachers_ = [model for one in fitted for model in one.models]
         return fitted, folds
+
+    @property
+    def _teacher_leads(self) -> bool:
+        """Whether the teacher is known to be better, out of fold."""
+        losses = self.out_of_fold_loss_
+        return losses is not None and losses["teacher"] < losses["plain"]
+
+    def _resolve_teacher_weights(
+        self, *, first: bool, held_out: bool, by_rows: bool
+    ) -> tuple[float, ...]:
+        """Weights of the teacher's predictions to train with."""
+        # A weight that was found for a name, or for nobody, says nothing of an estimator.
+        before = not first and getattr(self, "_weighed_by_rows", False)
+        if self.teacher_weight == "auto" and before and by_rows:
+            return (self.teacher_weight_,)
+        held_out = held_out and first  # several trainings cannot continue one net
+        if held_out and self.out_of_fold_loss_ is not None:
+            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
+        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
