@@ -12,7 +12,7 @@ SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/op
 # These measure time or load, so they run alone; everything else takes both cores.
 TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_lifecycle.py \
 	test_load.py test_nginx.py test_workers.py)
-PARALLEL := -n 2 --dist loadfile $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
 .PHONY: demo demo-language test test-fast test-serve test-engines test-distributed test-examples \

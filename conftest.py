@@ -6,6 +6,11 @@ import os
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the notebooks: one file of few tests that take minutes, else left for the end."""
+    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
+
+
 def pytest_collection_finish():
     """Spare the garbage collector the modules and tests, which stay."""
     gc.collect()
