@@ -13,6 +13,7 @@ PAGES = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
     "skorch": "https://skorch.readthedocs.io/en/stable/{module}.html",
+    "pyarrow": "https://arrow.apache.org/docs/python/generated/{name}.html",
     "joblib": "https://joblib.readthedocs.io/en/stable/generated/{name}.html",
     "copy": "https://docs.python.org/3/library/copy.html#{name}",
 }
