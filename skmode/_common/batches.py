@@ -134,8 +134,8 @@ class BatchSource:
         missing = [name for name in names if name not in self.types]
         if missing:
             raise ValueError(
-                f"{what} must name columns of the dataset, got {missing[:10]}: it has "
-                f"{list(self.types)[:20]}."
+                f"{what} must name columns of the dataset, got {missing[:10]}: choose "
+                f"among its columns {list(self.types)[:20]}, or pass a dataset that has them."
             )
 
     @property
