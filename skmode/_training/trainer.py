@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,11 +21,11 @@ from skmode._training.callbacks import (
 )
 from skmode._training.callbacks.checkpoints import Checkpoint, Checkpoints
 from skmode._training.evaluation import RoutingDifference, routing_difference
-from skmode._training.finish.blend import blend, choose_share, predict
+from skmode._training.finish.blend import ENSEMBLE_SHARE, blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.fidelity import Fidelity, measure_fidelity
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
-from skmode._training.finish.taught import TaughtRows, Teacher
+from skmode._training.finish.taught import TAUGHT_RATE, TaughtRows, Teacher, without_dropout
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.isolation import Generators, Part
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
@@ -279,8 +280,7 @@ class Trainer:
         callbacks += plan.callbacks
         if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
-            # A teacher leaves the training as it is: what it adds to the refit may be cut short.
-            if fraction := plan.refit_fraction or plan.taught_refit_fraction:
+            if fraction := plan.taught_refit_fraction or plan.refit_fraction:
                 leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
@@ -300,22 +300,25 @@ class Trainer:
         epochs = refit_epochs(fraction, best.epoch, left)
         if interrupted or not epochs:
             return 0, interrupted, False
-        # At the end of the schedule the rate is zero, but the held-out rows are still new.
-        rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
         # Without the user's gradient clipping the refit might not stay finite.
         callbacks: list[Any] = clipping(plan.callbacks)
         if plan.show_progress:
             callbacks.append(("progress", EpochProgress(epochs, "refit")))
         rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
         generators = self._generators(plan.seed)
+        changed: AbstractContextManager[None] = nullcontext()
         if teacher is not None:
             rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
+            rate, changed = TAUGHT_RATE * plan.learning_rate, without_dropout(net.module_)
         else:
             rows = self._with_teacher(rows, candidate.teacher_weight)
+            # At the end of the schedule the rate is zero, but the held-out rows are still new.
+            rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
         checkpoint = self._checkpoint("refit")
-        n_iter, interrupted = refit(
-            net, rows, epochs, rate, candidate.watch, callbacks, generators, checkpoint
-        )
+        with changed:
+            n_iter, interrupted = refit(
+                net, rows, epochs, rate, candidate.watch, callbacks, generators, checkpoint
+            )
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
     def _make_teacher(
@@ -325,14 +328,17 @@ class Trainer:
         plan, module = self.plan, candidate.net.module_
         if plan.teacher in (None, "rows"):
             return None, False
+        mixture = mixture_teacher(module, temperature)
         if plan.teacher == "mixture":
-            return mixture_teacher(module, temperature), False
+            return mixture, False
         assert self.data.members is not None
         plan = replace(plan, weight_decays=(candidate.weight_decay,))
         ensemble = train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
-        if ensemble.interrupted or ensemble.teacher is None or plan.teacher == "ensemble":
-            return ensemble.teacher, ensemble.interrupted
-        assert ensemble.held_out is not None
-        mixture, rows = mixture_teacher(module, temperature), candidate.watch.rows
-        share = choose_share(module, predict(mixture, rows), ensemble.held_out, rows)
+        if ensemble.interrupted or ensemble.teacher is None:
+            return None, ensemble.interrupted
+        share = ENSEMBLE_SHARE
+        if plan.teacher == "auto":
+            assert ensemble.held_out is not None
+            rows = candidate.watch.rows
+            share = choose_share(module, predict(mixture, rows), ensemble.held_out, rows)
         return blend(module, mixture, ensemble.teacher, share) if share else None, False

@@ -101,10 +101,11 @@ PARAMETERS = documentation.PARAMETERS | {
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, each with a trunk and validation
-        images of its own, whose predictions are averaged. ``"auto"``: the mean of mixture and
-        ensemble that predicts the validation images best, or nobody if that is the mixture alone.
-        Each expert learns to predict as the teacher does, on the images and on mixtures of pairs of
-        images. None means no teacher, and so does a name in a fit without a refit.
+        images of its own; their predictions are averaged, and that mean with those of the
+        mixture. ``"auto"``: as ``"ensemble"``, but the validation images choose how much the
+        mixture counts, and nobody teaches if they prefer the mixture alone. Each expert learns to
+        predict as the teacher does, on the images and on mixtures of pairs of images. None means no
+        teacher, and so does a name in a fit without a refit.
         """,
     ),
 }

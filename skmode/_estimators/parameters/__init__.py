@@ -34,9 +34,9 @@ DROPOUT = 0.1
 # Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
 TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
 # Without validation rows (benchmarks/ablations.md), and for a teacher in the refit.
-ESTIMATOR_WEIGHT, REFIT_TEACHER_WEIGHT = 0.5, 0.9
+ESTIMATOR_WEIGHT, REFIT_TEACHER_WEIGHT = 0.5, 0.7
 # refit_fraction="auto": with a teacher there is more to learn.
-REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 0.6
+REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 1.0
 # Parameters that shape the network, so that a warm start cannot change them.
 STRUCTURE = (
     "n_experts",

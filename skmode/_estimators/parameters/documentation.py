@@ -192,14 +192,16 @@ PARAMETERS = {
     "refit_fraction": (
         'float or "auto"',
         """
-        Length of the refit, from 0 (none) to 1; ``"auto"`` is 0.6 if a name is `teacher`, else 0.3.
+        Length of the refit, from 0 (none) to 1; ``"auto"`` is 1 if a name is `teacher`, else 0.3.
         After early stopping, training continues from the best weights on all rows of `X`, including
         the held-out ones. It takes this fraction of the epochs up to the best one, but at least two
         if `max_epochs` leaves so many. The learning rate starts at that of the best epoch, but at
-        least at a fifth of the peak, and falls to zero. There is no refit with ``max_epochs=1``, in
-        `partial_fit`, after the user interrupts training, or with `X_val`, unless a name is
-        `teacher`. The rows of `X_val` are never trained on. To refit on your own validation rows,
-        pass them in `X` and name them in `validation_fraction`.
+        least at a fifth of the peak, and falls to zero. Where a teacher takes part, it starts at
+        twice the peak, and there is no dropout: the teacher keeps the experts from fitting noise.
+        There is no refit with ``max_epochs=1``, in `partial_fit`, after the user interrupts
+        training, or with `X_val`, unless a name is `teacher`. The rows of `X_val` are never trained
+        on. To refit on your own validation rows, pass them in `X` and name them in
+        `validation_fraction`.
         """,
     ),
     "teacher": (
@@ -216,10 +218,11 @@ PARAMETERS = {
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
-        validation rows of its own, whose predictions are averaged; with `X_val` or a splitter all
-        share those validation rows. ``"auto"``: the mean of mixture and ensemble that predicts the
-        validation rows best, or nobody if that is the mixture alone; there, too, all networks share
-        the validation rows. Each expert learns to predict as the teacher does, on the rows and on
+        validation rows of its own; with `X_val` or a splitter all share those validation rows.
+        Their predictions are averaged, and that mean with those of the mixture. ``"auto"``: as
+        ``"ensemble"``, but the validation rows choose how much the mixture counts, and nobody
+        teaches if they prefer the mixture alone; there, too, all networks share the validation
+        rows. Each expert learns to predict as the teacher does, on the rows and on
         mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
         teacher, and so does a name in a fit without a refit.
         """,
@@ -235,7 +238,7 @@ PARAMETERS = {
         weight is 0.5 where the teacher's out-of-fold loss is the lower one, otherwise 0. With more
         validation rows, a frozen estimator or soft targets, it trains with 0, 0.5 and 0.9, and
         keeps the model with the lowest validation loss. Without validation rows it is 0.5. With a
-        name it is 0.9. A warm start keeps the `teacher_weight_` of the last fit with an
+        name it is 0.7. A warm start keeps the `teacher_weight_` of the last fit with an
         estimator or soft targets; where the last fit had none, it is 0.5.
         """,
     ),

@@ -1,4 +1,4 @@
-"""The teacher that the held-out rows choose: the mixture, an ensemble, or parts of both."""
+"""A teacher made of two: parts of the mixture and of an ensemble."""
 
 import math
 from collections.abc import Callable
@@ -10,6 +10,9 @@ from skmode._training.finish.taught import Teacher
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
+# The ensemble's share in the teacher "ensemble": half is more than either alone
+# (benchmarks/ablations.md).
+ENSEMBLE_SHARE = 0.5
 # Shares of the ensemble that are tried; the rest is the mixture's.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

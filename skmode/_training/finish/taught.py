@@ -1,15 +1,34 @@
-"""Batches of a refit that a teacher takes part in: real rows, and as many mixed ones."""
+"""A refit that a teacher takes part in: no dropout, batches of real rows and as many mixed ones."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmode._training.rows import Rows, block_rows
+from skmode.nn import Dropout
 
+# The learning rate starts at this multiple of the peak: a teacher and mixed rows keep the experts
+# from fitting noise, and at a lower rate they do not come close to the teacher.
+TAUGHT_RATE = 2.0
 # Maps inputs to log-probabilities or scaled values `(n_samples, n_outputs)`.
 Teacher = Callable[[tuple[Tensor, ...]], Tensor]
+
+
+@contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Switch off our dropout, under which experts predict with less confidence than a teacher."""
+    dropouts = [each for each in module.modules() if isinstance(each, Dropout)]
+    before = [each.p for each in dropouts]
+    try:
+        for each in dropouts:
+            each.p = 0.0
+        yield
+    finally:
+        for each, p in zip(dropouts, before, strict=True):
+            each.p = p
 
 
 class TaughtRows:
