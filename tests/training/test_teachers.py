@@ -21,11 +21,18 @@ from skmode._training import trainer
 from skmode._training.finish.blend import blend
 from skmode._training.finish.ensemble import Ensemble
 from skmode._training.finish.members import MemberRows
-from skmode._training.finish.taught import TaughtRows, mix
+from skmode._training.finish.taught import TaughtRows, mix, without_dropout
 from skmode._training.finish.teachers import train_ensemble
 from skmode._training.net import MixtureNet
 from skmode._training.rows import Rows
-from skmode.nn import CrossEntropy, IdentityTrunk, MLPExperts, ModuleExperts, RegressionLoss
+from skmode.nn import (
+    CrossEntropy,
+    Dropout,
+    IdentityTrunk,
+    MLPExperts,
+    ModuleExperts,
+    RegressionLoss,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -392,6 +399,90 @@ def test_auto_takes_no_teacher_that_predicts_worse(Estimator, monkeypatch):
     worse = False
     assert not np.allclose(predict(Estimator(**options, teacher="auto").fit(X, y)), predict(plain))
     assert calls == ["auto", "auto"]
+
+
+def test_half_of_an_ensemble_as_teacher_is_the_mixture(monkeypatch):
+    """The mixture as it was before the refit, calibrated; its weight is that of all networks."""
+    seen = {}
+
+    def train(*args):
+        seen["ensemble"] = train_ensemble(*args)
+        return seen["ensemble"]
+
+    class Taught(TaughtRows):
+        def __init__(self, rows, teacher, distillation, mixing):
+            super().__init__(rows, teacher, distillation, mixing)
+            seen["taught"] = self
+
+    monkeypatch.setattr(trainer, "train_ensemble", train)
+    monkeypatch.setattr(trainer, "TaughtRows", Taught)
+    # Left for a refit of the same length, the mixture is the one that comes without a refit.
+    options = QUICK | {"n_iter_no_change": 2, "max_epochs": 60}
+    MoDEClassifier(**options, teacher="ensemble").fit(X, y)
+    untaught = MoDEClassifier(**options, refit_fraction=0).fit(X, y)
+    rows = seen["taught"].rows
+    ensemble = seen["ensemble"].teacher(rows.inputs).detach().exp().numpy()
+    expected = untaught.predict_proba(X) / 2 + ensemble / 2
+    assert_allclose(rows.soft_target.exp(), expected, atol=1e-5)
+
+
+class WatchRefit(Callback):
+    """Keep the dropout and the learning rate at the first step of each training of the mixture."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_begin(self, net, **kwargs):
+        self.first = True
+
+    def on_grad_computed(self, net, **kwargs):
+        """Without this, the refit leaves the callback out."""
+
+    def on_batch_end(self, net, **kwargs):
+        if self.first and not isinstance(net.module_, Ensemble):
+            dropout = {each.p for each in net.module_.modules() if isinstance(each, Dropout)}
+            self.seen.append((dropout, net.optimizer_.param_groups[0]["lr"]))
+        self.first = False
+
+
+@TEACHERS
+def test_a_taught_refit_has_no_dropout_and_a_high_rate(teacher):
+    watch = WatchRefit()
+    options = QUICK | {"dropout": 0.25, "callbacks": [watch], "learning_rate_schedule": "constant"}
+    classifier = MoDEClassifier(**options, teacher=teacher).fit(X, y)
+    (before, rate), (without, taught_rate) = watch.seen
+    assert (before, without) == ({0.25}, {0})
+    assert 1.5 * rate < taught_rate <= 2 * rate
+    after = {each.p for each in classifier.net_.module_.modules() if isinstance(each, Dropout)}
+    assert after == {0.25}
+
+
+def test_dropout_comes_back_after_an_interrupt():
+    module = torch.nn.Sequential(Dropout(0.25), torch.nn.Dropout(0.5))
+
+    def refit():
+        with without_dropout(module):
+            assert [each.p for each in module] == [0, 0.5]  # that of users' experts stays
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refit()
+    assert [each.p for each in module] == [0.25, 0.5]
+
+
+def test_a_plain_refit_keeps_its_dropout():
+    watch = WatchRefit()
+    options = QUICK | {"dropout": 0.25, "callbacks": [watch]}
+    assert MoDEClassifier(**options).fit(X, y).refit_n_iter_ > 0
+    assert [dropout for dropout, _ in watch.seen] == [{0.25}, {0.25}]
+
+
+@TEACHERS
+def test_the_training_leaves_a_teacher_as_many_epochs(teacher):
+    options = QUICK | {"max_epochs": 20, "n_iter_no_change": 100, "learning_rate": 0.002}
+    taught = MoDEClassifier(**options, teacher=teacher).fit(X, y)
+    assert taught.refit_n_iter_ == len(taught.loss_curve_) == 10
+    assert MoDEClassifier(**options).fit(X, y).refit_n_iter_ < 6
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
