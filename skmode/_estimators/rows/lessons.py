@@ -32,6 +32,7 @@ from skmode._estimators.rows.teaching import (
     name_of,
 )
 from skmode._training.finish.fidelity import Fidelity
+from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows, SparseNumbers
 
@@ -111,6 +112,7 @@ class LearnsFromTeachers(EvaluatesRows):
     verbose: int
     teacher_weight: Any
     validation_fraction: Any
+    callbacks: Any
 
     out_of_fold_loss_: dict[str, float] | None
     teacher_weight_: float
@@ -302,6 +304,8 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> dict[str, float]:
         """Mean losses of the teacher and of a mixture that nobody taught, both on the folds."""
         plain = clone(self).set_params(teacher=None, verbose=0, keep_teacher=False)
+        # The user's clipping of gradients may be what keeps the training finite.
+        plain.set_params(callbacks=clipping(tuple(self.callbacks or ())) or None)
         if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
             plain.set_params(validation_fraction=0.1)
         (fitted,) = fit_teachers(

@@ -234,10 +234,13 @@ def copy_unfitted(teacher: Any) -> Any:
 def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
     """Fit a teacher on the rows of one fold; this is what `memory` keeps.
 
-    Its place in the list tells equal teachers apart, whose random numbers differ.
+    Its place in the list tells equal teachers apart, whose random numbers differ. A mixture that
+    the user interrupts ends its fit without an error; here it ends everything, as others do.
     """
     name = None if weight is None else weight_parameter(teacher)
     teacher.fit(X, y, **({} if name is None else {name: weight}))
+    if getattr(teacher, "_interrupted", False):
+        raise KeyboardInterrupt
     return teacher
 
 

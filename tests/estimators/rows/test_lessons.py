@@ -40,6 +40,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
+from skorch.callbacks import Callback, GradientNormClipping
 
 from skmode import MoDEClassifier, MoDERegressor, TeacherSawRowsWarning
 from skmode._estimators.rows import lessons
@@ -701,6 +702,47 @@ def test_weight_out_of_fold(teacher, weight):
     assert classifier.teacher_weight_ == weight
     assert "plain" in classifier.teacher_scores_["loss"]
     assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
+
+
+@pytest.mark.filterwarnings("ignore:Training interrupted by user")
+@pytest.mark.parametrize("whose", ["plain", "teacher"])
+def test_an_interrupted_fold_ends_the_fit(whose, tmp_path, monkeypatch):
+    """A mixture that a user cut short must not be compared, nor kept in the cache."""
+    step, steps = MixtureNet.train_step, []
+    whole = MoDEClassifier(**QUICK | {"n_experts": 3})
+    teacher = LogisticRegression() if whose == "plain" else whole
+    options = QUICK | {"teacher_weight": "auto", "memory": str(tmp_path), "teacher": teacher}
+
+    def train_step(net, batch, **kwargs):
+        steps.append(net)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return step(net, batch, **kwargs)
+
+    expected = MoDEClassifier(**options | {"memory": None}).fit(X, y).out_of_fold_loss_
+    with monkeypatch.context() as patch:
+        patch.setattr(MixtureNet, "train_step", train_step)
+        with pytest.raises(KeyboardInterrupt):
+            MoDEClassifier(**options).fit(X, y)
+    assert len(steps) == 5
+    again = MoDEClassifier(**options).fit(X, y)
+    assert again.out_of_fold_loss_ == pytest.approx(expected)
+
+
+def test_the_comparison_runs_no_callback_but_clipping():
+    begun = {"count": 0, "clip": 0}
+
+    class Count(Callback):
+        def on_train_begin(self, net, **kwargs):
+            begun["count"] += 1
+
+    class Clip(GradientNormClipping):
+        def on_train_begin(self, net, **kwargs):
+            begun["clip"] += 1
+
+    options = QUICK | {"teacher_weight": "auto", "callbacks": [Count(), Clip(1.0)]}
+    MoDEClassifier(**options, teacher=LogisticRegression(), refit_fraction=0).fit(X, y)
+    assert begun["count"] == begun["clip"] - 5  # five folds
 
 
 def test_weight_out_of_fold_of_values():
