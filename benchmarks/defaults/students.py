@@ -45,7 +45,7 @@ from skmode._training.finish.calibration import apply_temperature
 LEFT_OUT = {"census", "flights", "diamonds"}
 NOW = "as it is"
 ENSEMBLE, BOTH = "ensemble", "ensemble and mixture"
-# Each is one change: of a constant of the trainer, of the plan, or one of the two below.
+# What changes: a constant of the trainer, a field of the plan, or one of `changed`'s own.
 VARIANTS: dict[str, dict[str, Any]] = {
     NOW: {},
     "the ensemble alone teaches": {"ENSEMBLE_SHARE": 1.0},
@@ -56,6 +56,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half as many epochs": {"taught_refit_fraction": 0.5},
     "teacher's weight 0.5": {"teacher_weight": 0.5},
     "teacher's weight 0.9": {"teacher_weight": 0.9},
+    "teacher's weight 0.5, three times the peak": {"teacher_weight": 0.5, "TAUGHT_RATE": 3.0},
+    "teacher's weight 0.3": {"teacher_weight": 0.3},
+    "teacher's weight 0.3, three times the peak": {"teacher_weight": 0.3, "TAUGHT_RATE": 3.0},
     "no mixed rows": {"mixed": False},
     "nobody teaches": {"teacher": None},
 }
