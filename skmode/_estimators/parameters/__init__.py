@@ -33,8 +33,8 @@ ALPHAS = (1.0, 10.0)
 DROPOUT = 0.1
 # Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
 TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
-# Without validation rows (benchmarks/ablations.md), and for a teacher in the refit.
-ESTIMATOR_WEIGHT, REFIT_TEACHER_WEIGHT = 0.5, 0.7
+# The weight where nothing chooses among several (benchmarks/ablations.md).
+TEACHER_WEIGHT = 0.5
 # refit_fraction="auto": with a teacher there is more to learn.
 REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 1.0
 # Parameters that shape the network, so that a warm start cannot change them.
@@ -262,9 +262,7 @@ def resolve_teacher_weights(
     """
     if weight != "auto":
         return (float(weight),)
-    if not by_rows:
-        return (REFIT_TEACHER_WEIGHT,)
-    return TEACHER_WEIGHTS if held_out else (ESTIMATOR_WEIGHT,)
+    return TEACHER_WEIGHTS if held_out and by_rows else (TEACHER_WEIGHT,)
 
 
 def resolve_precision(

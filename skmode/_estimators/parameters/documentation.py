@@ -237,9 +237,9 @@ PARAMETERS = {
         rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
         weight is 0.5 where the teacher's out-of-fold loss is the lower one, otherwise 0. With more
         validation rows, a frozen estimator or soft targets, it trains with 0, 0.5 and 0.9, and
-        keeps the model with the lowest validation loss. Without validation rows it is 0.5. With a
-        name it is 0.7. A warm start keeps the `teacher_weight_` of the last fit with an
-        estimator or soft targets; where the last fit had none, it is 0.5.
+        keeps the model with the lowest validation loss. Without validation rows, and with a name,
+        it is 0.5. A warm start keeps the `teacher_weight_` of the last fit with an estimator or
+        soft targets; where the last fit had none, it is 0.5.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),

@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.parameters import ESTIMATOR_WEIGHT, resolve_teacher_weights
+from skmode._estimators.parameters import TEACHER_WEIGHT, resolve_teacher_weights
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
@@ -296,7 +296,7 @@ class LearnsFromTeachers(EvaluatesRows):
             return (self.teacher_weight_,)
         held_out = held_out and first  # several trainings cannot continue one net
         if held_out and self.out_of_fold_loss_ is not None:
-            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
+            return (0.0, TEACHER_WEIGHT) if self._teacher_leads else (0.0,)
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     def _compare_out_of_fold(
