@@ -8,7 +8,8 @@ same weights for each variant, so that nothing but the refit differs. Splits are
 
 which appends one line per set and split to results/students.jsonl, and prints for each variant how
 much the error of the top expert differs from that of four averaged networks, the ensemble, and from
-that of the refit with a teacher's weight of 0.7, from which each variant differs. Sets that every model predicts nearly perfectly are included.
+that of the refit with a teacher's weight of 0.7, from which each variant differs. Sets that every
+model predicts nearly perfectly are included.
 """
 
 from __future__ import annotations
