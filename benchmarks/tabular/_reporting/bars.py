@@ -116,14 +116,15 @@ def _rank_bar(
     measured: list[str],
     limit: str,
 ) -> Bar:
-    what = f"mean rank of MoDE less that of the best peer named{where}"
+    """The first one named against the best of the others."""
+    what = f"mean rank of {labels()[named[0]]} less that of the best peer named{where}"
     missing = [labels()[name] for name in named if name not in measured]
     ranks = [] if missing else rank(common_mean(errors, among))
     if not len(ranks):
         return Bar(what, f"without {', '.join(missing)}" if missing else "", limit)
     best = ranks.mean()[named[1:]].idxmin()
-    difference = bootstrap(ranks[REFERENCE] - ranks[best])
-    figure = _ranked(difference, ranks, REFERENCE, best)
+    difference = bootstrap(ranks[named[0]] - ranks[best])
+    figure = _ranked(difference, ranks, named[0], best)
     return Bar(what, figure, limit, bool(difference.value < 0) if limit else None)
 
 
@@ -143,6 +144,9 @@ def _interval(interval: Interval) -> str:
 def _taught_bars(league: League, measured: list[str]) -> Iterator[Bar]:
     """The taught top expert against the networks that teach alike, and against one not taught."""
     ours, everyone = top_expert(TAUGHT), league.models(slow=False)
+    if ours in measured:
+        named = [ours, *RIVALS]
+        yield _rank_bar("", league.errors, named, named, measured, "")
     what = f"mean rank of {labels()[ours]} less that of {labels()[AVERAGED]}, first table"
     if {ours, AVERAGED} <= set(measured):
         ranks = rank(league.means(everyone))
