@@ -3,8 +3,9 @@
 ``python -m benchmarks.tabular run`` measures what `results/tabular.jsonl` does not hold yet, and
 goes on where it was interrupted. ``python -m benchmarks.tabular latency`` measures how fast models
 predict one row as ONNX, on the first split of a few small sets, into `results/tabular_onnx.jsonl`.
-``python -m benchmarks.tabular report`` draws tables and figures from both. With ``--quick``, run
-and report take some small sets, one split, and no tuned or slow model.
+``python -m benchmarks.tabular report`` draws tables and figures from both, whose names begin as that
+of the results does. With ``--quick``, run and report take some small sets, one split, and no tuned or
+slow model.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = [SETS[name] for name in options.sets or LATENCY_SETS]
         jobs = plan_latency(tables, options.models or _installed(_is_exported))
         return int(run(jobs, path, hours=options.hours) > 0)
-    stem = "tabular_quick" if options.quick else "tabular"
-    results = options.results or RESULTS / f"{stem}.jsonl"
+    name = "tabular_quick.jsonl" if options.quick else "tabular.jsonl"
+    results = options.results or RESULTS / name
     if options.command == "report":
-        print(write(results, options.output, stem))
+        print(write(results, options.output))
         return 0
     models = options.models or _installed(_is_quick if options.quick else lambda contender: True)
     splits = SPLITS[:1] if options.quick else SPLITS

@@ -223,7 +223,7 @@ def test_worst_set_counts_from_2000_rows():
 
 @pytest.mark.slow
 def test_report(tmp_path):
-    results = tmp_path / "tabular.jsonl"
+    results = tmp_path / "next.jsonl"
     failed = record("linear", "rents", 0, 8.0)
     del failed["value"]
     slow = [record("tabm_d", "coins", 0, 0.95)]
@@ -234,8 +234,8 @@ def test_report(tmp_path):
     output = tmp_path / "output"
     assert main(["report", "--results", str(results), "--output", str(output)]) == 0
     names = {path.name for path in output.iterdir()}
-    assert names == {"tabular.md", "tabular_ranks.svg", "tabular_latency.svg"}
-    text = (output / "tabular.md").read_text()
+    assert names == {"next.md", "next_ranks.svg", "next_latency.svg"}
+    text = (output / "next.md").read_text()
     assert "| CatBoost | 1.00 [1.00, 1.00] | 0 / 0 / 3 |" in text
     assert "linear model failed and ranks last: ValueError: no number" in text
     assert "| RMSE" not in text
@@ -246,7 +246,7 @@ def test_report(tmp_path):
     assert "| MoDE | 4.00 |" in slow_part
     assert "**0.9218**" in text  # CatBoost's mean over five splits
     assert "0.95†" in text
-    assert (output / "tabular_ranks.svg").read_text().startswith("<?xml")
+    assert (output / "next_ranks.svg").read_text().startswith("<?xml")
 
 
 def report(tmp_path, records, onnx=()):

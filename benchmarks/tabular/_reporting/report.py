@@ -48,8 +48,8 @@ def latency_file(results: Path) -> Path:
     return results.with_name(f"{results.stem}_onnx.jsonl")
 
 
-def write(results: Path, output: Path, stem: str) -> Path:
-    """Write the report of a file of results, and its figures.
+def write(results: Path, output: Path) -> Path:
+    """Write the report of a file of results, and its figures; their names begin as its own does.
 
     Parameters
     ----------
@@ -57,8 +57,6 @@ def write(results: Path, output: Path, stem: str) -> Path:
         The JSON lines.
     output : Path
         The folder to write to.
-    stem : str
-        What the names of the files begin with.
 
     Returns
     -------
@@ -71,6 +69,7 @@ def write(results: Path, output: Path, stem: str) -> Path:
             f"{results} holds no result of {REFERENCE!r}, which the rest is compared to."
         )
     output.mkdir(parents=True, exist_ok=True)
+    stem = results.stem
     means = league.means(league.models(slow=False))
     if not len(means):
         raise ValueError(f"{results} holds no set that all models have met.")
