@@ -3,9 +3,9 @@
 ``python -m benchmarks.tabular run`` measures what `results/tabular.jsonl` does not hold yet, and
 goes on where it was interrupted. ``python -m benchmarks.tabular latency`` measures how fast models
 predict one row as ONNX, on the first split of a few small sets, into `results/tabular_onnx.jsonl`.
-``python -m benchmarks.tabular report`` draws tables and figures from both, whose names begin as that
-of the results does. With ``--quick``, run and report take some small sets, one split, and no tuned or
-slow model.
+``python -m benchmarks.tabular report`` draws tables and figures from both; their names begin as
+that of the results does. With ``--quick``, run and report take some small sets, one split, and no
+tuned or slow model.
 """
 
 from __future__ import annotations
