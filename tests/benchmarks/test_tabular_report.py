@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -282,8 +283,12 @@ def test_the_taught_top_expert_in_pairs(tmp_path):
     records += like(records, "mode", "mlp_small", 1.2)
     text = report(tmp_path, records)
     pairs = part(text, "One taught expert")
-    assert "| ensemble of K networks | 3 | -10.0 ± 0.0 | 3 / 0 / 0 | 3 / 0 |" in pairs
-    assert "| MoDE, taught by an ensemble | 3 | +1.0 ± 0.0 | 0 / 0 / 3 | 0 / 3 |" in pairs
+    # Sets differ alike here, so any of them may be the one left out.
+    pairs = re.sub(r"\((coins|birds|rents)\)", "(one)", pairs)
+    row = "| ensemble of K networks | 3 | -10.0 ± 0.0 | -10.0 ± 0.0 (one) | 3 / 0 / 0 | 3 / 0 |"
+    assert row in pairs
+    row = "| MoDE, taught by an ensemble | 3 | +1.0 ± 0.0 | +1.0 ± 0.0 (one) | 0 / 0 / 3 | 0 / 3 |"
+    assert row in pairs
     assert "mlp_taught" not in pairs
     verdicts = found(records)
     what = (
