@@ -32,8 +32,9 @@ labels, functions = np.array(list(paragraphs.values())).T
 train, test = next(GroupShuffleSplit(random_state=0).split(texts, labels, functions))
 
 model = MoDETextClassifier(
-    n_experts=3, vocab_size=3000, balance=0.1, max_epochs=5, inference="top_expert", random_state=0
-)
+    n_experts=3, vocab_size=3000, balance=0.1, max_epochs=5,
+    inference="top_expert", random_state=0,
+)  # fmt: skip
 model.fit(texts[train], labels[train])
 accuracy = model.score(texts[test], labels[test])
 print(f"{len(train)} paragraphs in training; accuracy on {len(test)} others {accuracy:.3f}")

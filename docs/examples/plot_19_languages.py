@@ -31,7 +31,7 @@ for language in ("fr", "es", "pt_BR", "sv"):
 texts = [text for each in train.values() for text in each]
 languages = [language for language, each in train.items() for _ in each]
 router = DomainRouter(random_state=0).fit(texts, languages)
-for line in ["where is the file?", "où est le fichier ?", "var är filen?", "ファイルはどこですか"]:
+for line in ["where is the file?", "où est le fichier ?", "var är filen?", "где этот файл?"]:
     print(router.predict([line])[0], router.predict_proba([line]).max().round(3), line)
 
 # %%
