@@ -4,8 +4,8 @@
 
 fits seven models on the same five splits of real mails: logistic regression, boosted trees, one
 network, four of them averaged, and mixtures of four experts of that size, of which only the top
-expert of each row predicts. Four networks and the mixture itself teach the last one. Then it measures the
-time of one row as ONNX. The output folder gets spam.png and spam.json.
+expert of each row predicts. Four networks and the mixture itself teach the last one. Then it
+measures the time of one row as ONNX. The output folder gets spam.png and spam.json.
 """
 
 import argparse

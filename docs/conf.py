@@ -56,7 +56,7 @@ toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
-# The gallery: each example is run, one after another, on data that come with scikit-learn.
+# The gallery: each example is run, one after another, on data that come with packages.
 warnings.filterwarnings("ignore", message="The estimator predicts by its mixture")
 sphinx_gallery_conf = {
     "examples_dirs": "examples",

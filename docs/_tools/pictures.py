@@ -7,6 +7,7 @@ The others are drawn by every build.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,14 @@ def draw_latency(path: Path, theme: str) -> None:
         "axes.labelcolor": text,
         "xtick.color": text,
         "ytick.color": text,
+        "font.size": 9,
+        "axes.titlesize": 10,
         "svg.hashsalt": "docs",
         "svg.fonttype": "path",
     }
     with matplotlib.rc_context(colours):
-        figure = Figure(figsize=(7, 9), layout="constrained")
+        # Narrow, so that its letters can be read on a phone.
+        figure = Figure(figsize=(4.8, 8.4), layout="constrained")
         one, many = figure.subplots(2, 1, height_ratios=(2, 3))
         _scatter(one, notebook_points(), lit, second, idle)
         one.set(
@@ -135,30 +139,50 @@ def _scatter(axes: Any, points: list[tuple[str, float, float, bool]], *colours: 
     axes.set(xscale="log", facecolor="none")
     axes.grid(color=grid, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    heights = sorted(y for _, _, y, _ in points)
-    space = (heights[-1] - heights[0]) / 22
-    taken: list[tuple[float, float]] = []
+    values = [y for _, _, y, _ in points]
+    space = (max(values) - min(values)) / 22
+    lowest = min(values) - 4.5 * space
+    axes.set_ylim(lowest - space, max(values) + space)
+    # What a name must not cover, in powers of ten: the other points, and names that are written.
+    taken = [(math.log10(x) - 0.08, math.log10(x) + 0.08, y) for _, x, y, _ in points]
     for name, x, y, is_ours in sorted(points, key=lambda point: point[2]):
         colour = ours if is_ours else others
         face = colour if is_ours else "none"
         marker = "o" if is_ours else "s"
         axes.scatter(x, y, s=45, marker=marker, facecolor=face, edgecolor=colour, zorder=3)
-        height = y
-        while any(abs(height - other) < space and 0.1 < x / at < 10 for at, other in taken):
-            height += space / 4
-        taken.append((x, height))
+        start = math.log10(x) + 0.1
+        end = start + 0.0625 * len(name)
+        # The nearest height that is free, above or below.
+        heights = (y + sign * step * space / 4 for step in range(99) for sign in (1, -1))
+        height = next(
+            each
+            for each in heights
+            if each > lowest
+            and not any(
+                abs(each - other) < space and start < right and left < end
+                for left, right, other in taken
+            )
+        )
+        taken.append((start, end, height))
         axes.annotate(
             name,
             (x, y),
-            xytext=(x * 1.12, height),
+            xytext=(10**start, height),
             textcoords="data",
             va="center",
             fontsize=9,
             color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5} if height > y else None,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.5,
+                "relpos": (0, 0.5),
+            }
+            if height != y
+            else None,
         )
     low, high = axes.get_xlim()
-    axes.set_xlim(low, high * 6)
+    axes.set_xlim(low, high * 16)
 
 
 def notebook_points() -> list[tuple[str, float, float, bool]]:
