@@ -290,7 +290,8 @@ class MixtureNet(NeuralNet):
         with self.borrowing("module"):
             with self._precision(batch.device), part.balanced(module):
                 output = module(*part.rows.inputs, **part.rows.targets())
-            part.loss(module, output.losses).backward()
+            loss = part.loss(module, output.losses)
+            loss.backward()  # type: ignore[no-untyped-call]
         losses = part.add_up(module.parameters(), output.losses)
         return {"loss": losses[0], "losses": losses, "y_pred": output.prediction.detach()}
 

@@ -13,7 +13,7 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 
 from skmode._common.sklearn import validates_parameters
-from skmode._training.process.ranks import Ranks, common, ranks_of_fit, together
+from skmode._training.process.ranks import Ranks, ranks_of_fit, together
 from skmode._training.rows import Rows, SparseNumbers
 from skmode._training.rows.stored import StoredRows
 from skmode._training.trainer import Data
@@ -67,11 +67,11 @@ def refuse_checkpoint(checkpoint: Any) -> None:
 def common_random_state(random_state: Any) -> np.random.RandomState:
     """Make the random numbers of a fit, the same on all ranks."""
     ranks = ranks_of_fit()
+    made: np.random.RandomState = check_random_state(random_state)
     if ranks is None:
-        return check_random_state(random_state)
+        return made
     if random_state is None:
-        return np.random.RandomState(common(check_random_state(None).randint(2**31)))
-    made = check_random_state(random_state)
+        return np.random.RandomState(ranks.first(made.randint(2**31)))
     made.set_state(ranks.first(made.get_state()))
     return made
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -43,12 +44,15 @@ class Ranks:
         The number of this process.
     world : int
         Number of ranks.
+    timeout : datetime.timedelta
+        How long a rank waits for others that neither come nor fail.
     """
 
     def __init__(self) -> None:
         self._store = dist.distributed_c10d._get_default_store()
         # What the user passed as `timeout` to init_process_group: 30 minutes by default.
-        self._group: Any = dist.new_group(backend="gloo", timeout=self._store.timeout)
+        self.timeout: timedelta = getattr(self._store, "timeout", dist.default_pg_timeout)
+        self._group: Any = dist.new_group(backend="gloo", timeout=self.timeout)
         self._message = f"skmode/{self._group.group_name}/failed"
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
@@ -136,7 +140,7 @@ class Ranks:
 
     def _reason(self, error: Exception) -> str:
         """Say who failed and why, if it could still tell."""
-        reason = f"a rank ended, or did not come within {self._store.timeout} ({error})"
+        reason = f"a rank ended, or did not come within {self.timeout} ({error})"
         with contextlib.suppress(RuntimeError):
             end = time.monotonic() + MESSAGE_SECONDS
             while not (written := self._store.check([self._message])) and time.monotonic() < end:

@@ -50,9 +50,14 @@ class Part:
             )
 
     @contextlib.contextmanager
-    def balanced(self, module: nn.Module) -> Iterator[None]:
+    def balanced(self, module: Any) -> Iterator[None]:
         """Make the load-balance loss that of the whole batch."""
-        module.add_up = lambda tensor: _AddUp.apply(tensor, self._ranks)  # type: ignore
+
+        def add_up(tensor: Tensor) -> Tensor:
+            summed: Tensor = _AddUp.apply(tensor, self._ranks)  # type: ignore[no-untyped-call]
+            return summed
+
+        module.add_up = add_up
         try:
             yield
         finally:
@@ -75,7 +80,8 @@ class Part:
         ]
         flat = torch.cat([part.flatten() for part in [own, reached, *parts]])
         summed = self._ranks.add(flat)
-        own, reached, *parts = summed.split([len(own), len(reached), *(x.numel() for x in parts)])
+        sizes = [len(own), len(reached), *(part.numel() for part in parts)]
+        own, reached, *parts = torch.split(summed, sizes)
         for each, gradient, found in zip(trained, parts, reached.tolist(), strict=True):
             if found:  # else no rank has one, and the optimizer will leave the weight alone
                 each.grad = gradient.view_as(each).to(each.dtype)
@@ -128,7 +134,7 @@ def synchronize(ranks: Ranks, module: nn.Module, *, check: bool = True) -> None:
     first = ranks.broadcast(own)
     if check:
         _check_weights(ranks, float((own - first).abs().max() / first.abs().max()))
-    pieces = first.split([each.numel() for each in state])
+    pieces = torch.split(first, [each.numel() for each in state])
     with torch.no_grad():
         for each, piece in zip(state, pieces, strict=True):
             each.copy_(piece.view_as(each))
