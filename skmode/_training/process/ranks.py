@@ -100,8 +100,11 @@ class Ranks:
     def _run(self, collective: Callable[[], Any]) -> None:
         try:
             collective()
+            return
         except RuntimeError as error:
-            raise OtherRankError(self._reason(error)) from error
+            # Its frames would keep the connections open, on whose closing others wait.
+            cause = error.with_traceback(None)
+        raise OtherRankError(self._reason(cause)) from cause
 
     # Agreement.
 

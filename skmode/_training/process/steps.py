@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skmode._training.process.ranks import Ranks, ranks_of_fit
 from skmode._training.rows import Rows
-from skmode.nn import ConvExperts, MoDELayer
+from skmode.nn import ConvExperts, MoDELayer, ModuleExperts
 
 # Largest difference between the weights of ranks, as a share of the largest weight, that rounding
 # on different processors explains.
@@ -43,11 +43,9 @@ class Part:
         self.share = n_own / n_rows
         if not n_own:
             shape = self.rows.target.shape[: axis + 1]
-            nothing = torch.zeros(shape, device=self.rows.device)
-            weight = self.rows.sample_weight
-            self.rows = self.rows._replace(
-                sample_weight=nothing if weight is None else torch.zeros_like(weight)
-            )
+            inputs, target, weight, *taught = self.rows
+            weight = torch.zeros(shape, device=self.rows.device) if weight is None else 0 * weight
+            self.rows = Rows(inputs, target, weight, *taught)
 
     @contextlib.contextmanager
     def balanced(self, module: Any) -> Iterator[None]:
@@ -102,21 +100,28 @@ class _AddUp(torch.autograd.Function):
 
 def begin(ranks: Ranks, module: nn.Module) -> None:
     """Check that a network can be trained by several ranks, and take the weights of rank 0."""
-    for name, each in module.named_modules():
+    for each in _modules(module):
         if isinstance(each, nn.modules.batchnorm._BatchNorm | ConvExperts):
             raise ValueError(
                 "Networks must treat each row alone to be trained by several ranks, but "
-                f"{name or 'the network'} normalizes batches ({type(each).__name__}): use "
-                "torch.nn.LayerNorm or GroupNorm instead, or train each rank's own model within "
-                "skmode.fit_alone()."
+                f"{type(each).__name__} normalizes batches: use torch.nn.LayerNorm or GroupNorm "
+                "instead, or train each rank's own model within skmode.fit_alone()."
             )
         if isinstance(each, MoDELayer):
             raise ValueError(
-                "Networks of transformers cannot be trained by several ranks yet, because their "
-                f"losses are means over tokens, of which ranks have different numbers ({name}): "
-                'use text_encoder="bag", or train within skmode.fit_alone().'
+                "Networks with a MoDELayer, such as transformers, cannot be trained by several "
+                "ranks yet, because its losses are means over tokens, of which ranks have "
+                'different numbers: use text_encoder="bag", or train within skmode.fit_alone().'
             )
     synchronize(ranks, module, check=False)
+
+
+def _modules(module: nn.Module) -> Iterator[nn.Module]:
+    """All modules, also those that experts keep in a stack."""
+    for each in module.modules():
+        yield each
+        if isinstance(each, ModuleExperts) and each.separate is None:
+            yield from each.skeleton[0].modules()
 
 
 def agree_on_weights(module: nn.Module) -> None:

@@ -14,7 +14,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from skorch.callbacks import Callback
 
-from skmode import MoDEClassifier, MoDERegressor, fit_alone
+from skmode import MoDEClassifier, MoDERegressor, MoDETextClassifier, fit_alone, nn
+from skmode._training.process.steps import Part
+from skmode._training.rows import Rows
 from skmode.onnx import export
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -101,7 +103,7 @@ def fitted_by(workers, model, *arguments, **kwargs):
 @pytest.mark.parametrize("gate", ["dense", "sparse"])
 def test_each_step_equals_that_of_one_process(workers, gate):
     X, y, weight = rows()
-    # The last batch has a single row for the two of them.
+    # The last batch has a single row for each of them.
     X, y, weight = X[:203], labels(y)[:203], weight[:203]
     model = MoDEClassifier(
         **QUICK | {"batch_size": 67, "max_epochs": 2},
@@ -120,7 +122,7 @@ def test_each_step_equals_that_of_one_process(workers, gate):
 
     (first, losses), (second, _) = workers.run(task, model)
     alone, expected = task(0, model)
-    assert len(first) == len(alone) == 6
+    assert len(first) == len(alone) == 8
     for step, other, own in zip(first, second, alone, strict=True):
         for a, b, c in zip(step, other, own, strict=True):
             assert torch.equal(a, b)
@@ -142,7 +144,7 @@ def test_a_classifier_equals_that_of_one_process(workers, tmp_path):
     assert_array_equal(
         pickle.loads(pickle.dumps(together)).predict_proba(X), together.predict_proba(X)
     )
-    export(together, tmp_path / "bundle", X[:50])
+    export(together, tmp_path / "bundle", X=X[:50])
 
 
 @pytest.mark.parametrize("teacher", ["mixture", "ensemble"])
@@ -197,6 +199,17 @@ def test_a_dataset_is_read_by_each_rank(workers, tmp_path):
     assert_allclose(first.predict(X), task(0, model).predict(X), atol=1e-6)
 
 
+def test_texts(workers):
+    pytest.importorskip("tokenizers")
+    words = np.array(["cat", "dog", "sun", "sea", "tree", "bird"])
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, rng.integers(3, 9))) for _ in range(200)]
+    y = np.array(["cat" in text for text in texts])
+    model = MoDETextClassifier(**QUICK, precision="float64")
+    together, alone = fitted_by(workers, model, texts, y)
+    assert_allclose(together.predict_proba(texts), alone.predict_proba(texts), atol=1e-6)
+
+
 def test_each_rank_may_fit_its_own_model(workers):
     X, y, _ = rows()
 
@@ -207,6 +220,52 @@ def test_each_rank_may_fit_its_own_model(workers):
     for rank, model in enumerate(workers.run(task)):
         alone = MoDERegressor(**QUICK).fit(X[rank::2], y[rank::2])
         assert_array_equal(model.predict(X), alone.predict(X))
+
+
+class Alone:
+    """A rank whose sums are added up by the test."""
+
+    def __init__(self, rank, world):
+        self.rank, self.world = rank, world
+        self.added = []
+
+    def add(self, tensor):
+        self.added.append(tensor.clone())
+        return tensor
+
+
+def test_a_rank_without_rows_adds_nothing():
+    """Two rows for three ranks: their sum is the gradient of the batch."""
+    torch.manual_seed(0)
+    module = nn.MixtureOfExperts(
+        nn.IdentityTrunk(4),
+        nn.DenseGate(4, n_experts=2),
+        nn.MLPExperts(4, n_experts=2, hidden_layer_sizes=(8,)),
+        torch.nn.Linear(8, 1),
+        nn.RegressionLoss(),
+        alpha=1.0,
+    )
+    batch = Rows((torch.randn(2, 4),), torch.randn(2, 1), torch.tensor([0.5, 2.0]))
+    losses = module(*batch.inputs, **batch.targets()).losses
+    losses.total.backward()
+    expected = [each.grad for each in module.parameters()]
+    ranks = [Alone(rank, 3) for rank in range(3)]
+    for rank in ranks:
+        module.zero_grad()
+        part = Part(rank, batch, axis=0)
+        with part.balanced(module):
+            found = module(*part.rows.inputs, **part.rows.targets()).losses
+        part.loss(module, found).backward()
+        part.add_up(module.parameters(), found)
+    (summed,) = torch.stack([rank.added[0] for rank in ranks], dim=1).sum(dim=1, keepdim=True).T
+    reached = [torch.zeros(1) if each is None else torch.ones(1) * 3 for each in expected]
+    gradients = [
+        (torch.zeros_like(each) if gradient is None else gradient).flatten()
+        for each, gradient in zip(module.parameters(), expected, strict=True)
+    ]
+    torch.testing.assert_close(
+        summed, torch.cat([torch.stack(losses).detach(), *reached, *gradients])
+    )
 
 
 # What goes wrong. `spoil` gets the rank, and may change what is passed to `fit`.
@@ -329,6 +388,35 @@ def test_what_cannot_be_shared_is_refused(workers, tmp_path):
     for answer in workers.run(task, limit=SOON):
         assert isinstance(answer, ValueError)
         assert "BatchNorm1d" in str(answer)
+
+
+@pytest.mark.slow
+def test_ranks_that_talk_to_others_alone_notice_a_failure_too():
+    """With five, some are not connected to the one that fails, but to one that notices it."""
+    kept = []
+
+    def task(rank):
+        from skmode._training.process.ranks import together
+
+        begun = time.monotonic()
+        try:
+            with together() as ranks:
+                ranks.add(torch.ones(10))
+                begun = time.monotonic()
+                if rank == 1:
+                    raise ValueError("of the test")
+                ranks.add(torch.ones(100_000))
+        except Exception as error:
+            kept.append(error)  # whose frames may hold what is to be closed
+            return str(error), time.monotonic() - begun
+
+    five = Workers(5)
+    try:
+        answers = five.run(task)
+    finally:
+        five.close()
+    assert all("of the test" in message for message, _ in answers)
+    assert max(seconds for _, seconds in answers) < SOON
 
 
 def test_a_killed_rank_does_not_leave_the_others_waiting(workers):
