@@ -37,7 +37,7 @@ WORKERS = (2, 8, 32, 128, 512)
 
 
 def time_steps(options: dict[str, Any], batch_size: int) -> tuple[float, int]:
-    """Median seconds of a training step, and the number of weights."""
+    """Seconds of the fastest training step (other work only adds), and the number of weights."""
     from skorch.callbacks import Callback
 
     from skmode import MoDERegressor
@@ -62,7 +62,7 @@ def time_steps(options: dict[str, Any], batch_size: int) -> tuple[float, int]:
         **options,
     ).fit(X, y)
     n_weights = sum(each.numel() for each in model.net_.module_.parameters())
-    return float(np.median(np.diff(clock.ends)[2:])), n_weights
+    return float(np.diff(clock.ends).min()), n_weights
 
 
 def work(rank: int, world: int, store: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def work(rank: int, world: int, store: str) -> dict[str, Any]:
                 begun = time.perf_counter()
                 ranks.add(tensor)
                 times.append(time.perf_counter() - begun)
-            sums[size] = float(np.median(times))
+            sums[size] = min(times)
     steps = {name: time_steps(options, rows)[0] for name, (options, rows) in CASES.items()}
     return {"sums": sums, "steps": steps}
 
@@ -126,37 +126,47 @@ def sum_seconds(n_bytes: float, world: int, latency: float, per_byte: float) -> 
     return 2 * (world - 1) * (latency + per_byte * n_bytes / world)
 
 
-def report(latency: float, per_byte: float) -> dict[str, Any]:
+def reckon(
+    whole: float, half: float, batch_size: int, n_bytes: int, network: tuple[float, float]
+) -> dict[int, dict[str, float]]:
+    """Steps of more processes: of one batch for all together, and of such a batch for each."""
+    # Time that does not depend on the rows, and time of each row.
+    per_row = max(whole - half, 0.0) / (batch_size - batch_size // 2)
+    fixed = max(whole - batch_size * per_row, 0.0)
+    steps = {}
+    for world in WORKERS:
+        talk = sum_seconds(n_bytes, world, *network)
+        shared, own = (fixed + rows * per_row + talk for rows in (batch_size / world, batch_size))
+        steps[world] = {
+            "step, batch for all": shared,
+            "rows per second, batch for all": batch_size / shared,
+            "step, batch for each": own,
+            "rows per second, batch for each": world * batch_size / own,
+        }
+    return steps
+
+
+def report(network: tuple[float, float]) -> dict[str, Any]:
     """Measure, predict and compare."""
     one, two = measure(1), measure(2)
     sums = {int(size): seconds for size, seconds in two["sums"].items()}
     constant, own_per_byte = fit_line(sums)
-    found: dict[str, Any] = {"sums": sums, "cases": {}}
+    found: dict[str, Any] = {"seconds of sums, by numbers": sums, "cases": {}}
     for name, (_, batch_size) in CASES.items():
         (whole, n_weights), (half, _) = (
             one["steps"][name][str(rows)] for rows in (batch_size, batch_size // 2)
         )
         n_bytes = 4 * n_weights
         predicted = half + sum_seconds(n_bytes, 2, constant / 2, own_per_byte)
-        # Time that does not depend on the rows, and time of each row.
-        per_row = max(whole - half, 0.0) / (batch_size - batch_size // 2)
-        fixed = max(whole - batch_size * per_row, 0.0)
-        more = {
-            world: fixed
-            + batch_size * per_row / world
-            + sum_seconds(n_bytes, world, latency, per_byte)
-            for world in WORKERS
-        }
         found["cases"][name] = {
             "batch": batch_size,
             "weights": n_weights,
-            "bytes each rank sends in a step of two": n_bytes,
             "seconds, one process": whole,
             "seconds, one process with half of the batch": half,
             "seconds, two processes, predicted": predicted,
             "seconds, two processes, measured": two["steps"][name],
             "measured / predicted": two["steps"][name] / predicted,
-            "seconds, more processes on the network, reckoned": more,
+            "reckoned on the network": reckon(whole, half, batch_size, n_bytes, network),
         }
     return found
 
@@ -174,7 +184,7 @@ def main() -> None:
         print(json.dumps(work(args.rank, args.world, args.store)))
         return
     load = os.getloadavg()[0]
-    found = report(args.latency_us / 1e6, 8 / (args.gbit * 1e9))
+    found = report((args.latency_us / 1e6, 8 / (args.gbit * 1e9)))
     found |= {
         "network": {"latency_us": args.latency_us, "gbit": args.gbit},
         "machine": {

@@ -52,7 +52,14 @@ class Ranks:
         self._store = dist.distributed_c10d._get_default_store()
         # What the user passed as `timeout` to init_process_group: 30 minutes by default.
         self.timeout: timedelta = getattr(self._store, "timeout", dist.default_pg_timeout)
-        self._group: Any = dist.new_group(backend="gloo", timeout=self.timeout)
+        try:
+            self._group: Any = dist.new_group(backend="gloo", timeout=self.timeout)
+        except RuntimeError as error:
+            raise OtherRankError(
+                "All ranks of a process group must call fit, but some did not come within "
+                f"{self.timeout}: call it on each rank, or within skmode.fit_alone() where a rank "
+                "shall fit a model of its own."
+            ) from error
         self._message = f"skmode/{self._group.group_name}/failed"
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
