@@ -7,7 +7,10 @@ Run with
 which times steps of one process and of two (gloo on loopback, one thread each), and sums over both
 of tensors of several sizes. From one process and from the sums it predicts the step of two, prints
 that beside the one measured, and goes on to more processes on a network of this latency and
-bandwidth. All of it goes to results/parallel.json. Both processes need a core of their own.
+bandwidth. All of it goes to results/parallel.json.
+
+Each step is timed twice, by the clock and in processor seconds of a process. Where other work takes
+part of the cores, the former say little, and the latter leave out only the waiting.
 """
 
 import argparse
@@ -36,18 +39,18 @@ REPEATS = 15
 WORKERS = (2, 8, 32, 128, 512)
 
 
-def time_steps(options: dict[str, Any], batch_size: int) -> tuple[float, int]:
-    """Seconds of the fastest training step (other work only adds), and the number of weights."""
+def time_steps(options: dict[str, Any], batch_size: int) -> dict[str, float]:
+    """Median seconds of a training step, and the number of weights."""
     from skorch.callbacks import Callback
 
     from skmode import MoDERegressor
 
     class Clock(Callback):
         def __init__(self) -> None:
-            self.ends: list[float] = []
+            self.ends: list[tuple[float, float]] = []
 
         def on_batch_end(self, net: Any, **kwargs: Any) -> None:
-            self.ends.append(time.perf_counter())
+            self.ends.append((time.perf_counter(), time.process_time()))
 
     rng = np.random.default_rng(0)
     X = rng.standard_normal((batch_size * STEPS, COLUMNS), dtype=np.float32)
@@ -62,7 +65,8 @@ def time_steps(options: dict[str, Any], batch_size: int) -> tuple[float, int]:
         **options,
     ).fit(X, y)
     n_weights = sum(each.numel() for each in model.net_.module_.parameters())
-    return float(np.diff(clock.ends).min()), n_weights
+    clock_seconds, processor_seconds = np.median(np.diff(clock.ends, axis=0)[2:], axis=0)
+    return {"clock": clock_seconds, "processor": processor_seconds, "weights": n_weights}
 
 
 def work(rank: int, world: int, store: str) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def work(rank: int, world: int, store: str) -> dict[str, Any]:
                 ranks.add(tensor)
                 times.append(time.perf_counter() - begun)
             sums[size] = min(times)
-    steps = {name: time_steps(options, rows)[0] for name, (options, rows) in CASES.items()}
+    steps = {name: time_steps(options, rows) for name, (options, rows) in CASES.items()}
     return {"sums": sums, "steps": steps}
 
 
@@ -153,20 +157,23 @@ def report(network: tuple[float, float]) -> dict[str, Any]:
     constant, own_per_byte = fit_line(sums)
     found: dict[str, Any] = {"seconds of sums, by numbers": sums, "cases": {}}
     for name, (_, batch_size) in CASES.items():
-        (whole, n_weights), (half, _) = (
-            one["steps"][name][str(rows)] for rows in (batch_size, batch_size // 2)
-        )
-        n_bytes = 4 * n_weights
-        predicted = half + sum_seconds(n_bytes, 2, constant / 2, own_per_byte)
+        whole, half = (one["steps"][name][str(rows)] for rows in (batch_size, batch_size // 2))
+        both = two["steps"][name]
+        n_bytes = 4 * int(whole["weights"])
+        talk = sum_seconds(n_bytes, 2, constant / 2, own_per_byte)
+        predicted = {"clock": half["clock"] + talk, "processor": half["processor"]}
         found["cases"][name] = {
             "batch": batch_size,
-            "weights": n_weights,
-            "seconds, one process": whole,
-            "seconds, one process with half of the batch": half,
-            "seconds, two processes, predicted": predicted,
-            "seconds, two processes, measured": two["steps"][name],
-            "measured / predicted": two["steps"][name] / predicted,
-            "reckoned on the network": reckon(whole, half, batch_size, n_bytes, network),
+            "weights": int(whole["weights"]),
+            "sum of the gradients of two, predicted": talk,
+            "measured / predicted": {each: both[each] / predicted[each] for each in predicted},
+            "one process": whole,
+            "one process, half of the batch": half,
+            "two processes": both,
+            "two processes, predicted": predicted,
+            "reckoned on the network": reckon(
+                whole["processor"], half["processor"], batch_size, n_bytes, network
+            ),
         }
     return found
 

@@ -216,10 +216,10 @@ def fit_alone() -> Iterator[None]:
     `fit` and `partial_fit` train one model together on all ranks. Within this context manager each
     rank trains a model of its own.
 
-    Returns
-    -------
-    context manager
-        For the present thread.
+    Yields
+    ------
+    None
+        While it lasts, for the present thread.
 
     Examples
     --------
