@@ -14,6 +14,7 @@ from skmode._estimators import (
     RoutingCollapseWarning,
     TeacherSawRowsWarning,
 )
+from skmode._training.process.ranks import fit_alone
 from skmode._version import __version__
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RoutingCollapseWarning",
     "TeacherSawRowsWarning",
     "__version__",
+    "fit_alone",
     "show_versions",
 ]
 

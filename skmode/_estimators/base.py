@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from skmode._common.notebooks.display import ShownInNotebooks
@@ -33,6 +32,7 @@ from skmode._estimators.parameters import (
     resolve_refit_fractions,
     structure,
 )
+from skmode._estimators.parameters.ranks import agree_on, common_random_state
 from skmode._estimators.rows.kinds import named
 from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers, Passed
 from skmode._estimators.rows.splitting import (
@@ -47,9 +47,9 @@ from skmode._estimators.rows.splitting import (
 from skmode._estimators.rows.teaching import Lessons
 from skmode._training.callbacks.checkpoints import Checkpoints
 from skmode._training.evaluation import gate
-from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Distillation, Mixing, Network, Plan, TaskLoss
+from skmode._training.process.isolation import isolated
 from skmode._training.rows import Rows
 from skmode._training.rows.stored import StoredRows
 from skmode._training.trainer import Data, Trained, Trainer
@@ -190,7 +190,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         passed = Passed(X, sample_weight is not None, given, lessons if teaches else None)
         X, y, sample_weight = self._check_rows(X, y, sample_weight, reset=first)
 
-        random_state = check_random_state(self.random_state)
+        random_state = common_random_state(self.random_state)
 
         def make_data() -> Data:
             return self._make_data(
@@ -213,6 +213,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         with isolated(), self._undone_on_failure(None if first else self.net_):
             self._forget_teachers()
             data = make_data()
+            agree_on(self, data, first=first)
             seed = random_state.randint(np.iinfo(np.int32).max)
             data, teacher_seed = self._prepare_teachers(data, random_state)
             plan = self._make_plan(data, epochs, seed, teacher_seed, first=first, partial=partial)
@@ -221,7 +222,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         if first:
             self._structure = structure(self._parameters)
         if trained.interrupted:
-            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=5)
+            warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=6)
         self._summarize(trained, data.rows)
         if not partial:
             self._warn_of_collapse(len(data.rows))
@@ -495,5 +496,5 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
                 f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try 0.1) or "
                 f"gate_temperature, or use fewer experts (now {self.n_experts}).",
                 RoutingCollapseWarning,
-                stacklevel=6,
+                stacklevel=7,
             )

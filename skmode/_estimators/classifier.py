@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
 from skmode._common.batches import is_dataset
-from skmode._common.sklearn import StrOptions, validates_parameters
+from skmode._common.sklearn import StrOptions
 from skmode._encoding.labels import (
     check_labels,
     sort_classes,
@@ -20,6 +20,7 @@ from skmode._encoding.labels import (
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.parameters.documentation import documented
+from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ClassTargets
 from skmode._estimators.rows.teaching import Lessons
@@ -202,7 +203,7 @@ class MoDEClassifier(ClassifierMixin, ReadsDatasets, ClassTargets, BaseMoDE):
         tags.classifier_tags.multi_class = True
         return tags
 
-    @validates_parameters
+    @fits
     def fit(
         self,
         X: Any,
@@ -295,7 +296,7 @@ default=None
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )
 
-    @validates_parameters
+    @fits
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on some rows, without weight averaging.
 

@@ -18,9 +18,9 @@ from skmode._training.evaluation import (
     to_probabilities,
     top_expert,
 )
-from skmode._training.isolation import isolated
 from skmode._training.net import MixtureNet
 from skmode._training.plan import MakeTrunk
+from skmode._training.process.isolation import isolated
 from skmode._training.rows import Rows
 
 

@@ -14,10 +14,11 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
 
 from skmode._common.batches import is_dataset
-from skmode._common.sklearn import Interval, StrOptions, validates_parameters
+from skmode._common.sklearn import Interval, StrOptions
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.parameters.documentation import documented
+from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ValueTargets
 from skmode._estimators.rows.teaching import Lessons
@@ -193,7 +194,7 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
         tags.target_tags.multi_output = True
         return tags
 
-    @validates_parameters
+    @fits
     def fit(
         self,
         X: Any,
@@ -286,7 +287,7 @@ default=None
             X, y, sample_weight, epochs=self.max_epochs, first=first, given=given, lessons=lessons
         )
 
-    @validates_parameters
+    @fits
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch on some rows, without weight averaging.
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skmode._training.process.ranks import ranks_of_fit
 from skmode._training.rows import Batches, Rows, block_rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
@@ -108,6 +109,15 @@ def evaluate_experts(module: MixtureOfExperts, rows: Rows) -> Evaluated:
                 whole[start : start + len(batch)] = part
             start += len(batch)
     return Evaluated(*found)
+
+
+def evaluate_together(module: MixtureOfExperts, rows: Rows) -> Evaluated:
+    """Evaluate as `evaluate_experts` does; several ranks share the rows, and get all results."""
+    ranks = ranks_of_fit()
+    if ranks is None or len(rows) < ranks.world:
+        return evaluate_experts(module, rows)
+    own = evaluate_experts(module, rows.select(ranks.own_rows(len(rows))))
+    return Evaluated(*map(ranks.join, own))
 
 
 def routing_difference(evaluated: Evaluated, *, classes: bool) -> RoutingDifference:

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from skmode._training.callbacks import Stopping, Watch
 from skmode._training.callbacks.checkpoints import Checkpoint
 from skmode._training.evaluation import Evaluated
-from skmode._training.isolation import Generators, Part, isolated
+from skmode._training.process.isolation import Generators, Part, isolated
+from skmode._training.process.ranks import Ranks, ranks_of_fit
+from skmode._training.process.steps import Part as PartOfRank
 from skmode._training.rows import Pass, Rows, Trainable
 from skmode.nn import Dropout
 from skmode.nn.trunks import Augmentation
@@ -132,6 +134,9 @@ class MixtureNet(NeuralNet):
         )
         self.n_complete = len(self.history)
         keep_freed_memory()
+        ranks = ranks_of_fit()
+        if ranks is not None:
+            generators.part_ways(ranks.rank)
         if "module" not in generators.borrowing:
             self._set_generator(generators.device)
         try:
@@ -147,6 +152,8 @@ class MixtureNet(NeuralNet):
             row.pop("batches", None)
         self.module_.eval()
         interrupted = len(self.history) - begun < epochs and not stopped
+        if ranks is not None and not (stopped or self._ran_through):
+            raise KeyboardInterrupt  # the other ranks may be in the middle of a step
         if checkpoint is not None and (stopped or self._ran_through):
             checkpoint.finish(self)
         return interrupted
@@ -261,6 +268,9 @@ class MixtureNet(NeuralNet):
 
     def train_step_single(self, batch: Rows, **fit_params: Any) -> dict[str, Tensor]:
         """Forward, losses and gradients for one batch."""
+        ranks = ranks_of_fit()
+        if ranks is not None:
+            return self._step_together(ranks, batch)
         with self.borrowing("module"):
             with self._precision(batch.device):
                 output = self.module_(*batch.inputs, **batch.targets())
@@ -272,6 +282,18 @@ class MixtureNet(NeuralNet):
             "losses": torch.stack(losses).detach(),
             "y_pred": output.prediction.detach(),
         }
+
+    def _step_together(self, ranks: Ranks, batch: Rows) -> dict[str, Tensor]:
+        """Compute the part of this rank; the gradients are those of the whole batch."""
+        module = self.module_
+        part = PartOfRank(ranks, batch, getattr(module, "rows_axis", 0))
+        with self.borrowing("module"):
+            with self._precision(batch.device), part.balanced(module):
+                output = module(*part.rows.inputs, **part.rows.targets())
+            loss = part.loss(module, output.losses)
+            loss.backward()  # type: ignore[no-untyped-call]
+        losses = part.add_up(module.parameters(), output.losses)
+        return {"loss": losses[0], "losses": losses, "y_pred": output.prediction.detach()}
 
     def train_step(self, batch: Rows, **fit_params: Any) -> Any:
         """One optimizer step; unlike skorch's, it passes no closure to the optimizer."""

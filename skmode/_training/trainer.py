@@ -27,9 +27,11 @@ from skmode._training.finish.fidelity import Fidelity, measure_fidelity
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import TAUGHT_RATE, TaughtRows, Teacher, without_dropout
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
-from skmode._training.isolation import Generators, Part
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
+from skmode._training.process.isolation import Generators, Part
+from skmode._training.process.ranks import common, ranks_of_fit
+from skmode._training.process.steps import agree_on_weights, begin
 from skmode._training.rows import ExtendedRows, Rows, Trainable, n_batches
 from skmode._training.rows.stored import StoredRows
 from skmode.nn import CrossEntropy
@@ -130,6 +132,7 @@ class Trainer:
             temperature = 1.0 if classifies else None
         if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(best.net.module_, temperature)
+        agree_on_weights(best.net.module_)
         with best.generators.default_for("module"):
             evaluated = best.watch.evaluate(best.net.module_)
         difference = routing_difference(evaluated, classes=classifies)
@@ -155,8 +158,8 @@ class Trainer:
         if isinstance(module.task_loss, CrossEntropy):
             temperature = 1.0
             if plan.calibrate:
-                temperature = fit_temperature(
-                    module, evaluated, rows, top_expert=plan.monitor_top_expert
+                temperature = common(
+                    fit_temperature(module, evaluated, rows, top_expert=plan.monitor_top_expert)
                 )
         if rows.soft_target is None:
             return temperature, None
@@ -183,7 +186,7 @@ class Trainer:
                 failure = error
                 continue
             except KeyboardInterrupt:  # between two trainings
-                if best is None and self._plain is None:
+                if ranks_of_fit() is not None or (best is None and self._plain is None):
                     raise
                 interrupted = True
                 break
@@ -207,6 +210,8 @@ class Trainer:
             net = self.net or build_net(plan, data.train.sample)
         net.move_to(plan.device)  # one that was predicted with, or loaded, may be elsewhere
         self._set_options(net, alpha, decay)
+        if (ranks := ranks_of_fit()) is not None:
+            begin(ranks, net.module_)
         dtype = net.module_.head.weight.dtype
         train = data.train.to(plan.device, dtype)
         if data.valid is None:
@@ -340,5 +345,5 @@ class Trainer:
         if plan.teacher == "auto":
             assert ensemble.held_out is not None
             rows = candidate.watch.rows
-            share = choose_share(module, predict(mixture, rows), ensemble.held_out, rows)
+            share = common(choose_share(module, predict(mixture, rows), ensemble.held_out, rows))
         return blend(module, mixture, ensemble.teacher, share) if share else None, False

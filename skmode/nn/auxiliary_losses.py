@@ -1,5 +1,6 @@
 """Auxiliary losses: mutual distillation (arXiv 2402.00893) and load balance."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -137,7 +138,12 @@ def _factors(counts: Tensor, distillation: str) -> Tensor:
     return factors.masked_fill(counts < 2, 0.0)
 
 
-def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> Tensor:
+def load_balance_loss(
+    gate: GateOutput,
+    sample_weight: Tensor | None = None,
+    *,
+    add_up: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     r"""Load-balance loss of the Switch Transformer (arXiv 2101.03961, equation 4).
 
     :math:`K \sum_i f_i P_i` for K experts, where :math:`f_i` is the share of the rows assigned to
@@ -152,6 +158,10 @@ def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> 
         Output of a gate for a batch.
     sample_weight : torch.Tensor of shape (n_samples,), default=None
         Weight of each row; only the ratios matter. None means ones.
+    add_up : callable, default=None
+        Adds up a tensor over the processes that share a batch, and passes on the gradient of the
+        sum. The loss is then that of the whole batch, in each process. None means that the rows
+        are all there are.
 
     Returns
     -------
@@ -178,7 +188,16 @@ def load_balance_loss(gate: GateOutput, sample_weight: Tensor | None = None) -> 
     if sample_weight is None:
         sample_weight = gate.logits.new_ones(n_samples)
     # Clamped so that a batch whose weights are all zero has a loss of 0, not NaN.
-    weight = sample_weight / sample_weight.sum().clamp(min=torch.finfo(sample_weight.dtype).tiny)
-    share = weight @ assigned
-    probability = weight @ gate.logits.softmax(dim=1)
+    smallest = torch.finfo(sample_weight.dtype).tiny
+    if add_up is None:
+        weight = sample_weight / sample_weight.sum().clamp(min=smallest)
+        share = weight @ assigned
+        probability = weight @ gate.logits.softmax(dim=1)
+    else:
+        sums = torch.stack([sample_weight @ assigned, sample_weight @ gate.logits.softmax(dim=1)])
+        share, probability = add_up(sums)
+        # Each row's shares sum to one, so the weights need no sum of their own.
+        share, probability = (
+            each / share.sum().clamp(min=smallest) for each in (share, probability)
+        )
     return n_experts * (share * probability).sum()

@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier, MoDERegressor
-from skmode._training.isolation import Generators
+from skmode._training.process.isolation import Generators
 
 QUICK = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
 

@@ -4,6 +4,10 @@ Lightning and transformers come with the extra `examples`; `make test-engines` i
 """
 
 import importlib.util
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +33,20 @@ def load(name):
 def test_plain_torch(capsys):
     assert load("train_torch").main(["--steps", "80"]) > 0.9
     assert "computed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path):
+    """The script starts two processes, which train one model."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["sh", EXAMPLES / "train_torchrun.sh", "2", "--rows", "1000", "--epochs", "5"]
+    model = tmp_path / "model.pickle"
+    output = subprocess.check_output(
+        [*command, "--output", model], env=os.environ | {"PATH": path}, text=True, timeout=200
+    )
+    assert "with 2 processes" in output
+    assert float(output.split()[1]) > 0.8
+    assert pickle.loads(model.read_bytes()).n_features_in_ == 10
 
 
 def test_lightning():

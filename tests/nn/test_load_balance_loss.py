@@ -111,3 +111,26 @@ def test_a_gradient_step_evens_out_the_usage():
         load_balance_loss(gate(x)).backward()
         optimizer.step()
     assert load_balance_loss(gate(x)).item() < start - 0.5
+
+
+def test_processes_that_share_a_batch_have_its_loss_and_gradient():
+    logits = torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(10, dtype=torch.float64)
+    whole = load_balance_loss(gate_output(logits), weight)
+    (expected,) = torch.autograd.grad(whole, logits)
+    parts = slice(0, 3), slice(3, 10)
+    sums = []
+
+    def keep(tensor):
+        sums.append(tensor.detach())
+        return tensor
+
+    for part in parts:
+        load_balance_loss(gate_output(logits[part]), weight[part], add_up=keep)
+    for part in parts:
+        loss = load_balance_loss(
+            gate_output(logits[part]), weight[part], add_up=lambda x: x + (sum(sums) - x.detach())
+        )
+        torch.testing.assert_close(loss, whole)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        torch.testing.assert_close(gradient[part], expected[part])

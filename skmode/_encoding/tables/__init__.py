@@ -428,7 +428,7 @@ def scaled_number(
             f"but column {name!r} varies by only {scale:.2g}: subtract a constant from it, for "
             "example the first date from a time stamp.",
             UserWarning,
-            stacklevel=9,
+            stacklevel=10,
         )
     return Column(
         name,

@@ -21,8 +21,8 @@ from skmode._estimators.tables.pixels import (
     image_augmentation,
     make_trunk,
 )
-from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk, Network
+from skmode._training.process.isolation import isolated
 
 # Parameters of the table estimators that images have no use for.
 TABLES_ONLY = (

@@ -428,7 +428,7 @@ class LearnsFromTeachers(EvaluatesRows):
                 "pass the estimator without FrozenEstimator, which fits it on folds, or "
                 "out-of-fold predictions as soft_targets.",
                 TeacherSawRowsWarning,
-                stacklevel=6,
+                stacklevel=8,
             )
 
 

@@ -15,8 +15,8 @@ from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import FULL_BATCH_ROWS
 from skmode._estimators.tables.pixels import image_augmentation
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
-from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
+from skmode._training.process.isolation import isolated
 from skmode._training.rows import SparseNumbers
 
 

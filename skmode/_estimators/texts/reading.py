@@ -19,8 +19,8 @@ from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import DROPOUT, FULL_BATCH_ROWS, Auto
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
 from skmode._estimators.texts.trunk import make_transformer_trunk
-from skmode._training.isolation import isolated
 from skmode._training.plan import MakeTrunk
+from skmode._training.process.isolation import isolated
 
 # Parameters of the table estimators that texts have no use for.
 TABLES_ONLY = (

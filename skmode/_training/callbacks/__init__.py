@@ -14,7 +14,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skmode._common.notebooks.progress import progress_bar
 from skmode._training.callbacks.checkpoints import Kept
-from skmode._training.evaluation import Evaluated, consistency, evaluate_experts, score
+from skmode._training.evaluation import (
+    Evaluated,
+    consistency,
+    evaluate_experts,
+    evaluate_together,
+    score,
+)
+from skmode._training.process.ranks import common, ranks_of_fit
+from skmode._training.process.steps import agree_on_weights
 from skmode._training.rows import Rows
 from skmode.nn import MixtureOfExperts
 
@@ -28,14 +36,18 @@ class Watch(Callback):
         self.monitor_top_expert = monitor_top_expert
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        for name, value in self.check(net).items():
+        measured = self.check(net)
+        if ranks_of_fit() is not None:  # their histories are equal, but their clocks are not
+            measured["dur"] = common(net.history[-1]["dur"])
+        for name, value in measured.items():
             net.history.record(name, value)
         net.complete_epoch()
 
     def check(self, net: Any) -> dict[str, Any]:
         """Measure, and raise if a value is not finite: the training loss misses the last step."""
+        agree_on_weights(net.module_)
         with net.borrowing("module"):
-            measured = self.measure(net.module_)
+            measured = common(self.measure(net.module_))
         for name, value in measured.items():
             if not np.all(np.isfinite(value)):
                 raise net.not_finite(name, value)
@@ -44,7 +56,7 @@ class Watch(Callback):
     def measure(self, module: MixtureOfExperts) -> dict[str, Any]:
         """Gate statistics and, on held-out rows, losses and scores of mixture and top expert."""
         with torch.inference_mode():
-            evaluated = self.evaluate(module)
+            evaluated = evaluate_together(module, self.rows)
             record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
             if self.held_out:
                 record |= self._scores(module, evaluated)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
-from skmode._training.isolation import Generators
+from skmode._training.process.isolation import Generators
 
 # Seconds of work that may be lost.
 EVERY_SECONDS = 20.0

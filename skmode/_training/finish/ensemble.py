@@ -38,6 +38,9 @@ class Ensemble(nn.Module):
     - Output: :class:`EnsembleOutput`
     """
 
+    # The axis of the rows in inputs and targets.
+    rows_axis = 1
+
     def __init__(
         self,
         trunks: list[nn.Module],

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from skmode._training.callbacks import Stopping
 from skmode._training.finish.ensemble import Ensemble
+from skmode._training.process.ranks import common
+from skmode._training.process.steps import agree_on_weights
 from skmode._training.rows import Rows, block_rows, n_batches
 
 
@@ -117,7 +119,9 @@ class MemberWatch(Stopping):
     def check(self, net: Any) -> Tensor:
         """Measure each network's loss, and raise if one is not finite."""
         ensemble: Ensemble = net.module_
+        agree_on_weights(ensemble)
         losses = member_losses(ensemble, evaluate_members(ensemble, self.held_out), self.held_out)
+        losses = common(losses)
         if not losses.isfinite().all():
             raise net.not_finite("validation loss of a teacher", losses.max().item())
         return losses

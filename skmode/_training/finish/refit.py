@@ -10,8 +10,8 @@ from skorch.callbacks import Callback
 
 from skmode._training.callbacks import make_rate
 from skmode._training.callbacks.checkpoints import Checkpoint, Kept
-from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError
+from skmode._training.process.isolation import Generators
 from skmode._training.rows import Trainable
 
 # The refit starts at least at this fraction of the peak learning rate.

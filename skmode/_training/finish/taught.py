@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skmode._training.process.ranks import ranks_of_fit
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import Dropout
 
@@ -46,10 +47,7 @@ class TaughtRows:
     ) -> None:
         self.teacher = teacher
         self.mixing = mixing
-        size = block_rows(rows, rows.device)
-        soft_target = torch.cat(
-            [self._teach(block.inputs) for block in rows.batches(size, shuffle=False)]
-        )
+        soft_target = self._teach_all(rows)
         soft_weight = soft_target.new_full((len(rows),), distillation)
         self.rows = Rows(*rows[:3], soft_target, soft_weight)
 
@@ -67,8 +65,32 @@ class TaughtRows:
         inputs = mix(batch.inputs, self.mixing)
         assert batch.soft_weight is not None
         ones = torch.ones_like(batch.soft_weight)  # so the target counts for nothing
-        mixed = Rows(inputs, batch.target, batch.sample_weight, self._teach(inputs), ones)
+        soft_target = self._teach_own(inputs)
+        mixed = Rows(inputs, batch.target, batch.sample_weight, soft_target, ones)
         return batch.join(mixed)
+
+    def _teach_all(self, rows: Rows) -> Tensor:
+        """Predict all rows, which several ranks share."""
+        ranks = ranks_of_fit()
+        shared = ranks is not None and len(rows) >= ranks.world
+        if ranks is not None and shared:
+            rows = rows.select(ranks.own_rows(len(rows)))
+        size = block_rows(rows, rows.device)
+        blocks = [self._teach(block.inputs) for block in rows.batches(size, shuffle=False)]
+        soft_target = torch.cat(blocks)
+        return ranks.join(soft_target) if ranks is not None and shared else soft_target
+
+    def _teach_own(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Predict mixed rows; of several ranks each predicts those that its step will read."""
+        ranks = ranks_of_fit()
+        if ranks is None:
+            return self._teach(inputs)
+        n_rows = len(inputs[0])
+        own = slice((ranks.rank - n_rows) % ranks.world, None, ranks.world)  # behind the real rows
+        predicted = self._teach(tuple(part[own] for part in inputs))
+        soft_target = predicted.new_full((n_rows, predicted.shape[1]), torch.nan)
+        soft_target[own] = predicted
+        return soft_target
 
     def _teach(self, inputs: tuple[Tensor, ...]) -> Tensor:
         with torch.no_grad():

@@ -21,9 +21,11 @@ from skmode._training.finish.members import (
 )
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
 from skmode._training.finish.taught import Teacher
-from skmode._training.isolation import Generators
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
+from skmode._training.process.isolation import Generators
+from skmode._training.process.ranks import common, ranks_of_fit
+from skmode._training.process.steps import begin
 from skmode._training.rows import n_batches
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
@@ -78,6 +80,8 @@ def train_ensemble(plan: Plan, members: Members, generators: Generators) -> Trai
     with generators.building():
         ensemble = build_ensemble(plan, members.train)
         net = make_net(plan, ensemble)
+    if (ranks := ranks_of_fit()) is not None:
+        begin(ranks, ensemble)
     members = members.to(plan.device, ensemble.head.weight.dtype)
     fraction = REFIT_FRACTION if members.everything is not None else 0.0
     watch = MemberWatch(members.held_out, plan.n_iter_no_change, plan.epochs, fraction)
@@ -157,7 +161,7 @@ def _temperatures(ensemble: Ensemble, prediction: Tensor, held_out: MemberRows) 
         minimize_temperature(functools.partial(_loss_at, ensemble, *each))
         for each in zip(prediction, *held_out.targets(), strict=True)
     ]
-    return torch.tensor(found)
+    return common(torch.tensor(found))
 
 
 def _loss_at(

@@ -1,5 +1,6 @@
 """The mixture of experts: trunk, gate, experts and output layer."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -131,6 +132,9 @@ class MixtureOfExperts(nn.Module):
     >>> sorted(output.losses._asdict())
     ['balance', 'distillation', 'task', 'total']
     """
+
+    # Set where several processes share a batch: see `load_balance_loss`.
+    add_up: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -322,7 +326,7 @@ class MixtureOfExperts(nn.Module):
             )
             total = total + self.alpha * distillation
         if self.balance:
-            balance = load_balance_loss(gate, sample_weight)
+            balance = load_balance_loss(gate, sample_weight, add_up=self.add_up)
             total = total + self.balance * balance
         return MixtureLosses(total, task, distillation, balance)
 

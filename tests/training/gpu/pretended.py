@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_map
 
 from skmode._estimators import parameters
-from skmode._training import isolation, rows
+from skmode._training import rows
+from skmode._training.process import isolation
 
 aten = torch.ops.aten
 # Their results have a shape that depends on values.

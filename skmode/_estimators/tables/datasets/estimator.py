@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmode._common.batches import BatchSource, Block, is_dataset, open_batches, to_numpy
 from skmode._estimators.parameters import check_combinations, check_structure
+from skmode._estimators.parameters.ranks import common_random_state, refuse_checkpoint, texts
 from skmode._estimators.rows.splitting import Given, check_given
 from skmode._estimators.tables.datasets.names import Names, read_names, refuse_unread
 from skmode._estimators.tables.datasets.reading import encode_block, read_dataset
@@ -26,9 +26,6 @@ from skmode._training.callbacks.checkpoints import Checkpoints
 from skmode._training.evaluation import Function
 from skmode._training.rows import Rows
 from skmode._training.trainer import Data
-
-# Parameters that may change between a checkpoint and the fit that goes on from it.
-FREE = ("device", "verbose", "memory", "n_jobs", "keep_teacher", "callbacks")
 
 
 class ReadsDatasets(ReadsTables):
@@ -59,7 +56,8 @@ class ReadsDatasets(ReadsTables):
         check_given(given, self.early_stopping, self.validation_fraction, teaches=False)
         source = open_batches(X)
         names = read_names(source, y, sample_weight, target)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        refuse_checkpoint(checkpoint)
+        seed = common_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with _opened(checkpoint, self._made_by(source, names, first=first), seed) as checkpoints:
             random_state = np.random.RandomState(checkpoints.seed)
 
@@ -97,7 +95,7 @@ class ReadsDatasets(ReadsTables):
     def _made_by(self, source: BatchSource, names: Names, *, first: bool) -> str:
         """Tell this fit from others: by parameters, rows and, if it continues one, by weights."""
         made_by = hashlib.sha256(source.identity().encode())
-        kept = {name: _text(each) for name, each in self._parameters.items() if name not in FREE}
+        kept = texts(self._parameters)
         made_by.update(f"{names} {sorted(kept.items())}".encode())
         if not first:
             for value in self.net_.module_.state_dict().values():
@@ -183,14 +181,6 @@ def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(spread > 0, 1 - residuals / spread, np.where(residuals == 0, 1.0, 0.0))
     return float(scores.mean())
-
-
-def _text(value: Any) -> str:
-    """Write a parameter so that another process writes it the same: without addresses."""
-    if isinstance(value, np.random.RandomState):
-        return "RandomState"
-    name = getattr(value, "__qualname__", None)
-    return repr(value) if name is None else f"{value.__module__}.{name}"
 
 
 @contextlib.contextmanager

@@ -76,6 +76,7 @@ class Generators:
         self.cpu = torch.Generator("cpu").manual_seed(seed)
         self.borrowing = borrowing
         self._active = False
+        self._parted = False
         self.device = self.cpu
         self._own_and_default = [(self.cpu, torch.default_generator)]
         if device != "cpu":
@@ -90,6 +91,23 @@ class Generators:
         """Go on from states of random numbers."""
         for (own, _), state in zip(self._own_and_default, states, strict=True):
             own.set_state(state.cpu())
+
+    def part_ways(self, rank: int) -> None:
+        """Let the steps of each rank draw other numbers; the order of the rows stays in common."""
+        if self._parted:
+            return
+        self._parted = True
+        # Away from the seeds that users take: 0, 1, 2, ...
+        seed = (self.cpu.initial_seed() + (rank + 1) * 2**40) % 2**63
+        self.device = torch.Generator(self.device.device).manual_seed(seed)
+        cpu = self.device
+        if cpu.device.type != "cpu":
+            cpu = torch.Generator("cpu").manual_seed(seed)
+        (_, default), *on_device = self._own_and_default
+        self._own_and_default = [
+            (cpu, default),
+            *((self.device, default_on_device) for _, default_on_device in on_device),
+        ]
 
     def building(self) -> contextlib.AbstractContextManager[Any]:
         """Make weights from these random numbers, borrowing only if users' code draws."""
