@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "tabular_quick.jsonl" if options.quick else "tabular.jsonl"
     results = options.results or RESULTS / name
     if options.command == "report":
-        print(write(results, options.output))
+        print(write(results, options.output, options.splits or SPLITS))
         return 0
     models = options.models or _installed(_is_quick if options.quick else lambda contender: True)
     splits = SPLITS[:1] if options.quick else SPLITS
@@ -48,7 +48,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     measuring = commands.add_parser("run", help="measure what the file of results lacks")
     measuring.add_argument("--jobs", type=int, default=2, help="worker processes (default: 2)")
-    measuring.add_argument("--splits", nargs="+", type=int, choices=SPLITS, metavar="SPLIT")
     measuring.add_argument("--smallest", type=int, metavar="N", help="the N smallest sets alone")
     timing = commands.add_parser("latency", help="measure the time of one row as ONNX")
     drawing = commands.add_parser("report", help="draw tables and figures from the results")
@@ -57,6 +56,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--sets", nargs="+", choices=SETS, metavar="SET")
         command.add_argument("--models", nargs="+", choices=contenders(), metavar="MODEL")
         command.add_argument("--hours", type=float, help="stop after so long")
+    for command in (measuring, drawing):
+        command.add_argument("--splits", nargs="+", type=int, choices=SPLITS, metavar="SPLIT")
     for command in (measuring, timing, drawing):
         command.add_argument("--results", type=Path, help="the file of results, JSON lines")
     for command in (measuring, drawing):

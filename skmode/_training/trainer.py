@@ -24,8 +24,14 @@ from skmode._training.evaluation import RoutingDifference, routing_difference
 from skmode._training.finish.blend import ENSEMBLE_SHARE, blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.fidelity import Fidelity, measure_fidelity
-from skmode._training.finish.refit import LOWEST_REFIT_RATE, refit, refit_epochs
-from skmode._training.finish.taught import TAUGHT_RATE, TaughtRows, Teacher, without_dropout
+from skmode._training.finish.refit import LOWEST_REFIT_RATE, Checks, refit, refit_epochs
+from skmode._training.finish.taught import (
+    TAUGHT_RATE,
+    TaughtRows,
+    TaughtWatch,
+    Teacher,
+    without_dropout,
+)
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
@@ -312,7 +318,9 @@ class Trainer:
         rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
         generators = self._generators(plan.seed)
         changed: AbstractContextManager[None] = nullcontext()
+        checks: Checks = candidate.watch
         if teacher is not None:
+            checks = TaughtWatch(candidate.watch, best.loss)
             rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
             rate, changed = TAUGHT_RATE * plan.learning_rate, without_dropout(net.module_)
         else:
@@ -322,7 +330,7 @@ class Trainer:
         checkpoint = self._checkpoint("refit")
         with changed:
             n_iter, interrupted = refit(
-                net, rows, epochs, rate, candidate.watch, callbacks, generators, checkpoint
+                net, rows, epochs, rate, checks, callbacks, generators, checkpoint
             )
         return n_iter, interrupted, teacher is not None and n_iter > 0
 
@@ -333,15 +341,14 @@ class Trainer:
         plan, module = self.plan, candidate.net.module_
         if plan.teacher in (None, "rows"):
             return None, False
-        mixture = mixture_teacher(module, temperature)
         if plan.teacher == "mixture":
-            return mixture, False
+            return mixture_teacher(module, temperature), False
         assert self.data.members is not None
         plan = replace(plan, weight_decays=(candidate.weight_decay,))
         ensemble = train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
         if ensemble.interrupted or ensemble.teacher is None:
             return None, ensemble.interrupted
-        share = ENSEMBLE_SHARE
+        mixture, share = mixture_teacher(module, temperature), ENSEMBLE_SHARE
         if plan.teacher == "auto":
             assert ensemble.held_out is not None
             rows = candidate.watch.rows

@@ -457,6 +457,18 @@ def test_a_taught_refit_has_no_dropout_and_a_high_rate(teacher):
     assert after == {0.25}
 
 
+@pytest.mark.parametrize("teacher", ["mixture", pytest.param("ensemble", marks=pytest.mark.slow)])
+def test_a_taught_refit_that_ruins_the_network_is_undone(teacher, monkeypatch):
+    """Such as by a rate that the training just withstood."""
+    monkeypatch.setattr(trainer, "TAUGHT_RATE", 2000.0)
+    options = QUICK | {"teacher": teacher, "refit_fraction": 1}
+    with pytest.warns(ConvergenceWarning, match="refit made the network worse.*learning_rate"):
+        found = MoDEClassifier(**options).fit(X, y)
+    assert found.refit_n_iter_ == 0
+    assert found.temperature_ != 1  # its own: the teacher's calibration went with the refit
+    assert log_loss(y, predict(found)) < 0.65
+
+
 def test_dropout_comes_back_after_an_interrupt():
     module = torch.nn.Sequential(Dropout(0.25), torch.nn.Dropout(0.5))
 

@@ -134,7 +134,7 @@ def _ours() -> list[Contender]:
         Contender("mode_alpha_0", "MoE, alpha 0", plain, OURS, top_expert=True),
         Contender("mlp_ensemble", "ensemble of K networks", make_ensemble, OURS),
         Contender("mlp_small", "one network, an expert's size", single, OURS),
-        Contender("mlp_taught", "one network, taught by the same ensemble", taught, OURS),
+        Contender("mlp_taught", "one network, taught by an ensemble", taught, OURS),
         Contender("mlp_large", "one network, the mixture's size", make_large, OURS),
     ]
 

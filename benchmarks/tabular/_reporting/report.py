@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +16,7 @@ from benchmarks.tabular._reporting.bars import bars
 from benchmarks.tabular._reporting.figures import draw_latency, draw_ranks
 from benchmarks.tabular._reporting.markdown import interval, name_of, number, table
 from benchmarks.tabular._reporting.votes import voted
-from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS
+from benchmarks.tabular._sets import CHOSE_NO_DEFAULTS, SPLITS
 from benchmarks.tabular._statistics import (
     TIE,
     bootstrap,
@@ -48,7 +48,7 @@ def latency_file(results: Path) -> Path:
     return results.with_name(f"{results.stem}_onnx.jsonl")
 
 
-def write(results: Path, output: Path) -> Path:
+def write(results: Path, output: Path, splits: Collection[int] = SPLITS) -> Path:
     """Write the report of a file of results, and its figures; their names begin as its own does.
 
     Parameters
@@ -57,13 +57,15 @@ def write(results: Path, output: Path) -> Path:
         The JSON lines.
     output : Path
         The folder to write to.
+    splits : collection of int
+        The splits that count.
 
     Returns
     -------
     report : Path
         The markdown file.
     """
-    league = League(_results.read(results))
+    league = League([each for each in _results.read(results) if each["split"] in splits])
     if REFERENCE not in league.models(slow=False):
         raise ValueError(
             f"{results} holds no result of {REFERENCE!r}, which the rest is compared to."

@@ -197,7 +197,9 @@ PARAMETERS = {
         the held-out ones. It takes this fraction of the epochs up to the best one, but at least two
         if `max_epochs` leaves so many. The learning rate starts at that of the best epoch, but at
         least at a fifth of the peak, and falls to zero. Where a teacher takes part, it starts at
-        twice the peak, and there is no dropout: the teacher keeps the experts from fitting noise.
+        twice the peak, and neither `dropout` nor the dropout of tokens applies: the teacher keeps
+        the experts from fitting noise. If that makes the validation loss far larger, the refit is
+        undone with a ConvergenceWarning.
         There is no refit with ``max_epochs=1``, in `partial_fit`, after the user interrupts
         training, or with `X_val`, unless a name is `teacher`. The rows of `X_val` are never trained
         on. To refit on your own validation rows, pass them in `X` and name them in
@@ -224,7 +226,8 @@ PARAMETERS = {
         teaches if they prefer the mixture alone; there, too, all networks share the validation
         rows. Each expert learns to predict as the teacher does, on the rows and on
         mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
-        teacher, and so does a name in a fit without a refit.
+        teacher, and so does a name in a fit without a refit. A name leaves half of `max_epochs` to
+        the refit, also if then nobody teaches.
         """,
     ),
     "teacher_weight": (

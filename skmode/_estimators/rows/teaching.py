@@ -239,7 +239,8 @@ def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
     """
     name = None if weight is None else weight_parameter(teacher)
     teacher.fit(X, y, **({} if name is None else {name: weight}))
-    if getattr(teacher, "_interrupted", False):
+    last = teacher[-1] if isinstance(teacher, Pipeline) else teacher
+    if getattr(last, "_interrupted", False):
         raise KeyboardInterrupt
     return teacher
 

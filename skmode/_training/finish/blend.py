@@ -10,7 +10,7 @@ from skmode._training.finish.taught import Teacher
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
-# The ensemble's share in the teacher "ensemble": half is more than either alone
+# The ensemble's share in the teacher "ensemble": half was better on average than either alone
 # (benchmarks/ablations.md).
 ENSEMBLE_SHARE = 0.5
 # Shares of the ensemble that are tried; the rest is the mixture's.

@@ -18,6 +18,10 @@ from skmode._training.rows import Trainable
 LOWEST_REFIT_RATE = 0.2
 
 
+class WorseError(NotFiniteError):
+    """A refit made the predictions of the watched rows far worse."""
+
+
 class Checks(Protocol):
     """What `refit` needs to know that it ended well."""
 
@@ -56,8 +60,9 @@ def refit(
         net.train_epochs(rows, epochs, callbacks, generators, checkpoint)
     except NotFiniteError as error:
         failed = True
+        what = "made the network worse" if isinstance(error, WorseError) else "did not stay finite"
         warnings.warn(
-            f"The refit did not stay finite, so the best weights before it are kept. {error}",
+            f"The refit {what}, so the best weights before it are kept. {error}",
             ConvergenceWarning,
             stacklevel=2,
         )

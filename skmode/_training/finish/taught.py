@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skmode._training.callbacks import Watch
+from skmode._training.finish.refit import WorseError
 from skmode._training.process.ranks import ranks_of_fit
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import Dropout
@@ -16,6 +18,29 @@ from skmode.nn import Dropout
 TAUGHT_RATE = 2.0
 # Maps inputs to log-probabilities or scaled values `(n_samples, n_outputs)`.
 Teacher = Callable[[tuple[Tensor, ...]], Tensor]
+
+
+# A taught refit has failed if the validation loss becomes larger by this, or by this share of it.
+# The refit has trained on these rows, unless they are the user's own: a sound one makes it smaller.
+WORSE = 0.1
+
+
+class TaughtWatch:
+    """Raises if a taught refit, which starts at a high rate, has ruined the network."""
+
+    def __init__(self, watch: Watch, before: float) -> None:
+        self.watch = watch
+        self.before = before
+
+    def check(self, net: Any) -> None:
+        """Measure the validation loss at the end of the refit."""
+        loss, before = self.watch.check(net)["valid_loss"], self.before
+        if loss > before + WORSE * max(1.0, abs(before)):
+            raise WorseError(
+                "A refit with a teacher must not make the validation loss much larger, but it was "
+                f"{before:.3g} before and {loss:.3g} after it: lower learning_rate (now "
+                f"{net.lr:g}; a taught refit starts at twice that), or set teacher=None."
+            )
 
 
 @contextmanager

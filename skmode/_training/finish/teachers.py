@@ -143,7 +143,7 @@ def _refit(
     watch: MemberWatch,
     generators: Generators,
 ) -> bool:
-    """Continue with all rows, as the mixture does; return whether the user interrupted it."""
+    """Continue with all rows, as a mixture without a teacher does; tell of an interrupt."""
     left = plan.epochs - watch.epochs
     epochs = refit_epochs(REFIT_FRACTION, watch.mean_best_epoch, left)
     if not epochs:
