@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 TAUGHT: dict[str, Any] = {"teacher": "ensemble"}
-# Half the mixture, half the ensemble, whose networks hold out rows of their own.
-BOTH: dict[str, Any] = {"teacher": "auto", "_half": True}
 # What came before the present defaults; `former` adds what depends on the task and the rows.
 FORMER: dict[str, Any] = {
     "hidden_layer_sizes": (128,),
@@ -82,8 +80,6 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "taught by an ensemble, refit fraction 0.3": TAUGHT | {"refit_fraction": 0.3},
     "taught by an ensemble, refit fraction 1": TAUGHT | {"refit_fraction": 1.0},
     "taught by an ensemble, 100 epochs": TAUGHT | {"max_epochs": 100},
-    "taught by mixture and ensemble": BOTH,
-    "taught by mixture and ensemble, 100 epochs": BOTH | {"max_epochs": 100},
     'teacher "auto", 100 epochs': {"teacher": "auto", "max_epochs": 100},
     "100 epochs": {"max_epochs": 100},
     "taught by an ensemble, teacher weight 0.5": TAUGHT | {"teacher_weight": 0.5},

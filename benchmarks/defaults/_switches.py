@@ -14,7 +14,6 @@ from torch import Tensor
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._estimators import base
 from skmode._estimators.parameters import LARGE_BATCH_ROWS
-from skmode._training import trainer
 from skmode._training.finish import members, taught, teachers
 from skmode._training.finish.calibration import minimize_temperature
 from skmode.nn import trunks
@@ -41,15 +40,6 @@ def larger_batch(resolve: Callable[..., int], factor: int) -> Callable[..., int]
 
     def changed(batch_size: Any, n_rows: int) -> int:
         return min(factor * resolve(batch_size, n_rows), LARGE_BATCH_ROWS)
-
-    return changed
-
-
-def own_rows(split: Callable[..., Any]) -> Callable[..., Any]:
-    """Let each network hold out rows of its own."""
-
-    def changed(*args: Any, own: bool) -> Any:
-        return split(*args, own=True)
 
     return changed
 
@@ -98,10 +88,6 @@ def switched(options: dict[str, Any]) -> Iterator[None]:
         if "_batch_factor" in options:
             resolve = larger_batch(base.resolve_batch_size, options["_batch_factor"])
             stack.enter_context(patch.object(base, "resolve_batch_size", resolve))
-        if options.get("_half"):
-            stack.enter_context(patch.object(trainer, "choose_share", lambda *args: 0.5))
-            split = own_rows(base.split_for_members)
-            stack.enter_context(patch.object(base, "split_for_members", split))
         for name, replaced in REPLACED.items():
             if not options.get(name, True):
                 stack.enter_context(patch.object(*replaced))

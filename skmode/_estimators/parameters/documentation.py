@@ -199,11 +199,10 @@ PARAMETERS = {
         least at a fifth of the peak, and falls to zero. Where a teacher takes part, it starts at
         twice the peak, and neither `dropout` nor the dropout of tokens applies: the teacher keeps
         the experts from fitting noise. If that makes the validation loss far larger, the refit is
-        undone with a ConvergenceWarning.
-        There is no refit with ``max_epochs=1``, in `partial_fit`, after the user interrupts
-        training, or with `X_val`, unless a name is `teacher`. The rows of `X_val` are never trained
-        on. To refit on your own validation rows, pass them in `X` and name them in
-        `validation_fraction`.
+        undone with a ConvergenceWarning. There is no refit with ``max_epochs=1``, in `partial_fit`,
+        after the user interrupts training, or with `X_val`, unless a name is `teacher`. The rows of
+        `X_val` are never trained on. To refit on your own validation rows, pass them in `X` and
+        name them in `validation_fraction`.
         """,
     ),
     "teacher": (
