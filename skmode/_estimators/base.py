@@ -457,7 +457,6 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
 
     def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
-        self._interrupted = trained.interrupted
         self.device_ = str(trained.net.device)
         self.weight_decay_ = trained.weight_decay
         self.validation_scores_ = trained.validation_scores

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from skmode._training.callbacks import Stopping, Watch
 from skmode._training.callbacks.checkpoints import Checkpoint
 from skmode._training.evaluation import Evaluated
-from skmode._training.process.isolation import Generators, Part, isolated
+from skmode._training.process.isolation import Generators, Part, do_interrupts_raise, isolated
 from skmode._training.process.ranks import Ranks, ranks_of_fit
 from skmode._training.process.steps import Part as PartOfRank
 from skmode._training.rows import Pass, Rows, Trainable
@@ -152,7 +152,7 @@ class MixtureNet(NeuralNet):
             row.pop("batches", None)
         self.module_.eval()
         interrupted = len(self.history) - begun < epochs and not stopped
-        if ranks is not None and not (stopped or self._ran_through):
+        if not (stopped or self._ran_through) and (ranks is not None or do_interrupts_raise()):
             raise KeyboardInterrupt  # the other ranks may be in the middle of a step
         if checkpoint is not None and (stopped or self._ran_through):
             checkpoint.finish(self)

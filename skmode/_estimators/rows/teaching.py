@@ -20,6 +20,7 @@ from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Given, Split
+from skmode._training.process.isolation import interrupts_raise
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
 Predict = Callable[[Any, Any, str], NDArray[np.float64]]
@@ -235,13 +236,12 @@ def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
     """Fit a teacher on the rows of one fold; this is what `memory` keeps.
 
     Its place in the list tells equal teachers apart, whose random numbers differ. A mixture that
-    the user interrupts ends its fit without an error; here it ends everything, as others do.
+    the user interrupts ends its fit without an error; here it ends everything, as others do, also
+    where it is within a search, a vote or the like.
     """
     name = None if weight is None else weight_parameter(teacher)
-    teacher.fit(X, y, **({} if name is None else {name: weight}))
-    last = teacher[-1] if isinstance(teacher, Pipeline) else teacher
-    if getattr(last, "_interrupted", False):
-        raise KeyboardInterrupt
+    with interrupts_raise():
+        teacher.fit(X, y, **({} if name is None else {name: weight}))
     return teacher
 
 

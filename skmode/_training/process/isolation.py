@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +39,23 @@ _DRAWS = {
     torch.nn.init.normal_,
     torch.nn.init.kaiming_uniform_,
 }
+
+_INTERRUPTS_RAISE: ContextVar[bool] = ContextVar("skmode_interrupts_raise", default=False)
+
+
+@contextlib.contextmanager
+def interrupts_raise() -> Iterator[None]:
+    """Let an interrupt end what surrounds a fit, which else keeps what it has trained so far."""
+    token = _INTERRUPTS_RAISE.set(True)
+    try:
+        yield
+    finally:
+        _INTERRUPTS_RAISE.reset(token)
+
+
+def do_interrupts_raise() -> bool:
+    """Whether a fit is only a part of another one, which its user interrupted."""
+    return _INTERRUPTS_RAISE.get()
 
 
 class _Drawing(TorchFunctionMode):

@@ -13,6 +13,7 @@ import scipy.sparse
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification, make_regression
 from sklearn.dummy import DummyClassifier
@@ -705,12 +706,18 @@ def test_weight_out_of_fold(teacher, weight):
 
 
 @pytest.mark.filterwarnings("ignore:Training interrupted by user")
-@pytest.mark.parametrize("whose", ["plain", "teacher"])
+@pytest.mark.parametrize("whose", ["plain", "teacher", "pipeline", "search", "calibrated"])
 def test_an_interrupted_fold_ends_the_fit(whose, tmp_path, monkeypatch):
     """A mixture that a user cut short must not be compared, nor kept in the cache."""
     step, steps = MixtureNet.train_step, []
-    whole = MoDEClassifier(**QUICK | {"n_experts": 3})
-    teacher = LogisticRegression() if whose == "plain" else whole
+    whole = MoDEClassifier(**QUICK | {"n_experts": 3, "random_state": 0})
+    teacher = {
+        "plain": LogisticRegression(),
+        "teacher": whole,
+        "pipeline": make_pipeline(StandardScaler(), whole),
+        "search": GridSearchCV(whole, {"alpha": [0.0, 1.0]}, cv=2),
+        "calibrated": CalibratedClassifierCV(whole, cv=2),
+    }[whose]
     options = QUICK | {"teacher_weight": "auto", "memory": str(tmp_path), "teacher": teacher}
 
     def train_step(net, batch, **kwargs):
