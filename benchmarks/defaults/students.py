@@ -4,12 +4,13 @@ Per set and split, mixture and ensemble are trained once, and then the mixture i
 same weights for each variant, so that nothing but the refit differs. Splits are those of
 `inner_split`. Run with
 
-    python -m benchmarks.defaults.students [--sets SET ...] [--repeats N] [--report]
+    python -m benchmarks.defaults.students [--sets SET ...] [--repeats N] [--rows N]
+        [--variants VARIANT ...] [--results FILE] [--report]
 
 which appends one line per set and split to results/students.jsonl, and prints for each variant how
 much the error of the top expert differs from that of four averaged networks, the ensemble, and from
-that of the refit with a teacher's weight of 0.7, from which each variant differs. Sets that every
-model predicts nearly perfectly are included.
+that of the first variant: without `--variants` the refit with a teacher's weight of 0.7, from which
+each other differs. Sets that every model predicts nearly perfectly are included.
 """
 
 from __future__ import annotations
@@ -64,15 +65,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "teacher's weight 0.3, three times the peak": {"teacher_weight": 0.3, "TAUGHT_RATE": 3.0},
     "no mixed rows": {"mixed": False},
     "nobody teaches": {"teacher": None},
+    "teacher's weight 0.5, no mixed rows": {"teacher_weight": 0.5, "mixed": False},
 }
+# Smaller errors count as this one: of few rows some models predict all perfectly.
+LEAST_ERROR = 1e-4
 Refit = Callable[..., tuple[int, bool, bool]]
 
 
 class Refits:
     """Replaces the refit by one for each variant, and keeps their weights and the teachers."""
 
-    def __init__(self, refit: Refit) -> None:
+    def __init__(self, refit: Refit, variants: list[str]) -> None:
         self.refit = refit
+        self.variants = variants
         self.weights: dict[str, dict[str, Any]] = {}
         self.teachers: dict[str, Any] = {}
 
@@ -89,7 +94,8 @@ class Refits:
             return trained[0]
 
         train, plan = trainer.train_ensemble, fit.plan
-        for name, change in VARIANTS.items():
+        for name in self.variants:
+            change = VARIANTS[name]
             net.module_.load_state_dict(weights)
             net.optimizer_.load_state_dict(copy.deepcopy(optimizer))
             with patch.object(trainer, "train_ensemble", train_once), changed(fit, change):
@@ -121,14 +127,14 @@ def changed(fit: Any, change: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def measure(table: TabularSet, repeat: int) -> dict[str, Any]:
+def measure(table: TabularSet, repeat: int, rows: int, variants: list[str]) -> dict[str, Any]:
     """Errors of the teachers, and of mixture and top expert after each variant."""
-    train, judging = inner_split(table, repeat, ROWS)
+    train, judging = inner_split(table, repeat, rows)
     model = make(
         "regression" if table.task == "regression" else "classification",
         {"teacher": "ensemble", "teacher_weight": WEIGHT},
     )
-    refits = Refits(trainer.Trainer._refit)
+    refits = Refits(trainer.Trainer._refit, variants)
     start = time.process_time()
     with patch.object(trainer.Trainer, "_refit", lambda *args: refits.run(*args)):
         model.fit(train.X, train.y)
@@ -151,35 +157,41 @@ def measure(table: TabularSet, repeat: int) -> dict[str, Any]:
     return {"set": table.name, "repeat": repeat, "seconds": seconds, "errors": errors}
 
 
-def summarize(lines: list[dict[str, Any]]) -> str:
+def summarize(lines: list[dict[str, Any]], variants: list[str]) -> str:
     """Tabulate differences of log errors, averaged over a set's splits, then over sets."""
     sets = sorted({line["set"] for line in lines})
 
     def top(line: dict[str, Any], name: str) -> float:
         found = line["errors"][name]
-        return math.log(found[1] if isinstance(found, list) else found)
+        return math.log(max(LEAST_ERROR, found[1] if isinstance(found, list) else found))
 
     def differences(name: str, other: str) -> str:
         each = [[top(x, name) - top(x, other) for x in lines if x["set"] == one] for one in sets]
         of = np.array([np.mean(one) for one in each])
         spread = 100 * of.std(ddof=1) / math.sqrt(len(of))
         better = f"better on {(of < 0).sum()} of {len(of)}"
-        return f"{100 * math.expm1(of.mean()):+.1f} ± {spread:.1f} %, {better}"
+        middle = 100 * math.expm1(np.median(of))
+        return (
+            f"{100 * math.expm1(of.mean()):+.1f} ± {spread:.1f} %, median {middle:+.1f}, {better}"
+        )
 
-    found = [f"| | against four averaged networks | against {NOW} |"]
+    found = [f"| | against four averaged networks | against {variants[0]} |"]
     found.append("| --- | --- | --- |")
-    for name in (BOTH, *VARIANTS):
-        found.append(f"| {name} | {differences(name, ENSEMBLE)} | {differences(name, NOW)} |")
+    for name in (BOTH, *variants):
+        found.append(
+            f"| {name} | {differences(name, ENSEMBLE)} | {differences(name, variants[0])} |"
+        )
     return "\n".join([*found, "", f"{len(lines)} splits of {len(sets)} sets"])
 
 
-def measure_all(path: Path, names: list[str], repeats: int) -> None:
+def measure_all(path: Path, options: argparse.Namespace) -> None:
     """Append what the present code has not measured."""
     done = {(line["set"], line["repeat"]) for line in present(path)}
-    for repeat, name in itertools.product(range(repeats), names):
+    for repeat, name in itertools.product(range(options.repeats), options.sets):
         if (name, repeat) in done:
             continue
-        record = measure(SETS[name], repeat) | {"version": fingerprint().stored()}
+        record = measure(SETS[name], repeat, options.rows, options.variants)
+        record["version"] = fingerprint().stored()
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(name, repeat, record["seconds"], flush=True)
@@ -196,14 +208,18 @@ def main() -> None:
     known = [name for name in SETS if name not in LEFT_OUT]
     parser.add_argument("--sets", nargs="+", choices=known, default=known, metavar="SET")
     parser.add_argument("--repeats", type=int, default=2, help="splits of each set (default: 2)")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS})")
+    all_but_last = list(VARIANTS)[:-1]  # which another file has
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=all_but_last)
+    parser.add_argument("--results", type=Path, default=RESULTS / "students.jsonl")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
-    path = RESULTS / "students.jsonl"
+    path = options.results
     if not options.report:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        measure_all(path, options.sets, options.repeats)
-    print(summarize(present(path)))
+        measure_all(path, options)
+    print(summarize(present(path), options.variants))
 
 
 if __name__ == "__main__":
