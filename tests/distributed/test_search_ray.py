@@ -1,0 +1,78 @@
+"""Searches on the processes of Ray, by joblib and by Ray Tune."""
+
+import os
+import signal
+
+import joblib
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+
+from skmode.inspection import alpha_path
+
+ray = pytest.importorskip("ray", reason="needs the extra 'examples'")
+psutil = pytest.importorskip("psutil")
+
+pytestmark = pytest.mark.slow  # to start Ray takes its time
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory):
+    """One for all tests: Ray does not always start twice in a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # where Ray writes to
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("OMP_NUM_THREADS", raising=False)  # Ray itself must set it
+        ray.init(
+            num_cpus=2,
+            object_store_memory=150 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        yield
+        ray.shutdown()
+
+
+def processes(name):
+    """Processes of Ray that run actors whose name begins with this."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.is_running() and f"ray::{name}" in "".join(process.cmdline())
+    ]
+
+
+def test_alpha_path(classifier, rows):
+    ray.util.joblib.register_ray()
+    with joblib.parallel_config("ray", n_jobs=2):
+        path = alpha_path(classifier, *rows, alphas=[0, 1], cv=2)
+    assert path.folds.equals(alpha_path(classifier, *rows, alphas=[0, 1], cv=2).folds)
+
+
+def test_a_killed_process_loses_no_candidate(
+    load_example, search, rows, scores_of, killer, threads
+):
+    pool = []
+
+    def kill():
+        pool.extend(processes("PoolActor"))
+        os.kill(pool[0].pid, signal.SIGKILL)
+
+    with killer(kill) as killed:
+        found = load_example("search_ray").fit(search, *rows, workers=2)
+    assert len(pool) == 2
+    assert 2 <= killed.seen < 10  # of 12: it was in the middle
+    assert threads() == {1}
+    assert_array_equal(scores_of(found), scores_of(clone(search)))
+
+
+def test_tune_ends_bad_candidates_early(load_example, rows, tmp_path):
+    results = load_example("tune_ray").search(*rows, trials=6, epochs=8, folder=tmp_path)
+    assert results.num_errors == 0
+    trained = {each.metrics["training_iteration"]: each for each in results}
+    assert len(results) == 6
+    assert min(trained) < 8
+    assert max(trained) == 8
+    best = results.get_best_result(scope="all")
+    assert best.metrics["valid_loss"] <= min(each.metrics["valid_loss"] for each in results)
