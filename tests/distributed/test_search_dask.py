@@ -29,6 +29,19 @@ def client():
             yield client
 
 
+@pytest.fixture
+def kill(client):
+    """Kill the worker that holds most of the rows, targets and folds."""
+    pids = client.run(os.getpid)
+
+    def kill():
+        held = client.has_what()
+        most = max(held, key=lambda worker: sum("ndarray" in str(key) for key in held[worker]))
+        os.kill(pids[most], signal.SIGKILL)
+
+    return kill
+
+
 @pytest.mark.parametrize("kind", ["grid", "random"])
 def test_scores_are_those_of_one_process(
     kind, load_example, client, search, rows, scores_of, threads
@@ -49,9 +62,11 @@ def test_alpha_path(client, classifier, rows):
     assert path.folds.equals(alpha_path(classifier, *rows, alphas=[0, 1], cv=2).folds)
 
 
-def test_a_killed_worker_loses_no_candidate(load_example, client, search, rows, scores_of, killer):
+def test_a_killed_worker_loses_no_candidate(
+    load_example, client, search, rows, scores_of, killer, kill
+):
     before = client.run(os.getpid)
-    with killer(lambda: os.kill(min(before.values()), signal.SIGKILL)) as killed:
+    with killer(kill) as killed:
         found = load_example("search_dask").fit(search, *rows, client)
     assert 2 <= killed.seen < 10  # of 12: it was in the middle
     assert_array_equal(scores_of(found), scores_of(clone(search)))
@@ -59,12 +74,13 @@ def test_a_killed_worker_loses_no_candidate(load_example, client, search, rows, 
     assert len({*client.run(os.getpid).values()} - {*before.values()}) == 1
 
 
-def test_a_killed_worker_loses_nothing_of_an_alpha_path(client, classifier, scorer, rows, killer):
+def test_a_killed_worker_loses_nothing_of_an_alpha_path(
+    client, classifier, scorer, rows, killer, kill
+):
     options = {"alphas": [0, 1, 10, 100], "cv": 2}
-    before = client.run(os.getpid)
     client.amm.stop()
     with (
-        killer(lambda: os.kill(min(before.values()), signal.SIGKILL)) as killed,
+        killer(kill) as killed,
         joblib.parallel_config("dask", scatter=list(rows)),
     ):
         path = alpha_path(classifier, *rows, **options, scoring=scorer)
@@ -74,6 +90,7 @@ def test_a_killed_worker_loses_nothing_of_an_alpha_path(client, classifier, scor
     client.wait_for_workers(2)
 
 
-def test_the_example(load_example, capsys):
-    assert load_example("search_dask").main(["--candidates", "1", "--rows", "200"]) < 0
+def test_the_example(load_example, client, capsys):
+    options = ["--candidates", "1", "--rows", "200", "--scheduler", client.scheduler.address]
+    assert load_example("search_dask").main(options) < 0
     assert "log loss" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Searches on the processes of Ray, by joblib and by Ray Tune."""
 
+import importlib
 import os
 import signal
 
@@ -44,7 +45,7 @@ def processes(name):
 
 
 def test_alpha_path(classifier, rows):
-    ray.util.joblib.register_ray()
+    importlib.import_module("ray.util.joblib").register_ray()
     with joblib.parallel_config("ray", n_jobs=2):
         path = alpha_path(classifier, *rows, alphas=[0, 1], cv=2)
     assert path.folds.equals(alpha_path(classifier, *rows, alphas=[0, 1], cv=2).folds)
