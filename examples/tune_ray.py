@@ -21,6 +21,13 @@ from skorch.callbacks import Callback
 from skmode import MoDEClassifier
 
 
+SPACE = {
+    "alpha": tune.loguniform(0.1, 100),
+    "n_experts": tune.choice([2, 4, 8]),
+    "learning_rate": tune.loguniform(1e-5, 1e-1),
+}
+
+
 class Report(Callback):
     """Tell Ray Tune the loss on the validation rows; there, Tune may end the candidate."""
 
@@ -41,13 +48,10 @@ def train(config: dict[str, Any], X: Any, y: Any, epochs: int) -> None:
     ).fit(X, y)
 
 
-def search(X: Any, y: Any, trials: int, epochs: int, folder: str | Path) -> tune.ResultGrid:
+def search(
+    X: Any, y: Any, space: dict[str, Any], trials: int, epochs: int, folder: str | Path
+) -> tune.ResultGrid:
     """Search on the cores of the Ray that runs."""
-    space = {
-        "alpha": tune.loguniform(0.1, 100),
-        "n_experts": tune.choice([2, 4, 8]),
-        "learning_rate": tune.loguniform(1e-5, 1e-1),
-    }
     halving = ASHAScheduler(max_t=epochs, grace_period=2, reduction_factor=2)
     tuner = tune.Tuner(
         tune.with_parameters(train, X=X, y=y, epochs=epochs),  # the rows, once for each node
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     X, y = make_classification(args.rows, n_features=10, n_informative=6, random_state=0)
     ray.init(address=args.address, num_cpus=None if args.address else args.workers)
-    results = search(X, y, args.trials, args.epochs, args.folder)
+    results = search(X, y, SPACE, args.trials, args.epochs, args.folder)
     ray.shutdown()
     best = results.get_best_result(scope="all")
     trained = [result.metrics["training_iteration"] for result in results]

@@ -11,7 +11,7 @@ from sklearn.model_selection import RandomizedSearchCV
 
 from skmode.inspection import alpha_path
 
-distributed = pytest.importorskip("distributed", reason="needs the extra 'examples'")
+distributed = pytest.importorskip("distributed", reason="needs the extra 'dask'")
 
 pytestmark = pytest.mark.slow  # to start workers takes its time
 
