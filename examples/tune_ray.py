@@ -20,7 +20,6 @@ from skorch.callbacks import Callback
 
 from skmode import MoDEClassifier
 
-
 SPACE = {
     "alpha": tune.loguniform(0.1, 100),
     "n_experts": tune.choice([2, 4, 8]),
