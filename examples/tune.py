@@ -8,7 +8,7 @@ that is worse than the median of the earlier ones at that epoch ends there: it i
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.storages import JournalStorage
@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from skmode import MoDEClassifier
 
 
-def make_objective(rows: int, epochs: int) -> optuna.study.study.ObjectiveFuncType:
+def make_objective(rows: int, epochs: int) -> Callable[[optuna.Trial], float]:
     """Make the function that trains a candidate and returns its log loss on other rows."""
     X, y = make_classification(rows, n_features=10, n_informative=6, random_state=0)
     X, X_other, y, y_other = train_test_split(X, y, random_state=0)
