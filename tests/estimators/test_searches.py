@@ -14,6 +14,8 @@ from sklearn.model_selection import RandomizedSearchCV
 from skmode import MoDEClassifier
 from skmode.inspection import alpha_path
 
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
 classifier = MoDEClassifier(
     n_experts=2,
     hidden_layer_sizes=(8,),
