@@ -38,11 +38,15 @@ class Workers:
                 by_rank[connection.recv()] = connection
         self.connections = [by_rank[rank] for rank in range(world)]
 
-    def run(self, task, *arguments, limit=LIMIT):
-        """Call ``task(rank, *arguments)`` on each rank."""
-        for connection in self.connections:
-            connection.send_bytes(cloudpickle.dumps((task, arguments)))
+    def run(self, task, *arguments, limit=LIMIT, **keywords):
+        """Call ``task(rank, *arguments, **keywords)`` on each rank."""
+        self.begin(task, *arguments, **keywords)
         return [self._answer(connection, limit) for connection in self.connections]
+
+    def begin(self, task, *arguments, **keywords):
+        """Call a function on each rank, and wait for none."""
+        for connection in self.connections:
+            connection.send_bytes(cloudpickle.dumps((task, arguments, keywords)))
 
     @staticmethod
     def _answer(connection, limit):
@@ -78,11 +82,11 @@ def work(rank, world, store, address):
         connection.send(rank)
         while True:
             try:
-                task, arguments = cloudpickle.loads(connection.recv_bytes())
+                task, arguments, keywords = cloudpickle.loads(connection.recv_bytes())
             except EOFError:
                 return
             try:
-                answer = task(rank, *arguments)
+                answer = task(rank, *arguments, **keywords)
             except BaseException as error:
                 traceback.print_exc()
                 answer = error
