@@ -12,7 +12,7 @@ SERVE_TESTS := deploy/skmode_deploy/serving deploy/tests/serving deploy/tests/op
 # These measure time or load, so they run alone; everything else takes both cores.
 TIMED_TESTS := $(addprefix deploy/tests/serving/,transport test_faults.py test_lifecycle.py \
 	test_load.py test_nginx.py test_workers.py)
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed)
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder $(patsubst %,--ignore=%,$(TIMED_TESTS) deploy/tests/distributed tests/distributed)
 SOURCES := pyproject.toml deploy/pyproject.toml
 
 .PHONY: demo demo-language test test-fast test-serve test-engines test-distributed test-examples \
@@ -49,6 +49,7 @@ test-engines: test-distributed test-examples .venv-kserve/installed .venv-mlserv
 
 test-distributed: .venv/installed-distributed
 	$(BIN)/python -m pytest deploy/tests/distributed
+	$(BIN)/python -m pytest tests/distributed
 
 test-examples: .venv/installed-examples
 	$(BIN)/python -m pytest tests/examples tests/benchmarks/test_translation.py
@@ -136,7 +137,7 @@ clean:
 	touch $@
 
 .venv/installed-distributed: .venv/installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[dask,ray,spark]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e './deploy[dask,ray,spark]' -e '.[ray]'
 	touch $@
 
 .venv/installed-examples: .venv/installed

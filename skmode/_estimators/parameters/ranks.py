@@ -55,7 +55,7 @@ def _text(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def agree_on_folder(checkpoint: Any, **dataset: str) -> Ranks | None:
+def agree_on_folder(checkpoint: Any, identity: str, columns: str) -> Ranks | None:
     """Check that all ranks pass a checkpoint, and the same dataset; return who shares a folder.
 
     The rows in the folder are those of the first rank, so nobody compares them.
@@ -67,12 +67,10 @@ def agree_on_folder(checkpoint: Any, **dataset: str) -> Ranks | None:
     ranks.check_same("arguments", {"checkpoint": given})
     if checkpoint is None:
         return None
-    ranks.check_same("dataset", {f"its {name}": _digest_of(text) for name, text in dataset.items()})
+    digest = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+    ranks.check_same("target and sample_weight", {"the choice of columns": columns})
+    ranks.check_same("dataset", {"the list of its files and columns": f"of digest {digest}"})
     return ranks
-
-
-def _digest_of(text: str) -> str:
-    return f"of digest {hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
 
 
 def common_random_state(random_state: Any) -> np.random.RandomState:

@@ -1,5 +1,7 @@
 """Fits of datasets that several processes run together, and go on with after all were killed."""
 
+import os
+import signal
 import sys
 import time
 import warnings
@@ -63,8 +65,8 @@ def expected(workers, rows):
     return same(workers.run(fit, rows, None))
 
 
-def fit(rank, rows, folder, step=None, every=0.0, options=(), **arguments):
-    """Fit on a rank, and fail before a step. Options may be those of the second rank alone."""
+def fit(rank, rows, folder, step=None, kill=False, options=(), **arguments):
+    """Fit on a rank, and fail before a step. Arguments may be those of the second rank."""
     from skmode._training.callbacks import checkpoints
 
     steps = []
@@ -72,16 +74,19 @@ def fit(rank, rows, folder, step=None, every=0.0, options=(), **arguments):
     def fails(net, *args, _step=checkpoints.Checkpoint.on_batch_begin, **kwargs):
         steps.append(1)
         if len(steps) == step:
+            if kill:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise Killed
         _step(net, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        patch.setattr(checkpoints, "EVERY_SECONDS", every)
+        patch.setattr(checkpoints, "EVERY_SECONDS", 0)
         patch.setattr(checkpoints, "SEEN_SECONDS", 0.5)
         patch.setattr(checkpoints.Checkpoint, "on_batch_begin", fails)
         if rank == 1:
             folder = arguments.pop("second_folder", folder)
+            rows = arguments.pop("second_rows", rows)
             arguments |= arguments.pop("second", {})
         arguments = {"target": "y"} | {
             name: each for name, each in arguments.items() if not name.startswith("second")
@@ -143,10 +148,15 @@ def test_another_number_of_ranks_goes_on(workers, rows, tmp_path, begins):
 def test_what_one_rank_gets_wrong_fails_on_all(workers, rows, tmp_path):
     same(workers.run(fit, rows, tmp_path / "state", options={"max_epochs": 1}))
     (tmp_path / "file").touch()
+    other = tmp_path / "other.parquet"
+    pd.read_parquet(rows)[1:].to_parquet(other)
     wrong = {
         "is not to be seen on rank(s) [1]": {"second_folder": tmp_path / "other"},
         "checkpoint is a folder on rank 0 and None on rank 1": {"second_folder": None},
-        "same dataset, but its columns": {"second": {"target": "a"}},
+        "the choice of columns is ['y'] and [] on rank 0 and ['a'] and [] on rank 1": {
+            "second": {"target": "a"}
+        },
+        "the list of its files and columns is of digest": {"second_rows": other},
         "A checkpoint is resumed with the parameters": {"options": {"n_experts": 3}},
     }
     for message, arguments in wrong.items():
@@ -194,19 +204,15 @@ def test_a_long_work_of_one_rank_is_waited_for(workers):
 
 
 @pytest.mark.slow
-def test_goes_on_after_kill_9_of_all_ranks(rows, expected, tmp_path):
-    options = {"max_epochs": 40, "n_iter_no_change": 40}
+def test_goes_on_after_kill_9_of_all_ranks(workers, rows, expected, tmp_path):
     killed = Workers(2)
-    killed.begin(fit, rows, tmp_path, every=0.05, options=options)
-    while not list(tmp_path.glob("training-*.pt")):
-        assert all(process.poll() is None for process in killed.processes)
-        time.sleep(0.01)
-    killed.close()  # by SIGKILL
-    restarted = Workers(2)
     try:
-        found = same(restarted.run(fit, rows, tmp_path, options=options))
-        other = same(restarted.run(fit, rows, None, options=options))
+        answers = killed.run(fit, rows, tmp_path, 9, kill=True)
+        assert all(isinstance(answer, EOFError) for answer in answers)
+        assert {process.wait() for process in killed.processes} == {-signal.SIGKILL}
     finally:
-        restarted.close()
-    assert_array_equal(weights(found), weights(other))
-    assert found.n_iter_ == other.n_iter_ > expected.n_iter_
+        killed.close()
+    assert list(tmp_path.glob("training-*.pt"))
+    found = same(workers.run(fit, rows, tmp_path))
+    assert_array_equal(weights(found), weights(expected))
+    assert found.n_iter_ == expected.n_iter_

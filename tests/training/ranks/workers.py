@@ -40,13 +40,9 @@ class Workers:
 
     def run(self, task, *arguments, limit=LIMIT, **keywords):
         """Call ``task(rank, *arguments, **keywords)`` on each rank."""
-        self.begin(task, *arguments, **keywords)
-        return [self._answer(connection, limit) for connection in self.connections]
-
-    def begin(self, task, *arguments, **keywords):
-        """Call a function on each rank, and wait for none."""
         for connection in self.connections:
             connection.send_bytes(cloudpickle.dumps((task, arguments, keywords)))
+        return [self._answer(connection, limit) for connection in self.connections]
 
     @staticmethod
     def _answer(connection, limit):

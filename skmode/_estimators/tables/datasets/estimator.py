@@ -57,7 +57,8 @@ class ReadsDatasets(ReadsTables):
         check_given(given, self.early_stopping, self.validation_fraction, teaches=False)
         source = open_batches(X)
         names = read_names(source, y, sample_weight, target)
-        ranks = agree_on_folder(checkpoint, files=source.identity(), columns=str(names))
+        columns = f"{names.target} and {names.weight}"
+        ranks = agree_on_folder(checkpoint, source.identity(), columns)
         seed = common_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         made_by = self._made_by(source, names, first=first)
         with _opened(checkpoint, made_by, seed, ranks) as checkpoints:
