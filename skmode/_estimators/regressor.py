@@ -231,9 +231,9 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
             Name of the column of a dataset that holds the targets. With a list,
             targets have two dimensions.
         checkpoint : str or path-like, default=None
-            A folder for the fit of a dataset. Every 20 seconds the state of the training is
-            written there, and a fit with the same parameters and rows goes on from it. Delete the
-            folder afterwards. Checkpoints are pickles: load your own only.
+            A folder for the fit of a dataset, which several ranks share. Every 20 seconds the state
+            of the training is written there, and a fit with the same parameters and rows goes on
+            from it. Delete the folder afterwards. Checkpoints are pickles: load your own only.
         X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
             Validation rows of your own, with the columns of `X`. They replace the rows that
             `validation_fraction` holds out, and are never trained on, so there is no refit. In a

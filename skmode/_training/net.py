@@ -117,6 +117,9 @@ class MixtureNet(NeuralNet):
         With a checkpoint, the training goes on from what it holds.
         """
         self.so_far = StepLosses()
+        ranks = ranks_of_fit()
+        if ranks is not None:
+            generators.part_ways(ranks.rank)
         begun, done = len(self.history), 0
         if checkpoint is not None:
             own = [each[-1] if isinstance(each, tuple) else each for each in callbacks]
@@ -134,9 +137,6 @@ class MixtureNet(NeuralNet):
         )
         self.n_complete = len(self.history)
         keep_freed_memory()
-        ranks = ranks_of_fit()
-        if ranks is not None:
-            generators.part_ways(ranks.rank)
         if "module" not in generators.borrowing:
             self._set_generator(generators.device)
         try:
@@ -210,6 +210,10 @@ class MixtureNet(NeuralNet):
     @property
     def _watch(self) -> Watch | None:
         return next((each for _, each in self.callbacks_ if isinstance(each, Watch)), None)
+
+    @property
+    def _checkpoint(self) -> Checkpoint | None:
+        return next((each for _, each in self.callbacks_ if isinstance(each, Checkpoint)), None)
 
     def get_split_datasets(
         self, X: Any, y: Any = None, **fit_params: Any
@@ -292,7 +296,11 @@ class MixtureNet(NeuralNet):
                 output = module(*part.rows.inputs, **part.rows.targets())
             loss = part.loss(module, output.losses)
             loss.backward()  # type: ignore[no-untyped-call]
-        losses = part.add_up(module.parameters(), output.losses)
+        checkpoint = self._checkpoint
+        wish = checkpoint is not None and checkpoint.wishes()
+        losses, due = part.add_up(module.parameters(), output.losses, wish)
+        if checkpoint is not None:
+            checkpoint.due = due
         return {"loss": losses[0], "losses": losses, "y_pred": output.prediction.detach()}
 
     def train_step(self, batch: Rows, **fit_params: Any) -> Any:

@@ -55,13 +55,22 @@ def _text(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def refuse_checkpoint(checkpoint: Any) -> None:
-    """Raise if several ranks would write to one folder."""
-    if checkpoint is not None and ranks_of_fit() is not None:
-        raise ValueError(
-            f"checkpoint is for a fit in one process, got {checkpoint!r} on several ranks: leave "
-            "it out, or train within skmode.fit_alone()."
-        )
+def agree_on_folder(checkpoint: Any, identity: str, columns: str) -> Ranks | None:
+    """Check that all ranks pass a checkpoint, and the same dataset; return who shares a folder.
+
+    The rows in the folder are those of the first rank, so nobody compares them.
+    """
+    ranks = ranks_of_fit()
+    if ranks is None:
+        return None
+    given = "None" if checkpoint is None else "a folder"
+    ranks.check_same("arguments", {"checkpoint": given})
+    if checkpoint is None:
+        return None
+    digest = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+    ranks.check_same("target and sample_weight", {"the choice of columns": columns})
+    ranks.check_same("dataset", {"the list of its files and columns": f"of digest {digest}"})
+    return ranks
 
 
 def common_random_state(random_state: Any) -> np.random.RandomState:

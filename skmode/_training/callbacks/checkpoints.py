@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 
 from skmode._training.process.isolation import Generators
+from skmode._training.process.ranks import Ranks, common, ranks_of_fit
+
+Result = TypeVar("Result")
 
 # Seconds of work that may be lost.
 EVERY_SECONDS = 20.0
+# Seconds until other machines see a file: those that mount a folder may look into it that seldom.
+SEEN_SECONDS = 60.0
 
 
 class Checkpoints:
     """A folder with the checkpoints of one fit.
+
+    Several ranks share it. The first one writes and reads what they have in common, and tells the
+    others, so that all go on from the same; these only read the rows in it.
 
     Attributes
     ----------
@@ -29,20 +39,67 @@ class Checkpoints:
         The seed of the fit that began them.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], made_by: str, seed: int) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        made_by: str,
+        seed: int,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "fit.json"
-        # Before the rows are complete there is nothing to go on from.
-        if not path.exists() or not self.rows.exists():
-            write(path, lambda file: file.write_text(json.dumps({"by": made_by, "seed": seed})))
-        begun = json.loads(path.read_text())
+        self._ranks = ranks
+        made_by = made_by if ranks is None else ranks.first(made_by)
+        begun = self.once(lambda: self._begin(made_by, seed))
+        if ranks is not None:
+            self._check_shared(ranks, begun)
         if begun["by"] != made_by:
             raise ValueError(
                 "A checkpoint is resumed with the parameters and rows that it was written with, "
                 f"but {self.folder} has others: pass those, or another folder."
             )
         self.seed = int(begun["seed"])
+
+    def once(self, work: Callable[[], Result]) -> Result:
+        """Let the first of the ranks that share the folder do a work, and get its result."""
+        return work() if self._ranks is None else self._ranks.once(work)
+
+    def _begin(self, made_by: str, seed: int) -> dict[str, Any]:
+        """Say whose folder this is, unless it has an owner already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun: dict[str, Any] = {"by": made_by, "seed": seed}
+        # Before the rows are complete there is nothing to go on from.
+        new = not self._fit.exists() or not self.rows.exists()
+        if not new:
+            begun = json.loads(self._fit.read_text())
+        if self._ranks is not None:  # by which they know that they see the same folder
+            begun["start"], new = uuid.uuid4().hex, True
+        if new:
+            write(self._fit, lambda file: file.write_text(json.dumps(begun)))
+        return begun
+
+    def _check_shared(self, ranks: Ranks, begun: dict[str, Any]) -> None:
+        """Raise on all ranks if one of them does not see what the first one has just written."""
+        end = time.monotonic() + SEEN_SECONDS
+        while not (seen := self._sees(begun)) and time.monotonic() < end:
+            time.sleep(0.1)
+        blind = [rank for rank, sees in enumerate(ranks.all(seen)) if not sees]
+        if blind:
+            raise ValueError(
+                "checkpoint must be one folder that all ranks can read, but what rank 0 wrote into "
+                f"{ranks.first(str(self.folder.absolute()))} is not to be seen on rank(s) {blind}: "
+                "name a folder on storage that all of them share."
+            )
+
+    def _sees(self, begun: dict[str, Any]) -> bool:
+        try:
+            found: bool = json.loads(self._fit.read_text()) == begun
+        except (OSError, ValueError):
+            return False
+        return found
+
+    @property
+    def _fit(self) -> Path:
+        return self.folder / "fit.json"
 
     @property
     def rows(self) -> Path:
@@ -58,22 +115,28 @@ class Checkpoint(Callback):
     """Write the state of a training now and then, and restore it when the same training begins.
 
     It must be the first callback: at the beginning of an epoch, or of a step, all others have done
-    with what was before. Of other people's callbacks it keeps nothing.
+    with what was before. Of other people's callbacks it keeps nothing. Of several ranks, the first
+    one writes, and the others give it their random numbers.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.saved: dict[str, Any] | None = None
         self.finished = False
+        self._ranks: Ranks | None = None
+        # Of several ranks: whether the first one found in the last step that it is time to write.
+        self.due = False
 
     def begin(self, net: Any, callbacks: Iterable[Callback], generators: Generators) -> int:
         """Load the state, and return the number of epochs that are done."""
         self._callbacks, self._generators = list(callbacks), generators
         self._begun, self._done, self._epoch = len(net.history), 0, 0
         self._last = time.monotonic()
-        if not self.path.exists():
+        self._ranks = ranks_of_fit()
+        content = common(self._read())
+        if content is None:
             return 0
-        self.saved = torch.load(self.path, map_location=net.device, weights_only=False)
+        self.saved = torch.load(io.BytesIO(content), map_location=net.device, weights_only=False)
         assert self.saved is not None
         self.finished = self.saved["finished"]
         self._begun, self._done = self.saved["begun"], self.saved["done"]
@@ -96,7 +159,7 @@ class Checkpoint(Callback):
             self._restore(net)
         else:
             net.so_far.clear()
-            self._at_epoch = self._generators.states()
+            self._at_epoch = self._generators.states()[:1]
             self._write_if_due(net)
 
     def on_batch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -105,15 +168,32 @@ class Checkpoint(Callback):
     def finish(self, net: Any) -> None:
         """Write the state after the end of the training."""
         self._done = self._epoch
-        self._at_epoch = self._generators.states()
+        self._at_epoch = self._generators.states()[:1]
         self._write(net, finished=True)
 
+    def wishes(self) -> bool:
+        """Whether it is time to write, by the clock of the first rank."""
+        return self._is_first and time.monotonic() - self._last >= EVERY_SECONDS
+
+    @property
+    def _is_first(self) -> bool:
+        return self._ranks is None or self._ranks.rank == 0
+
+    def _read(self) -> bytes | None:
+        """Read the state, which the first rank does for all."""
+        return self.path.read_bytes() if self._is_first and self.path.exists() else None
+
     def _write_if_due(self, net: Any) -> None:
-        if time.monotonic() - self._last >= EVERY_SECONDS:
+        if self.due if self._ranks is not None else self.wishes():
             self._write(net, finished=False)
             self._last = time.monotonic()
+            self.due = False
 
     def _write(self, net: Any, *, finished: bool) -> None:
+        states = self._generators.states()
+        generators = [states] if self._ranks is None else self._ranks.all(states)
+        if not self._is_first:
+            return
         state = {
             "finished": finished,
             "begun": self._begun,
@@ -123,7 +203,7 @@ class Checkpoint(Callback):
             "optimizer": net.optimizer_.state_dict(),
             "callbacks": [state_of(each, finished=finished) for each in self._callbacks],
             "at_epoch": self._at_epoch,
-            "generators": self._generators.states(),
+            "generators": generators,
             "so_far": net.so_far.state(),
         }
         write(self.path, lambda file: torch.save(state, file))
@@ -138,10 +218,16 @@ class Checkpoint(Callback):
         self._at_epoch = saved["at_epoch"]
         self._generators.set_states(self._at_epoch)
         net.so_far.restore(saved["so_far"])
+        states = self._own(saved["generators"])
         if net.so_far.n_rows:  # the pass over the rows draws its order first, once more
-            net.so_far.then = lambda: self._generators.set_states(saved["generators"])
+            net.so_far.then = lambda: self._generators.set_states(states)
         else:
-            self._generators.set_states(saved["generators"])
+            self._generators.set_states(states)
+
+    def _own(self, generators: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The random numbers of this rank; a rank that is new has the rows' order alone."""
+        rank = 0 if self._ranks is None else self._ranks.rank
+        return generators[rank] if rank < len(generators) else generators[0][:1]
 
 
 class Kept:

@@ -102,13 +102,23 @@ class Generators:
             self._own_and_default.append((self.device, default_of(torch.device(device))))
 
     def states(self) -> list[torch.Tensor]:
-        """Where the random numbers are, to go on from there with `set_states`."""
-        return [own.get_state() for own, _ in self._own_and_default]
+        """Where the random numbers are: first those of the rows' order, then those of the steps."""
+        return [each.get_state() for each in self._all()]
 
     def set_states(self, states: list[torch.Tensor]) -> None:
-        """Go on from states of random numbers."""
-        for (own, _), state in zip(self._own_and_default, states, strict=True):
-            own.set_state(state.cpu())
+        """Go on from states of random numbers.
+
+        Those of the steps are left as they are if there were others then: on another device, or
+        with several ranks instead of one.
+        """
+        own = self._all()
+        if len(states) != len(own):
+            own, states = own[:1], states[:1]
+        for each, state in zip(own, states, strict=True):
+            each.set_state(state.cpu())
+
+    def _all(self) -> list[torch.Generator]:
+        return list(dict.fromkeys([self.cpu, *(own for own, _ in self._own_and_default)]))
 
     def part_ways(self, rank: int) -> None:
         """Let the steps of each rank draw other numbers; the order of the rows stays in common."""

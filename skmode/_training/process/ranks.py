@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # Seconds to wait for the message of a rank that failed. It is written before the connections close.
 MESSAGE_SECONDS = 2.0
+# Seconds after which a rank that works alone tells the others that it still does.
+STILL_SECONDS = 10.0
 # Characters of a value in an error.
 SHOWN = 60
 
@@ -77,6 +79,37 @@ class Ranks:
         self._run(lambda: dist.broadcast_object_list(values, group=self._group, group_src=0))
         first: T = values[0]
         return first
+
+    def once(self, work: Callable[[], T]) -> T:
+        """Let rank 0 do a work, however long it takes, and get its result."""
+        if self.rank == 0:
+            with self._telling_that_it_works():
+                made = work()
+            self.first((made,))
+            return made
+        received: tuple[T, ...] = ()
+        while not received:  # nothing yet, says a rank that still works
+            received = self.first(())
+        return received[0]
+
+    @contextlib.contextmanager
+    def _telling_that_it_works(self) -> Iterator[None]:
+        """Keep the others from giving up rank 0, while their time limit passes."""
+        over = threading.Event()
+        seconds = min(STILL_SECONDS, self.timeout.total_seconds() / 4)
+
+        def tell() -> None:
+            with contextlib.suppress(OtherRankError):  # which the next message raises again
+                while not over.wait(seconds):
+                    self.first(())
+
+        thread = threading.Thread(target=tell, name="skmode-still-working", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def add(self, tensor: Tensor) -> Tensor:
         """Add up a tensor over the ranks, without gradients."""

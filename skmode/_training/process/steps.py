@@ -68,10 +68,16 @@ class Part:
         loss: Tensor = self.share * losses.total + (1 - self.share) * balance
         return loss
 
-    def add_up(self, parameters: Iterator[nn.Parameter], losses: Any) -> Tensor:
-        """Add up gradients, in place, and losses over the ranks; returns the batch's losses."""
+    def add_up(
+        self, parameters: Iterator[nn.Parameter], losses: Any, wish: bool = False
+    ) -> tuple[Tensor, bool]:
+        """Add up gradients, in place, and losses over the ranks.
+
+        Returns the batch's losses, and whether a rank has a wish: telling it costs no message.
+        """
         trained = [each for each in parameters if each.requires_grad]
         own = self.share * torch.stack(losses).detach().to(trained[0].dtype)
+        own = torch.cat([own, own.new_tensor([float(wish)])])
         reached = own.new_tensor([each.grad is not None for each in trained])
         parts = [
             torch.zeros_like(each) if each.grad is None else each.grad.detach() for each in trained
@@ -83,7 +89,7 @@ class Part:
         for each, gradient, found in zip(trained, parts, reached.tolist(), strict=True):
             if found:  # else no rank has one, and the optimizer will leave the weight alone
                 each.grad = gradient.view_as(each).to(each.dtype)
-        return own
+        return own[:-1], bool(own[-1])
 
 
 class _AddUp(torch.autograd.Function):

@@ -38,10 +38,10 @@ class Workers:
                 by_rank[connection.recv()] = connection
         self.connections = [by_rank[rank] for rank in range(world)]
 
-    def run(self, task, *arguments, limit=LIMIT):
-        """Call ``task(rank, *arguments)`` on each rank."""
+    def run(self, task, *arguments, limit=LIMIT, **keywords):
+        """Call ``task(rank, *arguments, **keywords)`` on each rank."""
         for connection in self.connections:
-            connection.send_bytes(cloudpickle.dumps((task, arguments)))
+            connection.send_bytes(cloudpickle.dumps((task, arguments, keywords)))
         return [self._answer(connection, limit) for connection in self.connections]
 
     @staticmethod
@@ -78,11 +78,11 @@ def work(rank, world, store, address):
         connection.send(rank)
         while True:
             try:
-                task, arguments = cloudpickle.loads(connection.recv_bytes())
+                task, arguments, keywords = cloudpickle.loads(connection.recv_bytes())
             except EOFError:
                 return
             try:
-                answer = task(rank, *arguments)
+                answer = task(rank, *arguments, **keywords)
             except BaseException as error:
                 traceback.print_exc()
                 answer = error

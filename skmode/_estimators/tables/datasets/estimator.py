@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmode._common.batches import BatchSource, Block, is_dataset, open_batches, to_numpy
 from skmode._estimators.parameters import check_combinations, check_structure
-from skmode._estimators.parameters.ranks import common_random_state, refuse_checkpoint, texts
+from skmode._estimators.parameters.ranks import agree_on_folder, common_random_state, texts
 from skmode._estimators.rows.splitting import Given, check_given
 from skmode._estimators.tables.datasets.names import Names, read_names, refuse_unread
 from skmode._estimators.tables.datasets.reading import encode_block, read_dataset
@@ -24,6 +24,7 @@ from skmode._estimators.tables.datasets.targets import Moments, Values, read_wei
 from skmode._estimators.tables.reading import ReadsTables
 from skmode._training.callbacks.checkpoints import Checkpoints
 from skmode._training.evaluation import Function
+from skmode._training.process.ranks import Ranks
 from skmode._training.rows import Rows
 from skmode._training.trainer import Data
 
@@ -56,9 +57,11 @@ class ReadsDatasets(ReadsTables):
         check_given(given, self.early_stopping, self.validation_fraction, teaches=False)
         source = open_batches(X)
         names = read_names(source, y, sample_weight, target)
-        refuse_checkpoint(checkpoint)
+        columns = f"{names.target} and {names.weight}"
+        ranks = agree_on_folder(checkpoint, source.identity(), columns)
         seed = common_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        with _opened(checkpoint, self._made_by(source, names, first=first), seed) as checkpoints:
+        made_by = self._made_by(source, names, first=first)
+        with _opened(checkpoint, made_by, seed, ranks) as checkpoints:
             random_state = np.random.RandomState(checkpoints.seed)
 
             def make_data() -> Data:
@@ -184,10 +187,10 @@ def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
 
 
 @contextlib.contextmanager
-def _opened(folder: Any, made_by: str, seed: int) -> Iterator[Checkpoints]:
+def _opened(folder: Any, made_by: str, seed: int, ranks: Ranks | None) -> Iterator[Checkpoints]:
     """Open the user's folder, or one that is deleted at the end."""
     if folder is not None:
-        yield Checkpoints(Path(folder), made_by, seed)
+        yield Checkpoints(Path(folder), made_by, seed, ranks)
         return
     with tempfile.TemporaryDirectory(prefix="skmode-", ignore_cleanup_errors=True) as made:
         yield Checkpoints(Path(made), made_by, seed)

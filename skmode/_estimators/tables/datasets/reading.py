@@ -64,15 +64,20 @@ def read_dataset(
 ) -> Ready:
     """Make both passes, or take what a checkpoint has of them."""
     folder, path = checkpoints.folder, checkpoints.rows
-    if path.exists():
-        ready: Ready = pickle.loads(path.read_bytes())
-        vars(estimator).update(ready.learned)
-        return ready._replace(stored=moved(ready.stored, folder))
-    passes = Passes(estimator, source, names, rng, first=first)
-    passes.learn()
-    ready = passes.store(folder / "rows.bin", hold_out=hold_out)
-    write(path, lambda file: file.write_bytes(pickle.dumps(ready)))
-    return ready
+
+    def read() -> Ready:
+        if path.exists():
+            found: Ready = pickle.loads(path.read_bytes())
+            return found
+        passes = Passes(estimator, source, names, rng, first=first)
+        passes.learn()
+        made = passes.store(folder / "rows.bin", hold_out=hold_out)
+        write(path, lambda file: file.write_bytes(pickle.dumps(made)))
+        return made
+
+    ready = checkpoints.once(read)
+    vars(estimator).update(ready.learned)
+    return ready._replace(stored=moved(ready.stored, folder))
 
 
 class Passes:
