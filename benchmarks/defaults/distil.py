@@ -1,4 +1,4 @@
-"""How is a mixture best taught by a stack: from the start, with how many made-up rows?
+"""How is a mixture best taught by a stack: with which weight, made-up rows and refit?
 
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
@@ -17,8 +17,8 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,52 +29,46 @@ from benchmarks.defaults._lines import RESULTS
 from benchmarks.defaults._measure import inner_split, make
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
-from skmode._training.rows import Rows
-from skmode._training.trainer import Trainer
+from skmode._estimators.rows.teaching import Fitted
+from skmode._training import trainer
 
 TABLES = ("vehicle", "german", "concrete", "credit", "segment")
 REPEATS = range(3)
 ROWS = 1500
 
 
-def in_the_refit(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a teacher take part in the refit alone."""
-
-    def changed(trainer: Trainer, rows: Rows, weight: float) -> Any:
-        if len(rows) < len(trainer.data.rows):
-            return rows
-        return method(trainer, rows, weight)
-
-    return changed
+def predict_by_folds(fitted: Fitted, X: Any, predict: Any, rows: str) -> Any:
+    """Average the models of the folds, where one of all rows predicts else."""
+    return np.mean([predict(model, X, rows) for model in fitted.models], axis=0)
 
 
 @contextmanager
-def late(options: dict[str, Any]) -> Iterator[None]:
-    """Apply the one candidate that is no parameter."""
-    if options.get("_late"):
-        with patch.object(Trainer, "_with_teacher", in_the_refit(Trainer._with_teacher)):
-            yield
-    else:
+def changed(options: dict[str, Any]) -> Iterator[None]:
+    """Apply what is no parameter."""
+    with ExitStack() as stack:
+        if options.get("_refit") == "former":
+            stack.enter_context(patch.object(trainer, "TAUGHT_RATE", trainer.LOWEST_REFIT_RATE))
+            stack.enter_context(patch.object(trainer, "without_dropout", lambda _: nullcontext()))
+        if options.get("_labels") == "folds":
+            stack.enter_context(patch.object(Fitted, "predict", predict_by_folds))
         yield
 
 
+WEIGHT = {"teacher_weight": 0.3}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "plain": {},
+    "auto": {"teacher_weight": "auto"},
+    "weight 0.3": WEIGHT,
+    "weight 0.1": {"teacher_weight": 0.1},
     "weight 0.5": {"teacher_weight": 0.5},
-    "weight 0.5, made-up rows 0": {"teacher_weight": 0.5, "synthetic_rows": 0},
-    "weight 0.5, made-up rows 3": {"teacher_weight": 0.5, "synthetic_rows": 3},
     "weight 0.9": {"teacher_weight": 0.9},
-    "weight 1": {"teacher_weight": 1.0},
-    "weight 0.9, made-up rows 0": {"teacher_weight": 0.9, "synthetic_rows": 0},
-    "weight 0.9, made-up rows 3": {"teacher_weight": 0.9, "synthetic_rows": 3},
-    "weight 0.9, refit fraction 0.6": {"teacher_weight": 0.9, "refit_fraction": 0.6},
-    "weight 0.9, not calibrated": {"teacher_weight": 0.9, "calibration": None},
-    "weight 0.9, in the refit": {"teacher_weight": 0.9, "_late": True},
-    "weight 0.9, in the refit, refit fraction 0.6": {
-        "teacher_weight": 0.9,
-        "_late": True,
-        "refit_fraction": 0.6,
-    },
+    "weight 0.3, made-up rows 0": WEIGHT | {"synthetic_rows": 0},
+    "weight 0.3, made-up rows 1": WEIGHT | {"synthetic_rows": 1},
+    "weight 0.3, made-up rows 10": WEIGHT | {"synthetic_rows": 10},
+    "weight 0.3, short and slow refit with dropout": WEIGHT
+    | {"refit_fraction": 0.3, "_refit": "former"},
+    "weight 0.3, labels by the models of the folds": WEIGHT | {"_labels": "folds"},
+    "weight 0.3, not calibrated": WEIGHT | {"calibration": None},
 }
 
 
@@ -105,7 +99,7 @@ def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]
         model = make("classification" if classifies else "regression", options)
         if name != "plain":
             model.set_params(teacher=teachers, memory=memory)
-        with late(options):
+        with changed(options):
             start = time.process_time()
             model.fit(train.X, train.y)
         record: dict[str, Any] = {"candidate": name, "seconds": time.process_time() - start}

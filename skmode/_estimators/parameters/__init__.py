@@ -32,9 +32,10 @@ ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
 # Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
-TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
-# The weight where nothing chooses among several (benchmarks/ablations.md).
-TEACHER_WEIGHT = 0.5
+TEACHER_WEIGHTS = (0.0, 0.3, 0.9)
+# The weight of a name, and of an estimator where nothing chooses among several: rows that it
+# labels beside the training rows count besides (benchmarks/ablations.md).
+TEACHER_WEIGHT, ESTIMATOR_WEIGHT = 0.5, 0.3
 # refit_fraction="auto": with a teacher there is more to learn.
 REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 1.0
 # Parameters that shape the network, so that a warm start cannot change them.
@@ -262,7 +263,9 @@ def resolve_teacher_weights(
     """
     if weight != "auto":
         return (float(weight),)
-    return TEACHER_WEIGHTS if held_out and by_rows else (TEACHER_WEIGHT,)
+    if by_rows:
+        return TEACHER_WEIGHTS if held_out else (ESTIMATOR_WEIGHT,)
+    return (TEACHER_WEIGHT,)
 
 
 def resolve_precision(

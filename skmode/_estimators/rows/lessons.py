@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.parameters import TEACHER_WEIGHT, resolve_teacher_weights
+from skmode._estimators.parameters import ESTIMATOR_WEIGHT, resolve_teacher_weights
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
@@ -271,13 +271,14 @@ class LearnsFromTeachers(EvaluatesRows):
             teachers,
             known,
             folds,
+            trained,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
         )
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
-            self.teachers_ = [model for one in fitted for model in one.models]
+            self.teachers_ = [one.whole for one in fitted]
         return fitted, folds
 
     @property
@@ -296,7 +297,7 @@ class LearnsFromTeachers(EvaluatesRows):
             return (self.teacher_weight_,)
         held_out = held_out and first  # several trainings cannot continue one net
         if held_out and self.out_of_fold_loss_ is not None:
-            return (0.0, TEACHER_WEIGHT) if self._teacher_leads else (0.0,)
+            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
         return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
 
     def _compare_out_of_fold(
@@ -312,6 +313,7 @@ class LearnsFromTeachers(EvaluatesRows):
             [plain],
             known,
             folds,
+            None,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
@@ -348,17 +350,12 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> list[Further]:
         """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
-        if not n_rows:
+        numbers, codes, *_ = rows.inputs
+        if not n_rows or not numbers.shape[1] + codes.shape[1]:  # texts and images cannot be mixed
             return []
-        numbers, codes, *_ = rows.select(torch.as_tensor(trained)).inputs
-        if not numbers.shape[1] + codes.shape[1]:  # texts and images alone have no neighbours
-            return []
-        numbers = numbers.matrix if isinstance(numbers, SparseNumbers) else numbers.numpy()
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
-        made, base = make_rows(
-            part.X, self.encoder_, (numbers, codes.numpy()), n_rows, random_state
-        )
+        made, base = make_rows(part.X, n_rows, random_state)
         weight = np.ones(n_rows) if part.weight is None else part.weight[base]
         return [Further("made-up rows (synthetic_rows)", made, weight)]
 
@@ -433,7 +430,7 @@ class LearnsFromTeachers(EvaluatesRows):
 
 
 def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw, named for errors."""
+    """Average all teachers on rows that none of them was fitted on, named for errors."""
     mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
     return mean
 
