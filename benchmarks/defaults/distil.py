@@ -17,7 +17,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from benchmarks.defaults._lines import RESULTS
 from benchmarks.defaults._measure import inner_split, make
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
+from skmode._estimators.rows import lessons
+from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._estimators.rows.teaching import Fitted
 from skmode._training import trainer
 
@@ -51,24 +53,41 @@ def changed(options: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(patch.object(trainer, "without_dropout", lambda _: nullcontext()))
         if options.get("_labels") == "folds":
             stack.enter_context(patch.object(Fitted, "predict", predict_by_folds))
+        if options.get("_trust"):
+            name = "_resolve_teacher_weights"
+            method = trust(getattr(LearnsFromTeachers, name))
+            stack.enter_context(patch.object(LearnsFromTeachers, name, method))
+            # Their result is not needed.
+            stack.enter_context(patch.object(lessons, "FEW_VALIDATION_ROWS", 0))
         yield
 
 
-WEIGHT = {"teacher_weight": 0.3}
+def trust(method: Callable[..., tuple[float, ...]]) -> Callable[..., tuple[float, ...]]:
+    """Let the teacher teach whatever its loss is."""
+
+    def changed(model: Any, *args: Any, **kwargs: Any) -> tuple[float, ...]:
+        model.out_of_fold_loss_ = None
+        return method(model, *args, **kwargs)[-1:]
+
+    return changed
+
+
+TRUSTED = {"teacher_weight": "auto", "_trust": True}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "plain": {},
     "auto": {"teacher_weight": "auto"},
-    "weight 0.3": WEIGHT,
-    "weight 0.1": {"teacher_weight": 0.1},
-    "weight 0.5": {"teacher_weight": 0.5},
-    "weight 0.9": {"teacher_weight": 0.9},
-    "weight 0.3, made-up rows 0": WEIGHT | {"synthetic_rows": 0},
-    "weight 0.3, made-up rows 1": WEIGHT | {"synthetic_rows": 1},
-    "weight 0.3, made-up rows 10": WEIGHT | {"synthetic_rows": 10},
-    "weight 0.3, short and slow refit with dropout": WEIGHT
+    "always trusted": TRUSTED,
+    "always trusted, weight 0.1": {"teacher_weight": 0.1},
+    "always trusted, weight 0.3": {"teacher_weight": 0.3},
+    "always trusted, weight 0.5": {"teacher_weight": 0.5},
+    "always trusted, weight 0.9": {"teacher_weight": 0.9},
+    "always trusted, no made-up rows": TRUSTED | {"synthetic_rows": 0},
+    "always trusted, as many made-up rows": TRUSTED | {"synthetic_rows": 1},
+    "always trusted, ten times the made-up rows": TRUSTED | {"synthetic_rows": 10},
+    "always trusted, short and slow refit with dropout": TRUSTED
     | {"refit_fraction": 0.3, "_refit": "former"},
-    "weight 0.3, labels by the models of the folds": WEIGHT | {"_labels": "folds"},
-    "weight 0.3, not calibrated": WEIGHT | {"calibration": None},
+    "always trusted, labels by the models of the folds": TRUSTED | {"_labels": "folds"},
+    "always trusted, not calibrated": TRUSTED | {"calibration": None},
 }
 
 

@@ -380,7 +380,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             taught_refit_fraction=taught,
             teacher="rows" if by_rows else self.teacher if named else None,
             teacher_weights=self._resolve_teacher_weights(
-                first=first, held_out=data.valid is not None, by_rows=by_rows
+                data.rows, first=first, held_out=data.valid is not None
             ),
             teacher_leads=self._teacher_leads,
             teacher_seed=teacher_seed,

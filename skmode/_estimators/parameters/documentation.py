@@ -236,14 +236,16 @@ PARAMETERS = {
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
         Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
-        estimator with a weight of 0 does not teach at all. ``"auto"``, so that a teacher that is no
-        better than the mixture does no harm: with an estimator and fewer than 1,000 validation
-        rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
-        weight is 0.3 where the teacher's out-of-fold loss is the lower one, otherwise 0. With more
-        validation rows, a frozen estimator or soft targets, it trains with 0, 0.3 and 0.9, and
-        keeps the model with the lowest validation loss. Without validation rows it is 0.3. A warm
-        start keeps the `teacher_weight_` of the last fit with an estimator or soft targets; where
-        the last fit had none, it is 0.3. With a name it is 0.5.
+        estimator with a weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an
+        estimator or soft targets it is the share of the loss of a constant prediction that the
+        teacher's predictions leave, on rows that it did not see, between 0.1 and 0.9: where a
+        target is nearly free of noise, it is the better label. And so that a teacher that is no
+        better than the mixture does no harm, it may be 0: with an estimator and fewer than 1,000
+        validation rows, the mixture is fitted without the teacher on the folds of `teacher_cv`,
+        too, and the teacher teaches if its out-of-fold loss is the lower one. With more validation
+        rows, a frozen estimator or soft targets, it trains with and without the teacher, and keeps
+        the model with the lower validation loss. A warm start keeps the `teacher_weight_` of the
+        last fit with an estimator or soft targets.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),

@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.parameters import ESTIMATOR_WEIGHT, resolve_teacher_weights
+from skmode._estimators.parameters import TEACHER_WEIGHT
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
@@ -31,16 +31,19 @@ from skmode._estimators.rows.teaching import (
     fit_teachers,
     name_of,
 )
-from skmode._training.finish.fidelity import Fidelity
+from skmode._training.finish.fidelity import Fidelity, unexplained
 from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.rows.stored import StoredRows
 
 # What a fit remembers of its teachers.
 OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
 # With fewer validation rows than this, teacher_weight="auto" compares teacher and mixture on the
 # training rows, out of fold (benchmarks/ablations.md).
 FEW_VALIDATION_ROWS = 1000
+# teacher_weight="auto" stays within these: a teacher that explains little, or nearly all, may err.
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 0.9
 # A teacher whose loss on the training rows is less than this share of the loss on the validation
 # rows, by itself or by the mixture that it taught, has seen the training rows.
 SEEN_SHARE = 0.5
@@ -288,17 +291,24 @@ class LearnsFromTeachers(EvaluatesRows):
         return losses is not None and losses["teacher"] < losses["plain"]
 
     def _resolve_teacher_weights(
-        self, *, first: bool, held_out: bool, by_rows: bool
+        self, rows: Rows | StoredRows, *, first: bool, held_out: bool
     ) -> tuple[float, ...]:
         """Weights of the teacher's predictions to train with."""
+        if self.teacher_weight != "auto":
+            return (float(self.teacher_weight),)
+        if not isinstance(rows, Rows) or rows.soft_target is None:
+            return (TEACHER_WEIGHT,)
         # A weight that was found for a name, or for nobody, says nothing of an estimator.
-        before = not first and getattr(self, "_weighed_by_rows", False)
-        if self.teacher_weight == "auto" and before and by_rows:
+        if not first and getattr(self, "_weighed_by_rows", False):
             return (self.teacher_weight_,)
-        held_out = held_out and first  # several trainings cannot continue one net
-        if held_out and self.out_of_fold_loss_ is not None:
-            return (0.0, ESTIMATOR_WEIGHT) if self._teacher_leads else (0.0,)
-        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
+        if first and self.out_of_fold_loss_ is not None and not self._teacher_leads:
+            return (0.0,)
+        noise = unexplained(self._make_task_loss(), rows)
+        weight = (
+            MOST_WEIGHT if np.isnan(noise) else float(np.clip(noise, LEAST_WEIGHT, MOST_WEIGHT))
+        )
+        # Several trainings cannot continue one net.
+        return (0.0, weight) if held_out and first else (weight,)
 
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
