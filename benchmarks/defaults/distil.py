@@ -1,4 +1,4 @@
-"""How is a mixture best taught by a stack: from the start, with how many made-up rows?
+"""How is a mixture best taught by a stack: with which weight, made-up rows and refit?
 
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,52 +29,65 @@ from benchmarks.defaults._lines import RESULTS
 from benchmarks.defaults._measure import inner_split, make
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
-from skmode._training.rows import Rows
-from skmode._training.trainer import Trainer
+from skmode._estimators.rows import lessons
+from skmode._estimators.rows.lessons import LearnsFromTeachers
+from skmode._estimators.rows.teaching import Fitted
+from skmode._training import trainer
 
 TABLES = ("vehicle", "german", "concrete", "credit", "segment")
 REPEATS = range(3)
 ROWS = 1500
 
 
-def in_the_refit(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a teacher take part in the refit alone."""
+def predict_by_folds(fitted: Fitted, X: Any, predict: Any, rows: str) -> Any:
+    """Average the models of the folds, where one of all rows predicts else."""
+    return np.mean([predict(model, X, rows) for model in fitted.models], axis=0)
 
-    def changed(trainer: Trainer, rows: Rows, weight: float) -> Any:
-        if len(rows) < len(trainer.data.rows):
-            return rows
-        return method(trainer, rows, weight)
+
+@contextmanager
+def changed(options: dict[str, Any]) -> Iterator[None]:
+    """Apply what is no parameter."""
+    with ExitStack() as stack:
+        if options.get("_refit") == "former":
+            stack.enter_context(patch.object(trainer, "TAUGHT_RATE", trainer.LOWEST_REFIT_RATE))
+            stack.enter_context(patch.object(trainer, "without_dropout", lambda _: nullcontext()))
+        if options.get("_labels") == "folds":
+            stack.enter_context(patch.object(Fitted, "predict", predict_by_folds))
+        if options.get("_trust"):
+            name = "_resolve_teacher_weights"
+            method = trust(getattr(LearnsFromTeachers, name))
+            stack.enter_context(patch.object(LearnsFromTeachers, name, method))
+            # Their result is not needed.
+            stack.enter_context(patch.object(lessons, "FEW_VALIDATION_ROWS", 0))
+        yield
+
+
+def trust(method: Callable[..., tuple[float, ...]]) -> Callable[..., tuple[float, ...]]:
+    """Let the teacher teach whatever its loss is."""
+
+    def changed(model: Any, *args: Any, **kwargs: Any) -> tuple[float, ...]:
+        model.out_of_fold_loss_ = None
+        return method(model, *args, **kwargs)[-1:]
 
     return changed
 
 
-@contextmanager
-def late(options: dict[str, Any]) -> Iterator[None]:
-    """Apply the one candidate that is no parameter."""
-    if options.get("_late"):
-        with patch.object(Trainer, "_with_teacher", in_the_refit(Trainer._with_teacher)):
-            yield
-    else:
-        yield
-
-
+TRUSTED = {"teacher_weight": "auto", "_trust": True}
 CANDIDATES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "weight 0.5": {"teacher_weight": 0.5},
-    "weight 0.5, made-up rows 0": {"teacher_weight": 0.5, "synthetic_rows": 0},
-    "weight 0.5, made-up rows 3": {"teacher_weight": 0.5, "synthetic_rows": 3},
-    "weight 0.9": {"teacher_weight": 0.9},
-    "weight 1": {"teacher_weight": 1.0},
-    "weight 0.9, made-up rows 0": {"teacher_weight": 0.9, "synthetic_rows": 0},
-    "weight 0.9, made-up rows 3": {"teacher_weight": 0.9, "synthetic_rows": 3},
-    "weight 0.9, refit fraction 0.6": {"teacher_weight": 0.9, "refit_fraction": 0.6},
-    "weight 0.9, not calibrated": {"teacher_weight": 0.9, "calibration": None},
-    "weight 0.9, in the refit": {"teacher_weight": 0.9, "_late": True},
-    "weight 0.9, in the refit, refit fraction 0.6": {
-        "teacher_weight": 0.9,
-        "_late": True,
-        "refit_fraction": 0.6,
-    },
+    "auto": {"teacher_weight": "auto"},
+    "always trusted": TRUSTED,
+    "always trusted, weight 0.1": {"teacher_weight": 0.1},
+    "always trusted, weight 0.3": {"teacher_weight": 0.3},
+    "always trusted, weight 0.5": {"teacher_weight": 0.5},
+    "always trusted, weight 0.9": {"teacher_weight": 0.9},
+    "always trusted, no made-up rows": TRUSTED | {"synthetic_rows": 0},
+    "always trusted, as many made-up rows": TRUSTED | {"synthetic_rows": 1},
+    "always trusted, ten times the made-up rows": TRUSTED | {"synthetic_rows": 10},
+    "always trusted, short and slow refit with dropout": TRUSTED
+    | {"refit_fraction": 0.3, "_refit": "former"},
+    "always trusted, labels by the models of the folds": TRUSTED | {"_labels": "folds"},
+    "always trusted, not calibrated": TRUSTED | {"calibration": None},
 }
 
 
@@ -105,7 +118,7 @@ def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]
         model = make("classification" if classifies else "regression", options)
         if name != "plain":
             model.set_params(teacher=teachers, memory=memory)
-        with late(options):
+        with changed(options):
             start = time.process_time()
             model.fit(train.X, train.y)
         record: dict[str, Any] = {"candidate": name, "seconds": time.process_time() - start}

@@ -377,10 +377,10 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             monitor_top_expert=self.inference == "top_expert",
             # Without a teacher the refit only adds the rows held out, never the user's own.
             refit_fraction=plain if held_out else 0.0,
-            taught_refit_fraction=taught if named else 0.0,
+            taught_refit_fraction=taught,
             teacher="rows" if by_rows else self.teacher if named else None,
             teacher_weights=self._resolve_teacher_weights(
-                first=first, held_out=data.valid is not None, by_rows=by_rows
+                data.rows, first=first, held_out=data.valid is not None
             ),
             teacher_leads=self._teacher_leads,
             teacher_seed=teacher_seed,

@@ -132,7 +132,7 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
         teacher_weight: float | Auto = "auto",
         n_teachers: int = 4,
         teacher_cv: Any = 5,
-        synthetic_rows: float = 1.0,
+        synthetic_rows: float = 3.0,
         keep_teacher: bool = False,
         memory: Any = None,
         n_jobs: int | None = None,

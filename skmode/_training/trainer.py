@@ -291,7 +291,9 @@ class Trainer:
         callbacks += plan.callbacks
         if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
-            if fraction := plan.taught_refit_fraction or plan.refit_fraction:
+            named = plan.teacher not in (None, "rows")
+            fraction = plan.taught_refit_fraction if named else 0.0
+            if fraction := fraction or plan.refit_fraction:
                 leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
@@ -307,7 +309,10 @@ class Trainer:
         left = plan.epochs - best.passed
         if left and plan.taught_refit_fraction:
             teacher, interrupted = self._make_teacher(candidate, temperature)
-        fraction = plan.refit_fraction if teacher is None else plan.taught_refit_fraction
+        # An estimator that labelled further rows; its own fits cost more than these epochs.
+        by_rows = self.data.further is not None and candidate.teacher_weight > 0
+        taught, left = teacher is not None or by_rows, plan.epochs if by_rows else left
+        fraction = plan.taught_refit_fraction if taught else plan.refit_fraction
         epochs = refit_epochs(fraction, best.epoch, left)
         if interrupted or not epochs:
             return 0, interrupted, False
@@ -320,13 +325,14 @@ class Trainer:
         changed: AbstractContextManager[None] = nullcontext()
         checks: Checks = candidate.watch
         if teacher is not None:
-            checks = TaughtWatch(candidate.watch, best.loss)
             rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
-            rate, changed = TAUGHT_RATE * plan.learning_rate, without_dropout(net.module_)
         else:
             rows = self._with_teacher(rows, candidate.teacher_weight)
-            # At the end of the schedule the rate is zero, but the held-out rows are still new.
-            rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
+        # At the end of the schedule the rate is zero, but the held-out rows are still new.
+        rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
+        if taught:
+            checks = TaughtWatch(candidate.watch, best.loss)
+            rate, changed = TAUGHT_RATE * plan.learning_rate, without_dropout(net.module_)
         checkpoint = self._checkpoint("refit")
         with changed:
             n_iter, interrupted = refit(

@@ -31,9 +31,7 @@ GPU_WORK = 10_240_000
 ALPHAS = (1.0, 10.0)
 # dropout="auto" where a batch holds only a part of the rows.
 DROPOUT = 0.1
-# Candidates of teacher_weight="auto" with an estimator: it may be no better than the mixture.
-TEACHER_WEIGHTS = (0.0, 0.5, 0.9)
-# The weight where nothing chooses among several (benchmarks/ablations.md).
+# teacher_weight="auto" with a name (benchmarks/ablations.md).
 TEACHER_WEIGHT = 0.5
 # refit_fraction="auto": with a teacher there is more to learn.
 REFIT_FRACTION, TAUGHT_REFIT_FRACTION = 0.3, 1.0
@@ -251,18 +249,6 @@ def resolve_refit_fractions(fraction: float | str) -> tuple[float, float]:
     if fraction == "auto":
         return REFIT_FRACTION, TAUGHT_REFIT_FRACTION
     return float(fraction), float(fraction)
-
-
-def resolve_teacher_weights(
-    weight: float | str, *, held_out: bool, by_rows: bool
-) -> tuple[float, ...]:
-    """For "auto", the weights among which rows that are held out can choose.
-
-    `by_rows` tells whether the rows carry a teacher's predictions, those of an estimator.
-    """
-    if weight != "auto":
-        return (float(weight),)
-    return TEACHER_WEIGHTS if held_out and by_rows else (TEACHER_WEIGHT,)
 
 
 def resolve_precision(

@@ -165,8 +165,8 @@ PARAMETERS = {
         """
         Passes over the rows, at most. The refit counts: training stops while the epochs that the
         refit needs are left. Each call of `fit` with `warm_start` may make so many again, and so
-        may each of the two trainings of ``alpha="auto"``, and the teachers of
-        ``teacher="ensemble"``.
+        may each of the two trainings of ``alpha="auto"``, the teachers of ``teacher="ensemble"``,
+        and the refit where an estimator is `teacher` and labels further rows.
         """,
     ),
     "early_stopping": (
@@ -192,7 +192,8 @@ PARAMETERS = {
     "refit_fraction": (
         'float or "auto"',
         """
-        Length of the refit, from 0 (none) to 1; ``"auto"`` is 1 if a name is `teacher`, else 0.3.
+        Length of the refit, from 0 (none) to 1; ``"auto"`` is 1 where a teacher takes part: a name,
+        or an estimator that labels further rows. Otherwise it is 0.3.
         After early stopping, training continues from the best weights on all rows of `X`, including
         the held-out ones. It takes this fraction of the epochs up to the best one, but at least two
         if `max_epochs` leaves so many. The learning rate starts at that of the best epoch, but at
@@ -210,9 +211,10 @@ PARAMETERS = {
         """
         Who teaches the experts. An estimator, such as a stack or a boosted ensemble, is cloned and
         fitted on the folds of `teacher_cv`, so that each row is taught by models that did not see
-        it; a fitted one is fitted again. It sees the training rows as you passed them, and none of
-        the validation rows. The mean of the folds' models labels all other rows. A list is
-        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
+        it; a fitted one is fitted again. Fitted on all training rows, it labels further rows
+        (`synthetic_rows`, and the `X_unlabeled` of `fit`). It sees the training rows as you passed
+        them, and none of the validation rows. A list is averaged. A classifier needs
+        `predict_proba`. A model that is fitted and shall stay as it
         is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
         estimator teaches from the start of training. `partial_fit` does not use it. A fitted
         mixture's pickle holds no model of it without `keep_teacher`.
@@ -234,21 +236,24 @@ PARAMETERS = {
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
         Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
-        estimator with a weight of 0 does not teach at all. ``"auto"``, so that a teacher that is no
-        better than the mixture does no harm: with an estimator and fewer than 1,000 validation
-        rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
-        weight is 0.5 where the teacher's out-of-fold loss is the lower one, otherwise 0. With more
-        validation rows, a frozen estimator or soft targets, it trains with 0, 0.5 and 0.9, and
-        keeps the model with the lowest validation loss. Without validation rows, and with a name,
-        it is 0.5. A warm start keeps the `teacher_weight_` of the last fit with an estimator or
-        soft targets; where the last fit had none, it is 0.5.
+        estimator with a weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an
+        estimator or soft targets it is the share of the loss of a constant prediction that the
+        teacher's predictions leave, on rows that it did not see, between 0.1 and 0.9: where a
+        target is nearly free of noise, it is the better label. And so that a teacher that is no
+        better than the mixture does no harm, it may be 0: with an estimator and fewer than 1,000
+        validation rows, the mixture is fitted without the teacher on the folds of `teacher_cv`,
+        too, and the teacher teaches if its out-of-fold loss is the lower one. With more validation
+        rows, a frozen estimator or soft targets, it trains with and without the teacher, and keeps
+        the model with the lower validation loss. A warm start keeps the `teacher_weight_` of the
+        last fit with an estimator or soft targets.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
     "teacher_cv": (
         "int, cross-validation generator or iterable",
         """
-        Folds of an estimator as `teacher`. An int is a number of shuffled folds, stratified for
+        Folds of an estimator as `teacher`, which predict the training rows; one more fit, on all
+        training rows, labels all others. An int is a number of shuffled folds, stratified for
         classes, in which the `groups` of `fit` stay together. A splitter gets these groups. An
         iterable holds pairs of positions among the rows of `X`. A row that no fold predicts is
         taught by its target alone.
@@ -258,11 +263,11 @@ PARAMETERS = {
         "float",
         """
         Number of made-up rows that an estimator as `teacher` labels, as a multiple of the training
-        rows. Each is a training row in which about half of the columns come from one of its ten
-        nearest neighbours (FAST-DAD, arXiv 2006.14284). An epoch draws as many of them as
-        there are training rows, so more of them cost the teacher's time, not the training's.
-        In ``benchmarks/ablations.md`` as many as there are rows keep more of the teacher's lead
-        than none, and three times as many no more. 0 makes an epoch half as long.
+        rows. Each is a mixture of two of these (mixup, arXiv 1710.09412): numbers are averaged, and
+        all other cells, also those of a column that has whole numbers only, come from one row or
+        the other. An epoch draws as many of them as there are training rows, so more of them cost
+        the teacher's time, not the training's. 0 makes an epoch half as long, and then the refit
+        is that of a mixture without a teacher.
         """,
     ),
     "keep_teacher": (
@@ -435,7 +440,7 @@ ATTRIBUTES = {
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),
     "teachers_": (
         "list of estimators",
-        "Models of the folds, teacher by teacher. Only with ``keep_teacher=True``.",
+        "The teachers, fitted on all training rows. Only with ``keep_teacher=True``.",
     ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
     "history_": (

@@ -15,7 +15,7 @@ from sklearn.utils import check_consistent_length
 
 from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
-from skmode._estimators.parameters import TEACHER_WEIGHT, resolve_teacher_weights
+from skmode._estimators.parameters import TEACHER_WEIGHT
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
@@ -31,16 +31,19 @@ from skmode._estimators.rows.teaching import (
     fit_teachers,
     name_of,
 )
-from skmode._training.finish.fidelity import Fidelity
+from skmode._training.finish.fidelity import Fidelity, unexplained
 from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.rows.stored import StoredRows
 
 # What a fit remembers of its teachers.
 OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
 # With fewer validation rows than this, teacher_weight="auto" compares teacher and mixture on the
 # training rows, out of fold (benchmarks/ablations.md).
 FEW_VALIDATION_ROWS = 1000
+# teacher_weight="auto" stays within these: a teacher that explains little, or nearly all, may err.
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 0.9
 # A teacher whose loss on the training rows is less than this share of the loss on the validation
 # rows, by itself or by the mixture that it taught, has seen the training rows.
 SEEN_SHARE = 0.5
@@ -271,13 +274,14 @@ class LearnsFromTeachers(EvaluatesRows):
             teachers,
             known,
             folds,
+            trained,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
         )
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
-            self.teachers_ = [model for one in fitted for model in one.models]
+            self.teachers_ = [one.whole for one in fitted]
         return fitted, folds
 
     @property
@@ -287,17 +291,24 @@ class LearnsFromTeachers(EvaluatesRows):
         return losses is not None and losses["teacher"] < losses["plain"]
 
     def _resolve_teacher_weights(
-        self, *, first: bool, held_out: bool, by_rows: bool
+        self, rows: Rows | StoredRows, *, first: bool, held_out: bool
     ) -> tuple[float, ...]:
         """Weights of the teacher's predictions to train with."""
+        if self.teacher_weight != "auto":
+            return (float(self.teacher_weight),)
+        if not isinstance(rows, Rows) or rows.soft_target is None:
+            return (TEACHER_WEIGHT,)
         # A weight that was found for a name, or for nobody, says nothing of an estimator.
-        before = not first and getattr(self, "_weighed_by_rows", False)
-        if self.teacher_weight == "auto" and before and by_rows:
+        if not first and getattr(self, "_weighed_by_rows", False):
             return (self.teacher_weight_,)
-        held_out = held_out and first  # several trainings cannot continue one net
-        if held_out and self.out_of_fold_loss_ is not None:
-            return (0.0, TEACHER_WEIGHT) if self._teacher_leads else (0.0,)
-        return resolve_teacher_weights(self.teacher_weight, held_out=held_out, by_rows=by_rows)
+        if first and self.out_of_fold_loss_ is not None and not self._teacher_leads:
+            return (0.0,)
+        noise = unexplained(self._make_task_loss(), rows)
+        weight = (
+            MOST_WEIGHT if np.isnan(noise) else float(np.clip(noise, LEAST_WEIGHT, MOST_WEIGHT))
+        )
+        # Several trainings cannot continue one net.
+        return (0.0, weight) if held_out and first else (weight,)
 
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
@@ -312,6 +323,7 @@ class LearnsFromTeachers(EvaluatesRows):
             [plain],
             known,
             folds,
+            None,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
@@ -348,17 +360,12 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> list[Further]:
         """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
-        if not n_rows:
+        numbers, codes, *_ = rows.inputs
+        if not n_rows or not numbers.shape[1] + codes.shape[1]:  # texts and images cannot be mixed
             return []
-        numbers, codes, *_ = rows.select(torch.as_tensor(trained)).inputs
-        if not numbers.shape[1] + codes.shape[1]:  # texts and images alone have no neighbours
-            return []
-        numbers = numbers.matrix if isinstance(numbers, SparseNumbers) else numbers.numpy()
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
-        made, base = make_rows(
-            part.X, self.encoder_, (numbers, codes.numpy()), n_rows, random_state
-        )
+        made, base = make_rows(part.X, n_rows, random_state)
         weight = np.ones(n_rows) if part.weight is None else part.weight[base]
         return [Further("made-up rows (synthetic_rows)", made, weight)]
 
@@ -433,7 +440,7 @@ class LearnsFromTeachers(EvaluatesRows):
 
 
 def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw, named for errors."""
+    """Average all teachers on rows that none of them was fitted on, named for errors."""
     mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
     return mean
 

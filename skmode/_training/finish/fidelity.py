@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skmode._training.evaluation import Evaluated, score
 from skmode._training.finish.calibration import calibrated
+from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows
 from skmode.nn import CrossEntropy, MixtureOfExperts
 
@@ -45,7 +46,7 @@ def measure_fidelity(
             "teacher": valid.soft_target,
             "mixture": mixture,
             "top_expert": top_expert,
-            "constant": _constant(module, train, valid),
+            "constant": _constant(module.task_loss, train, valid),
         }
         weight = _shares(valid)
         losses = {name: module.task_loss(each, valid.target) for name, each in predictions.items()}
@@ -64,18 +65,33 @@ def measure_fidelity(
     return Fidelity(means, scores, errors, training_loss)
 
 
-def _constant(module: MixtureOfExperts, train: Rows, valid: Rows) -> Tensor:
+def unexplained(task_loss: TaskLoss, rows: Rows) -> float:
+    """Loss of a teacher that did not see the rows, as a share of that of a constant prediction.
+
+    It is small where the target is nearly free of noise, for there a good teacher comes close to
+    it. Nan if the teacher predicted none of the rows.
+    """
+    assert rows.soft_target is not None
+    assert rows.soft_weight is not None
+    with torch.inference_mode():
+        weight = _shares(rows) * (rows.soft_weight > 0)
+        teacher = weight @ task_loss(rows.soft_target, rows.target)
+        constant = weight @ task_loss(_constant(task_loss, rows, rows), rows.target)
+    return float(teacher / constant)
+
+
+def _constant(task_loss: TaskLoss, train: Rows, like: Rows) -> Tensor:
     """The class shares, or the mean, of the training rows."""
-    assert valid.soft_target is not None
-    if isinstance(module.task_loss, CrossEntropy):
-        n_classes = valid.soft_target.shape[1]
+    assert like.soft_target is not None
+    if isinstance(task_loss, CrossEntropy):
+        n_classes = like.soft_target.shape[1]
         counts = torch.bincount(train.target, weights=_shares(train), minlength=n_classes)
         # A class without a training row must not make the loss infinite.
         mean = (counts + 1 / len(train)).log()
         mean = mean - mean.logsumexp(dim=0)
     else:
         mean = _shares(train) @ train.target
-    return mean.to(valid.soft_target).expand_as(valid.soft_target)
+    return mean.to(like.soft_target).expand_as(like.soft_target)
 
 
 def _shares(rows: Rows) -> Tensor:

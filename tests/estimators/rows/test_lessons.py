@@ -1,8 +1,10 @@
 """Mixtures taught by other estimators, as users see it."""
 
 import copy
+import math
 import pickle
 import warnings
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -45,7 +47,9 @@ from skorch.callbacks import Callback, GradientNormClipping
 
 from skmode import MoDEClassifier, MoDERegressor, TeacherSawRowsWarning
 from skmode._estimators.rows import lessons
+from skmode._training import trainer
 from skmode._training.net import MixtureNet
+from skmode.nn import Dropout
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
@@ -86,25 +90,26 @@ def batches(monkeypatch):
 def test_each_row_is_taught_by_models_that_did_not_see_it(counting, batches):
     classifier = MoDEClassifier(**QUICK, teacher=counting, keep_teacher=True, synthetic_rows=0)
     classifier.fit(X, y)
-    fits = counting.fits
-    assert len(fits) == len(classifier.teachers_) == 5
-    seen = [set(map(bytes, rows)) for rows, _, _ in fits]
-    trained = set.union(*seen)
+    seen = [set(map(bytes, rows)) for rows, _, _ in counting.fits]
+    assert len(seen) == 6  # five folds, and all of their rows
+    trained = seen[-1]
     assert len(trained) == 192  # none of the 48 validation rows
+    assert set.union(*seen[:5]) == trained
     for row in trained:
-        assert sum(row in each for each in seen) == 4
+        assert sum(row in each for each in seen[:5]) == 4
+    models = [clone(counting).fit(rows, target) for rows, target, _ in counting.fits[:6]]
+    (whole,) = classifier.teachers_
+    assert_array_equal(whole.predict_proba(X), models[-1].predict_proba(X))
     inputs = {row.astype(np.float32).tobytes(): row for row in X}
     for batch in batches:
         for numbers, soft in zip(batch.inputs[0].numpy(), batch.soft_target.numpy(), strict=True):
             row = inputs[numbers.tobytes()]
-            unseen = [
+            (unseen,) = [
                 model
-                for model, each in zip(classifier.teachers_, seen, strict=True)
-                if bytes(row) not in each
+                for model, each in zip(models, seen, strict=True)
+                if bytes(row) not in each and (bytes(row) in trained or model is models[-1])
             ]
-            assert len(unseen) == (1 if bytes(row) in trained else 5)
-            expected = np.mean([model.predict_proba(row[None])[0] for model in unseen], axis=0)
-            assert_allclose(np.exp(soft), expected, atol=1e-5)
+            assert_allclose(np.exp(soft), unseen.predict_proba(row[None])[0], atol=1e-5)
         assert_allclose(batch.soft_weight, 0.9)
 
 
@@ -116,6 +121,31 @@ def test_made_up_rows_are_taught_by_the_teacher_alone(counting, batches):
     half = len(batches[0]) // 2
     assert_allclose(batches[0].soft_weight[:half], 0.9)
     assert_allclose(batches[0].soft_weight[half:], 1)
+
+
+@pytest.mark.parametrize("synthetic_rows", [0, 1])
+def test_further_rows_make_the_refit_longer(synthetic_rows, batches):
+    """They keep the experts from fitting noise: so no dropout, and as many epochs as before."""
+    options = QUICK | {"max_epochs": 12, "dropout": 0.5, "n_iter_no_change": 3}
+    seen = []
+
+    class Dropouts(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            seen.append({each.p for each in net.module_.modules() if isinstance(each, Dropout)})
+
+    teacher = DecisionTreeClassifier(max_depth=3, random_state=0)
+    classifier = MoDEClassifier(**options, teacher=teacher, synthetic_rows=synthetic_rows)
+    classifier.set_params(callbacks=[Dropouts()])
+    with mock.patch.object(trainer, "refit", wraps=trainer.refit) as refit:
+        classifier.fit(X, y)
+    best = 1 + np.argmin([epoch["valid_loss"] for epoch in classifier.history_])
+    (_, _, epochs, rate, *_), _ = refit.call_args
+    assert epochs == (best if synthetic_rows else max(2, math.ceil(0.3 * best)))
+    assert (rate == 2 * classifier.learning_rate) == bool(synthetic_rows)
+    assert set.union(*seen) == {0.5}  # of the training; its module is as it was
+    assert {each.p for each in classifier.net_.module_.modules() if isinstance(each, Dropout)} == {
+        0.5
+    }
 
 
 def test_teacher_sees_rows_as_they_were_passed(frame):
@@ -218,12 +248,11 @@ def test_class_weight_applies_to_the_teacher(batches):
     assert plain.teacher_weight_ == 0.9
 
 
-def test_a_class_that_a_fold_misses():
+def test_a_class_that_a_fold_misses(counting):
     labels = y.copy()
     labels[0] = 7
-    teacher = DecisionTreeClassifier(max_depth=3)
-    classifier = MoDEClassifier(**QUICK, teacher=teacher, keep_teacher=True).fit(X, labels)
-    assert len({len(model.classes_) for model in classifier.teachers_}) == 2
+    classifier = MoDEClassifier(**QUICK, teacher=counting).fit(X, labels)
+    assert {len(set(target)) for _, target, _ in counting.fits} == {3, 4}
     assert np.isfinite(classifier.predict_proba(X)).all()
 
 
@@ -319,8 +348,7 @@ def test_groups_stay_together(counting):
     for cv in (4, GroupKFold(4)):
         counting.fits.clear()
         MoDEClassifier(**options, teacher=counting, teacher_cv=cv).fit(X, y, groups=groups)
-        whole = {of_row[bytes(row)] for rows, _, _ in counting.fits for row in rows}
-        fitted = [{of_row[bytes(row)] for row in rows} for rows, _, _ in counting.fits]
+        *fitted, whole = [{of_row[bytes(row)] for row in rows} for rows, _, _ in counting.fits]
         assert len(fitted) == 4
         assert all(len(whole - each) > 0 for each in fitted)
         assert sum(len(whole - each) for each in fitted) == len(whole)
@@ -330,7 +358,7 @@ def test_folds_of_the_users_own(counting, batches):
     folds = [(np.arange(100), np.arange(100, 200)), (np.arange(100, 200), np.arange(100))]
     classifier = MoDEClassifier(**QUICK, teacher=counting, teacher_cv=folds, synthetic_rows=0)
     classifier.fit(X, y)
-    assert len(counting.fits) == 2
+    assert [len(rows) for rows, _, _ in counting.fits][2:] == [192]
     # Rows 200 to 239 that are trained on have no prediction: the target alone teaches them.
     weights = np.concatenate([batch.soft_weight for batch in batches[: len(batches) // 2]])
     assert set(np.round(weights, 3)) == {0.0, np.float32(0.9).round(3)}
@@ -404,7 +432,7 @@ def test_memory_tells_equal_teachers_apart(tmp_path):
     forests = [RandomForestClassifier(3), RandomForestClassifier(3)]
     options = QUICK | {"teacher": forests, "teacher_cv": 2, "keep_teacher": True}
     found = MoDEClassifier(**options, memory=str(tmp_path)).fit(X, y).teachers_
-    assert not np.array_equal(found[0].predict_proba(X), found[2].predict_proba(X))
+    assert not np.array_equal(found[0].predict_proba(X), found[1].predict_proba(X))
 
 
 def test_groups_are_not_torn_apart_by_validation_rows(counting):
@@ -486,7 +514,7 @@ def test_validation_rows_of_the_users_own(counting, batches):
     classifier = MoDEClassifier(**QUICK | {"validation_fraction": 0.1}, teacher=counting)
     weight = np.where(np.arange(60) % 2, 1.0, 0.0)
     classifier.fit(X[:180], y[:180], X_val=X[180:], y_val=y[180:], sample_weight_val=weight)
-    assert sum(len(rows) for rows, _, _ in counting.fits) == 4 * 180
+    assert sum(len(rows) for rows, _, _ in counting.fits) == 4 * 180 + 180
     assert 0 < classifier.teacher_scores_["score"]["teacher"] <= 1
     forest = RandomForestClassifier(30, random_state=0).fit(X[:180], y[:180])
     classifier.set_params(teacher=FrozenEstimator(forest))
@@ -552,9 +580,9 @@ def test_a_search_fits_the_teacher_once_for_each_training_part(counting, tmp_pat
     classifier = MoDEClassifier(**QUICK, teacher=counting, memory=str(tmp_path), teacher_cv=3)
     search = GridSearchCV(classifier, {"alpha": [0.0, 1.0, 10.0]}, cv=2, refit=False)
     search.fit(X, y)
-    assert len(counting.fits) == 2 * 3
+    assert len(counting.fits) == 2 * 4
     search.set_params(estimator__memory=None).fit(X, y)
-    assert len(counting.fits) == 2 * 3 + 2 * 3 * 3
+    assert len(counting.fits) == 2 * 4 + 2 * 3 * 4
 
 
 def test_joblib_memory_and_parallel_fits(tmp_path):
@@ -570,7 +598,9 @@ def test_joblib_memory_and_parallel_fits(tmp_path):
 def test_progress_names_the_fold(capsys):
     teacher = DecisionTreeClassifier(max_depth=3)
     MoDEClassifier(**QUICK | {"max_epochs": 1}, teacher=teacher, verbose=1).fit(X, y)
-    assert "DecisionTreeClassifier, fold 5 of 5" in capsys.readouterr().err
+    written = capsys.readouterr().err
+    assert "fold 5 of 5 DecisionTreeClassifier" in written
+    assert "all rows DecisionTreeClassifier" in written
 
 
 @pytest.mark.slow
@@ -583,7 +613,7 @@ def test_pickles_hold_no_model():
         assert len(pickle.dumps(taught)) < 1.1 * plain + 4000
     assert hasattr(fitted, "estimators_")  # the user's own is untouched
     kept = MoDEClassifier(**QUICK, teacher=forest, keep_teacher=True).fit(X, y)
-    assert len(pickle.loads(pickle.dumps(kept)).teachers_) == 5
+    assert len(pickle.loads(pickle.dumps(kept)).teachers_) == 1
 
 
 def test_pickles_name_a_frozen_teacher():
@@ -657,8 +687,18 @@ def test_fidelity():
 
 def test_weight_by_the_rows_held_out(counting, monkeypatch):
     monkeypatch.setattr(lessons, "FEW_VALIDATION_ROWS", 1)
+    resolve, tried = MoDEClassifier._resolve_teacher_weights, []
+
+    def record(*args, **kwargs):
+        tried.append(resolve(*args, **kwargs))
+        return tried[-1]
+
+    monkeypatch.setattr(MoDEClassifier, "_resolve_teacher_weights", record)
     classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=counting).fit(X, y)
-    assert len(counting.fits) == 5
+    assert len(counting.fits) == 6
+    (weights,) = tried
+    assert weights[0] == 0
+    assert 0.1 <= weights[1] <= 0.9
     losses = {
         weight: min(
             epoch["valid_loss"]
@@ -666,7 +706,7 @@ def test_weight_by_the_rows_held_out(counting, monkeypatch):
             .fit(X, y)
             .history_
         )
-        for weight in (0.0, 0.5, 0.9)
+        for weight in weights
     }
     assert classifier.teacher_weight_ == min(losses, key=losses.get)
     found = classifier.teacher_scores_
@@ -677,14 +717,14 @@ def test_weight_by_the_rows_held_out(counting, monkeypatch):
         assert_allclose(found["kept"]["top_expert"], kept)
     classifier.set_params(warm_start=True, max_epochs=2).fit(X, y)
     assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.5
-    small = MoDEClassifier(teacher=counting, max_epochs=1, early_stopping=False)
-    assert small.fit(X, y).teacher_weight_ == 0.5
+    small = MoDEClassifier(teacher=counting, max_epochs=1, early_stopping=False).fit(X, y)
+    assert 0.1 <= small.teacher_weight_ <= 0.9  # nothing is held out, so it is trusted
 
 
 @pytest.mark.parametrize(
-    ("teacher", "weight"), [(LogisticRegression(), 0.5), (DummyClassifier(), 0)]
+    ("teacher", "better"), [(LogisticRegression(), True), (DummyClassifier(), False)]
 )
-def test_weight_out_of_fold(teacher, weight):
+def test_weight_out_of_fold(teacher, better):
     """Few validation rows decide nothing: teacher and mixture are compared on the folds."""
     options = QUICK | {"teacher_weight": "auto"}
     trained, validated = np.arange(180), np.arange(180, 240)
@@ -700,7 +740,10 @@ def test_weight_out_of_fold(teacher, weight):
         )
         expected = log_loss(y[trained], predicted)
         assert classifier.out_of_fold_loss_[name] == pytest.approx(expected, rel=1e-5)
-    assert classifier.teacher_weight_ == weight
+    shares = np.bincount(y[trained]) / len(trained)
+    noise = classifier.out_of_fold_loss_["teacher"] / -np.log(shares[y[trained]]).mean()
+    # The validation rows are predicted as well, by a teacher that did not see them.
+    assert classifier.teacher_weight_ == (pytest.approx(noise, abs=0.05) if better else 0)
     assert "plain" in classifier.teacher_scores_["loss"]
     assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
 
@@ -759,7 +802,7 @@ def test_weight_out_of_fold_of_values():
     regressor.fit(X, VALUES, sample_weight=weight)
     found = regressor.out_of_fold_loss_
     assert 0 < found["teacher"] < found["plain"]
-    assert regressor.teacher_weight_ == 0.5
+    assert 0.1 < regressor.teacher_weight_ < 0.5
 
 
 def test_warm_start_and_partial_fit(counting):
@@ -778,10 +821,11 @@ def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
     classifier = MoDEClassifier(**options, teacher=before, refit_fraction=0.5).fit(X, y)
     assert classifier.teacher_weight_ == 0.5
     classifier.set_params(teacher=LogisticRegression()).fit(X, y)
-    assert classifier.teacher_weight_ == 0.5
+    weight = classifier.teacher_weight_
+    assert 0.7 < weight < 0.8
     assert classifier.teacher_names_ == ["LogisticRegression"]
     classifier.fit(X, y)
-    assert classifier.teacher_weight_ == 0.5
+    assert classifier.teacher_weight_ == weight
     classifier.set_params(teacher=before).fit(X, y)
     assert classifier.teacher_weight_ == 0.5
 
