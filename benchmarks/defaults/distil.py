@@ -31,17 +31,11 @@ from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
 from skmode._estimators.rows import lessons
 from skmode._estimators.rows.lessons import LearnsFromTeachers
-from skmode._estimators.rows.teaching import Fitted
 from skmode._training import trainer
 
 TABLES = ("vehicle", "german", "concrete", "credit", "segment")
 REPEATS = range(3)
 ROWS = 1500
-
-
-def predict_by_folds(fitted: Fitted, X: Any, predict: Any, rows: str) -> Any:
-    """Average the models of the folds, where one of all rows predicts else."""
-    return np.mean([predict(model, X, rows) for model in fitted.models], axis=0)
 
 
 @contextmanager
@@ -51,8 +45,6 @@ def changed(options: dict[str, Any]) -> Iterator[None]:
         if options.get("_refit") == "former":
             stack.enter_context(patch.object(trainer, "TAUGHT_RATE", trainer.LOWEST_REFIT_RATE))
             stack.enter_context(patch.object(trainer, "without_dropout", lambda _: nullcontext()))
-        if options.get("_labels") == "folds":
-            stack.enter_context(patch.object(Fitted, "predict", predict_by_folds))
         if options.get("_trust"):
             name = "_resolve_teacher_weights"
             method = trust(getattr(LearnsFromTeachers, name))
@@ -86,7 +78,6 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "always trusted, ten times the made-up rows": TRUSTED | {"synthetic_rows": 10},
     "always trusted, short and slow refit with dropout": TRUSTED
     | {"refit_fraction": 0.3, "_refit": "former"},
-    "always trusted, labels by the models of the folds": TRUSTED | {"_labels": "folds"},
     "always trusted, not calibrated": TRUSTED | {"calibration": None},
 }
 

@@ -211,10 +211,9 @@ PARAMETERS = {
         """
         Who teaches the experts. An estimator, such as a stack or a boosted ensemble, is cloned and
         fitted on the folds of `teacher_cv`, so that each row is taught by models that did not see
-        it; a fitted one is fitted again. Fitted on all training rows, it labels further rows
-        (`synthetic_rows`, and the `X_unlabeled` of `fit`). It sees the training rows as you passed
-        them, and none of the validation rows. A list is averaged. A classifier needs
-        `predict_proba`. A model that is fitted and shall stay as it
+        it; a fitted one is fitted again. It sees the training rows as you passed them, and none of
+        the validation rows. The mean of the folds' models labels all other rows. A list is
+        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
         is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
         estimator teaches from the start of training. `partial_fit` does not use it. A fitted
         mixture's pickle holds no model of it without `keep_teacher`.
@@ -252,8 +251,7 @@ PARAMETERS = {
     "teacher_cv": (
         "int, cross-validation generator or iterable",
         """
-        Folds of an estimator as `teacher`, which predict the training rows; one more fit, on all
-        training rows, labels all others. An int is a number of shuffled folds, stratified for
+        Folds of an estimator as `teacher`. An int is a number of shuffled folds, stratified for
         classes, in which the `groups` of `fit` stay together. A splitter gets these groups. An
         iterable holds pairs of positions among the rows of `X`. A row that no fold predicts is
         taught by its target alone.
@@ -440,7 +438,7 @@ ATTRIBUTES = {
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),
     "teachers_": (
         "list of estimators",
-        "The teachers, fitted on all training rows. Only with ``keep_teacher=True``.",
+        "Models of the folds, teacher by teacher. Only with ``keep_teacher=True``.",
     ),
     "loss_curve_": ("list of float", "Training loss of each epoch before the refit."),
     "history_": (

@@ -274,14 +274,13 @@ class LearnsFromTeachers(EvaluatesRows):
             teachers,
             known,
             folds,
-            trained,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
         )
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
-            self.teachers_ = [one.whole for one in fitted]
+            self.teachers_ = [model for one in fitted for model in one.models]
         return fitted, folds
 
     @property
@@ -323,7 +322,6 @@ class LearnsFromTeachers(EvaluatesRows):
             [plain],
             known,
             folds,
-            None,
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
@@ -440,7 +438,7 @@ class LearnsFromTeachers(EvaluatesRows):
 
 
 def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them was fitted on, named for errors."""
+    """Average all teachers on rows that none of them saw, named for errors."""
     mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
     return mean
 

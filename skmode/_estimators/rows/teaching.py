@@ -62,20 +62,31 @@ class Known(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A teacher's models: one for each fold, and one of all rows; of a frozen one the latter alone.
-
-    `tests` are the rows that the models of the folds did not see. Without `whole` nobody predicts
-    rows that are in no fold.
-    """
+    """A teacher's models, each with the rows that it did not see; None for a frozen one."""
 
     name: str
     models: list[Any]
-    tests: list[NDArray[np.intp]]
-    whole: Any = None
+    tests: list[NDArray[np.intp]] | None
+
+    def who(self, fold: int) -> str:
+        """Name a model, for errors."""
+        if self.tests is None:
+            return f"the teacher {self.name}"
+        return f"fold {fold + 1} of {len(self.tests)} of the teacher {self.name}"
 
     def predict(self, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-        """Predict rows that no model saw, named for errors."""
-        return _predict_by(self.whole, X, predict, f"the teacher {self.name}", rows)
+        """Average the models' predictions of rows that none of them saw, named for errors."""
+        each = [self._predict_by(i, X, predict, rows) for i in range(len(self.models))]
+        mean: NDArray[np.float64] = np.mean(each, axis=0)
+        return mean
+
+    def _predict_by(self, i: int, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+        """Predict by one model, and tell which one it was if that fails."""
+        try:
+            return predict(self.models[i], X, self.who(i))
+        except Exception as error:
+            error.add_note(f"This happened while {self.who(i)} predicted {rows}.")
+            raise
 
     def predict_unseen(
         self, X: Any, predict: Predict, seen: NDArray[np.bool_]
@@ -84,36 +95,16 @@ class Fitted(NamedTuple):
 
         `seen` are the rows that the folds divide; the others are new to all models.
         """
-        if not self.tests:
-            return self.predict(X, predict, "rows of X"), np.ones(len(seen), dtype=bool)
-        count = np.zeros(len(seen))
-        total: Any = 0.0
-        for i, (model, test) in enumerate(zip(self.models, self.tests, strict=True)):
-            who = _name_fold(i, self.tests, self.name)
-            found = _predict_by(model, safe_indexing(X, test), predict, who, "rows of X")
-            if not i:
-                total = np.zeros((len(seen), found.shape[1]))
-            total[test] += found
+        mean = self.predict(X, predict, "rows of X")
+        if self.tests is None:
+            return mean, np.ones(len(mean), dtype=bool)
+        total, count = np.zeros_like(mean), np.zeros(len(mean))
+        for i, test in enumerate(self.tests):
+            total[test] += self._predict_by(i, safe_indexing(X, test), predict, "rows of X")
             count[test] += 1
         covered = count > 0
-        total[covered] /= count[covered, None]
-        left = np.flatnonzero(~covered)
-        if self.whole is not None and len(left):  # what it saw counts for nothing
-            total[left] = self.predict(safe_indexing(X, left), predict, "rows of X")
-        return total, covered | ~seen
-
-
-def _name_fold(i: int, folds: list[Any], teacher: str) -> str:
-    return f"fold {i + 1} of {len(folds)} of the teacher {teacher}"
-
-
-def _predict_by(model: Any, X: Any, predict: Predict, who: str, rows: str) -> NDArray[np.float64]:
-    """Predict by one model, and tell which one it was if that fails."""
-    try:
-        return predict(model, X, who)
-    except Exception as error:
-        error.add_note(f"This happened while {who} predicted {rows}.")
-        raise
+        mean[covered] = total[covered] / count[covered, None]
+        return mean, covered | ~seen
 
 
 def as_list(teacher: Any) -> list[Any]:
@@ -177,47 +168,48 @@ def fit_teachers(
     teachers: list[Any],
     known: Known,
     folds: list[Split],
-    whole: NDArray[np.intp] | None,
     *,
     memory: Any,
     n_jobs: int | None,
     show_progress: bool,
 ) -> list[Fitted]:
-    """Fit clones of each teacher, on each fold and on the rows `whole`; frozen ones stay."""
+    """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
     fit = _open_memory(memory).cache(fit_one)
-    names = [name_of(teacher) for teacher in teachers]
-    parts = [(rows, _name_fold(i, folds, "")) for i, (rows, _) in enumerate(folds)]
-    if whole is not None:
-        parts.append((whole, "all rows of the teacher "))
-    unfitted = [i for i, each in enumerate(teachers) if not isinstance(each, FrozenEstimator)]
-    jobs = [(place, rows, part + names[place]) for place in unfitted for rows, part in parts]
+    jobs = [
+        (place, teacher, fold)
+        for place, teacher in enumerate(teachers)
+        if not isinstance(teacher, FrozenEstimator)
+        for fold in range(len(folds))
+    ]
     if known.weight is not None:
         _warn_of_weights(teachers)
 
     def arguments() -> Iterator[Any]:
-        for place, rows, where in jobs:
-            part = known.select(rows)
+        for place, teacher, fold in jobs:
+            part = known.select(folds[fold][0])
+            where = f"fold {fold + 1} of {len(folds)} of the teacher {name_of(teacher)}"
             yield delayed(_fit_named)(
-                fit, where, copy_unfitted(teachers[place]), part.X, part.y, part.weight, place
+                fit, where, copy_unfitted(teacher), part.X, part.y, part.weight, place
             )
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
-    models: list[Any] = []
+    models = []
     with progress_bar(
-        total=len(jobs), desc="teacher", unit="fit", disable=not show_progress
+        total=len(jobs), desc="teacher", unit="fold", disable=not show_progress
     ) as bar:
-        for _, _, where in jobs:
-            bar.set_postfix_str(where.replace(" of the teacher", ""))
+        for _, teacher, fold in jobs:
+            bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
             models.append(next(found))
             bar.update()
+    tests = [test for _, test in folds]
     fitted = []
-    for teacher, name in zip(teachers, names, strict=True):
+    for teacher in teachers:
+        name = name_of(teacher)
         if isinstance(teacher, FrozenEstimator):
-            fitted.append(Fitted(name, [], [], teacher))
+            fitted.append(Fitted(name, [teacher], None))
             continue
-        own, models = models[: len(parts)], models[len(parts) :]
-        last = own.pop() if whole is not None else None
-        fitted.append(Fitted(name, own, [test for _, test in folds], last))
+        fitted.append(Fitted(name, models[: len(folds)], tests))
+        models = models[len(folds) :]
     return fitted
 
 

@@ -64,7 +64,7 @@ def test_missing_values_that_the_teacher_cannot_read(name):
     with pytest.raises(ValueError, match="contains NaN") as raised:
         MoDEClassifier(**QUICK, teacher=LogisticRegression()).fit(X, y, **others)
     assert raised.value.__notes__ == [
-        f"This happened while the teacher LogisticRegression predicted {name}."
+        f"This happened while fold 1 of 5 of the teacher LogisticRegression predicted {name}."
     ]
 
 
