@@ -236,8 +236,8 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
             from it. Delete the folder afterwards. Checkpoints are pickles: load your own only.
         X_val : {array-like, DataFrame} of shape (n_val, n_features), default=None
             Validation rows of your own, with the columns of `X`. They replace the rows that
-            `validation_fraction` holds out, and are never trained on, so there is no refit. In a
-            Pipeline, ``transform_input=["X_val"]`` transforms them as `X`.
+            `validation_fraction` holds out, and are never trained on. Without a teacher there is no
+            refit then. In a Pipeline, ``transform_input=["X_val"]`` transforms them as `X`.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             Targets of the rows in `X_val`.
         sample_weight_val : array-like of shape (n_val,), default=None

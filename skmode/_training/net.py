@@ -153,7 +153,7 @@ class MixtureNet(NeuralNet):
         self.module_.eval()
         interrupted = len(self.history) - begun < epochs and not stopped
         if not (stopped or self._ran_through) and (ranks is not None or do_interrupts_raise()):
-            raise KeyboardInterrupt  # the other ranks may be in the middle of a step
+            raise KeyboardInterrupt  # ranks may be in the middle of a step; half a teacher is none
         if checkpoint is not None and (stopped or self._ran_through):
             checkpoint.finish(self)
         return interrupted

@@ -35,7 +35,7 @@ from skmode._training.finish.taught import (
 from skmode._training.finish.teachers import Members, mixture_teacher, train_ensemble
 from skmode._training.net import MixtureNet, NotFiniteError, clipping
 from skmode._training.plan import Plan
-from skmode._training.process.isolation import Generators, Part
+from skmode._training.process.isolation import Generators, Part, do_interrupts_raise
 from skmode._training.process.ranks import common, ranks_of_fit
 from skmode._training.process.steps import agree_on_weights, begin
 from skmode._training.rows import ExtendedRows, Rows, Trainable, n_batches
@@ -191,8 +191,9 @@ class Trainer:
             except NotFiniteError as error:
                 failure = error
                 continue
-            except KeyboardInterrupt:  # between two trainings
-                if ranks_of_fit() is not None or (best is None and self._plain is None):
+            except KeyboardInterrupt:  # between two trainings, or in a part of another fit
+                nothing = best is None and self._plain is None
+                if nothing or ranks_of_fit() is not None or do_interrupts_raise():
                     raise
                 interrupted = True
                 break

@@ -137,7 +137,7 @@ IMAGES = RowTexts(
             """,
         ("fit", "X_val"): """
             Validation images of your own. They replace those that `validation_fraction` holds out,
-            and are never trained on, so there is no refit.
+            and are never trained on, nor is there a refit without a teacher.
             """,
         ("fit", "X_unlabeled"): "Further images without targets, which the `teacher` labels.",
         ("partial_fit", "X"): "Training images.",

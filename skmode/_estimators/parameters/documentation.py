@@ -193,17 +193,16 @@ PARAMETERS = {
         'float or "auto"',
         """
         Length of the refit, from 0 (none) to 1; ``"auto"`` is 1 where a teacher takes part: a name,
-        or an estimator that labels further rows. Otherwise it is 0.3.
-        After early stopping, training continues from the best weights on all rows of `X`, including
-        the held-out ones. It takes this fraction of the epochs up to the best one, but at least two
-        if `max_epochs` leaves so many. The learning rate starts at that of the best epoch, but at
-        least at a fifth of the peak, and falls to zero. Where a teacher takes part, it starts at
-        twice the peak, and neither `dropout` nor the dropout of tokens applies: the teacher keeps
-        the experts from fitting noise. If that makes the validation loss far larger, the refit is
-        undone with a ConvergenceWarning. There is no refit with ``max_epochs=1``, in `partial_fit`,
-        after the user interrupts training, or with `X_val`, unless a name is `teacher`. The rows of
-        `X_val` are never trained on. To refit on your own validation rows, pass them in `X` and
-        name them in `validation_fraction`.
+        or an estimator that labels further rows. Otherwise it is 0.3. After early stopping,
+        training continues from the best weights on all rows of `X`, including the held-out ones. It
+        takes this fraction of the epochs up to the best one, but at least two if `max_epochs`
+        leaves so many. The learning rate starts at that of the best epoch, but at least at a fifth
+        of the peak, and falls to zero. Where a teacher takes part, it starts at twice the peak, and
+        there is no dropout: the teacher keeps the experts from fitting noise. If that makes the
+        validation loss far larger, the refit is undone with a ConvergenceWarning. There is none in
+        `partial_fit` or after the user interrupts training, without a teacher none with `X_val`,
+        and with ``max_epochs=1`` only that after an estimator. The rows of `X_val` are never
+        trained on: to refit on rows of your own, name them in `validation_fraction`.
         """,
     ),
     "teacher": (
@@ -234,17 +233,17 @@ PARAMETERS = {
         'float or "auto"',
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
-        Made-up, mixed and unlabelled rows have no target, so there the teacher alone counts; an
-        estimator with a weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an
-        estimator or soft targets it is the share of the loss of a constant prediction that the
-        teacher's predictions leave, on rows that it did not see, between 0.1 and 0.9: where a
-        target is nearly free of noise, it is the better label. And so that a teacher that is no
-        better than the mixture does no harm, it may be 0: with an estimator and fewer than 1,000
-        validation rows, the mixture is fitted without the teacher on the folds of `teacher_cv`,
-        too, and the teacher teaches if its out-of-fold loss is the lower one. With more validation
-        rows, a frozen estimator or soft targets, it trains with and without the teacher, and keeps
-        the model with the lower validation loss. A warm start keeps the `teacher_weight_` of the
-        last fit with an estimator or soft targets.
+        Rows beside these have no target, so there the teacher alone counts; an estimator with a
+        weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an estimator or soft
+        targets it is the share of the loss of a constant prediction that the teacher leaves, on
+        rows that it did not see, between 0.1 and 0.9: a target that is nearly free of noise is the
+        better label. It is 0 if the teacher is no better than the constant, and so that one that is
+        no better than the mixture does no harm: with an estimator and fewer than 1,000 validation
+        rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
+        lower out-of-fold loss decides. With more validation rows, a frozen estimator or soft
+        targets, it trains with and without the teacher, and the lower validation loss decides.
+        Without validation rows the teacher is trusted. A warm start keeps the weight of the last
+        fit with an estimator or soft targets.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
@@ -261,11 +260,10 @@ PARAMETERS = {
         "float",
         """
         Number of made-up rows that an estimator as `teacher` labels, as a multiple of the training
-        rows. Each is a mixture of two of these (mixup, arXiv 1710.09412): numbers are averaged, and
-        all other cells, also those of a column that has whole numbers only, come from one row or
-        the other. An epoch draws as many of them as there are training rows, so more of them cost
-        the teacher's time, not the training's. 0 makes an epoch half as long, and then the refit
-        is that of a mixture without a teacher.
+        rows. Each is a mixture of two of these (mixup, arXiv 1710.09412): numbers in columns of
+        floats are averaged, and all other cells, also of columns with whole numbers only, come from
+        one row or the other. An epoch draws as many as there are training rows, so more cost only
+        the teacher time. With 0, epochs are half as long, and the refit is as without a teacher.
         """,
     ),
     "keep_teacher": (

@@ -302,10 +302,11 @@ class LearnsFromTeachers(EvaluatesRows):
             return (self.teacher_weight_,)
         if first and self.out_of_fold_loss_ is not None and not self._teacher_leads:
             return (0.0,)
+        # Where the target is nearly free of noise, it is a better label than any prediction.
         noise = unexplained(self._make_task_loss(), rows)
-        weight = (
-            MOST_WEIGHT if np.isnan(noise) else float(np.clip(noise, LEAST_WEIGHT, MOST_WEIGHT))
-        )
+        if noise >= 1:  # no better than a constant
+            return (0.0,)
+        weight = float(np.clip(np.nan_to_num(noise, nan=0.5), LEAST_WEIGHT, MOST_WEIGHT))
         # Several trainings cannot continue one net.
         return (0.0, weight) if held_out and first else (weight,)
 

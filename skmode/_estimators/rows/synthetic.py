@@ -1,8 +1,8 @@
 """Made-up rows for a teacher to label: mixtures of pairs of rows (mixup, arXiv 1710.09412).
 
-Numbers are averaged. All other cells are taken whole from one row or the other, so they stay what
-they are, and the teacher can read them. Columns of whole numbers may hold codes, so they count as
-other cells.
+Numbers in columns of floats are averaged. All other cells are taken whole from one row or the
+other, so they stay what they are, and the teacher can read them. Columns of whole numbers may hold
+codes, so they count as other cells.
 """
 
 from typing import Any
@@ -14,9 +14,6 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from skmode._encoding.columns import is_table
-
-# Cells of a sparse matrix that are drawn at once.
-BLOCK_CELLS = 2**24
 
 
 class Pairs:
@@ -69,7 +66,7 @@ def make_rows(
         table = {name: _mix_series(frame[name], pairs) for name in frame.columns}
         made = nw.from_dict(table, backend=frame.implementation).to_native()
     elif scipy.sparse.issparse(X):
-        made = _mix_sparse(scipy.sparse.csr_array(X), pairs)
+        made = _mix_sparse(X, pairs)
     else:
         array = np.asarray(X)
         columns = [_mix_array(array[:, j], pairs) for j in range(pairs.n_columns)]
@@ -110,13 +107,18 @@ def _mix_series(column: Any, pairs: Pairs) -> Any:
     return column[pairs.positions().tolist()]
 
 
-def _mix_sparse(X: scipy.sparse.csr_array, pairs: Pairs) -> scipy.sparse.csr_array:
-    """Take whole cells from either row, some rows at once."""
-    size = max(1, BLOCK_CELLS // X.shape[1])
-    parts = []
-    for start in range(0, len(pairs.base), size):
-        rows = slice(start, start + size)
-        own, others = X[pairs.base[rows]], X[pairs.other[rows]]
-        taken = pairs.random_state.random_sample(own.shape) < pairs.share[rows, None]
-        parts.append(own.multiply(taken) + others.multiply(~taken))
-    return scipy.sparse.csr_array(scipy.sparse.vstack(parts))
+def _mix_sparse(X: Any, pairs: Pairs) -> Any:
+    """Mix the cells that are stored in either row; in all others both are zero."""
+    X = X.tocsr()
+    whole = np.ones(pairs.n_columns, dtype=bool)
+    if np.issubdtype(X.dtype, np.floating):
+        whole[X.indices[np.isfinite(X.data) & (X.data != np.floor(X.data))]] = False
+    own, other = X[pairs.base], X[pairs.other]
+    share = abs(own.sign()) + abs(other.sign())
+    row_share = np.repeat(pairs.share, np.diff(share.indptr))
+    taken = pairs.random_state.random_sample(share.nnz) < row_share
+    rest = share.copy()
+    share.data = np.where(whole[share.indices], taken, row_share).astype(np.float64)
+    rest.data = 1 - share.data
+    mixed = own.multiply(share) + other.multiply(rest)
+    return mixed.tocsr().astype(X.dtype)

@@ -237,7 +237,7 @@ def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:
 
     Its place in the list tells equal teachers apart, whose random numbers differ. A mixture that
     the user interrupts ends its fit without an error; here it ends everything, as others do, also
-    where it is within a search, a vote or the like.
+    within a search, a vote or the like in the same process.
     """
     name = None if weight is None else weight_parameter(teacher)
     with interrupts_raise():

@@ -133,7 +133,7 @@ TEXTS = RowTexts(
         ("fit", "X"): "Training texts. None, NaN and empty strings are missing.",
         ("fit", "X_val"): """
             Validation texts of your own. They replace those that `validation_fraction` holds out,
-            and are never trained on, so there is no refit.
+            and are never trained on, nor is there a refit without a teacher.
             """,
         ("fit", "X_unlabeled"): "Further texts without targets, which the `teacher` labels.",
         ("partial_fit", "X"): "Training texts. The first call learns the tokens.",

@@ -79,7 +79,8 @@ class Checkpoints:
 
     def _check_shared(self, ranks: Ranks, begun: dict[str, Any]) -> None:
         """Raise on all ranks if one of them does not see what the first one has just written."""
-        end = time.monotonic() + SEEN_SECONDS
+        # The others wait for this rank no longer than the time limit of the group.
+        end = time.monotonic() + min(SEEN_SECONDS, ranks.timeout.total_seconds() / 2)
         while not (seen := self._sees(begun)) and time.monotonic() < end:
             time.sleep(0.1)
         blind = [rank for rank, sees in enumerate(ranks.all(seen)) if not sees]

@@ -69,7 +69,8 @@ def unexplained(task_loss: TaskLoss, rows: Rows) -> float:
     """Loss of a teacher that did not see the rows, as a share of that of a constant prediction.
 
     It is small where the target is nearly free of noise, for there a good teacher comes close to
-    it. Nan if the teacher predicted none of the rows.
+    it. The constant is the mean of the targets, or the shares of the classes. Nan if the teacher
+    predicted none of the rows, or if all targets are equal.
     """
     assert rows.soft_target is not None
     assert rows.soft_weight is not None

@@ -54,7 +54,7 @@ def interrupts_raise() -> Iterator[None]:
 
 
 def do_interrupts_raise() -> bool:
-    """Whether a fit is only a part of another one, which its user interrupted."""
+    """Whether this fit is only a part of another one, which an interrupt shall end."""
     return _INTERRUPTS_RAISE.get()
 
 

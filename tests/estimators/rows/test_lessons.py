@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification, make_regression
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -686,8 +686,9 @@ def test_fidelity():
     assert classifier.teacher_names_ == ["HistGradientBoostingClassifier"]
 
 
-def test_weight_by_the_rows_held_out(counting, monkeypatch):
+def test_weight_by_the_rows_held_out(monkeypatch):
     monkeypatch.setattr(lessons, "FEW_VALIDATION_ROWS", 1)
+    teacher = LogisticRegression()
     resolve, tried = MoDEClassifier._resolve_teacher_weights, []
 
     def record(*args, **kwargs):
@@ -695,15 +696,14 @@ def test_weight_by_the_rows_held_out(counting, monkeypatch):
         return tried[-1]
 
     monkeypatch.setattr(MoDEClassifier, "_resolve_teacher_weights", record)
-    classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=counting).fit(X, y)
-    assert len(counting.fits) == 5
+    classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=teacher).fit(X, y)
     (weights,) = tried
     assert weights[0] == 0
     assert 0.1 <= weights[1] <= 0.9
     losses = {
         weight: min(
             epoch["valid_loss"]
-            for epoch in MoDEClassifier(**QUICK | {"teacher_weight": weight}, teacher=counting)
+            for epoch in MoDEClassifier(**QUICK | {"teacher_weight": weight}, teacher=teacher)
             .fit(X, y)
             .history_
         )
@@ -718,7 +718,7 @@ def test_weight_by_the_rows_held_out(counting, monkeypatch):
         assert_allclose(found["kept"]["top_expert"], kept)
     classifier.set_params(warm_start=True, max_epochs=2).fit(X, y)
     assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.5
-    small = MoDEClassifier(teacher=counting, max_epochs=1, early_stopping=False).fit(X, y)
+    small = MoDEClassifier(teacher=teacher, max_epochs=1, early_stopping=False).fit(X, y)
     assert 0.1 <= small.teacher_weight_ <= 0.9  # nothing is held out, so it is trusted
 
 
@@ -750,7 +750,9 @@ def test_weight_out_of_fold(teacher, better):
 
 
 @pytest.mark.filterwarnings("ignore:Training interrupted by user")
-@pytest.mark.parametrize("whose", ["plain", "teacher", "pipeline", "search", "calibrated"])
+@pytest.mark.parametrize(
+    "whose", ["plain", "teacher", "second alpha", "pipeline", "search", "calibrated"]
+)
 def test_an_interrupted_fold_ends_the_fit(whose, tmp_path, monkeypatch):
     """A mixture that a user cut short must not be compared, nor kept in the cache."""
     step, steps = MixtureNet.train_step, []
@@ -759,6 +761,7 @@ def test_an_interrupted_fold_ends_the_fit(whose, tmp_path, monkeypatch):
         "plain": LogisticRegression(),
         "teacher": whole,
         "pipeline": make_pipeline(StandardScaler(), whole),
+        "second alpha": clone(whole).set_params(alpha="auto", max_epochs=1),
         "search": GridSearchCV(whole, {"alpha": [0.0, 1.0]}, cv=2),
         "calibrated": CalibratedClassifierCV(whole, cv=2),
     }[whose]
@@ -794,6 +797,20 @@ def test_the_comparison_runs_no_callback_but_clipping():
     options = QUICK | {"teacher_weight": "auto", "callbacks": [Count(), Clip(1.0)]}
     MoDEClassifier(**options, teacher=LogisticRegression(), refit_fraction=0).fit(X, y)
     assert begun["count"] == begun["clip"] - 5  # five folds
+
+
+def test_a_teacher_that_is_no_better_than_a_constant_does_not_teach():
+    """Also where no rows are held out that could tell."""
+    options = QUICK | {"teacher_weight": "auto", "early_stopping": False}
+    wrong = DummyRegressor(strategy="constant", constant=100.0)
+    regressor = MoDERegressor(**options, teacher=wrong).fit(X, VALUES)
+    assert regressor.teacher_weight_ == 0
+    alone = MoDERegressor(**options).fit(X, VALUES)
+    assert_allclose(regressor.predict(X), alone.predict(X))
+    classifier = MoDEClassifier(**options).fit(X, y, soft_targets=np.eye(3)[(y + 1) % 3])
+    assert classifier.teacher_weight_ == 0
+    same = MoDERegressor(**options, teacher=LinearRegression()).fit(X, np.ones(len(X)))
+    assert same.teacher_weight_ == 0.5  # a constant explains all
 
 
 def test_weight_out_of_fold_of_values():

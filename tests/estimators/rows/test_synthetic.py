@@ -7,7 +7,6 @@ import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmode._estimators.rows import synthetic
 from skmode._estimators.rows.synthetic import make_rows
 
 
@@ -77,16 +76,31 @@ def test_a_missing_number_is_not_averaged():
     assert_allclose(made[:, 0], X[base, 0])
 
 
-def test_sparse_rows_stay_sparse(monkeypatch):
-    monkeypatch.setattr(synthetic, "BLOCK_CELLS", 200)
-    X = scipy.sparse.random_array((60, 8), density=0.3, format="csr", rng=np.random.default_rng(0))
-    made, base = make(X, 90)
-    assert scipy.sparse.issparse(made)
+@pytest.mark.parametrize("kind", ["csr_array", "csr_matrix"])
+def test_sparse_rows_stay_sparse(kind):
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(60, 8)) * (rng.random((60, 8)) < 0.4)
+    dense[:, 4:] = np.ceil(dense[:, 4:])
+    made, base = make(getattr(scipy.sparse, kind)(dense), 90)
+    assert isinstance(made, getattr(scipy.sparse, kind))
     assert made.shape == (90, 8)
-    dense, own = made.toarray(), X.toarray()
-    for j in range(8):
-        assert set(dense[:, j]) <= set(own[:, j])
-    assert 0 < (dense != own[base]).mean() < 0.5
+    found = made.toarray()
+    for j in range(4, 8):
+        assert set(found[:, j]) <= set(dense[:, j])
+        assert 0 < (found[:, j] != dense[base, j]).mean() < 0.5
+    assert (np.abs(found[:, :4]) <= np.abs(dense).max(axis=0)[:4]).all()
+    assert np.isin(found[:, :4], dense).mean() < 0.6
+    # Where the other row has a zero, the own value is scaled by the row's share.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = found[:, :4] / dense[base, :4]
+    assert ((shares > 0.5) & (shares < 1)).any(axis=1).mean() > 0.5
+
+
+def test_wide_sparse_rows_cost_what_they_store():
+    X = scipy.sparse.random_array((500, 2**20), density=1e-5, rng=np.random.default_rng(0))
+    made, _ = make(X, 1500)
+    assert made.shape == (1500, 2**20)
+    assert made.nnz < 10 * X.nnz
 
 
 @pytest.mark.parametrize("n_rows", [1, 2])
