@@ -17,7 +17,6 @@ import math
 import tempfile
 import time
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,16 +25,17 @@ import numpy as np
 
 from benchmarks.defaults._lines import RESULTS
 from benchmarks.defaults._measure import inner_split, make
-from benchmarks.defaults.distil import loss
+from benchmarks.defaults.distil import changed, loss
 from benchmarks.tabular._models.votes import make_vote
 from benchmarks.tabular._sets import SETS, TabularSet
 from skmode._estimators.rows import lessons
 
 N_TABLES, REPEATS, ROWS = 10, range(2), 1500
 VOTE, PLAIN, BY_VALIDATION = "vote", "nobody taught", "by the validation rows"
+TRUSTED = "always trusted"
 CANDIDATES: dict[str, dict[str, Any]] = {
     PLAIN: {},
-    "weight 0.3 always": {"teacher_weight": 0.3},
+    TRUSTED: {"_trust": True},
     BY_VALIDATION: {},
     "out of fold": {},
 }
@@ -63,7 +63,7 @@ def measure(table: TabularSet, repeat: int, candidate: str, memory: str) -> Reco
         if candidate != PLAIN:
             model.set_params(teacher=make_vote(table.task, 0, train), memory=memory)
         few = patch.object(lessons, "FEW_VALIDATION_ROWS", 0)
-        with few if candidate == BY_VALIDATION else nullcontext():
+        with few if candidate == BY_VALIDATION else changed(CANDIDATES[candidate]):
             model.set_params(inference="top_expert").fit(train.X, train.y)
         found = {"teacher_weight": model.teacher_weight_ if candidate != PLAIN else 0.0}
         found["out_of_fold"] = model.out_of_fold_loss_
