@@ -132,10 +132,11 @@ def summarize(records: list[dict[str, Any]]) -> str:
     for name in ["teacher", *CANDIDATES]:
         own = np.array([of[*fit, name]["top_expert"] for fit in fits])
         both = [of[*fit, name].get("mixture", math.nan) for fit in fits]
+        mixture = np.exp(np.log(np.array(both) / plain).mean())
         kept = (1 - own / plain)[leads].sum() / (1 - teacher / plain)[leads].sum()
         lines.append(
             f"| {name} | {np.exp(np.log(own / plain).mean()):.3f} "
-            f"| {np.exp(np.log(np.array(both) / plain).mean()):.3f} "
+            f"| {'-' if name == 'teacher' else f'{mixture:.3f}'} "
             f"| {(own < plain).sum()}/{len(fits)} | {kept:.2f} |"
         )
     return "\n".join(lines)
