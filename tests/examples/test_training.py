@@ -24,14 +24,14 @@ def seeded():
 
 
 def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_plain_torch(capsys):
-    assert load("train_torch").main(["--steps", "80"]) > 0.9
+    assert load("layers/train_torch").main(["--steps", "80"]) > 0.9
     assert "computed" in capsys.readouterr().out
 
 
@@ -51,20 +51,20 @@ def test_torchrun(tmp_path):
 
 def test_lightning():
     pytest.importorskip("lightning")
-    assert load("train_lightning").main(["--epochs", "5"]) > 0.85
+    assert load("layers/train_lightning").main(["--epochs", "5"]) > 0.85
 
 
 def test_transformers():
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
-    found = load("train_transformers").main(["--steps", "100"])
+    found = load("layers/train_transformers").main(["--steps", "100"])
     assert found["eval_accuracy"] > 0.7
 
 
 def test_the_trainer_adds_and_divides_the_losses(tmp_path):
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
-    example = load("train_transformers")
+    example = load("layers/train_transformers")
     from transformers import TrainingArguments
 
     logged, added = [], []

@@ -359,8 +359,10 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> list[Further]:
         """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
+        if not n_rows:
+            return []
         numbers, codes, *_ = rows.inputs
-        if not n_rows or not numbers.shape[1] + codes.shape[1]:  # texts and images cannot be mixed
+        if not numbers.shape[1] + codes.shape[1]:  # columns of texts and images alone
             return []
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
