@@ -216,16 +216,14 @@ def _column(printed: str) -> dict[str, float]:
 
 
 def league_points() -> tuple[list[tuple[str, float, float, bool]], int]:
-    """The same of each model of the league, and the number of tables."""
+    """The same of each model of the league that met all tables, and the number of tables."""
     from benchmarks.tabular import _results
     from benchmarks.tabular._league import League
-    from benchmarks.tabular._models import OURS, contenders, labels
+    from benchmarks.tabular._models import OURS, labels
     from benchmarks.tabular._statistics import improvability
 
     league = League(_results.read(RESULTS))
     models = league.models(slow=False)
-    voted = [name for each in contenders().values() if each.speed == "voted" for name in each.names]
-    models += [name for name in voted if league.errors[name].notna().any()]
     means = league.means(models)
     percent = 100 * improvability(means).mean()
     times = league.field("predict_microseconds").groupby(level="set").median().median()
