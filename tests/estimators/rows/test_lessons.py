@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification, make_regression
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -33,9 +33,7 @@ from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
     KFold,
-    StratifiedKFold,
     TimeSeriesSplit,
-    cross_val_predict,
 )
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -686,69 +684,6 @@ def test_fidelity():
     assert classifier.teacher_names_ == ["HistGradientBoostingClassifier"]
 
 
-def test_weight_by_the_rows_held_out(monkeypatch):
-    monkeypatch.setattr(lessons, "FEW_VALIDATION_ROWS", 1)
-    teacher = LogisticRegression()
-    resolve, tried = MoDEClassifier._resolve_teacher_weights, []
-
-    def record(*args, **kwargs):
-        tried.append(resolve(*args, **kwargs))
-        return tried[-1]
-
-    monkeypatch.setattr(MoDEClassifier, "_resolve_teacher_weights", record)
-    classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=teacher).fit(X, y)
-    (weights,) = tried
-    assert weights[0] == 0
-    assert 0.1 <= weights[1] <= 0.9
-    losses = {
-        weight: min(
-            epoch["valid_loss"]
-            for epoch in MoDEClassifier(**QUICK | {"teacher_weight": weight}, teacher=teacher)
-            .fit(X, y)
-            .history_
-        )
-        for weight in weights
-    }
-    assert classifier.teacher_weight_ == min(losses, key=losses.get)
-    found = classifier.teacher_scores_
-    assert {"plain", "constant"} <= set(found["loss"])
-    lead = found["loss"]["plain"] - found["loss"]["teacher"]
-    if lead > 0:
-        kept = (found["loss"]["plain"] - found["loss"]["top_expert"]) / lead
-        assert_allclose(found["kept"]["top_expert"], kept)
-    classifier.set_params(warm_start=True, max_epochs=2).fit(X, y)
-    assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.5
-    small = MoDEClassifier(teacher=teacher, max_epochs=1, early_stopping=False).fit(X, y)
-    assert 0.1 <= small.teacher_weight_ <= 0.9  # nothing is held out, so it is trusted
-
-
-@pytest.mark.parametrize(
-    ("teacher", "better"), [(LogisticRegression(), True), (DummyClassifier(), False)]
-)
-def test_weight_out_of_fold(teacher, better):
-    """Few validation rows decide nothing: teacher and mixture are compared on the folds."""
-    options = QUICK | {"teacher_weight": "auto"}
-    trained, validated = np.arange(180), np.arange(180, 240)
-    classifier = MoDEClassifier(**options | {"validation_fraction": [(trained, validated)]})
-    classifier.set_params(teacher=teacher).fit(X, y)
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    for name, model in {
-        "teacher": teacher,
-        "plain": MoDEClassifier(**QUICK | {"validation_fraction": 0.1}),
-    }.items():
-        predicted = cross_val_predict(
-            model, X[trained], y[trained], cv=folds, method="predict_proba"
-        )
-        expected = log_loss(y[trained], predicted)
-        assert classifier.out_of_fold_loss_[name] == pytest.approx(expected, rel=1e-5)
-    shares = np.bincount(y[trained]) / len(trained)
-    noise = classifier.out_of_fold_loss_["teacher"] / -np.log(shares[y[trained]]).mean()
-    # The validation rows are predicted as well, by a teacher that did not see them.
-    assert classifier.teacher_weight_ == (pytest.approx(noise, abs=0.05) if better else 0)
-    assert "plain" in classifier.teacher_scores_["loss"]
-    assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
-
-
 @pytest.mark.filterwarnings("ignore:Training interrupted by user")
 @pytest.mark.parametrize(
     "whose", ["plain", "teacher", "second alpha", "pipeline", "search", "calibrated"]
@@ -799,30 +734,6 @@ def test_the_comparison_runs_no_callback_but_clipping():
     assert begun["count"] == begun["clip"] - 5  # five folds
 
 
-def test_a_teacher_that_is_no_better_than_a_constant_does_not_teach():
-    """Also where no rows are held out that could tell."""
-    options = QUICK | {"teacher_weight": "auto", "early_stopping": False}
-    wrong = DummyRegressor(strategy="constant", constant=100.0)
-    regressor = MoDERegressor(**options, teacher=wrong).fit(X, VALUES)
-    assert regressor.teacher_weight_ == 0
-    alone = MoDERegressor(**options).fit(X, VALUES)
-    assert_allclose(regressor.predict(X), alone.predict(X))
-    classifier = MoDEClassifier(**options).fit(X, y, soft_targets=np.eye(3)[(y + 1) % 3])
-    assert classifier.teacher_weight_ == 0
-    same = MoDERegressor(**options, teacher=LinearRegression()).fit(X, np.ones(len(X)))
-    assert same.teacher_weight_ == 0.5  # a constant explains all
-
-
-def test_weight_out_of_fold_of_values():
-    options = QUICK | {"teacher_weight": "auto", "max_epochs": 1}
-    weight = np.linspace(0, 2, len(X))
-    regressor = MoDERegressor(**options, teacher=LinearRegression(), loss="absolute_error")
-    regressor.fit(X, VALUES, sample_weight=weight)
-    found = regressor.out_of_fold_loss_
-    assert 0 < found["teacher"] < found["plain"]
-    assert 0.1 < regressor.teacher_weight_ < 0.5
-
-
 def test_warm_start_and_partial_fit(counting):
     classifier = MoDEClassifier(**QUICK, teacher=counting, warm_start=True).fit(X, y)
     before = classifier.n_iter_
@@ -830,22 +741,6 @@ def test_warm_start_and_partial_fit(counting):
     counting.fits.clear()
     MoDEClassifier(**QUICK, teacher=counting).partial_fit(X, y)
     assert counting.fits == []
-
-
-@pytest.mark.parametrize("before", [None, "mixture"])
-def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
-    """The weight of a name says nothing of an estimator, nor the reverse."""
-    options = QUICK | {"teacher_weight": "auto", "max_epochs": 2, "warm_start": True}
-    classifier = MoDEClassifier(**options, teacher=before, refit_fraction=0.5).fit(X, y)
-    assert classifier.teacher_weight_ == 0.5
-    classifier.set_params(teacher=LogisticRegression()).fit(X, y)
-    weight = classifier.teacher_weight_
-    assert 0.7 < weight < 0.8
-    assert classifier.teacher_names_ == ["LogisticRegression"]
-    classifier.fit(X, y)
-    assert classifier.teacher_weight_ == weight
-    classifier.set_params(teacher=before).fit(X, y)
-    assert classifier.teacher_weight_ == 0.5
 
 
 def test_a_warm_start_keeps_the_weight_that_was_found():

@@ -1,0 +1,137 @@
+"""How much a teacher counts, if it teaches at all: teacher_weight="auto"."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.datasets import make_classification
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from skmode import MoDEClassifier, MoDERegressor
+from skmode._estimators.rows import lessons
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
+    pytest.mark.filterwarnings("error::skmode.TeacherSawRowsWarning"),
+]
+
+QUICK = {
+    "n_experts": 2,
+    "hidden_layer_sizes": (8,),
+    "max_epochs": 4,
+    "batch_size": 60,
+    "learning_rate": 0.02,
+    "early_stopping": True,
+    "validation_fraction": 0.2,
+    "teacher_weight": 0.9,
+    "random_state": 0,
+}
+X, y = make_classification(
+    240, 5, n_informative=4, n_redundant=0, n_classes=3, flip_y=0.1, random_state=0
+)
+VALUES = X @ np.array([1.0, -2.0, 0.5, 0.0, 1.0]) + np.sin(3 * X[:, 0])
+
+
+def test_weight_by_the_rows_held_out(monkeypatch):
+    monkeypatch.setattr(lessons, "FEW_VALIDATION_ROWS", 1)
+    teacher = LogisticRegression()
+    resolve, tried = MoDEClassifier._resolve_teacher_weights, []
+
+    def record(*args, **kwargs):
+        tried.append(resolve(*args, **kwargs))
+        return tried[-1]
+
+    monkeypatch.setattr(MoDEClassifier, "_resolve_teacher_weights", record)
+    classifier = MoDEClassifier(**QUICK | {"teacher_weight": "auto"}, teacher=teacher).fit(X, y)
+    (weights,) = tried
+    assert weights[0] == 0
+    assert 0.1 <= weights[1] <= 0.9
+    losses = {
+        weight: min(
+            epoch["valid_loss"]
+            for epoch in MoDEClassifier(**QUICK | {"teacher_weight": weight}, teacher=teacher)
+            .fit(X, y)
+            .history_
+        )
+        for weight in weights
+    }
+    assert classifier.teacher_weight_ == min(losses, key=losses.get)
+    found = classifier.teacher_scores_
+    assert {"plain", "constant"} <= set(found["loss"])
+    lead = found["loss"]["plain"] - found["loss"]["teacher"]
+    if lead > 0:
+        kept = (found["loss"]["plain"] - found["loss"]["top_expert"]) / lead
+        assert_allclose(found["kept"]["top_expert"], kept)
+    classifier.set_params(warm_start=True, max_epochs=2).fit(X, y)
+    assert MoDEClassifier(teacher_weight="auto", max_epochs=1).fit(X, y).teacher_weight_ == 0.5
+    small = MoDEClassifier(teacher=teacher, max_epochs=1, early_stopping=False).fit(X, y)
+    assert 0.1 <= small.teacher_weight_ <= 0.9  # nothing is held out, so it is trusted
+
+
+@pytest.mark.parametrize(
+    ("teacher", "better"), [(LogisticRegression(), True), (DummyClassifier(), False)]
+)
+def test_weight_out_of_fold(teacher, better):
+    """Few validation rows decide nothing: teacher and mixture are compared on the folds."""
+    options = QUICK | {"teacher_weight": "auto"}
+    trained, validated = np.arange(180), np.arange(180, 240)
+    classifier = MoDEClassifier(**options | {"validation_fraction": [(trained, validated)]})
+    classifier.set_params(teacher=teacher).fit(X, y)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    for name, model in {
+        "teacher": teacher,
+        "plain": MoDEClassifier(**QUICK | {"validation_fraction": 0.1}),
+    }.items():
+        predicted = cross_val_predict(
+            model, X[trained], y[trained], cv=folds, method="predict_proba"
+        )
+        expected = log_loss(y[trained], predicted)
+        assert classifier.out_of_fold_loss_[name] == pytest.approx(expected, rel=1e-5)
+    shares = np.bincount(y[trained]) / len(trained)
+    noise = classifier.out_of_fold_loss_["teacher"] / -np.log(shares[y[trained]]).mean()
+    # The validation rows are predicted as well, by a teacher that did not see them.
+    assert classifier.teacher_weight_ == (pytest.approx(noise, abs=0.05) if better else 0)
+    assert "plain" in classifier.teacher_scores_["loss"]
+    assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
+
+
+def test_a_teacher_that_is_no_better_than_a_constant_does_not_teach():
+    """Also where no rows are held out that could tell."""
+    options = QUICK | {"teacher_weight": "auto", "early_stopping": False}
+    wrong = DummyRegressor(strategy="constant", constant=100.0)
+    regressor = MoDERegressor(**options, teacher=wrong).fit(X, VALUES)
+    assert regressor.teacher_weight_ == 0
+    alone = MoDERegressor(**options).fit(X, VALUES)
+    assert_allclose(regressor.predict(X), alone.predict(X))
+    classifier = MoDEClassifier(**options).fit(X, y, soft_targets=np.eye(3)[(y + 1) % 3])
+    assert classifier.teacher_weight_ == 0
+    same = MoDERegressor(**options, teacher=LinearRegression()).fit(X, np.ones(len(X)))
+    assert same.teacher_weight_ == 0.5  # a constant explains all
+
+
+def test_weight_out_of_fold_of_values():
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 1}
+    weight = np.linspace(0, 2, len(X))
+    regressor = MoDERegressor(**options, teacher=LinearRegression(), loss="absolute_error")
+    regressor.fit(X, VALUES, sample_weight=weight)
+    found = regressor.out_of_fold_loss_
+    assert 0 < found["teacher"] < found["plain"]
+    assert 0.1 < regressor.teacher_weight_ < 0.5
+
+
+@pytest.mark.parametrize("before", [None, "mixture"])
+def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
+    """The weight of a name says nothing of an estimator, nor the reverse."""
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 2, "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=before, refit_fraction=0.5).fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
+    classifier.set_params(teacher=LogisticRegression()).fit(X, y)
+    weight = classifier.teacher_weight_
+    assert 0.7 < weight < 0.8
+    assert classifier.teacher_names_ == ["LogisticRegression"]
+    classifier.fit(X, y)
+    assert classifier.teacher_weight_ == weight
+    classifier.set_params(teacher=before).fit(X, y)
+    assert classifier.teacher_weight_ == 0.5
