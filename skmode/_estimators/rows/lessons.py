@@ -306,7 +306,7 @@ class LearnsFromTeachers(EvaluatesRows):
         noise = unexplained(self._make_task_loss(), rows)
         if noise >= 1:  # no better than a constant
             return (0.0,)
-        weight = float(np.clip(np.nan_to_num(noise, nan=0.5), LEAST_WEIGHT, MOST_WEIGHT))
+        weight = float(np.clip(np.nan_to_num(noise, nan=TEACHER_WEIGHT), LEAST_WEIGHT, MOST_WEIGHT))
         # Several trainings cannot continue one net.
         return (0.0, weight) if held_out and first else (weight,)
 
