@@ -327,6 +327,47 @@ def test_time_stamps_warn_that_float32_cannot_tell_them_apart():
         MoDERegressor(**QUICK).fit(X, np.arange(10.0))
 
 
+DAYS = pd.date_range("2024-01-01", periods=30).strftime("%Y-%m-%d")
+AMOUNTS = [*map(str, range(30)), "unknown", None]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (DAYS, r"got 30 of them in column 'a', such as '2024-01-01': .*parse_dates=\['a'\]"),
+        (DAYS + "T12:00:00Z", "such as '2024-01-01T12:00:00Z'"),
+        (AMOUNTS, r"got 30 numbers and 'unknown' in column 'a'.*na_values=\['unknown'\]"),
+    ],
+)
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+def test_strings_that_a_csv_file_left_warn(values, message, make):
+    with pytest.warns(UserWarning, match=message):
+        fit(make({"a": list(values)}))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"a": DAYS}).astype("category"),
+        pl.DataFrame({"a": list(DAYS)}, schema={"a": pl.Categorical}),
+        pd.DataFrame({"a": DAYS[:5].repeat(6)}),
+        pd.DataFrame({"postcode": [str(8000 + i) for i in range(30)]}),
+        pd.DataFrame({"rooms": ["1", "2", "3 or more"] * 10}),
+        pd.DataFrame({"code": [f"A{i}" for i in range(30)]}),
+    ],
+)
+def test_strings_that_are_meant_as_categories_do_not_warn(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(table)
+
+
+def test_dates_that_are_named_as_categories_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(pd.DataFrame({"a": DAYS}), ["a"])
+
+
 @pytest.mark.parametrize("column", [1.7e9 + 1e6 * np.arange(10.0), np.full(10, 1.7e9)])
 def test_numbers_distinct_in_float32_do_not_warn(column):
     with warnings.catch_warnings():

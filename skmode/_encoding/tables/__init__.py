@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array
 from skmode._encoding.columns import Columns, SparseColumns, is_table, open_columns
 from skmode._encoding.dates import column_dtype, refuse_date_arrays, refuse_dates
 from skmode._encoding.matching import match_numbers, match_strings
+from skmode._encoding.tables.strings import warn_of_strings
 
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
@@ -166,7 +167,11 @@ class TableEncoder:
     def _learn(self, kind: str, name: str, values: Any) -> Column:
         """Learn a column that holds no numbers."""
         assert kind == "category"
-        return learn_category(name, values)
+        column = learn_category(name, values)
+        if isinstance(self.categorical_features, str):  # their type alone made them categories
+            assert column.categories is not None
+            warn_of_strings(name, column.categories, values)
+        return column
 
     def _categorical_mask(
         self, columns: Columns, others: NDArray[np.bool_] | None = None
