@@ -287,7 +287,8 @@ def import_tokenizers() -> Any:
         import tokenizers.trainers
     except ImportError as error:
         raise ImportError(
-            "Training a tokenizer needs the package tokenizers, which is not installed: run "
-            "`pip install skmode[text]`, or pass a tokenizer.json as tokenizer."
+            "Training a tokenizer needs the package tokenizers, which is not installed: install "
+            "the extra 'text' of skmode (in a checkout: pip install '.[text]'), or pass a "
+            "tokenizer.json as tokenizer."
         ) from error
     return tokenizers

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_array
 
 from skmode._common.batches import is_dataset
 from skmode._common.sklearn import Interval, StrOptions
@@ -20,7 +19,7 @@ from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
-from skmode._estimators.rows.targets import ValueTargets
+from skmode._estimators.rows.targets import ValueTargets, read_targets
 from skmode._estimators.rows.teaching import Lessons
 from skmode._estimators.tables.datasets.estimator import ReadsDatasets
 from skmode._estimators.tables.datasets.names import refuse_names
@@ -400,9 +399,7 @@ default=None
         return values[..., 0] if self._target_ndim == 1 else values
 
     def _check_target(self, y: Any, name: str) -> NDArray[Any]:
-        target: NDArray[np.float64] = check_array(
-            y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=self
-        )
+        target = read_targets(y, name, self)
         if target.ndim > 2:
             raise ValueError(
                 f"{name} must have one or two dimensions, got shape {target.shape}: pass one "

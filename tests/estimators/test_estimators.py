@@ -596,6 +596,29 @@ def test_wrong_targets_are_an_error(target):
         MoDERegressor(**QUICK).fit(X, target)
 
 
+@pytest.mark.parametrize(
+    "form", [list, np.array, pd.Series, lambda y: np.column_stack([X[:, 0], y])]
+)
+def test_a_missing_target_is_named(form):
+    target = X[:, 1].copy()
+    target[[3, 8]] = np.nan
+    with pytest.raises(ValueError, match="Input y contains NaN.*in row 3: drop such rows"):
+        MoDERegressor(**QUICK).fit(X, form(target))
+
+
+def test_classes_as_targets_say_what_to_fit():
+    with pytest.raises(ValueError, match="reading y failed .*'(yes|no)'.*fit a classifier"):
+        MoDERegressor(**QUICK).fit(X, np.where(y, "yes", "no"))
+
+
+def test_strings_in_an_array_say_what_to_pass():
+    table = pd.DataFrame({"a": X[:, 0], "job": np.where(y, "office", "trade")})
+    model = MoDEClassifier(**QUICK).fit(table, y)
+    for call in (lambda rows: MoDEClassifier(**QUICK).fit(rows, y), model.predict):
+        with pytest.raises(ValueError, match="to float: '(office|trade)'.*pass a table"):
+            call(table.to_numpy())
+
+
 # Persistence.
 
 

@@ -70,8 +70,8 @@ def _serve(args: argparse.Namespace) -> None:
         from skmode_deploy.serving.server import StartError, serve
     except ImportError as error:
         raise UsageError(
-            f"The command needs the packages of its extra, got: {error}. Install "
-            "'skmode-deploy[serve]'."
+            f"The command needs the packages of its extra, got: {error}. Install the extra 'serve' "
+            "of skmode-deploy (in a checkout: pip install './deploy[serve]')."
         ) from None
     try:
         serve(settings)

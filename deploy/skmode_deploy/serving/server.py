@@ -96,9 +96,9 @@ def serve(settings: Settings) -> None:
     disable_created_metrics()
     _check_files(settings)
     _allow_files(settings.max_connections + SPARE_FILES)
-    listener = _listen(settings.host, settings.http_port)
+    listener = _listen(settings.host, settings.http_port, "http")
     if settings.grpc_port:  # gRPC's own message would not say why
-        _listen(settings.host, settings.grpc_port).close()
+        _listen(settings.host, settings.grpc_port, "grpc").close()
     with contextlib.closing(listener), contextlib.ExitStack() as stack:
         if settings.workers > 1:
             folder = stack.enter_context(metric_files.make_folder())
@@ -123,7 +123,7 @@ def _open_metrics(
     flush: Callable[[], None],
 ) -> None:
     if settings.metrics_port is not None:
-        listener = stack.enter_context(_listen(settings.host, settings.metrics_port))
+        listener = stack.enter_context(_listen(settings.host, settings.metrics_port, "metrics"))
         stack.enter_context(serve_metrics(settings, listener, registry, flush))
 
 
@@ -191,7 +191,7 @@ def _configure(settings: Settings, app: Any) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, name: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -202,7 +202,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(
             error.errno,
             f"The port must be free and the address one of this machine, got {port} of {host}, "
-            f"and to listen there gave: {error.strerror}. Pass another one, or end what has it.",
+            f"and to listen there gave: {error.strerror}. Pass another one as "
+            f"--{name}-port, or end what has it.",
         ) from None
     listener.set_inheritable(True)
     return listener

@@ -157,6 +157,7 @@ def test_a_taken_grpc_port_is_explained(server, start_server, models):
     assert other.wait() == 2
     assert f"got {server.grpc_port} of 127.0.0.1" in other.lines[-1]
     assert "in use" in other.lines[-1]
+    assert "as --grpc-port" in other.lines[-1]
     assert "Traceback" not in other.stderr
 
 

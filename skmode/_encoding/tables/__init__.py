@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from skmode._encoding.columns import Columns, SparseColumns, is_table, open_columns
-from skmode._encoding.dates import column_dtype, refuse_date_arrays, refuse_dates
+from skmode._encoding.dates import column_dtype, refuse_dates
 from skmode._encoding.matching import match_numbers, match_strings
 from skmode._encoding.tables.strings import warn_of_strings
 
@@ -231,35 +231,6 @@ def chosen_columns(
             f"got {unknown or chosen.tolist()}: the input has {names[:10]}."
         )
     return np.isin(names, chosen.astype(str))
-
-
-def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[Any]:
-    """Check an array as scikit-learn does; if columns are named as another kind, it may hold any.
-
-    `may_hold_texts` tells whether an array of objects may have texts that nobody has named.
-    """
-    asked = estimator.categorical_features, estimator.text_features, estimator.image_features
-    needs_object = any(each is not None and not isinstance(each, str) for each in asked)
-    needs_object = needs_object or (may_hold_texts and _holds_objects(X))
-    if needs_object and not hasattr(X, "dtype"):
-        X = np.asarray(X, dtype=object)
-    needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
-    if needs_object:
-        X = X.astype(object)
-    refuse_date_arrays(X)
-    checked: NDArray[Any] = check_array(
-        X,
-        dtype=None if needs_object else [np.float64, np.float32],
-        ensure_all_finite=False if needs_object else "allow-nan",
-        accept_sparse=False if needs_object else "csr",
-        estimator=estimator,
-        input_name="X",
-    )
-    return checked
-
-
-def _holds_objects(X: Any) -> bool:
-    return isinstance(X, np.ndarray) and X.dtype.kind == "O"
 
 
 def _is_categorical(values: Any) -> bool:

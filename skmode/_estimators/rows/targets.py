@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from skmode._common.predictions import check_distance, read_soft_targets
@@ -71,6 +72,30 @@ class ClassTargets(LearnsFromTeachers):
             soft = soft / np.where(row_weight > 0, row_weight, 1)[:, None]
         # The smallest number of float32, whose logarithm is finite.
         return np.log(soft.clip(np.finfo(np.float32).tiny)), row_weight
+
+
+def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
+    """Make float64 of a regressor's targets; scikit-learn's errors name neither row nor cure."""
+    try:
+        target: NDArray[np.float64] = check_array(
+            y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=estimator
+        )
+    except ValueError as error:
+        reason = str(error)
+        if reason.startswith("could not convert string to float"):
+            raise ValueError(
+                f"The targets of a regressor must be numbers, but reading {name} failed "
+                f"({reason}): convert it, or fit a classifier, whose labels may be strings."
+            ) from None
+        if reason.startswith(f"Input {name} contains NaN"):
+            values = np.asarray(y, dtype=object)
+            row = pd.isna(values.reshape(len(values), -1)).any(axis=1).argmax()
+            raise ValueError(
+                f"Input {name} contains NaN. Every row needs a target, got none in row {row}: "
+                "drop such rows, or give them a target."
+            ) from None
+        raise
+    return target
 
 
 class ValueTargets(LearnsFromTeachers):

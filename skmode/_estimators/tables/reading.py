@@ -10,7 +10,8 @@ from sklearn.utils.validation import validate_data
 
 from skmode._encoding.columns import is_table
 from skmode._encoding.mixed import MixedEncoder, holds_texts
-from skmode._encoding.tables import TableEncoder, validate_array
+from skmode._encoding.tables import TableEncoder
+from skmode._encoding.tables.arrays import validate_array
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import FULL_BATCH_ROWS
 from skmode._estimators.tables.pixels import image_augmentation

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -112,7 +113,7 @@ def _convert_steps(steps: Pipeline, last: Any, X: Any) -> Preprocessing:
         "Each step before the estimator must be one that skl2onnx converts, got "
         f"{name_steps(steps)}: {'; in float32: '.join(reasons)}. Replace it, register a converter "
         "with skl2onnx.update_registered_converter, or leave the work to the estimator, which "
-        "takes raw numbers, strings and missing values."
+        "takes raw numbers, strings and missing values, and texts in text_features."
     ) from errors[0]
 
 
@@ -163,6 +164,7 @@ def name_steps(steps: Pipeline) -> str:
         (name, step)
         for name, step in leaves
         if not can_convert(type(step))
+        or isinstance(step, CountVectorizer)  # by operators that only some runtimes have
         or (isinstance(step, FunctionTransformer) and not has_operators(step.func, step.kw_args))
     ]
     return ", ".join(f"{name} ({type(step).__name__})" for name, step in unknown or leaves)

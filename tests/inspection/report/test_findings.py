@@ -1,5 +1,7 @@
 """The findings follow from the figures."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,10 @@ def test_finding_on_serving_the_top_expert(
     assert f"alone: {100 - wrong_alone / 10:.1f} %" in evidence
     assert f"of the mixture: {100 - wrong_together / 10:.1f} %" in evidence
     assert f"{abs(wrong_alone - wrong_together) / 10:.2f} percentage points" in evidence
-    assert "95 % interval of the loss" in evidence
+    called = "loss" if wrong_alone >= wrong_together else "gain"
+    found = re.search(f"95 % interval of the {called} (\\S+) to (\\S+?)\\)", evidence)
+    low, high = (float(end.replace("\u2212", "-")) for end in found.groups())
+    assert low <= abs(wrong_alone - wrong_together) / 10 <= high
 
 
 def test_the_margin_can_be_chosen(told_classifier, findings):

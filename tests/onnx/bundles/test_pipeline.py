@@ -12,6 +12,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, SequentialFeatureSelector, VarianceThreshold
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import KNNImputer, SimpleImputer
@@ -408,6 +409,11 @@ def test_steps_without_converter_raise(frame, target, tmp_path):
     pipeline = make_pipeline(KNNImputer(), classifier()).fit(numbers, target)
     with pytest.raises(NotImplementedError, match="KNNImputer.*; in float32: .* operators of"):
         export(pipeline, tmp_path / "bundle", X=numbers)
+    words = make_column_transformer((TfidfVectorizer(), "label"), (SimpleImputer(), ["a b.c"]))
+    texts = frame.assign(label="room " + frame["label"] + frame["label"])
+    pipeline = make_pipeline(words, classifier()).fit(texts, target)
+    with pytest.raises(NotImplementedError, match=r"got \S+ \(TfidfVectorizer\): .*text_features"):
+        export(pipeline, tmp_path / "bundle", X=texts)
     assert not (tmp_path / "bundle").exists()
 
 

@@ -56,10 +56,12 @@ def point_bounds(interval: Interval) -> str:
 
 
 def loss_text(facts: Facts, loss: Interval) -> str:
-    """Write a loss and its interval; a negative loss is called a gain."""
-    called = "a gain" if loss.estimate < 0 else "a loss"
-    size = amount(facts, abs(loss.estimate))
-    return f"{called} of {size} ({INTERVAL} of the loss {bounds(facts, loss)})"
+    """Write a loss and its interval; a negative loss is called a gain, with the gain's interval."""
+    called = "loss"
+    if loss.estimate < 0:
+        called, loss = "gain", Interval(-loss.estimate, -loss.high, -loss.low)
+    size = amount(facts, loss.estimate)
+    return f"a {called} of {size} ({INTERVAL} of the {called} {bounds(facts, loss)})"
 
 
 def lead_text(facts: Facts, loss: Interval) -> str:

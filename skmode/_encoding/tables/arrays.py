@@ -1,0 +1,46 @@
+"""Check arrays as scikit-learn does."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array
+
+from skmode._encoding.dates import refuse_date_arrays
+
+
+def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[Any]:
+    """Check an array as scikit-learn does; if columns are named as another kind, it may hold any.
+
+    `may_hold_texts` tells whether an array of objects may have texts that nobody has named.
+    """
+    asked = estimator.categorical_features, estimator.text_features, estimator.image_features
+    needs_object = any(each is not None and not isinstance(each, str) for each in asked)
+    needs_object = needs_object or (may_hold_texts and _holds_objects(X))
+    if needs_object and not hasattr(X, "dtype"):
+        X = np.asarray(X, dtype=object)
+    needs_object = needs_object and getattr(X.dtype, "kind", "") in "OUS"
+    if needs_object:
+        X = X.astype(object)
+    refuse_date_arrays(X)
+    try:
+        checked: NDArray[Any] = check_array(
+            X,
+            dtype=None if needs_object else [np.float64, np.float32],
+            ensure_all_finite=False if needs_object else "allow-nan",
+            accept_sparse=False if needs_object else "csr",
+            estimator=estimator,
+            input_name="X",
+        )
+    except ValueError as error:
+        if not str(error).startswith("could not convert string to float"):
+            raise
+        raise ValueError(
+            f"An array must hold numbers, but reading X failed ({error}): pass a table, as in "
+            "training if that had one, or list the columns of strings in categorical_features."
+        ) from None
+    return checked
+
+
+def _holds_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype.kind == "O"
