@@ -82,7 +82,7 @@ def metrics_page() -> str:
     for name, each in DEFINITIONS.items():
         labels = ", ".join(f"`{label}`" for label in each.labels) or "none"
         buckets = each.options.get("buckets")
-        limits = "; buckets up to " + ", ".join(f"{b:g}" for b in buckets) if buckets else ""
+        limits = " Buckets up to " + ", ".join(f"{b:g}" for b in buckets) + "." if buckets else ""
         kind = kinds.get(each.kind, "gauge")
         rows.append((f"`{name}`", kind, labels, each.help + limits))
     return _page(
@@ -90,7 +90,11 @@ def metrics_page() -> str:
         "`skmode-deploy serve` offers these at `/metrics` in Prometheus's text format. "
         "[The dashboard and the alerts](../operate/dashboard.md) read them. A counter only grows, "
         "so look at its rate. A histogram has three series, which end in `_bucket`, `_sum` and "
-        "`_count`.",
+        "`_count`. Requests for health, metadata and metrics are logged, but not counted, unless "
+        "they are turned away.\n\n"
+        "On Linux there are also `process_resident_memory_bytes`, `process_cpu_seconds_total`, "
+        "`process_open_fds` and others that start with `process_`. With `--workers` they are of "
+        "the parent of the processes that predict, and only there with `--metrics-port`.",
         table(("metric", "kind", "labels", "what it tells"), rows),
     )
 

@@ -40,7 +40,10 @@ class Settings:
     )
     workers: int = _option(1, "processes that serve requests", "N", 1, 256)
     threads: int = _option(1, "threads that compute one operation of a model", "N", 1, 1024)
-    watch: bool = _option(False, "pick up new, changed and removed bundles")
+    watch: bool = _option(
+        False,
+        "pick up new and changed bundles, and drop removed ones that are not the current version",
+    )
     watch_interval: float = _option(2.0, "time between two checks", "SECONDS", 0.05, 86400)
     shadow: float = _option(
         0.0,

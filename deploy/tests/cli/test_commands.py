@@ -474,6 +474,32 @@ def test_closed_streams(arguments, message, table_bundle, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_output_in_no_folder_is_named_as_it_was_passed(run, rows, table_bundle, tmp_path):
+    target = tmp_path / "no-such-folder" / "scores.csv"
+    code, _, said = run("predict", table_bundle, rows, target, "--keep", "id")
+    assert code == 2
+    assert f"got {str(target)!r}, and writing it gave: No such file or directory." in said
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_a_disk_without_room_leaves_no_part_and_names_the_output(
+    name, rows, table_bundle, tmp_path
+):
+    resource = pytest.importorskip("resource")
+    rows.write_text("age,city,plan\n" + "30,Bern,1\n" * 5000)
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    target = folder / name
+    result = subprocess.run(
+        [*PROGRAM, "predict", table_bundle, rows, target],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )
+    assert result.returncode == 2
+    assert f"has room, got {str(target)!r}" in result.stderr.decode()
+    assert os.listdir(folder) == []
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 @pytest.mark.parametrize("arguments", ["predict table rows.csv -", "inspect table"])
 def test_a_full_disk(arguments, table_bundle, tmp_path):

@@ -213,7 +213,32 @@ def test_alerts_fire_when_they_should(promtool):
 
 @pytest.mark.slow
 def test_promtool_accepts_the_configuration(promtool, tmp_path):
-    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    """As it is, and with all that its comments offer."""
+    code, said = run_promtool(promtool, "check", "config", "prometheus.yml")
+    assert code == 0, said
+    text = (FOLDER / "prometheus.yml").read_text()
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert job["job_name"] == "skmode"
+    for ca in re.findall(r"ca_file: (\S+)", text):
+        text = text.replace(ca, str(tmp_path / "cert.pem"))
+    (tmp_path / "cert.pem").touch()
+    for name in ("scheme: https", "tls_config:", "  ca_file:", "  server_name:"):
+        text = text.replace(f"    # {name}", f"    {name}")
+    head, comment, offer = text.partition("# alerting:\n")
+    assert comment
+    offer = "".join(line.removeprefix("# ") for line in (comment + offer).splitlines(keepends=True))
+    (tmp_path / "prometheus.yml").write_text(head + offer)
+    (tmp_path / "alerts.yml").write_text((FOLDER / "alerts.yml").read_text())
+    config = yaml.safe_load(head + offer)
+    assert config["scrape_configs"][0]["tls_config"]
+    assert config["alerting"]["alertmanagers"]
+    code, said = run_promtool(promtool, "check", "config", "prometheus.yml", cwd=tmp_path)
+    assert code == 0, said
+
+
+@pytest.mark.slow
+def test_promtool_accepts_the_configuration_for_kubernetes(promtool, tmp_path):
+    config = yaml.safe_load((FOLDER.parent / "kserve" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     # Debian's build leaves Kubernetes out: the rest is checked with servers that are named.
     assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
@@ -222,7 +247,6 @@ def test_promtool_accepts_the_configuration(promtool, tmp_path):
     (tmp_path / "alerts.yml").write_text((FOLDER / "alerts.yml").read_text())
     code, said = run_promtool(promtool, "check", "config", "prometheus.yml", cwd=tmp_path)
     assert code == 0, said
-    assert job["job_name"] == "skmode"
 
 
 # What follows: an hour of a server's life, written into a real Prometheus, that all panels show.

@@ -268,7 +268,7 @@ def test_services_name_the_runtime_and_stay_in_the_cluster(path, runtime):
 
 
 def test_prometheus_finds_the_pods_and_the_port_of_their_metrics(runtime, flags):
-    config = yaml.safe_load((FOLDER.parent / "grafana" / "prometheus.yml").read_text())
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     rules = {rule["source_labels"][0]: rule for rule in job["relabel_configs"]}
     name = rules["__meta_kubernetes_pod_label_app_kubernetes_io_name"]["regex"]
@@ -276,3 +276,4 @@ def test_prometheus_finds_the_pods_and_the_port_of_their_metrics(runtime, flags)
     container = rules["__meta_kubernetes_pod_container_name"]["regex"]
     assert runtime["spec"]["containers"][0]["name"] == container
     assert runtime["spec"]["annotations"]["prometheus.io/port"] == flags["--metrics-port"]
+    assert job["job_name"] == "skmode"  # the alerts go by it

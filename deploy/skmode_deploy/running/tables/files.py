@@ -1,6 +1,7 @@
 """Open the files that the command line reads and writes, by their format."""
 
 import contextlib
+import errno
 import gzip
 import io
 import os
@@ -17,6 +18,9 @@ from skmode_deploy.running.tables.chunks import Reader, ReadOptions, Writer
 from skmode_deploy.running.tables.csv_files import CsvReader, CsvWriter
 from skmode_deploy.running.tables.errors import InputError, UsageError
 from skmode_deploy.running.tables.parquet_files import ParquetReader, ParquetWriter
+
+# No file that is read gives these.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_names(source: str, target: str, options: ReadOptions) -> None:
@@ -102,7 +106,7 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
             with contextlib.suppress(OSError):  # it is raised already
                 stream.detach()
         return
-    with replacing(Path(target)) as path:
+    with _naming_output(target), replacing(Path(target)) as path:
         if target.endswith(".parquet"):
             with contextlib.closing(ParquetWriter(path, names)) as writer:
                 yield writer
@@ -110,6 +114,22 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
         opener: Any = gzip.open if target.endswith(".gz") else open
         with opener(path, "wt", encoding="utf-8", newline="") as stream:
             yield CsvWriter(stream, names, delimiter)
+
+
+@contextlib.contextmanager
+def _naming_output(target: str) -> Iterator[None]:
+    """Say which file cannot be written: the system names the hidden one, or none."""
+    hidden = str(Path(target).resolve().parent / f".{Path(target).name}-")
+    try:
+        yield
+    except OSError as error:  # those of the input pass: they name their file
+        if error.errno not in _NO_ROOM and not str(error.filename).startswith(hidden):
+            raise
+        reason = os.strerror(error.errno or 0)
+        raise UsageError(
+            f"OUTPUT must be in a folder that can be written and has room, got {target!r}, and "
+            f"writing it gave: {reason}. Make room there, or name another file."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -94,16 +94,17 @@ SCHEMAS: dict[str, Schema] = {
     ),
 }
 REFUSALS = {
-    "400": "The request is refused.",
-    "401": "A token is missing.",
+    "400": "The request does not fit the protocol or the model.",
+    "401": "The token is missing or wrong.",
     "403": "Management is not open.",
-    "404": "There is no such model.",
+    "404": "There is no such model or route.",
     "405": "The route does not accept this method.",
     "408": "The request arrived too slowly.",
     "409": "The model cannot be loaded.",
     "413": "The body is too large.",
     "415": "The body is compressed.",
     "431": "The header is too large.",
+    "500": "The server failed.",
     "503": "Too many requests, or not ready.",
     "504": "The response took too long.",
 }
@@ -113,6 +114,8 @@ _READY = _object({"name": STRING, "ready": BOOLEAN})
 _LANGUAGE_MODEL = _object({"id": STRING, "object": STRING, "created": INTEGER, "owned_by": STRING})
 # path: (operation, summary, schema of the response)
 GETS: dict[str, tuple[str, str, Schema]] = {
+    "/": ("root", "Tell whether the server runs, for simple probes", _object({"status": STRING})),
+    "/openapi.json": ("openapi", "Describe the routes, as here", {"type": "object"}),
     "/v2": ("server_metadata", "Describe the server", _reference("ServerMetadata")),
     "/v2/": ("server_metadata_slash", "The same as /v2", _reference("ServerMetadata")),
     "/v2/health/live": ("live", "Tell whether the server runs", _object({"live": BOOLEAN})),
@@ -129,12 +132,17 @@ GETS: dict[str, tuple[str, str, Schema]] = {
 }  # fmt: skip
 _STATE = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING})
 POSTS: dict[str, tuple[str, str, Schema]] = {
-    "/v2/repository/index": ("index", "List all models with their state", _array(_STATE)),
+    "/v2/repository/index": (
+        "index", "List all models with their state, with --management", _array(_STATE)),
     "/v2/repository/models/{name}/load": (
-        "load", "Load a model", _object({"name": STRING, "load": BOOLEAN})),
+        "load", "Load a model, with --management", _object({"name": STRING, "load": BOOLEAN})),
     "/v2/repository/models/{name}/unload": (
-        "unload", "Unload a model", _object({"name": STRING, "unload": BOOLEAN})),
+        "unload", "Unload a model, with --management",
+        _object({"name": STRING, "unload": BOOLEAN})),
 }  # fmt: skip
+# These need no token: probes ask for them.
+OPEN = ("/", "/v2/health/live", "/v2/health/ready")
+TEXT: Schema = {"text/plain": {"schema": STRING}}
 
 
 class DocumentCache:
@@ -161,6 +169,10 @@ def describe(service: Service) -> Schema:
     for method, operations in (("get", GETS), ("post", POSTS)):
         for path, (name, summary, schema) in operations.items():
             paths[path] = {method: _operation(path, name, summary, _json(schema))}
+    metrics = "Read the metrics for Prometheus, unless they have a port of their own"
+    paths["/metrics"] = {"get": _operation("/metrics", "metrics", metrics, TEXT)}
+    for path in OPEN:
+        paths[path]["get"]["security"] = []
     either = {"application/octet-stream": {"schema": BYTES}}
     for path, name in ((f"{_MODEL}/infer", "infer"), (f"{_VERSION}/infer", "infer_version")):
         response = {**_json(_reference("InferenceResponse")), **either}
@@ -185,7 +197,18 @@ def describe(service: Service) -> Schema:
             "version": skmode_deploy.__version__,
         },
         "paths": paths,
-        "components": {"schemas": SCHEMAS},
+        # A client that is generated from this document then has a place for a token.
+        "security": [{}, {"token": []}],
+        "components": {
+            "schemas": SCHEMAS,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A line of --token-file, if the server has one.",
+                }
+            },
+        },
     }
 
 

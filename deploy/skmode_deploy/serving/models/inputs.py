@@ -80,7 +80,7 @@ class ImageTensorReader:
         image, tensors = self._image, _by_name(inputs)
         _check_names(tensors, [IMAGE])
         values = _read_pixels(tensors[IMAGE], image)
-        _check_n_rows(len(values), self._max_rows)
+        check_n_rows(len(values), self._max_rows)
         return values
 
     def check_refused(self, rows: Any) -> None:
@@ -143,7 +143,7 @@ class ColumnTensorReader:
                 "All inputs must have the same number of rows, got "
                 f"{min(heights)} and {max(heights)}: send each column of the same rows."
             )
-        _check_n_rows(heights.pop(), self._max_rows)
+        check_n_rows(heights.pop(), self._max_rows)
         return rows
 
     def _read_column(self, tensor: Tensor, column: Column) -> Array:
@@ -181,7 +181,7 @@ class ColumnTensorReader:
                 "the columns of training; a single row has the shape "
                 f"[1, {width}]."
             )
-        _check_n_rows(len(values), self._max_rows)
+        check_n_rows(len(values), self._max_rows)
         return _convert(first, values)
 
     def _stack_columns(self, tensors: Mapping[str, Tensor]) -> Array:
@@ -194,7 +194,7 @@ class ColumnTensorReader:
                 "All inputs must have the same number of rows, got different ones: send each "
                 "column of the same rows."
             )
-        _check_n_rows(len(columns[0]), self._max_rows)
+        check_n_rows(len(columns[0]), self._max_rows)
         return np.column_stack(columns)
 
 
@@ -225,12 +225,11 @@ def _check_names(tensors: Mapping[str, Tensor], expected: list[str]) -> None:
         )
 
 
-def _check_n_rows(n_rows: int, max_rows: int) -> None:
+def check_n_rows(n_rows: int, max_rows: int) -> None:
+    """Refuse a request without rows, or with too many."""
     if not 1 <= n_rows <= max_rows:
-        raise RequestError(
-            f"A request must have from 1 to {max_rows} rows, got {n_rows}: send more "
-            "rows in several requests."
-        )
+        fix = "send more rows in several requests" if n_rows else "send at least one"
+        raise RequestError(f"A request must have from 1 to {max_rows} rows, got {n_rows}: {fix}.")
 
 
 def _allowed_datatypes(column: Column) -> frozenset[str]:

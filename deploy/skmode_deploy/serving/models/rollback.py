@@ -1,7 +1,9 @@
 """Choose the current version of a model, for servers that watch the model folder."""
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from skmode_deploy import bundle
@@ -45,12 +47,14 @@ def rollback(
     old = _current_version(contents)
     if latest:
         new = _newest_valid(contents, name)
-        (folder / CURRENT).unlink(missing_ok=True)
-        sync_directory(folder)
+        with _naming_folder(folder):
+            (folder / CURRENT).unlink(missing_ok=True)
+            sync_directory(folder)
         return old, new
     new = _version_below(contents, old, name) if to is None else to
     _check_valid(contents, new, name)
-    _write_current(folder, new)
+    with _naming_folder(folder):
+        _write_current(folder, new)
     return old, new
 
 
@@ -145,6 +149,20 @@ def _newest_first(contents: FolderContents) -> list[int]:
 
 def _show_versions(contents: FolderContents) -> str:
     return list_names([str(version) for version in _newest_first(contents)])
+
+
+@contextlib.contextmanager
+def _naming_folder(folder: Path) -> Iterator[None]:
+    """Say which folder cannot be written, which servers often see read-only."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"The folder of the model must be writable, got {str(folder)!r}, and to write the file "
+            f"{CURRENT!r} there gave: {os.strerror(error.errno or 0)}. Make room there, or run "
+            "this where the folder is not read-only.",
+        ) from None
 
 
 def _write_current(folder: Path, version: int) -> None:

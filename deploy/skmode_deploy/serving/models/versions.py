@@ -176,7 +176,8 @@ class ModelVersions(Generic[M]):
             problems.add(
                 ("gone", current),
                 f"The current version must stay on disk, and version {current} is gone, so that it "
-                "cannot be loaded again: copy it back, or make another version the current one.",
+                "cannot be loaded again: copy it back, make another version the current one, or "
+                "start the server anew to stop serving this model.",
             )
         return current
 

@@ -1,8 +1,10 @@
 """The definition of every metric: its type, help text, labels and buckets."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from skmode_deploy.serving.protocol.errors import Limit
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
@@ -24,7 +26,10 @@ class Definition(NamedTuple):
 
 DEFINITIONS: dict[str, Definition] = {
     "skmode_requests_total": Definition(
-        Counter, "Requests by code.", (*VERSION, "protocol", "code"), {}
+        Counter,
+        "Requests for predictions or completions, by status of HTTP or of gRPC.",
+        (*VERSION, "protocol", "code"),
+        {},
     ),
     "skmode_request_seconds": Definition(
         Histogram,
@@ -40,7 +45,10 @@ DEFINITIONS: dict[str, Definition] = {
         Gauge, "Requests that wait for their turn.", (), {"multiprocess_mode": "livesum"}
     ),
     "skmode_rejected_total": Definition(
-        Counter, "Requests that were turned away.", ("reason",), {}
+        Counter,
+        f"Requests of any kind that were turned away, by reason: {', '.join(get_args(Limit))}.",
+        ("reason",),
+        {},
     ),
     "skmode_rows_total": Definition(Counter, "Rows predicted.", VERSION, {}),
     "skmode_expert_rows_total": Definition(
@@ -81,7 +89,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "skmode_routing_drift": Definition(
         Gauge,
-        "Population stability index of the experts' usage against training.",
+        "Population stability index of the experts' usage against training, over the last 10,000 "
+        "rows, from 500 rows on.",
         VERSION,
         {"multiprocess_mode": "livemax"},
     ),
@@ -104,7 +113,7 @@ DEFINITIONS: dict[str, Definition] = {
         {"multiprocess_mode": "mostrecent"},
     ),
     "skmode_model_loads_total": Definition(
-        Counter, "Attempts to load a bundle, by result.", ("model", "result"), {}
+        Counter, "Attempts to load a bundle, by result: loaded, failed.", ("model", "result"), {}
     ),
     "skmode_shadow_rows_total": Definition(
         Counter, "Rows that the whole mixture predicted as well.", VERSION, {}

@@ -16,6 +16,7 @@ from skmode_deploy.bundle import Column, Manifest
 from skmode_deploy.running.predictor import Prediction
 from skmode_deploy.serving.observe.drift import RoutingDrift
 from skmode_deploy.serving.observe.metric_definitions import DEFINITIONS, MODEL
+from skmode_deploy.serving.protocol.errors import Limit
 
 METRIC_NAMES = tuple(DEFINITIONS)
 # The drift gauge is written once in this many rows: writing it takes as long as a request.
@@ -85,7 +86,7 @@ class Metrics:
             for model, scored in by_model.items():
                 model.count(scored)
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Limit) -> None:
         """Count a request that was turned away."""
         self.get("skmode_rejected_total", reason).inc()
 

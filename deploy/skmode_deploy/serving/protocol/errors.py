@@ -1,23 +1,29 @@
 """Refusals: why a client gets no result."""
 
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 MAX_SHOWN_CHARACTERS = 80
+# What turns requests away before they compute, as the metrics name it.
+Limit = Literal["body_size", "deadline", "header", "memory", "queue_full", "slow", "unauthorized"]
 
 
 class RequestError(Exception):
     """A request is refused, and the client is told why."""
 
     def __init__(
-        self, reason: str, status: int = 400, retry_after: int | None = None, limit: str = ""
+        self,
+        reason: str,
+        status: int = 400,
+        retry_after: int | None = None,
+        limit: Limit | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status  # code of HTTP
         self.retry_after = retry_after  # seconds
-        self.limit = limit  # which limit was exceeded, as the metrics name it; "" if none was
+        self.limit = limit  # which limit was exceeded, if one was
 
 
 def is_openai(path: str) -> bool:

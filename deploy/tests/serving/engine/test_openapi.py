@@ -94,3 +94,23 @@ def test_the_examples_get_predictions(server, credit_rows):
     properties = schema(document, "credit")["schema"]["properties"]
     names = [item["properties"]["name"]["const"] for item in properties["inputs"]["items"]["oneOf"]]
     assert names == list(credit_rows)
+
+
+def test_a_client_made_from_the_document_knows_where_the_token_goes(document):
+    """With tokens or without: the server may have none, and probes send none."""
+    assert document["security"] == [{}, {"token": []}]
+    scheme = document["components"]["securitySchemes"]["token"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    without = {
+        path
+        for path, each in document["paths"].items()
+        if each.get("get", {}).get("security") == []
+    }
+    assert without == {"/", "/v2/health/live", "/v2/health/ready"}
+
+
+def test_every_route_of_the_server_is_described(server, document):
+    """Those that no model answers, and the statuses that any may have."""
+    for path in ("/", "/openapi.json", "/metrics"):
+        assert httpx.get(server.url + path).status_code == 200
+        assert {"200", "401", "500"} <= document["paths"][path]["get"]["responses"].keys()

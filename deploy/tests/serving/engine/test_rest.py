@@ -287,7 +287,7 @@ def test_each_output_may_be_bytes_or_json(server, iris_body):
         ({"datatype": "BYTES", "data": ["a"] * 12}, "X must hold numbers only, .*: 'a'"),
         ({"data": [*range(11), "marker"]}, "must hold numbers, and null for missing, got"),
         ({"data": [1e39] * 12}, "'X' must hold numbers that are finite as float32"),
-        ({"shape": [0, 4], "data": []}, "must have from 1 to 10000 rows, got 0"),
+        ({"shape": [0, 4], "data": []}, "must have from 1 to 10000 rows, got 0: send at least one"),
         ({"shape": [10**12, 4]}, r"must have a shape of one to four whole numbers .*10000000000"),
     ],
 )

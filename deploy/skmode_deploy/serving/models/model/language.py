@@ -7,6 +7,7 @@ import numpy as np
 from skmode_deploy.errors import InferenceError
 from skmode_deploy.language import LanguageModel, Routing
 from skmode_deploy.running.predictor import Prediction
+from skmode_deploy.serving.models.inputs import check_n_rows
 from skmode_deploy.serving.models.model.rows import PLATFORM, ScoredRequest
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
 from skmode_deploy.serving.protocol.requests import Request
@@ -64,11 +65,7 @@ class ServedLanguageModel:
                 f"Input {TEXT!r} must be of BYTES and shape [n], got {datatype} of shape "
                 f"{list(values.shape)}: send one text for each row."
             )
-        if not 1 <= len(values) <= self._max_rows:
-            raise RequestError(
-                f"A request must have from 1 to {self._max_rows} rows, got {len(values)}: send "
-                "more rows in several requests."
-            )
+        check_n_rows(len(values), self._max_rows)
         texts: list[str] = values.reshape(-1).tolist()
         return texts
 
