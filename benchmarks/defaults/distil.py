@@ -107,6 +107,7 @@ def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]
     found[0]["seconds"] = time.process_time() - start
     for name, options in CANDIDATES.items():
         model = make("classification" if classifies else "regression", options)
+        model.set_params(inference="top_expert")  # fitted as it will be served
         if name != "plain":
             model.set_params(teacher=teachers, memory=memory)
         with changed(options):
@@ -116,7 +117,8 @@ def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]
         for inference in ("mixture", "top_expert"):
             model.set_params(inference=inference)
             record[inference] = loss(table, judging.y, getattr(model, method)(judging.X))
-        found.append(record | {"teacher_weight": model.teacher_weight_, "epochs": model.n_iter_})
+        record |= {"teacher_weight": model.teacher_weight_, "epochs": model.n_iter_}
+        found.append(record | {"out_of_fold": model.out_of_fold_loss_})
     return [{"set": table.name, "repeat": repeat, **record} for record in found]
 
 

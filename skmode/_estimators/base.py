@@ -382,7 +382,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             teacher_weights=self._resolve_teacher_weights(
                 data.rows, first=first, held_out=data.valid is not None
             ),
-            teacher_leads=self._teacher_leads,
+            teacher_trusted=self._teacher_trusted,
             teacher_seed=teacher_seed,
             calibrate=self._calibrates,
             callbacks=check_callbacks(self.callbacks),

@@ -83,8 +83,8 @@ class Plan:
     teacher_weights : tuple of float
         Weights of the teacher's predictions against the target's. With ``"rows"`` the validation
         rows choose among several; otherwise the first is taken.
-    teacher_leads : bool
-        Whether the teacher is known to be better: a weight of 0 is for comparison alone.
+    teacher_trusted : bool
+        Whether it is decided that the teacher teaches: a weight of 0 is for comparison alone.
     teacher_seed : int
         Seed of the ensemble.
     calibrate : bool
@@ -110,7 +110,7 @@ class Plan:
     taught_refit_fraction: float
     teacher: Literal["mixture", "ensemble", "auto", "rows"] | None
     teacher_weights: tuple[float, ...]
-    teacher_leads: bool
+    teacher_trusted: bool
     teacher_seed: int
     calibrate: bool
     callbacks: tuple[Any, ...]

@@ -176,8 +176,8 @@ class Trainer:
     def _train_best(self) -> tuple[_Candidate, bool]:
         """Train with each alpha, weight of the teacher and weight decay; keep the lowest loss.
 
-        The loss is that of the validation rows. Where the teacher is known to lead, what it did not
-        teach is kept for comparison. A combination whose training does not stay finite
+        The loss is that of the validation rows. Where it is decided that the teacher teaches, what
+        it did not teach is kept for comparison. A combination whose training does not stay finite
         is skipped; if that happens to all of them, the last error is raised.
         """
         best: _Candidate | None = None
@@ -197,7 +197,7 @@ class Trainer:
                     raise
                 interrupted = True
                 break
-            compared = plan.teacher_leads and not weight
+            compared = plan.teacher_trusted and not weight
             if not compared and (best is None or candidate.loss < best.loss):
                 best = candidate
             if not weight and (self._plain is None or candidate.loss < self._plain.loss):

@@ -237,11 +237,11 @@ PARAMETERS = {
         weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an estimator or soft
         targets it is the share of the loss of a constant prediction that the teacher leaves, on
         rows that it did not see, between 0.1 and 0.9: a target that is nearly free of noise is the
-        better label. It is 0 if the teacher is no better than the constant, and so that one that is
-        no better than the mixture does no harm: with an estimator and fewer than 1,000 validation
-        rows, the mixture is fitted without the teacher on the folds of `teacher_cv`, too, and the
-        lower out-of-fold loss decides. With more validation rows, a frozen estimator or soft
-        targets, it trains with and without the teacher, and the lower validation loss decides.
+        better label. It is 0 if the teacher is no better than the constant, and if it is clearly
+        worse than the mixture. With an estimator and fewer than 1,000 validation rows, the mixture
+        is fitted on the folds of `teacher_cv`, too, without the teacher; clearly worse is an
+        out-of-fold loss that is higher by two standard errors of the difference. With more rows, a
+        frozen estimator or soft targets, it trains with and without; the validation loss decides.
         Without validation rows the teacher is trusted. A warm start keeps the weight of the last
         fit with an estimator or soft targets.
         """,
@@ -429,8 +429,8 @@ ATTRIBUTES = {
         "dict or None",
         """
         Mean losses of the ``"teacher"``, and of the ``"plain"`` mixture that nobody taught, on rows
-        that neither had seen; they decide ``teacher_weight="auto"``. None where they were not
-        needed.
+        that neither had seen, and the ``"standard_error"`` of their difference; they decide
+        ``teacher_weight="auto"``. None where they were not needed.
         """,
     ),
     "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),

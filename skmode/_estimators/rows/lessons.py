@@ -42,6 +42,9 @@ OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
 # With fewer validation rows than this, teacher_weight="auto" compares teacher and mixture on the
 # training rows, out of fold (benchmarks/ablations.md).
 FEW_VALIDATION_ROWS = 1000
+# There the teacher is refused only if its loss is higher by so many standard errors of the
+# difference: whoever passes a teacher has a reason.
+DOUBT = 2.0
 # teacher_weight="auto" stays within these: a teacher that explains little, or nearly all, may err.
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 0.9
 # A teacher whose loss on the training rows is less than this share of the loss on the validation
@@ -284,10 +287,12 @@ class LearnsFromTeachers(EvaluatesRows):
         return fitted, folds
 
     @property
-    def _teacher_leads(self) -> bool:
-        """Whether the teacher is known to be better, out of fold."""
-        losses = self.out_of_fold_loss_
-        return losses is not None and losses["teacher"] < losses["plain"]
+    def _teacher_trusted(self) -> bool:
+        """Whether the teacher was compared out of fold, and is not clearly worse."""
+        found = self.out_of_fold_loss_
+        if found is None:
+            return False
+        return found["teacher"] - found["plain"] < DOUBT * found["standard_error"]
 
     def _resolve_teacher_weights(
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool
@@ -300,7 +305,7 @@ class LearnsFromTeachers(EvaluatesRows):
         # A weight that was found for a name, or for nobody, says nothing of an estimator.
         if not first and getattr(self, "_weighed_by_rows", False):
             return (self.teacher_weight_,)
-        if first and self.out_of_fold_loss_ is not None and not self._teacher_leads:
+        if first and self.out_of_fold_loss_ is not None and not self._teacher_trusted:
             return (0.0,)
         # Where the target is nearly free of noise, it is a better label than any prediction.
         noise = unexplained(self._make_task_loss(), rows)
@@ -313,7 +318,10 @@ class LearnsFromTeachers(EvaluatesRows):
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
     ) -> dict[str, float]:
-        """Mean losses of the teacher and of a mixture that nobody taught, both on the folds."""
+        """Mean losses on the folds of the teacher and of a mixture that nobody taught.
+
+        The standard error is that of their difference, over the rows.
+        """
         plain = clone(self).set_params(teacher=None, verbose=0, keep_teacher=False)
         # The user's clipping of gradients may be what keeps the training finite.
         plain.set_params(callbacks=clipping(tuple(self.callbacks or ())) or None)
@@ -335,12 +343,14 @@ class LearnsFromTeachers(EvaluatesRows):
         encoded = torch.as_tensor(self._encode_soft(soft[predicted], factors)[0])
         weight = rows.sample_weight
         weight = torch.ones(len(rows), dtype=encoded.dtype) if weight is None else weight
+        weight = weight / weight.sum()
         loss = self._make_task_loss()
         both = {"teacher": rows.soft_target, "plain": encoded}
-        return {
-            name: float(weight @ loss(found, rows.target) / weight.sum())
-            for name, found in both.items()
-        }
+        losses = {name: loss(found, rows.target) for name, found in both.items()}
+        means = {name: float(weight @ each) for name, each in losses.items()}
+        difference = losses["teacher"] - losses["plain"]
+        spread = weight.square() @ (difference - weight @ difference).square()
+        return means | {"standard_error": float(spread.sqrt())}
 
     def _add(
         self, rows: Rows, soft: NDArray[np.float64], covered: NDArray[np.bool_], factors: Any

@@ -80,6 +80,7 @@ def test_weight_out_of_fold(teacher, better):
     classifier = MoDEClassifier(**options | {"validation_fraction": [(trained, validated)]})
     classifier.set_params(teacher=teacher).fit(X, y)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    each = {}
     for name, model in {
         "teacher": teacher,
         "plain": MoDEClassifier(**QUICK | {"validation_fraction": 0.1}),
@@ -89,12 +90,28 @@ def test_weight_out_of_fold(teacher, better):
         )
         expected = log_loss(y[trained], predicted)
         assert classifier.out_of_fold_loss_[name] == pytest.approx(expected, rel=1e-5)
+        each[name] = -np.log(predicted[np.arange(180), y[trained]])
+    error = np.std(each["teacher"] - each["plain"]) / np.sqrt(180)
+    assert classifier.out_of_fold_loss_["standard_error"] == pytest.approx(error, rel=1e-5)
     shares = np.bincount(y[trained]) / len(trained)
     noise = classifier.out_of_fold_loss_["teacher"] / -np.log(shares[y[trained]]).mean()
     # The validation rows are predicted as well, by a teacher that did not see them.
     assert classifier.teacher_weight_ == (pytest.approx(noise, abs=0.05) if better else 0)
     assert "plain" in classifier.teacher_scores_["loss"]
     assert classifier.set_params(teacher_weight=0.5).fit(X, y).out_of_fold_loss_ is None
+
+
+def test_only_a_clearly_worse_teacher_is_refused():
+    """A difference within two standard errors is chance: whoever passes a teacher has a reason."""
+    options = QUICK | {"teacher_weight": "auto", "max_epochs": 8}
+    outcomes = set()
+    for regularization in (1e-3, 7e-3, 1.0):
+        classifier = MoDEClassifier(**options, teacher=LogisticRegression(C=regularization))
+        found = classifier.fit(X, y).out_of_fold_loss_
+        behind = (found["teacher"] - found["plain"]) / found["standard_error"]
+        assert (classifier.teacher_weight_ == 0) == (behind >= 2)
+        outcomes.add("worse" if behind >= 2 else "level" if behind > 0 else "better")
+    assert outcomes == {"worse", "level", "better"}
 
 
 def test_a_teacher_that_is_no_better_than_a_constant_does_not_teach():
