@@ -121,6 +121,17 @@ def test_nothing_comes_from_another_host(texts):
     assert wrong == []
 
 
+def test_columns_of_tables_have_names(texts):
+    """A screen reader says the column's name with each cell."""
+    nameless = [
+        (name, head)
+        for name, text in texts.items()
+        for head in re.findall(r"^(\|.*)\n\| ?:?-{3,}", text, re.MULTILINE)
+        if re.search(r"\|\s*\|", head)
+    ]
+    assert nameless == []
+
+
 @pytest.mark.slow
 def test_messages_of_the_troubleshooting_page_are_those_of_the_code(texts):
     known = set()

@@ -175,7 +175,7 @@ def summarize(lines: list[dict[str, Any]], variants: list[str]) -> str:
             f"{100 * math.expm1(of.mean()):+.1f} ± {spread:.1f} %, median {middle:+.1f}, {better}"
         )
 
-    found = [f"| | against four averaged networks | against {variants[0]} |"]
+    found = [f"| what teaches | against four averaged networks | against {variants[0]} |"]
     found.append("| --- | --- | --- |")
     for name in (BOTH, *variants):
         found.append(

@@ -8,4 +8,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const link = summary.closest("li")?.querySelector("a");
     summary.setAttribute("aria-label", `Pages below ${link?.textContent.trim() ?? "this one"}`);
   }
+  // The name has all that the button shows on a desk, the keys too; on a phone it shows an icon alone.
+  for (const button of document.querySelectorAll(".search-button-field")) {
+    button.setAttribute("aria-label", button.textContent.trim().replace(/\s+/g, " "));
+  }
 });

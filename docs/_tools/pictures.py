@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import architecture
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "tabular.jsonl"
 NOTEBOOK = ROOT / "notebooks" / "distil_an_ensemble.ipynb"
@@ -24,10 +26,12 @@ THEMES = {
 
 
 def write(folder: Path) -> None:
-    """Draw the pictures that are made from results."""
+    """Draw the pictures of the pages."""
     folder.mkdir(exist_ok=True)
-    for theme in THEMES:
+    for theme, colours in THEMES.items():
         draw_latency(folder / f"latency-{theme}.svg", theme)
+        drawn = architecture.draw(colours)
+        (folder / f"architecture-{theme}.svg").write_text(drawn, encoding="utf-8")
 
 
 def draw_routing(theme: str) -> str:
