@@ -61,6 +61,16 @@ CSV files:
 )
 
 
+class _Command(argparse.ArgumentParser):
+    """A command, which answers an option that it does not know with its own usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands; each sets `run`, the function that does the work."""
     parser = argparse.ArgumentParser(
@@ -72,7 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"{PROGRAM} {skmode_deploy.__version__}"
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=_Command
+    )
     for add in (
         _add_inspect,
         _add_verify,

@@ -61,6 +61,15 @@ def run(capsys):
 # Asking about a bundle.
 
 
+def test_an_unknown_option_is_answered_with_the_usage_of_its_command(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("serve", "models", "--port", "80")
+    said = capsys.readouterr().err
+    assert said.startswith("usage: skmode-deploy serve")
+    assert "--http-port" in said
+    assert said.endswith("skmode-deploy serve: error: unrecognized arguments: --port 80\n")
+
+
 def test_inspect(table_bundle, run):
     code, out, err = run("inspect", table_bundle)
     assert (code, err) == (0, "")
