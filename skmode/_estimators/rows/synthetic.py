@@ -63,8 +63,9 @@ def make_rows(
         made: Any = pd.DataFrame(dict(enumerate(columns))).set_axis(X.columns, axis=1)
     elif is_table(X):
         frame: Any = nw.from_native(X, eager_only=True)
-        table = {name: _mix_series(frame[name], pairs) for name in frame.columns}
-        made = nw.from_dict(table, backend=frame.implementation).to_native()
+        parts = [_mix_series(frame[name], pairs).to_frame() for name in frame.columns]
+        # Out of a dict, the Enum of polars would be a Categorical.
+        made = nw.concat(parts, how="horizontal").to_native()
     elif scipy.sparse.issparse(X):
         made = _mix_sparse(X, pairs)
     else:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
@@ -68,6 +69,15 @@ def test_containers_give_the_same_rows(convert, dtype):
         assert found["b"].null_count() == np.isnan(expected[:, 1]).sum()
         assert found.schema == table.schema
     assert_allclose(np.asarray(found), expected, rtol=1e-6)
+
+
+def test_columns_of_polars_and_arrow_keep_their_types():
+    table = pl.DataFrame(
+        {"plan": pl.Series(["x", "y", "x"], dtype=pl.Enum(["x", "y", "z"])), "price": [0.5, 1, 2]}
+    )
+    assert make(table, 5)[0].schema == table.schema
+    arrow = pa.table({"plan": pa.array(["x", "y", "x"]).dictionary_encode(), "price": [0.5, 1, 2]})
+    assert make(arrow, 5)[0].schema == arrow.schema
 
 
 def test_a_missing_number_is_not_averaged():
