@@ -1,6 +1,11 @@
 """Serve exported mixtures of experts; numpy and onnxruntime are the only dependencies."""
 
+import os
 import sys
+
+# Before onnxruntime is loaded: some of its releases keep a number of the device in the home folder,
+# and may send usage data.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from skmode_deploy._version import __version__
 from skmode_deploy.bundle import BundleError, manifest

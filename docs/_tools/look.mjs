@@ -13,6 +13,10 @@ import { extname, join } from "node:path";
 import puppeteer from "puppeteer-core";
 
 const [folder, part = ""] = process.argv.slice(2);
+if (!folder) {
+  console.error("usage: node docs/_tools/look.mjs FOLDER [part of a page's path]");
+  process.exit(2);
+}
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const kinds = { ".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml" };
 

@@ -156,7 +156,7 @@ def test_without_tokenizers_the_error_says_what_to_install(model, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ImportError, match=r"pip install skmode\[text\]"):
+    with pytest.raises(ImportError, match=r"extra 'text' of skmode .*pip install '\.\[text\]'"):
         fit()
 
 

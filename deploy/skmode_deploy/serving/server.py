@@ -203,7 +203,7 @@ def _listen(host: str, port: int, name: str) -> socket.socket:
             error.errno,
             f"The port must be free and the address one of this machine, got {port} of {host}, "
             f"and to listen there gave: {error.strerror}. Pass another one as "
-            f"--{name}-port, or end what has it.",
+            f"--{name}-port, end what has it, or pass an address of this machine as --host.",
         ) from None
     listener.set_inheritable(True)
     return listener

@@ -482,7 +482,6 @@ def test_closed_streams(arguments, message, table_bundle, tmp_path):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.slow
 def test_an_output_in_no_folder_is_named_as_it_was_passed(run, rows, table_bundle, tmp_path):
     target = tmp_path / "no-such-folder" / "scores.csv"
     code, _, said = run("predict", table_bundle, rows, target, "--keep", "id")
@@ -509,6 +508,7 @@ def test_a_disk_without_room_leaves_no_part_and_names_the_output(
     assert os.listdir(folder) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
 @pytest.mark.parametrize("arguments", ["predict table rows.csv -", "inspect table"])
 def test_a_full_disk(arguments, table_bundle, tmp_path):

@@ -1,6 +1,9 @@
 import gc
 import logging
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -282,3 +285,21 @@ def test_predictors_are_collected(make_regressor):
     del predictor
     gc.collect()
     assert reference() is None
+
+
+def test_onnxruntime_leaves_nothing_in_the_home_folder(model, tmp_path):
+    """Its releases from 1.29 on have telemetry, which keeps a number of the device there."""
+    path, home = tmp_path / "model.onnx", tmp_path / "home"
+    path.write_bytes(model)
+    home.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    program = (
+        "import sys, skmode_deploy, onnxruntime; onnxruntime.InferenceSession(sys.argv[1],"
+        " providers=['CPUExecutionProvider'])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=environment | {"HOME": str(home)},
+        check=True,
+    )
+    assert list(home.rglob("*")) == []

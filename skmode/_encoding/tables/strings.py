@@ -3,6 +3,7 @@
 Both would be categories without a sound: one for each day, and one for each number.
 """
 
+import inspect
 import re
 import warnings
 from typing import Any
@@ -22,17 +23,16 @@ def warn_of_strings(name: str, categories: NDArray[Any], values: Any) -> None:
         return
     if all(map(DATE.fullmatch, categories)):
         _warn(
-            f"Dates that are strings are read as categories, got {len(categories)} of them in "
-            f"column {name!r}, such as {categories[0]!r}: read them as dates, for example by "
-            f"pd.read_csv(..., parse_dates=[{name!r}]), and make numbers of these. If they are "
-            "meant as categories, convert the column to a categorical type."
+            f"Dates that are strings are read as categories, got column {name!r}: read them as "
+            f"dates, for example by pd.read_csv(..., parse_dates=[{name!r}]), and make numbers of "
+            "these. If they are meant as categories, convert the column to a categorical type."
         )
         return
     words = [each for each in categories if not _is_number(each)]
-    if 0 < len(words) <= (1 - MOST) * len(categories):
+    if words and len(categories) - len(words) >= MOST * len(categories):
         _warn(
-            f"Numbers beside words are read as categories, got {len(categories) - len(words)} "
-            f"numbers and {words[0]!r} in column {name!r}: if it stands for a missing value, "
+            f"Numbers beside words are read as categories, got {words[0]!r} among the numbers of "
+            f"column {name!r}: if it stands for a missing value, "
             f"pd.read_csv(..., na_values=[{words[0]!r}]) reads it as one. If they are meant as "
             "categories, convert the column to a categorical type."
         )
@@ -51,4 +51,8 @@ def _is_number(text: str) -> bool:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=10)
+    """Warn of the first line outside of skmode."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("skmode."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)

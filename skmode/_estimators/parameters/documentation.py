@@ -237,7 +237,7 @@ PARAMETERS = {
         weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an estimator or soft
         targets it is the share of the loss of a constant prediction that the teacher leaves, on
         rows that it did not see, between 0.1 and 0.9: a target that is nearly free of noise is the
-        better label. It is 0 if the teacher is no better than the constant, and if it is clearly
+        better label. It is 0 if the teacher is no better than the constant, or if it is clearly
         worse than the mixture. With an estimator and fewer than 1,000 validation rows, the mixture
         is fitted on the folds of `teacher_cv`, too, without the teacher; clearly worse is an
         out-of-fold loss that is higher by two standard errors of the difference. With more rows, a

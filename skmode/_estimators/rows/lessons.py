@@ -292,7 +292,7 @@ class LearnsFromTeachers(EvaluatesRows):
         found = self.out_of_fold_loss_
         if found is None:
             return False
-        return found["teacher"] - found["plain"] < DOUBT * found["standard_error"]
+        return found["teacher"] - found["plain"] <= DOUBT * found["standard_error"]
 
     def _resolve_teacher_weights(
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool

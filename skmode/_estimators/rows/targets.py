@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
@@ -87,9 +86,9 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
                 f"The targets of a regressor must be numbers, but reading {name} failed "
                 f"({reason}): convert it, or fit a classifier, whose labels may be strings."
             ) from None
-        if reason.startswith(f"Input {name} contains NaN"):
-            values = np.asarray(y, dtype=object)
-            row = pd.isna(values.reshape(len(values), -1)).any(axis=1).argmax()
+        if np.ndim(y) and reason.startswith(f"Input {name} contains NaN"):
+            values = check_array(y, ensure_2d=False, dtype=np.float64, ensure_all_finite=False)
+            row = np.isnan(values.reshape(len(values), -1)).any(axis=1).argmax()
             raise ValueError(
                 f"Input {name} contains NaN. Every row needs a target, got none in row {row}: "
                 "drop such rows, or give them a target."

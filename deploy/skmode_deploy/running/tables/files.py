@@ -119,7 +119,8 @@ def open_writer(target: str, names: Sequence[str], delimiter: str) -> Iterator[W
 @contextlib.contextmanager
 def _naming_output(target: str) -> Iterator[None]:
     """Say which file cannot be written: the system names the hidden one, or none."""
-    hidden = str(Path(target).resolve().parent / f".{Path(target).name}-")
+    path = Path(target).resolve()
+    hidden = str(path.parent / f".{path.name}-")
     try:
         yield
     except OSError as error:  # those of the input pass: they name their file
@@ -128,7 +129,7 @@ def _naming_output(target: str) -> Iterator[None]:
         reason = os.strerror(error.errno or 0)
         raise UsageError(
             f"OUTPUT must be in a folder that can be written and has room, got {target!r}, and "
-            f"writing it gave: {reason}. Make room there, or name another file."
+            f"writing it gave: {reason}. Mend that, or name another file."
         ) from None
 
 

@@ -160,8 +160,8 @@ def _naming_folder(folder: Path) -> Iterator[None]:
         raise OSError(
             error.errno,
             f"The folder of the model must be writable, got {str(folder)!r}, and to write the file "
-            f"{CURRENT!r} there gave: {os.strerror(error.errno or 0)}. Make room there, or run "
-            "this where the folder is not read-only.",
+            f"{CURRENT!r} there gave: {os.strerror(error.errno or 0)}. Mend that, or run this "
+            "where the folder can be written.",
         ) from None
 
 
