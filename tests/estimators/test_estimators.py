@@ -597,7 +597,14 @@ def test_wrong_targets_are_an_error(target):
 
 
 @pytest.mark.parametrize(
-    "form", [list, np.array, pd.Series, lambda y: np.column_stack([X[:, 0], y])]
+    "form",
+    [
+        list,
+        np.array,
+        pd.Series,
+        lambda y: np.column_stack([X[:, 0], y]),
+        lambda y: y.astype(str).astype(object),
+    ],
 )
 def test_a_missing_target_is_named(form):
     target = X[:, 1].copy()
@@ -609,6 +616,15 @@ def test_a_missing_target_is_named(form):
 def test_classes_as_targets_say_what_to_fit():
     with pytest.raises(ValueError, match="reading y failed .*'(yes|no)'.*fit a classifier"):
         MoDERegressor(**QUICK).fit(X, np.where(y, "yes", "no"))
+
+
+@pytest.mark.parametrize("convert", [pd.Series, np.array])
+def test_dates_as_targets_are_an_error(convert):
+    days = convert(pd.date_range("2024-01-01", periods=len(X)))
+    with pytest.raises(ValueError, match="must be numbers, got y of datetime64.*days since"):
+        MoDERegressor(**QUICK).fit(X, days)
+    with pytest.raises(ValueError, match="must be numbers, got y of timedelta64"):
+        MoDERegressor(**QUICK).fit(X, days - days[0])
 
 
 def test_strings_in_an_array_say_what_to_pass():

@@ -75,6 +75,12 @@ class ClassTargets(LearnsFromTeachers):
 
 def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
     """Make float64 of a regressor's targets; scikit-learn's errors name neither row nor cure."""
+    kind = getattr(getattr(y, "dtype", None), "kind", "")
+    if kind in ("m", "M"):  # numpy would count their nanoseconds
+        raise ValueError(
+            f"The targets of a regressor must be numbers, got {name} of {y.dtype}: make numbers of "
+            "dates and times, such as days since a fixed date."
+        )
     try:
         target: NDArray[np.float64] = check_array(
             y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=estimator

@@ -213,8 +213,16 @@ def run_limited(arguments, most_bytes=0):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
     command = [sys.executable, *map(str, arguments)]
+    # The file of a measurement of coverage would not fit either.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
     return subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=limit, timeout=120, check=False
+        command,
+        capture_output=True,
+        text=True,
+        env=environment,
+        preexec_fn=limit,
+        timeout=120,
+        check=False,
     )
 
 
