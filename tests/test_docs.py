@@ -126,7 +126,7 @@ def test_columns_of_tables_have_names(texts):
     nameless = [
         (name, head)
         for name, text in texts.items()
-        for head in re.findall(r"^(\|.*)\n\| ?:?-{3,}", text, re.MULTILINE)
+        for head in re.findall(r"^ *(\|.*)\n *\| ?:?-{3,}", text, re.MULTILINE)
         if re.search(r"\|\s*\|", head)
     ]
     assert nameless == []

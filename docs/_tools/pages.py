@@ -94,7 +94,7 @@ def metrics_page() -> str:
         "they are turned away.\n\n"
         "On Linux there are also `process_resident_memory_bytes`, `process_cpu_seconds_total`, "
         "`process_open_fds` and others that start with `process_`. With `--workers` they are of "
-        "the parent of the processes that predict, and only there with `--metrics-port`.",
+        "the parent of the processes that predict, and are served at `--metrics-port` alone.",
         table(("metric", "kind", "labels", "what it tells"), rows),
     )
 

@@ -69,7 +69,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, BaseEstimator):
     warm_start_steps : int, default=3000
         Those of the student on all domains; 0 for experts that start cold.
     steps : int, default=250
-        Those of each expert. Of four domains, give the warm start three quarters of all steps, as
+        Those of each expert. With four domains, give the warm start three quarters of all steps, as
         by default.
     batch_size : int, default=8
         The number of rows of ``max_length`` tokens in a batch.
