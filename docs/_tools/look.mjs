@@ -82,4 +82,4 @@ for (const [what, views] of findings) {
   console.log(`${what}\n    in ${views.length} views, such as ${views[0]}`);
 }
 console.log(`${pages.length} pages, ${4 * pages.length} views, ${findings.size} findings`);
-process.exitCode = findings.size ? 1 : 0;
+process.exitCode = findings.size || !pages.length ? 1 : 0;
