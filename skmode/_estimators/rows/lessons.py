@@ -292,7 +292,8 @@ class LearnsFromTeachers(EvaluatesRows):
         found = self.out_of_fold_loss_
         if found is None:
             return False
-        return found["teacher"] - found["plain"] <= DOUBT * found["standard_error"]
+        # One that predicts the same, without any error of the difference, has nothing to teach.
+        return found["teacher"] - found["plain"] < DOUBT * found["standard_error"]
 
     def _resolve_teacher_weights(
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool
