@@ -323,8 +323,11 @@ def test_infinite_values_are_an_error_in_fit_and_predict(wrap, value):
 
 def test_time_stamps_warn_that_float32_cannot_tell_them_apart():
     X = 1.7e9 + np.arange(10.0)[:, None]
-    with pytest.warns(UserWarning, match="column 'x0' varies by only .* subtract a constant"):
+    message = "column 'x0' varies by only .* subtract a constant"
+    with pytest.warns(UserWarning, match=message) as found:
         MoDERegressor(**QUICK).fit(X, np.arange(10.0))
+    (own,) = (each for each in found if "float32" in str(each.message))
+    assert own.filename == __file__  # the user's line
 
 
 DAYS = pd.date_range("2024-01-01", periods=30).strftime("%Y-%m-%d")

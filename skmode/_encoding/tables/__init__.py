@@ -1,6 +1,5 @@
 """Encode tables: numeric and categorical columns, with the categories that training saw."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from skmode._encoding.columns import Columns, SparseColumns, is_table, open_colu
 from skmode._encoding.dates import column_dtype, refuse_dates
 from skmode._encoding.matching import match_numbers, match_strings
 from skmode._encoding.tables.strings import warn_of_strings
+from skmode._encoding.tables.warning import warn_user
 
 # Interquartile range of a standard normal variable: dividing by it gives unit variance.
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
@@ -399,12 +399,10 @@ def scaled_number(
     scale = max(scale, float(np.finfo(np.float32).tiny))
     resolution = np.finfo(np.float32).eps * abs(center)
     if high > low and scale < 100 * resolution:
-        warnings.warn(
+        warn_user(
             f"Numbers are read as float32, which has steps of {resolution:.2g} near {center:g}, "
             f"but column {name!r} varies by only {scale:.2g}: subtract a constant from it, for "
-            "example the first date from a time stamp.",
-            UserWarning,
-            stacklevel=10,
+            "example the first date from a time stamp."
         )
     return Column(
         name,

@@ -3,13 +3,13 @@
 Both would be categories without a sound: one for each day, and one for each number.
 """
 
-import inspect
 import re
-import warnings
 from typing import Any
 
 import narwhals.stable.v2 as nw
 from numpy.typing import NDArray
+
+from skmode._encoding.tables.warning import warn_user
 
 # Fewer may be meant as categories: the days of a fair, or "1", "2", "3 or more".
 MANY = 20
@@ -22,7 +22,7 @@ def warn_of_strings(name: str, categories: NDArray[Any], values: Any) -> None:
     if len(categories) < MANY or categories.dtype != object or _is_made_categorical(values):
         return
     if all(map(DATE.fullmatch, categories)):
-        _warn(
+        warn_user(
             f"Dates that are strings are read as categories, got column {name!r}: read them as "
             f"dates, for example by pd.read_csv(..., parse_dates=[{name!r}]), and make numbers of "
             "these. If they are meant as categories, convert the column to a categorical type."
@@ -30,7 +30,7 @@ def warn_of_strings(name: str, categories: NDArray[Any], values: Any) -> None:
         return
     words = [each for each in categories if not _is_number(each)]
     if words and len(categories) - len(words) >= MOST * len(categories):
-        _warn(
+        warn_user(
             f"Numbers beside words are read as categories, got {words[0]!r} among the numbers of "
             f"column {name!r}: if it stands for a missing value, "
             f"pd.read_csv(..., na_values=[{words[0]!r}]) reads it as one. If they are meant as "
@@ -48,11 +48,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _warn(message: str) -> None:
-    """Warn of the first line outside of skmode."""
-    frame, level = inspect.currentframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("skmode."):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level + 1)

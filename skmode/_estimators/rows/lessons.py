@@ -31,7 +31,7 @@ from skmode._estimators.rows.teaching import (
     fit_teachers,
     name_of,
 )
-from skmode._training.finish.fidelity import Fidelity, unexplained
+from skmode._training.finish.fidelity import Fidelity, standard_error, unexplained
 from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows, SparseNumbers
@@ -349,9 +349,8 @@ class LearnsFromTeachers(EvaluatesRows):
         both = {"teacher": rows.soft_target, "plain": encoded}
         losses = {name: loss(found, rows.target) for name, found in both.items()}
         means = {name: float(weight @ each) for name, each in losses.items()}
-        difference = losses["teacher"] - losses["plain"]
-        spread = weight.square() @ (difference - weight @ difference).square()
-        return means | {"standard_error": float(spread.sqrt())}
+        error = standard_error(losses["teacher"] - losses["plain"], weight)
+        return means | {"standard_error": error}
 
     def _add(
         self, rows: Rows, soft: NDArray[np.float64], covered: NDArray[np.bool_], factors: Any

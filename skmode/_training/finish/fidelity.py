@@ -51,10 +51,7 @@ def measure_fidelity(
         weight = _shares(valid)
         losses = {name: module.task_loss(each, valid.target) for name, each in predictions.items()}
         means = {name: float(weight @ each) for name, each in losses.items()}
-        errors = {
-            name: float((weight.square() @ (each - means[name]).square()).sqrt())
-            for name, each in losses.items()
-        }
+        errors = {name: standard_error(each, weight) for name, each in losses.items()}
         scores = {
             name: float(score(each, valid.target, weight)) for name, each in predictions.items()
         }
@@ -63,6 +60,11 @@ def measure_fidelity(
         each = module.task_loss(train.soft_target, train.target)
         training_loss = float(taught @ each / taught.sum()) if taught.any() else float("nan")
     return Fidelity(means, scores, errors, training_loss)
+
+
+def standard_error(values: Tensor, shares: Tensor) -> float:
+    """Standard error of the mean of values whose weights, the shares, sum to one."""
+    return float((shares.square() @ (values - shares @ values).square()).sqrt())
 
 
 def unexplained(task_loss: TaskLoss, rows: Rows) -> float:
