@@ -249,8 +249,8 @@ def test_the_smallest_within_one_standard_error_is_recommended():
     best, recommended, reason = recommend(accuracy, "accuracy", "alpha")
     assert (best, recommended) == (1.0, 0.1)
     assert reason == (
-        "alpha=1 has the top expert with the best accuracy, 0.9 with a standard error of 0.02; "
-        "alpha=0.1, with 0.88, is the smallest value within one standard error of it."
+        "alpha=0.1 is recommended: with 0.88 it is the smallest value within one standard error of "
+        "alpha=1, which has the best accuracy of the top expert, 0.9 with a standard error of 0.02."
     )
 
 
@@ -261,7 +261,10 @@ def test_lower_errors_are_better():
     assert reason.endswith("; no smaller value comes within one standard error of it.")
     best, recommended, reason = recommend(table([3, 4], [1, 1], [1, 2]), "log_loss", "n_experts")
     assert (best, recommended) == (1, 1)
-    assert reason.endswith("; it is the smallest value tried.")
+    assert reason == (
+        "n_experts=1 is recommended: it has the best log loss of the top expert, 3 with a standard "
+        "error of 1, and is the smallest value tried."
+    )
 
 
 def test_log_loss_of_a_zero_probability_equals_scikit_learn(told_classifier):

@@ -63,17 +63,15 @@ def recommend(scores: pd.DataFrame, metric: str, parameter: str) -> tuple[Any, A
     mean, error = scores.loc[best, "mean"], scores.loc[best, "sem"]
     recommended = scores.index[sign * scores["mean"] >= sign * mean - error][0]
     name = {"log_loss": "log loss", "rmse": "RMSE"}.get(metric, metric)
-    reason = (
-        f"{parameter}={best:g} has the top expert with the best {name}, {mean:.4g} with a standard "
-        f"error of {error:.2g}"
-    )
-    if recommended == best:
-        smaller = "no smaller value comes" if best != scores.index[0] else "it is the smallest"
-        tail = "within one standard error of it" if best != scores.index[0] else "value tried"
-        reason += f"; {smaller} {tail}."
-    else:
-        reason += (
-            f"; {parameter}={recommended:g}, with {scores.loc[recommended, 'mean']:.4g}, is the "
-            "smallest value within one standard error of it."
+    found = f"the best {name} of the top expert, {mean:.4g} with a standard error of {error:.2g}"
+    if recommended != best:
+        why = (
+            f"with {scores.loc[recommended, 'mean']:.4g} it is the smallest value within one "
+            f"standard error of {parameter}={best:g}, which has {found}"
         )
+    elif best != scores.index[0]:
+        why = f"it has {found}; no smaller value comes within one standard error of it"
+    else:
+        why = f"it has {found}, and is the smallest value tried"
+    reason = f"{parameter}={recommended:g} is recommended: {why}."
     return best.item(), recommended.item(), reason
