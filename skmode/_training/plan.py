@@ -89,6 +89,9 @@ class Plan:
         Seed of the ensemble.
     calibrate : bool
         Whether to fit a temperature for the logits to the validation rows.
+    linear_shares : tuple of float
+        Shares of a linear model of tokens in the prediction; the validation rows choose among
+        several. Empty: there is none.
     callbacks : tuple
         The user's callbacks, or pairs of a name and a callback.
     """
@@ -118,3 +121,4 @@ class Plan:
     device: str
     seed: int
     show_progress: bool
+    linear_shares: tuple[float, ...] = ()

@@ -24,6 +24,16 @@ from skmode._training.evaluation import RoutingDifference, routing_difference
 from skmode._training.finish.blend import ENSEMBLE_SHARE, blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.fidelity import Fidelity, measure_fidelity
+from skmode._training.finish.linear import (
+    MIDDLE_STRENGTH,
+    MOST_OUTPUTS,
+    Linear,
+    add_linear,
+    choose_linear,
+    fit_linear,
+    n_outputs,
+    takes_linear,
+)
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, Checks, refit, refit_epochs
 from skmode._training.finish.taught import (
     TAUGHT_RATE,
@@ -40,7 +50,7 @@ from skmode._training.process.ranks import common, ranks_of_fit
 from skmode._training.process.steps import agree_on_weights, begin
 from skmode._training.rows import ExtendedRows, Rows, Trainable, n_batches
 from skmode._training.rows.stored import StoredRows
-from skmode.nn import CrossEntropy
+from skmode.nn import CrossEntropy, MixtureOfExperts
 
 # Training rows on which the gate is measured when no rows are held out.
 WATCHED_ROWS = 512
@@ -78,6 +88,7 @@ class Trained(NamedTuple):
     weight_decay: float
     fidelity: Fidelity | None = None
     plain: Fidelity | None = None
+    linear_share: float = 0.0
 
 
 class _Candidate(NamedTuple):
@@ -124,18 +135,33 @@ class Trainer:
         temperature = 1.0 if classifies else None
         weights = best.teacher_weight, best.weight_decay
         if self.data.valid is None:
-            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, *weights)
+            share = self._add_linear(best, self._given_linear(best.net.module_))
+            return Trained(
+                best.net,
+                best.alpha,
+                None,
+                None,
+                0,
+                temperature,
+                interrupted,
+                *weights,
+                linear_share=share,
+            )
         with best.generators.default_for("module"):
             measured = best.watch.measure(best.net.module_)
         best.net.module_.eval()
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
         temperature, fidelity = self._calibrate(best)
         plain = None if self._plain is None else self._calibrate(self._plain)[1]
+        linear = self._choose_linear(best)
         refit_n_iter, taught = 0, False
         if not interrupted:
             refit_n_iter, interrupted, taught = self._refit(best, temperature)
+        if linear is not None:
+            temperature = linear.temperature
         if taught:  # the teacher's predictions were calibrated
             temperature = 1.0 if classifies else None
+        linear_share = self._add_linear(best, linear)
         if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(best.net.module_, temperature)
         agree_on_weights(best.net.module_)
@@ -153,7 +179,52 @@ class Trainer:
             *weights,
             fidelity,
             plain,
+            linear_share,
         )
+
+    def _choose_linear(self, candidate: _Candidate) -> Linear | None:
+        """A linear model of the tokens that makes the validation loss lower, or None."""
+        plan, data, module = self.plan, self.data, candidate.net.module_
+        if not self._wants_linear(module):
+            return None
+        assert isinstance(data.train, Rows)
+        with candidate.generators.default_for("module"):
+            evaluated = candidate.watch.evaluate(module)
+        train = data.train.to(plan.device, module.head.weight.dtype)
+        return choose_linear(
+            module,
+            train,
+            candidate.watch.rows,
+            evaluated,
+            plan.linear_shares,
+            calibrate=plan.calibrate,
+            top_expert=plan.monitor_top_expert,
+        )
+
+    def _given_linear(self, module: MixtureOfExperts) -> Linear | None:
+        """The same without validation rows: only a share that the user gave counts."""
+        shares = self.plan.linear_shares
+        if len(shares) != 1 or not self._wants_linear(module):
+            return None
+        return Linear(strength=MIDDLE_STRENGTH, share=shares[0])
+
+    def _wants_linear(self, module: MixtureOfExperts) -> bool:
+        """Whether there may be one: not where training goes on, whose network may have one."""
+        shares = self.plan.linear_shares
+        few = len(shares) == 1 or n_outputs(module) <= MOST_OUTPUTS
+        return any(shares) and few and self.net is None and takes_linear(module)
+
+    def _add_linear(self, candidate: _Candidate, linear: Linear | None) -> float:
+        """Fit the linear model to all rows, make it a part of the network, and tell its share."""
+        if linear is None:
+            return 0.0
+        net = candidate.net
+        assert isinstance(self.data.rows, Rows)
+        rows = self.data.rows.to(self.plan.device, net.module_.head.weight.dtype)
+        add_linear(net.module_, fit_linear(net.module_, rows, linear))
+        net.initialize_optimizer()  # for the new weights
+        self._set_options(net, candidate.alpha, candidate.weight_decay)
+        return linear.share
 
     def _calibrate(self, candidate: _Candidate) -> tuple[float | None, Fidelity | None]:
         """The temperature, and how the mixture compares with a teacher that the rows carry."""

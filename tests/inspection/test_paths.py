@@ -131,9 +131,8 @@ def test_a_scorer_recommends_as_the_same_metric_of_ours(wine):
     scorer = alpha_path(classifier, X, y, **options, scoring="neg_log_loss")
     assert_allclose(scorer.folds["top_expert"], -ours.folds["top_expert"], rtol=1e-5)
     assert (scorer.best, scorer.recommended) == (ours.best, ours.recommended)
-    assert (
-        f"the best neg_log_loss, {scorer.summary['top_expert', 'mean'].max():.4g}" in scorer.reason
-    )
+    best = scorer.summary["top_expert", "mean"].max()
+    assert f"the best neg_log_loss of the top expert, {best:.4g}" in scorer.reason
 
 
 def test_a_scorer_gets_the_weights(wine):

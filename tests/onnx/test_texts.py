@@ -38,7 +38,16 @@ def fit(**options):
 
 
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
-@pytest.mark.parametrize("options", [{}, {"gate": "sparse"}, {"mixing": "representation"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gate": "sparse"},
+        {"mixing": "representation"},
+        {"linear_share": 0.5, "hidden_layer_sizes": (8, 6), "gate_hidden_layer_sizes": (5,)},
+    ],
+    ids=str,
+)
 def test_predictions_are_those_of_the_estimator(tmp_path, options, routing):
     model = fit(**options).set_params(inference=routing)
     export(model, tmp_path, X=texts[:N_TRAIN], routing=routing)

@@ -85,6 +85,7 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         token_embedding_size: int = 128,
         token_dropout: float | Auto = "auto",
         tune_tokens: bool | Auto = "auto",
+        linear_share: float | Auto = "auto",
         inference: Literal["mixture", "top_expert"] = "mixture",
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adamw",
         learning_rate: float = 0.003,
@@ -136,6 +137,7 @@ class MoDETextClassifier(ReadsTexts, MoDEClassifier):
         self.token_embedding_size = token_embedding_size
         self.token_dropout = token_dropout
         self.tune_tokens = tune_tokens
+        self.linear_share = linear_share
         self.inference = inference
         self.optimizer = optimizer
         self.learning_rate = learning_rate

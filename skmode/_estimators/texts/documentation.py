@@ -64,6 +64,22 @@ PARAMETERS = documentation.PARAMETERS | {
         1,000 texts on.
         """,
     ),
+    "linear_share": (
+        'float or "auto"',
+        """
+        Share of a linear model in each expert's prediction, from 0 to below 1; the rest is the
+        expert's network. The linear model (:class:`sklearn.linear_model.LogisticRegression` or
+        :class:`sklearn.linear_model.Ridge`) reads the weights of the tokens, is the same for all
+        experts, and is fitted after the network, of which it becomes a part: layers that also have
+        a linear part are known as wide and deep (Cheng et al., arXiv 1606.07792). Of classes the
+        logits are averaged, of values the values. ``"auto"``: the validation texts choose among 0,
+        0.25, 0.5 and 0.75, and the strength of the linear model's penalty; 0 without validation
+        texts, with more than 128 outputs, and where a number above 0 is refused: with
+        ``text_encoder="transformer"``, `expert_module`, another `activation` than ``"silu"``,
+        ``"relu"``, ``"gelu"`` and ``"identity"``, and another `loss` than the squared error.
+        `partial_fit` adds none, and a warm start trains that of the first fit further.
+        """,
+    ),
     "weight_decay": (
         '"auto" or float',
         """
@@ -125,6 +141,7 @@ ATTRIBUTES = {
         """,
     ),
     "encoder_": ("object", "The tokens as training saw them, `n_tokens_` of them."),
+    "linear_share_": ("float", "Share of the linear model in each prediction; 0 means none."),
     "tokenizer_json_": ("str", "The tokenizer, as the package `tokenizers` writes it."),
 }
 TEXTS = RowTexts(

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -19,8 +20,11 @@ from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import DROPOUT, FULL_BATCH_ROWS, Auto
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
 from skmode._estimators.texts.trunk import make_transformer_trunk
-from skmode._training.plan import MakeTrunk
+from skmode._training.plan import MakeTrunk, Plan
 from skmode._training.process.isolation import isolated
+from skmode._training.rows import Rows
+from skmode._training.rows.stored import StoredRows
+from skmode._training.trainer import Data, Trained
 
 # Parameters of the table estimators that texts have no use for.
 TABLES_ONLY = (
@@ -41,6 +45,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "token_embedding_size": [Interval(Integral, 1, None, closed="left")],
     "token_dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "tune_tokens": ["boolean", StrOptions({"auto"})],
+    "linear_share": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
     "weight_decay": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
@@ -50,6 +55,10 @@ LARGEST_BATCH = 64
 # Candidates of weight_decay="auto": where classes are few and texts many, a strong decay is far
 # better, and where some classes have few texts, a weak one. Without validation texts: one between.
 WEIGHT_DECAYS, MIDDLE_WEIGHT_DECAY = (0.01, 3.0), 0.3
+# With these an expert's layers can pass on what the linear model says.
+LINEAR_ACTIVATIONS = ("gelu", "identity", "relu", "silu")
+# Candidates of linear_share="auto".
+LINEAR_SHARES = (0.0, 0.25, 0.5, 0.75)
 # A transformer takes far longer to train, so there is one training.
 TRANSFORMER_WEIGHT_DECAY = 0.01
 
@@ -77,7 +86,9 @@ class ReadsTexts(BaseMoDE):
     token_embedding_size: int
     token_dropout: float | Auto
     tune_tokens: bool | Auto
+    linear_share: float | Auto
 
+    linear_share_: float
     tokenizer_json_: str
 
     _reads_datasets: ClassVar[bool] = False
@@ -107,6 +118,24 @@ class ReadsTexts(BaseMoDE):
                 "token_embedding_size must be a multiple of transformer_heads, got "
                 f"{width} and {n_heads}: change one."
             )
+        self._check_linear_share()
+
+    def _check_linear_share(self) -> None:
+        """Refuse a share that the user asks for where there can be no linear model."""
+        needed = {
+            "text_encoder": self.text_encoder == "bag",
+            "expert_module": self.expert_module is None,
+            "activation": self.activation in LINEAR_ACTIVATIONS,
+            "loss": getattr(self, "loss", "squared_error") == "squared_error",
+        }
+        if self.linear_share in ("auto", 0) or all(needed.values()):
+            return
+        name = next(name for name, fits in needed.items() if not fits)
+        raise ValueError(
+            'linear_share above 0 needs text_encoder="bag", no expert_module, an activation among '
+            f'{", ".join(LINEAR_ACTIVATIONS)}, and loss="squared_error"; got {name}='
+            f'{getattr(self, name)!r}: change it, or leave linear_share="auto".'
+        )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
         self._check_names(X, reset=reset)
@@ -165,6 +194,19 @@ class ReadsTexts(BaseMoDE):
             n_experts=self.n_experts,
             dropout=blocks,
         )
+
+    def _make_plan(self, data: Data, *args: Any, first: bool, partial: bool) -> Plan:
+        plan = super()._make_plan(data, *args, first=first, partial=partial)
+        if first:
+            self.linear_share_ = 0.0
+        share = self.linear_share
+        shares = LINEAR_SHARES if share == "auto" else (float(share),)
+        return replace(plan, linear_shares=() if partial or not first else shares)
+
+    def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
+        super()._summarize(trained, rows)
+        # Training that goes on keeps the linear model, as a part of the network.
+        self.linear_share_ = trained.linear_share or self.linear_share_
 
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         if self.weight_decay != "auto":

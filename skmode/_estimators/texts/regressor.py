@@ -84,6 +84,7 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
         token_embedding_size: int = 128,
         token_dropout: float | Auto = "auto",
         tune_tokens: bool | Auto = "auto",
+        linear_share: float | Auto = "auto",
         loss: Literal["squared_error", "absolute_error", "huber", "quantile"] = "squared_error",
         quantile: float = 0.5,
         inference: Literal["mixture", "top_expert"] = "mixture",
@@ -135,6 +136,7 @@ class MoDETextRegressor(ReadsTexts, MoDERegressor):
         self.token_embedding_size = token_embedding_size
         self.token_dropout = token_dropout
         self.tune_tokens = tune_tokens
+        self.linear_share = linear_share
         self.loss = loss
         self.quantile = quantile
         self.inference = inference

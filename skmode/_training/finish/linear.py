@@ -1,0 +1,218 @@
+"""A linear model of the tokens of texts, which is added to the prediction of each expert.
+
+It is fitted alone, and then becomes a part of the network: further columns of the trunk's table,
+whose sums pass through all layers. Networks with a linear part beside their layers are called wide
+and deep (Cheng et al., arXiv 1606.07792); that each part is trained alone is ours.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import Tensor, nn
+
+from skmode._common.quiet import hide_warnings
+from skmode._training.evaluation import Evaluated
+from skmode._training.finish.calibration import calibrated, fit_temperature
+from skmode._training.rows import Rows, block_rows
+from skmode.nn import (
+    CrossEntropy,
+    MixtureOfExperts,
+    MLPExperts,
+    StackedLinear,
+    TextTrunk,
+)
+from skmode.nn.trunks import TABLE_RATE
+
+# Inverse strengths of the linear model's penalty that are tried; without validation rows, one.
+STRENGTHS, MIDDLE_STRENGTH = (1.0, 10.0, 100.0), 10.0
+MOST_STEPS = 300
+# Each output makes every layer of the experts wider by two units, so "auto" takes no more.
+MOST_OUTPUTS = 128
+# f(x) - f(-x) in units of x, for the activations where that is a number.
+PASSED: dict[type[nn.Module], float] = {nn.ReLU: 1, nn.SiLU: 1, nn.GELU: 1, nn.Identity: 2}
+
+
+class Linear(NamedTuple):
+    """A linear model of the tokens' weights.
+
+    `strength` is the inverse one of the penalty, `share` the share in the predictions, which are
+    divided by `temperature`. `weight` has the shape `(n_tokens, n_outputs)`, `bias` `(n_outputs,)`;
+    both are None before a fit.
+    """
+
+    strength: float
+    share: float = 0.0
+    temperature: float | None = None
+    weight: NDArray[np.float64] | None = None
+    bias: NDArray[np.float64] | None = None
+
+
+def takes_linear(module: MixtureOfExperts) -> bool:
+    """Whether a network adds up vectors of tokens, and its layers can pass sums on unchanged."""
+    loss, experts = module.task_loss, module.experts
+    fits = isinstance(loss, CrossEntropy) or loss.loss == "squared_error"
+    passes = isinstance(experts, MLPExperts) and type(experts.activation) in PASSED
+    return fits and passes and isinstance(module.trunk, TextTrunk)
+
+
+def n_outputs(module: MixtureOfExperts) -> int:
+    """Number of outputs of a network."""
+    head = module.head
+    assert isinstance(head, nn.Linear)
+    return head.out_features
+
+
+def choose_linear(
+    module: MixtureOfExperts,
+    train: Rows,
+    valid: Rows,
+    evaluated: Evaluated,
+    shares: tuple[float, ...],
+    *,
+    calibrate: bool,
+    top_expert: bool,
+) -> Linear | None:
+    """Fit linear models to training rows, and choose one and its share by the validation rows.
+
+    None: the network alone, whose evaluation of the validation rows is `evaluated`, is best.
+    """
+    classifies = isinstance(module.task_loss, CrossEntropy)
+    tokens, weight = token_weights(module, valid), _sample_weight(valid).to(evaluated.gate)
+    best, lowest, model = None, np.inf, Linear(0.0)
+    for strength in STRENGTHS:
+        model = fit_linear(module, train, model._replace(strength=strength))
+        assert model.weight is not None
+        values = torch.as_tensor(tokens @ model.weight + model.bias).to(evaluated.prediction)
+        improves = False
+        for share in shares:
+            mixed, temperature = _with_values(module, evaluated, values, share), None
+            prediction = mixed.top() if top_expert else mixed.prediction
+            if classifies:
+                temperature = 1.0
+                if calibrate:
+                    temperature = fit_temperature(module, mixed, valid, top_expert=top_expert)
+                prediction = calibrated(module, mixed, temperature, top_expert)
+            loss = float(weight @ module.task_loss(prediction, valid.target))
+            if loss < lowest:
+                lowest, improves = loss, True
+                best = model._replace(share=share, temperature=temperature)
+        if not improves:  # then a weaker penalty rarely does
+            break
+    return best if best is not None and best.share else None
+
+
+def fit_linear(module: MixtureOfExperts, rows: Rows, linear: Linear) -> Linear:
+    """Fit it to the tokens' weights, as the trunk computes them, from its weights on."""
+    X, y = token_weights(module, rows), rows.target.cpu().numpy()
+    weight = _sample_weight(rows).cpu().double().numpy()
+    if not isinstance(module.task_loss, CrossEntropy):
+        ridge = Ridge(1 / linear.strength).fit(X, y, weight)
+        coef, bias = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
+        return linear._replace(weight=coef.T, bias=bias)
+    model = LogisticRegression(C=linear.strength, max_iter=MOST_STEPS, warm_start=True)
+    classes, n_classes = np.unique(y), n_outputs(module)
+    weights, biases = np.zeros((X.shape[1], n_classes)), np.zeros(n_classes)
+    if len(classes) > 1:
+        # Of two classes scikit-learn keeps one vector, the difference of both.
+        two = len(classes) == 2
+        if linear.weight is not None and linear.bias is not None:
+            start = linear.weight.T[classes], linear.bias[classes]
+            start = tuple(np.diff(each, axis=0) for each in start) if two else start
+            model.coef_, model.intercept_ = start
+        with hide_warnings("lbfgs"):  # validation rows judge a fit that did not converge, too
+            model.fit(X, y, weight)
+        coef, intercept = model.coef_, model.intercept_
+        if two:
+            coef, intercept = (np.concatenate([-each, each]) / 2 for each in (coef, intercept))
+        # A class without rows is as likely as the rarest one, whatever the tokens are.
+        biases[:] = intercept.min()
+        weights[:, classes], biases[classes] = coef.T, intercept
+    return linear._replace(weight=weights, bias=biases)
+
+
+def add_linear(module: MixtureOfExperts, linear: Linear) -> None:
+    """Make the linear model a part of the network; each expert predicts the weighted mean of both.
+
+    The trunk gets a column for each output, which the gate does not see. Each layer of the experts
+    gets two units for it, of which one passes on what is positive and one what is negative: the
+    difference of such units is the sum that came in.
+    """
+    trunk, first, experts, head = module.trunk, module.gate.layers[0], module.experts, module.head
+    assert isinstance(trunk, TextTrunk)
+    assert isinstance(first, nn.Linear)
+    assert isinstance(experts, MLPExperts)
+    assert isinstance(head, nn.Linear)
+    assert linear.weight is not None
+    columns = torch.as_tensor(linear.weight / TABLE_RATE).to(trunk.table)
+    n_more = n_outputs(module)
+    same = torch.eye(n_more).to(head.weight)
+    both = torch.cat([same, -same], dim=1)
+    with torch.no_grad():
+        _set(trunk, "table", torch.cat([trunk.table, columns], dim=1))
+        trunk.out_features += n_more
+        _set(first, "weight", nn.functional.pad(first.weight, (0, n_more)))
+        first.in_features += n_more
+        passed = same  # what a layer reads, as the sums that came in
+        for layer in experts.layers:
+            assert isinstance(layer, StackedLinear)
+            _pass_on(layer, passed @ both)
+            passed = both.T / PASSED[type(experts.activation)]
+        experts.width += 2 * n_more
+        share, bias = linear.share, torch.as_tensor(linear.bias).to(head.bias)
+        _set(head, "weight", torch.cat([(1 - share) * head.weight, share * passed.T], dim=1))
+        _set(head, "bias", (1 - share) * head.bias + share * bias)
+        head.in_features += 2 * n_more
+
+
+def _pass_on(layer: StackedLinear, passed: Tensor) -> None:
+    """Let a layer of each expert read further numbers, and compute further ones from these."""
+    n_read, n_computed = passed.shape
+    weight = nn.functional.pad(layer.weight, (0, n_computed, 0, n_read))
+    weight[:, -n_read:, -n_computed:] = passed
+    _set(layer, "weight", weight)
+    _set(layer, "bias", nn.functional.pad(layer.bias, (0, n_computed)))
+
+
+def token_weights(module: MixtureOfExperts, rows: Rows) -> scipy.sparse.csr_array:
+    """Weight of each token in each text, `(n_samples, n_tokens)`."""
+    trunk = module.trunk
+    assert isinstance(trunk, TextTrunk)
+    data, tokens, lengths = [], [], []
+    with torch.inference_mode():
+        for block in rows.batches(block_rows(rows, rows.device), shuffle=False):
+            known = block.inputs[1] > 0
+            data.append(trunk.token_weights(*block.inputs)[known].cpu().double())
+            tokens.append(block.inputs[0][known].cpu())
+            lengths.append(known.sum(dim=1).cpu())
+    ends = np.concatenate([[0], torch.cat(lengths).cumsum(0).numpy()])
+    return scipy.sparse.csr_array(
+        (torch.cat(data).numpy(), torch.cat(tokens).numpy(), ends),
+        shape=(len(rows), len(trunk.idf)),
+    )
+
+
+def _sample_weight(rows: Rows) -> Tensor:
+    if rows.sample_weight is not None:
+        return rows.sample_weight
+    return torch.ones(len(rows), device=rows.device)
+
+
+def _with_values(
+    module: MixtureOfExperts, evaluated: Evaluated, values: Tensor, share: float
+) -> Evaluated:
+    """The evaluation of the network that `add_linear` makes, up to constants of each row."""
+    if not share:
+        return evaluated
+    finalize, (gate, outputs, prediction) = module.task_loss.finalize, evaluated
+    outputs = finalize((1 - share) * outputs + share * values.unsqueeze(1))
+    return Evaluated(gate, outputs, finalize((1 - share) * prediction + share * values))
+
+
+def _set(module: nn.Module, name: str, value: Tensor) -> None:
+    """Replace a parameter by one of another shape."""
+    trainable = module.get_parameter(name).requires_grad
+    setattr(module, name, nn.Parameter(value, trainable))

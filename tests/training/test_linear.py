@@ -1,0 +1,241 @@
+"""The linear model of tokens that becomes a part of the network of texts."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from skmode import MoDETextClassifier, MoDETextRegressor, nn
+from skmode._training.evaluation import evaluate_experts
+from skmode._training.finish.linear import (
+    Linear,
+    add_linear,
+    choose_linear,
+    fit_linear,
+    token_weights,
+)
+from skmode._training.rows import Rows
+
+N_TOKENS, N_TEXTS = 40, 200
+QUICK = {
+    "n_experts": 3,
+    "hidden_layer_sizes": (16,),
+    "token_embedding_size": 16,
+    "vocab_size": 400,
+    "max_epochs": 8,
+    "random_state": 0,
+}
+pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+
+rng = np.random.default_rng(0)
+tokens = torch.as_tensor(
+    np.sort(rng.permuted(np.tile(np.arange(N_TOKENS), (N_TEXTS, 1)), axis=1)[:, :9])
+)
+counts = torch.as_tensor(rng.integers(0, 4, tokens.shape), dtype=torch.float32)
+counts[:, 0] = 1
+labels = torch.as_tensor(rng.integers(0, 3, N_TEXTS))
+TWO_TEXTS = ["a fine film", "a dull film", "fine actors", "dull actors"]
+
+
+def make_module(
+    n_outputs=3, activation="silu", sizes=(7,), gate=nn.DenseGate, loss=None, **options
+):
+    torch.manual_seed(0)
+    trunk = nn.TextTrunk(1 + torch.rand(N_TOKENS), torch.randn(N_TOKENS, 5))
+    module = nn.MixtureOfExperts(
+        trunk,
+        gate(5, n_experts=4),
+        nn.MLPExperts(5, 4, sizes, activation),
+        torch.nn.Linear(sizes[-1], n_outputs),
+        loss or nn.CrossEntropy(),
+        **options,
+    )
+    return module.eval()
+
+
+def rows_of(y, weight=None, part=slice(None)):
+    return Rows((tokens[part], counts[part]), y[part], weight)
+
+
+def softmax(logits):
+    return torch.as_tensor(logits).log_softmax(dim=-1).exp().numpy()
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu", "gelu", "identity"])
+@pytest.mark.parametrize("sizes", [(7,), (7, 6), (5, 4, 3)])
+def test_each_expert_predicts_the_mean_of_both(activation, sizes):
+    before = make_module(activation=activation, sizes=sizes, mixing="expected")
+    rows = rows_of(labels)
+    linear = fit_linear(before, rows, Linear(10.0, share=0.3))
+    after = copy.deepcopy(before)
+    add_linear(after, linear)
+    values = token_weights(before, rows) @ linear.weight + linear.bias
+    with torch.inference_mode():
+        old = before(tokens, counts, all_experts=True)
+        new = after(tokens, counts, all_experts=True)
+        by_one, expert = after.predict_top_expert(tokens, counts)
+    assert_allclose(new.gate_probabilities, old.gate_probabilities, atol=1e-6)
+    expected = softmax(0.7 * old.expert_outputs + 0.3 * torch.as_tensor(values)[:, None])
+    assert_allclose(new.expert_outputs.exp(), expected, atol=1e-5)
+    assert_allclose(by_one.exp(), expected[np.arange(N_TEXTS), expert], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"mixing": "representation"}, {"gate": nn.SparseGate}], ids=str
+)
+def test_other_mixtures_predict_the_mean_of_both(options):
+    before = make_module(**{"mixing": "expected"} | options)
+    rows = rows_of(labels)
+    linear = fit_linear(before, rows, Linear(10.0, share=0.5))
+    after = copy.deepcopy(before)
+    add_linear(after, linear)
+    values = torch.as_tensor(token_weights(before, rows) @ linear.weight + linear.bias)
+    with torch.inference_mode():
+        old, new = before(tokens, counts, all_experts=True), after(tokens, counts)
+    if options.get("mixing") == "representation":
+        expected = softmax(0.5 * old.prediction + 0.5 * values)
+    else:
+        each = softmax(0.5 * old.expert_outputs + 0.5 * values[:, None])
+        expected = (old.gate_probabilities.numpy()[:, :, None] * each).sum(axis=1)
+    assert_allclose(new.prediction.exp(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_it_is_the_regression_of_scikit_learn(n_classes):
+    module, y = make_module(n_classes), labels % n_classes
+    weight = torch.as_tensor(rng.uniform(0.5, 2, N_TEXTS), dtype=torch.float32)
+    rows = rows_of(y, weight)
+    X = token_weights(module, rows)
+    linear = fit_linear(module, rows, Linear(5.0))
+    expected = LogisticRegression(C=5.0).fit(X, y, weight).predict_proba(X)
+    assert_allclose(softmax(X @ linear.weight + linear.bias), expected, atol=1e-3)
+    again = fit_linear(module, rows, linear)  # it goes on from there
+    assert_allclose(softmax(X @ again.weight + again.bias), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_values(n_outputs):
+    loss = nn.RegressionLoss()
+    module = make_module(n_outputs, loss=loss, mixing="expected")
+    y = torch.as_tensor(rng.normal(size=(N_TEXTS, n_outputs)), dtype=torch.float32)
+    rows = rows_of(y)
+    X = token_weights(module, rows)
+    linear = fit_linear(module, rows, Linear(5.0, share=0.25))
+    expected = Ridge(0.2).fit(X, y).predict(X).reshape(y.shape)
+    assert_allclose(X @ linear.weight + linear.bias, expected, atol=1e-6)
+    with torch.inference_mode():
+        before = module(tokens, counts).prediction
+        add_linear(module, linear)
+        after = module(tokens, counts).prediction
+    assert_allclose(after, 0.75 * before + 0.25 * torch.as_tensor(expected), atol=1e-5)
+
+
+def test_a_class_that_the_rows_lack_is_as_likely_as_the_rarest():
+    module, y = make_module(4), labels.clone()
+    y[y == 1] = 3
+    linear = fit_linear(module, rows_of(y), Linear(5.0))
+    assert_array_equal(linear.weight[:, 1], 0)
+    assert linear.bias[1] == linear.bias[[0, 2, 3]].min()
+
+
+def test_rows_of_one_class_need_no_model():
+    module, rows = make_module(2), rows_of(torch.zeros(N_TEXTS, dtype=torch.int64))
+    assert not fit_linear(module, rows, Linear(5.0)).weight.any()
+
+
+def test_the_validation_rows_choose():
+    """Where the classes are a matter of tokens it takes part, where they are noise it does not."""
+    module = make_module(2, mixing="expected")
+    told = token_weights(module, rows_of(labels))[:, [3, 8, 20]].sum(axis=1) > 0.3
+    options = {"calibrate": True, "top_expert": False}
+    first, last = slice(0, 120), slice(120, None)
+
+    def choose(y, shares=(0.0, 0.25, 0.5, 0.75)):
+        train, valid = (rows_of(torch.as_tensor(y), part=part) for part in (first, last))
+        evaluated = evaluate_experts(module, valid)
+        return choose_linear(module, train, valid, evaluated, shares, **options)
+
+    found = choose(np.asarray(told, dtype=np.int64))
+    assert found.share == 0.75
+    assert found.strength == 100
+    torch.nn.init.zeros_(module.head.weight)  # an even chance for all, which is the truth
+    torch.nn.init.zeros_(module.head.bias)
+    noise = np.arange(N_TEXTS) % 2
+    noise[first] = 1 - noise[first][rng.permutation(120)]
+    assert choose(noise) is None or choose(noise).strength == 1
+    assert choose(noise, shares=(0.5,)).share == 0.5
+
+
+def test_auto_helps_a_network_of_rare_words():
+    """Each word tells something of the class, which a few texts show a linear model."""
+    words = np.array([f"word{i}" for i in range(300)])
+    scores = rng.normal(size=300)
+    chosen = rng.integers(0, 300, (900, 12))
+    y = np.where(scores[chosen].sum(axis=1) + rng.normal(size=900) > 0, "up", "down")
+    X = [" ".join(words[row]) for row in chosen]
+    options = QUICK | {"vocab_size": 2_000}
+    model = MoDETextClassifier(**options).fit(X[:600], y[:600])
+    alone = MoDETextClassifier(**options, linear_share=0).fit(X[:600], y[:600])
+    assert model.linear_share_ > 0
+    assert alone.linear_share_ == 0
+    assert model.score(X[600:], y[600:]) > alone.score(X[600:], y[600:])
+
+
+def test_a_share_is_taken_as_it_is():
+    y = [0, 1, 0, 1] * 20
+    for options in ({}, {"early_stopping": False}):
+        model = MoDETextClassifier(**QUICK, linear_share=0.4, **options).fit(TWO_TEXTS * 20, y)
+        assert model.linear_share_ == 0.4
+        assert model.score(TWO_TEXTS, y[:4]) == 1
+    automatic = MoDETextClassifier(**QUICK, early_stopping=False).fit(TWO_TEXTS * 20, y)
+    assert automatic.linear_share_ == 0  # no validation texts
+
+
+def test_training_goes_on_with_it():
+    X, y = TWO_TEXTS * 20, [0, 1, 0, 1] * 20
+    options = {"linear_share": 0.4, "warm_start": True, "tune_tokens": True}
+    model = MoDETextClassifier(**QUICK, **options).fit(X, y)
+    width = model.net_.module_.experts.width
+    group = model.net_.optimizer_.param_groups[0]
+    assert {id(each) for each in group["params"]} == set(map(id, model.net_.module_.parameters()))
+    before = model.net_.module_.trunk.table.detach().clone()
+    model.partial_fit(X, y)
+    assert (model.net_.module_.trunk.table[:, -2:] != before[:, -2:]).any()
+    model.fit(X, y)
+    assert model.linear_share_ == 0.4
+    assert model.net_.module_.experts.width == width
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    model.set_params(warm_start=False, linear_share=0).fit(X, y)
+    assert model.linear_share_ == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        ({"text_encoder": "transformer"}, "text_encoder='transformer'"),
+        ({"activation": "tanh"}, "activation='tanh'"),
+        ({"expert_module": torch.nn.Identity}, "expert_module="),
+    ],
+)
+def test_a_share_is_refused_where_layers_cannot_pass_it_on(options, got):
+    with pytest.raises(ValueError, match="linear_share above 0 needs") as error:
+        MoDETextClassifier(**QUICK | options, linear_share=0.5).fit(TWO_TEXTS, [0, 1, 0, 1])
+    assert got in str(error.value)
+
+
+def test_a_share_is_refused_with_another_loss():
+    model = MoDETextRegressor(**QUICK, loss="absolute_error", linear_share=0.5)
+    with pytest.raises(ValueError, match="got loss='absolute_error': change it"):
+        model.fit(TWO_TEXTS, [0.0, 1.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("options", [{"activation": "tanh"}, {"loss": "absolute_error"}], ids=str)
+def test_auto_leaves_it_out_where_it_cannot_be(options):
+    y = np.arange(80) % 4 % 2 + rng.normal(size=80) / 10
+    model = MoDETextRegressor(**QUICK | options).fit(TWO_TEXTS * 20, y)
+    assert model.linear_share_ == 0
