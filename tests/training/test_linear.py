@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
+from sklearn.svm import LinearSVC
 
 from skmode import MoDETextClassifier, MoDETextRegressor, nn
 from skmode._training.evaluation import evaluate_experts
@@ -105,16 +106,16 @@ def test_other_mixtures_predict_the_mean_of_both(options):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_it_is_the_regression_of_scikit_learn(n_classes):
+def test_margins_are_those_of_scikit_learn(n_classes):
     module, y = make_module(n_classes), labels % n_classes
     weight = torch.as_tensor(rng.uniform(0.5, 2, N_TEXTS), dtype=torch.float32)
     rows = rows_of(y, weight)
     X = token_weights(module, rows)
-    linear = fit_linear(module, rows, Linear(5.0))
-    expected = LogisticRegression(C=5.0).fit(X, y, weight).predict_proba(X)
-    assert_allclose(softmax(X @ linear.weight + linear.bias), expected, atol=1e-3)
-    again = fit_linear(module, rows, linear)  # it goes on from there
-    assert_allclose(softmax(X @ again.weight + again.bias), expected, atol=1e-3)
+    linear = fit_linear(module, rows, Linear(0.5, margin=4.0))
+    margins = LinearSVC(C=0.5, random_state=0).fit(X, y, weight.numpy()).decision_function(X)
+    if n_classes == 2:
+        margins = np.stack([-margins, margins], axis=1)
+    assert_allclose(linear.predict(X), 4 * margins, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
@@ -134,12 +135,12 @@ def test_values(n_outputs):
     assert_allclose(after, 0.75 * before + 0.25 * torch.as_tensor(expected), atol=1e-5)
 
 
-def test_a_class_that_the_rows_lack_is_as_likely_as_the_rarest():
+def test_a_class_that_the_rows_lack_is_always_another_class():
     module, y = make_module(4), labels.clone()
     y[y == 1] = 3
-    linear = fit_linear(module, rows_of(y), Linear(5.0))
+    linear = fit_linear(module, rows_of(y), Linear(1.0, margin=4.0))
     assert_array_equal(linear.weight[:, 1], 0)
-    assert linear.bias[1] == linear.bias[[0, 2, 3]].min()
+    assert linear.bias[1] == -4
 
 
 def test_rows_of_one_class_need_no_model():
@@ -161,12 +162,12 @@ def test_the_validation_rows_choose():
 
     found = choose(np.asarray(told, dtype=np.int64))
     assert found.share == 0.75
-    assert found.strength == 100
+    assert found.strength == 3
     torch.nn.init.zeros_(module.head.weight)  # an even chance for all, which is the truth
     torch.nn.init.zeros_(module.head.bias)
     noise = np.arange(N_TEXTS) % 2
     noise[first] = 1 - noise[first][rng.permutation(120)]
-    assert choose(noise) is None or choose(noise).strength == 1
+    assert choose(noise) is None or choose(noise).strength == 0.1
     assert choose(noise, shares=(0.5,)).share == 0.5
 
 
