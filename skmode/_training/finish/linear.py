@@ -131,7 +131,8 @@ def fit_linear(module: MixtureOfExperts, rows: Rows, linear: Linear) -> Linear:
     # The margin of a class that the rows lack is that of another class, whatever the tokens are.
     weights, biases = np.zeros((X.shape[1], n_classes)), np.full(n_classes, -1.0)
     if len(classes) > 1:
-        model = LinearSVC(C=linear.strength, random_state=0)
+        # The dual solver draws random numbers, which the threads of a process share.
+        model = LinearSVC(C=linear.strength, dual=False)
         with hide_warnings("Liblinear"):  # validation rows judge a fit that did not converge, too
             model.fit(X, y, weight)
         coef, intercept = model.coef_, model.intercept_
