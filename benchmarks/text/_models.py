@@ -99,6 +99,7 @@ MODELS: dict[str, Callable[..., tuple[Predict, Any]]] = {
     "one_network": one_network,
     "alpha_0": lambda *given: mixture(*given, alpha=0.0),
     "no_linear": lambda *given: mixture(*given, linear_share=0.0),
+    "no_linear_alpha_0": lambda *given: mixture(*given, alpha=0.0, linear_share=0.0),
     "averaged": averaged,
     "transformer": lambda *given: mixture(*given, **TRANSFORMER),
     "logistic_regression": lambda *given: linear(

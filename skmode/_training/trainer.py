@@ -20,7 +20,7 @@ from skmode._training.callbacks import (
     make_schedule,
 )
 from skmode._training.callbacks.checkpoints import Checkpoint, Checkpoints
-from skmode._training.evaluation import RoutingDifference, routing_difference
+from skmode._training.evaluation import Evaluated, RoutingDifference, routing_difference
 from skmode._training.finish.blend import ENSEMBLE_SHARE, blend, choose_share, predict
 from skmode._training.finish.calibration import apply_temperature, fit_temperature
 from skmode._training.finish.fidelity import Fidelity, measure_fidelity
@@ -33,6 +33,7 @@ from skmode._training.finish.linear import (
     fit_linear,
     n_outputs,
     takes_linear,
+    token_weights,
 )
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, Checks, refit, refit_epochs
 from skmode._training.finish.taught import (
@@ -134,39 +135,39 @@ class Trainer:
         classifies = isinstance(best.net.module_.task_loss, CrossEntropy)
         temperature = 1.0 if classifies else None
         weights = best.teacher_weight, best.weight_decay
+        module = best.net.module_
         if self.data.valid is None:
-            share = self._add_linear(best, self._given_linear(best.net.module_))
-            return Trained(
-                best.net,
-                best.alpha,
-                None,
-                None,
-                0,
-                temperature,
-                interrupted,
-                *weights,
-                linear_share=share,
-            )
+            share, stopped = self._add_linear(best, self._given_linear(module))
+            agree_on_weights(module)
+            found = Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, *weights)
+            return found._replace(interrupted=interrupted or stopped, linear_share=share)
         with best.generators.default_for("module"):
-            measured = best.watch.measure(best.net.module_)
-        best.net.module_.eval()
+            alone = best.watch.evaluate(module)
+        linear, evaluated = None, alone
+        if not interrupted:
+            linear, evaluated, interrupted = self._choose_linear(best, alone)
+        measured = common(best.watch.scores(module, evaluated))
         scores = {name: measured[f"valid_score_{name}"] for name in ("mixture", "top_expert")}
-        temperature, fidelity = self._calibrate(best)
-        plain = None if self._plain is None else self._calibrate(self._plain)[1]
-        linear = self._choose_linear(best)
+        temperature, fidelity = self._calibrate(best, evaluated)
+        of_network = temperature if linear is None else self._calibrate(best, alone)[0]
+        plain = None
+        if self._plain is not None:
+            with self._plain.generators.default_for("module"):
+                untaught = self._plain.watch.evaluate(self._plain.net.module_)
+            plain = self._calibrate(self._plain, untaught)[1]
         refit_n_iter, taught = 0, False
         if not interrupted:
-            refit_n_iter, interrupted, taught = self._refit(best, temperature)
-        if linear is not None:
-            temperature = linear.temperature
+            refit_n_iter, interrupted, taught = self._refit(best, of_network)
+        share, stopped = self._add_linear(best, linear)
+        if stopped:
+            temperature, interrupted = of_network, True
         if taught:  # the teacher's predictions were calibrated
             temperature = 1.0 if classifies else None
-        linear_share = self._add_linear(best, linear)
         if temperature is not None:  # after the refit, which continues from the weights as trained
-            apply_temperature(best.net.module_, temperature)
-        agree_on_weights(best.net.module_)
+            apply_temperature(module, temperature)
+        agree_on_weights(module)
         with best.generators.default_for("module"):
-            evaluated = best.watch.evaluate(best.net.module_)
+            evaluated = best.watch.evaluate(module)
         difference = routing_difference(evaluated, classes=classifies)
         return Trained(
             best.net,
@@ -179,27 +180,35 @@ class Trainer:
             *weights,
             fidelity,
             plain,
-            linear_share,
+            share,
         )
 
-    def _choose_linear(self, candidate: _Candidate) -> Linear | None:
-        """A linear model of the tokens that makes the validation loss lower, or None."""
+    def _choose_linear(
+        self, candidate: _Candidate, evaluated: Evaluated
+    ) -> tuple[Linear | None, Evaluated, bool]:
+        """A linear model of the tokens, if it makes the validation loss lower.
+
+        Returns it, the evaluation of the validation rows with it, and whether the user interrupted.
+        """
         plan, data, module = self.plan, self.data, candidate.net.module_
         if not self._wants_linear(module):
-            return None
+            return None, evaluated, False
         assert isinstance(data.train, Rows)
-        with candidate.generators.default_for("module"):
-            evaluated = candidate.watch.evaluate(module)
-        train = data.train.to(plan.device, module.head.weight.dtype)
-        return choose_linear(
-            module,
-            train,
-            candidate.watch.rows,
-            evaluated,
-            plan.linear_shares,
-            calibrate=plan.calibrate,
-            top_expert=plan.monitor_top_expert,
-        )
+        try:
+            linear, mixed = choose_linear(
+                module,
+                data.train.to(plan.device, module.head.weight.dtype),
+                candidate.watch.rows,
+                evaluated,
+                plan.linear_shares,
+                calibrate=plan.calibrate,
+                top_expert=plan.monitor_top_expert,
+            )
+        except KeyboardInterrupt:
+            _raise_where_interrupts_do()
+            return None, evaluated, True
+        linear = common(linear)
+        return linear, evaluated if linear is None else mixed, False
 
     def _given_linear(self, module: MixtureOfExperts) -> Linear | None:
         """The same without validation rows: only a share that the user gave counts."""
@@ -209,28 +218,36 @@ class Trainer:
         return Linear(strength=MIDDLE_STRENGTH, share=shares[0])
 
     def _wants_linear(self, module: MixtureOfExperts) -> bool:
-        """Whether there may be one: not where training goes on, whose network may have one."""
         shares = self.plan.linear_shares
         few = len(shares) == 1 or n_outputs(module) <= MOST_OUTPUTS
-        return any(shares) and few and self.net is None and takes_linear(module)
+        return any(shares) and few and takes_linear(module)
 
-    def _add_linear(self, candidate: _Candidate, linear: Linear | None) -> float:
-        """Fit the linear model to all rows, make it a part of the network, and tell its share."""
+    def _add_linear(self, candidate: _Candidate, linear: Linear | None) -> tuple[float, bool]:
+        """Fit the linear model to all rows, and make it a part of the network.
+
+        Returns its share, 0 if there is none, and whether the user interrupted.
+        """
         if linear is None:
-            return 0.0
+            return 0.0, False
         net = candidate.net
         assert isinstance(self.data.rows, Rows)
         rows = self.data.rows.to(self.plan.device, net.module_.head.weight.dtype)
-        add_linear(net.module_, fit_linear(net.module_, rows, linear))
+        net.module_.eval()
+        try:
+            fitted = fit_linear(net.module_, token_weights(net.module_, rows), rows, linear)
+        except KeyboardInterrupt:
+            _raise_where_interrupts_do()
+            return 0.0, True
+        add_linear(net.module_, fitted)
         net.initialize_optimizer()  # for the new weights
         self._set_options(net, candidate.alpha, candidate.weight_decay)
-        return linear.share
+        return linear.share, False
 
-    def _calibrate(self, candidate: _Candidate) -> tuple[float | None, Fidelity | None]:
+    def _calibrate(
+        self, candidate: _Candidate, evaluated: Evaluated
+    ) -> tuple[float | None, Fidelity | None]:
         """The temperature, and how the mixture compares with a teacher that the rows carry."""
         plan, module, rows = self.plan, candidate.net.module_, candidate.watch.rows
-        with candidate.generators.default_for("module"):
-            evaluated = candidate.watch.evaluate(module)
         temperature = None
         if isinstance(module.task_loss, CrossEntropy):
             temperature = 1.0
@@ -263,9 +280,9 @@ class Trainer:
                 failure = error
                 continue
             except KeyboardInterrupt:  # between two trainings, or in a part of another fit
-                nothing = best is None and self._plain is None
-                if nothing or ranks_of_fit() is not None or do_interrupts_raise():
+                if best is None and self._plain is None:
                     raise
+                _raise_where_interrupts_do()
                 interrupted = True
                 break
             compared = plan.teacher_trusted and not weight
@@ -432,3 +449,9 @@ class Trainer:
             rows = candidate.watch.rows
             share = common(choose_share(module, predict(mixture, rows), ensemble.held_out, rows))
         return blend(module, mixture, ensemble.teacher, share) if share else None, False
+
+
+def _raise_where_interrupts_do() -> None:
+    """In an `except` block: raise the interrupt again where a fit cannot end early."""
+    if ranks_of_fit() is not None or do_interrupts_raise():
+        raise

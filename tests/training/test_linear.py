@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
 
 from skmode import MoDETextClassifier, MoDETextRegressor, nn
+from skmode._training import trainer
 from skmode._training.evaluation import evaluate_experts
 from skmode._training.finish.linear import (
     Linear,
@@ -62,6 +65,10 @@ def rows_of(y, weight=None, part=slice(None)):
     return Rows((tokens[part], counts[part]), y[part], weight)
 
 
+def fit(module, rows, linear):
+    return fit_linear(module, token_weights(module, rows), rows, linear)
+
+
 def softmax(logits):
     return torch.as_tensor(logits).log_softmax(dim=-1).exp().numpy()
 
@@ -71,7 +78,7 @@ def softmax(logits):
 def test_each_expert_predicts_the_mean_of_both(activation, sizes):
     before = make_module(activation=activation, sizes=sizes, mixing="expected")
     rows = rows_of(labels)
-    linear = fit_linear(before, rows, Linear(10.0, share=0.3))
+    linear = fit(before, rows, Linear(10.0, share=0.3))
     after = copy.deepcopy(before)
     add_linear(after, linear)
     values = token_weights(before, rows) @ linear.weight + linear.bias
@@ -91,7 +98,7 @@ def test_each_expert_predicts_the_mean_of_both(activation, sizes):
 def test_other_mixtures_predict_the_mean_of_both(options):
     before = make_module(**{"mixing": "expected"} | options)
     rows = rows_of(labels)
-    linear = fit_linear(before, rows, Linear(10.0, share=0.5))
+    linear = fit(before, rows, Linear(10.0, share=0.5))
     after = copy.deepcopy(before)
     add_linear(after, linear)
     values = torch.as_tensor(token_weights(before, rows) @ linear.weight + linear.bias)
@@ -111,7 +118,7 @@ def test_margins_are_those_of_scikit_learn(n_classes):
     weight = torch.as_tensor(rng.uniform(0.5, 2, N_TEXTS), dtype=torch.float32)
     rows = rows_of(y, weight)
     X = token_weights(module, rows)
-    linear = fit_linear(module, rows, Linear(0.5, margin=4.0))
+    linear = fit(module, rows, Linear(0.5, margin=4.0))
     margins = LinearSVC(C=0.5, dual=False).fit(X, y, weight.numpy()).decision_function(X)
     if n_classes == 2:
         margins = np.stack([-margins, margins], axis=1)
@@ -125,7 +132,7 @@ def test_values(n_outputs):
     y = torch.as_tensor(rng.normal(size=(N_TEXTS, n_outputs)), dtype=torch.float32)
     rows = rows_of(y)
     X = token_weights(module, rows)
-    linear = fit_linear(module, rows, Linear(5.0, share=0.25))
+    linear = fit(module, rows, Linear(5.0, share=0.25))
     expected = Ridge(0.2).fit(X, y).predict(X).reshape(y.shape)
     assert_allclose(X @ linear.weight + linear.bias, expected, atol=1e-6)
     with torch.inference_mode():
@@ -138,14 +145,17 @@ def test_values(n_outputs):
 def test_a_class_that_the_rows_lack_is_always_another_class():
     module, y = make_module(4), labels.clone()
     y[y == 1] = 3
-    linear = fit_linear(module, rows_of(y), Linear(1.0, margin=4.0))
+    linear = fit(module, rows_of(y), Linear(1.0, margin=4.0))
     assert_array_equal(linear.weight[:, 1], 0)
     assert linear.bias[1] == -4
 
 
-def test_rows_of_one_class_need_no_model():
-    module, rows = make_module(2), rows_of(torch.zeros(N_TEXTS, dtype=torch.int64))
-    assert not fit_linear(module, rows, Linear(5.0)).weight.any()
+@pytest.mark.parametrize("weight", [None, (labels == 0).float()], ids=["all alike", "zero weights"])
+def test_rows_of_one_class_say_so(weight):
+    y = torch.zeros_like(labels) if weight is None else labels
+    linear = fit(make_module(3), rows_of(y, weight), Linear(1.0, margin=4.0))
+    assert not linear.weight.any()
+    assert linear.bias.tolist() == [4, -4, -4]
 
 
 def test_the_validation_rows_choose():
@@ -155,20 +165,34 @@ def test_the_validation_rows_choose():
     options = {"calibrate": True, "top_expert": False}
     first, last = slice(0, 120), slice(120, None)
 
-    def choose(y, shares=(0.0, 0.25, 0.5, 0.75)):
-        train, valid = (rows_of(torch.as_tensor(y), part=part) for part in (first, last))
+    def choose(y, shares=(0.0, 0.25, 0.5, 0.75), weight=None):
+        train, valid = (
+            rows_of(torch.as_tensor(y), weight if part is last else None, part)
+            for part in (first, last)
+        )
         evaluated = evaluate_experts(module, valid)
-        return choose_linear(module, train, valid, evaluated, shares, **options)
+        found, mixed = choose_linear(module, train, valid, evaluated, shares, **options)
+        if found is None:
+            assert mixed is evaluated
+            return None
+        again = copy.deepcopy(module)
+        add_linear(again, fit(module, train, found))
+        for ours, theirs in zip(mixed, evaluate_experts(again, valid), strict=True):
+            close = ours.exp() if ours is not mixed.gate else ours
+            assert_allclose(close, theirs.exp() if ours is not mixed.gate else theirs, atol=1e-4)
+        return found
 
     found = choose(np.asarray(told, dtype=np.int64))
     assert found.share == 0.75
     assert found.strength == 3
-    torch.nn.init.zeros_(module.head.weight)  # an even chance for all, which is the truth
-    torch.nn.init.zeros_(module.head.bias)
-    noise = np.arange(N_TEXTS) % 2
-    noise[first] = 1 - noise[first][rng.permutation(120)]
-    assert choose(noise) is None or choose(noise).strength == 0.1
-    assert choose(noise, shares=(0.5,)).share == 0.5
+    # Only the texts that differ from what words tell count: then nothing of it is left.
+    opposite = np.asarray(told, dtype=np.int64)
+    opposite[last][::2] = 1 - opposite[last][::2]
+    wrong = torch.zeros(80)
+    wrong[::2] = 1
+    assert choose(opposite, weight=wrong) is None
+    assert choose(opposite, weight=1 - wrong).share == 0.75
+    assert choose(opposite, shares=(0.5,), weight=wrong).share == 0.5
 
 
 def test_auto_helps_a_network_of_rare_words():
@@ -184,6 +208,69 @@ def test_auto_helps_a_network_of_rare_words():
     assert model.linear_share_ > 0
     assert alone.linear_share_ == 0
     assert model.score(X[600:], y[600:]) > alone.score(X[600:], y[600:])
+
+
+@pytest.mark.parametrize("inference", ["mixture", "top_expert"])
+def test_scores_and_temperature_are_those_of_the_whole(inference):
+    """Without a refit the model that was measured is the one that is returned."""
+    y = np.array(["no", "yes"])[np.arange(600) % 2]
+    X = [f"{rng.choice(['red', 'blue'])} {label * (i % 3 > 0)}" for i, label in enumerate(y)]
+    given = {"X_val": X[400:], "y_val": y[400:]}
+    model = MoDETextClassifier(**QUICK, linear_share=0.5, inference=inference)
+    model.fit(X[:400], y[:400], **given)
+    assert model.refit_n_iter_ == 0
+    scores = {
+        how: model.set_params(inference=how).score(X[400:], y[400:])
+        for how in ("mixture", "top_expert")
+    }
+    assert model.validation_scores_ == pytest.approx(scores)
+    alone = clone(model).set_params(linear_share=0, inference=inference)
+    alone.fit(X[:400], y[:400], **given)
+    assert abs(model.temperature_ - alone.temperature_) > 0.01
+
+
+def test_the_last_fit_has_all_texts():
+    y = np.array([0, 1] * 40)
+    X = [f"{('dull', 'fine')[label]} film" for label in y]
+    X[7] = X[9] = "a word that only two texts have"
+    held_out = [(np.delete(np.arange(80), [7, 9]), [7, 9])]
+    model = MoDETextClassifier(**QUICK, linear_share=0.5, validation_fraction=held_out).fit(X, y)
+    added = model.net_.module_.trunk.vectors[:, -2:].detach()
+    tokens, counts = model.encoder_.transform(np.array(X[7:8], dtype=object))
+    assert added[torch.as_tensor(tokens[0][counts[0] > 0]).long()].abs().sum() > 0
+
+
+def test_auto_leaves_out_many_classes():
+    X = [f"word{i % 130} of {i}" for i in range(650)]
+    y = np.arange(650) % 130
+    options = {"n_experts": 2, "hidden_layer_sizes": (8,), "max_epochs": 2, "vocab_size": 600}
+    model = MoDETextClassifier(**options, random_state=0).fit(X, y)
+    assert model.linear_share_ == 0
+    assert MoDETextClassifier(**options, linear_share=0.5).fit(X, y).linear_share_ == 0.5
+
+
+@pytest.mark.parametrize("where", ["choose_linear", "fit_linear"])
+def test_an_interrupt_keeps_the_network(where, monkeypatch):
+    calls = []
+
+    def interrupt(*args, **kwargs):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, where, interrupt)
+    model = MoDETextClassifier(**QUICK, linear_share=0.5, early_stopping=True)
+    with pytest.warns(ConvergenceWarning, match="interrupted by user"):
+        model.fit(TWO_TEXTS * 20, [0, 1, 0, 1] * 20)
+    assert calls
+    assert model.linear_share_ == 0
+    assert model.predict_proba(TWO_TEXTS).shape == (4, 2)
+
+
+def test_partial_fit_adds_none():
+    model = MoDETextClassifier(**QUICK, linear_share=0.5)
+    model.partial_fit(TWO_TEXTS * 20, [0, 1, 0, 1] * 20, classes=[0, 1])
+    assert model.linear_share_ == 0
+    assert model.net_.module_.experts.width == 16
 
 
 def test_a_share_is_taken_as_it_is():
@@ -203,8 +290,9 @@ def test_training_goes_on_with_it():
     width = model.net_.module_.experts.width
     group = model.net_.optimizer_.param_groups[0]
     assert {id(each) for each in group["params"]} == set(map(id, model.net_.module_.parameters()))
+    assert model.net_.optimizer_.param_groups[0]["weight_decay"] == model.weight_decay_
     before = model.net_.module_.trunk.table.detach().clone()
-    model.partial_fit(X, y)
+    model.set_params(weight_decay=0.0).partial_fit(X, y)
     assert (model.net_.module_.trunk.table[:, -2:] != before[:, -2:]).any()
     model.fit(X, y)
     assert model.linear_share_ == 0.4

@@ -70,15 +70,19 @@ PARAMETERS = documentation.PARAMETERS | {
         Share of a linear model in each expert's prediction, from 0 to below 1; the rest is the
         expert's network. The linear model (:class:`sklearn.svm.LinearSVC`, or
         :class:`sklearn.linear_model.Ridge` for values) reads the weights of the tokens, is the same
-        for all experts, and is fitted after the network, of which it becomes a part. Logits of
-        classes are averaged, and values; margins times 6 or so are logits. ``"auto"``: the
-        validation texts choose among 0, 0.25, 0.5 and 0.75, and the linear model's `C` among 0.1,
-        0.3, 1 and 3. It is 0 without validation texts, with more than 128 outputs, and where a
-        number above 0 is refused: with ``text_encoder="transformer"``, with `expert_module`, with
-        an `activation` other than ``"silu"``, ``"relu"``, ``"gelu"`` and ``"identity"``, and with a
-        `loss` other than the squared error. `partial_fit` adds none, and a warm start trains that
-        of the first fit further. Layers beside a linear part are known as wide and deep (Cheng et
-        al., arXiv 1606.07792).
+        for all experts, and is fitted after the network, of which it becomes a part. Values are
+        averaged, and logits of classes: a margin counts as a logit after a factor, about 6, that
+        the validation texts choose. Layers beside a linear part are known as wide and deep (Cheng
+        et al., arXiv 1606.07792).
+
+        ``"auto"``: the validation texts choose among 0, 0.25, 0.5 and 0.75, and the linear model's
+        `C` among 0.1, 0.3, 1 and 3. It is 0 without validation texts, with more than 128 outputs,
+        and where a number above 0 is refused: with ``text_encoder="transformer"``, with
+        `expert_module`, with an `activation` other than ``"silu"``, ``"relu"``, ``"gelu"`` and
+        ``"identity"``, and with a `loss` other than the squared error. A number without validation
+        texts takes the factor 6 and `C` 1, which can be far too sure where classes are hard to
+        tell. A first `partial_fit` adds none. A warm start trains that of the first fit further,
+        whatever the parameter is then; it saw the texts that are held out later.
         """,
     ),
     "weight_decay": (

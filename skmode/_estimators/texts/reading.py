@@ -206,7 +206,7 @@ class ReadsTexts(BaseMoDE):
     def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
         super()._summarize(trained, rows)
         # Training that goes on keeps the linear model, as a part of the network.
-        self.linear_share_ = trained.linear_share or self.linear_share_
+        self.linear_share_ = trained.linear_share or getattr(self, "linear_share_", 0.0)
 
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         if self.weight_decay != "auto":

@@ -59,7 +59,7 @@ class Watch(Callback):
             evaluated = evaluate_together(module, self.rows)
             record = self._gate_statistics(module, evaluated.gate, evaluated.outputs)
             if self.held_out:
-                record |= self._scores(module, evaluated)
+                record |= self.scores(module, evaluated)
         module.train()
         return record
 
@@ -68,7 +68,7 @@ class Watch(Callback):
         with torch.inference_mode():
             rows = Rows(inputs, self.rows.target, self.rows.sample_weight)
             evaluated = evaluate_experts(module, rows)
-            return float(self._scores(module, evaluated)["valid_loss"])
+            return float(self.scores(module, evaluated)["valid_loss"])
 
     def evaluate(self, module: MixtureOfExperts) -> Evaluated:
         """Evaluate gate, experts and mixture; leaves the module in evaluation mode."""
@@ -86,7 +86,8 @@ class Watch(Callback):
             "consistency": float(weight @ consistency(outputs, module.task_loss)),
         }
 
-    def _scores(self, module: MixtureOfExperts, evaluated: Evaluated) -> dict[str, Any]:
+    def scores(self, module: MixtureOfExperts, evaluated: Evaluated) -> dict[str, Any]:
+        """Losses and scores of mixture and top expert, of which this is the evaluation."""
         weight = self._weight(evaluated.gate)
         target = self.rows.target
         pair = evaluated.prediction, evaluated.top()

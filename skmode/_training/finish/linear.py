@@ -44,14 +44,13 @@ PASSED: dict[type[nn.Module], float] = {nn.ReLU: 1, nn.SiLU: 1, nn.GELU: 1, nn.I
 class Linear(NamedTuple):
     """A linear model of the tokens' weights.
 
-    `strength` is the inverse one of the penalty, `share` the share in the predictions, which are
-    divided by `temperature`. Margins are multiplied by `margin`. `weight` has the shape
-    `(n_tokens, n_outputs)`, `bias` `(n_outputs,)`; both are None before a fit.
+    `strength` is the inverse of the penalty's strength, `share` the share in the predictions.
+    Margins are multiplied by `margin`. `weight` has the shape `(n_tokens, n_outputs)`, `bias`
+    `(n_outputs,)`; both are None before a fit.
     """
 
     strength: float
     share: float = 0.0
-    temperature: float | None = None
     margin: float = MARGIN
     weight: NDArray[np.float64] | None = None
     bias: NDArray[np.float64] | None = None
@@ -87,42 +86,45 @@ def choose_linear(
     *,
     calibrate: bool,
     top_expert: bool,
-) -> Linear | None:
+) -> tuple[Linear | None, Evaluated]:
     """Fit linear models to training rows, and choose one and its share by the validation rows.
 
-    None: the network alone, whose evaluation of the validation rows is `evaluated`, is best.
+    Returns it without its weights, and the evaluation of the validation rows with it; None and
+    `evaluated`, that of the network alone, if this is best.
     """
     classifies = isinstance(module.task_loss, CrossEntropy)
     tokens, weight = token_weights(module, valid), _sample_weight(valid).to(evaluated.gate)
-    best, lowest = None, np.inf
+    X = token_weights(module, train)
+    best, lowest = (Linear(0.0), evaluated), np.inf
     for strength in STRENGTHS:
-        model = fit_linear(module, train, Linear(strength))
+        model = fit_linear(module, X, train, Linear(strength))
         values = torch.as_tensor(model.predict(tokens)).to(evaluated.prediction)
+        model = model._replace(weight=None, bias=None)
         if classifies:
             factor = _fit_margin(module, values, valid.target, weight)
             model, values = model._replace(margin=factor * MARGIN), factor * values
         improves = False
         for share in shares:
-            mixed, temperature = _with_values(module, evaluated, values, share), None
+            mixed = _with_values(module, evaluated, values, share)
             prediction = mixed.top() if top_expert else mixed.prediction
-            if classifies:
-                temperature = 1.0
-                if calibrate:
-                    temperature = fit_temperature(module, mixed, valid, top_expert=top_expert)
+            if classifies and calibrate:
+                temperature = fit_temperature(module, mixed, valid, top_expert=top_expert)
                 prediction = calibrated(module, mixed, temperature, top_expert)
             loss = float(weight @ module.task_loss(prediction, valid.target))
             if loss < lowest:
-                lowest, improves = loss, True
-                best = model._replace(share=share, temperature=temperature)
+                best, lowest, improves = (model._replace(share=share), mixed), loss, True
         if not improves:  # then a weaker penalty rarely does
             break
-    return best if best is not None and best.share else None
+    return best if best[0].share else (None, evaluated)
 
 
-def fit_linear(module: MixtureOfExperts, rows: Rows, linear: Linear) -> Linear:
-    """Fit a linear SVM, or ridge regression, to the tokens' weights as the trunk computes them."""
-    X, y = token_weights(module, rows), rows.target.cpu().numpy()
+def fit_linear(
+    module: MixtureOfExperts, X: scipy.sparse.csr_array, rows: Rows, linear: Linear
+) -> Linear:
+    """Fit a linear SVM, or ridge regression, to the tokens' weights `X` of some rows."""
     weight = _sample_weight(rows).cpu().double().numpy()
+    kept = weight > 0  # the solver leaves the others out, and then may miss a class
+    X, y, weight = X[kept], rows.target.cpu().numpy()[kept], weight[kept]
     if not isinstance(module.task_loss, CrossEntropy):
         ridge = Ridge(1 / linear.strength).fit(X, y, weight)
         coef, bias = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
@@ -130,6 +132,7 @@ def fit_linear(module: MixtureOfExperts, rows: Rows, linear: Linear) -> Linear:
     classes, n_classes = np.unique(y), n_outputs(module)
     # The margin of a class that the rows lack is that of another class, whatever the tokens are.
     weights, biases = np.zeros((X.shape[1], n_classes)), np.full(n_classes, -1.0)
+    biases[classes] = 1.0
     if len(classes) > 1:
         # The dual solver draws random numbers, which the threads of a process share.
         model = LinearSVC(C=linear.strength, dual=False)
@@ -158,9 +161,9 @@ def _fit_margin(module: MixtureOfExperts, values: Tensor, target: Tensor, weight
 def add_linear(module: MixtureOfExperts, linear: Linear) -> None:
     """Make the linear model a part of the network; each expert predicts the weighted mean of both.
 
-    The trunk gets a column for each output, which the gate does not see. Each layer of the experts
-    gets two units for it, of which one passes on what is positive and one what is negative: the
-    difference of such units is the sum that came in.
+    The trunk gets a column for each output, to which the gate gives no weight. Each layer of the
+    experts gets two units for it, of which one passes on what is positive and one what is negative:
+    the difference of such units is the sum that came in.
     """
     trunk, first, experts, head = module.trunk, module.gate.layers[0], module.experts, module.head
     assert isinstance(trunk, TextTrunk)
@@ -226,12 +229,16 @@ def _sample_weight(rows: Rows) -> Tensor:
 def _with_values(
     module: MixtureOfExperts, evaluated: Evaluated, values: Tensor, share: float
 ) -> Evaluated:
-    """The evaluation of the network that `add_linear` makes, up to constants of each row."""
+    """The evaluation of the network that `add_linear` makes."""
     if not share:
         return evaluated
     finalize, (gate, outputs, prediction) = module.task_loss.finalize, evaluated
     outputs = finalize((1 - share) * outputs + share * values.unsqueeze(1))
-    return Evaluated(gate, outputs, finalize((1 - share) * prediction + share * values))
+    if isinstance(module.task_loss, CrossEntropy) and module.mixing != "representation":
+        prediction = (gate.log().unsqueeze(2) + outputs).logsumexp(dim=1)
+    else:
+        prediction = finalize((1 - share) * prediction + share * values)
+    return Evaluated(gate, outputs, prediction)
 
 
 def _set(module: nn.Module, name: str, value: Tensor) -> None:

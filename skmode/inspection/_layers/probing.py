@@ -96,6 +96,9 @@ def layer_probing(
     the expert's own score. A worse expert then seems to solve its task earlier, because its score
     is easier to reach.
 
+    Where experts of texts have a linear part (`linear_share`), each layer passes on what it says,
+    so the probes read it, too, from the input on.
+
     Parameters
     ----------
     estimator : object
