@@ -390,6 +390,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             device=device,
             seed=seed,
             show_progress=bool(self.verbose),
+            linear_shares=self._linear_shares() if first and not partial else (),
         )
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:

@@ -55,6 +55,10 @@ class EvaluatesRows(PickledWithVersion):
         """Get the function that builds the trunk; `n_rows` is None in a partial fit."""
         raise NotImplementedError
 
+    def _linear_shares(self) -> tuple[float, ...]:
+        """Shares of a linear model of texts to try."""
+        return ()
+
     def _evaluate(self, X: Any, function: Function) -> list[NDArray[Any]]:
         """Encode new rows, and apply `function` to the network and each block of them."""
         check_is_fitted(self, "net_")

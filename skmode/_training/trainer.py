@@ -89,7 +89,6 @@ class Trained(NamedTuple):
     weight_decay: float
     fidelity: Fidelity | None = None
     plain: Fidelity | None = None
-    linear_share: float = 0.0
 
 
 class _Candidate(NamedTuple):
@@ -137,10 +136,9 @@ class Trainer:
         weights = best.teacher_weight, best.weight_decay
         module = best.net.module_
         if self.data.valid is None:
-            share, stopped = self._add_linear(best, self._given_linear(module))
+            interrupted |= self._add_linear(best, self._given_linear(module))
             agree_on_weights(module)
-            found = Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, *weights)
-            return found._replace(interrupted=interrupted or stopped, linear_share=share)
+            return Trained(best.net, best.alpha, None, None, 0, temperature, interrupted, *weights)
         with best.generators.default_for("module"):
             alone = best.watch.evaluate(module)
         linear, evaluated = None, alone
@@ -158,8 +156,7 @@ class Trainer:
         refit_n_iter, taught = 0, False
         if not interrupted:
             refit_n_iter, interrupted, taught = self._refit(best, of_network)
-        share, stopped = self._add_linear(best, linear)
-        if stopped:
+        if self._add_linear(best, linear):
             temperature, interrupted = of_network, True
         if taught:  # the teacher's predictions were calibrated
             temperature = 1.0 if classifies else None
@@ -180,7 +177,6 @@ class Trainer:
             *weights,
             fidelity,
             plain,
-            share,
         )
 
     def _choose_linear(
@@ -220,15 +216,16 @@ class Trainer:
     def _wants_linear(self, module: MixtureOfExperts) -> bool:
         shares = self.plan.linear_shares
         few = len(shares) == 1 or n_outputs(module) <= MOST_OUTPUTS
-        return any(shares) and few and takes_linear(module)
+        in_memory = isinstance(self.data.rows, Rows)
+        return any(shares) and few and in_memory and takes_linear(module)
 
-    def _add_linear(self, candidate: _Candidate, linear: Linear | None) -> tuple[float, bool]:
+    def _add_linear(self, candidate: _Candidate, linear: Linear | None) -> bool:
         """Fit the linear model to all rows, and make it a part of the network.
 
-        Returns its share, 0 if there is none, and whether the user interrupted.
+        True: the user interrupted, and there is none.
         """
         if linear is None:
-            return 0.0, False
+            return False
         net = candidate.net
         assert isinstance(self.data.rows, Rows)
         rows = self.data.rows.to(self.plan.device, net.module_.head.weight.dtype)
@@ -237,11 +234,11 @@ class Trainer:
             fitted = fit_linear(net.module_, token_weights(net.module_, rows), rows, linear)
         except KeyboardInterrupt:
             _raise_where_interrupts_do()
-            return 0.0, True
+            return True
         add_linear(net.module_, fitted)
         net.initialize_optimizer()  # for the new weights
         self._set_options(net, candidate.alpha, candidate.weight_decay)
-        return linear.share, False
+        return False
 
     def _calibrate(
         self, candidate: _Candidate, evaluated: Evaluated

@@ -112,6 +112,34 @@ def test_other_mixtures_predict_the_mean_of_both(options):
     assert_allclose(new.prediction.exp(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(7,), (7, 6)])
+@pytest.mark.parametrize("has_table", [True, False])
+def test_columns_of_texts_share_one_model(sizes, has_table):
+    torch.manual_seed(0)
+    scaler = nn.RobustScaler(torch.zeros(2), torch.ones(2), torch.tensor([], dtype=torch.int64))
+    texts = [nn.TextTrunk(1 + torch.rand(size), torch.randn(size, 3)) for size in (N_TOKENS, 50)]
+    trunk = nn.MixedTrunk(nn.TabularTrunk(scaler) if has_table else None, texts)
+    width = trunk.out_features
+    experts, head = nn.MLPExperts(width, 4, sizes, "silu"), torch.nn.Linear(sizes[-1], 3)
+    gate = nn.DenseGate(width, n_experts=4)
+    before = nn.MixtureOfExperts(trunk, gate, experts, head, nn.CrossEntropy(), mixing="expected")
+    before.eval()
+    numbers, codes = torch.randn(N_TEXTS, 2), torch.zeros(N_TEXTS, 0, dtype=torch.int64)
+    inputs = numbers, codes, tokens, counts, tokens + 10, counts.flip(0)
+    rows = Rows(inputs, labels, None)
+    linear = fit(before, rows, Linear(1.0, share=0.3))
+    after = copy.deepcopy(before)
+    add_linear(after, linear)
+    values = linear.predict(token_weights(before, rows))
+    assert values.std() > 0.1
+    with torch.inference_mode():
+        old, new = (each(*inputs, all_experts=True) for each in (before, after))
+    assert_allclose(new.gate_probabilities, old.gate_probabilities, atol=1e-6)
+    expected = softmax(0.7 * old.expert_outputs + 0.3 * torch.as_tensor(values)[:, None])
+    assert_allclose(new.expert_outputs.exp(), expected, atol=1e-5)
+    assert len(after.trunk.feature_columns) == after.trunk.out_features
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_margins_are_those_of_scikit_learn(n_classes):
     module, y = make_module(n_classes), labels % n_classes

@@ -104,6 +104,9 @@ class ReadsImages(BaseMoDE):
     def _resolve_augment(self, n_rows: int | None) -> Augment | None:
         return image_augmentation(n_rows) if self.augment == "auto" else self.augment
 
+    def _linear_shares(self) -> tuple[float, ...]:
+        return ()
+
     def _trunk_maker(self, n_rows: int | None) -> MakeTrunk:
         return functools.partial(
             make_trunk,

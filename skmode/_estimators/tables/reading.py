@@ -20,6 +20,9 @@ from skmode._training.plan import MakeTrunk
 from skmode._training.process.isolation import isolated
 from skmode._training.rows import SparseNumbers
 
+# Shares of a linear model of texts that the validation rows choose among.
+LINEAR_SHARES = (0.0, 0.25, 0.5, 0.75)
+
 
 class ReadsTables(EvaluatesRows):
     """An estimator whose rows are those of a table, an array or a sparse matrix."""
@@ -93,3 +96,12 @@ class ReadsTables(EvaluatesRows):
             one_batch=n_rows is not None and n_rows <= FULL_BATCH_ROWS,
             augment=image_augmentation(n_rows),
         )
+
+    def _linear_shares(self) -> tuple[float, ...]:
+        return LINEAR_SHARES if self.encoder_.text_columns else ()
+
+    @property
+    def linear_share_(self) -> float:
+        """Share of a linear model of texts in each prediction; 0 means that there is none."""
+        share: float = self.net_.module_.linear_share
+        return share

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -19,12 +18,10 @@ from skmode._encoding.texts import TextEncoder, check_texts
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import DROPOUT, FULL_BATCH_ROWS, Auto
 from skmode._estimators.tables.bags import TOKEN_DROPOUT, make_text_trunk
+from skmode._estimators.tables.reading import LINEAR_SHARES
 from skmode._estimators.texts.trunk import make_transformer_trunk
-from skmode._training.plan import MakeTrunk, Plan
+from skmode._training.plan import MakeTrunk
 from skmode._training.process.isolation import isolated
-from skmode._training.rows import Rows
-from skmode._training.rows.stored import StoredRows
-from skmode._training.trainer import Data, Trained
 
 # Parameters of the table estimators that texts have no use for.
 TABLES_ONLY = (
@@ -57,8 +54,6 @@ LARGEST_BATCH = 64
 WEIGHT_DECAYS, MIDDLE_WEIGHT_DECAY = (0.01, 3.0), 0.3
 # With these an expert's layers can pass on what the linear model says.
 LINEAR_ACTIVATIONS = ("gelu", "identity", "relu", "silu")
-# Candidates of linear_share="auto".
-LINEAR_SHARES = (0.0, 0.25, 0.5, 0.75)
 # A transformer takes far longer to train, so there is one training.
 TRANSFORMER_WEIGHT_DECAY = 0.01
 
@@ -88,7 +83,6 @@ class ReadsTexts(BaseMoDE):
     tune_tokens: bool | Auto
     linear_share: float | Auto
 
-    linear_share_: float
     tokenizer_json_: str
 
     _reads_datasets: ClassVar[bool] = False
@@ -195,18 +189,8 @@ class ReadsTexts(BaseMoDE):
             dropout=blocks,
         )
 
-    def _make_plan(self, data: Data, *args: Any, first: bool, partial: bool) -> Plan:
-        plan = super()._make_plan(data, *args, first=first, partial=partial)
-        if first:
-            self.linear_share_ = 0.0
-        share = self.linear_share
-        shares = LINEAR_SHARES if share == "auto" else (float(share),)
-        return replace(plan, linear_shares=() if partial or not first else shares)
-
-    def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
-        super()._summarize(trained, rows)
-        # Training that goes on keeps the linear model, as a part of the network.
-        self.linear_share_ = trained.linear_share or getattr(self, "linear_share_", 0.0)
+    def _linear_shares(self) -> tuple[float, ...]:
+        return LINEAR_SHARES if self.linear_share == "auto" else (float(self.linear_share),)
 
     def _resolve_weight_decays(self, *, first: bool, held_out: bool) -> tuple[float, ...]:
         if self.weight_decay != "auto":

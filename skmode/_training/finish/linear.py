@@ -23,6 +23,7 @@ from skmode._training.finish.calibration import calibrated, fit_temperature
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import (
     CrossEntropy,
+    MixedTrunk,
     MixtureOfExperts,
     MLPExperts,
     StackedLinear,
@@ -67,7 +68,7 @@ def takes_linear(module: MixtureOfExperts) -> bool:
     loss, experts = module.task_loss, module.experts
     fits = isinstance(loss, CrossEntropy) or loss.loss == "squared_error"
     passes = isinstance(experts, MLPExperts) and type(experts.activation) in PASSED
-    return fits and passes and isinstance(module.trunk, TextTrunk)
+    return fits and passes and bool(text_parts(module.trunk))
 
 
 def n_outputs(module: MixtureOfExperts) -> int:
@@ -161,63 +162,105 @@ def _fit_margin(module: MixtureOfExperts, values: Tensor, target: Tensor, weight
 def add_linear(module: MixtureOfExperts, linear: Linear) -> None:
     """Make the linear model a part of the network; each expert predicts the weighted mean of both.
 
-    The trunk gets a column for each output, to which the gate gives no weight. Each layer of the
-    experts gets two units for it, of which one passes on what is positive and one what is negative:
-    the difference of such units is the sum that came in.
+    Each trunk of texts gets a column for each output, to which the gate gives no weight. Each layer
+    of the experts gets two units for it, of which one passes on what is positive and one what is
+    negative: the difference of such units is the sum that came in.
     """
     trunk, first, experts, head = module.trunk, module.gate.layers[0], module.experts, module.head
-    assert isinstance(trunk, TextTrunk)
     assert isinstance(first, nn.Linear)
     assert isinstance(experts, MLPExperts)
     assert isinstance(head, nn.Linear)
     assert linear.weight is not None
-    columns = torch.as_tensor(linear.weight / TABLE_RATE).to(trunk.table)
-    n_more = n_outputs(module)
+    parts, n_more = text_parts(trunk), n_outputs(module)
+    sizes = [len(part.trunk.idf) for part in parts]
+    # Where the features are that there were, when each part has further ones at its end.
+    features = torch.arange(first.in_features)
+    ends = torch.tensor([part.end for part in parts])
+    kept = features + n_more * torch.searchsorted(ends, features, right=True)
     same = torch.eye(n_more).to(head.weight)
     both = torch.cat([same, -same], dim=1)
     with torch.no_grad():
-        _set(trunk, "table", torch.cat([trunk.table, columns], dim=1))
-        trunk.out_features += n_more
-        _set(first, "weight", nn.functional.pad(first.weight, (0, n_more)))
-        first.in_features += n_more
-        passed = same  # what a layer reads, as the sums that came in
+        for part, weight in zip(parts, np.split(linear.weight, np.cumsum(sizes)[:-1]), strict=True):
+            columns = torch.as_tensor(weight / TABLE_RATE).to(part.trunk.table)
+            _set(part.trunk, "table", torch.cat([part.trunk.table, columns], dim=1))
+            part.trunk.out_features += n_more
+        if isinstance(trunk, MixedTrunk):
+            trunk.out_features += n_more * len(parts)
+        first.in_features += n_more * len(parts)
+        scores = first.weight.new_zeros(first.out_features, first.in_features)
+        scores[:, kept.to(scores.device)] = first.weight
+        _set(first, "weight", scores)
+        passed = same.repeat(len(parts), 1)  # what a layer reads, as the sums that came in
         for layer in experts.layers:
             assert isinstance(layer, StackedLinear)
-            _pass_on(layer, passed @ both)
+            _pass_on(layer, kept, passed @ both)
+            kept = torch.arange(layer.weight.shape[2] - 2 * n_more)
             passed = both.T / PASSED[type(experts.activation)]
         experts.width += 2 * n_more
         share, bias = linear.share, torch.as_tensor(linear.bias).to(head.bias)
         _set(head, "weight", torch.cat([(1 - share) * head.weight, share * passed.T], dim=1))
         _set(head, "bias", (1 - share) * head.bias + share * bias)
         head.in_features += 2 * n_more
+    module.linear_share = share
 
 
-def _pass_on(layer: StackedLinear, passed: Tensor) -> None:
-    """Let a layer of each expert read further numbers, and compute further ones from these."""
-    n_read, n_computed = passed.shape
-    weight = nn.functional.pad(layer.weight, (0, n_computed, 0, n_read))
-    weight[:, -n_read:, -n_computed:] = passed
+def _pass_on(layer: StackedLinear, kept: Tensor, passed: Tensor) -> None:
+    """Let a layer of each expert read further numbers, and compute further ones from these.
+
+    `kept` are the positions of the numbers that it read before.
+    """
+    (n_experts, n_before, width), (n_read, n_computed) = layer.weight.shape, passed.shape
+    weight = passed.new_zeros(n_experts, n_before + n_read, width + n_computed)
+    is_new = torch.ones(n_before + n_read, dtype=torch.bool)
+    is_new[kept] = False
+    weight[:, ~is_new, :width] = layer.weight
+    weight[:, is_new, width:] = passed
     _set(layer, "weight", weight)
     _set(layer, "bias", nn.functional.pad(layer.bias, (0, n_computed)))
 
 
+class Part(NamedTuple):
+    """A trunk of texts, the position of its tokens in the inputs, and the end of its features."""
+
+    trunk: TextTrunk
+    first_input: int
+    end: int
+
+
+def text_parts(trunk: nn.Module) -> list[Part]:
+    """The trunks of texts: the whole, or one for each column of texts in a table."""
+    if isinstance(trunk, TextTrunk):
+        return [Part(trunk, 0, trunk.out_features)]
+    parts: list[Part] = []
+    if isinstance(trunk, MixedTrunk):
+        end = 0 if trunk.table is None else trunk.table.out_features
+        for i, text in enumerate(trunk.texts):
+            assert isinstance(text, TextTrunk)
+            end += text.out_features
+            parts.append(Part(text, 2 + 2 * i, end))
+    return parts
+
+
 def token_weights(module: MixtureOfExperts, rows: Rows) -> scipy.sparse.csr_array:
-    """Weight of each token in each text, `(n_samples, n_tokens)`."""
-    trunk = module.trunk
-    assert isinstance(trunk, TextTrunk)
-    data, tokens, lengths = [], [], []
-    with torch.inference_mode():
-        for block in rows.batches(block_rows(rows, rows.device), shuffle=False):
-            known = block.inputs[1] > 0
-            data.append(trunk.token_weights(*block.inputs)[known].cpu().double())
-            tokens.append(block.inputs[0][known].cpu())
-            lengths.append(known.sum(dim=1).cpu())
-    ends = np.concatenate([[0], torch.cat(lengths).cumsum(0).numpy()])
+    """Weight of each token in each text, `(n_samples, n_tokens)`; columns of texts side by side."""
+    weights = []
+    for trunk, i, _ in text_parts(module.trunk):
+        data, tokens, lengths = [], [], []
+        with torch.inference_mode():
+            for block in rows.batches(block_rows(rows, rows.device), shuffle=False):
+                pair = block.inputs[i], block.inputs[i + 1]
+                known = pair[1] > 0
+                data.append(trunk.token_weights(*pair)[known].cpu().double())
+                tokens.append(pair[0][known].cpu())
+                lengths.append(known.sum(dim=1).cpu())
+        ends = np.concatenate([[0], torch.cat(lengths).cumsum(0).numpy()])
+        indices, values = torch.cat(tokens).numpy(), torch.cat(data).numpy()
+        shape = len(rows), len(trunk.idf)
+        weights.append(scipy.sparse.csr_array((values, indices, ends), shape=shape))
+    joined = scipy.sparse.hstack(weights, format="csr")
     # scikit-learn's solver takes indices of 32 bits alone.
-    indices, ends = torch.cat(tokens).int().numpy(), ends.astype(np.int32)
-    return scipy.sparse.csr_array(
-        (torch.cat(data).numpy(), indices, ends), shape=(len(rows), len(trunk.idf))
-    )
+    joined.indices, joined.indptr = joined.indices.astype(np.int32), joined.indptr.astype(np.int32)
+    return joined
 
 
 def _sample_weight(rows: Rows) -> Tensor:

@@ -135,6 +135,8 @@ class MixtureOfExperts(nn.Module):
 
     # Set where several processes share a batch: see `load_balance_loss`.
     add_up: Callable[[Tensor], Tensor] | None = None
+    # Share of a linear model of texts in each prediction, where one became a part of the network.
+    linear_share: float = 0.0
 
     def __init__(
         self,
