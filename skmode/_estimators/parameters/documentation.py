@@ -107,9 +107,9 @@ PARAMETERS = {
         those of arrays of objects too, with five words or more on average, of whose values at
         least half are distinct; those that `categorical_features` or `image_features` name stay
         what they are, and `encoder_` tells which were found. None: no column holds texts, and
-        strings are categories. Fixed for each column: 16,000 tokens in lower case, of which a text
-        keeps the first 512 different ones, and 32 features, whose vectors stay as they start; a
-        text may have up to 4 MiB.
+        strings are categories. Fixed for each column: 16,000 tokens in lower case, the first 512
+        different ones and at most 4 MiB of a text, and 32 features, whose vectors stay as they
+        start. Validation rows choose the share of a linear model of all texts (`linear_share_`).
         """,
     ),
     "image_features": (
