@@ -309,13 +309,31 @@ def _pip_download(archive: Archive, folder: Path) -> None:
 
 
 def _apt_download(archive: Archive, folder: Path) -> None:
-    """Download with apt, from the mirror that the system is set up for."""
-    command = ["apt-get", "download", archive.requirement]
-    try:
-        outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    """Download with apt, from the mirror that the system is set up for.
+
+    A new system has no lists of packages yet, and an old one may have old ones: then apt gets lists
+    of its own, which need no rights.
+    """
+    lists = folder / "lists"
+    (lists / "partial").mkdir(parents=True)
+    own = ["-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={folder}"]
+    download = ["download", archive.requirement]
+    said = ""
+    for command in (
+        ["apt-get", *download],
+        ["apt-get", *own, "update"],
+        ["apt-get", *own, *download],
+    ):
+        try:
+            outcome = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            said = "apt-get is not installed"
+            break
         said = outcome.stderr.strip()
-    except FileNotFoundError:
-        said = "apt-get is not installed"
+        if any(folder.glob("*.deb")):
+            break
     found = list(folder.glob("*.deb"))
     if found:  # apt may write the version's special characters as percent codes
         found[0].rename(folder / archive.filename)
