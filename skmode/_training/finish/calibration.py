@@ -38,15 +38,17 @@ def fit_temperature(
     return minimize_temperature(loss)
 
 
-def minimize_temperature(loss: Callable[[float], float]) -> float:
+def minimize_temperature(
+    loss: Callable[[float], float], spread: float = PRIOR_SPREAD, limit: float = LIMIT
+) -> float:
     """Minimise a sum of log losses plus the penalty that belongs to the prior."""
 
     def cost(log_temperature: float) -> float:
-        penalty = 0.5 * (log_temperature / PRIOR_SPREAD) ** 2
+        penalty = 0.5 * (log_temperature / spread) ** 2
         return loss(math.exp(log_temperature)) + penalty
 
     with torch.inference_mode():
-        found = minimize_scalar(cost, bounds=(-LIMIT, LIMIT), method="bounded")
+        found = minimize_scalar(cost, bounds=(-limit, limit), method="bounded")
     return math.exp(found.x)
 
 

@@ -5,21 +5,23 @@ whose sums pass through all layers. Networks with a linear part beside their lay
 and deep (Cheng et al., arXiv 1606.07792); that each part is trained alone is ours.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from skmode._common.quiet import hide_warnings
 from skmode._training.evaluation import Evaluated
-from skmode._training.finish.calibration import calibrated, fit_temperature
+from skmode._training.finish.calibration import (
+    calibrated,
+    fit_temperature,
+    minimize_temperature,
+)
 from skmode._training.rows import Rows, block_rows
 from skmode.nn import (
     CrossEntropy,
@@ -149,14 +151,11 @@ def fit_linear(
 def _fit_margin(module: MixtureOfExperts, values: Tensor, target: Tensor, weight: Tensor) -> float:
     """The factor of the logits with the largest posterior density, as in `fit_temperature`."""
 
-    def cost(log_factor: float) -> float:
-        prediction = module.task_loss.finalize(math.exp(log_factor) * values)
-        loss = float(weight @ module.task_loss(prediction, target))
-        return loss + 0.5 * (log_factor / MARGIN_SPREAD) ** 2
+    def loss(temperature: float) -> float:
+        prediction = module.task_loss.finalize(values / temperature)
+        return float(weight @ module.task_loss(prediction, target))
 
-    with torch.inference_mode():
-        found = minimize_scalar(cost, bounds=(-MARGIN_LIMIT, MARGIN_LIMIT), method="bounded")
-    return math.exp(found.x)
+    return 1 / minimize_temperature(loss, MARGIN_SPREAD, MARGIN_LIMIT)
 
 
 def add_linear(module: MixtureOfExperts, linear: Linear) -> None:
