@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
@@ -255,6 +257,25 @@ def test_object_array_with_string_columns_on_request():
 def test_wrong_categorical_features_are_an_error(asked, message):
     with pytest.raises(ValueError, match=message):
         fit(mixed, asked)
+
+
+@pytest.mark.parametrize(
+    "parameter", ["categorical_features", "text_features", "image_features"]
+)
+def test_names_that_a_column_transformer_changed_are_an_error_that_says_so(parameter):
+    table = pd.DataFrame({"age": np.arange(4.0), "town": ["Bern", "Chur"] * 2})
+    prepare = ColumnTransformer([("scale", StandardScaler(), ["age"])], remainder="passthrough")
+    prepare.set_output(transform="pandas")
+    estimator = MoDERegressor(**QUICK, **{parameter: ["town"]})
+    with pytest.raises(ValueError, match=f"{parameter} names.*verbose_feature_names_out=False"):
+        estimator.fit(prepare.fit_transform(table), table["age"])
+    with pytest.raises(ValueError, match=r"'town'\]\.$"):  # nothing of a ColumnTransformer
+        estimator.set_params(**{parameter: ["city"]}).fit(table, table["age"])
+    if parameter == "categorical_features":
+        prepare.set_params(verbose_feature_names_out=False)
+        estimator.set_params(**{parameter: ["town"]})
+        estimator.fit(prepare.fit_transform(table), table["age"])
+        assert estimator.encoder_.columns_[1].kind == "category"
 
 
 def test_names_of_array_columns_are_an_error():
