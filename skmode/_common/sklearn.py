@@ -30,7 +30,7 @@ from sklearn.utils._param_validation import (
 )
 
 # Weights as a checked array, by scikit-learn's rules and messages. Nothing public does that.
-from sklearn.utils.validation import _check_sample_weight as check_sample_weight
+from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
     "HalvingGridSearchCV",
@@ -54,6 +54,17 @@ def validates_parameters(method: Method) -> Method:
     """Make `fit` or `partial_fit` check the estimator's own parameters first."""
     decorated: Method = _fit_context(prefer_skip_nested_validation=True)(method)
     return decorated
+
+
+def check_sample_weight(sample_weight: Any, X: Any, **options: Any) -> Any:
+    """Check weights as scikit-learn does; the name of a column is refused in words of our own."""
+    if isinstance(sample_weight, str):
+        raise TypeError(
+            "sample_weight names a column only of a dataset; rows in memory need the values, got "
+            f"{sample_weight!r}: pass the column, such as table[{sample_weight!r}], and leave it "
+            "out of X."
+        )
+    return _check_sample_weight(sample_weight, X, **options)
 
 
 def positive_label(model: Any) -> Any:

@@ -1,5 +1,6 @@
 """Tables and arrays become numbers and codes."""
 
+import re
 import sys
 import warnings
 
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._encoding.tables import TableEncoder, weighted_quantiles
@@ -257,6 +260,23 @@ def test_wrong_categorical_features_are_an_error(asked, message):
         fit(mixed, asked)
 
 
+@pytest.mark.parametrize("parameter", ["categorical_features", "text_features", "image_features"])
+def test_names_that_a_column_transformer_changed_are_an_error_that_says_so(parameter):
+    table = pd.DataFrame({"age": np.arange(4.0), "town": ["Bern", "Chur"] * 2})
+    prepare = ColumnTransformer([("scale", StandardScaler(), ["age"])], remainder="passthrough")
+    prepare.set_output(transform="pandas")
+    estimator = MoDERegressor(**QUICK, **{parameter: ["town"]})
+    with pytest.raises(ValueError, match=f"{parameter} names.*verbose_feature_names_out=False"):
+        estimator.fit(prepare.fit_transform(table), table["age"])
+    with pytest.raises(ValueError, match=r"'town'\]\.$"):  # nothing of a ColumnTransformer
+        estimator.set_params(**{parameter: ["city"]}).fit(table, table["age"])
+    if parameter == "categorical_features":
+        prepare.set_params(verbose_feature_names_out=False)
+        estimator.set_params(**{parameter: ["town"]})
+        estimator.fit(prepare.fit_transform(table), table["age"])
+        assert estimator.encoder_.columns_[1].kind == "category"
+
+
 def test_names_of_array_columns_are_an_error():
     with pytest.raises(ValueError, match=r"names must be columns of a DataFrame, got \['x0'\]"):
         fit(np.ones((2, 2)), ["x0"])
@@ -339,7 +359,17 @@ AMOUNTS = [*map(str, range(30)), "unknown", None]
     [
         (DAYS, r"got column 'a': .*parse_dates=\['a'\]"),
         (DAYS + "T12:00:00Z", "Dates that are strings"),
+        (pd.Series(DAYS).repeat(2), "Dates that are strings"),
+        ([f"{i % 28 + 1}.{i % 12 + 1}.2024 10:00" for i in range(30)], "dayfirst=True"),
+        ([f"{i % 12 + 1}/{i % 28 + 1}/2024" for i in range(30)], "dayfirst=False"),
         (AMOUNTS, r"got 'unknown' among the numbers of column 'a'.*na_values=\['unknown'\]"),
+        ([f"{i},5" for i in range(30)], r"got '0,5' in column 'a'.*decimal=','"),
+        ([f"{i},{500 + i}" for i in range(1, 31)], r"got '1,501' in column 'a'.*thousands=','"),
+        ([f"0,{500 + i}" for i in range(30)], "decimal=','"),
+        ([f"{i}.000,5" for i in range(1, 31)], "decimal=',', thousands='.'"),
+        ([f"{i}.000.000" for i in range(1, 31)], r"read_csv\(..., thousands='.'\)"),
+        ([f"C{i}" for i in range(30)], r"30 different ones in 30 rows.*text_features=\['a'\]"),
+        ([None, "", *(f"a note no. {i}" for i in range(30)), "a note no. 7"], "30 .* in 31 rows"),
     ],
 )
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
@@ -356,15 +386,48 @@ def test_strings_that_a_csv_file_left_warn(values, message, make):
         pd.DataFrame({"a": DAYS}).astype("category"),
         pl.DataFrame({"a": list(DAYS)}, schema={"a": pl.Categorical}),
         pd.DataFrame({"a": DAYS[:5].repeat(6)}),
-        pd.DataFrame({"postcode": [str(8000 + i) for i in range(30)]}),
+        pd.DataFrame({"postcode": [str(8000 + i) for i in range(30)] * 2}),
         pd.DataFrame({"rooms": ["1", "2", "3 or more"] * 10}),
-        pd.DataFrame({"code": [f"A{i}" for i in range(30)]}),
+        pd.DataFrame({"code": [f"A{i}" for i in range(30)] * 2}),
+        pd.DataFrame({"code": [f"A{i}" for i in range(19)]}),
+        pd.DataFrame({"version": [f"1.2.{i}" for i in range(30)] * 2}),
+        pd.DataFrame({"phone": [f"030-{i}" for i in range(30)] * 2}),
+        pd.DataFrame({"group": [f"{i}-{i + 9}" for i in range(30)] * 2}),
     ],
 )
 def test_strings_that_are_meant_as_categories_do_not_warn(table):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(table)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ([f"{i}.5 €" for i in range(30)], np.arange(30) + 0.5),
+        ([f"${i},000.50" for i in range(1, 31)], 1000 * np.arange(1, 31) + 0.5),
+        ([f"-CHF {i}.000,5" for i in range(1, 31)], -1000 * np.arange(1, 31) - 0.5),
+        ([f"{i}'000" for i in range(1, 31)], 1000 * np.arange(1, 31)),
+        ([*(f"{i} %" for i in range(29)), None], [*range(29), NAN]),
+        ([*(f"€{i}" for i in range(29)), "on request"], [*range(29), NAN]),
+    ],
+)
+def test_the_warning_of_amounts_has_a_line_that_makes_numbers(values, numbers):
+    X = pd.DataFrame({"a": values})
+    with pytest.warns(UserWarning, match="Numbers with signs or commas are read as ") as found:
+        fit(X)
+    line = re.search(r"pd\.to_numeric\(.*\)(?=\. If)", str(found[0].message))[0]
+    assert_array_equal(eval(line, {"pd": pd, "X": X}), numbers)
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y %H:%M"])
+def test_the_warning_of_dates_has_a_line_that_reads_them(form):
+    days = pd.date_range("2024-01-01", periods=30)
+    X = pd.DataFrame({"a": days.strftime(form)})
+    with pytest.warns(UserWarning, match="Dates that are strings") as found:
+        fit(X)
+    line = re.search(r"pd\.to_datetime\(.*?\)(?=, and)", str(found[0].message))[0]
+    assert_array_equal(eval(line, {"pd": pd, "X": X}), days)
 
 
 def test_dates_that_are_named_as_categories_do_not_warn():

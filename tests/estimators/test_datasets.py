@@ -302,6 +302,11 @@ def test_what_is_refused_beside_a_dataset(dataset, arguments, options, message):
 def test_what_is_refused_elsewhere(dataset, tmp_path):
     with pytest.raises(ValueError, match="target is for a dataset"):
         MoDEClassifier(**QUICK).fit(X, y, target="label")
+    with pytest.raises(ValueError, match=r"pyarrow\.dataset\.dataset\('folder'\) opens"):
+        MoDEClassifier(**QUICK).fit(str(tmp_path), target="label")
+    for fit in (MoDEClassifier(**QUICK).fit, MoDEClassifier(**QUICK).partial_fit):
+        with pytest.raises(TypeError, match=r"got 'w': pass the column, such as table\['w'\]"):
+            fit(X, y, sample_weight="w")
     with pytest.raises(ValueError, match="checkpoint is for a dataset"):
         MoDERegressor(**QUICK).fit(X, FRAME["value"], checkpoint=tmp_path)
     for estimator in (MoDEImageClassifier(), MoDETextClassifier()):

@@ -287,6 +287,7 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
             "models": service.repository.names(),
         },
     )
+    _warn_of_versions(service)
     yield {KEY: connections}
     service.stopping = True
     for task in tasks:
@@ -295,6 +296,20 @@ async def _lifespan(service: Service, app: Any) -> AsyncIterator[dict[str, Any]]
         await grpc_server.stop(settings.deadline)
     await asyncio.to_thread(service.close)
     LOGGER.info("stopped")
+
+
+def _warn_of_versions(service: Service) -> None:
+    """Warn if all models are called as versions are, which nobody chose."""
+    names = service.repository.names()
+    if service.settings.name is None and names and all(name.isdecimal() for name in names):
+        LOGGER.warning(
+            "models are called as versions are",
+            extra={
+                "models": names,
+                "reason": f"The model is called {names[0]!r}: did you mean to serve the folder of "
+                "all models, which holds NAME/VERSION/?",
+            },
+        )
 
 
 async def _flush(service: Service) -> None:

@@ -161,6 +161,20 @@ def test_a_taken_grpc_port_is_explained(server, start_server, models):
     assert "Traceback" not in other.stderr
 
 
+def test_a_folder_of_versions_is_served_with_a_warning(start_server, models):
+    server = start_server(models / "iris")  # and not the folder above, as one should
+    warning = server.wait_for_log("models are called as versions are")
+    assert (warning["level"], warning["models"]) == ("warning", ["1"])
+    assert "The model is called '1': did you mean" in warning["reason"]
+    assert code(server, "/v2/models/1") == 200
+    named = start_server(models / "iris" / "1", "--name", "1")
+    assert named.logs("models are called as versions are") == []
+
+
+def test_models_with_names_are_served_without_a_warning(server):
+    assert server.logs("models are called as versions are") == []
+
+
 @pytest.mark.slow
 def test_every_process_predicts_the_same(start_server, models, trained, estimators):
     """Two processes behind one port."""

@@ -227,10 +227,20 @@ def chosen_columns(
     unknown = [str(name) for name in chosen if str(name) not in names]
     if unknown or not named:
         raise ValueError(
-            f"{parameter} names must be columns of a DataFrame, "
-            f"got {unknown or chosen.tolist()}: the input has {names[:10]}."
+            f"{parameter} names must be columns of a DataFrame, got {unknown or chosen.tolist()}: "
+            f"the input has {names[:10]}{_prefix_cure(unknown, names)}."
         )
     return np.isin(names, chosen.astype(str))
+
+
+def _prefix_cure(unknown: list[str], names: list[str]) -> str:
+    """Write what helps if a ColumnTransformer renamed the columns that are looked for."""
+    if not any(name.endswith(f"__{each}") for each in unknown for name in names):
+        return ""
+    return (
+        ". A ColumnTransformer puts names in front of columns: "
+        "set its verbose_feature_names_out=False"
+    )
 
 
 def _is_categorical(values: Any) -> bool:

@@ -279,9 +279,11 @@ def match_string(column: Column, texts: dict[Any, str] | None, value: Any) -> st
     is_number = isinstance(value, int | float | np.integer | np.floating | Decimal)
     fits = is_bool if texts is TEXTS_OF_BOOLS else is_number and not is_bool
     if texts is None or not fits or _is_rounded(value, texts.values()):
+        guessed = f", for example by pandas.read_csv(..., dtype={{{column.name!r}: str}})"
         raise ValueError(
             f"Column {column.name!r} must hold strings, got {value!r} of type "
-            f"{type(value).__name__}: read the column as strings, as in training."
+            f"{type(value).__name__}: read the column as strings, as in training"
+            f"{guessed if is_number or is_bool else ''}."
         )
     return texts.get(value, str(value))
 

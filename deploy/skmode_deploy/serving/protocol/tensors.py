@@ -72,9 +72,15 @@ def from_list(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
     wrong_types = set(map(type, values)) - _JSON_TYPES[dtype.kind]
     if wrong_types:
         first = next(value for value in values if type(value) in wrong_types)
+        is_truth = isinstance(first, bool) and dtype.kind != "O"
+        cure = (
+            "send 1 or 0, or make the datatype BOOL"
+            if is_truth
+            else "correct the data or the datatype"
+        )
         raise RequestError(
             f"Input {shorten(name)} of {datatype} must hold {_JSON_TYPES_IN_WORDS[dtype.kind]}, "
-            f"got {shorten(first)}: correct the data or the datatype."
+            f"got {shorten(first)}: {cure}."
         )
     if dtype.kind == "O":
         array = np.empty(n_values, object)

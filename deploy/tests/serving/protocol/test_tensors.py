@@ -84,7 +84,11 @@ def test_nested_data_are_read_in_rows():
         ("FP32", [3], [1, 2], r'Input "a" must have as many values as its shape \[3\] says, 3, '
          "got 2: correct the shape or the data"),
         ("FP32", [1], ["1"], 'of FP32 must hold numbers, and null for missing, got "1"'),
-        ("FP32", [1], [True], "must hold numbers, and null for missing, got true"),
+        ("FP32", [1], [True],
+         "must hold numbers, and null for missing, got true: send 1 or 0, or make the datatype "
+         "BOOL"),
+        ("FP32", [2], [None, "1"], 'got "1": correct the data or the datatype'),
+        ("BYTES", [1], [True], "got true: correct the data or the datatype"),
         ("INT64", [1], [1.5], "of INT64 must hold whole numbers, got 1.5"),
         ("INT64", [1], [None], "must hold whole numbers, got null"),
         ("INT64", [1], [True], "must hold whole numbers, got true"),

@@ -111,5 +111,6 @@ def refuse_names(target: Any, checkpoint: Any = None) -> None:
         if value is not None:
             raise ValueError(
                 f"{name} is for a dataset, got {name}={value!r} and rows in memory: leave it out, "
-                "or pass a pyarrow.dataset.Dataset or a function that opens record batches as X."
+                "or pass a pyarrow.dataset.Dataset as X, which pyarrow.dataset.dataset('folder') "
+                "opens, or a function that opens record batches."
             )
