@@ -129,6 +129,13 @@ def test_stream(client, model):
     assert 0 < used.usage.completion_tokens <= 20
 
 
+def test_proxies_are_told_to_pass_events_on(client):
+    create = client.completions.with_raw_response.create
+    options = {"model": "lm", "prompt": PROMPT, "max_tokens": 2}
+    assert create(**options, stream=True).headers["x-accel-buffering"] == "no"
+    assert "x-accel-buffering" not in create(**options).headers
+
+
 def test_async_client(server, model):
     async def ask():
         url = f"{server.url}/v1"
