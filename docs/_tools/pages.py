@@ -91,7 +91,8 @@ def metrics_page() -> str:
         "[The dashboard and the alerts](../operate/dashboard.md) read them. A counter only grows, "
         "so look at its rate. A histogram has three series, which end in `_bucket`, `_sum` and "
         "`_count`. Requests for health, metadata and metrics are logged, but not counted, unless "
-        "they are turned away.\n\n"
+        "they are turned away. With `--workers`, what is running and waiting is the sum of all "
+        "processes, as are the counters.\n\n"
         "On Linux there are also `process_resident_memory_bytes`, `process_cpu_seconds_total`, "
         "`process_open_fds` and others that start with `process_`. With `--workers` they are of "
         "the parent of the processes that predict, and are served at `--metrics-port` alone.",
