@@ -16,7 +16,7 @@ from skmode_deploy import bundle
 from skmode_deploy.bundle import MANIFEST, MAX_BYTES, SIGNATURE
 from skmode_deploy.bundle.files import open_plain, to_path
 from skmode_deploy.bundle.layout import check_limits, check_max_bytes, check_size
-from skmode_deploy.bundle.messages import list_names
+from skmode_deploy.bundle.messages import as_sentence, list_names
 from skmode_deploy.errors import BundleError, LimitError, SignatureError
 
 __all__ = ["sign", "verify_signature"]
@@ -143,7 +143,7 @@ def verify_signature(
         # The library raises many types of errors for wrong files. After any, nothing is trusted.
         raise SignatureError(
             f"{SIGNATURE} must be a signature of the bundle's files that the public key "
-            f"{str(public_key)!r} verifies, but checking it failed with {_problem(error)}. Copy "
+            f"{str(public_key)!r} verifies, but checking it failed with {_problem(error)} Copy "
             "the whole bundle again, or pass the public key of whoever signed it."
         ) from None
 
@@ -214,7 +214,7 @@ def _check_files(folder: Path, max_bytes: int) -> None:
 
 def _problem(error: Exception) -> str:
     """Describe an error of model-signing without the hashes, which it prints as bytes."""
-    text = re.sub(r"Expected .*?Actual .*?\)\\*'", "other content", str(error))
+    text = re.sub(r"Expected .*?Actual .*?\)\\*'", "other content", as_sentence(error))
     text = text.replace("\\'", "'")
     return f"{type(error).__name__}: {text if len(text) <= 500 else text[:500] + '...'}"
 
@@ -240,16 +240,22 @@ def _with_key(configure: Any, parameter: str, path: str | os.PathLike[str]) -> A
     to_path(path, parameter)
     try:
         return configure()
-    except OSError:
-        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{parameter} must be a file that can be read, got {str(path)!r}, and to read it gave: "
+            f"{os.strerror(error.errno or 0)}. Pass the path of a key.",
+        ) from None
     except AttributeError:  # the library reads the curve, which other kinds of keys lack
-        problem = "a key of another kind, such as RSA"
+        problem = "a key of another kind, such as RSA."
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = f"{type(error).__name__}: {as_sentence(error)}"
+    advice = "as `openssl ec -pubout` writes it, not the private one"
+    if parameter == "private_key":
+        advice = "with its password if it is encrypted"
     raise ValueError(
         f"{parameter} must be a PEM file of a key on the elliptic curve P-256, P-384 or P-521, and "
-        f"reading {str(path)!r} gave {problem}. Pass such a key, with its password if it is "
-        "encrypted."
+        f"reading {str(path)!r} gave {problem} Pass such a key, {advice}."
     )
 
 

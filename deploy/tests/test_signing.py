@@ -101,8 +101,9 @@ def test_changed_files_are_refused(signed, keys):
             verify_signature(signed, keys[1])
         path.write_bytes(data + b"x")
         mismatch = "ManifestError" if manifest else f"FileSizeError: {path.name} must have the"
-        with pytest.raises(errors.SignatureError, match=mismatch):
+        with pytest.raises(errors.SignatureError, match=mismatch) as error:
             verify_signature(signed, keys[1])
+        assert ".." not in str(error.value).replace("...", "")
         path.unlink()
         missing = "a folder with a manifest" if manifest else f"Missing files .*{path.name}"
         with pytest.raises(errors.SignatureError, match=missing):
@@ -282,8 +283,13 @@ def test_invalid_keys_are_refused(signed, keys, tmp_path):
             verify_signature(signed, public)
     with pytest.raises(ValueError, match="with its password if it is encrypted"):
         sign(signed, locked, password="wrong")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="public_key must be a file that can be read, got"):
         verify_signature(signed, tmp_path / "nowhere.pub")
+    with pytest.raises(
+        ValueError, match=r"openssl ec -pubout` writes it, not the private"
+    ) as error:
+        verify_signature(signed, keys[0])
+    assert "encrypted" not in str(error.value)
     for call in (lambda: sign(signed, rsa_keys[0]), lambda: verify_signature(signed, rsa_keys[1])):
         with pytest.raises(ValueError, match="gave a key of another kind, such as RSA. Pass such"):
             call()

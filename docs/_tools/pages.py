@@ -91,7 +91,8 @@ def metrics_page() -> str:
         "[The dashboard and the alerts](../operate/dashboard.md) read them. A counter only grows, "
         "so look at its rate. A histogram has three series, which end in `_bucket`, `_sum` and "
         "`_count`. Requests for health, metadata and metrics are logged, but not counted, unless "
-        "they are turned away.\n\n"
+        "they are turned away. With `--workers`, what is running and waiting is the sum of all "
+        "processes, as are the counters.\n\n"
         "On Linux there are also `process_resident_memory_bytes`, `process_cpu_seconds_total`, "
         "`process_open_fds` and others that start with `process_`. With `--workers` they are of "
         "the parent of the processes that predict, and are served at `--metrics-port` alone.",
@@ -205,21 +206,38 @@ def server_page() -> str:
         "The server's API",
         "REST routes of the Open Inference Protocol V2, as the server's own document describes "
         f"them (OpenAPI {document['openapi']}). Each server offers that document at "
-        "`/openapi.json`, with a path, a schema and an example for each of its models. gRPC offers "
-        "the same operations; its interface is "
-        "[open_inference_grpc.proto](repo:deploy/skmode_deploy/serving/engine/grpc_service/"
-        "open_inference_grpc.proto).",
+        "`/openapi.json`, with a path, a schema and an example for each of its models.\n\n"
+        f"{document['info']['description']}\n\n"
+        "With `--token-file`, all routes need a token but those that say otherwise here.",
         "\n\n".join(
             [
                 "## Routes",
                 *parts,
                 "## Refusals",
-                "Any route may refuse a request. The body is then an [Error](#error).",
+                "Any route may refuse a request. The body is then an [Error](#error), or a "
+                "[CompletionError](#completionerror) where the path begins with `/v1/`.",
                 table(("code", "meaning"), refusals),
+                "## gRPC",
+                _about_grpc(),
                 "## Schemas",
                 *schemas,
             ]
         ),
+    )
+
+
+def _about_grpc() -> str:
+    """The calls by gRPC, from its interface."""
+    path = "deploy/skmode_deploy/serving/engine/grpc_service/open_inference_grpc.proto"
+    calls = re.findall(r"^  rpc (\w+)", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    return (
+        f"gRPC has the calls {', '.join(f'`{call}`' for call in calls)}; their messages are in "
+        f"[open_inference_grpc.proto](repo:{path}). `ServerLive` and `ServerReady` need no token. "
+        "By REST alone there are the lists of models, the index of the repository, completions and "
+        "metrics.\n\n"
+        "Triton's model configuration and statistics are not offered, by REST or by gRPC, nor its "
+        "streams of inference and shared memory. A `config` that its clients pass to "
+        "`load_model` is ignored."
     )
 
 
@@ -236,6 +254,8 @@ def _route(each: tuple[str, str, dict[str, Any]]) -> str:
     if "requestBody" in operation:
         lines.append(f"Request: {_content(operation['requestBody']['content'])}.")
     lines.append(f"Response: {response}.")
+    if operation.get("security") == []:
+        lines.append("Needs no token.")
     return "\n\n".join(lines)
 
 
@@ -251,20 +271,22 @@ def _shape(schema: dict[str, Any]) -> str:
     if schema.get("type") == "object" and "properties" in schema:
         members = (f"`{name}` ({_kind(each)})" for name, each in schema["properties"].items())
         return "an object with " + ", ".join(members)
+    if schema.get("items", {}).get("properties"):
+        return f"an array; each item is {_shape(schema['items'])}"
     return _kind(schema)
 
 
 def _members(schema: dict[str, Any]) -> str:
+    return table(("member", "type", "present"), _member_rows(schema))
+
+
+def _member_rows(schema: dict[str, Any], within: str = "") -> Iterator[tuple[str, str, str]]:
+    """A row for each member, and behind it those that it has itself."""
     required = set(schema.get("required", ()))
-    rows = []
-    for name, each in schema["properties"].items():
-        rows.append((f"`{name}`", _kind(each), "always" if name in required else ""))
-        inner = each.get("items", {})
-        inside = set(inner.get("required", ()))
-        for below, kind in inner.get("properties", {}).items():
-            present = "always" if below in inside else ""
-            rows.append((f"`{name}[].{below}`", _kind(kind), present))
-    return table(("member", "type", "present"), rows)
+    for name, each in schema.get("properties", {}).items():
+        yield f"`{within}{name}`", _kind(each), "always" if name in required else ""
+        yield from _member_rows(each, f"{within}{name}.")
+        yield from _member_rows(each.get("items", {}), f"{within}{name}[].")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

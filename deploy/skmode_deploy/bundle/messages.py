@@ -14,8 +14,9 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def as_sentence(error: BaseException) -> str:
-    """Return the message of an error with exactly one full stop at its end."""
-    return f"{str(error).rstrip('. ')}."
+    """Return the message of an error with exactly one full stop, or question mark, at its end."""
+    text = str(error).rstrip(". ")
+    return text if text.endswith("?") else f"{text}."
 
 
 def short_repr(value: object) -> str:

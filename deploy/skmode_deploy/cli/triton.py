@@ -13,12 +13,14 @@ version with the model's file::
 Triton runs ``model.onnx`` with its onnxruntime backend and does not need this package.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +127,13 @@ def write_repository(
     texts = {CONFIG: model_config(manifest, name, **options)}
     if manifest.classes is not None:
         texts[LABELS] = _labels(manifest.classes.values)
-    root.mkdir(parents=True, exist_ok=True)
     target = root / name
-    if os.path.lexists(target):
-        _add_version(target, version, model, texts, overwrite_config)
-    else:
-        _add_model(target, version, model, texts)
+    with _naming_folder(root):
+        root.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            _add_version(target, version, model, texts, overwrite_config)
+        else:
+            _add_model(target, version, model, texts)
     return target / str(version)
 
 
@@ -223,6 +226,21 @@ def _labels(values: tuple[Any, ...]) -> str:
 
 
 # Files.
+
+
+@contextlib.contextmanager
+def _naming_folder(root: Path) -> Iterator[None]:
+    """Say which folder cannot be written; errors with a message of their own have no number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(
+            error.errno,
+            f"repository must be a folder that can be written and has room, got {str(root)!r}, and "
+            f"to write there gave: {os.strerror(error.errno)}. Mend that, or pass another one.",
+        ) from None
 
 
 def _add_model(target: Path, version: int, model: bytes, texts: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ def add_rollback(commands: Any) -> None:
     text = "serve an earlier version of a model from now on"
     command = commands.add_parser(
         "rollback", help=text, description=f"{text[0].upper()}{text[1:]}. A server with --watch "
-        "follows at its next look.",
+        "follows at its next look, after --latest at the one behind it.",
     )  # fmt: skip
     command.add_argument("path", metavar="MODELS", help="the folder of models")
     command.add_argument("name", metavar="NAME", help="name of the model")

@@ -36,7 +36,7 @@ from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.connections import KEY, Connections
 from skmode_deploy.serving.transport.http import make_config
 from skmode_deploy.serving.transport.tls import check_certificate
-from skmode_deploy.serving.transport.tokens import Tokens
+from skmode_deploy.serving.transport.tokens import Tokens, warn_if_public
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -82,6 +82,19 @@ class Processes(Multiprocess):
         if hangup == signal.SIG_IGN:
             signal.signal(signal.SIGHUP, hangup)
 
+    def keep_subprocess_alive(self) -> None:
+        """Start another process for each that ended, and say so."""
+        before = list(self.processes)
+        super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if new is not old:
+                code = old.exitcode or 0
+                reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+                LOGGER.warning(
+                    "process ended, another one starts",
+                    extra={"pid": old.pid, "reason": f"It ended by {reason}."},
+                )
+
     def terminate_all(self) -> None:
         """Tell all of them to end."""
         super().terminate_all()
@@ -123,7 +136,10 @@ def _open_metrics(
     flush: Callable[[], None],
 ) -> None:
     if settings.metrics_port is not None:
-        listener = stack.enter_context(_listen(settings.host, settings.metrics_port, "metrics"))
+        host, option = settings.host, "host"
+        if settings.metrics_host is not None:
+            host, option = settings.metrics_host, "metrics-host"
+        listener = stack.enter_context(_listen(host, settings.metrics_port, "metrics", option))
         stack.enter_context(serve_metrics(settings, listener, registry, flush))
 
 
@@ -141,6 +157,7 @@ def _check_files(settings: Settings) -> None:
         Repository(settings.path, lambda name, version, folder: None, name=settings.name)
         if settings.token_file is not None:
             Tokens(settings.token_file)
+            warn_if_public(settings.token_file)
         check_certificate(settings)
     except (OSError, ValueError) as error:
         raise StartError(str(error)) from None
@@ -191,7 +208,7 @@ def _configure(settings: Settings, app: Any) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int, name: str) -> socket.socket:
+def _listen(host: str, port: int, name: str, host_option: str = "host") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -203,7 +220,8 @@ def _listen(host: str, port: int, name: str) -> socket.socket:
             error.errno,
             f"The port must be free and the address one of this machine, got {port} of {host}, "
             f"and to listen there gave: {error.strerror}. Pass another one as "
-            f"--{name}-port, end what has it, or pass an address of this machine as --host.",
+            f"--{name}-port, end what has it, or pass an address of this machine as "
+            f"--{host_option}.",
         ) from None
     listener.set_inheritable(True)
     return listener

@@ -38,7 +38,12 @@ class Settings:
     metrics_port: int | None = _option(
         None, "port of the metrics; default: /metrics on the port of REST", "PORT", 1, 65535
     )
-    workers: int = _option(1, "processes that serve requests", "N", 1, 256)
+    metrics_host: str | None = _option(
+        None, "address of --metrics-port; default: that of --host", "ADDRESS"
+    )
+    workers: int = _option(
+        1, "processes that serve requests; each has its own models and limits", "N", 1, 256
+    )
     threads: int = _option(1, "threads that compute one operation of a model", "N", 1, 1024)
     watch: bool = _option(
         False,
@@ -114,6 +119,11 @@ class Settings:
             raise ValueError(
                 "http_port, grpc_port and metrics_port must differ, got "
                 f"{', '.join(map(str, ports))}: pass different ones."
+            )
+        if self.metrics_host is not None and self.metrics_port is None:
+            raise ValueError(
+                f"metrics_host must stand with metrics_port, got {self.metrics_host!r} alone: pass "
+                "the port of the metrics as well."
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(

@@ -1,7 +1,9 @@
 """Model repositories of Triton. The configuration is read by Triton's own protocol buffers."""
 
 import dataclasses
+import errno
 import importlib.util
+import os
 import re
 from pathlib import Path
 
@@ -227,6 +229,20 @@ def test_another_interface_is_another_model(table_bundle, tmp_path):
     write_repository(table_bundle, models, version=2, overwrite_config=True)
     assert (models / "table" / "labels.txt").read_text() == "1\n2\n3\n4\n"
     assert "[1, 2, 3, 4]" in (models / "table" / "config.pbtxt").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_named(table_bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError, match="repository must be a folder that can be written"):
+        write_repository(table_bundle, tmp_path / "file" / "models")
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=f"has room, got '{tmp_path}/models'.* No space left"):
+        write_repository(table_bundle, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_text("x")])

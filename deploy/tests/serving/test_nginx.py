@@ -28,12 +28,20 @@ def replace(text, changes):
 
 
 @pytest.fixture
-def proxy(start_server, make_regressor, certificate, free_port, tmp_path):
+def models(make_regressor, language_bundle, tmp_path):
+    """A folder with the models `array` and `lm`."""
+    shutil.copytree(make_regressor(), tmp_path / "models" / "array")
+    shutil.copytree(language_bundle, tmp_path / "models" / "lm")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def proxy(start_server, models, certificate, free_port, tmp_path):
     """The port of nginx; the server knows the model `array`."""
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin")
     if nginx is None:
         pytest.skip("needs nginx, in Debian `apt-get install nginx-light`")
-    server = start_server(make_regressor(), "--name", "array")
+    server = start_server(models)
     folder = tmp_path / "nginx"
     folder.mkdir()
     temporary = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in TEMPORARY)
@@ -101,6 +109,17 @@ def test_rest_and_grpc_go_through_and_the_rest_does_not(proxy, client, certifica
         with pytest.raises(grpc.RpcError) as error:
             channel.unary_unary(f"{SERVICE}/RepositoryModelLoad")(b"", timeout=20)
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.slow
+def test_completions_stream_token_by_token(client):
+    """Else all events would come at the end, in one block."""
+    # Few events: nginx passes on whatever fills one of its buffers.
+    body = {"model": "lm", "prompt": "the dog and", "max_tokens": 12, "stream": True}
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        parts = [part for part in response.iter_raw() if part]
+    assert len(parts) > 1
 
 
 @pytest.mark.slow

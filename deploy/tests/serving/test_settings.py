@@ -36,6 +36,7 @@ def test_defaults_are_closed():
         ({"public_key": "nowhere"}, "public_key must be a file, got 'nowhere'"),
         ({"max_pending_bytes": 2**20}, "max_pending_bytes must be at least max_body_bytes"),
         ({"grpc_port": 8080}, "must differ, got 8080, 8080, None"),
+        ({"metrics_host": "::"}, "metrics_host must stand with metrics_port, got '::' alone"),
         ({"metrics_port": 8081}, "must differ, got 8080, 8081, 8081"),
     ],
 )

@@ -87,6 +87,9 @@ def test_killed_under_load(pair):
         recovered = time.monotonic() - killed
         load.go_on()
     assert set(load.codes) == {200}
+    (said,) = pair.logs("process ended, another one starts")
+    assert (said["level"], said["pid"]) == ("warning", before[0])
+    assert said["reason"] == "It ended by signal 9."
     # At most one request of each client, and only at that moment.
     assert len(load.broken) <= 4
     assert all(moment - killed < 1 for moment in load.broken)

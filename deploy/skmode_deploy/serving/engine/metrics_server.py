@@ -10,9 +10,12 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from skmode_deploy.serving.engine.routes import REFUSALS, metrics_endpoint
+from skmode_deploy.serving.engine.routes import REFUSALS, JSONResponse, metrics_endpoint
 from skmode_deploy.serving.settings import Settings
 from skmode_deploy.serving.transport.connections import KEY, Connections
 from skmode_deploy.serving.transport.http import make_config
@@ -33,7 +36,7 @@ def serve_metrics(
     app = Starlette(
         routes=[Route("/metrics", metrics), Route("/", metrics)],
         lifespan=lambda app: _lifespan(settings),
-        exception_handlers=REFUSALS,
+        exception_handlers={**REFUSALS, HTTPException: _refuse_route},
     )
     server = uvicorn.Server(make_config(app, settings, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],), name="metrics", daemon=True)
@@ -43,6 +46,11 @@ def serve_metrics(
     finally:
         server.should_exit = True
         thread.join(TIMEOUT)
+
+
+async def _refuse_route(request: Request, error: Any) -> Response:
+    reason = "This port has `GET /metrics` alone: ask that of --http-port for all else."
+    return JSONResponse({"error": reason}, error.status_code, error.headers)
 
 
 @contextlib.asynccontextmanager

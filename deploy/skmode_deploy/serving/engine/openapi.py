@@ -5,6 +5,7 @@ from typing import Any
 import skmode_deploy
 from skmode_deploy.bundle.manifest import Manifest
 from skmode_deploy.running.random_rows import draw_rows
+from skmode_deploy.serving.engine.completions.requests import NEUTRAL
 from skmode_deploy.serving.engine.service import NAME, Service
 from skmode_deploy.serving.models.model import ServedModel
 from skmode_deploy.serving.protocol.errors import is_openai
@@ -16,6 +17,9 @@ STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
+NULL: Schema = {"type": "null"}
+MAYBE_STRING: Schema = {"type": ["string", "null"]}
+TRUE: Schema = {"const": True}
 EVENTS: Schema = {"text/event-stream": {"schema": STRING}}
 BYTES: Schema = {"type": "string", "format": "binary"}
 MAX_EXAMPLE_VALUES = 4096  # of an image; larger ones would fill the document
@@ -52,7 +56,9 @@ SCHEMAS: dict[str, Schema] = {
             "outputs": _array(_object(_TENSOR)),
         }
     ),
-    "CompletionError": _object({"error": _object({"message": STRING, "type": STRING})}),
+    "CompletionError": _object(
+        {"error": _object({"message": STRING, "type": STRING, "param": NULL, "code": NULL})}
+    ),
     "CompletionRequest": _object(
         {"model": STRING, "prompt": {"oneOf": [STRING, _array(STRING)]}},
         {
@@ -62,9 +68,12 @@ SCHEMAS: dict[str, Schema] = {
             "seed": INTEGER,
             "stop": {"oneOf": [STRING, _array(STRING)]},
             "stream": BOOLEAN,
+            "stream_options": _object({}, {"include_usage": BOOLEAN}),
             "temperature": NUMBER,
             "top_k": INTEGER,
             "top_p": NUMBER,
+            "user": STRING,
+            **{name: {"enum": list(values)} for name, values in NEUTRAL.items()},
         },
     ),
     "Completion": _object(
@@ -73,7 +82,20 @@ SCHEMAS: dict[str, Schema] = {
             "object": STRING,
             "created": INTEGER,
             "model": STRING,
-            "choices": _array(_object({"index": INTEGER, "text": STRING})),
+            "choices": _array(
+                _object(
+                    {
+                        "index": INTEGER,
+                        "text": STRING,
+                        "logprobs": NULL,
+                        "finish_reason": MAYBE_STRING,
+                        "domain": MAYBE_STRING,
+                    }
+                )
+            ),
+            "usage": _object(
+                {"prompt_tokens": INTEGER, "completion_tokens": INTEGER, "total_tokens": INTEGER}
+            ),
         }
     ),
     "InferenceRequest": _object(
@@ -110,7 +132,7 @@ REFUSALS = {
 }
 _MODEL = "/v2/models/{name}"
 _VERSION = _MODEL + "/versions/{version}"
-_READY = _object({"name": STRING, "ready": BOOLEAN})
+_READY = _object({"name": STRING, "ready": TRUE})
 _LANGUAGE_MODEL = _object({"id": STRING, "object": STRING, "created": INTEGER, "owned_by": STRING})
 # path: (operation, summary, schema of the response)
 GETS: dict[str, tuple[str, str, Schema]] = {
@@ -118,16 +140,17 @@ GETS: dict[str, tuple[str, str, Schema]] = {
     "/openapi.json": ("openapi", "Describe the routes, as here", {"type": "object"}),
     "/v2": ("server_metadata", "Describe the server", _reference("ServerMetadata")),
     "/v2/": ("server_metadata_slash", "The same as /v2", _reference("ServerMetadata")),
-    "/v2/health/live": ("live", "Tell whether the server runs", _object({"live": BOOLEAN})),
+    "/v2/health/live": ("live", "Tell whether the server runs", _object({"live": TRUE})),
     "/v2/health/ready": (
-        "ready", "Tell whether the server takes requests", _object({"ready": BOOLEAN})),
+        "ready", "Tell whether the server takes requests; 503 if not", _object({"ready": TRUE})),
     "/v2/models": ("models", "List the models", _object({"models": _array(STRING)})),
     _MODEL: ("model_metadata", "Describe a model", _reference("ModelMetadata")),
     _VERSION: ("version_metadata", "Describe a version", _reference("ModelMetadata")),
-    f"{_MODEL}/ready": ("model_ready", "Tell whether a model is ready", _READY),
-    f"{_VERSION}/ready": ("version_ready", "Tell whether a version is ready", _READY),
+    f"{_MODEL}/ready": ("model_ready", "Tell whether a model is ready; 404 if not", _READY),
+    f"{_VERSION}/ready": ("version_ready", "Tell whether a version is ready; 404 if not", _READY),
     "/v1/models": (
-        "language_models", "List the language models", _object({"data": _array(_LANGUAGE_MODEL)})),
+        "language_models", "List the language models",
+        _object({"object": STRING, "data": _array(_LANGUAGE_MODEL)})),
     "/v1/models/{name}": ("language_model", "Describe a language model", _LANGUAGE_MODEL),
 }  # fmt: skip
 _STATE = _object({"name": STRING, "version": STRING, "state": STRING, "reason": STRING})
@@ -143,6 +166,12 @@ POSTS: dict[str, tuple[str, str, Schema]] = {
 # These need no token: probes ask for them.
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
 TEXT: Schema = {"text/plain": {"schema": STRING}}
+ABOUT = (
+    "Where a path has the name of a model, a version may stand behind it, as in `credit@1`, except "
+    "to load and unload; so it may in `model` of a completion. Each response has the header "
+    "`X-Request-Id`: that of the request if it has at most 128 letters, digits and characters of "
+    "`._:-`, else a new one."
+)
 
 
 class DocumentCache:
@@ -181,7 +210,9 @@ def describe(service: Service) -> Schema:
         operation["requestBody"] = {"required": True, "content": content}
         paths[path] = {"post": operation}
     response = {**_json(_reference("Completion")), **EVENTS}
-    operation = _operation("/v1/completions", "complete", "Continue texts", response)
+    operation = _operation(
+        "/v1/completions", "complete", "Continue texts; with `stream`, as events", response
+    )
     content = _json(_reference("CompletionRequest"))
     operation["requestBody"] = {"required": True, "content": content}
     paths["/v1/completions"] = {"post": operation}
@@ -194,6 +225,7 @@ def describe(service: Service) -> Schema:
         "info": {
             "title": NAME,
             "summary": "Models that skmode exported, by the Open Inference Protocol V2",
+            "description": ABOUT,
             "version": skmode_deploy.__version__,
         },
         "paths": paths,

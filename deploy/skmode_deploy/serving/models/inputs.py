@@ -1,5 +1,6 @@
 """The inputs of a model: what it asks for, and the rows that the tensors of a request hold."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -201,8 +202,11 @@ class ColumnTensorReader:
 def _by_name(inputs: Sequence[Tensor]) -> dict[str, Tensor]:
     tensors = {tensor.name: tensor for tensor in inputs}
     if len(tensors) < len(inputs):
+        counts = Counter(tensor.name for tensor in inputs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise RequestError(
-            "The inputs must have different names, got one of them twice: send each once."
+            f"The inputs must have different names, got {shorten(twice)} more than once: send each "
+            "once."
         )
     return tensors
 

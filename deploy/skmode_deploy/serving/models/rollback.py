@@ -29,7 +29,8 @@ def rollback(
 
     The default is the version below the current one. Its bundle is verified first, then the file
     ``current`` in the model's folder is replaced in one step. Servers that watch the folder follow
-    at their next scan.
+    at their next scan; with `latest` at the one behind it, because a file that only one scan misses
+    may be about to be replaced.
 
     Examples
     --------

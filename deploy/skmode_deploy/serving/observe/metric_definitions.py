@@ -102,7 +102,8 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "skmode_model_info": Definition(
         Gauge,
-        "1 for each version that is loaded.",
+        "1 for each version that is loaded; its bundle by the first 12 digits of the sha256 of "
+        "manifest.json.",
         (*VERSION, "task", "bundle"),
         {"multiprocess_mode": "livemax"},
     ),

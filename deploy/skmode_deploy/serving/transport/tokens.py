@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import logging
 import os
+import stat
 import time
 
 LOGGER = logging.getLogger("skmode_deploy.serving")
@@ -59,6 +60,13 @@ class Tokens:
                 LOGGER.info("tokens read anew", extra={"tokens": len(self._hashes)})
         except (OSError, ValueError) as error:
             LOGGER.error("tokens not read, the former ones stay", extra={"reason": str(error)})
+
+
+def warn_if_public(path: str | os.PathLike[str]) -> None:
+    """Log a warning where every user of the machine can read the tokens."""
+    if os.stat(path).st_mode & stat.S_IROTH:
+        reason = f"{os.fspath(path)} can be read by every user: `chmod 600` lets its owner alone."
+        LOGGER.warning("token file is public", extra={"reason": reason})
 
 
 def _hash(token: str) -> bytes:

@@ -160,6 +160,40 @@ def test_triton_grpc(server, credit_rows, credit_answers, tmp_path):
     assert said["refusal"][1].startswith("The model must be one of")
 
 
+TRITON_MANAGEMENT = """
+import sys
+import tritonclient.grpc as triton
+
+client = triton.InferenceServerClient(sys.argv[1])
+
+
+def refusal(call, name):
+    try:
+        call(name)
+    except triton.InferenceServerException as error:
+        return f"{error.status()} {error.message()}"
+
+
+client.unload_model("iris")
+print(refusal(client.is_model_ready, "iris"))
+client.load_model("iris")
+assert client.is_model_ready("iris")
+print(refusal(client.load_model, "none"))
+"""
+
+
+def test_triton_grpc_loads_and_unloads(start_server, models):
+    if importlib.util.find_spec("tritonclient") is None:
+        pytest.skip("needs tritonclient")
+    server = start_server(models, "--management")
+    command = [sys.executable, "-c", TRITON_MANAGEMENT, server.grpc_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    unloaded, unknown = done.stdout.splitlines()
+    assert unloaded.startswith("StatusCode.NOT_FOUND The model must be one of 'credit', 'diabetes'")
+    assert unknown.startswith("StatusCode.NOT_FOUND The model must be one of")
+
+
 def curl(server, path, *arguments):
     if shutil.which("curl") is None:
         pytest.skip("needs curl")

@@ -15,6 +15,7 @@ import pytest
 
 from skmode_deploy import language
 
+httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
 
 PROMPT = "the dog and"
@@ -127,6 +128,50 @@ def test_stream(client, model):
     assert last.choices[0].finish_reason in ("stop", "length")
     assert used.choices == []
     assert 0 < used.usage.completion_tokens <= 20
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "schema"),
+    [
+        ("/v1/completions", "lm", "Completion"),
+        ("/v1/completions", "lm@1", "Completion"),
+        ("/v1/completions", "gpt-4", "CompletionError"),
+    ],
+)
+def test_responses_are_as_openapi_describes_them(server, path, model, schema):
+    """With all of the fields that a request may have, and no other member in the response."""
+    jsonschema = pytest.importorskip("jsonschema")
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    neutral = {
+        name: each["enum"][-1]
+        for name, each in schemas["CompletionRequest"]["properties"].items()
+        if "enum" in each
+    }
+    body = {"model": model, "prompt": PROMPT, "max_tokens": 2, "user": "me", **neutral}
+    body |= {"stream": False, "stream_options": {"include_usage": True}}
+    jsonschema.validate(body, schemas["CompletionRequest"])
+    answer = httpx.post(server.url + path, json=body).json()
+    check_no_others(answer, schemas[schema])
+    jsonschema.validate(answer, schemas[schema])
+
+
+def check_no_others(value, schema):
+    """Each member is in the schema."""
+    if isinstance(value, dict):
+        assert value.keys() == schema["properties"].keys()
+        for name, each in value.items():
+            check_no_others(each, schema["properties"][name])
+    elif isinstance(value, list):
+        for each in value:
+            check_no_others(each, schema["items"])
+
+
+def test_proxies_are_told_to_pass_events_on(client):
+    create = client.completions.with_raw_response.create
+    options = {"model": "lm", "prompt": PROMPT, "max_tokens": 2}
+    assert create(**options, stream=True).headers["x-accel-buffering"] == "no"
+    assert "x-accel-buffering" not in create(**options).headers
 
 
 def test_async_client(server, model):

@@ -126,6 +126,38 @@ def test_metrics_have_their_own_port(closed):
     assert httpx.get(f"{closed.url}/metrics", headers=authorized).status_code == 404
 
 
+def test_the_port_of_the_metrics_names_what_it_has(closed):
+    url = closed.metrics_url.removesuffix("/metrics")
+    for response in (httpx.get(f"{url}/v2"), httpx.post(closed.metrics_url)):
+        assert response.status_code in (404, 405)
+        assert "has `GET /metrics` alone" in response.json()["error"]
+
+
+@pytest.mark.parametrize("n_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_metrics_may_have_an_address_of_their_own(start_server, models, n_workers):
+    """Prometheus asks from elsewhere, while the models are for this machine alone."""
+    server = start_server(models, "--metrics-port", "free", "--metrics-host", "127.0.0.2",
+                          "--workers", n_workers)  # fmt: skip
+    elsewhere = server.metrics_url.replace("127.0.0.1", "127.0.0.2")
+    assert "skmode_model_info" in httpx.get(elsewhere).text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.metrics_url)
+    assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.url.replace('127.0.0.1', '127.0.0.2')}/v2/health/ready")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_token_file_that_everyone_can_read_is_logged(start_server, models, tmp_path, mode):
+    file = tmp_path / "tokens"
+    file.write_text(FIRST)
+    file.chmod(mode)
+    server = start_server(models / "iris" / "1", "--name", "iris", "--token-file", file)
+    warnings = server.logs("token file is public")
+    assert len(warnings) == (mode == 0o644)
+    assert all(str(file) in each["reason"] for each in warnings)
+
+
 def test_refusals_are_counted(closed, iris_body):
     def count():
         lines = httpx.get(closed.metrics_url).text.splitlines()

@@ -95,7 +95,7 @@ def test_members_when_a_request_begins(protocol):
     ("owner", "names"),
     [
         (uvicorn.Server, ["handle_exit"]),
-        (Multiprocess, ["run", "terminate_all"]),
+        (Multiprocess, ["keep_subprocess_alive", "run", "terminate_all"]),
         (uvicorn.Config, ["load"]),
     ],
 )

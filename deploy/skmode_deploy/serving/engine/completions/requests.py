@@ -10,7 +10,7 @@ from skmode_deploy.serving.protocol.errors import RequestError, shorten
 MAX_CHOICES = 64
 DEFAULT_MAX_TOKENS = 16  # as in OpenAI's protocol
 # Fields that change nothing while they have these values.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (None, 1),
     "echo": (None, False),
     "frequency_penalty": (None, 0),
@@ -20,7 +20,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": (None, ""),
 }
 _FIELDS = {
-    *_NEUTRAL,
+    *NEUTRAL,
     *("model", "prompt", "max_tokens", "temperature", "top_p", "n", "stream", "stream_options"),
     *("stop", "seed", "user"),
     *("domain", "top_k"),  # beyond OpenAI's
@@ -54,7 +54,7 @@ def read_completion(body: bytes) -> CompletionRequest:
     unknown = sorted(document.keys() - _FIELDS)
     if unknown:
         _refuse("The fields of the body", f"among {', '.join(sorted(_FIELDS))}", unknown)
-    for name, neutral in _NEUTRAL.items():
+    for name, neutral in NEUTRAL.items():
         if document.get(name) not in neutral:
             _refuse(
                 f'"{name}"', "left out, because this server does not support it", document[name]

@@ -24,6 +24,12 @@ from skmode_deploy.serving.protocol.errors import RequestError, openai_error, sh
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+EVENT_HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache"),
+    # Else nginx would collect the events, and pass them on in one block.
+    (b"x-accel-buffering", b"no"),
+]
 CLIENT_LEFT = 499  # nginx's code for this; it is only logged
 
 
@@ -162,8 +168,7 @@ class Completion(Response):
         except RequestError as error:
             await _refuse(self._service, error)(scope, receive, send)
             return
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
         try:
             if first is not None:
                 generations[first.choice] = first.generation

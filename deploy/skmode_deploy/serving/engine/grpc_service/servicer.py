@@ -62,10 +62,18 @@ class Servicer(GRPCInferenceServiceServicer):
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Load a model."""
-        await self._service.load(request.model_name)
-        return pb2.RepositoryModelLoadResponse(model_name=request.model_name, isLoaded=True)
+        name = _managed_name(request)
+        await self._service.load(name)
+        return pb2.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
         """Unload a model."""
-        await self._service.unload(request.model_name)
-        return pb2.RepositoryModelUnloadResponse(model_name=request.model_name, isUnloaded=True)
+        name = _managed_name(request)
+        await self._service.unload(name)
+        return pb2.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+
+def _managed_name(request: Any) -> str:
+    """Return the name in a request of KServe's clients, or of Triton's."""
+    name: str = request.triton_model_name or request.model_name
+    return name
