@@ -126,8 +126,8 @@ class Classes:
     values : tuple
         Labels in the order of the probabilities.
     dtype : str
-        numpy's name for the type that `predict` returned in training. For strings, "|O", or
-        "<U3" if the longest label has 3 characters.
+        numpy's name for the type that `predict` returned in training. For strings, ``"|O"``, or
+        ``"<U3"`` if the longest label has 3 characters.
     label : {"value", "index"}
         Whether the graph's output `label` is the label itself, or its position in `values`. ONNX
         has strings and integers; labels of other types are returned as positions.
