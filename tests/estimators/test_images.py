@@ -195,7 +195,7 @@ def test_several_values():
 
 
 @pytest.mark.parametrize(
-    ("n_rows", "expected"), [(60_000, 7), (7_500, 19), (4_000, 26), (100, 60), (10**7, 5)]
+    ("n_rows", "expected"), [(60_000, 6), (7_500, 17), (4_000, 23), (100, 60), (10**7, 5)]
 )
 def test_automatic_epochs(n_rows, expected):
     assert MoDEImageClassifier()._resolve_epochs("auto", n_rows) == expected

@@ -63,11 +63,25 @@ class Expert(torch.nn.Module):
         return torch.relu(self.convolution(x)).mean(dim=(2, 3))
 
 
+def strided(shape):
+    """The trunk of older releases: no maximum, but steps of two pixels."""
+    layers = torch.nn.Conv2d(shape[0], 4, 3, stride=2, padding=1, bias=False)
+    return torch.nn.Sequential(layers, torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+
+
+def floored(shape):
+    """A trunk that looks like ours, and leaves out the last row of an odd height."""
+    layers = torch.nn.Conv2d(shape[0], 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2)
+    return torch.nn.Sequential(*layers)
+
+
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
 @pytest.mark.parametrize(
     ("X", "options"),
     [
         (images, {}),
+        (images, {"trunk_module": strided}),
+        pytest.param(images, {"trunk_module": floored}, marks=pytest.mark.slow),
         pytest.param(images / 255, {}, marks=pytest.mark.slow),
         (np.stack([images, images // 2, images // 3], axis=1), {"channels": "first"}),
         (np.stack([images, images // 2, images // 3, images], axis=3), {}),
@@ -76,7 +90,18 @@ class Expert(torch.nn.Module):
         pytest.param(images, {"trunk_module": Backbone}, marks=pytest.mark.slow),
         pytest.param(images, {"expert_module": Expert}, marks=pytest.mark.slow),
     ],
-    ids=["grey", "floats", "first", "last", "sparse", "representation", "trunk", "experts"],
+    ids=[
+        "grey",
+        "strided",
+        "floored",
+        "floats",
+        "first",
+        "last",
+        "sparse",
+        "representation",
+        "trunk",
+        "experts",
+    ],
 )
 def test_predictions_are_those_of_the_estimator(tmp_path, X, options, routing):
     model = fit(X, **options).set_params(inference=routing)

@@ -28,8 +28,8 @@ PARAMETERS = documentation.PARAMETERS | {
     "trunk_channels": (
         "array-like of int",
         """
-        Channels of each convolution of the trunk, which gate and experts share. Each convolution
-        halves height and width, and is normalised over the batch.
+        Channels of each convolution of the trunk, which gate and experts share. Each is normalised
+        over the batch, and the maximum of 2 x 2 pixels halves height and width behind it.
         """,
     ),
     "expert_channels": (
@@ -81,7 +81,7 @@ PARAMETERS = documentation.PARAMETERS | {
     "max_epochs": (
         '"auto" or int',
         """
-        Passes over the images, at most. ``"auto"``: 1,600 over the square root of the number of
+        Passes over the images, at most. ``"auto"``: 1,400 over the square root of the number of
         images, from 5 to 60: 7 for 60,000 images, 26 for 4,000. The refit counts: training stops
         while the epochs that the refit needs are left. Each call of `fit` with `warm_start` may
         make so many again, and so may each of the two trainings of ``alpha="auto"``, and the

@@ -42,7 +42,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "max_epochs": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
 }
 # max_epochs="auto": this over the square root of the number of images, within these bounds.
-EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1600, 5, 60
+EPOCHS_OF_ONE, FEWEST_EPOCHS, MOST_EPOCHS = 1400, 5, 60
 # With larger batches the few steps of a small set do not suffice.
 LARGEST_BATCH = 128
 

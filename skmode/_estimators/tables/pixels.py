@@ -27,7 +27,7 @@ BLOCK = 1024
 MOST_SHIFTED = 20_000
 # Beside the columns of a table: features of an image, and the convolutions before them, which
 # halve it at least twice and until no side has more pixels than these.
-CELL_WIDTH, CELL_CHANNELS, FEWEST_HALVINGS, CELL_SIDE = 32, (32, 48, 64, 96), 2, 7
+CELL_WIDTH, CELL_CHANNELS, FEWEST_HALVINGS, CELL_SIDE = 32, (16, 32, 48, 64), 2, 7
 
 
 def image_augmentation(n_rows: int | None) -> Augment | None:

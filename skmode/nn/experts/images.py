@@ -97,7 +97,7 @@ class ConvExperts(nn.Module):
         Number of channels, height and width of the feature maps, which all experts share.
     n_experts : int
         Number of experts.
-    channels : sequence of int, default=(48, 48)
+    channels : sequence of int, default=(64, 64)
         Number of channels of each convolution of 3 x 3 pixels, which batch normalisation follows.
         All but the first one halve height and width.
     hidden_layer_sizes : sequence of int, default=(64,)
@@ -129,7 +129,7 @@ class ConvExperts(nn.Module):
         self,
         in_shape: tuple[int, int, int],
         n_experts: int,
-        channels: Sequence[int] = (48, 48),
+        channels: Sequence[int] = (64, 64),
         hidden_layer_sizes: Sequence[int] = (64,),
         activation: str = "relu",
         dropout: float = 0.0,

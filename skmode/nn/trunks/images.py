@@ -305,7 +305,7 @@ class ImageFeatures(nn.Module):
 
 
 def make_convolutions(
-    in_channels: int, channels: Sequence[int] = (32, 48), activation: str = "relu"
+    in_channels: int, channels: Sequence[int] = (16, 32), activation: str = "relu"
 ) -> nn.Sequential:
     """Build convolutions, each of which halves height and width.
 
@@ -313,7 +313,7 @@ def make_convolutions(
     ----------
     in_channels : int
         Number of channels of the input.
-    channels : sequence of int, default=(32, 48)
+    channels : sequence of int, default=(16, 32)
         Number of channels of each layer's output.
     activation : str, default="relu"
         Activation after each layer, see :func:`skmode.nn.make_activation`.
@@ -321,21 +321,23 @@ def make_convolutions(
     Returns
     -------
     torch.nn.Sequential
-        Convolutions of 3 x 3 pixels with a stride of 2, each with batch normalisation and an
-        activation. The weights have the memory format ``torch.channels_last``, which is the faster
-        one on CPUs.
+        Convolutions of 3 x 3 pixels, each with batch normalisation, an activation and the maximum
+        of 2 x 2 pixels. The weights have the memory format ``torch.channels_last``, which is the
+        faster one on CPUs.
 
     Examples
     --------
     >>> import torch
     >>> from skmode.nn import make_convolutions
     >>> make_convolutions(1)(torch.zeros(2, 1, 28, 28)).shape
-    torch.Size([2, 48, 7, 7])
+    torch.Size([2, 32, 7, 7])
     """
     layers: list[nn.Module] = []
     for width in channels:
-        layers.append(nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=False))
+        layers.append(nn.Conv2d(in_channels, width, 3, padding=1, bias=False))
         layers += [nn.BatchNorm2d(width), make_activation(activation)]
+        # Steps of two pixels would be faster, and lose more accuracy than they save time.
+        layers.append(nn.MaxPool2d(2, ceil_mode=True))
         in_channels = width
     body = nn.Sequential(*layers)
     return body.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -42,6 +42,11 @@ def emit_conv(
     )
 
 
+def emit_halving(graph: GraphBuilder, value: str, name: str) -> str:
+    """Take the maximum of 2 x 2 pixels, at the edges of those that are there."""
+    return graph.add("MaxPool", [value], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
+
+
 def emit_activation(graph: GraphBuilder, module: nn.Module, value: str, name: str) -> str:
     """Apply an activation of :func:`skmode.nn.make_activation`."""
     simple = {nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Sigmoid: "Sigmoid"}

@@ -10,10 +10,26 @@ from skmode.nn import ImageFeatures, ImageNormalization, ImageTrunk
 from skmode.nn.activations import ACTIVATIONS
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.experts.modules import convert_module
-from skmode.onnx._graphs.layers import emit_activation, emit_conv, to_float32
+from skmode.onnx._graphs.layers import emit_activation, emit_conv, emit_halving, to_float32
 from skmode_deploy import bundle
 
 IMAGE_INPUT = "image"
+# What `make_convolutions` builds.
+USUAL: dict[str, object] = {
+    "kernel_size": (3, 3),
+    "padding": (1, 1),
+    "dilation": (1, 1),
+    "groups": 1,
+    "padding_mode": "zeros",
+}
+HALVING: dict[str, object] = {
+    "kernel_size": 2,
+    "stride": 2,
+    "padding": 0,
+    "dilation": 1,
+    "ceil_mode": True,
+    "return_indices": False,
+}
 ELEMENT_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
 
 
@@ -81,7 +97,9 @@ def _emit_body(
         if isinstance(layer, nn.Conv2d):
             following = layers[i + 1] if i + 1 < len(layers) else None
             weight, bias = _fold(layer, following if _is_norm(following) else None)
-            value = emit_conv(graph, value, weight, bias, 2, f"{name}/layer_{i}")
+            value = emit_conv(graph, value, weight, bias, _step(layer), f"{name}/layer_{i}")
+        elif isinstance(layer, nn.MaxPool2d):
+            value = emit_halving(graph, value, f"{name}/halved_{i}")
         elif not _is_norm(layer):
             value = emit_activation(graph, layer, value, f"{name}/activation_{i}")
     return value
@@ -96,20 +114,28 @@ def _is_plain(body: nn.Module) -> bool:
     layers = list(body.children())
     if type(body) is not nn.Sequential or not layers:
         return False
-    known = (nn.Conv2d, nn.BatchNorm2d, *ACTIVATIONS.values())
-    usual = {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
+    known = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, *ACTIVATIONS.values())
     return all(
         type(layer) in known
-        and (not isinstance(layer, nn.Conv2d) or _has(layer, usual | {"groups": 1}))
+        and (not isinstance(layer, nn.Conv2d) or _is_usual(layer))
+        and (not isinstance(layer, nn.MaxPool2d) or _has(layer, HALVING))
         # A normalisation can only be folded into the convolution before it.
         and (not _is_norm(layer) or (i > 0 and type(layers[i - 1]) is nn.Conv2d))
         for i, layer in enumerate(layers)
     )
 
 
-def _has(layer: nn.Conv2d, values: dict[str, object]) -> bool:
-    plain = layer.padding_mode == "zeros"
-    return plain and all(getattr(layer, name) == value for name, value in values.items())
+def _is_usual(layer: nn.Conv2d) -> bool:
+    # Trunks of older releases have steps of two pixels, and no maximum.
+    return _step(layer) in (1, 2) and _has(layer, USUAL | {"stride": (_step(layer),) * 2})
+
+
+def _step(layer: nn.Conv2d) -> int:
+    return layer.stride[0]
+
+
+def _has(layer: nn.Module, values: dict[str, object]) -> bool:
+    return all(getattr(layer, name) == value for name, value in values.items())
 
 
 def _fold(conv: nn.Conv2d, norm: nn.Module | None) -> tuple[np.ndarray, np.ndarray]:
