@@ -109,9 +109,8 @@ def test_workflows_call_make_targets_that_exist():
     called = set()
     for path in workflows():
         called |= set(re.findall(r"run: make ([\w-]+)", path.read_text()))
-    assert called >= {
-        *("lint", "test", "test-floor", "test-newest", "coverage", "test-wheels", "docs"),
-    }
+    needed = {"lint", "test", "test-floor", "test-newest", "coverage", "test-wheels", "docs"}
+    assert called >= needed
     assert [each for each in called if not re.search(rf"^{each}:", MAKEFILE, re.MULTILINE)] == []
 
 
@@ -137,7 +136,7 @@ def test_pre_commit_checks_what_make_lint_checks():
 
 def test_paths_in_contributing_exist():
     recipes = CONTRIBUTING[CONTRIBUTING.index("## Recipes") :]
-    paths = set(re.findall(r"`([\w./-]*(?:/|\.py|\.md|\.toml|\.json))`", recipes))
+    paths = set(re.findall(r"`([\w./-]*(?:/|\.py|\.md|\.rst|\.toml|\.json))`", recipes))
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
