@@ -67,6 +67,18 @@ def test_every_public_name_is_in_the_reference():
     assert [each for each in missing if id(public.find(each)) not in described] == []
 
 
+def test_the_reference_knows_every_public_module():
+    """Those that say what they export; the command has a page of its own."""
+    found = set()
+    for package in (ROOT / "skmode", ROOT / "deploy" / "skmode_deploy"):
+        for path in [*package.glob("*.py"), *package.glob("*/__init__.py")]:
+            if re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE):
+                name = path.relative_to(package.parent).with_suffix("").as_posix().replace("/", ".")
+                found.add(name.removesuffix(".__init__"))
+    found = {name for name in found if "._" not in name}
+    assert found - {"skmode_deploy.cli"} == set(public.MODULES)
+
+
 def test_links_between_pages_exist(texts):
     wrong = []
     for name, text in texts.items():
