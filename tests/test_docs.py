@@ -109,6 +109,18 @@ def test_files_of_the_repository_exist(texts):
     assert [each for each in links if not (ROOT / each[1]).exists()] == []
 
 
+def test_links_to_pages_stay_on_the_site(texts):
+    """Not to the file of a page in the repository."""
+    made_of = {source: name for name, source in pages.COPIES.items()}
+    wrong = []
+    for name, text in texts.items():
+        for link in re.findall(r"\]\(repo:([^)#\s]+)", text):
+            page = made_of.get(link, link.removeprefix("docs/"))
+            if page in texts:
+                wrong.append((name, link))
+    assert wrong == []
+
+
 def test_every_page_is_in_a_table_of_contents(texts):
     listed = {"index.md"}
     for name, text in texts.items():
