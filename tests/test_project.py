@@ -59,6 +59,18 @@ def test_citation_and_changelog_name_the_version():
     assert newest[1] == skmode.__version__
 
 
+def test_citation_names_the_papers_of_the_readme():
+    """Those whose methods are implemented, with the first author that the README names."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert len(citation["references"]) == 2
+    for reference in citation["references"]:
+        (identifier,) = reference["identifiers"]
+        assert reference["url"].endswith(identifier["value"].removeprefix("arXiv:"))
+        entry = readme[: readme.index(reference["url"])].rpartition("\n- ")[2]
+        assert entry.startswith(reference["authors"][0]["family-names"])
+
+
 def test_files_for_operators_name_the_version():
     texts = [
         path.read_text()
