@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -35,7 +36,7 @@ def workflows():
 def test_both_distributions_have_the_same_version():
     assert skmode.__version__ == skmode_deploy.__version__
     for project in PROJECTS.values():
-        assert project["dynamic"] == ["version"]
+        assert project["dynamic"] == ["readme", "version"]
 
 
 def test_skmode_takes_the_deploy_releases_that_it_is_tested_with():
@@ -112,6 +113,22 @@ def test_addresses_are_those_of_the_project():
         for link in re.findall(r"https://github\.com/skmode/[\w-]+", path.read_text())
     }
     assert found == {urls["Source"]}
+
+
+@pytest.mark.parametrize("folder", [".", "deploy"])
+def test_the_description_for_an_index_has_no_relative_links(folder, monkeypatch):
+    """They lead to files of this version, which exist."""
+    given = {}
+    monkeypatch.setattr(pytest.importorskip("setuptools"), "setup", given.update)
+    runpy.run_path(str(ROOT / folder / "setup.py"))
+    text = given["long_description"]
+    links = re.findall(r"\]\((?!#)([^)]+)\)", text) + re.findall(r'(?:src|srcset)="(.*?)"', text)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
+    version = re.escape(skmode.__version__)
+    files = re.findall(rf"skmode/skmode/(?:blob/)?v{version}/([^#\n]+)", "\n".join(links))
+    assert len(files) > 8
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 # Commands.
