@@ -67,6 +67,18 @@ def test_every_public_name_is_in_the_reference():
     assert [each for each in missing if id(public.find(each)) not in described] == []
 
 
+def test_the_reference_knows_every_public_module():
+    """Those that say what they export; the command has a page of its own."""
+    found = set()
+    for package in (ROOT / "skmode", ROOT / "deploy" / "skmode_deploy"):
+        for path in [*package.glob("*.py"), *package.glob("*/__init__.py")]:
+            if re.search(r"^__all__ = ", path.read_text(encoding="utf-8"), re.MULTILINE):
+                name = path.relative_to(package.parent).with_suffix("").as_posix().replace("/", ".")
+                found.add(name.removesuffix(".__init__"))
+    found = {name for name in found if "._" not in name}
+    assert found - {"skmode_deploy.cli"} == set(public.MODULES)
+
+
 def test_links_between_pages_exist(texts):
     wrong = []
     for name, text in texts.items():
@@ -95,6 +107,18 @@ def test_files_of_the_repository_exist(texts):
     }
     assert len(links) > 20
     assert [each for each in links if not (ROOT / each[1]).exists()] == []
+
+
+def test_links_to_pages_stay_on_the_site(texts):
+    """Not to the file of a page in the repository."""
+    made_of = {source: name for name, source in pages.COPIES.items()}
+    wrong = []
+    for name, text in texts.items():
+        for link in re.findall(r"\]\(repo:([^)#\s]+)", text):
+            page = made_of.get(link, link.removeprefix("docs/"))
+            if page in texts:
+                wrong.append((name, link))
+    assert wrong == []
 
 
 def test_every_page_is_in_a_table_of_contents(texts):

@@ -258,6 +258,13 @@ def test_the_schema_is_in_the_wheel(deploy_wheel):
     assert schema["type"] == "object"
 
 
+def test_the_description_in_the_wheel_links_to_the_repository(deploy_wheel):
+    with zipfile.ZipFile(deploy_wheel) as wheel:
+        (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        text = wheel.read(metadata).decode()
+    assert f"/blob/v{skmode_deploy.__version__}/deploy/docker/README.md)" in text
+
+
 def test_the_command_line(bundles, python, tmp_path):
     program = python.with_name("skmode-deploy")
     make_table().to_csv(tmp_path / "rows.csv", index=False)

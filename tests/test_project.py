@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -35,7 +36,7 @@ def workflows():
 def test_both_distributions_have_the_same_version():
     assert skmode.__version__ == skmode_deploy.__version__
     for project in PROJECTS.values():
-        assert project["dynamic"] == ["version"]
+        assert project["dynamic"] == ["readme", "version"]
 
 
 def test_skmode_takes_the_deploy_releases_that_it_is_tested_with():
@@ -57,6 +58,18 @@ def test_citation_and_changelog_name_the_version():
     assert citation["license"] == PROJECTS["."]["license"]
     newest = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest[1] == skmode.__version__
+
+
+def test_citation_names_the_papers_of_the_readme():
+    """Those whose methods are implemented, with the first author that the README names."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    readme = (ROOT / "README.md").read_text()
+    assert len(citation["references"]) == 2
+    for reference in citation["references"]:
+        (identifier,) = reference["identifiers"]
+        assert reference["url"].endswith(identifier["value"].removeprefix("arXiv:"))
+        entry = readme[: readme.index(reference["url"])].rpartition("\n- ")[2]
+        assert entry.startswith(reference["authors"][0]["family-names"])
 
 
 def test_files_for_operators_name_the_version():
@@ -102,6 +115,22 @@ def test_addresses_are_those_of_the_project():
     assert found == {urls["Source"]}
 
 
+@pytest.mark.parametrize("folder", [".", "deploy"])
+def test_the_description_for_an_index_has_no_relative_links(folder, monkeypatch):
+    """They lead to files of this version, which exist."""
+    given = {}
+    monkeypatch.setattr(pytest.importorskip("setuptools"), "setup", given.update)
+    runpy.run_path(str(ROOT / folder / "setup.py"))
+    text = given["long_description"]
+    links = re.findall(r"\]\((?!#)([^)]+)\)", text) + re.findall(r'(?:src|srcset)="(.*?)"', text)
+    assert len(links) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
+    version = re.escape(skmode.__version__)
+    files = re.findall(rf"skmode/skmode/(?:blob/)?v{version}/([^#\n]+)", "\n".join(links))
+    assert len(files) > 8
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
 # Commands.
 
 
@@ -109,7 +138,8 @@ def test_workflows_call_make_targets_that_exist():
     called = set()
     for path in workflows():
         called |= set(re.findall(r"run: make ([\w-]+)", path.read_text()))
-    assert called >= {"lint", "test", "test-floor", "test-newest", "coverage", "test-wheels"}
+    needed = {"lint", "test", "test-floor", "test-newest", "coverage", "test-wheels", "docs"}
+    assert called >= needed
     assert [each for each in called if not re.search(rf"^{each}:", MAKEFILE, re.MULTILINE)] == []
 
 
@@ -135,7 +165,7 @@ def test_pre_commit_checks_what_make_lint_checks():
 
 def test_paths_in_contributing_exist():
     recipes = CONTRIBUTING[CONTRIBUTING.index("## Recipes") :]
-    paths = set(re.findall(r"`([\w./-]*(?:/|\.py|\.md|\.toml|\.json))`", recipes))
+    paths = set(re.findall(r"`([\w./-]*(?:/|\.py|\.md|\.rst|\.toml|\.json))`", recipes))
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -22,7 +22,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 # setuptools writes beside the sources: a copy takes that, for the sources may be read-only.
 mkdir "$work/source"
-cp "$here/../LICENSE" "$here/../README.md" "$here/../pyproject.toml" "$work/source"
+cp "$here/../LICENSE" "$here/../README.md" "$here/../pyproject.toml" \
+    "$here/../setup.py" "$work/source"
 cp -R "$here/../skmode_deploy" "$work/source"
 "$python" -m pip wheel --quiet --no-deps --wheel-dir "$work/wheels" "$work/source"
 

@@ -1,6 +1,7 @@
 // Looks at each page of the built site as people do: in Chromium, on a phone and on a desk, light and
 // dark. Prints what axe-core finds, what is wider than the window, what a script or a request fails
-// on, and requests to other hosts; with findings it exits with 1.
+// on, requests to other hosts, and what the key Tab reaches without showing it; with findings it exits
+// with 1.
 //
 //     npm install --no-save axe-core puppeteer-core
 //     node docs/_tools/look.mjs docs/_build/html [part of a page's path]
@@ -45,6 +46,34 @@ const findings = new Map(); // what is wrong: the views where it is
 let view = "";
 const note = (what) => findings.set(what, [...(findings.get(what) ?? []), view]);
 
+const TABS = 15; // elements of a page that Tab goes to, at most
+async function tabThrough(tab) {
+  await tab.addStyleTag({ content: "* { transition: none !important; }" });
+  await tab.evaluate(() => scrollTo(0, 0));
+  for (let i = 0; i < TABS; i += 1) {
+    await tab.keyboard.press("Tab");
+    const [name, isShown] = await tab.evaluate(() => {
+      const element = document.activeElement;
+      if (element === document.body) return ["", true];
+      // The ring may be around a pseudo-element, or a child.
+      const parts = [[element], [element, "::before"], [element, "::after"], ...[...element.children].map((each) => [each])];
+      const look = () =>
+        parts
+          .map(([each, pseudo]) => getComputedStyle(each, pseudo))
+          .map(({ outlineStyle: style, outlineWidth, outlineColor, boxShadow }) =>
+            [style === "none" ? "" : style + outlineWidth + outlineColor, boxShadow].join(),
+          )
+          .join(";");
+      const focused = look();
+      element.blur(); // the next Tab goes on from here
+      const text = (element.ariaLabel ?? element.textContent).trim().replace(/\s+/g, " ").slice(0, 30);
+      return [`${element.tagName.toLowerCase()}.${[...element.classList].join(".")} "${text}"`, focused !== look()];
+    });
+    if (!name) return;
+    if (!isShown) note(`the focus is not to be seen: ${name}`);
+  }
+}
+
 for (const [width, height] of [[390, 844], [1280, 900]]) {
   for (const mode of ["light", "dark"]) {
     const tab = await browser.newPage();
@@ -71,6 +100,7 @@ for (const [width, height] of [[390, 844], [1280, 900]]) {
       for (const { id, help, nodes } of violations) {
         nodes.forEach((node) => note(`${id}: ${help}: ${node.target.join(" ")}`));
       }
+      await tabThrough(tab);
     }
     await tab.close();
   }

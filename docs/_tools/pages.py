@@ -65,6 +65,9 @@ def _turned(found: re.Match[str], page: str, source: str) -> str:
     start, target, anchor, end = found.groups()
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
     pages = {file: name for name, file in COPIES.items()}
+    own = path.removeprefix("docs/")  # a page that stands in docs as it is
+    if path.endswith(".md") and own != path and (ROOT / path).is_file():
+        pages[path] = own
     if path not in pages:
         return f"{start}repo:{path}{anchor or ''}{end}"
     relative = os.path.relpath(pages[path], os.path.dirname(page) or ".")

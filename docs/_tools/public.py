@@ -18,6 +18,7 @@ MODULES = [
     "skmode_deploy.batch",
     "skmode_deploy.bundle",
     "skmode_deploy.errors",
+    "skmode_deploy.language",
     "skmode_deploy.samples",
     "skmode_deploy.signing",
 ]

@@ -16,7 +16,8 @@ from skmode_deploy.language.tokenizer import Decoder
 class Generation:
     """The continuation of a text, in pieces as they come.
 
-    Iterate over it for the pieces of text; :meth:`cancel` ends it early.
+    :meth:`LanguageModel.generate` makes it with ``stream=True``. Iterate over it for the pieces of
+    text; :meth:`cancel` ends it early.
 
     Attributes
     ----------

