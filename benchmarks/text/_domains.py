@@ -64,6 +64,7 @@ def _settings() -> Iterator[Setting]:
         losses = list(_of_benchmark("images.jsonl", name))
         if losses:
             yield Setting("images", images, "4, convolutions", "expected", losses)
+    yield from _images()
     for name in ("reuters-r8", "reuters-r52", "20newsgroups"):
         losses = list(_of_benchmark("text.jsonl", name, "no_linear"))
         yield Setting("texts", name, "4 of width 256", "expected", losses)
@@ -108,6 +109,18 @@ def _texts() -> Iterator[Setting]:
         found[n_texts, width, mixing].append(Loss((SET, seed), alpha, *losses))
     for (n_texts, width, mixing), losses_ in found.items():
         yield Setting("texts", f"{n_texts:,} of {SET}", f"4 of width {width}", mixing, losses_)
+
+
+def _images() -> Iterator[Setting]:
+    """Parts of Fashion-MNIST: `python -m benchmarks.images alpha`."""
+    found: dict[Any, list[Loss]] = defaultdict(list)
+    for line in _read("images_alpha.jsonl"):
+        losses = [line["scores"][how]["log_loss"] for how in ("mixture", "top_expert")]
+        key = line["rows"], line["mixing"]
+        found[key].append(Loss((key, 0), float(line["alpha"]), *losses))
+    for (n_rows, mixing), losses_ in found.items():
+        data = f"{n_rows:,} of Fashion-MNIST"
+        yield Setting("images", data, "4, convolutions", mixing, losses_)
 
 
 def _translation() -> Iterator[Loss]:
