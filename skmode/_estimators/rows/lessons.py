@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length
 
@@ -316,6 +315,15 @@ class LearnsFromTeachers(EvaluatesRows):
         # Several trainings cannot continue one net.
         return (0.0, weight) if held_out and first else (weight,)
 
+    def _untaught(self) -> dict[str, Any]:
+        """Parameters that differ in the mixture that a teacher is compared with."""
+        found: dict[str, Any] = {"teacher": None, "verbose": 0, "keep_teacher": False}
+        # The user's clipping of gradients may be what keeps the training finite.
+        found["callbacks"] = clipping(tuple(self.callbacks or ())) or None
+        if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
+            found["validation_fraction"] = 0.1
+        return found
+
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
     ) -> dict[str, float]:
@@ -323,11 +331,8 @@ class LearnsFromTeachers(EvaluatesRows):
 
         The standard error is that of their difference, over the rows.
         """
-        plain = clone(self).set_params(teacher=None, verbose=0, keep_teacher=False)
-        # The user's clipping of gradients may be what keeps the training finite.
-        plain.set_params(callbacks=clipping(tuple(self.callbacks or ())) or None)
-        if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
-            plain.set_params(validation_fraction=0.1)
+        # No clone of this one: some teachers and callbacks cannot be cloned.
+        plain = type(self)(**self.get_params(deep=False) | self._untaught())
         (fitted,) = fit_teachers(
             [plain],
             known,

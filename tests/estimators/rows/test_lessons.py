@@ -762,7 +762,27 @@ def test_a_teacher_that_cannot_be_cloned(counting):
 
     with pytest.raises(RuntimeError, match="Cannot clone"):
         clone(Stubborn(["a"]))
-    MoDEClassifier(**QUICK, teacher=Stubborn(["a"])).fit(X, y)
+    for weight in (0.9, "auto"):
+        options = QUICK | {"teacher_weight": weight}
+        taught = MoDEClassifier(**options, teacher=Stubborn(["a"])).fit(X, y)
+        assert (taught.out_of_fold_loss_ is None) == (weight == 0.9)
+
+
+def test_a_callback_that_cannot_be_cloned():
+    class Counts(Callback):
+        def __init__(self):
+            self.epochs = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.epochs += 1
+
+    counts = Counts()
+    with pytest.raises(TypeError):
+        clone(counts)
+    options = QUICK | {"teacher_weight": "auto", "callbacks": [counts], "refit_fraction": 0}
+    taught = MoDEClassifier(**options, teacher=LogisticRegression()).fit(X, y)
+    assert taught.out_of_fold_loss_ is not None
+    assert counts.epochs >= 4
 
 
 def test_a_fit_that_fails_in_the_teacher_leaves_no_half_fit():
