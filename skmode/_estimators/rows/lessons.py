@@ -28,6 +28,7 @@ from skmode._estimators.rows.teaching import (
     as_list,
     check_teachers,
     fit_teachers,
+    holds_model,
     name_of,
 )
 from skmode._training.finish.fidelity import Fidelity, standard_error, unexplained
@@ -438,8 +439,7 @@ class LearnsFromTeachers(EvaluatesRows):
             name: (without - losses[name]) / lead for name in ("mixture", "top_expert") if lead > 0
         }
         self.teacher_scores_ = {"loss": losses, "score": scores, "kept": kept}
-        frozen = any(isinstance(each, FrozenEstimator) for each in as_list(self.teacher))
-        if not frozen and self.teacher is not None:
+        if not holds_model(self.teacher) and self.teacher is not None:
             return  # fitted on folds
         who = max(("teacher", "mixture"), key=losses.__getitem__)
         surely = losses[who] - SEEN_ERRORS * fidelity.errors[who]

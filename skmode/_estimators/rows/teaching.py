@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +112,29 @@ def as_list(teacher: Any) -> list[Any]:
     if teacher is None or isinstance(teacher, str):
         return []
     return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+
+
+def find_inside(value: Any, kind: type) -> Iterator[Any]:
+    """Yield objects of a kind among a value, its items and its parameters, such as a vote's."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, FrozenEstimator | type):  # it passes on get_params of what it wraps
+        return
+    else:
+        inside: Iterable[Any] = ()
+        if isinstance(value, list | tuple):
+            inside = value
+        elif isinstance(value, dict):
+            inside = value.values()
+        elif hasattr(value, "get_params"):
+            inside = value.get_params(deep=False).values()
+        for each in inside:
+            yield from find_inside(each, kind)
+
+
+def holds_model(value: Any) -> bool:
+    """Whether there is a frozen estimator, also inside of a vote or a Pipeline."""
+    return any(True for _ in find_inside(value, FrozenEstimator))
 
 
 def name_of(teacher: Any) -> str:

@@ -523,6 +523,23 @@ def test_validation_rows_of_the_users_own(counting, batches):
         classifier.fit(X[:180], y[:180], X_val=X[180:], y_val=y[180:])
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: make_pipeline(StandardScaler(with_mean=False, with_std=False), model),
+        lambda model: VotingClassifier([("forest", model)], voting="soft"),
+    ],
+)
+def test_a_vote_of_frozen_models_may_have_seen_the_rows(wrap):
+    rows, target = X[:180], y[:180]
+    forest = RandomForestClassifier(30, random_state=0).fit(rows, target)
+    given = {"X_val": X[180:], "y_val": y[180:]}
+    student = MoDEClassifier(**QUICK | {"validation_fraction": 0.1})
+    with pytest.warns(TeacherSawRowsWarning):
+        student.set_params(teacher=wrap(FrozenEstimator(forest))).fit(rows, target, **given)
+    student.set_params(teacher=wrap(forest)).fit(rows, target, **given)
+
+
 def noisy(n_rows, seed):
     return make_classification(
         n_rows, 8, n_informative=5, flip_y=0.3, class_sep=1.5, shuffle=True, random_state=seed
