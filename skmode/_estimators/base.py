@@ -117,6 +117,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     teacher_weight_: float
     expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
+    _refusal: str | None  # why nobody teaches if teacher_weight_ is 0; empty: by validation rows
     _weighed_by_rows: bool  # whether teacher_weight_ is that of an estimator or soft targets
 
     def __sklearn_tags__(self) -> Any:
@@ -468,9 +469,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
         self._weighed_by_rows = rows.soft_target is not None
-        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
-            self.teacher_names_ = []
-        self._keep_fidelity(trained.fidelity, trained.plain)
+        self._keep_teachers(trained)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature
         self.history_ = list(self.net_.history)

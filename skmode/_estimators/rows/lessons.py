@@ -19,23 +19,24 @@ from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Given, Split
-from skmode._estimators.rows.synthetic import make_rows
+from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
 from skmode._estimators.rows.teaching import (
     Fitted,
     Known,
     Lessons,
-    Predict,
     as_list,
     check_teachers,
     fit_teachers,
     holds_model,
     name_of,
+    predict_mean,
 )
 from skmode._training.finish.fidelity import Fidelity, standard_error, unexplained
 from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
-from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.rows import Rows
 from skmode._training.rows.stored import StoredRows
+from skmode._training.trainer import Trained
 
 # What a fit remembers of its teachers.
 OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
@@ -236,6 +237,8 @@ class LearnsFromTeachers(EvaluatesRows):
             X_val = self._check_input(X_val, reset=False)
         check_kinds(known.X, X_val, "X_val")
         further = self._unlabeled(known)
+        if self.teacher_weight == 0:  # nobody would hear them
+            return Taught(rows, valid, None)
         fitted, folds = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
@@ -299,6 +302,7 @@ class LearnsFromTeachers(EvaluatesRows):
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool
     ) -> tuple[float, ...]:
         """Weights of the teacher's predictions to train with."""
+        self._refusal = None
         if self.teacher_weight != "auto":
             return (float(self.teacher_weight),)
         if not isinstance(rows, Rows) or rows.soft_target is None:
@@ -306,15 +310,24 @@ class LearnsFromTeachers(EvaluatesRows):
         # A weight that was found for a name, or for nobody, says nothing of an estimator.
         if not first and getattr(self, "_weighed_by_rows", False):
             return (self.teacher_weight_,)
-        if first and self.out_of_fold_loss_ is not None and not self._teacher_trusted:
+        found = self.out_of_fold_loss_
+        if first and found is not None and not self._teacher_trusted:
+            self._refusal = (
+                f"its out-of-fold loss is {found['teacher']:.3g}, that of the mixture without it "
+                f"{found['plain']:.3g}"
+            )
             return (0.0,)
         # Where the target is nearly free of noise, it is a better label than any prediction.
         noise = unexplained(self._make_task_loss(), rows)
-        if noise >= 1:  # no better than a constant
+        if noise >= 1:
+            self._refusal = f"its loss is {noise:.3g} times that of a constant prediction"
             return (0.0,)
         weight = float(np.clip(np.nan_to_num(noise, nan=TEACHER_WEIGHT), LEAST_WEIGHT, MOST_WEIGHT))
-        # Several trainings cannot continue one net.
-        return (0.0, weight) if held_out and first else (weight,)
+        if not held_out or not first:  # several trainings cannot continue one net
+            return (weight,)
+        if found is None:
+            self._refusal = ""
+        return (0.0, weight)
 
     def _untaught(self) -> dict[str, Any]:
         """Parameters that differ in the mixture that a teacher is compared with."""
@@ -419,6 +432,33 @@ class LearnsFromTeachers(EvaluatesRows):
         ones = torch.ones(n_rows, dtype=torch.float64)
         return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
+    def _keep_teachers(self, trained: Trained) -> None:
+        """Keep who taught and how they compare with the mixture; warn if that was no good."""
+        if self._refusal is not None and not trained.teacher_weight and not trained.interrupted:
+            self._warn_of_refusal(self._refusal, trained.fidelity)
+        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
+            self.teacher_names_ = []
+        self._keep_fidelity(trained.fidelity, trained.plain)
+
+    def _warn_of_refusal(self, why: str, fidelity: Fidelity | None) -> None:
+        """Tell why a teacher does not teach."""
+        if not why:  # the validation rows decided
+            why = "with it the loss on the validation rows is no lower"
+            if fidelity is not None:
+                why += (
+                    f" than the {fidelity.losses[self.inference]:.3g} without it; its own is "
+                    f"{fidelity.losses['teacher']:.3g}"
+                )
+        cure = "improve it"
+        if self._classifies:
+            cure = "calibrate it, with min_samples_leaf=5 in a forest or CalibratedClassifierCV"
+        warnings.warn(
+            'With teacher_weight="auto" a teacher teaches only if it helps, but '
+            f"{', '.join(self.teacher_names_)} does not: {why}. So the mixture learned from the "
+            f"targets alone: {cure}; or pass a number such as 0.5 as teacher_weight.",
+            stacklevel=9,
+        )
+
     def _keep_fidelity(self, fidelity: Fidelity | None, plain: Fidelity | None) -> None:
         """Keep how the teacher compares with the mixture, and warn if it knew the rows.
 
@@ -451,33 +491,5 @@ class LearnsFromTeachers(EvaluatesRows):
                 "pass the estimator without FrozenEstimator, which fits it on folds, or "
                 "out-of-fold predictions as soft_targets.",
                 TeacherSawRowsWarning,
-                stacklevel=8,
+                stacklevel=9,
             )
-
-
-def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw, named for errors."""
-    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
-    return mean
-
-
-def in_form_of(like: Rows, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Make numbers sparse or dense, as those of other rows are."""
-    numbers, *others = inputs
-    sparse = isinstance(like.inputs[0], SparseNumbers)
-    if sparse and not isinstance(numbers, SparseNumbers):
-        numbers = SparseNumbers(scipy.sparse.csr_array(numbers.numpy()))
-    elif isinstance(numbers, SparseNumbers) and not sparse:
-        numbers = numbers.dense()
-    return (numbers, *others)
-
-
-def join(first: Rows, second: Rows) -> Rows:
-    """Append rows; sparse numbers stay sparse."""
-    if not isinstance(first.inputs[0], SparseNumbers):
-        return first.join(second)
-    matrices = [rows.inputs[0].matrix for rows in (first, second)]
-    numbers = SparseNumbers(scipy.sparse.csr_array(scipy.sparse.vstack(matrices)))
-    bare = [Rows(rows.inputs[1:], *rows[1:]) for rows in (first, second)]
-    joined = bare[0].join(bare[1])
-    return Rows((numbers, *joined.inputs), *joined[1:])

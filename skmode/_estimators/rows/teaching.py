@@ -236,6 +236,12 @@ def fit_teachers(
     return fitted
 
 
+def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+    """Average all teachers on rows that none of them saw, named for errors."""
+    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
+    return mean
+
+
 def _open_memory(memory: Any) -> Any:
     """Open a cache, whose folder must be one that can be written."""
     try:

@@ -51,6 +51,7 @@ from skmode.nn import Dropout
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
     pytest.mark.filterwarnings("error::skmode.TeacherSawRowsWarning"),
+    pytest.mark.filterwarnings("ignore:With teacher_weight=.auto. a teacher teaches only"),
 ]
 
 QUICK = {
