@@ -188,8 +188,8 @@ class LearnsFromTeachers(EvaluatesRows):
 
     def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
+        check_present(self.teacher)
         teachers = check_teachers(self.teacher, classify=self._classifies)
-        check_present(teachers)
         if lessons.soft_targets is not None and self.teacher is not None:
             raise ValueError(
                 f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "

@@ -648,6 +648,33 @@ def test_pickles_name_a_frozen_teacher():
     assert hasattr(unfitted.teacher.estimator, "coef_")  # as worker processes need it
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: make_pipeline(StandardScaler(with_mean=False, with_std=False), model),
+        lambda model: [VotingClassifier([("forest", model)], voting="soft")],
+        lambda model: CalibratedClassifierCV(model),
+    ],
+    ids=["pipeline", "vote in a list", "calibrated"],
+)
+def test_pickles_name_frozen_parts_of_a_teacher(wrap):
+    forest = RandomForestClassifier(30, random_state=0).fit(X[:80], y[:80])
+    teacher = wrap(FrozenEstimator(forest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherSawRowsWarning)
+        taught = MoDEClassifier(**QUICK, teacher=teacher).fit(X[80:], y[80:])
+    dumped = pickle.dumps(taught)
+    assert len(dumped) < len(pickle.dumps(forest)) / 2
+    assert taught.teacher is teacher
+    again = pickle.loads(dumped)
+    assert_array_equal(again.predict_proba(X), taught.predict_proba(X))
+    repr(again)
+    with pytest.raises(ValueError, match=r"place of the frozen RandomForestClassifier"):
+        again.fit(X, y)
+    whole = pickle.loads(pickle.dumps(taught.set_params(keep_teacher=True)))
+    whole.fit(X[80:], y[80:])
+
+
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_copies_keep_the_teacher(duplicate):
     forest = RandomForestClassifier(3, random_state=0).fit(X[:120], y[:120])
