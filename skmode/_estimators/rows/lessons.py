@@ -283,6 +283,7 @@ class LearnsFromTeachers(EvaluatesRows):
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
+            classify=self._classifies,
         )
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
@@ -354,6 +355,8 @@ class LearnsFromTeachers(EvaluatesRows):
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
+            classify=self._classifies,
+            compared=True,
         )
         predicted = np.unique(np.concatenate([test for _, test in folds]))
         seen = np.zeros(len(taught), dtype=bool)

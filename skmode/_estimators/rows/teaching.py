@@ -62,7 +62,10 @@ class Known(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A teacher's models, each with the rows that it did not see; None for a frozen one."""
+    """A teacher's models, each with the rows that it did not see; None for a frozen one.
+
+    The name is one for errors, such as "the teacher Ridge".
+    """
 
     name: str
     models: list[Any]
@@ -71,8 +74,8 @@ class Fitted(NamedTuple):
     def who(self, fold: int) -> str:
         """Name a model, for errors."""
         if self.tests is None:
-            return f"the teacher {self.name}"
-        return f"fold {fold + 1} of {len(self.tests)} of the teacher {self.name}"
+            return self.name
+        return f"fold {fold + 1} of {len(self.tests)} of {self.name}"
 
     def predict(self, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
         """Average the models' predictions of rows that none of them saw, named for errors."""
@@ -195,8 +198,18 @@ def fit_teachers(
     memory: Any,
     n_jobs: int | None,
     show_progress: bool,
+    classify: bool,
+    compared: bool = False,
 ) -> list[Fitted]:
-    """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
+    """Fit a clone of each teacher on each fold; frozen ones stay as they are.
+
+    A mixture that is `compared` with a teacher is no teacher, so it is named otherwise.
+    """
+
+    def label(teacher: Any) -> str:
+        name = name_of(teacher)
+        return f"the {name} without teacher" if compared else f"the teacher {name}"
+
     fit = _open_memory(memory).cache(fit_one)
     jobs = [
         (place, teacher, fold)
@@ -210,24 +223,25 @@ def fit_teachers(
     def arguments() -> Iterator[Any]:
         for place, teacher, fold in jobs:
             part = known.select(folds[fold][0])
-            where = f"fold {fold + 1} of {len(folds)} of the teacher {name_of(teacher)}"
+            where = f"fold {fold + 1} of {len(folds)} of {label(teacher)}"
             yield delayed(_fit_named)(
                 fit, where, copy_unfitted(teacher), part.X, part.y, part.weight, place
             )
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
     models = []
-    with progress_bar(
-        total=len(jobs), desc="teacher", unit="fold", disable=not show_progress
-    ) as bar:
+    desc = "without teacher" if compared else "teacher"
+    with progress_bar(total=len(jobs), desc=desc, unit="fold", disable=not show_progress) as bar:
         for _, teacher, fold in jobs:
             bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
             models.append(next(found))
+            if classify and not hasattr(models[-1], "predict_proba"):  # before all are fitted
+                raise no_probabilities(f"fold {fold + 1} of {len(folds)} of {label(teacher)}")
             bar.update()
     tests = [test for _, test in folds]
     fitted = []
     for teacher in teachers:
-        name = name_of(teacher)
+        name = label(teacher)
         if isinstance(teacher, FrozenEstimator):
             fitted.append(Fitted(name, [teacher], None))
             continue

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.datasets import make_classification
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skmode import MoDEClassifier, MoDERegressor
@@ -103,6 +105,20 @@ def test_a_teacher_that_cannot_predict_is_named(teacher, target, note):
     with pytest.raises(RuntimeError, match="no") as raised:
         teach(teacher, target, teacher_cv=3)
     assert note in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("wrap", [lambda vote: vote, lambda vote: make_pipeline(vote)])
+def test_a_hard_vote_is_refused_after_one_fold(counting, wrap):
+    with pytest.raises(TypeError, match='must have predict_proba, but fold 1 of 5.*voting="soft"'):
+        teach(wrap(VotingClassifier([("tree", counting)])))
+    assert len(counting.fits) == 1
+
+
+def test_the_progress_names_the_mixture_that_is_compared(capsys):
+    teach(LogisticRegression(), teacher_weight="auto", verbose=1)
+    bars = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    (last,) = [bar for bar in bars if "MoDEClassifier, fold 5 of 5" in bar and "100%" in bar]
+    assert last.startswith("without teacher: ")
 
 
 @pytest.mark.parametrize(
