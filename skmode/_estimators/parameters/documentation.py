@@ -409,7 +409,8 @@ ATTRIBUTES = {
         "list of str",
         """
         Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none, or
-        if `teacher_weight_` is 0.
+        if `teacher_weight_` is 0. With a warm start and `partial_fit` those of the fits before
+        stay.
         """,
     ),
     "teacher_scores_": (

@@ -6,19 +6,16 @@ from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_consistent_length
 
-from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import TEACHER_WEIGHT
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
-from skmode._estimators.rows.splitting import Given, Split
+from skmode._estimators.rows.splitting import Split
 from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
 from skmode._estimators.rows.teaching import (
     Fitted,
@@ -57,38 +54,6 @@ SEEN_ERRORS = 2.0
 
 class TeacherSawRowsWarning(UserWarning):
     """A teacher knows the training rows too well: it was probably fitted on them."""
-
-
-class Passed(NamedTuple):
-    """What the user passed to `fit`, before it was checked; no lessons if there is no teacher."""
-
-    X: Any
-    weighted: bool
-    given: Given | None
-    lessons: Lessons | None
-
-    def select(
-        self, checked: Any, y: NDArray[Any], weight: NDArray[np.float64], kept: NDArray[np.intp]
-    ) -> Known | None:
-        """Take the rows at positions `kept`, as a teacher shall see them."""
-        if self.lessons is None:
-            return None
-        assert self.given is not None
-        X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
-        n_rows = X.shape[0]
-        X = X.tocsr() if scipy.sparse.issparse(X) else X
-        check_consistent_length(X, self.given.groups)
-        groups = self.given.groups
-        return Known(
-            safe_indexing(X, kept),
-            y,
-            weight if self.weighted else None,
-            kept,
-            None if groups is None else safe_indexing(groups, kept),
-            n_rows,
-            self.given,
-            self.lessons,
-        )
 
 
 class Further(NamedTuple):
@@ -179,12 +144,14 @@ class LearnsFromTeachers(EvaluatesRows):
         copied.__dict__.update(copy.deepcopy(vars(copied), memo))
         return copied
 
-    def _forget_teachers(self) -> None:
-        """Forget the teachers of the last fit."""
+    def _forget_teachers(self) -> list[str]:
+        """Forget the teachers of the last fit; returns their names."""
+        names = list(getattr(self, "teacher_names_", []))
         for name in OF_TEACHERS:
             self.__dict__.pop(name, None)
         self.teacher_names_ = []
         self.out_of_fold_loss_ = None
+        return names
 
     def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
@@ -435,12 +402,16 @@ class LearnsFromTeachers(EvaluatesRows):
         ones = torch.ones(n_rows, dtype=torch.float64)
         return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
-    def _keep_teachers(self, trained: Trained) -> None:
-        """Keep who taught and how they compare with the mixture; warn if that was no good."""
+    def _keep_teachers(self, trained: Trained, former: list[str]) -> None:
+        """Keep who taught and how they compare with the mixture; warn if that was no good.
+
+        The `former` ones taught the weights that the training continued from.
+        """
         if self._refusal is not None and not trained.teacher_weight and not trained.interrupted:
             self._warn_of_refusal(self._refusal, trained.fidelity)
         if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
             self.teacher_names_ = []
+        self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
 
     def _warn_of_refusal(self, why: str, fidelity: Fidelity | None) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 import sklearn
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 
@@ -58,6 +60,38 @@ class Known(NamedTuple):
             weight=None if self.weight is None else self.weight[rows],
             kept=self.kept[rows],
             groups=None if self.groups is None else safe_indexing(self.groups, rows),
+        )
+
+
+class Passed(NamedTuple):
+    """What the user passed to `fit`, before it was checked; no lessons if there is no teacher."""
+
+    X: Any
+    weighted: bool
+    given: Given | None
+    lessons: Lessons | None
+
+    def select(
+        self, checked: Any, y: NDArray[Any], weight: NDArray[np.float64], kept: NDArray[np.intp]
+    ) -> Known | None:
+        """Take the rows at positions `kept`, as a teacher shall see them."""
+        if self.lessons is None:
+            return None
+        assert self.given is not None
+        X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
+        n_rows = X.shape[0]
+        X = X.tocsr() if scipy.sparse.issparse(X) else X
+        check_consistent_length(X, self.given.groups)
+        groups = self.given.groups
+        return Known(
+            safe_indexing(X, kept),
+            y,
+            weight if self.weighted else None,
+            kept,
+            None if groups is None else safe_indexing(groups, kept),
+            n_rows,
+            self.given,
+            self.lessons,
         )
 
 

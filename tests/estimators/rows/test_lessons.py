@@ -788,6 +788,17 @@ def test_warm_start_and_partial_fit(counting):
     assert counting.fits == []
 
 
+def test_a_mixture_that_learns_on_remembers_who_taught_it():
+    teacher = LogisticRegression()
+    classifier = MoDEClassifier(**QUICK, teacher=teacher, warm_start=True).fit(X, y)
+    assert classifier.partial_fit(X, y).teacher_names_ == ["LogisticRegression"]
+    classifier.set_params(teacher=None).fit(X, y)
+    assert classifier.teacher_names_ == ["LogisticRegression"]
+    classifier.set_params(teacher=DecisionTreeClassifier(max_depth=3)).fit(X, y).fit(X, y)
+    assert classifier.teacher_names_ == ["LogisticRegression", "DecisionTreeClassifier"]
+    assert classifier.set_params(warm_start=False, teacher=None).fit(X, y).teacher_names_ == []
+
+
 def test_a_warm_start_keeps_the_weight_that_was_found():
     options = QUICK | {"teacher_weight": "auto", "warm_start": True}
     classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
