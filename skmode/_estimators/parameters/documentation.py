@@ -242,9 +242,8 @@ PARAMETERS = {
         rows, the mixture is fitted on the folds of `teacher_cv`, too, without the teacher; clearly
         worse is an out-of-fold loss that is higher by two standard errors of the difference. With
         more rows, a frozen estimator or soft targets, it trains with and without; the validation
-        loss decides.
-        Without validation rows the teacher is trusted. A warm start keeps the weight of the last
-        fit with an estimator or soft targets.
+        loss decides. Without validation rows the teacher is trusted. A warm start keeps the weight
+        of the last fit with the same estimator, or with soft targets.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),

@@ -25,6 +25,7 @@ from skmode._estimators.rows.teaching import (
     check_teachers,
     fit_teachers,
     holds_model,
+    key_of,
     name_of,
     predict_mean,
 )
@@ -212,7 +213,8 @@ class LearnsFromTeachers(EvaluatesRows):
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
         n_valid = len(valid) if valid is not None else len(rows) - len(trained)
-        if first and folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS:
+        asked = folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS
+        if asked and self._decides_anew(first):
             self.out_of_fold_loss_ = self._compare_out_of_fold(known, folds, taught, factors)
         if valid is not None:
             soft = predict_mean(fitted, X_val, self._predict_soft, "X_val")
@@ -266,6 +268,15 @@ class LearnsFromTeachers(EvaluatesRows):
         # One that predicts the same, without any error of the difference, has nothing to teach.
         return found["teacher"] - found["plain"] < DOUBT * found["standard_error"]
 
+    def _decides_anew(self, first: bool) -> bool:
+        """Whether the fit before did not weigh this teacher.
+
+        A weight that was found for a name, for nobody or for another estimator says nothing of it.
+        """
+        if first or not getattr(self, "_weighed_by_rows", False):
+            return True
+        return getattr(self, "_weighed_teacher", None) != key_of(self.teacher)
+
     def _resolve_teacher_weights(
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool
     ) -> tuple[float, ...]:
@@ -275,11 +286,10 @@ class LearnsFromTeachers(EvaluatesRows):
             return (float(self.teacher_weight),)
         if not isinstance(rows, Rows) or rows.soft_target is None:
             return (TEACHER_WEIGHT,)
-        # A weight that was found for a name, or for nobody, says nothing of an estimator.
-        if not first and getattr(self, "_weighed_by_rows", False):
+        if not self._decides_anew(first):
             return (self.teacher_weight_,)
         found = self.out_of_fold_loss_
-        if first and found is not None and not self._teacher_trusted:
+        if found is not None and not self._teacher_trusted:
             self._refusal = (
                 f"its out-of-fold loss is {found['teacher']:.3g}, that of the mixture without it "
                 f"{found['plain']:.3g}"
@@ -411,6 +421,7 @@ class LearnsFromTeachers(EvaluatesRows):
             self._warn_of_refusal(self._refusal, trained.fidelity)
         if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
             self.teacher_names_ = []
+        self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
         self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import scipy.sparse
 import sklearn
@@ -182,6 +183,18 @@ def name_of(teacher: Any) -> str:
         steps = ", ".join(type(step).__name__ for _, step in teacher.steps)
         return f"{type(teacher).__name__}({steps})"
     return type(teacher).__name__
+
+
+def key_of(teacher: Any) -> str:
+    """Hash of teachers as they are before a fit: another one tells that they were replaced."""
+    teachers = as_list(teacher)
+    plain = [
+        each if isinstance(each, FrozenEstimator) else copy_unfitted(each) for each in teachers
+    ]
+    try:
+        return str(joblib.hash(plain))
+    except Exception:  # whatever pickling raises, as for a class within a function
+        return ", ".join(map(name_of, teachers))
 
 
 def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:

@@ -207,3 +207,16 @@ def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
     assert classifier.teacher_weight_ == weight
     classifier.set_params(teacher=before).fit(X, y)
     assert classifier.teacher_weight_ == 0.5
+
+
+def test_a_warm_start_weighs_another_teacher_anew():
+    options = QUICK | {"teacher_weight": "auto", "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
+    assert classifier.teacher_weight_ == 0
+    classifier.set_params(teacher=LogisticRegression(C=1e-3)).fit(X, y)
+    assert classifier.out_of_fold_loss_ is not None
+    assert classifier.teacher_weight_ == 0  # and with a parameter of another value:
+    weight = classifier.set_params(teacher__C=1.0).fit(X, y).teacher_weight_
+    assert 0.5 < weight < 0.9
+    assert classifier.fit(X, y).teacher_weight_ == weight
+    assert classifier.out_of_fold_loss_ is None  # it was not compared again
