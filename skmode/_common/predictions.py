@@ -45,7 +45,9 @@ def align(
     """Put columns of probabilities in the order of `classes`; a table names its columns itself."""
     columns = names_of(found)
     known = np.asarray(known).tolist() if columns is None else np.asarray(columns).tolist()
-    values = check_predictions(found, (n_rows, len(known)), what)
+    cure = "; of probabilities p of the second class make np.c_[1 - p, p]"
+    cure = cure if len(known) == 2 else ""
+    values = check_predictions(found, (n_rows, len(known)), what, cure)
     source = f"classes of {what}" if columns is None else f"columns of {what}"
     places = _places(known, classes.tolist(), source)
     aligned = np.zeros((len(values), len(classes)))
@@ -72,13 +74,16 @@ def check_values(
     return aligned
 
 
-def check_predictions(found: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
-    """Check that predictions are finite numbers of this shape."""
+def check_predictions(
+    found: Any, shape: tuple[int, int], what: str, binary: str = ""
+) -> NDArray[np.float64]:
+    """Check that predictions are finite numbers of this shape; `binary` is a cure of one column."""
     values = _as_array(found, what)
     if values.shape != shape:
+        cure = binary if values.shape == shape[:1] else ""
         raise ValueError(
             f"{_sentence(what)} must have shape {shape}, got {values.shape}: give one row for "
-            "each row of X, and one column for each class or target."
+            f"each row of X, and one column for each class or target{cure}."
         )
     values = _as_numbers(values, what)
     wrong = ~np.isfinite(values).all(axis=1)

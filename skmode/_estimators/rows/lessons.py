@@ -158,9 +158,11 @@ class LearnsFromTeachers(EvaluatesRows):
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
         check_present(self.teacher)
         teachers = check_teachers(self.teacher, classify=self._classifies)
+        # Not its repr: parameters of an estimator may hold secrets.
+        described = ", ".join(map(name_of, teachers)) or repr(self.teacher)
         if lessons.soft_targets is not None and self.teacher is not None:
             raise ValueError(
-                f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "
+                f"soft_targets are a teacher's predictions, got teacher={described} as well: "
                 "leave out soft_targets, or set teacher=None."
             )
         if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
@@ -172,8 +174,7 @@ class LearnsFromTeachers(EvaluatesRows):
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
                 "X_unlabeled needs a teacher that labels it, got "
-                f"teacher={self.teacher!r}: pass an estimator as teacher, or leave out "
-                "X_unlabeled."
+                f"teacher={described}: pass an estimator as teacher, or leave out X_unlabeled."
             )
         return bool(teachers) or lessons.soft_targets is not None
 

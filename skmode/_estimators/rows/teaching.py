@@ -207,9 +207,11 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
     for each in teachers:
         is_instance = not isinstance(each, type)
         if not (is_instance and hasattr(each, "fit") and _may_have(each, "predict")):
+            # Not its repr: parameters may hold secrets.
+            got = f"an object of {name_of(each)}" if is_instance else f"the class {each.__name__}"
             raise TypeError(
-                f"A teacher must be an estimator with fit and predict, got {each!r}: pass an "
-                "instance such as RandomForestClassifier()."
+                f"A teacher must be an estimator with fit and predict, got {got}: pass an instance "
+                "such as RandomForestClassifier()."
             )
         _check_kind(each, classify)
         if classify and not _may_have(each, "predict_proba"):
