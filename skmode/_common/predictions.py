@@ -19,43 +19,71 @@ def read_soft_targets(
     *,
     classes: NDArray[Any] | None = None,
     n_outputs: int = 1,
+    names: list[Any] | None = None,
     name: str = "soft_targets",
 ) -> NDArray[np.float64]:
-    """Check ready predictions: probabilities of classes, or values; `(n_rows, n_outputs)`."""
+    """Check ready predictions: probabilities of classes, or values; `(n_rows, n_outputs)`.
+
+    `names` are those of y's columns, if it has some.
+    """
     if classes is not None:
         return align(soft_targets, classes, n_rows, classes, name)
-    return check_values(soft_targets, n_rows, n_outputs, name)
+    return check_values(soft_targets, n_rows, n_outputs, name, names)
+
+
+def names_of(table: Any) -> list[Any] | None:
+    """Names of a table's columns; None if it has only numbers of columns, or is an array."""
+    columns = getattr(table, "columns", None)
+    if columns is None or list(columns) == list(range(len(columns))):
+        return None
+    return list(columns)
 
 
 def align(
     found: Any, known: Any, n_rows: int, classes: NDArray[Any], what: str
 ) -> NDArray[np.float64]:
     """Put columns of probabilities in the order of `classes`; a table names its columns itself."""
-    columns = getattr(found, "columns", None)
-    named = columns is not None and list(columns) != list(range(len(columns)))
-    known = np.asarray(columns if named else known)
-    values = check_predictions(found, (n_rows, len(known)), what)
-    places = _places(known, classes, f"columns of {what}" if named else f"classes of {what}")
+    columns = names_of(found)
+    known = np.asarray(known).tolist() if columns is None else np.asarray(columns).tolist()
+    cure = "; of probabilities p of the second class make np.c_[1 - p, p]"
+    cure = cure if len(known) == 2 else ""
+    values = check_predictions(found, (n_rows, len(known)), what, cure)
+    source = f"classes of {what}" if columns is None else f"columns of {what}"
+    places = _places(known, classes.tolist(), source)
     aligned = np.zeros((len(values), len(classes)))
     aligned[:, places] = values
     return check_probabilities(aligned, what)
 
 
-def check_values(found: Any, n_rows: int, n_outputs: int, what: str) -> NDArray[np.float64]:
-    """Check predicted values, one column per target; a single target may have none."""
+def check_values(
+    found: Any, n_rows: int, n_outputs: int, what: str, names: list[Any] | None = None
+) -> NDArray[np.float64]:
+    """Check predicted values, one column per target; a single target may have none.
+
+    Of several, a table names its columns itself, if y does so too: `names`.
+    """
     values = _as_array(found, what)
     if values.ndim == 1 and n_outputs == 1:
         values = values[:, None]
-    return check_predictions(values, (n_rows, n_outputs), what)
+    checked = check_predictions(values, (n_rows, n_outputs), what)
+    columns = names_of(found)
+    if n_outputs == 1 or columns is None or names is None:
+        return checked
+    aligned = np.empty_like(checked)
+    aligned[:, _places(columns, names, f"columns of {what}")] = checked
+    return aligned
 
 
-def check_predictions(found: Any, shape: tuple[int, int], what: str) -> NDArray[np.float64]:
-    """Check that predictions are finite numbers of this shape."""
+def check_predictions(
+    found: Any, shape: tuple[int, int], what: str, binary: str = ""
+) -> NDArray[np.float64]:
+    """Check that predictions are finite numbers of this shape; `binary` is a cure of one column."""
     values = _as_array(found, what)
     if values.shape != shape:
+        cure = binary if values.shape == shape[:1] else ""
         raise ValueError(
             f"{_sentence(what)} must have shape {shape}, got {values.shape}: give one row for "
-            "each row of X, and one column for each class or target."
+            f"each row of X, and one column for each class or target{cure}."
         )
     values = _as_numbers(values, what)
     wrong = ~np.isfinite(values).all(axis=1)
@@ -130,19 +158,19 @@ def _as_numbers(values: NDArray[Any], what: str) -> NDArray[np.float64]:
         ) from error
 
 
-def _places(known: NDArray[Any], classes: NDArray[Any], what: str) -> list[int]:
-    """Position of each of the model's classes among ours, which may be of another type."""
-    place = {label: i for i, label in enumerate(classes.tolist())}
-    labels = known.tolist()
+def _places(known: list[Any], ours: list[Any], what: str) -> list[int]:
+    """Position of each of the model's classes or columns among ours, maybe of another type."""
+    place = {label: i for i, label in enumerate(ours)}
+    labels = known
     if not all(label in place for label in labels):  # such as "1" for 1
-        place = {str(label): i for i, label in enumerate(classes.tolist())}
+        place = {str(label): i for i, label in enumerate(ours)}
         labels = [str(label) for label in labels]
     unknown = [label for label in labels if label not in place]
     places = [place[label] for label in labels if label in place]
     if unknown or len(set(places)) < len(places):
         raise ValueError(
-            f"The {what} must be those of y, {classes.tolist()[:10]}, each once, got "
-            f"{known.tolist()[:10]}: use the same labels in both."
+            f"The {what} must be those of y, {ours[:10]}, each once, got {known[:10]}: use the "
+            "same names in both."
         )
     return places
 

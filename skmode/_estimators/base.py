@@ -34,7 +34,7 @@ from skmode._estimators.parameters import (
 )
 from skmode._estimators.parameters.ranks import agree_on, common_random_state
 from skmode._estimators.rows.kinds import named
-from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers, Passed
+from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers
 from skmode._estimators.rows.splitting import (
     Given,
     among,
@@ -44,7 +44,7 @@ from skmode._estimators.rows.splitting import (
     hold_out,
     split_for_members,
 )
-from skmode._estimators.rows.teaching import Lessons
+from skmode._estimators.rows.teaching import Lessons, Passed
 from skmode._training.callbacks.checkpoints import Checkpoints
 from skmode._training.evaluation import gate
 from skmode._training.net import MixtureNet
@@ -117,6 +117,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     teacher_weight_: float
     expert_usage_: NDArray[np.float64]
     _structure: dict[str, Any]
+    _refusal: str | None  # why nobody teaches if teacher_weight_ is 0; empty: by validation rows
     _weighed_by_rows: bool  # whether teacher_weight_ is that of an estimator or soft targets
 
     def __sklearn_tags__(self) -> Any:
@@ -211,7 +212,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
     ) -> Self:
         """Encode the rows, plan, train and summarize."""
         with isolated(), self._undone_on_failure(None if first else self.net_):
-            self._forget_teachers()
+            former = self._forget_teachers()
             data = make_data()
             agree_on(self, data, first=first)
             seed = random_state.randint(np.iinfo(np.int32).max)
@@ -223,7 +224,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             self._structure = structure(self._parameters)
         if trained.interrupted:
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=6)
-        self._summarize(trained, data.rows)
+        self._summarize(trained, data.rows, [] if first else former)
         if not partial:
             self._warn_of_collapse(len(data.rows))
         return self
@@ -456,7 +457,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
                 self.__dict__.update(taught)
             raise
 
-    def _summarize(self, trained: Trained, rows: Rows | StoredRows) -> None:
+    def _summarize(self, trained: Trained, rows: Rows | StoredRows, former: list[str]) -> None:
         self.net_, self.alpha_ = trained.net, trained.alpha
         self.device_ = str(trained.net.device)
         self.weight_decay_ = trained.weight_decay
@@ -468,9 +469,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
         self._weighed_by_rows = rows.soft_target is not None
-        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
-            self.teacher_names_ = []
-        self._keep_fidelity(trained.fidelity, trained.plain)
+        self._keep_teachers(trained, former)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature
         self.history_ = list(self.net_.history)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from skmode._common.batches import is_dataset
+from skmode._common.predictions import names_of
 from skmode._common.sklearn import Interval, StrOptions
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import Auto, Precision
@@ -246,7 +247,8 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
             The folds of a `teacher` keep them together as well.
         soft_targets : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             A teacher's predictions of the rows, in the place of an estimator as `teacher`. They
-            must come from models that did not see the row.
+            must come from models that did not see the row. If `y` is a table, a table may have
+            its columns in any order.
         soft_targets_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             The teacher's predictions of `X_val`, for `teacher_scores_`. They teach nothing.
         X_unlabeled : {array-like, sparse matrix, DataFrame} of shape (n_unlabeled, n_features), \
@@ -405,6 +407,8 @@ default=None
                 f"{name} must have one or two dimensions, got shape {target.shape}: pass one "
                 "column per target."
             )
+        if name == "y":
+            self._target_names = names_of(y)
         return target
 
     def _fit_target(self, y: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:

@@ -330,7 +330,7 @@ def test_how_much_of_a_votes_lead_its_students_keep(tmp_path):
         records += like(plain, "mode_top_expert", name, factor)
     text = report(tmp_path, records)
     found = part(text, "Taught by a vote")
-    assert "First splits of 3 sets" in found
+    assert "First 3 splits of 3 sets" in found
     assert (
         "the mean of the 2 sets on which the vote is better on each split (coins, birds)" in found
     )

@@ -118,9 +118,9 @@ def test_pixels_stay_bytes():
     rows = {}
 
     class Watching(MoDEImageClassifier):
-        def _summarize(self, trained, data):
+        def _summarize(self, trained, data, former):
             rows["dtype"] = data.inputs[0].dtype
-            super()._summarize(trained, data)
+            super()._summarize(trained, data, former)
 
     Watching(**QUICK | {"max_epochs": 1}).fit(images, target)
     assert rows["dtype"] == torch.uint8

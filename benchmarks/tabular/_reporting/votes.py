@@ -34,10 +34,11 @@ def voted(league: League) -> Iterator[str]:
     yield ""
     yield (
         "The vote is the mean of CatBoost, LightGBM and four networks of an expert's size; its "
-        "students learn from its predictions on rows that it was not fitted on. First splits of "
-        f"{errors.index.get_level_values('set').nunique()} sets. *Error* is the mean difference of "
-        f"the logarithms to *{name_of(PLAIN)}*, which has no teacher. *Lead kept* is how much "
-        "smaller than this one's the error of a model is, over how much smaller the vote's is, "
+        "students learn from its predictions on rows that it was not fitted on. "
+        f"{_splits(errors)} of {errors.index.get_level_values('set').nunique()} sets. *Error* "
+        f"is the mean difference of the logarithms to *{name_of(PLAIN)}*, which has no teacher. "
+        "*Lead kept* is how much smaller than this one's the error of a model is, over how much "
+        "smaller the vote's is, "
         f"both as shares of this one's and on the mean of the {len(leads)} sets on which the vote "
         f"is better on each split ({', '.join(leads.index) or 'none'}). On "
         f"{', '.join(significant) or 'none of them'} the vote is significantly better (corrected "
@@ -48,6 +49,14 @@ def voted(league: League) -> Iterator[str]:
     yield ""
     yield from table(_rows(league, errors, leads))
     yield ""
+
+
+def _splits(errors: pd.DataFrame) -> str:
+    """How many splits of each set there are, such as "First 3 splits"."""
+    counts = errors.groupby(level="set").size()
+    least, most = int(counts.min()), int(counts.max())
+    number = f"{most}" if least == most else f"{least} to {most}"
+    return "First split" if most == 1 else f"First {number} splits"
 
 
 def _leads(errors: pd.DataFrame) -> pd.DataFrame:

@@ -139,6 +139,15 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
+def refuse_prefit(cv: Any) -> None:
+    """Name the cure of a fitted teacher, which other libraries spell so."""
+    if isinstance(cv, str) and cv == "prefit":
+        raise ValueError(
+            "teacher_cv must divide the rows into folds, got 'prefit': leave it out, and use "
+            "teacher=FrozenEstimator(model) for a fitted model that stays as it is."
+        )
+
+
 def check_combinations(parameters: Mapping[str, Any]) -> None:
     """Check what the constraints on single parameters cannot express."""
     top_k, n_experts = parameters["top_k"], parameters["n_experts"]

@@ -234,16 +234,16 @@ PARAMETERS = {
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
         Rows beside these have no target, so there the teacher alone counts; an estimator with a
-        weight of 0 does not teach at all. ``"auto"`` is 0.5 with a name. With an estimator or soft
+        weight of 0 is not even fitted. ``"auto"`` is 0.5 with a name. With an estimator or soft
         targets it is the share of the loss of a constant prediction that the teacher leaves, on
         rows that it did not see, between 0.1 and 0.9: a target that is nearly free of noise is the
-        better label. It is 0 if the teacher is no better than the constant, or if it is clearly
-        worse than the mixture. With an estimator and fewer than 1,000 validation rows, the mixture
-        is fitted on the folds of `teacher_cv`, too, without the teacher; clearly worse is an
-        out-of-fold loss that is higher by two standard errors of the difference. With more rows, a
-        frozen estimator or soft targets, it trains with and without; the validation loss decides.
-        Without validation rows the teacher is trusted. A warm start keeps the weight of the last
-        fit with an estimator or soft targets.
+        better label. It is 0, with a warning, if the teacher is no better than the constant, or if
+        it is clearly worse than the mixture. With an estimator and fewer than 1,000 validation
+        rows, the mixture is fitted on the folds of `teacher_cv`, too, without the teacher; clearly
+        worse is an out-of-fold loss that is higher by two standard errors of the difference. With
+        more rows, a frozen estimator or soft targets, it trains with and without; the validation
+        loss decides. Without validation rows the teacher is trusted. A warm start keeps the weight
+        of the last fit with the same estimator, or with soft targets.
         """,
     ),
     "n_teachers": ("int", 'Number of networks of ``teacher="ensemble"`` or ``"auto"``.'),
@@ -408,7 +408,8 @@ ATTRIBUTES = {
         "list of str",
         """
         Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none, or
-        if `teacher_weight_` is 0.
+        if `teacher_weight_` is 0. With a warm start and `partial_fit` those of the fits before
+        stay.
         """,
     ),
     "teacher_scores_": (

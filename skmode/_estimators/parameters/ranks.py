@@ -13,6 +13,7 @@ import scipy.sparse
 from sklearn.utils import check_random_state
 
 from skmode._common.sklearn import validates_parameters
+from skmode._estimators.parameters import refuse_prefit
 from skmode._training.process.ranks import Ranks, ranks_of_fit, together
 from skmode._training.rows import Rows, SparseNumbers
 from skmode._training.rows.stored import StoredRows
@@ -34,6 +35,7 @@ def fits(method: Method) -> Method:
             if ranks is not None:
                 call = {"estimator": type(self).__name__, "method": method.__name__}
                 ranks.check_same("parameters", call | texts(self._parameters))
+            refuse_prefit(self.teacher_cv)  # before the constraints, which name no cure
             return checked(self, *args, **kwargs)
 
     wrapped: Any = fit

@@ -5,7 +5,13 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from skmode._estimators.rows.teaching import as_list, copy_unfitted, name_of
+from skmode._estimators.rows.teaching import (
+    as_list,
+    copy_unfitted,
+    find_inside,
+    holds_model,
+    name_of,
+)
 
 
 class LeftOutTeacher(BaseEstimator):
@@ -17,7 +23,7 @@ class LeftOutTeacher(BaseEstimator):
     def fit(self, X: Any, y: Any) -> "LeftOutTeacher":
         """Raise, because there is no model any more."""
         raise ValueError(
-            f"The teacher must be an estimator, got what a pickle holds in the place of the frozen "
+            "The teacher must be an estimator, got what a pickle holds in the place of the frozen "
             f"{self.name}, whose model it left out: set it again, with "
             "set_params(teacher=FrozenEstimator(model)), or set teacher=None."
         )
@@ -32,16 +38,30 @@ class LeftOutTeacher(BaseEstimator):
 def without_models(teacher: Any) -> Any:
     """Replace teachers that hold a model: frozen ones by their names, fitted ones by new ones."""
     kept = [
-        LeftOutTeacher(name_of(each)) if isinstance(each, FrozenEstimator) else copy_unfitted(each)
+        each if isinstance(each, FrozenEstimator) else copy_unfitted(each)
         for each in as_list(teacher)
     ]
     if isinstance(teacher, list | tuple):
-        return type(teacher)(kept)
-    return kept[0] if kept else teacher
+        return _named(type(teacher)(kept))
+    return _named(kept[0]) if kept else teacher
 
 
-def check_present(teachers: list[Any]) -> None:
-    """Raise if one of the teachers is only a name."""
-    for teacher in teachers:
-        if isinstance(teacher, LeftOutTeacher):
-            teacher.predict(None)
+def _named(value: Any) -> Any:
+    """Replace frozen estimators by their names, also among items and parameters of a copy."""
+    if isinstance(value, FrozenEstimator):
+        return LeftOutTeacher(name_of(value))
+    if not holds_model(value):
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(map(_named, value))
+    if isinstance(value, dict):
+        return {name: _named(each) for name, each in value.items()}
+    parameters = value.get_params(deep=False)
+    changed = {name: _named(each) for name, each in parameters.items() if holds_model(each)}
+    return value.set_params(**changed)
+
+
+def check_present(teacher: Any) -> None:
+    """Raise if a teacher, or a part of one, is only a name."""
+    for left_out in find_inside(teacher, LeftOutTeacher):
+        left_out.predict(None)

@@ -6,36 +6,35 @@ from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_consistent_length
 
-from skmode._common.sklearn import safe_indexing
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import TEACHER_WEIGHT
 from skmode._estimators.rows.folds import make_folds
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
-from skmode._estimators.rows.splitting import Given, Split
-from skmode._estimators.rows.synthetic import make_rows
+from skmode._estimators.rows.splitting import Split
+from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
 from skmode._estimators.rows.teaching import (
     Fitted,
     Known,
     Lessons,
-    Predict,
     as_list,
     check_teachers,
     fit_teachers,
+    holds_model,
+    key_of,
     name_of,
+    predict_mean,
 )
 from skmode._training.finish.fidelity import Fidelity, standard_error, unexplained
 from skmode._training.net import clipping
 from skmode._training.plan import TaskLoss
-from skmode._training.rows import Rows, SparseNumbers
+from skmode._training.rows import Rows
 from skmode._training.rows.stored import StoredRows
+from skmode._training.trainer import Trained
 
 # What a fit remembers of its teachers.
 OF_TEACHERS = ("teacher_names_", "teachers_", "out_of_fold_loss_")
@@ -56,38 +55,6 @@ SEEN_ERRORS = 2.0
 
 class TeacherSawRowsWarning(UserWarning):
     """A teacher knows the training rows too well: it was probably fitted on them."""
-
-
-class Passed(NamedTuple):
-    """What the user passed to `fit`, before it was checked; no lessons if there is no teacher."""
-
-    X: Any
-    weighted: bool
-    given: Given | None
-    lessons: Lessons | None
-
-    def select(
-        self, checked: Any, y: NDArray[Any], weight: NDArray[np.float64], kept: NDArray[np.intp]
-    ) -> Known | None:
-        """Take the rows at positions `kept`, as a teacher shall see them."""
-        if self.lessons is None:
-            return None
-        assert self.given is not None
-        X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
-        n_rows = X.shape[0]
-        X = X.tocsr() if scipy.sparse.issparse(X) else X
-        check_consistent_length(X, self.given.groups)
-        groups = self.given.groups
-        return Known(
-            safe_indexing(X, kept),
-            y,
-            weight if self.weighted else None,
-            kept,
-            None if groups is None else safe_indexing(groups, kept),
-            n_rows,
-            self.given,
-            self.lessons,
-        )
 
 
 class Further(NamedTuple):
@@ -178,20 +145,24 @@ class LearnsFromTeachers(EvaluatesRows):
         copied.__dict__.update(copy.deepcopy(vars(copied), memo))
         return copied
 
-    def _forget_teachers(self) -> None:
-        """Forget the teachers of the last fit."""
+    def _forget_teachers(self) -> list[str]:
+        """Forget the teachers of the last fit; returns their names."""
+        names = list(getattr(self, "teacher_names_", []))
         for name in OF_TEACHERS:
             self.__dict__.pop(name, None)
         self.teacher_names_ = []
         self.out_of_fold_loss_ = None
+        return names
 
     def _check_lessons(self, lessons: Lessons, X_val: Any) -> bool:
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
+        check_present(self.teacher)
         teachers = check_teachers(self.teacher, classify=self._classifies)
-        check_present(teachers)
+        # Not its repr: parameters of an estimator may hold secrets.
+        described = ", ".join(map(name_of, teachers)) or repr(self.teacher)
         if lessons.soft_targets is not None and self.teacher is not None:
             raise ValueError(
-                f"soft_targets are a teacher's predictions, got teacher={self.teacher!r} as well: "
+                f"soft_targets are a teacher's predictions, got teacher={described} as well: "
                 "leave out soft_targets, or set teacher=None."
             )
         if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
@@ -203,8 +174,7 @@ class LearnsFromTeachers(EvaluatesRows):
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
                 "X_unlabeled needs a teacher that labels it, got "
-                f"teacher={self.teacher!r}: pass an estimator as teacher, or leave out "
-                "X_unlabeled."
+                f"teacher={described}: pass an estimator as teacher, or leave out X_unlabeled."
             )
         return bool(teachers) or lessons.soft_targets is not None
 
@@ -236,13 +206,16 @@ class LearnsFromTeachers(EvaluatesRows):
             X_val = self._check_input(X_val, reset=False)
         check_kinds(known.X, X_val, "X_val")
         further = self._unlabeled(known)
+        if self.teacher_weight == 0:  # nobody would hear them
+            return Taught(rows, valid, None)
         fitted, folds = self._fit_teachers(known, trained)
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
         taught = self._add(rows, soft, covered, factors)
         n_valid = len(valid) if valid is not None else len(rows) - len(trained)
-        if first and folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS:
+        asked = folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS
+        if asked and self._decides_anew(first):
             self.out_of_fold_loss_ = self._compare_out_of_fold(known, folds, taught, factors)
         if valid is not None:
             soft = predict_mean(fitted, X_val, self._predict_soft, "X_val")
@@ -280,6 +253,7 @@ class LearnsFromTeachers(EvaluatesRows):
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
+            classify=self._classifies,
         )
         self.teacher_names_ = [name_of(teacher) for teacher in teachers]
         if self.keep_teacher:
@@ -295,26 +269,53 @@ class LearnsFromTeachers(EvaluatesRows):
         # One that predicts the same, without any error of the difference, has nothing to teach.
         return found["teacher"] - found["plain"] < DOUBT * found["standard_error"]
 
+    def _decides_anew(self, first: bool) -> bool:
+        """Whether the fit before did not weigh this teacher.
+
+        A weight that was found for a name, for nobody or for another estimator says nothing of it.
+        """
+        if first or not getattr(self, "_weighed_by_rows", False):
+            return True
+        return getattr(self, "_weighed_teacher", None) != key_of(self.teacher)
+
     def _resolve_teacher_weights(
         self, rows: Rows | StoredRows, *, first: bool, held_out: bool
     ) -> tuple[float, ...]:
         """Weights of the teacher's predictions to train with."""
+        self._refusal = None
         if self.teacher_weight != "auto":
             return (float(self.teacher_weight),)
         if not isinstance(rows, Rows) or rows.soft_target is None:
             return (TEACHER_WEIGHT,)
-        # A weight that was found for a name, or for nobody, says nothing of an estimator.
-        if not first and getattr(self, "_weighed_by_rows", False):
+        if not self._decides_anew(first):
             return (self.teacher_weight_,)
-        if first and self.out_of_fold_loss_ is not None and not self._teacher_trusted:
+        found = self.out_of_fold_loss_
+        if found is not None and not self._teacher_trusted:
+            self._refusal = (
+                f"its out-of-fold loss is {found['teacher']:.3g}, that of the mixture without it "
+                f"{found['plain']:.3g}"
+            )
             return (0.0,)
         # Where the target is nearly free of noise, it is a better label than any prediction.
         noise = unexplained(self._make_task_loss(), rows)
-        if noise >= 1:  # no better than a constant
+        if noise >= 1:
+            self._refusal = f"its loss is {noise:.3g} times that of a constant prediction"
             return (0.0,)
         weight = float(np.clip(np.nan_to_num(noise, nan=TEACHER_WEIGHT), LEAST_WEIGHT, MOST_WEIGHT))
-        # Several trainings cannot continue one net.
-        return (0.0, weight) if held_out and first else (weight,)
+        if not held_out or not first:  # several trainings cannot continue one net
+            return (weight,)
+        if found is None:
+            self._refusal = ""
+        return (0.0, weight)
+
+    def _untaught(self) -> dict[str, Any]:
+        """Parameters that differ in the mixture that a teacher is compared with."""
+        found: dict[str, Any] = {"teacher": None, "verbose": 0, "keep_teacher": False}
+        # The user's clipping of gradients may be what keeps the training finite.
+        found["callbacks"] = clipping(tuple(self.callbacks or ())) or None
+        if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
+            found["validation_fraction"] = 0.1
+        return found
 
     def _compare_out_of_fold(
         self, known: Known, folds: list[Split], taught: Rows, factors: Any
@@ -323,11 +324,8 @@ class LearnsFromTeachers(EvaluatesRows):
 
         The standard error is that of their difference, over the rows.
         """
-        plain = clone(self).set_params(teacher=None, verbose=0, keep_teacher=False)
-        # The user's clipping of gradients may be what keeps the training finite.
-        plain.set_params(callbacks=clipping(tuple(self.callbacks or ())) or None)
-        if not isinstance(self.validation_fraction, Real):  # it speaks of all rows
-            plain.set_params(validation_fraction=0.1)
+        # No clone of this one: some teachers and callbacks cannot be cloned.
+        plain = type(self)(**self.get_params(deep=False) | self._untaught())
         (fitted,) = fit_teachers(
             [plain],
             known,
@@ -335,6 +333,8 @@ class LearnsFromTeachers(EvaluatesRows):
             memory=self.memory,
             n_jobs=self.n_jobs,
             show_progress=bool(self.verbose),
+            classify=self._classifies,
+            compared=True,
         )
         predicted = np.unique(np.concatenate([test for _, test in folds]))
         seen = np.zeros(len(taught), dtype=bool)
@@ -413,6 +413,38 @@ class LearnsFromTeachers(EvaluatesRows):
         ones = torch.ones(n_rows, dtype=torch.float64)
         return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
+    def _keep_teachers(self, trained: Trained, former: list[str]) -> None:
+        """Keep who taught and how they compare with the mixture; warn if that was no good.
+
+        The `former` ones taught the weights that the training continued from.
+        """
+        if self._refusal is not None and not trained.teacher_weight and not trained.interrupted:
+            self._warn_of_refusal(self._refusal, trained.fidelity)
+        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
+            self.teacher_names_ = []
+        self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
+        self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
+        self._keep_fidelity(trained.fidelity, trained.plain)
+
+    def _warn_of_refusal(self, why: str, fidelity: Fidelity | None) -> None:
+        """Tell why a teacher does not teach."""
+        if not why:  # the validation rows decided
+            why = "with it the loss on the validation rows is no lower"
+            if fidelity is not None:
+                why += (
+                    f" than the {fidelity.losses[self.inference]:.3g} without it; its own is "
+                    f"{fidelity.losses['teacher']:.3g}"
+                )
+        cure = "improve it"
+        if self._classifies:
+            cure = "calibrate it, with min_samples_leaf=5 in a forest or CalibratedClassifierCV"
+        warnings.warn(
+            'With teacher_weight="auto" a teacher teaches only if it helps, but '
+            f"{', '.join(self.teacher_names_)} does not: {why}. So the mixture learned from the "
+            f"targets alone: {cure}; or pass a number such as 0.5 as teacher_weight.",
+            stacklevel=9,
+        )
+
     def _keep_fidelity(self, fidelity: Fidelity | None, plain: Fidelity | None) -> None:
         """Keep how the teacher compares with the mixture, and warn if it knew the rows.
 
@@ -433,8 +465,7 @@ class LearnsFromTeachers(EvaluatesRows):
             name: (without - losses[name]) / lead for name in ("mixture", "top_expert") if lead > 0
         }
         self.teacher_scores_ = {"loss": losses, "score": scores, "kept": kept}
-        frozen = any(isinstance(each, FrozenEstimator) for each in as_list(self.teacher))
-        if not frozen and self.teacher is not None:
+        if not holds_model(self.teacher) and self.teacher is not None:
             return  # fitted on folds
         who = max(("teacher", "mixture"), key=losses.__getitem__)
         surely = losses[who] - SEEN_ERRORS * fidelity.errors[who]
@@ -446,33 +477,5 @@ class LearnsFromTeachers(EvaluatesRows):
                 "pass the estimator without FrozenEstimator, which fits it on folds, or "
                 "out-of-fold predictions as soft_targets.",
                 TeacherSawRowsWarning,
-                stacklevel=8,
+                stacklevel=9,
             )
-
-
-def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
-    """Average all teachers on rows that none of them saw, named for errors."""
-    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
-    return mean
-
-
-def in_form_of(like: Rows, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Make numbers sparse or dense, as those of other rows are."""
-    numbers, *others = inputs
-    sparse = isinstance(like.inputs[0], SparseNumbers)
-    if sparse and not isinstance(numbers, SparseNumbers):
-        numbers = SparseNumbers(scipy.sparse.csr_array(numbers.numpy()))
-    elif isinstance(numbers, SparseNumbers) and not sparse:
-        numbers = numbers.dense()
-    return (numbers, *others)
-
-
-def join(first: Rows, second: Rows) -> Rows:
-    """Append rows; sparse numbers stay sparse."""
-    if not isinstance(first.inputs[0], SparseNumbers):
-        return first.join(second)
-    matrices = [rows.inputs[0].matrix for rows in (first, second)]
-    numbers = SparseNumbers(scipy.sparse.csr_array(scipy.sparse.vstack(matrices)))
-    bare = [Rows(rows.inputs[1:], *rows[1:]) for rows in (first, second)]
-    joined = bare[0].join(bare[1])
-    return Rows((numbers, *joined.inputs), *joined[1:])

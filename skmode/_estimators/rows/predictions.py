@@ -25,6 +25,8 @@ def read_probabilities(model: Any, X: Any, classes: NDArray[Any], who: str) -> N
     return align(model.predict_proba(X), known, X.shape[0], classes, who)
 
 
-def read_values(model: Any, X: Any, n_outputs: int, who: str) -> NDArray[np.float64]:
-    """Predict values, one column per target."""
-    return check_values(model.predict(X), X.shape[0], n_outputs, who)
+def read_values(
+    model: Any, X: Any, n_outputs: int, who: str, names: list[Any] | None = None
+) -> NDArray[np.float64]:
+    """Predict values, one column per target; `names` are those of y's columns."""
+    return check_values(model.predict(X), X.shape[0], n_outputs, who, names)

@@ -14,6 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from skmode._encoding.columns import is_table
+from skmode._training.rows import Rows, SparseNumbers
 
 
 class Pairs:
@@ -123,3 +124,25 @@ def _mix_sparse(X: Any, pairs: Pairs) -> Any:
     rest.data = 1 - share.data
     mixed = own.multiply(share) + other.multiply(rest)
     return mixed.tocsr().astype(X.dtype)
+
+
+def in_form_of(like: Rows, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make numbers sparse or dense, as those of other rows are."""
+    numbers, *others = inputs
+    sparse = isinstance(like.inputs[0], SparseNumbers)
+    if sparse and not isinstance(numbers, SparseNumbers):
+        numbers = SparseNumbers(scipy.sparse.csr_array(numbers.numpy()))
+    elif isinstance(numbers, SparseNumbers) and not sparse:
+        numbers = numbers.dense()
+    return (numbers, *others)
+
+
+def join(first: Rows, second: Rows) -> Rows:
+    """Append rows; sparse numbers stay sparse."""
+    if not isinstance(first.inputs[0], SparseNumbers):
+        return first.join(second)
+    matrices = [rows.inputs[0].matrix for rows in (first, second)]
+    numbers = SparseNumbers(scipy.sparse.csr_array(scipy.sparse.vstack(matrices)))
+    bare = [Rows(rows.inputs[1:], *rows[1:]) for rows in (first, second)]
+    joined = bare[0].join(bare[1])
+    return Rows((numbers, *joined.inputs), *joined[1:])

@@ -109,17 +109,19 @@ class ValueTargets(LearnsFromTeachers):
     n_outputs_: int
     target_mean_: NDArray[np.float64]
     target_scale_: NDArray[np.float64]
+    _target_names: list[Any] | None = None  # of the columns of y
 
     @property
     def _classifies(self) -> bool:
         return False
 
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
-        values = read_values(model, X, self.n_outputs_, who)
+        values = read_values(model, X, self.n_outputs_, who, self._target_names)
         return check_distance(values, self.target_mean_, self.target_scale_, who)
 
     def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
-        values = read_soft_targets(given, n_rows, n_outputs=self.n_outputs_, name=name)
+        names = self._target_names
+        values = read_soft_targets(given, n_rows, n_outputs=self.n_outputs_, names=names, name=name)
         return check_distance(values, self.target_mean_, self.target_scale_, name)
 
     def _encode_soft(

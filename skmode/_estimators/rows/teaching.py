@@ -2,16 +2,19 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
+import scipy.sparse
 import sklearn
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import check_consistent_length
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 
@@ -61,8 +64,43 @@ class Known(NamedTuple):
         )
 
 
+class Passed(NamedTuple):
+    """What the user passed to `fit`, before it was checked; no lessons if there is no teacher."""
+
+    X: Any
+    weighted: bool
+    given: Given | None
+    lessons: Lessons | None
+
+    def select(
+        self, checked: Any, y: NDArray[Any], weight: NDArray[np.float64], kept: NDArray[np.intp]
+    ) -> Known | None:
+        """Take the rows at positions `kept`, as a teacher shall see them."""
+        if self.lessons is None:
+            return None
+        assert self.given is not None
+        X = self.X if hasattr(self.X, "shape") else checked  # lists of lists are not rows yet
+        n_rows = X.shape[0]
+        X = X.tocsr() if scipy.sparse.issparse(X) else X
+        check_consistent_length(X, self.given.groups)
+        groups = self.given.groups
+        return Known(
+            safe_indexing(X, kept),
+            y,
+            weight if self.weighted else None,
+            kept,
+            None if groups is None else safe_indexing(groups, kept),
+            n_rows,
+            self.given,
+            self.lessons,
+        )
+
+
 class Fitted(NamedTuple):
-    """A teacher's models, each with the rows that it did not see; None for a frozen one."""
+    """A teacher's models, each with the rows that it did not see; None for a frozen one.
+
+    The name is one for errors, such as "the teacher Ridge".
+    """
 
     name: str
     models: list[Any]
@@ -71,8 +109,8 @@ class Fitted(NamedTuple):
     def who(self, fold: int) -> str:
         """Name a model, for errors."""
         if self.tests is None:
-            return f"the teacher {self.name}"
-        return f"fold {fold + 1} of {len(self.tests)} of the teacher {self.name}"
+            return self.name
+        return f"fold {fold + 1} of {len(self.tests)} of {self.name}"
 
     def predict(self, X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
         """Average the models' predictions of rows that none of them saw, named for errors."""
@@ -114,6 +152,29 @@ def as_list(teacher: Any) -> list[Any]:
     return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
 
 
+def find_inside(value: Any, kind: type) -> Iterator[Any]:
+    """Yield objects of a kind among a value, its items and its parameters, such as a vote's."""
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, FrozenEstimator | type):  # it passes on get_params of what it wraps
+        return
+    else:
+        inside: Iterable[Any] = ()
+        if isinstance(value, list | tuple):
+            inside = value
+        elif isinstance(value, dict):
+            inside = value.values()
+        elif hasattr(value, "get_params"):
+            inside = value.get_params(deep=False).values()
+        for each in inside:
+            yield from find_inside(each, kind)
+
+
+def holds_model(value: Any) -> bool:
+    """Whether there is a frozen estimator, also inside of a vote or a Pipeline."""
+    return any(True for _ in find_inside(value, FrozenEstimator))
+
+
 def name_of(teacher: Any) -> str:
     """Name of the class, and of what it wraps."""
     if isinstance(teacher, FrozenEstimator):
@@ -122,6 +183,18 @@ def name_of(teacher: Any) -> str:
         steps = ", ".join(type(step).__name__ for _, step in teacher.steps)
         return f"{type(teacher).__name__}({steps})"
     return type(teacher).__name__
+
+
+def key_of(teacher: Any) -> str:
+    """Hash of teachers as they are before a fit: another one tells that they were replaced."""
+    teachers = as_list(teacher)
+    plain = [
+        each if isinstance(each, FrozenEstimator) else copy_unfitted(each) for each in teachers
+    ]
+    try:
+        return str(joblib.hash(plain))
+    except Exception:  # whatever pickling raises, as for a class within a function
+        return ", ".join(map(name_of, teachers))
 
 
 def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
@@ -134,9 +207,11 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
     for each in teachers:
         is_instance = not isinstance(each, type)
         if not (is_instance and hasattr(each, "fit") and _may_have(each, "predict")):
+            # Not its repr: parameters may hold secrets.
+            got = f"an object of {name_of(each)}" if is_instance else f"the class {each.__name__}"
             raise TypeError(
-                f"A teacher must be an estimator with fit and predict, got {each!r}: pass an "
-                "instance such as RandomForestClassifier()."
+                f"A teacher must be an estimator with fit and predict, got {got}: pass an instance "
+                "such as RandomForestClassifier()."
             )
         _check_kind(each, classify)
         if classify and not _may_have(each, "predict_proba"):
@@ -172,8 +247,18 @@ def fit_teachers(
     memory: Any,
     n_jobs: int | None,
     show_progress: bool,
+    classify: bool,
+    compared: bool = False,
 ) -> list[Fitted]:
-    """Fit a clone of each teacher on each fold; frozen ones stay as they are."""
+    """Fit a clone of each teacher on each fold; frozen ones stay as they are.
+
+    A mixture that is `compared` with a teacher is no teacher, so it is named otherwise.
+    """
+
+    def label(teacher: Any) -> str:
+        name = name_of(teacher)
+        return f"the {name} without teacher" if compared else f"the teacher {name}"
+
     fit = _open_memory(memory).cache(fit_one)
     jobs = [
         (place, teacher, fold)
@@ -187,30 +272,37 @@ def fit_teachers(
     def arguments() -> Iterator[Any]:
         for place, teacher, fold in jobs:
             part = known.select(folds[fold][0])
-            where = f"fold {fold + 1} of {len(folds)} of the teacher {name_of(teacher)}"
+            where = f"fold {fold + 1} of {len(folds)} of {label(teacher)}"
             yield delayed(_fit_named)(
                 fit, where, copy_unfitted(teacher), part.X, part.y, part.weight, place
             )
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
     models = []
-    with progress_bar(
-        total=len(jobs), desc="teacher", unit="fold", disable=not show_progress
-    ) as bar:
+    desc = "without teacher" if compared else "teacher"
+    with progress_bar(total=len(jobs), desc=desc, unit="fold", disable=not show_progress) as bar:
         for _, teacher, fold in jobs:
             bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
             models.append(next(found))
+            if classify and not hasattr(models[-1], "predict_proba"):  # before all are fitted
+                raise no_probabilities(f"fold {fold + 1} of {len(folds)} of {label(teacher)}")
             bar.update()
     tests = [test for _, test in folds]
     fitted = []
     for teacher in teachers:
-        name = name_of(teacher)
+        name = label(teacher)
         if isinstance(teacher, FrozenEstimator):
             fitted.append(Fitted(name, [teacher], None))
             continue
         fitted.append(Fitted(name, models[: len(folds)], tests))
         models = models[len(folds) :]
     return fitted
+
+
+def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:
+    """Average all teachers on rows that none of them saw, named for errors."""
+    mean: NDArray[np.float64] = np.mean([one.predict(X, predict, rows) for one in fitted], axis=0)
+    return mean
 
 
 def _open_memory(memory: Any) -> Any:

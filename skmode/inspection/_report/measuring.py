@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_consistent_length, check_random_state
 
-from skmode._common.predictions import check_distance, read_soft_targets
+from skmode._common.predictions import check_distance, names_of, read_soft_targets
 from skmode._common.sklearn import safe_indexing
 from skmode._common.unwrap import nested_estimators, to_dense
 from skmode.inspection._attention import ExpertAttention, expert_attention
@@ -47,7 +47,7 @@ def measure(
     judgement = measures.judge(outputs, target, tolerance)
     teacher = None
     if soft_targets is not None:
-        teacher = read_teacher(soft_targets, mixture, outputs, target)
+        teacher = read_teacher(soft_targets, mixture, outputs, target, names_of(y))
     scorer = _Scorer(outputs, target, judgement, teacher)
     alone = scorer.scores()
     single = int(alone.argmax() if target.scale is None else alone.argmin())
@@ -168,15 +168,24 @@ class _Scorer:
 
 
 def read_teacher(
-    soft_targets: Any, mixture: Any, outputs: forward.Outputs, target: targets.Target
+    soft_targets: Any,
+    mixture: Any,
+    outputs: forward.Outputs,
+    target: targets.Target,
+    names: list[Any] | None,
 ) -> Teacher:
-    """Check a teacher's predictions, and measure how sure the top expert of each row is."""
+    """Check a teacher's predictions, and measure how sure the top expert of each row is.
+
+    `names` are those of y's columns; without them those of the fit count.
+    """
     rows = np.arange(len(outputs.route))
     if outputs.expert_log_proba is not None:
         values = read_soft_targets(soft_targets, len(rows), classes=mixture.classes_)
         top = outputs.expert_log_proba[rows, outputs.route]
         return Teacher(values.argmax(axis=1), 1 - np.exp(top.max(axis=1)))
-    values = read_soft_targets(soft_targets, len(rows), n_outputs=target.values.shape[1])
+    names = names or mixture._target_names
+    n_outputs = target.values.shape[1]
+    values = read_soft_targets(soft_targets, len(rows), n_outputs=n_outputs, names=names)
     assert target.scale is not None
     check_distance(values, target.values.mean(axis=0), target.scale, "soft_targets")
     apart = (outputs.experts - outputs.top_expert[:, None]) / target.scale

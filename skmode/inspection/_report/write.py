@@ -97,9 +97,9 @@ def report(
     soft_targets : array-like of shape (n_samples, n_classes), (n_samples,) or \
 (n_samples, n_outputs), default=None
         A teacher's predictions of the rows: values, or probabilities in the order of `classes_`. A
-        table may name its columns by the classes, in any order. They add a section on how much of
-        the teacher was kept, where expert and teacher disagree, and on which rows to ask the
-        teacher instead.
+        table may name its columns by the classes, or by the columns of `y`, in any order. They add
+        a section on how much of the teacher was kept, where expert and teacher disagree, and on
+        which rows to ask the teacher instead.
     tolerance : float, default=None
         Regression: a prediction is right if it is within this distance of the target, see
         :func:`skmode.inspection.expert_probing`.

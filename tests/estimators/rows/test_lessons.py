@@ -51,6 +51,7 @@ from skmode.nn import Dropout
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
     pytest.mark.filterwarnings("error::skmode.TeacherSawRowsWarning"),
+    pytest.mark.filterwarnings("ignore:With teacher_weight=.auto. a teacher teaches only"),
 ]
 
 QUICK = {
@@ -523,6 +524,23 @@ def test_validation_rows_of_the_users_own(counting, batches):
         classifier.fit(X[:180], y[:180], X_val=X[180:], y_val=y[180:])
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: make_pipeline(StandardScaler(with_mean=False, with_std=False), model),
+        lambda model: VotingClassifier([("forest", model)], voting="soft"),
+    ],
+)
+def test_a_vote_of_frozen_models_may_have_seen_the_rows(wrap):
+    rows, target = X[:180], y[:180]
+    forest = RandomForestClassifier(30, random_state=0).fit(rows, target)
+    given = {"X_val": X[180:], "y_val": y[180:]}
+    student = MoDEClassifier(**QUICK | {"validation_fraction": 0.1})
+    with pytest.warns(TeacherSawRowsWarning):
+        student.set_params(teacher=wrap(FrozenEstimator(forest))).fit(rows, target, **given)
+    student.set_params(teacher=wrap(forest)).fit(rows, target, **given)
+
+
 def noisy(n_rows, seed):
     return make_classification(
         n_rows, 8, n_informative=5, flip_y=0.3, class_sep=1.5, shuffle=True, random_state=seed
@@ -628,6 +646,33 @@ def test_pickles_name_a_frozen_teacher():
     again.set_params(teacher=None).fit(rows, target)
     unfitted = pickle.loads(pickle.dumps(MoDEClassifier(teacher=frozen)))
     assert hasattr(unfitted.teacher.estimator, "coef_")  # as worker processes need it
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: make_pipeline(StandardScaler(with_mean=False, with_std=False), model),
+        lambda model: [VotingClassifier([("forest", model)], voting="soft")],
+        lambda model: CalibratedClassifierCV(model),
+    ],
+    ids=["pipeline", "vote in a list", "calibrated"],
+)
+def test_pickles_name_frozen_parts_of_a_teacher(wrap):
+    forest = RandomForestClassifier(30, random_state=0).fit(X[:80], y[:80])
+    teacher = wrap(FrozenEstimator(forest))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherSawRowsWarning)
+        taught = MoDEClassifier(**QUICK, teacher=teacher).fit(X[80:], y[80:])
+    dumped = pickle.dumps(taught)
+    assert len(dumped) < len(pickle.dumps(forest)) / 2
+    assert taught.teacher is teacher
+    again = pickle.loads(dumped)
+    assert_array_equal(again.predict_proba(X), taught.predict_proba(X))
+    repr(again)
+    with pytest.raises(ValueError, match=r"place of the frozen RandomForestClassifier"):
+        again.fit(X, y)
+    whole = pickle.loads(pickle.dumps(taught.set_params(keep_teacher=True)))
+    whole.fit(X[80:], y[80:])
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
@@ -743,6 +788,17 @@ def test_warm_start_and_partial_fit(counting):
     assert counting.fits == []
 
 
+def test_a_mixture_that_learns_on_remembers_who_taught_it():
+    teacher = LogisticRegression()
+    classifier = MoDEClassifier(**QUICK, teacher=teacher, warm_start=True).fit(X, y)
+    assert classifier.partial_fit(X, y).teacher_names_ == ["LogisticRegression"]
+    classifier.set_params(teacher=None).fit(X, y)
+    assert classifier.teacher_names_ == ["LogisticRegression"]
+    classifier.set_params(teacher=DecisionTreeClassifier(max_depth=3)).fit(X, y).fit(X, y)
+    assert classifier.teacher_names_ == ["LogisticRegression", "DecisionTreeClassifier"]
+    assert classifier.set_params(warm_start=False, teacher=None).fit(X, y).teacher_names_ == []
+
+
 def test_a_warm_start_keeps_the_weight_that_was_found():
     options = QUICK | {"teacher_weight": "auto", "warm_start": True}
     classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
@@ -762,7 +818,27 @@ def test_a_teacher_that_cannot_be_cloned(counting):
 
     with pytest.raises(RuntimeError, match="Cannot clone"):
         clone(Stubborn(["a"]))
-    MoDEClassifier(**QUICK, teacher=Stubborn(["a"])).fit(X, y)
+    for weight in (0.9, "auto"):
+        options = QUICK | {"teacher_weight": weight}
+        taught = MoDEClassifier(**options, teacher=Stubborn(["a"])).fit(X, y)
+        assert (taught.out_of_fold_loss_ is None) == (weight == 0.9)
+
+
+def test_a_callback_that_cannot_be_cloned():
+    class Counts(Callback):
+        def __init__(self):
+            self.epochs = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            self.epochs += 1
+
+    counts = Counts()
+    with pytest.raises(TypeError):
+        clone(counts)
+    options = QUICK | {"teacher_weight": "auto", "callbacks": [counts], "refit_fraction": 0}
+    taught = MoDEClassifier(**options, teacher=LogisticRegression()).fit(X, y)
+    assert taught.out_of_fold_loss_ is not None
+    assert counts.epochs >= 4
 
 
 def test_a_fit_that_fails_in_the_teacher_leaves_no_half_fit():

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.datasets import make_classification
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skmode import MoDEClassifier, MoDERegressor
@@ -103,6 +105,66 @@ def test_a_teacher_that_cannot_predict_is_named(teacher, target, note):
     with pytest.raises(RuntimeError, match="no") as raised:
         teach(teacher, target, teacher_cv=3)
     assert note in raised.value.__notes__[0]
+
+
+class Secretive(LogisticRegression):
+    """Has a parameter that nobody else should read."""
+
+    def __init__(self, api_key="12345"):
+        super().__init__()
+        self.api_key = api_key
+
+
+class NoEstimator:
+    """Shows a secret, and cannot predict."""
+
+    def fit(self, X, y):
+        return self
+
+    def __repr__(self):
+        return "NoEstimator('12345')"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "given", "got"),
+    [
+        (Secretive("12345"), {"soft_targets": np.eye(3)[y]}, "teacher=Secretive as well"),
+        ([Secretive("12345")], {"soft_targets": np.eye(3)[y]}, "teacher=Secretive as"),
+        (NoEstimator(), {}, "got an object of NoEstimator: pass an instance"),
+        (LogisticRegression, {}, "got the class LogisticRegression: pass an instance"),
+    ],
+)
+def test_messages_hold_no_parameters_of_a_teacher(teacher, given, got):
+    with pytest.raises((TypeError, ValueError), match=got) as raised:
+        MoDEClassifier(**QUICK, teacher=teacher).fit(X, y, **given)
+    assert "12345" not in str(raised.value)
+
+
+def test_probabilities_of_one_class():
+    with pytest.raises(ValueError, match=r"of the second class make np.c_\[1 - p, p\]"):
+        MoDEClassifier(**QUICK).fit(X, y > 0, soft_targets=np.full(240, 0.5))
+    with pytest.raises(ValueError, match="for each class or target.$"):
+        MoDEClassifier(**QUICK).fit(X, y, soft_targets=np.full(240, 0.5))
+
+
+def test_prefit_is_no_way_to_divide_rows():
+    with pytest.raises(ValueError, match=r"got 'prefit': .*teacher=FrozenEstimator\(model\)"):
+        teach(LogisticRegression(), teacher_cv="prefit")
+
+
+@pytest.mark.parametrize("wrap", [lambda vote: vote, lambda vote: make_pipeline(vote)])
+def test_a_hard_vote_is_refused_after_one_fold(counting, wrap):
+    with pytest.raises(TypeError, match='must have predict_proba, but fold 1 of 5.*voting="soft"'):
+        teach(wrap(VotingClassifier([("tree", counting)])))
+    assert len(counting.fits) == 1
+
+
+def test_the_progress_names_the_mixture_that_is_compared(capsys):
+    teach(LogisticRegression(), teacher_weight="auto", verbose=1)
+    bars = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    compared = [bar for bar in bars if "MoDEClassifier, fold 5 of 5" in bar]
+    assert compared
+    assert all(bar.startswith("without teacher: ") for bar in compared)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,17 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import cross_val_predict
 
 from skmode import MoDEClassifier, MoDERegressor, TeacherSawRowsWarning
 from skmode.inspection._report.measuring import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
+    pytest.mark.filterwarnings("ignore::skmode.TeacherSawRowsWarning"),
+]
 
 QUICK = {
     "n_experts": 2,
@@ -127,6 +130,47 @@ def test_a_report_reads_a_table_by_its_columns(fitted):
         table = pd.DataFrame(SOFT[:, ::-1], columns=names)
         assert_array_equal(by_report(fitted[0], y, table).teacher.predicted, expected)
     assert_array_equal(expected, SOFT.argmax(axis=1))
+
+
+BOTH = pd.DataFrame({"a": VALUES, "b": 5 - 3 * X[:, 1]})
+
+
+class PredictsTable(LinearRegression):
+    """Predicts a table whose columns are in another order than the targets'."""
+
+    def __init__(self, names=("a", "b")):
+        super().__init__()
+        self.names = names
+
+    def predict(self, X):
+        return pd.DataFrame(super().predict(X), columns=list(self.names)).iloc[:, ::-1]
+
+
+def test_a_regressor_reads_tables_by_the_columns_of_y():
+    regressor = MoDERegressor(**QUICK)
+    expected = regressor.fit(X, BOTH, soft_targets=BOTH.to_numpy()).predict(X)
+    found = regressor.fit(X, BOTH, soft_targets=BOTH[["b", "a"]]).predict(X)
+    assert_array_equal(found, expected)
+    for y_of_report in (BOTH, BOTH.to_numpy()):
+        measured = by_report(regressor, y_of_report, BOTH[["b", "a"]])
+        assert_array_equal(measured.teacher.predicted, BOTH)
+    with pytest.raises(ValueError, match="columns of soft_targets must be those of y"):
+        by_report(regressor, BOTH, BOTH.set_axis(["a", "c"], axis=1))
+    with pytest.raises(
+        ValueError, match=r"columns of soft_targets must be those of y, \['a', 'b'\]"
+    ):
+        regressor.fit(X, BOTH, soft_targets=BOTH.set_axis(["a", "c"], axis=1))
+    # A single target, and columns of y without names, leave nothing to mix up.
+    regressor.fit(X, BOTH[["a"]], soft_targets=pd.DataFrame({"predicted": VALUES}))
+    regressor.fit(X, BOTH.to_numpy(), soft_targets=BOTH[["b", "a"]])
+
+
+def test_a_teacher_may_predict_tables():
+    plain = MoDERegressor(**QUICK, teacher=LinearRegression()).fit(X, BOTH)
+    taught = MoDERegressor(**QUICK, teacher=PredictsTable()).fit(X, BOTH)
+    assert_allclose(taught.predict(X), plain.predict(X))
+    with pytest.raises(ValueError, match="PredictsTable must be those of y"):
+        taught.set_params(teacher__names=("a", "c")).fit(X, BOTH)
 
 
 def test_validation_rows_have_soft_targets_of_their_own():

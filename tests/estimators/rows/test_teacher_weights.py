@@ -1,5 +1,7 @@
 """How much a teacher counts, if it teaches at all: teacher_weight="auto"."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -15,6 +17,7 @@ from skmode._estimators.rows import lessons
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning"),
     pytest.mark.filterwarnings("error::skmode.TeacherSawRowsWarning"),
+    pytest.mark.filterwarnings("ignore:With teacher_weight=.auto. a teacher teaches only"),
 ]
 
 QUICK = {
@@ -128,6 +131,58 @@ def test_a_teacher_that_is_no_better_than_a_constant_does_not_teach():
     assert same.teacher_weight_ == 0.5  # a constant explains all
 
 
+REFUSED = 'With teacher_weight="auto" a teacher teaches only if it helps, but {} does not: '
+
+
+def test_a_refused_teacher_is_warned_of():
+    options = QUICK | {"teacher_weight": "auto"}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier(), warm_start=True)
+    with pytest.warns(UserWarning, match=REFUSED.format("DummyClassifier")) as warned:
+        classifier.fit(X, y)
+    (message,) = [str(each.message) for each in warned]
+    found = classifier.out_of_fold_loss_
+    assert f"loss is {found['teacher']:.3g}, that of the mixture without it " in message
+    assert f"{found['plain']:.3g}. So" in message
+    assert "CalibratedClassifierCV; or pass a number such as 0.5 as teacher_weight" in message
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.fit(X, y)  # a warm start keeps the weight
+        MoDEClassifier(**options, teacher=LogisticRegression()).fit(X, y)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_constant_that_is_far_off_is_warned_of(early_stopping):
+    options = QUICK | {"teacher_weight": "auto", "early_stopping": early_stopping}
+    wrong = DummyRegressor(strategy="constant", constant=100.0)
+    why = "out-of-fold loss is" if early_stopping else r"loss is .* times that of a constant"
+    with pytest.warns(UserWarning, match=REFUSED.format("DummyRegressor") + f"its {why}.*improve"):
+        MoDERegressor(**options, teacher=wrong).fit(X, VALUES)
+
+
+def test_a_teacher_whom_the_validation_rows_refuse_is_warned_of():
+    options = QUICK | {"teacher_weight": "auto"}
+    soft = 0.7 / 3 + 0.3 * np.eye(3)[(y + (np.arange(240) % 3 == 0)) % 3]
+    with pytest.warns(
+        UserWarning,
+        match=REFUSED.format("soft_targets") + r"with it the .* than the \d\S* without it; its own",
+    ):
+        MoDEClassifier(**options | {"max_epochs": 30}).fit(X, y, soft_targets=soft)
+
+
+def test_a_teacher_without_weight_is_not_fitted(counting):
+    options = QUICK | {"teacher_weight": 0, "early_stopping": False}
+    groups = np.arange(240) // 3
+    classifier = MoDEClassifier(**options, teacher=counting).fit(X, y, groups=groups)
+    assert counting.fits == []
+    assert classifier.teacher_weight_ == 0
+    assert classifier.teacher_names_ == []
+    alone = MoDEClassifier(**options).fit(X, y)
+    assert_allclose(classifier.predict_proba(X), alone.predict_proba(X))
+    with pytest.raises(TypeError, match="must be a classifier"):
+        classifier.set_params(teacher=LinearRegression()).fit(X, y)
+
+
 def test_weight_out_of_fold_of_values():
     options = QUICK | {"teacher_weight": "auto", "max_epochs": 1}
     weight = np.linspace(0, 2, len(X))
@@ -152,3 +207,16 @@ def test_the_first_teacher_of_a_warm_start_has_its_own_weight(before):
     assert classifier.teacher_weight_ == weight
     classifier.set_params(teacher=before).fit(X, y)
     assert classifier.teacher_weight_ == 0.5
+
+
+def test_a_warm_start_weighs_another_teacher_anew():
+    options = QUICK | {"teacher_weight": "auto", "warm_start": True}
+    classifier = MoDEClassifier(**options, teacher=DummyClassifier()).fit(X, y)
+    assert classifier.teacher_weight_ == 0
+    classifier.set_params(teacher=LogisticRegression(C=1e-3)).fit(X, y)
+    assert classifier.out_of_fold_loss_ is not None
+    assert classifier.teacher_weight_ == 0  # and with a parameter of another value:
+    weight = classifier.set_params(teacher__C=1.0).fit(X, y).teacher_weight_
+    assert 0.5 < weight < 0.9
+    assert classifier.fit(X, y).teacher_weight_ == weight
+    assert classifier.out_of_fold_loss_ is None  # it was not compared again
