@@ -355,10 +355,12 @@ def _drain_on_signal(service: Service) -> None:
             end(sig, frame)
             return
         service.stopping = True
+        # Not here: the signal may have come in the middle of another line of the log.
+        loop.call_soon_threadsafe(wait)
+
+    def wait() -> None:
         LOGGER.info("stopping", extra={"drain_seconds": service.settings.drain_seconds})
-        loop.call_soon_threadsafe(
-            loop.call_later, service.settings.drain_seconds, end, signal.SIGTERM, None
-        )
+        loop.call_later(service.settings.drain_seconds, end, signal.SIGTERM, None)
 
     if callable(end):
         signal.signal(signal.SIGTERM, drain)

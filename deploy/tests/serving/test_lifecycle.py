@@ -1,15 +1,19 @@
 """The life of a server: liveness, readiness, and requests in flight at SIGTERM."""
 
+import asyncio
 import json
+import logging
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 httpx = pytest.importorskip("httpx")
 grpc = pytest.importorskip("grpc")
+server_module = pytest.importorskip("skmode_deploy.serving.server")
 
 
 def code(server, path):
@@ -190,3 +194,43 @@ def test_every_process_predicts_the_same(start_server, models, trained, estimato
     with grpc.insecure_channel(server.grpc_address) as channel:
         ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
         assert ready(b"") == b"\x08\x01"
+
+
+def test_a_sigterm_in_the_middle_of_a_log_line_spoils_nothing(capsys):
+    lines, ended = [], []
+    service = SimpleNamespace(stopping=False, settings=SimpleNamespace(drain_seconds=0.01))
+
+    class Stream:
+        busy = False
+
+        def write(self, text):
+            if self.busy:
+                raise RuntimeError("reentrant call")  # as the stream of stderr does
+            self.busy = True
+            if not service.stopping:
+                signal.raise_signal(signal.SIGTERM)
+            lines.append(text)
+            self.busy = False
+
+        def flush(self):
+            pass
+
+    async def serve():
+        server_module._drain_on_signal(service)
+        server_module.LOGGER.error("a line")
+        while not ended:
+            await asyncio.sleep(0.01)
+
+    handler = logging.StreamHandler(Stream())
+    server_module.LOGGER.addHandler(handler)
+    level = server_module.LOGGER.level
+    server_module.LOGGER.setLevel(logging.INFO)
+    before = signal.signal(signal.SIGTERM, lambda *given: ended.append(given))
+    try:
+        asyncio.run(asyncio.wait_for(serve(), 10))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        server_module.LOGGER.setLevel(level)
+        server_module.LOGGER.removeHandler(handler)
+    assert lines == ["a line\n", "stopping\n"]
+    assert "Logging error" not in capsys.readouterr().err
