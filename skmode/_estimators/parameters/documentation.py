@@ -408,8 +408,7 @@ ATTRIBUTES = {
         "list of str",
         """
         Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none, or
-        if `teacher_weight_` is 0. With a warm start and `partial_fit` those of the fits before
-        stay.
+        `teacher_weight_` is 0. A warm start and `partial_fit` keep those of the fits before.
         """,
     ),
     "teacher_scores_": (
