@@ -97,9 +97,12 @@ def read() -> list[dict[str, Any]]:
 
 def print_table() -> None:
     """Print each error relative to that of one network without a teacher."""
+    lines = read()
+    if not lines:
+        raise SystemExit(f"There are no results in {PATH.name}: run without --report first.")
     print("| set | split | " + " | ".join(MODELS) + " |")
     print("| --- " * (2 + len(MODELS)) + "|")
-    for (name, repeat), part in pd.DataFrame(read()).groupby(["set", "repeat"], sort=False):
+    for (name, repeat), part in pd.DataFrame(lines).groupby(["set", "repeat"], sort=False):
         errors = part.set_index("model")["error"]
         if PLAIN in errors:
             ratios = errors.reindex(list(MODELS)) / errors[PLAIN]

@@ -13,6 +13,7 @@ from benchmarks.language._texts import FOUR, Texts
 from skmode.language import DomainRouter
 
 WRITTEN = ("en", "fr", "de")
+LINES = "lines of 5 words and more"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -38,9 +39,10 @@ def router(options: argparse.Namespace) -> int:
 
 
 def _by_length(model: DomainRouter, texts: Texts, lines: list[dict[str, Any]]) -> float:
-    """Note precision, recall and F1 by length; return the share of lines that are right."""
+    """Note precision, recall, F1 and the wrong lines; return the share of lines that are right."""
+    errors: list[dict[str, Any]] = []
     tests = {
-        "lines of 5 words and more": {name: texts.lines(name, 500) for name in FOUR},
+        LINES: {name: texts.lines(name, 500) for name in FOUR},
         "the same without their indentation": {
             name: [line.strip() for line in texts.lines(name, 500)] for name in FOUR
         },
@@ -55,6 +57,9 @@ def _by_length(model: DomainRouter, texts: Texts, lines: list[dict[str, Any]]) -
         abstained = model.confidence(flat) < model.threshold_
         precision, recall, f1, _ = precision_recall_fscore_support(truth, best, average="macro")
         shares.append(float(np.mean(best == truth)))
+        if kind == LINES and model.method == "naive_bayes":
+            wrong = np.flatnonzero(best != truth)
+            errors = [{"of": truth[i], "taken for": best[i], "line": flat[i][:120]} for i in wrong]
         lines.append(
             {
                 "method": model.method,
@@ -70,6 +75,7 @@ def _by_length(model: DomainRouter, texts: Texts, lines: list[dict[str, Any]]) -
                 },
             }
         )
+    lines += errors
     return shares[0]
 
 

@@ -21,7 +21,7 @@ from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
 from skmode._estimators.rows.targets import ValueTargets, read_targets
-from skmode._estimators.rows.teaching import Lessons
+from skmode._estimators.rows.teaching import Lessons, tags_of
 from skmode._estimators.tables.datasets.estimator import ReadsDatasets
 from skmode._estimators.tables.datasets.names import refuse_names
 from skmode._estimators.tables.trunk import NumericEmbedding
@@ -191,7 +191,9 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
+        tags.target_tags.multi_output = all(
+            each.target_tags.multi_output for each in tags_of(self.teacher)
+        )
         return tags
 
     @fits

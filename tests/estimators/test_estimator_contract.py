@@ -6,6 +6,7 @@ import pytest
 import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -68,6 +69,32 @@ def test_scikit_learn_checks(estimator, check):
     ]
 )
 def test_scikit_learn_checks_with_other_parameters(estimator, check):
+    run_check(estimator, check)
+
+
+TAUGHT = {"teacher_cv": 2, "teacher_weight": 0.5, "synthetic_rows": 1}
+# As in scikit-learn's own searches: rows that are repeated may be in several folds.
+BY_FOLDS = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "folds divide repeated rows"
+    for kind in ("dense", "sparse")
+}
+
+
+@pytest.mark.slow
+@parametrize_with_checks(
+    [
+        MoDEClassifier(
+            **SMALL,
+            teacher=HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2),
+            **TAUGHT,
+        ),
+        MoDERegressor(
+            **SMALL, teacher=HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=2), **TAUGHT
+        ),
+    ],
+    expected_failed_checks=lambda _: BY_FOLDS,
+)
+def test_scikit_learn_checks_with_a_teacher(estimator, check):
     run_check(estimator, check)
 
 

@@ -24,6 +24,11 @@ def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bo
 
     Positions that the user gave as folds refer to the rows of `fit`.
     """
+    if len(trained) < 2:
+        raise ValueError(
+            "A teacher needs rows to be fitted on and others to predict, got 1 sample to train on: "
+            "pass more rows, or ready predictions as soft_targets."
+        )
     part = known.select(trained)
     if isinstance(cv, Integral):
         _check_number(int(cv), part, classify)

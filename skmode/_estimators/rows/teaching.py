@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
+from sklearn.utils import Tags, check_consistent_length, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import check_memory, has_fit_parameter
 
@@ -234,6 +234,11 @@ def _check_kind(teacher: Any, classify: bool) -> None:
         )
 
 
+def tags_of(teacher: Any) -> list[Tags]:
+    """Tags of the teachers that have some: what one of them cannot read, `fit` cannot."""
+    return [get_tags(each) for each in as_list(teacher) if hasattr(each, "__sklearn_tags__")]
+
+
 def _may_have(teacher: Any, method: str) -> bool:
     """Whether an estimator has a method, or its class does: a stack has it after fitting only."""
     return hasattr(teacher, method) or hasattr(type(teacher), method)
@@ -260,11 +265,11 @@ def fit_teachers(
         return f"the {name} without teacher" if compared else f"the teacher {name}"
 
     fit = _open_memory(memory).cache(fit_one)
-    jobs = [
+    jobs = [  # the first fold of each comes first: a teacher that cannot teach is known early
         (place, teacher, fold)
+        for fold in range(len(folds))
         for place, teacher in enumerate(teachers)
         if not isinstance(teacher, FrozenEstimator)
-        for fold in range(len(folds))
     ]
     if known.weight is not None:
         _warn_of_weights(teachers)
@@ -278,25 +283,20 @@ def fit_teachers(
             )
 
     found = Parallel(n_jobs=n_jobs, return_as="generator")(arguments())
-    models = []
+    models: list[list[Any]] = [[] for _ in teachers]
     desc = "without teacher" if compared else "teacher"
     with progress_bar(total=len(jobs), desc=desc, unit="fold", disable=not show_progress) as bar:
-        for _, teacher, fold in jobs:
+        for place, teacher, fold in jobs:
             bar.set_postfix_str(f"{name_of(teacher)}, fold {fold + 1} of {len(folds)}")
-            models.append(next(found))
-            if classify and not hasattr(models[-1], "predict_proba"):  # before all are fitted
+            models[place].append(model := next(found))
+            if classify and not hasattr(model, "predict_proba"):  # before all are fitted
                 raise no_probabilities(f"fold {fold + 1} of {len(folds)} of {label(teacher)}")
             bar.update()
     tests = [test for _, test in folds]
-    fitted = []
-    for teacher in teachers:
-        name = label(teacher)
-        if isinstance(teacher, FrozenEstimator):
-            fitted.append(Fitted(name, [teacher], None))
-            continue
-        fitted.append(Fitted(name, models[: len(folds)], tests))
-        models = models[len(folds) :]
-    return fitted
+    return [
+        Fitted(label(teacher), own, tests) if own else Fitted(label(teacher), [teacher], None)
+        for teacher, own in zip(teachers, models, strict=True)
+    ]
 
 
 def predict_mean(fitted: list[Fitted], X: Any, predict: Predict, rows: str) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from skmode._encoding.tables import TableEncoder
 from skmode._encoding.tables.arrays import validate_array
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import FULL_BATCH_ROWS
+from skmode._estimators.rows.teaching import tags_of
 from skmode._estimators.tables.pixels import image_augmentation
 from skmode._estimators.tables.trunk import NumericEmbedding, make_trunk
 from skmode._training.plan import MakeTrunk
@@ -34,12 +35,14 @@ class ReadsTables(EvaluatesRows):
     text_features: Any
     image_features: Any
     numeric_embedding: NumericEmbedding | None
+    teacher: Any
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        taught_by = tags_of(self.teacher)
+        tags.input_tags.allow_nan = all(each.input_tags.allow_nan for each in taught_by)
         tags.input_tags.categorical = True
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = all(each.input_tags.sparse for each in taught_by)
         tags.input_tags.string = False
         return tags
 

@@ -7,6 +7,7 @@ import sklearn
 from sklearn.datasets import make_classification
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -157,6 +158,20 @@ def test_a_hard_vote_is_refused_after_one_fold(counting, wrap):
     with pytest.raises(TypeError, match='must have predict_proba, but fold 1 of 5.*voting="soft"'):
         teach(wrap(VotingClassifier([("tree", counting)])))
     assert len(counting.fits) == 1
+
+
+def test_a_list_is_refused_after_one_fold_of_each(counting):
+    with pytest.raises(
+        TypeError, match="must have predict_proba, but fold 1 of 5 of the teacher V"
+    ):
+        teach([counting, VotingClassifier([("bayes", GaussianNB())])])
+    assert len(counting.fits) == 1
+
+
+def test_one_row_cannot_be_divided():
+    model = MoDERegressor(**QUICK | {"early_stopping": False}, teacher=Ridge())
+    with pytest.raises(ValueError, match="others to predict, got 1 sample to train on: pass more"):
+        model.fit(X[:1], X[:1, 0])
 
 
 def test_the_progress_names_the_mixture_that_is_compared(capsys):
