@@ -43,7 +43,8 @@ def changed(options: dict[str, Any]) -> Iterator[None]:
     """Apply what is no parameter."""
     with ExitStack() as stack:
         if options.get("_refit") == "former":
-            stack.enter_context(patch.object(trainer, "TAUGHT_RATE", trainer.LOWEST_REFIT_RATE))
+            for rate in ("TAUGHT_RATE", "VALUES_RATE"):
+                stack.enter_context(patch.object(trainer, rate, trainer.LOWEST_REFIT_RATE))
             stack.enter_context(patch.object(trainer, "without_dropout", lambda _: nullcontext()))
         if options.get("_trust"):
             name = "_resolve_teacher_weights"
@@ -79,7 +80,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "always trusted, short and slow refit with dropout": TRUSTED
     | {"refit_fraction": 0.3, "_refit": "former"},
     "always trusted, not calibrated": TRUSTED | {"calibration": None},
+    # Without gate and other experts.
+    "one network": {"n_experts": 1},
+    "one network, always trusted": TRUSTED | {"n_experts": 1},
 }
+UNTAUGHT = ("plain", "one network")
 
 # Not fitted anew: taught where the teacher's loss is lower out of fold, else plain.
 BY_SIGN = "refused if worse at all"
@@ -111,7 +116,7 @@ def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]
     for name, options in CANDIDATES.items():
         model = make("classification" if classifies else "regression", options)
         model.set_params(inference="top_expert")  # fitted as it will be served
-        if name != "plain":
+        if name not in UNTAUGHT:
             model.set_params(teacher=teachers, memory=memory)
         with changed(options):
             start = time.process_time()

@@ -38,6 +38,7 @@ from skmode._training.finish.linear import (
 from skmode._training.finish.refit import LOWEST_REFIT_RATE, Checks, refit, refit_epochs
 from skmode._training.finish.taught import (
     TAUGHT_RATE,
+    VALUES_RATE,
     TaughtRows,
     TaughtWatch,
     Teacher,
@@ -417,8 +418,10 @@ class Trainer:
         # At the end of the schedule the rate is zero, but the held-out rows are still new.
         rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
         if taught:
-            checks = TaughtWatch(candidate.watch, best.loss)
-            rate, changed = TAUGHT_RATE * plan.learning_rate, without_dropout(net.module_)
+            values = by_rows and not isinstance(net.module_.task_loss, CrossEntropy)
+            rate = (VALUES_RATE if values else TAUGHT_RATE) * plan.learning_rate
+            checks = TaughtWatch(candidate.watch, best.loss, rate)
+            changed = without_dropout(net.module_)
         checkpoint = self._checkpoint("refit")
         with changed:
             n_iter, interrupted = refit(

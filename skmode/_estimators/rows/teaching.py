@@ -316,12 +316,15 @@ def _open_memory(memory: Any) -> Any:
         ) from error
 
 
-def copy_unfitted(teacher: Any) -> Any:
-    """Clone a teacher, or copy one that cannot be cloned, such as CatBoost with `cat_features`."""
+def copy_unfitted(value: Any) -> Any:
+    """Clone a teacher, also where `clone` refuses, such as CatBoost with `cat_features`."""
+    if isinstance(value, list | tuple):  # of a vote's members
+        return type(value)(map(copy_unfitted, value))
     try:
-        return clone(teacher)
-    except (RuntimeError, TypeError):  # TypeError: one without get_params
-        return copy.deepcopy(teacher)
+        return clone(value, safe=False)  # copies what has no parameters
+    except RuntimeError:  # its class, or that of a member, does not keep the parameters themselves
+        parameters = value.get_params(deep=False)
+        return type(value)(**{name: copy_unfitted(each) for name, each in parameters.items()})
 
 
 def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:

@@ -16,6 +16,9 @@ from skmode.nn import Dropout
 # The learning rate starts at this multiple of the peak: a teacher and mixed rows keep the experts
 # from fitting noise, and at a lower rate they do not come close to the teacher.
 TAUGHT_RATE = 2.0
+# Of values that an estimator predicted: they tell less than probabilities do, and at the higher rate
+# the experts of a table with little noise end worse than they began (benchmarks/ablations.md).
+VALUES_RATE = 1.0
 # Maps inputs to log-probabilities or scaled values `(n_samples, n_outputs)`.
 Teacher = Callable[[tuple[Tensor, ...]], Tensor]
 
@@ -28,9 +31,10 @@ WORSE = 0.1
 class TaughtWatch:
     """Raises if a taught refit, which starts at a high rate, has ruined the network."""
 
-    def __init__(self, watch: Watch, before: float) -> None:
+    def __init__(self, watch: Watch, before: float, rate: float) -> None:
         self.watch = watch
         self.before = before
+        self.rate = rate
 
     def check(self, net: Any) -> None:
         """Measure the validation loss at the end of the refit."""
@@ -39,7 +43,7 @@ class TaughtWatch:
             raise WorseError(
                 "A refit with a teacher must not make the validation loss much larger, but it was "
                 f"{before:.3g} before and {loss:.3g} after it: lower learning_rate (now "
-                f"{net.lr:g}; a taught refit starts at twice that), or set teacher=None."
+                f"{net.lr:g}; this refit started at {self.rate:g}), or set teacher=None."
             )
 
 
