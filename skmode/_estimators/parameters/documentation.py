@@ -197,12 +197,12 @@ PARAMETERS = {
         training continues from the best weights on all rows of `X`, including the held-out ones. It
         takes this fraction of the epochs up to the best one, but at least two if `max_epochs`
         leaves so many. The learning rate starts at that of the best epoch, but at least at a fifth
-        of the peak, and falls to zero. Where a teacher takes part, it starts at twice the peak, and
-        there is no dropout: the teacher keeps the experts from fitting noise. If that makes the
-        validation loss far larger, the refit is undone with a ConvergenceWarning. There is none in
-        `partial_fit` or after the user interrupts training, without a teacher none with `X_val`,
-        and with ``max_epochs=1`` only that after an estimator. The rows of `X_val` are never
-        trained on: to refit on rows of your own, name them in `validation_fraction`.
+        of the peak, and falls to zero. Where a teacher takes part, it starts at twice the peak (at
+        the peak if an estimator predicted values), without dropout: the teacher keeps the experts
+        from fitting noise. A refit that makes the validation loss far larger is undone with a
+        ConvergenceWarning. There is none in `partial_fit` or after the user interrupts training,
+        without a teacher none with `X_val`, and with ``max_epochs=1`` only that after an estimator.
+        `X_val` is never trained on: rows of your own to refit on belong in `validation_fraction`.
         """,
     ),
     "teacher": (

@@ -1,6 +1,5 @@
 """Fit teachers on folds, so that each row is predicted by models that did not see it."""
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple

@@ -16,8 +16,8 @@ from skmode.nn import Dropout
 # The learning rate starts at this multiple of the peak: a teacher and mixed rows keep the experts
 # from fitting noise, and at a lower rate they do not come close to the teacher.
 TAUGHT_RATE = 2.0
-# Of values that an estimator predicted: they tell less than probabilities do, and at the higher rate
-# the experts of a table with little noise end worse than they began (benchmarks/ablations.md).
+# Of values that an estimator predicted: they tell less than probabilities do, and at the higher
+# rate the experts of a table with little noise end worse than untaught (benchmarks/ablations.md).
 VALUES_RATE = 1.0
 # Maps inputs to log-probabilities or scaled values `(n_samples, n_outputs)`.
 Teacher = Callable[[tuple[Tensor, ...]], Tensor]

@@ -39,11 +39,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from skorch.callbacks import Callback, GradientNormClipping
 
 from skmode import MoDEClassifier, MoDERegressor, TeacherSawRowsWarning
 from skmode._estimators.rows import lessons
+from skmode._estimators.rows.teaching import copy_unfitted
 from skmode._training import trainer
 from skmode._training.net import MixtureNet
 from skmode.nn import Dropout
@@ -120,8 +121,9 @@ def test_made_up_rows_are_taught_by_the_teacher_alone(counting, batches):
     assert_allclose(batches[0].soft_weight[half:], 1)
 
 
+@pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
 @pytest.mark.parametrize("synthetic_rows", [0, 1])
-def test_further_rows_make_the_refit_longer(synthetic_rows, monkeypatch):
+def test_further_rows_make_the_refit_longer(synthetic_rows, Estimator, monkeypatch):
     """They keep the experts from fitting noise: so no dropout, and as many epochs as before."""
     options = QUICK | {"max_epochs": 12, "dropout": 0.5, "n_iter_no_change": 3}
     calls, refit = [], trainer.refit
@@ -134,18 +136,19 @@ def test_further_rows_make_the_refit_longer(synthetic_rows, monkeypatch):
         return {each.p for each in net.module_.modules() if isinstance(each, Dropout)}
 
     monkeypatch.setattr(trainer, "refit", record)
-    teacher = DecisionTreeClassifier(max_depth=3, random_state=0)
-    classifier = MoDEClassifier(**options, teacher=teacher, synthetic_rows=synthetic_rows)
-    classifier.fit(X, y)
-    best = 1 + np.argmin([epoch["valid_loss"] for epoch in classifier.history_])
-    if synthetic_rows:
-        assert calls == [(best, 2, {0})]
+    classifies = Estimator is MoDEClassifier
+    Tree = DecisionTreeClassifier if classifies else DecisionTreeRegressor
+    model = Estimator(**options, teacher=Tree(max_depth=3), synthetic_rows=synthetic_rows)
+    model.fit(X, y if classifies else X[:, 0] * X[:, 1])
+    best = 1 + np.argmin([epoch["valid_loss"] for epoch in model.history_])
+    if synthetic_rows:  # probabilities tell more than values do
+        assert calls == [(best, 2 if classifies else 1, {0})]
     else:
         ((epochs, rate, dropout),) = calls
         assert epochs == max(2, math.ceil(0.3 * best))
         assert rate <= 1
         assert dropout == {0.5}
-    assert dropouts(classifier.net_) == {0.5}
+    assert dropouts(model.net_) == {0.5}
 
 
 def test_teacher_sees_rows_as_they_were_passed(frame):
@@ -822,6 +825,10 @@ def test_a_teacher_that_cannot_be_cloned(counting):
         options = QUICK | {"teacher_weight": weight}
         taught = MoDEClassifier(**options, teacher=Stubborn(["a"])).fit(X, y)
         assert (taught.out_of_fold_loss_ is None) == (weight == 0.9)
+    vote = VotingClassifier([("a", Stubborn().fit(X, y)), ("b", LogisticRegression())])
+    for each in (copy_unfitted(vote.estimators[0][1]), copy_unfitted(vote).estimators[0][1]):
+        assert each.get_params() == {"names": ["a"]}
+        assert not hasattr(each, "tree_")
 
 
 def test_a_callback_that_cannot_be_cloned():
