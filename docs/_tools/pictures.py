@@ -101,7 +101,7 @@ def _arrow(x: int, y: int, to_x: int, to_y: int, colour: str, dash: str = "") ->
 
 
 def draw_latency(path: Path, theme: str) -> None:
-    """Error against the time of one row: on one table, and over those of the league."""
+    """Error against the time of one row: of votes and what they taught, and of the league."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -119,12 +119,18 @@ def draw_latency(path: Path, theme: str) -> None:
     }
     with matplotlib.rc_context(colours):
         # Narrow, so that its letters can be read on a phone.
-        figure = Figure(figsize=(4.8, 8.4), layout="constrained")
-        one, many = figure.subplots(2, 1, height_ratios=(2, 3))
+        figure = Figure(figsize=(4.8, 11.2), layout="constrained")
+        one, ten, many = figure.subplots(3, 1, height_ratios=(2, 2, 3))
         _scatter(one, notebook_points(), lit, second, idle)
         one.set(
             title="Flights: a vote of five models and what it taught",
             ylabel="RMSE (minutes)",
+        )
+        points, sets = vote_points()
+        _scatter(ten, points, lit, second, idle)
+        ten.set(
+            title=f"{sets} tables: a vote of six models and what it taught",
+            ylabel="error, against plain MoDE's (%)",
         )
         points, sets = league_points()
         _scatter(many, points, lit, second, idle)
@@ -132,7 +138,7 @@ def draw_latency(path: Path, theme: str) -> None:
             title=f"League: {sets} tables, libraries' defaults",
             ylabel="improvability (%; 0 is the best on every table)",
         )
-        for axes in (one, many):
+        for axes in (one, ten, many):
             axes.set_xlabel("time of one row (µs, one thread, logarithmic)")
         figure.savefig(path, transparent=True, metadata={"Date": None})
 
@@ -217,6 +223,29 @@ def _column(printed: str) -> dict[str, float]:
     """The first column of a printed table, by the names of its rows."""
     found = re.findall(r"^(\S.*?)\s{2,}(-?[\d.]+)", printed, re.MULTILINE)
     return {name: float(value) for name, value in found}
+
+
+def vote_points() -> tuple[list[tuple[str, float, float, bool]], int]:
+    """The same of the league's vote and its students, errors against an untaught top expert's."""
+    from benchmarks.tabular import _results
+    from benchmarks.tabular._league import League
+
+    names = {
+        "vote": "teacher, Python",
+        "mode_vote_top_expert": "taught MoDE",
+        "mlp_vote": "taught network",
+        "mode_top_expert": "plain MoDE",
+    }
+    league = League(_results.read(RESULTS))
+    errors = league.errors[list(names)].dropna()
+    means = errors.groupby(level="set").mean()
+    plain = means["mode_top_expert"]
+    times = league.field("predict_microseconds").loc[errors.index].median()
+    points = []
+    for model, name in names.items():
+        percent = 100 * math.expm1(means[model].div(plain).map(math.log).mean())
+        points.append((name, times[model], percent, model != "vote"))
+    return points, len(means)
 
 
 def league_points() -> tuple[list[tuple[str, float, float, bool]], int]:
