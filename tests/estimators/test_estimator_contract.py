@@ -6,8 +6,13 @@ import pytest
 import sklearn
 from numpy.testing import assert_array_equal
 from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -96,6 +101,21 @@ BY_FOLDS = {
 )
 def test_scikit_learn_checks_with_a_teacher(estimator, check):
     run_check(estimator, check)
+
+
+def test_tags_are_those_of_the_teachers():
+    boosting, forest = HistGradientBoostingRegressor(), RandomForestRegressor()
+    for teacher, sparse, nan in (
+        (forest, True, True),
+        (boosting, False, True),
+        ([forest, boosting], False, True),
+        (LinearRegression(), True, False),
+        (RandomForestRegressor, True, True),  # a class, which only `fit` refuses
+        ("ensemble", True, True),
+    ):
+        tags = get_tags(MoDERegressor(teacher=teacher))
+        assert (tags.input_tags.sparse, tags.input_tags.allow_nan) == (sparse, nan), teacher
+        assert tags.target_tags.multi_output == (teacher not in (boosting, [forest, boosting]))
 
 
 @BOTH

@@ -235,7 +235,8 @@ def _check_kind(teacher: Any, classify: bool) -> None:
 
 def tags_of(teacher: Any) -> list[Tags]:
     """Tags of the teachers that have some: what one of them cannot read, `fit` cannot."""
-    return [get_tags(each) for each in as_list(teacher) if hasattr(each, "__sklearn_tags__")]
+    estimators = [each for each in as_list(teacher) if not isinstance(each, type)]
+    return [get_tags(each) for each in estimators if hasattr(each, "__sklearn_tags__")]
 
 
 def _may_have(teacher: Any, method: str) -> bool:
