@@ -28,6 +28,8 @@ DEPENDENCIES = (
     "onnxscript",
     "skl2onnx",
     "rtdl_num_embeddings",
+    "packaging",
+    "threadpoolctl",
     "tqdm",
     "pip",
 )

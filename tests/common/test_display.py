@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._common.notebooks.display import DOCUMENTATION, experts_html
+from skmode.language import DomainRouter, ModularLanguageModel
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"n_experts": 3, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
@@ -69,6 +70,12 @@ def test_nothing_before_fit_and_without_diagrams(fitted):
 
 class Own(MoDEClassifier):
     """A user's subclass, which skmode's site does not describe."""
+
+
+@pytest.mark.parametrize("cls", [DomainRouter, ModularLanguageModel])
+def test_language_models_link_to_the_documentation(cls):
+    link = f"{DOCUMENTATION}/api/generated/skmode.language.{cls.__name__}.html"
+    assert f'href="{link}"' in cls()._repr_html_()
 
 
 @pytest.mark.parametrize("cls", [MoDEClassifier, MoDERegressor])

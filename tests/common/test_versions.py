@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import skmode
 from skmode import show_versions
@@ -42,6 +45,12 @@ def test_prints_versions_devices_and_threads(capsys):
     assert "skmode-deploy[serve]" in found["Extras"]
     assert "logical cores" in found["Devices"]["cpu"]
     assert found["Threads"]["torch"].startswith(f"{torch.get_num_threads()} within")
+
+
+def test_names_each_dependency():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    needed = {Requirement(each).name for each in project["dependencies"]}
+    assert needed - {*versions.OURS, *versions.DEPENDENCIES} == set()
 
 
 DISTRIBUTIONS = {

@@ -16,14 +16,21 @@ N_SHOWN = 8
 N_CHARACTERS = 40
 
 
-class ShownInNotebooks(BaseEstimator):
-    """An estimator whose HTML shows alpha and experts once it is fitted, and links to the docs."""
+class LinkedInNotebooks(BaseEstimator):
+    """An estimator whose HTML links to the docs."""
 
-    # scikit-learn fills in the names; subclasses of users have other modules, and no link.
+    # scikit-learn fills in the name; subclasses of users have other modules, and no link. It would
+    # take the module that defines a class for the public one.
+    _public_module: ClassVar[str] = "skmode"
     _doc_link_module = "skmode"
-    _doc_link_template: ClassVar[str] = (
-        f"{DOCUMENTATION}/api/generated/{{estimator_module}}.{{estimator_name}}.html"
-    )
+
+    @property
+    def _doc_link_template(self) -> str:
+        return f"{DOCUMENTATION}/api/generated/{self._public_module}.{{estimator_name}}.html"
+
+
+class ShownInNotebooks(LinkedInNotebooks):
+    """An estimator whose HTML shows alpha and experts once it is fitted, and links to the docs."""
 
     @property
     def _repr_html_(self) -> Callable[[], str]:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import ClassifierMixin, clone
 from sklearn.utils import check_random_state
 
+from skmode._common.notebooks.display import LinkedInNotebooks
 from skmode.language.corpus import Text
 from skmode.language.model.checks import check_parameters
 from skmode.language.model.fitting import choose_tokenizer, fit_models, make_lab, spool_texts
@@ -21,7 +22,7 @@ from skmode.language.objectives import Schedule
 from skmode.language.router import DomainRouter
 
 
-class ModularLanguageModel(Reading, Growth, ClassifierMixin, BaseEstimator):
+class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     """A small language model for each domain, and a router in front of them.
 
     A teacher learns all domains. A small student is warmed on all domains, and each expert starts
@@ -163,6 +164,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, BaseEstimator):
     >>> model.bits_per_byte(["the dog"]).shape
     (1,)
     """
+
+    _public_module = "skmode.language"
 
     def __init__(
         self,

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skmode._common.notebooks.display import LinkedInNotebooks
 from skmode.language.router.calibration import (
     cut_lines,
     cut_pieces,
@@ -27,7 +28,7 @@ from skmode.language.router.ngrams import as_bytes
 from skmode.language.router.segments import Segment, find_segments
 
 
-class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
+class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
     """Tell the domain of texts by their byte n-grams, or abstain.
 
     **Features.** A text is its UTF-8 bytes, the first ``max_bytes`` of them, behind a line break.
@@ -129,6 +130,7 @@ class DomainRouter(Growth, ClassifierMixin, BaseEstimator):
     """
 
     ngram_range = (1, 3)
+    _public_module = "skmode.language"
 
     def __init__(
         self,
