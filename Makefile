@@ -119,7 +119,9 @@ league-quick: .venv/installed-league
 clean:
 	rm -rf .venv .venv-floor .venv-newest .venv-kserve .venv-mlserver .venv-release .venv-wheels .venv-docs
 	rm -rf build dist deploy/build deploy/dist *.egg-info deploy/*.egg-info
-	rm -rf .coverage* coverage.xml docs/_build docs/gallery docs/api/generated .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
+	rm -rf .coverage* coverage.xml .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo/output
+	rm -rf docs/_build docs/gallery docs/api/generated docs/pictures docs/changelog.md docs/contributing.md docs/evidence/ablations.md
+	rm -f $(filter-out %/index.md, $(wildcard docs/operate/*.md docs/reference/*.md))
 
 # "installed" is touched last: an interrupted installation starts over.
 .venv/installed: $(SOURCES) constraints.txt

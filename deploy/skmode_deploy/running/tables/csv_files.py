@@ -205,7 +205,8 @@ class CsvReader:
         raise _FieldError(
             row,
             f"Column {column.name!r} must hold numbers, got {fields[row]!r}",
-            f"correct it, or pass --missing {fields[row]!r} if it stands for a missing value",
+            "correct it, compute the number that training had there, or pass "
+            f"--missing {fields[row]!r} if it stands for a missing value",
         )
 
 

@@ -1,5 +1,6 @@
 """The OpenAPI document: routes of the protocol, and inputs and outputs of each model."""
 
+import json
 from typing import Any
 
 import skmode_deploy
@@ -23,6 +24,7 @@ TRUE: Schema = {"const": True}
 EVENTS: Schema = {"text/event-stream": {"schema": STRING}}
 BYTES: Schema = {"type": "string", "format": "binary"}
 MAX_EXAMPLE_VALUES = 4096  # of an image; larger ones would fill the document
+MAX_NAMED_CLASSES = 100  # of a description
 
 
 def _array(items: Schema) -> Schema:
@@ -292,6 +294,8 @@ def _infer_operation(path: str, served: ServedModel) -> Schema:
         f"Predict rows with {served.name}, version {served.version}",
         _json(_reference("InferenceResponse")),
     )
+    if served.manifest.classes is not None:
+        operation["responses"]["200"]["description"] = _name_classes(served.manifest.classes.values)
     content = {"schema": schema}
     if served.manifest.n_pixel_values <= MAX_EXAMPLE_VALUES:
         make = _make_image_example if is_image else _make_example
@@ -301,6 +305,14 @@ def _infer_operation(path: str, served: ServedModel) -> Schema:
         "tags": [served.name],
         "requestBody": {"required": True, "content": {"application/json": content}},
     }
+
+
+def _name_classes(values: tuple[Any, ...]) -> str:
+    """Say which probability is of which class, which no output tells."""
+    named = json.dumps(values[:MAX_NAMED_CLASSES], ensure_ascii=False, default=str)[1:-1]
+    rest = len(values) - MAX_NAMED_CLASSES
+    more = f", and {rest} more" if rest > 0 else ""
+    return f"The response. Its probabilities are in the order of the classes: {named}{more}."
 
 
 def _describe_tensor(tensor: Schema, may_miss: bool) -> Schema:

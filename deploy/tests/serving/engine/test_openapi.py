@@ -59,6 +59,21 @@ def test_inputs_are_those_of_the_manifest(document):
     assert outputs["properties"]["name"]["enum"] == ["variable", "expert", "gate_probability"]
 
 
+def test_the_response_says_which_probability_is_of_which_class(document):
+    def described(model):
+        operation = document["paths"][f"/v2/models/{model}/infer"]["post"]
+        return operation["responses"]["200"]["description"]
+
+    assert described("table").endswith("the order of the classes: 10, 20, 30, 40.")
+    assert described("array") == "The response."
+
+
+def test_a_hundred_classes_are_named():
+    from skmode_deploy.serving.engine.openapi import _name_classes
+
+    assert _name_classes(tuple(range(102))).endswith(" 98, 99, and 2 more.")
+
+
 @pytest.mark.parametrize(
     "change", [{"name": "height"}, {"datatype": "BYTES"}, {"shape": [1, 2]}, {"data": ["x"]}]
 )
