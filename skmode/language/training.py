@@ -24,7 +24,6 @@ from skmode.language.objectives import (
     share_of_teacher,
 )
 
-
 READ_EVERY = 100  # steps, on a GPU
 
 
