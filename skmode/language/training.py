@@ -134,8 +134,8 @@ class _Loop:
         self.optimizer.step()
         record["learning_rate"] = rate
         self.unread.append((record, parts, norm))
-        # On a GPU reading makes the step wait. On the CPU nothing waits, and a few numbers that stay
-        # between the logits of two steps keep the memory of these from being used again.
+        # On a GPU reading makes the step wait. On the CPU nothing waits, and a few numbers that are
+        # left between the logits of two steps keep the memory of these from being used again.
         if recipe.device.type == "cpu" or len(self.unread) == READ_EVERY:
             self.complete_history()
 
