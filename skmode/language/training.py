@@ -143,7 +143,10 @@ class _Loop:
         """Read the losses of the steps that were taken since it was called last."""
         for record, parts, norm in self.unread:
             rate = record.pop("learning_rate")
-            means = {key: sum(float(part[key]) for part in parts) / len(parts) for key in parts[0]}
+            values: dict[str, list[float]] = {}
+            for key, value in (item for part in parts for item in part.items()):
+                values.setdefault(key, []).append(float(value))
+            means = {key: sum(own) / len(own) for key, own in values.items()}
             rest = {"learning_rate": rate, "norm": float(norm)}
             self.phase.history.append({**record, **means, **rest})
         self.unread.clear()

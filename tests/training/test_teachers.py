@@ -446,14 +446,16 @@ class WatchRefit(Callback):
 
 
 @TEACHERS
-def test_a_taught_refit_has_no_dropout_and_a_high_rate(teacher):
+@BOTH
+def test_a_taught_refit_has_no_dropout_and_a_high_rate(teacher, Estimator):
+    """Values, too: only where an estimator predicted them, the rate is lower."""
     watch = WatchRefit()
     options = QUICK | {"dropout": 0.25, "callbacks": [watch], "learning_rate_schedule": "constant"}
-    classifier = MoDEClassifier(**options, teacher=teacher).fit(X, y)
+    model = Estimator(**options, teacher=teacher).fit(X, y)
     (before, rate), (without, taught_rate) = watch.seen
     assert (before, without) == ({0.25}, {0})
     assert 1.5 * rate < taught_rate <= 2 * rate
-    after = {each.p for each in classifier.net_.module_.modules() if isinstance(each, Dropout)}
+    after = {each.p for each in model.net_.module_.modules() if isinstance(each, Dropout)}
     assert after == {0.25}
 
 

@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skmode._estimators.rows.teaching import (
     as_list,
+    collect,
     copy_unfitted,
     find_inside,
     holds_model,
@@ -53,7 +54,7 @@ def _named(value: Any) -> Any:
     if not holds_model(value):
         return value
     if isinstance(value, list | tuple):
-        return type(value)(map(_named, value))
+        return collect(map(_named, value), value)
     if isinstance(value, dict):
         return {name: _named(each) for name, each in value.items()}
     parameters = value.get_params(deep=False)

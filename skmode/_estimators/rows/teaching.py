@@ -1,5 +1,6 @@
 """Fit teachers on folds, so that each row is predicted by models that did not see it."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -220,11 +221,11 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
 
 def _check_kind(teacher: Any, classify: bool) -> None:
     """Raise if a regressor shall teach a classifier, or the reverse."""
-    tags = getattr(teacher, "__sklearn_tags__", None)
-    if tags is None:  # no estimator of scikit-learn's: nobody knows its kind
+    tags = _tags_of_one(teacher)
+    if tags is None:  # nobody knows its kind
         return
     kind, other = ("classifier", "regressor") if classify else ("regressor", "classifier")
-    if tags().estimator_type == other:
+    if tags.estimator_type == other:
         ours, theirs = f"MoDE{kind.capitalize()}", f"MoDE{other.capitalize()}"
         raise TypeError(
             f"The teacher of a {kind} must be a {kind}, got {name_of(teacher)}, which is a {other}:"
@@ -235,8 +236,18 @@ def _check_kind(teacher: Any, classify: bool) -> None:
 
 def tags_of(teacher: Any) -> list[Tags]:
     """Tags of the teachers that have some: what one of them cannot read, `fit` cannot."""
-    estimators = [each for each in as_list(teacher) if not isinstance(each, type)]
-    return [get_tags(each) for each in estimators if hasattr(each, "__sklearn_tags__")]
+    tags = map(_tags_of_one, as_list(teacher))
+    return [each for each in tags if each is not None]
+
+
+def _tags_of_one(teacher: Any) -> Tags | None:
+    """Tags of a teacher; None if it, or what it wraps, is no estimator of scikit-learn's."""
+    if isinstance(teacher, type) or not hasattr(teacher, "__sklearn_tags__"):
+        return None
+    try:
+        return get_tags(teacher)
+    except AttributeError:  # such as a frozen one's, which asks what it wraps
+        return None
 
 
 def _may_have(teacher: Any, method: str) -> bool:
@@ -316,15 +327,48 @@ def _open_memory(memory: Any) -> Any:
         ) from error
 
 
+def collect(items: Iterable[Any], like: Any) -> Any:
+    """Collect items in a list, a tuple or the like; a named tuple takes them one by one."""
+    return like._make(items) if hasattr(like, "_make") else type(like)(items)
+
+
 def copy_unfitted(value: Any) -> Any:
     """Clone a teacher, also where `clone` refuses, such as CatBoost with `cat_features`."""
-    if isinstance(value, list | tuple):  # of a vote's members
-        return type(value)(map(copy_unfitted, value))
+    if type(value) is dict:
+        return {name: copy_unfitted(each) for name, each in value.items()}
+    named = isinstance(value, tuple) and hasattr(value, "_make")
+    if named or type(value) in (list, tuple, set, frozenset):  # of a vote's members
+        return collect(map(copy_unfitted, value), value)
     try:
         return clone(value, safe=False)  # copies what has no parameters
     except RuntimeError:  # its class, or that of a member, does not keep the parameters themselves
-        parameters = value.get_params(deep=False)
-        return type(value)(**{name: copy_unfitted(each) for name, each in parameters.items()})
+        made = _make_anew(value)
+        return copy.deepcopy(value) if made is None else made
+
+
+def _make_anew(estimator: Any) -> Any:
+    """Make an estimator of its parameters; None if its class would change them once more."""
+    try:
+        given = {
+            name: copy_unfitted(each) for name, each in estimator.get_params(deep=False).items()
+        }
+        made = type(estimator)(**given)
+        kept = made.get_params(deep=False)
+        if any(
+            kept[name] is not each and not _equal(kept[name], each) for name, each in given.items()
+        ):
+            return None
+    except Exception:  # whatever a class raises that does not follow scikit-learn's rules
+        return None
+    for name in ("_metadata_request", "_sklearn_output_config"):  # as `clone` does
+        if hasattr(estimator, name):
+            setattr(made, name, copy.deepcopy(getattr(estimator, name)))
+    return made
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are pickled alike, whatever `==` means for them."""
+    return bool(joblib.hash(one) == joblib.hash(other))
 
 
 def fit_one(teacher: Any, X: Any, y: Any, weight: Any, place: int) -> Any:

@@ -39,10 +39,10 @@ class ReadsTables(EvaluatesRows):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        taught_by = tags_of(self.teacher)
-        tags.input_tags.allow_nan = all(each.input_tags.allow_nan for each in taught_by)
+        # A teacher that imputes in a Pipeline has no tag for it.
+        tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        tags.input_tags.sparse = all(each.input_tags.sparse for each in taught_by)
+        tags.input_tags.sparse = all(each.input_tags.sparse for each in tags_of(self.teacher))
         tags.input_tags.string = False
         return tags
 

@@ -258,11 +258,11 @@ class Pairs:
         return tokens, torch.where(torch.arange(6) < 5, tokens.roll(-1, 1), -1)
 
 
-def losses_of_steps(device, accumulate):
+def losses_of_steps(device, accumulate, batch_size=4):
     torch.manual_seed(0)
     recipe = Recipe(
-        batch_size=4, accumulate=accumulate, learning_rate=0.1, weight_decay=0.0, warmup_steps=1,
-        max_norm=1.0, bf16=False, device=torch.device(device), distillation="reverse",
+        batch_size=batch_size, accumulate=accumulate, learning_rate=0.1, weight_decay=0.0,
+        warmup_steps=1, max_norm=1.0, bf16=False, device=torch.device(device), distillation="reverse",
         alpha="loss_ratio", temperature=1.0, schedule="combined", alternate_every=1, verbose=False,
     )  # fmt: skip
     phase = Phase("p", {"m": Words()}, {"m": ["a", "b"]}, 3, Words().to(device), ("a",))
@@ -295,3 +295,9 @@ def test_losses_of_language_models_do_not_pile_up(monkeypatch):
     with pretend("mps"):
         there = losses_of_steps("mps", 1)
         assert (len(there.unread), len(there.phase.history)) == (1, 2)
+
+
+def test_the_divergence_is_the_mean_of_the_parts_that_a_teacher_taught():
+    """One row in each part of a batch: the first is of the domain that is taught."""
+    loop = losses_of_steps("cpu", 2, batch_size=1)
+    assert all(each["kd"] > 0 for each in loop.phase.history)

@@ -24,7 +24,7 @@ TRUE: Schema = {"const": True}
 EVENTS: Schema = {"text/event-stream": {"schema": STRING}}
 BYTES: Schema = {"type": "string", "format": "binary"}
 MAX_EXAMPLE_VALUES = 4096  # of an image; larger ones would fill the document
-MAX_NAMED_CLASSES = 100  # of a description
+MAX_NAMED_CLASSES, MAX_LABEL = 100, 100  # of a description, and characters of each
 
 
 def _array(items: Schema) -> Schema:
@@ -309,7 +309,11 @@ def _infer_operation(path: str, served: ServedModel) -> Schema:
 
 def _name_classes(values: tuple[Any, ...]) -> str:
     """Say which probability is of which class, which no output tells."""
-    named = json.dumps(values[:MAX_NAMED_CLASSES], ensure_ascii=False, default=str)[1:-1]
+    labels = [
+        f"{value[:MAX_LABEL]}..." if isinstance(value, str) and len(value) > MAX_LABEL else value
+        for value in values[:MAX_NAMED_CLASSES]
+    ]
+    named = json.dumps(labels, ensure_ascii=False, default=str)[1:-1]
     rest = len(values) - MAX_NAMED_CLASSES
     more = f", and {rest} more" if rest > 0 else ""
     return f"The response. Its probabilities are in the order of the classes: {named}{more}."

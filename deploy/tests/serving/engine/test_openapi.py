@@ -72,6 +72,7 @@ def test_a_hundred_classes_are_named():
     from skmode_deploy.serving.engine.openapi import _name_classes
 
     assert _name_classes(tuple(range(102))).endswith(" 98, 99, and 2 more.")
+    assert _name_classes(("a" * 101, "b")).endswith(f': "{"a" * 100}...", "b".')
 
 
 @pytest.mark.parametrize(
