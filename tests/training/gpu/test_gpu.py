@@ -262,8 +262,9 @@ def losses_of_steps(device, accumulate, batch_size=4):
     torch.manual_seed(0)
     recipe = Recipe(
         batch_size=batch_size, accumulate=accumulate, learning_rate=0.1, weight_decay=0.0,
-        warmup_steps=1, max_norm=1.0, bf16=False, device=torch.device(device), distillation="reverse",
-        alpha="loss_ratio", temperature=1.0, schedule="combined", alternate_every=1, verbose=False,
+        warmup_steps=1, max_norm=1.0, bf16=False, device=torch.device(device),
+        distillation="reverse", alpha="loss_ratio", temperature=1.0,
+        schedule="combined", alternate_every=1, verbose=False,
     )  # fmt: skip
     phase = Phase("p", {"m": Words()}, {"m": ["a", "b"]}, 3, Words().to(device), ("a",))
     loop = _Loop(phase, {"a": Pairs(), "b": Pairs()}, recipe, 0)
