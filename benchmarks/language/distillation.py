@@ -14,6 +14,7 @@ DOMAINS = ("fr",)
 ALPHAS: dict[str, dict[str, Any]] = {
     "CE alone": {"distillation": None},
     "forward, 0.5": {"distillation": "forward", "alpha": 0.5},
+    "forward, 0.9": {"distillation": "forward", "alpha": 0.9},
     "reverse, 0.5": {"distillation": "reverse", "alpha": 0.5},
     "loss ratio": {"distillation": "forward", "alpha": "loss_ratio"},
     "teacher's entropy": {"distillation": "forward", "alpha": "teacher_entropy"},
