@@ -150,7 +150,8 @@ def _scatter(axes: Any, points: list[tuple[str, float, float, bool]], *colours: 
     axes.grid(color=grid, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     values = [y for _, _, y, _ in points]
-    space = (max(values) - min(values)) / 18
+    # A line of text; the panels with few points are lower.
+    space = (max(values) - min(values)) / (18 if len(points) > 8 else 12)
     lowest = min(values) - 4.5 * space
     axes.set_ylim(lowest - space, max(values) + space)
     # What a name must not cover, in powers of ten: the other points, and names that are written.
