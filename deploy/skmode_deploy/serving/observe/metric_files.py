@@ -50,16 +50,21 @@ def reserve(folder: str | os.PathLike[str], process: int) -> None:
     the system would kill the process (SIGBUS).
     """
     for kind in _kinds():
-        with open(Path(folder, f"{kind}_{process}.db"), "ab") as file:
-            try:
+        path = Path(folder, f"{kind}_{process}.db")
+        # Whoever reads the metrics reads all that end in .db, and could not read an empty file.
+        made = path if path.exists() else path.with_suffix(".partial")
+        try:
+            with open(made, "ab") as file:
                 os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
-            except OSError as error:
-                raise OSError(
-                    error.errno,
-                    f"Each process must have {len(_kinds()) * FILE_BYTES} bytes for metrics in "
-                    f"{folder}, and to reserve them gave: {error.strerror}. Make room there, or "
-                    "set TMPDIR to another folder",
-                ) from None
+            made.rename(path)
+        except OSError as error:
+            path.with_suffix(".partial").unlink(missing_ok=True)
+            raise OSError(
+                error.errno,
+                f"Each process must have {len(_kinds()) * FILE_BYTES} bytes for metrics in "
+                f"{folder}, and to reserve them gave: {error.strerror}. Make room there, or "
+                "set TMPDIR to another folder",
+            ) from None
 
 
 def release(folder: str | os.PathLike[str], process: int) -> None:

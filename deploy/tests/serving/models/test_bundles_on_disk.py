@@ -398,7 +398,8 @@ def wait_for_files(folder, n_workers):
     end = time.monotonic() + 60
     while True:
         names = [name for _, _, files in os.walk(folder) for name in files]
-        if sum(name.startswith("histogram_") for name in names) >= n_workers:
+        made = [name for name in names if name.endswith(".db")]
+        if sum(name.startswith("histogram_") for name in made) >= n_workers:
             return
         assert time.monotonic() < end, names
         time.sleep(0.1)

@@ -1,5 +1,6 @@
 """The folder for the counts of several processes, and the leftovers of killed servers."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -53,6 +54,22 @@ def test_the_folder_of_a_running_server_is_kept(holder, temporary):
     with metric_files.make_folder() as ours:
         assert not theirs.exists()
         assert Path(ours).is_dir()
+
+
+def test_a_file_that_has_no_room_is_not_left_for_readers(temporary, monkeypatch):
+    """An empty one could not be read, and with it no metrics at all."""
+    seen = []
+
+    def full(descriptor, start, n_bytes):
+        seen.extend(path.suffix for path in Path(ours).iterdir() if path.name != metric_files.LOCK)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with metric_files.make_folder() as ours:
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="Make room there, or set TMPDIR"):
+            metric_files.reserve(ours, os.getpid())
+        assert seen == [".partial"]
+        assert [path.name for path in Path(ours).iterdir()] == [metric_files.LOCK]
 
 
 def test_foreign_folders_are_kept(temporary, monkeypatch):
