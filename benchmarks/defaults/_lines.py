@@ -26,12 +26,23 @@ def results_of(rows: int) -> Path:
 
 def read(path: Path) -> list[Line]:
     """All lines, the newest last; the version of each is `PRESENT`, or tells former code apart."""
-    if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = read_raw(path)
     known = {PRESENT: fingerprint()}
     for line in lines:
         line["version"] = number_code(line["version"], known)
+    return lines
+
+
+def read_raw(path: Path) -> list[Line]:
+    """All lines as they were written; none before the first measurement."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def read_measured(path: Path) -> list[Line]:
+    """The same for a table, which needs some."""
+    if not (lines := read_raw(path)):
+        raise SystemExit(f"There are no results in {path.name}: run without --report first.")
     return lines
 
 

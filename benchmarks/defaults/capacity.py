@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
 from benchmarks.defaults._measure import error, inner_split, make
 from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._measure import score
@@ -60,8 +60,7 @@ def main(*, only_report: bool) -> None:
     """Measure what the file of results lacks, and print the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    text = PATH.read_text() if PATH.exists() else ""
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = read_measured(PATH) if only_report else read_raw(PATH)
     done = {tuple(line[key] for key in KEYS) for line in lines}
     for case in itertools.product(TABLES, ROWS, WIDTHS, EXPERTS):
         if only_report or case in done or case[1] > 0.6 * SETS[case[0]].rows:

@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._lines import RESULTS, read_measured
 from benchmarks.defaults._measure import inner_split, make
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
@@ -167,7 +167,7 @@ def main() -> None:
     path = RESULTS / "distil.jsonl"
     if not parser.parse_args().report:
         measure_all(path)
-    print(summarize([json.loads(line) for line in path.read_text().splitlines()]))
+    print(summarize(read_measured(path)))
 
 
 def measure_all(path: Path) -> None:

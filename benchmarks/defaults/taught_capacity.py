@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
 from benchmarks.defaults._measure import error, inner_split, make
 from benchmarks.defaults.distil import changed
 from benchmarks.tabular._fingerprint import fingerprint
@@ -75,7 +75,7 @@ def measure_all() -> None:
     """Append what the file lacks; the vote is fitted once for all that it teaches."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    done = {tuple(line[key] for key in KEYS) for line in read()}
+    done = {tuple(line[key] for key in KEYS) for line in read_raw(PATH)}
     for repeat in REPEATS:
         for name in TABLES:
             with tempfile.TemporaryDirectory() as memory:
@@ -89,17 +89,9 @@ def measure_all() -> None:
                     print(record, flush=True)
 
 
-def read() -> list[dict[str, Any]]:
-    """What was measured before."""
-    text = PATH.read_text() if PATH.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def print_table() -> None:
     """Print each error relative to that of one network without a teacher."""
-    lines = read()
-    if not lines:
-        raise SystemExit(f"There are no results in {PATH.name}: run without --report first.")
+    lines = read_measured(PATH)
     print("| set | split | " + " | ".join(MODELS) + " |")
     print("| --- " * (2 + len(MODELS)) + "|")
     for (name, repeat), part in pd.DataFrame(lines).groupby(["set", "repeat"], sort=False):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
 from benchmarks.defaults._measure import error, inner_split, make
 from benchmarks.defaults.distil import changed, make_teacher
 from benchmarks.tabular._measure import score
@@ -65,7 +65,7 @@ def measure_all() -> None:
     """Append what the file lacks."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    done = {(line["set"], line["repeat"]) for line in read()}
+    done = {(line["set"], line["repeat"]) for line in read_raw(PATH)}
     for name, repeat in CASES:
         if (name, repeat) not in done:
             record = measure(name, repeat)
@@ -74,17 +74,9 @@ def measure_all() -> None:
             print(record, flush=True)
 
 
-def read() -> list[dict[str, Any]]:
-    """What was measured before."""
-    text = PATH.read_text() if PATH.exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def print_table() -> None:
     """Print each error relative to that of the mixture without a teacher, and geometric means."""
-    lines = read()
-    if not lines:
-        raise SystemExit(f"There are no results in {PATH.name}: run without --report first.")
+    lines = read_measured(PATH)
     frame = pd.DataFrame(lines)
     names = [f"rate {rate:g}" for rate in RATES]
     ratios = frame[names].div(frame["plain"], axis=0)

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.defaults._lines import RESULTS
+from benchmarks.defaults._lines import RESULTS, read_measured
 from benchmarks.defaults._measure import inner_split, make
 from benchmarks.defaults.distil import changed, loss
 from benchmarks.tabular._models.votes import make_vote
@@ -125,7 +125,7 @@ def main() -> None:
     path = RESULTS / "teacher_weights.jsonl"
     if not parser.parse_args().report:
         measure_all(path)
-    print(summarize([json.loads(line) for line in path.read_text().splitlines()]))
+    print(summarize(read_measured(path)))
 
 
 if __name__ == "__main__":
