@@ -69,7 +69,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # Smaller errors count as this one: of few rows some models predict all perfectly.
 LEAST_ERROR = 1e-4
-Refit = Callable[..., tuple[int, bool, bool]]
+Refit = Callable[..., tuple[int, bool, tuple[str, ...]]]
 
 
 class Refits:
@@ -81,7 +81,9 @@ class Refits:
         self.weights: dict[str, dict[str, Any]] = {}
         self.teachers: dict[str, Any] = {}
 
-    def run(self, fit: Any, candidate: Any, temperature: float | None) -> tuple[int, bool, bool]:
+    def run(
+        self, fit: Any, candidate: Any, temperature: float | None
+    ) -> tuple[int, bool, tuple[str, ...]]:
         """Refit the candidate of a fit once for each variant, from the same weights."""
         net = candidate.net
         weights = copy.deepcopy(net.module_.state_dict())
@@ -101,16 +103,16 @@ class Refits:
             with patch.object(trainer, "train_ensemble", train_once), changed(fit, change):
                 weight = change.get("teacher_weight", candidate.teacher_weight)
                 own = candidate._replace(teacher_weight=weight)
-                _, _, was_taught = self.refit(fit, own, temperature)
+                _, _, taught_by = self.refit(fit, own, temperature)
             fit.plan = plan
-            if temperature is not None and not was_taught:
+            if temperature is not None and not taught_by:
                 apply_temperature(net.module_, temperature)
             self.weights[name] = copy.deepcopy(net.module_.state_dict())
         net.module_.load_state_dict(weights)
         with patch.object(trainer, "train_ensemble", train_once):
             self.teachers[BOTH] = fit._make_teacher(candidate, temperature)[0]
         self.teachers[ENSEMBLE] = trained[0].teacher
-        return 1, False, True
+        return 1, False, (ENSEMBLE,)
 
 
 @contextmanager

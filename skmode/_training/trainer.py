@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -77,6 +76,7 @@ class Trained(NamedTuple):
 
     Scores are those before the refit, the difference is that of the final weights.
     `plain` is the fidelity of the training without the teacher, if there was one to compare with.
+    `taught_by` names who taught in the refit, if it was the mixture itself or an ensemble.
     """
 
     net: MixtureNet
@@ -90,6 +90,7 @@ class Trained(NamedTuple):
     weight_decay: float
     fidelity: Fidelity | None = None
     plain: Fidelity | None = None
+    taught_by: tuple[str, ...] = ()
 
 
 class _Candidate(NamedTuple):
@@ -154,12 +155,12 @@ class Trainer:
             with self._plain.generators.default_for("module"):
                 untaught = self._plain.watch.evaluate(self._plain.net.module_)
             plain = self._calibrate(self._plain, untaught)[1]
-        refit_n_iter, taught = 0, False
+        refit_n_iter, taught_by = 0, tuple[str, ...]()
         if not interrupted:
-            refit_n_iter, interrupted, taught = self._refit(best, of_network)
+            refit_n_iter, interrupted, taught_by = self._refit(best, of_network)
         if self._add_linear(best, linear):
             temperature, interrupted = of_network, True
-        if taught:  # the teacher's predictions were calibrated
+        if taught_by:  # the teacher's predictions were calibrated
             temperature = 1.0 if classifies else None
         if temperature is not None:  # after the refit, which continues from the weights as trained
             apply_temperature(module, temperature)
@@ -178,6 +179,7 @@ class Trainer:
             *weights,
             fidelity,
             plain,
+            taught_by,
         )
 
     def _choose_linear(
@@ -385,70 +387,103 @@ class Trainer:
                 callbacks.append(("leave_for_refit", leave))
         return callbacks
 
-    def _refit(self, candidate: _Candidate, temperature: float | None) -> tuple[int, bool, bool]:
+    def _refit(
+        self, candidate: _Candidate, temperature: float | None
+    ) -> tuple[int, bool, tuple[str, ...]]:
         """Continue with all rows.
 
-        Returns the epochs, whether the user interrupted, and whether a teacher took part.
+        Returns the epochs, whether the user interrupted, and which networks taught.
         """
-        plan, net, best = self.plan, candidate.net, candidate.best
+        plan, best = self.plan, candidate.best
         assert best is not None
-        teacher, interrupted = None, False
+        teacher, names, interrupted = None, tuple[str, ...](), False
         left = plan.epochs - best.passed
         if left and plan.taught_refit_fraction:
-            teacher, interrupted = self._make_teacher(candidate, temperature)
+            teacher, names, interrupted = self._make_teacher(candidate, temperature)
         # An estimator that labelled further rows; its own fits cost more than these epochs.
         by_rows = self.data.further is not None and candidate.teacher_weight > 0
-        taught, left = teacher is not None or by_rows, plan.epochs if by_rows else left
-        fraction = plan.taught_refit_fraction if taught else plan.refit_fraction
-        epochs = refit_epochs(fraction, best.epoch, left)
+        if not interrupted and (teacher is not None or by_rows):
+            n_iter, interrupted = self._refit_taught(candidate, teacher, left)
+            return n_iter, interrupted, names if n_iter else ()
+        epochs = refit_epochs(plan.refit_fraction, best.epoch, left)
         if interrupted or not epochs:
-            return 0, interrupted, False
+            return 0, interrupted, ()
+        rows = self._with_teacher(self._all_rows(candidate), candidate.teacher_weight)
+        # At the end of the schedule the rate is zero, but the held-out rows are still new.
+        rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
+        generators = self._generators(plan.seed)
+        n_iter, interrupted = self._run_refit(
+            candidate, rows, epochs, rate, candidate.watch, generators
+        )
+        return n_iter, interrupted, ()
+
+    def _refit_taught(
+        self, candidate: _Candidate, teacher: Teacher | None, left: int
+    ) -> tuple[int, bool]:
+        """Refit with a teacher, or without one with what an estimator predicted of the rows."""
+        plan, net, best = self.plan, candidate.net, candidate.best
+        assert best is not None
+        by_estimator = teacher is None
+        left = plan.epochs if by_estimator else left
+        epochs = refit_epochs(plan.taught_refit_fraction, best.epoch, left)
+        if not epochs:
+            return 0, False
+        rows: Any = self._all_rows(candidate)
+        generators = self._generators(plan.seed)
+        if teacher is None:
+            rows = self._with_teacher(rows, candidate.teacher_weight)
+        else:
+            rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
+        values = by_estimator and not isinstance(net.module_.task_loss, CrossEntropy)
+        rate = (VALUES_RATE if values else TAUGHT_RATE) * plan.learning_rate
+        checks = TaughtWatch(candidate.watch, best.loss, rate)
+        with without_dropout(net.module_):
+            return self._run_refit(candidate, rows, epochs, rate, checks, generators)
+
+    def _all_rows(self, candidate: _Candidate) -> Rows | StoredRows:
+        return self.data.rows.to(self.plan.device, candidate.net.module_.head.weight.dtype)
+
+    def _run_refit(
+        self,
+        candidate: _Candidate,
+        rows: Any,
+        epochs: int,
+        rate: float,
+        checks: Checks,
+        generators: Generators,
+    ) -> tuple[int, bool]:
+        """Continue the training of a candidate."""
+        plan = self.plan
         # Without the user's gradient clipping the refit might not stay finite.
         callbacks: list[Any] = clipping(plan.callbacks)
         if plan.show_progress:
             callbacks.append(("progress", EpochProgress(epochs, "refit")))
-        rows: Any = self.data.rows.to(plan.device, net.module_.head.weight.dtype)
-        generators = self._generators(plan.seed)
-        changed: AbstractContextManager[None] = nullcontext()
-        checks: Checks = candidate.watch
-        if teacher is not None:
-            rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
-        else:
-            rows = self._with_teacher(rows, candidate.teacher_weight)
-        # At the end of the schedule the rate is zero, but the held-out rows are still new.
-        rate = max(best.rate, LOWEST_REFIT_RATE * plan.learning_rate)
-        if taught:
-            values = by_rows and not isinstance(net.module_.task_loss, CrossEntropy)
-            rate = (VALUES_RATE if values else TAUGHT_RATE) * plan.learning_rate
-            checks = TaughtWatch(candidate.watch, best.loss, rate)
-            changed = without_dropout(net.module_)
         checkpoint = self._checkpoint("refit")
-        with changed:
-            n_iter, interrupted = refit(
-                net, rows, epochs, rate, checks, callbacks, generators, checkpoint
-            )
-        return n_iter, interrupted, teacher is not None and n_iter > 0
+        return refit(candidate.net, rows, epochs, rate, checks, callbacks, generators, checkpoint)
 
     def _make_teacher(
         self, candidate: _Candidate, temperature: float | None
-    ) -> tuple[Teacher | None, bool]:
-        """The teacher of the refit, or None, and whether the user interrupted its training."""
+    ) -> tuple[Teacher | None, tuple[str, ...], bool]:
+        """The teacher of the refit and its parts' names; whether the user interrupted."""
         plan, module = self.plan, candidate.net.module_
         if plan.teacher in (None, "rows"):
-            return None, False
+            return None, (), False
         if plan.teacher == "mixture":
-            return mixture_teacher(module, temperature), False
+            return mixture_teacher(module, temperature), ("mixture",), False
         assert self.data.members is not None
         plan = replace(plan, weight_decays=(candidate.weight_decay,))
         ensemble = train_ensemble(plan, self.data.members, self._generators(plan.teacher_seed))
         if ensemble.interrupted or ensemble.teacher is None:
-            return None, ensemble.interrupted
+            return None, (), ensemble.interrupted
         mixture, share = mixture_teacher(module, temperature), ENSEMBLE_SHARE
         if plan.teacher == "auto":
             assert ensemble.held_out is not None
             rows = candidate.watch.rows
             share = common(choose_share(module, predict(mixture, rows), ensemble.held_out, rows))
-        return blend(module, mixture, ensemble.teacher, share) if share else None, False
+        if not share:
+            return None, (), False
+        names = ("mixture", "ensemble") if share < 1 else ("ensemble",)
+        return blend(module, mixture, ensemble.teacher, share), names, False
 
 
 def _raise_where_interrupts_do() -> None:

@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupShuffleSplit
 from skorch.callbacks import Callback
 
+import skmode_deploy.bundle
 from skmode import MoDEClassifier, MoDERegressor
 from skmode._training import trainer
 from skmode._training.finish.blend import blend
@@ -33,6 +34,7 @@ from skmode.nn import (
     ModuleExperts,
     RegressionLoss,
 )
+from skmode.onnx import export
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -469,6 +471,41 @@ def test_a_taught_refit_that_ruins_the_network_is_undone(teacher, monkeypatch):
     assert found.refit_n_iter_ == 0
     assert found.temperature_ != 1  # its own: the teacher's calibration went with the refit
     assert log_loss(y, predict(found)) < 0.65
+
+
+@pytest.mark.slow
+def test_a_taught_refit_is_judged_by_the_size_of_the_loss():
+    """Of values without noise the loss is so small that a refit may raise it many times over."""
+    numbers = np.random.default_rng(0).normal(size=(900, 3))
+    values = 2 * numbers[:, 0] + numbers[:, 1]
+    options = {"learning_rate": 0.02, "max_epochs": 40, "random_state": 0}
+    with pytest.warns(ConvergenceWarning, match="worse"):
+        taught = MoDERegressor(teacher="ensemble", n_teachers=2, **options).fit(numbers, values)
+    assert taught.refit_n_iter_ == 0
+    assert taught.teacher_names_ == []
+    assert np.sqrt(np.mean((taught.predict(numbers) - values) ** 2)) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"early_stopping": False}, "no rows were held out.*early_stopping=True"),
+        ({"refit_fraction": 0}, "refit_fraction is 0"),
+        ({"max_epochs": 1}, "max_epochs leaves it no epochs"),
+    ],
+)
+def test_a_name_without_a_refit_warns(options, why):
+    with pytest.warns(UserWarning, match=f"teaches in the refit, but there was none: {why}"):
+        found = MoDEClassifier(**QUICK | {"teacher": "mixture"} | options).fit(X, y)
+    assert found.teacher_names_ == []
+
+
+def test_a_name_that_taught_is_told(tmp_path):
+    for teacher, names in (("mixture", ["mixture"]), ("ensemble", ["mixture", "ensemble"])):
+        found = MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)
+        assert found.teacher_names_ == names
+        export(found, tmp_path)
+        assert list(skmode_deploy.bundle.verify(tmp_path).teacher.names) == names
 
 
 def test_dropout_comes_back_after_an_interrupt():

@@ -199,7 +199,7 @@ PARAMETERS = {
         leaves so many. The learning rate starts at that of the best epoch, but at least at a fifth
         of the peak, and falls to zero. Where a teacher takes part, it starts at twice the peak (at
         the peak if an estimator predicted values), without dropout: the teacher keeps the experts
-        from fitting noise. A refit that makes the validation loss far larger is undone with a
+        from fitting noise. If that raises the validation loss by a tenth it is undone, with a
         ConvergenceWarning. There is none in `partial_fit` or after the user interrupts training,
         without a teacher none with `X_val`, and with ``max_epochs=1`` only that after an estimator.
         `X_val` is never trained on: rows of your own to refit on belong in `validation_fraction`.
@@ -225,8 +225,8 @@ PARAMETERS = {
         teaches if they prefer the mixture alone; there, too, all networks share the validation
         rows. Each expert learns to predict as the teacher does, on the rows and on
         mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
-        teacher, and so does a name in a fit without a refit. A name leaves half of `max_epochs` to
-        the refit, also if then nobody teaches.
+        teacher; a name in a fit without a refit means none either, and a warning. A name leaves
+        half of `max_epochs` to the refit, also if then nobody teaches.
         """,
     ),
     "teacher_weight": (
@@ -407,8 +407,8 @@ ATTRIBUTES = {
     "teacher_names_": (
         "list of str",
         """
-        Classes of the estimators that taught, or ``"soft_targets"``; empty if there were none, or
-        `teacher_weight_` is 0. A warm start and `partial_fit` keep those of the fits before.
+        Who taught: classes of estimators, ``"soft_targets"``, or ``"mixture"`` and ``"ensemble"``.
+        Empty if nobody did. A warm start and `partial_fit` keep those of the fits before.
         """,
     ),
     "teacher_scores_": (

@@ -420,11 +420,29 @@ class LearnsFromTeachers(EvaluatesRows):
         """
         if self._refusal is not None and not trained.teacher_weight and not trained.interrupted:
             self._warn_of_refusal(self._refusal, trained.fidelity)
-        if not trained.teacher_weight:  # nobody taught: the validation rows or the user chose so
+        if isinstance(self.teacher, str):
+            self.teacher_names_ = list(trained.taught_by)
+            self._warn_of_no_refit(trained)
+        elif not trained.teacher_weight:  # the validation rows or the user chose so
             self.teacher_names_ = []
         self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
         self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
+
+    def _warn_of_no_refit(self, trained: Trained) -> None:
+        """Tell why a teacher that teaches in the refit had no chance to."""
+        why, cure = "max_epochs leaves it no epochs", "raise max_epochs"
+        if trained.validation_scores is None:
+            why, cure = "no rows were held out", "pass more rows to fit, or early_stopping=True"
+        elif not self.refit_fraction:
+            why, cure = "refit_fraction is 0", "raise it"
+        elif trained.refit_n_iter or trained.interrupted or len(trained.net.history) > 1:
+            return
+        warnings.warn(
+            f"teacher={self.teacher!r} teaches in the refit, but there was none: {why}. So nobody "
+            f"taught: {cure}, or pass teacher=None.",
+            stacklevel=9,
+        )
 
     def _warn_of_refusal(self, why: str, fidelity: Fidelity | None) -> None:
         """Tell why a teacher does not teach."""

@@ -23,8 +23,8 @@ VALUES_RATE = 1.0
 Teacher = Callable[[tuple[Tensor, ...]], Tensor]
 
 
-# A taught refit has failed if the validation loss becomes larger by this, or by this share of it.
-# The refit has trained on these rows, unless they are the user's own: a sound one makes it smaller.
+# A taught refit has failed if the validation loss becomes larger by this share of it. The refit has
+# trained on these rows, unless they are the user's own: a sound one makes it smaller.
 WORSE = 0.1
 
 
@@ -39,9 +39,9 @@ class TaughtWatch:
     def check(self, net: Any) -> None:
         """Measure the validation loss at the end of the refit."""
         loss, before = self.watch.check(net)["valid_loss"], self.before
-        if loss > before + WORSE * max(1.0, abs(before)):
+        if loss > before + WORSE * abs(before):
             raise WorseError(
-                "A refit with a teacher must not make the validation loss much larger, but it was "
+                "A refit with a teacher must not make the validation loss larger, but it was "
                 f"{before:.3g} before and {loss:.3g} after it: lower learning_rate (now "
                 f"{net.lr:g}; this refit started at {self.rate:g}), or set teacher=None."
             )
