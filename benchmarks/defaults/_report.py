@@ -82,25 +82,33 @@ def pairs_of(
 
 
 def print_differences(path: Path, against: str) -> None:
-    """Print how much each candidate's errors differ from another's, by the present code.
+    """Print how much each candidate's errors differ from another's, by the newest code with both.
 
     Differences are those of logarithms, averaged over the splits of a set, then over sets; the
     standard error is over sets.
     """
-    lines = {place(line): line for line in read(path) if line["version"] == PRESENT}
+    lines = {(line["version"], *place(line)): line for line in read(path)}
+    if not any(key[1] == against for key in lines):
+        raise SystemExit(f"There are no results of {against!r} in {path.name}: measure it first.")
     print(
         "| candidate | mixture | top expert | better on | top expert: binary | multiclass "
         "| regression | top expert against its mixture | fit time | fits |"
     )
     print("| --- " * 10 + "|")
     for candidate in CANDIDATES:
-        pairs = [
-            (line, lines[against, *key[1:]])
-            for key, line in lines.items()
-            if key[0] == candidate and (against, *key[1:]) in lines
-        ]
-        if not pairs:
+        common = {
+            (version, *where): line
+            for (version, name, *where), line in lines.items()
+            if name == candidate and (version, against, *where) in lines
+        }
+        if not common:
             continue
+        newest = list(common)[-1][0]
+        pairs = [
+            (line, lines[version, against, *where])
+            for (version, *where), line in common.items()
+            if version == newest
+        ]
         mixture, alone = (_by_set((a, b, form, form) for a, b in pairs) for form in FORMS)
         own = _by_set((a, a, "top_expert", "mixture") for a, _ in pairs)
         tasks = alone.groupby(lambda name: SETS[name].task).mean()

@@ -26,6 +26,15 @@ class SharedEmbedding(teachers.Ensemble):
         super().__init__(trunks[:1] * len(trunks), *args)
 
 
+class SharedWatch(members.MemberWatch):
+    """Keeps the weights of one epoch for all networks: they share some of them."""
+
+    def check(self, net: Any) -> Tensor:
+        """Measure the mean of the networks' losses, once for each."""
+        losses = super().check(net)
+        return losses.mean().expand(len(losses)).clone()
+
+
 def same_rows(split: Callable[..., Any]) -> Callable[..., Any]:
     """Let the networks hold out the rows that the mixture holds out."""
 
@@ -65,13 +74,16 @@ def real_rows(self: Any, batch: Any) -> Any:
 
 
 # What each switch replaces when it is off.
-REPLACED: dict[str, tuple[Any, str, Any]] = {
-    "_mixed_rows": (taught.TaughtRows, "with_mixed_rows", real_rows),
-    "_own_rows": (base, "split_for_members", same_rows(base.split_for_members)),
-    "_refit_teachers": (teachers, "_refit", lambda *args: False),
-    "_own_order": (members, "shuffle_each", same_order),
-    "_own_embedding": (teachers, "Ensemble", SharedEmbedding),
-    "_own_temperature": (teachers, "_temperatures", same_temperature),
+REPLACED: dict[str, list[tuple[Any, str, Any]]] = {
+    "_mixed_rows": [(taught.TaughtRows, "with_mixed_rows", real_rows)],
+    "_own_rows": [(base, "split_for_members", same_rows(base.split_for_members))],
+    "_refit_teachers": [(teachers, "_refit", lambda *args: False)],
+    "_own_order": [(members, "shuffle_each", same_order)],
+    "_own_embedding": [
+        (teachers, "Ensemble", SharedEmbedding),
+        (teachers, "MemberWatch", SharedWatch),
+    ],
+    "_own_temperature": [(teachers, "_temperatures", same_temperature)],
 }
 
 
@@ -89,6 +101,6 @@ def switched(options: dict[str, Any]) -> Iterator[None]:
             resolve = larger_batch(base.resolve_batch_size, options["_batch_factor"])
             stack.enter_context(patch.object(base, "resolve_batch_size", resolve))
         for name, replaced in REPLACED.items():
-            if not options.get(name, True):
-                stack.enter_context(patch.object(*replaced))
+            for each in [] if options.get(name, True) else replaced:
+                stack.enter_context(patch.object(*each))
         yield

@@ -99,6 +99,13 @@ class League:
         """Mean error, or another field, per set over the splits that all of `models` have met."""
         return common_mean(self.errors if name is None else self.field(name), models)
 
+    def on_one_processor(self, model: str, peer: str, name: str) -> pd.DataFrame:
+        """Mean of a field per set, over the splits that both met on processors of one kind."""
+        kinds = {kind: i for i, kind in enumerate({r.get("processor") for r in self.records})}
+        where = self._table(self.records, lambda record: kinds[record.get("processor")])
+        names = [*dict.fromkeys([model, peer])]
+        return common_mean(self.field(name)[where[model] == where[peer]], names)
+
     def stale(self) -> list[Record]:
         """Results of other versions than those that are installed here."""
         return [r for r in self.records if "skipped" not in r and not _results.is_current(r)]

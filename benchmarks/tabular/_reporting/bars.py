@@ -225,7 +225,8 @@ def _time_bars(league: League, measured: list[str]) -> Iterator[Bar]:
             yield Bar(what, "", wanted)
             continue
         seconds, processor_seconds = (
-            league.means([REFERENCE, peer], name) for name in ("fit_seconds", "fit_cpu_seconds")
+            league.on_one_processor(REFERENCE, peer, name)
+            for name in ("fit_seconds", "fit_cpu_seconds")
         )
         ratio, processor_ratio = (
             (table[REFERENCE] / table[peer]).median() for table in (seconds, processor_seconds)

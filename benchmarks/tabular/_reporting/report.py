@@ -124,7 +124,8 @@ def _introduction(league: League, means: pd.DataFrame, source: str) -> Iterator[
         "the first one. *Improvability* is the share of a model's error by which the best model of "
         "the set is better (0 % is the best everywhere). Brackets hold 95 % bootstrap intervals "
         f"over sets. A tie is a difference of at most {TIE:.1%} of the error. Times, sizes and "
-        "ratios are medians over sets; to fit takes processor seconds. *1 row*: skmode predicts "
+        "ratios are medians over sets; to fit takes processor seconds, "
+        "whose ratios are of fits on processors of one kind. *1 row*: skmode predicts "
         "through its exported ONNX file, whose size is given, from arrays as that reads them; the "
         "others through Python from a DataFrame, with the size of their pickle. *1 row as ONNX* is "
         "so for all that can be exported, on a few small sets (below). Rows per second are of the "
@@ -197,8 +198,8 @@ def _standing_rows(league: League, means: pd.DataFrame, onnx: pd.Series) -> Iter
 
 
 def _fit_ratio(league: League, model: str, sets: Sequence[str]) -> float:
-    """Median over sets of the processor seconds over CatBoost's."""
-    seconds = league.means([*dict.fromkeys([YARDSTICK, model])], "fit_cpu_seconds")
+    """Median over sets of the processor seconds over CatBoost's, on processors of one kind."""
+    seconds = league.on_one_processor(model, YARDSTICK, "fit_cpu_seconds")
     seconds = seconds[seconds.index.isin(sets)]
     return (seconds[model] / seconds[YARDSTICK]).median()
 
