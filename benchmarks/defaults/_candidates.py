@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.defaults._muon import Muon
+
 TAUGHT: dict[str, Any] = {"teacher": "ensemble"}
 # What came before the present defaults; `former` adds what depends on the task and the rows.
 FORMER: dict[str, Any] = {
@@ -108,6 +110,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "batch x 2, rate x 1.4": {"_batch_factor": 2, "learning_rate": 0.007},
     "batch x 4, rate x 2": {"_batch_factor": 4, "learning_rate": 0.01},
     "40 epochs, batch x 2": {"_batch_factor": 2, "max_epochs": 40},
+    "Muon": {"optimizer": Muon},
+    "Muon, rate 0.01": {"optimizer": Muon, "learning_rate": 0.01},
     "former defaults": FORMER,
 }
 
