@@ -84,7 +84,8 @@ def rows_of(name: str, corner: Corner, repeat: int) -> tuple[Task, Part, Part]:
         positive, negative = (order[part.y[order] == value] for value in (1, 0))
         kept = min(len(positive), round(len(negative) * corner.positives / (1 - corner.positives)))
         order = rng.permutation(np.concatenate([positive[:kept], negative]))
-    cuts = order[: corner.rows], order[corner.rows :][:JUDGING_ROWS]
+    fitted = min(corner.rows, round(0.6 * len(order)))
+    cuts = order[:fitted], order[fitted:][:JUDGING_ROWS]
     train, judging = (Part(part.X.iloc[rows], part.y[rows]) for rows in cuts)
     return table.task, train, judging
 
