@@ -96,7 +96,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
         Whether to keep ``teacher_``; ``unknown="teacher"`` keeps it.
     checkpoint : str or path-like, default=None
         A folder for checkpoints. A ``fit`` with the same parameters and texts goes on from there,
-        to the same weights to the bit.
+        to the same weights to the bit; so does ``add_expert``. Weights that are given count as
+        parameters. A finished training makes room for another one; an unfinished one is an error.
     checkpoint_every : int, default=500
         The optimizer steps between checkpoints.
     precision : {"auto", "float32", "bf16"}, default="auto"
@@ -258,7 +259,9 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
             self.max_length_ = self.max_length
             self.domain_bytes_ = dict(spool.n_bytes)
-            fit_models(self, make_lab(self, spool, self.tokenizer_))
+            lab = make_lab(self, spool, self.tokenizer_)
+            fit_models(self, lab)
+            lab.checkpoint.finish()
         return self
 
     @property

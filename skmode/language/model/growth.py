@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skmode.language.checkpoints import ADDED
 from skmode.language.corpus import Text
 from skmode.language.model.checks import check_whole
 from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
@@ -158,16 +159,18 @@ class Growth:
 
     def _train(self, domain: str, spool: Spool, teacher: Any, n_steps: int) -> None:
         """Train one expert, and put it in its place."""
-        lab = make_lab(self, spool, self.tokenizer_)
-        end = end_of(self.tokenizer_)
         if teacher is not None:
             n_tokens = int(self.base_.config.vocab_size)  # type: ignore[union-attr, arg-type]
-            teacher = make_network(teacher, n_tokens, self.max_length_, end)
-            teacher.to(lab.recipe.device).eval()
+            end = end_of(self.tokenizer_)
+            teacher = make_network(teacher, n_tokens, self.max_length_, end).eval()
         expert = copy.deepcopy(self.base_)
         shares = self.setup == "jeet"
         if shares:
             share_embedding(expert, next(iter(self.experts_.values())))
+        start = (n_steps, expert, self.common_, teacher)
+        lab = make_lab(self, spool, self.tokenizer_, f"{ADDED}{domain}", *start)
+        if teacher is not None:
+            teacher.to(lab.recipe.device)
         taught, scores = find_taught(lab, teacher, expert, [domain])
         train_added(
             lab, domain, expert, n_steps, teacher, taught, common=self.common_, shares=shares
@@ -178,3 +181,4 @@ class Growth:
         self.teacher_bits_per_byte_.update(scores)
         keep_scores(self, lab, [domain])
         self.history_ += lab.history
+        lab.checkpoint.finish()
