@@ -47,20 +47,23 @@ class Spool:
                 file.close()
         return self
 
-    def texts(self, domain: str) -> Iterator[str]:
-        """Yield the texts of a domain."""
+    def contents(self, domain: str) -> Iterator[bytes]:
+        """Yield the texts of a domain in UTF-8."""
         with self._path(domain).open("rb") as file:
             while header := file.read(8):
-                yield file.read(struct.unpack("<q", header)[0]).decode()
+                yield file.read(struct.unpack("<q", header)[0])
 
-    def all_texts(self) -> Iterator[str]:
+    def texts(self, domain: str) -> Iterator[str]:
+        return map(bytes.decode, self.contents(domain))
+
+    def all_contents(self) -> Iterator[bytes]:
         for domain in self.domains:
-            yield from self.texts(domain)
+            yield from self.contents(domain)
 
     def all_domains(self) -> Iterator[str]:
         """Yield the domain of each of all texts."""
         for domain in self.domains:
-            yield from (domain for _ in self.texts(domain))
+            yield from (domain for _ in self.contents(domain))
 
     def tokens(self, domain: str, tokenizer: Tokenizer) -> NDArray[np.uint32]:
         """Write the tokens of a domain, an end after each text, and return them as a file's map."""

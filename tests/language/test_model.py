@@ -120,6 +120,21 @@ def test_iterators_and_files(fitted, tmp_path):
     assert fitted.bits_per_byte([texts[0].encode()]) == fitted.bits_per_byte(texts[:1])
 
 
+def test_names_of_files_are_no_texts(fitted, tmp_path):
+    texts, domains = make_corpus()
+    path = tmp_path / "text.txt"
+    path.write_text(texts[0])
+    with pytest.raises(ValueError, match="of 'de' are names of files, such as .*text.txt"):
+        clone(fitted).fit([*texts, path, str(path)], [*domains, "de", "de"])
+    with pytest.raises(ValueError, match="are names of files"):
+        fitted.add_expert("de", [str(path)])
+    with pytest.raises(TypeError, match="got a dict, of which only the keys would be read"):
+        clone(fitted).fit({"en": texts[:8], "fr": texts[8:]}, ["en", "fr"])
+    named = [str(path).encode()] * 9
+    small = make_model(teacher=None, warm_start_steps=0, steps=1)
+    assert small.fit([*texts, *named], [*domains, *["de"] * 9]).domains_ == ["en", "fr", "de"]
+
+
 def test_pickles_and_clones(fitted, model):
     texts, _ = make_corpus()
     np.testing.assert_array_equal(model.bits_per_byte(texts), fitted.bits_per_byte(texts))

@@ -239,7 +239,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
         Parameters
         ----------
         texts : iterable of str, bytes or Path
-            The texts, read once; of a Path the file is read.
+            The texts, read once; of a Path the file is read. Strings are texts. A domain whose
+            strings all are names of files is refused.
         domains : iterable of str
             The domain of each text; at least two different ones.
 
@@ -255,7 +256,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             if router.random_state is None:
                 seed = check_random_state(self.random_state).randint(2**31)
                 router.set_params(random_state=int(seed))
-            self.router_ = router.fit(spool.all_texts(), spool.all_domains())
+            self.router_ = router.fit(spool.all_contents(), spool.all_domains())
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
             self.max_length_ = self.max_length
             self.domain_bytes_ = dict(spool.n_bytes)

@@ -85,7 +85,7 @@ class Growth:
         n_steps = self._check_steps(steps)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain, self.experts_)
-            router = copy.deepcopy(self.router_).add_domain(domain, spool.texts(domain))
+            router = copy.deepcopy(self.router_).add_domain(domain, spool.contents(domain))
             self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self
@@ -120,7 +120,7 @@ class Growth:
         n_steps = self._check_steps(steps)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain)
-            router = copy.deepcopy(self.router_).replace_domain(domain, spool.texts(domain))
+            router = copy.deepcopy(self.router_).replace_domain(domain, spool.contents(domain))
             self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self

@@ -1,9 +1,19 @@
-"""Checks of the router's parameters."""
+"""Checks of the router's parameters, and of texts that are none."""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
+
+# A word that ends like the name of a file of texts; and the longest name that is looked for.
+_NAME = re.compile(
+    r"\S+\.(txt|text|md|rst|tex|csv|tsv|jsonl?|xml|html?|py|log|parquet)(\.(gz|bz2|xz|zst))?", re.I
+)
+_LONGEST = 260
 
 
 def check_parameters(router: Any) -> None:
@@ -37,3 +47,52 @@ def check_parameters(router: Any) -> None:
             f"n_buckets must be a power of two from 2 to 2**24, got {router.n_buckets!r}: "
             "65536 suits most corpora."
         )
+
+
+def refuse_mapping(given: object, what: str) -> None:
+    """Refuse a mapping, of which only the keys would be read."""
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"{what} must be a list or an iterator, got a {type(given).__name__}, of which only "
+            "the keys would be read: of a mapping from domains to lists of texts, pass "
+            "[text for own in mapping.values() for text in own] as texts and "
+            "[name for name, own in mapping.items() for _ in own] as domains."
+        )
+
+
+class NamesOfFiles:
+    """Finds domains all of whose strings are names of files, which would be learned from as texts.
+
+    It looks only until a domain has another text, so that large corpora cost nothing. Bytes are
+    texts, whatever they say.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._fine: set[str] = set()
+
+    def see(self, text: object, domain: str) -> None:
+        """Take note of a text."""
+        if domain in self._fine or isinstance(text, Path):
+            return
+        if isinstance(text, str) and _is_name(text):
+            self._first.setdefault(domain, text)
+        else:
+            self._fine.add(domain)
+
+    def refuse(self) -> None:
+        """Refuse domains that have names alone."""
+        for domain, name in self._first.items():
+            if domain not in self._fine:
+                raise ValueError(
+                    f"Texts must be what is read, but those of {domain!r} are names of files, such "
+                    f"as {name!r}: pass pathlib.Path({name!r}), to a DomainRouter its read_text(); "
+                    "or, if the names themselves are the texts, pass them as bytes."
+                )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is the name of a file, which is there or looks like one."""
+    if len(text) > _LONGEST or "\n" in text:
+        return False
+    return _NAME.fullmatch(text) is not None or os.path.isfile(text)
