@@ -71,6 +71,9 @@ class Phase:
     decays: bool = True
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.n_steps = int(self.n_steps)  # numpy's numbers would go into checkpoints
+
 
 def run_phase(
     phase: Phase, blocks: dict[str, Blocks], recipe: Recipe, seed: int, checkpoint: Checkpoint

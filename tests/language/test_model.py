@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
-from skmode.language import ModularLanguageModel, TeacherNotAheadWarning
+from skmode.language import DomainRouter, ModularLanguageModel, TeacherNotAheadWarning
 
 # Importing transformers takes seconds.
 pytestmark = [
@@ -347,11 +348,64 @@ def test_errors_of_a_fitted_model(fitted, call, message):
         ({"steps": 1.5}, "steps must be a whole number of at least 0"),
         ({"temperature": 0}, "temperature must be a number above 0"),
         ({"vocab_size": 100}, "vocab_size must be an integer of at least 257"),
+        ({"vocab_size": 300.0}, "vocab_size must be an integer of at least 257"),
+        ({"weight_decay": "a"}, "weight_decay must be a number of at least 0, got 'a'"),
+        ({"weight_decay": -1}, "weight_decay must be a number of at least 0, got -1"),
+        ({"learning_rate": True}, "learning_rate must be a number above 0, got True"),
+        ({"device": "gpu"}, "device must be .auto. or a device of torch, .* got 'gpu'"),
+        ({"device": None}, "device must be .auto. or a device of torch, .* got None"),
+        ({"router": DomainRouter(n_buckets="a")}, "n_buckets must be a power of two"),
     ],
 )
 def test_errors_of_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_model(**parameters).fit(*make_corpus())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"router": {}}, r"router must be a DomainRouter or None, got \{\}"),
+        ({"router": DomainRouter}, "router must be a DomainRouter or None, got <class"),
+        (
+            {"router": DummyClassifier()},
+            "router must be a DomainRouter or None, got DummyClassifier",
+        ),
+        ({"checkpoint": 5}, "checkpoint must be the path of a folder or None, got 5"),
+    ],
+)
+def test_parameters_of_another_kind(parameters, message):
+    with pytest.raises(TypeError, match=message):
+        make_model(**parameters).fit([], [])  # before any text is read
+
+
+@pytest.mark.parametrize("teacher", ["small", 3])
+def test_an_untrained_teacher_is_refused(model, teacher):
+    for call in (
+        lambda: model.add_expert("py", make_corpus(["py"])[0], teacher=teacher),
+        lambda: model.add_expert("py", [], teacher=model.base_.config),
+        lambda: model.replace_expert("en", [], teacher=teacher),
+    ):
+        with pytest.raises(TypeError, match="teacher of one domain must be a trained model"):
+            call()
+    assert model.add_expert("py", make_corpus(["py"])[0], teacher=model.teacher_)
+
+
+def test_numpys_numbers_are_numbers(fitted, tmp_path):
+    numbers = {
+        name: (np.float64 if isinstance(value, float) else np.int64)(value)
+        for name, value in fitted.get_params(deep=False).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert len(numbers) > 10
+    router = DomainRouter(n_buckets=np.int64(65536), max_bytes=np.int64(4096))
+    own = clone(fitted).set_params(**numbers, router=router, checkpoint=tmp_path)
+    for _ in range(2):
+        own.fit(*make_corpus())
+        assert_equal(weights(own.experts_["en"]), weights(fitted.experts_["en"]))
+    own.base_.save_pretrained(tmp_path / "base")
+    assert own.history_ == fitted.history_
+    assert own.generate("the", np.int64(2)) == fitted.generate("the", 2)
 
 
 @pytest.mark.skipif(

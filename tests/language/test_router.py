@@ -204,7 +204,10 @@ def test_clones_and_pickles(router):
         ),
         (lambda r: clone(r).set_params(n_buckets=100).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(method="svm").fit(["a"], ["b"]), "got 'svm'"),
+        (lambda r: clone(r).set_params(n_buckets="a").fit(["a"], ["b"]), "power of two"),
+        (lambda r: clone(r).set_params(n_buckets=256.0).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(abstained=1).fit(["a"], ["b"]), "below 1, got 1"),
+        (lambda r: clone(r).set_params(abstained="x").fit(["a"], ["b"]), "below 1, got 'x'"),
         (lambda r: clone(r).set_params(abstain="x").fit(["a"], ["b"]), "got 'x'"),
     ],
 )

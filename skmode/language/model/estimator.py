@@ -258,7 +258,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
                 router.set_params(random_state=int(seed))
             self.router_ = router.fit(spool.all_contents(), spool.all_domains())
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
-            self.max_length_ = self.max_length
+            self.max_length_ = int(self.max_length)
             self.domain_bytes_ = dict(spool.n_bytes)
             lab = make_lab(self, spool, self.tokenizer_)
             fit_models(self, lab)

@@ -109,7 +109,7 @@ def make_lab(
     checkpoint = Checkpoint(model.checkpoint, model.checkpoint_every, made_by, training)
     checkpoint.begin()
     return Lab(
-        {name: Blocks(own, model.max_length, end) for name, own in tokens.items()},
+        {name: Blocks(own, int(model.max_length), end) for name, own in tokens.items()},
         {name: spool.n_bytes[name] / len(own) for name, own in tokens.items()},
         make_recipe(model),
         seed,
@@ -133,7 +133,7 @@ def build(lab: Lab, name: str, given: Any, tokenizer: Tokenizer, max_length: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(lab.seed, name))
         size, end = tokenizer.get_vocab_size(), end_of(tokenizer)
-        return make_network(given, size, max_length, end).to(lab.recipe.device)
+        return make_network(given, size, int(max_length), end).to(lab.recipe.device)
 
 
 def fit_models(model: Any, lab: Lab) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from skmode.language.checkpoints import ADDED
 from skmode.language.corpus import Text
-from skmode.language.model.checks import check_whole
+from skmode.language.model.checks import check_teacher, check_whole
 from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
 from skmode.language.networks import make_network, share_embedding
 from skmode.language.setups import find_taught, train_added
@@ -65,8 +65,9 @@ class Growth:
         texts : iterable of str, bytes or Path
             Its texts, read once.
         teacher : module, default=None
-            A causal model with the same tokenizer that knows the domain. Without one the
-            expert learns from the texts alone.
+            A trained causal model with the same tokenizer that knows the domain, such as
+            ``teacher_``. Without one the expert learns from the texts alone. It is not trained, so
+            sizes and configs are refused.
         steps : int, default=None
             The optimizer steps. None is ``steps`` of the model, which suits a domain that the warm
             student knows; one that is new to it needs several times as many.
@@ -83,6 +84,7 @@ class Growth:
                 "replace_expert, or another name."
             )
         n_steps = self._check_steps(steps)
+        check_teacher(teacher)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain, self.experts_)
             router = copy.deepcopy(self.router_).add_domain(domain, spool.contents(domain))
@@ -118,6 +120,7 @@ class Growth:
         """
         self._check_known(domain)
         n_steps = self._check_steps(steps)
+        check_teacher(teacher)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain)
             router = copy.deepcopy(self.router_).replace_domain(domain, spool.contents(domain))

@@ -29,7 +29,7 @@ def check_parameters(router: Any) -> None:
         )
     for name in ("smoothing", "C"):
         value = getattr(router, name)
-        if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+        if not _is_number(value) or not 0 < float(value) < float("inf"):
             raise ValueError(f"{name} must be a number above 0, got {value!r}: choose another.")
     max_bytes = router.max_bytes
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral) or max_bytes < 1:
@@ -37,16 +37,22 @@ def check_parameters(router: Any) -> None:
             f"max_bytes must be a whole number of at least 1, got {max_bytes!r}: 4096 suits most "
             "corpora."
         )
-    if not 0 <= router.abstained < 1:
+    if not _is_number(router.abstained) or not 0 <= router.abstained < 1:
         raise ValueError(
             f"abstained must be at least 0 and below 1, got {router.abstained!r}: it is a share."
         )
-    power = router.n_buckets > 1 and router.n_buckets & (router.n_buckets - 1) == 0
-    if not power or router.n_buckets > 2**24:
+    n_buckets = router.n_buckets
+    is_whole = isinstance(n_buckets, Integral) and not isinstance(n_buckets, bool)
+    if not is_whole or int(n_buckets) not in (2**power for power in range(1, 25)):
         raise ValueError(
-            f"n_buckets must be a power of two from 2 to 2**24, got {router.n_buckets!r}: "
+            f"n_buckets must be a power of two from 2 to 2**24, got {n_buckets!r}: "
             "65536 suits most corpora."
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def refuse_mapping(given: object, what: str) -> None:
