@@ -29,6 +29,7 @@ class Spool:
         self.folder = folder
         self.domains: list[str] = []
         self.n_bytes: dict[str, int] = {}
+        self.n_texts: dict[str, int] = {}  # a file is one
 
     def fill(self, texts: Iterable[Text], domains: Iterable[str] | str) -> Spool:
         """Write checked texts, which are read once."""
@@ -39,6 +40,7 @@ class Spool:
                     self.domains.append(domain)
                     files.append(self._path(domain).open("wb"))
                 file = files[self.domains.index(domain)]
+                self.n_texts[domain] = self.n_texts.get(domain, 0) + 1
                 for content in read_pieces(text, at):
                     file.write(struct.pack("<q", len(content)) + content)
                     self.n_bytes[domain] = self.n_bytes.get(domain, 0) + len(content)

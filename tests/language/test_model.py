@@ -200,7 +200,50 @@ def test_adding_replacing_removing_leave_the_others(model):
     model.replace_expert("en", python, steps=0)
     assert_equal(weights(model.experts_["en"]), weights(model.base_))
     assert model.remove_expert("py").domains_ == ["en", "fr"] == list(model.experts_)
-    assert model.domain_shares_.keys() >= {"en", "fr"}
+
+
+def assert_facts(model, shares):
+    """Facts are of the domains that there are."""
+    assert model.domain_shares_ == pytest.approx(shares)
+    assert model.domain_texts_.keys() == model.domain_bytes_.keys() == shares.keys()
+    scores = {f"{name} bits per byte": model.bits_per_byte_[name] for name in shares}
+    assert model.validation_scores_ == scores
+    assert model.bits_per_byte_.keys() == shares.keys()
+    assert model.teacher_bits_per_byte_.keys() <= shares.keys()
+    assert list(model.domain_alphas_) == model.distilled_
+
+
+def test_facts_are_of_the_domains_that_there_are(model, tmp_path):
+    assert_facts(model, {"en": 0.5, "fr": 0.5})
+    assert set(model.domain_alphas_.values()) == {0.5}
+    path = tmp_path / "py.txt"
+    path.write_text(TEXTS["py"] * 9)
+    texts = [*make_corpus(["py"])[0], path] * 3
+    model.set_params(alpha="loss_ratio").add_expert("py", texts, teacher=model.teacher_)
+    assert_facts(model, {"en": 8 / 43, "fr": 8 / 43, "py": 27 / 43})
+    model.replace_expert("en", make_corpus(["en"], 5)[0])
+    assert_facts(model, {"en": 5 / 40, "fr": 8 / 40, "py": 27 / 40})
+    assert "en" not in model.teacher_bits_per_byte_
+    model.remove_expert("fr")
+    assert_facts(model, {"en": 5 / 32, "py": 27 / 32})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"alpha": "teacher_entropy"}, "teacher_entropy"),
+        ({"alpha": 0.9, "schedule": "kd_then_ce"}, "kd_then_ce"),
+        ({"alpha": 1}, 1.0),
+        ({"distillation": None}, None),
+    ],
+)
+def test_what_weighed_the_teacher_is_told(fitted, parameters, expected):
+    model = make_model(
+        **parameters, teacher=fitted.teacher_, tokenizer=fitted.tokenizer_, warm_start_steps=0
+    ).fit(*make_corpus())
+    taught = ["en", "fr"] if expected is not None else []
+    assert model.distilled_ == taught
+    assert model.domain_alphas_ == dict.fromkeys(taught, expected)
 
 
 def test_llama_and_models_of_ones_own(fitted):

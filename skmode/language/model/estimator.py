@@ -138,10 +138,16 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     distilled_ : list of str
         The domains in which the teacher was ahead of the warm student, so that its expert was
         taught.
+    domain_alphas_ : dict of str to float or str
+        What weighed the teacher in the experts of ``distilled_``: ``alpha``, or ``schedule`` if
+        that is not "combined".
     domain_bytes_ : dict of str to int
         The number of bytes of each domain's texts.
+    domain_texts_ : dict of str to int
+        The number of its texts; a file is one.
     domain_shares_ : dict of str to float
-        The same as shares.
+        The same as shares, which sum to one. A server compares with them the shares of the texts
+        that each expert gets.
     validation_scores_ : dict of str to float
         ``bits_per_byte_`` with names for people.
     history_ : list of dict
@@ -259,7 +265,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             self.router_ = router.fit(spool.all_contents(), spool.all_domains())
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
             self.max_length_ = int(self.max_length)
-            self.domain_bytes_ = dict(spool.n_bytes)
+            self.domain_bytes_, self.domain_texts_ = dict(spool.n_bytes), dict(spool.n_texts)
             lab = make_lab(self, spool, self.tokenizer_)
             fit_models(self, lab)
             lab.checkpoint.finish()

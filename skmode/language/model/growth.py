@@ -14,7 +14,7 @@ from torch import nn
 from skmode.language.checkpoints import ADDED
 from skmode.language.corpus import Text
 from skmode.language.model.checks import check_teacher, check_whole
-from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
+from skmode.language.model.fitting import keep_facts, keep_scores, make_lab, spool_texts
 from skmode.language.networks import make_network, share_embedding
 from skmode.language.setups import find_taught, train_added
 from skmode.language.tokenizer import end_of
@@ -36,6 +36,7 @@ class Growth:
     common_: nn.Module | None
     max_length_: int
     domain_bytes_: dict[str, int]
+    domain_texts_: dict[str, int]
     distilled_: list[str]
     bits_per_byte_: dict[str, float]
     teacher_bits_per_byte_: dict[str, float]
@@ -143,10 +144,12 @@ class Growth:
         """
         self._check_known(domain)
         self.router_ = copy.deepcopy(self.router_).remove_domain(domain)
-        for kept in (self.experts_, self.domain_bytes_, self.bits_per_byte_):
+        own = (self.experts_, self.domain_bytes_, self.domain_texts_, self.bits_per_byte_)
+        for kept in own:
             kept.pop(domain)
         self.teacher_bits_per_byte_.pop(domain, None)
         self.distilled_ = [name for name in self.distilled_ if name != domain]
+        keep_facts(self)
         return self
 
     def _check_known(self, domain: str) -> None:
@@ -180,7 +183,9 @@ class Growth:
         )
         self.experts_[domain] = expert
         self.domain_bytes_[domain] = spool.n_bytes[domain]
+        self.domain_texts_[domain] = spool.n_texts[domain]
         self.distilled_ = [name for name in self.distilled_ if name != domain] + taught
+        self.teacher_bits_per_byte_.pop(domain, None)
         self.teacher_bits_per_byte_.update(scores)
         keep_scores(self, lab, [domain])
         self.history_ += lab.history
