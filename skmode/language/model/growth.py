@@ -70,8 +70,8 @@ class Growth:
             ``teacher_``. Without one the expert learns from the texts alone. It is not trained, so
             sizes and configs are refused.
         steps : int, default=None
-            The optimizer steps. None is ``steps`` of the model, which suits a domain that the warm
-            student knows; one that is new to it needs several times as many.
+            The optimizer steps. None is ``steps`` of the model, which are few: the other experts
+            went on from a student that knew their domains. One that is new to it has more to learn.
 
         Returns
         -------
