@@ -102,7 +102,7 @@ def better(tokenizer):
     rows = tokenizer.encode("".join(text for text in (*corpus()[0], *CODE))).ids
     rows = torch.tensor(rows[: len(rows) // 16 * 16]).view(-1, 16)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    for _ in range(15):
+    for _ in range(60):
         loss = model(input_ids=rows, labels=rows).loss
         optimizer.zero_grad()
         loss.backward()

@@ -219,7 +219,11 @@ def test_facts_are_of_the_domains_that_there_are(model, tmp_path):
     path = tmp_path / "py.txt"
     path.write_text(TEXTS["py"] * 9)
     texts = [*make_corpus(["py"])[0], path] * 3
-    model.set_params(alpha="loss_ratio").add_expert("py", texts, teacher=model.teacher_)
+    model.add_expert("py", texts, steps=60)
+    assert "py" not in model.distilled_
+    model.set_params(alpha="loss_ratio")
+    model.replace_expert("py", texts, teacher=model.experts_["py"])
+    assert model.domain_alphas_ == {"en": 0.5, "fr": 0.5, "py": "loss_ratio"}
     assert_facts(model, {"en": 8 / 43, "fr": 8 / 43, "py": 27 / 43})
     model.replace_expert("en", make_corpus(["en"], 5)[0])
     assert_facts(model, {"en": 5 / 40, "fr": 8 / 40, "py": 27 / 40})

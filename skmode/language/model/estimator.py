@@ -266,6 +266,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
             self.max_length_ = int(self.max_length)
             self.domain_bytes_, self.domain_texts_ = dict(spool.n_bytes), dict(spool.n_texts)
+            self.domain_alphas_: dict[str, float | str] = {}
             lab = make_lab(self, spool, self.tokenizer_)
             fit_models(self, lab)
             lab.checkpoint.finish()

@@ -154,17 +154,14 @@ def fit_models(model: Any, lab: Lab) -> None:
     kept = model.keep_teacher or model.unknown == "teacher"
     model.base_, model.experts_, model.common_ = base.eval(), experts, common
     model.teacher_ = teacher if kept else None
-    model.distilled_, model.bits_per_byte_, model.domain_alphas_ = taught, {}, {}
+    model.distilled_, model.bits_per_byte_ = taught, {}
     keep_scores(model, lab, domains)
     model.history_ = lab.history
 
 
 def keep_scores(model: Any, lab: Lab, domains: list[str]) -> None:
     """Score experts on what was held out; warn where one has left its teacher behind."""
-    rule = model.alpha if model.schedule == "combined" else model.schedule
     for name in domains:
-        if name in model.distilled_:
-            model.domain_alphas_[name] = rule if isinstance(rule, str) else float(rule)
         score = lab.held_out(model.experts_[name], name, model.common_)
         model.bits_per_byte_[name] = score
         if name in model.distilled_ and model.teacher_bits_per_byte_[name] >= score:
@@ -179,9 +176,10 @@ def keep_scores(model: Any, lab: Lab, domains: list[str]) -> None:
 
 
 def keep_facts(model: Any) -> None:
-    """Set what depends on all domains that there are."""
-    alphas = model.domain_alphas_
-    model.domain_alphas_ = {name: alphas[name] for name in model.distilled_}
+    """Set what depends on all domains that there are; they keep the alpha that they had."""
+    rule = model.alpha if model.schedule == "combined" else model.schedule
+    rule = rule if isinstance(rule, str) else float(rule)
+    model.domain_alphas_ = {name: model.domain_alphas_.get(name, rule) for name in model.distilled_}
     model.validation_scores_ = {
         f"{name} bits per byte": score for name, score in model.bits_per_byte_.items()
     }

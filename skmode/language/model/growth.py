@@ -37,6 +37,7 @@ class Growth:
     max_length_: int
     domain_bytes_: dict[str, int]
     domain_texts_: dict[str, int]
+    domain_alphas_: dict[str, float | str]
     distilled_: list[str]
     bits_per_byte_: dict[str, float]
     teacher_bits_per_byte_: dict[str, float]
@@ -185,7 +186,8 @@ class Growth:
         self.domain_bytes_[domain] = spool.n_bytes[domain]
         self.domain_texts_[domain] = spool.n_texts[domain]
         self.distilled_ = [name for name in self.distilled_ if name != domain] + taught
-        self.teacher_bits_per_byte_.pop(domain, None)
+        for of_the_former in (self.teacher_bits_per_byte_, self.domain_alphas_):
+            of_the_former.pop(domain, None)
         self.teacher_bits_per_byte_.update(scores)
         keep_scores(self, lab, [domain])
         self.history_ += lab.history
