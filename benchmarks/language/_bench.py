@@ -7,7 +7,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,13 @@ def texts_of(options: argparse.Namespace, domains: tuple[str, ...]) -> Texts:
 
 
 @contextlib.contextmanager
-def results(options: argparse.Namespace, name: str) -> Iterator[list[dict[str, Any]]]:
-    """Collect lines; write them and how they were made, also if the experiment is cut short."""
+def results(
+    options: argparse.Namespace, name: str, uses: Collection[str] | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Collect lines; write them and how they were made, also if the experiment is cut short.
+
+    ``uses`` are the options that the experiment depends on, by default all.
+    """
     lines: list[dict[str, Any]] = []
     start = time.process_time()
     try:
@@ -129,7 +134,7 @@ def results(options: argparse.Namespace, name: str) -> Iterator[list[dict[str, A
         shown = {
             key: value.name if isinstance(value, Path) else value
             for key, value in vars(options).items()
-            if key != "experiment"
+            if key != "experiment" and (uses is None or key in uses)
         }
         made_by = {key: str(value) for key, value in shown.items()}
         made_by |= {

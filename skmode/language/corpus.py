@@ -29,6 +29,7 @@ class Spool:
         self.folder = folder
         self.domains: list[str] = []
         self.n_bytes: dict[str, int] = {}
+        self.n_texts: dict[str, int] = {}  # a file is one
 
     def fill(self, texts: Iterable[Text], domains: Iterable[str] | str) -> Spool:
         """Write checked texts, which are read once."""
@@ -39,6 +40,7 @@ class Spool:
                     self.domains.append(domain)
                     files.append(self._path(domain).open("wb"))
                 file = files[self.domains.index(domain)]
+                self.n_texts[domain] = self.n_texts.get(domain, 0) + 1
                 for content in read_pieces(text, at):
                     file.write(struct.pack("<q", len(content)) + content)
                     self.n_bytes[domain] = self.n_bytes.get(domain, 0) + len(content)
@@ -47,20 +49,23 @@ class Spool:
                 file.close()
         return self
 
-    def texts(self, domain: str) -> Iterator[str]:
-        """Yield the texts of a domain."""
+    def contents(self, domain: str) -> Iterator[bytes]:
+        """Yield the texts of a domain in UTF-8."""
         with self._path(domain).open("rb") as file:
             while header := file.read(8):
-                yield file.read(struct.unpack("<q", header)[0]).decode()
+                yield file.read(struct.unpack("<q", header)[0])
 
-    def all_texts(self) -> Iterator[str]:
+    def texts(self, domain: str) -> Iterator[str]:
+        return map(bytes.decode, self.contents(domain))
+
+    def all_contents(self) -> Iterator[bytes]:
         for domain in self.domains:
-            yield from self.texts(domain)
+            yield from self.contents(domain)
 
     def all_domains(self) -> Iterator[str]:
         """Yield the domain of each of all texts."""
         for domain in self.domains:
-            yield from (domain for _ in self.texts(domain))
+            yield from (domain for _ in self.contents(domain))
 
     def tokens(self, domain: str, tokenizer: Tokenizer) -> NDArray[np.uint32]:
         """Write the tokens of a domain, an end after each text, and return them as a file's map."""

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from skmode.language.checkpoints import ADDED, Checkpoint
 from skmode.language.corpus import Blocks
 from skmode.language.networks import logits_of, share_embedding, shared_parameters
-from skmode.language.training import Checkpoint, Phase, Recipe, losses_of, run_phase
+from skmode.language.training import Phase, Recipe, losses_of, run_phase
 
 SETUPS = ("ple", "jeet", "moe_ce")
 
@@ -165,6 +166,6 @@ def train_added(
     frozen = shared_parameters(expert) if shares else []
     frozen += [] if common is None else list(common.parameters())
     models, domains = {domain: expert}, {domain: [domain]}
-    phase = Phase(f"added {domain}", models, domains, n_steps, teacher, taught, common, frozen)
+    phase = Phase(f"{ADDED}{domain}", models, domains, n_steps, teacher, taught, common, frozen)
     lab.train(phase)
     return expert

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,22 +17,28 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn byte-level BPE from texts, which are read once."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if not isinstance(vocab_size, int) or vocab_size < SMALLEST:
-        raise ValueError(
-            f"vocab_size must be an integer of at least {SMALLEST}, a token for each byte and one "
-            f"for the end of a text, got {vocab_size!r}: 2048 suits small corpora."
-        )
+    check_vocab_size(vocab_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=int(vocab_size),
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def check_vocab_size(vocab_size: Any) -> None:
+    """Refuse a number of tokens that is none, or too small."""
+    is_whole = isinstance(vocab_size, Integral) and not isinstance(vocab_size, bool)
+    if not is_whole or int(vocab_size) < SMALLEST:
+        raise ValueError(
+            f"vocab_size must be an integer of at least {SMALLEST}, a token for each byte and one "
+            f"for the end of a text, got {vocab_size!r}: 2048 suits small corpora."
+        )
 
 
 def as_tokenizer(given: Any) -> Tokenizer:

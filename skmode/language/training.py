@@ -1,19 +1,18 @@
-"""The training loop: batches, accumulation, clipping, the learning rate, checkpoints."""
+"""The training loop: batches, accumulation, clipping, the learning rate."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from skmode._common.notebooks.progress import progress_bar
+from skmode.language.checkpoints import Checkpoint
 from skmode.language.corpus import Blocks
 from skmode.language.networks import logits_of
 from skmode.language.objectives import (
@@ -71,6 +70,9 @@ class Phase:
     frozen: Sequence[nn.Parameter] = ()
     decays: bool = True
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.n_steps = int(self.n_steps)  # numpy's numbers would go into checkpoints
 
 
 def run_phase(
@@ -249,41 +251,6 @@ class _Loop:
         for name, alpha in state["alphas"].items():
             self.alphas[name].restore(alpha)
         self.phase.history[:] = state["history"]
-
-
-class Checkpoint:
-    """A file for each phase, with all that its next step depends on; replaced in one go."""
-
-    def __init__(self, folder: str | os.PathLike[str] | None, every: int, made_by: str) -> None:
-        self.folder = None if folder is None else Path(folder)
-        self.every, self.made_by = every, made_by
-
-    def resume(self, phase: str, loop: _Loop) -> int:
-        """Restore a phase, and return the number of its steps that are done."""
-        if self.folder is None or not self._path(phase).exists():
-            return 0
-        saved = torch.load(self._path(phase), map_location="cpu", weights_only=True)
-        if saved["made_by"] != self.made_by:
-            raise ValueError(
-                "A checkpoint is resumed with the parameters and texts that it was written with, "
-                f"but {self._path(phase)} has others: pass those, or another folder."
-            )
-        loop.restore(saved["state"])
-        return int(saved["step"])
-
-    def maybe_write(self, phase: str, step: int, loop: _Loop, *, last: bool) -> None:
-        """Write the state after each ``every`` steps, and after the last one."""
-        if self.folder is None or not (last or step % self.every == 0):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(phase)
-        partial = path.with_suffix(".partial")
-        torch.save({"made_by": self.made_by, "step": step, "state": loop.state()}, partial)
-        os.replace(partial, path)
-
-    def _path(self, phase: str) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{phase.replace(' ', '_')}.pt"
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -60,6 +60,16 @@ def test_runs_the_others(monkeypatch, data, name):
     assert run(monkeypatch, data, name)["lines"]
 
 
+def test_the_router_is_measured_with_each_seed(monkeypatch, data):
+    found = run(monkeypatch, data, "router", "--seeds", "0", "3")
+    assert found["made_by"]["seeds"] == "[0, 3]"
+    assert found["made_by"].keys() == {"seeds", "data", "command", "processor_seconds", "torch"}
+    counts = [
+        [line["seed"] for line in found["lines"] if "length" in line].count(i) for i in (0, 3)
+    ]
+    assert counts == [8, 8]
+
+
 def test_forgetting_compares_equal_steps(monkeypatch, data):
     lines = run(monkeypatch, data, "forgetting")["lines"]
     means = {line["training"]: line["mean"] for line in lines[:-1]}

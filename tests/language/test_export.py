@@ -56,6 +56,32 @@ def test_files(language_bundle, language_model):
 
 
 @pytest.mark.parametrize(
+    ("alphas", "alpha", "row"),
+    [
+        (None, 0, None),
+        ({}, 0, None),
+        ({"en": 0.9, "fr": 0.9}, 0.9, "| 0.9 |"),
+        ({"en": "loss_ratio", "fr": "loss_ratio"}, 0, "| `loss_ratio` |"),
+        ({"fr": 0.9}, 0, "| no teacher |"),
+    ],
+)
+def test_the_card_tells_of_a_teacher_where_there_was_one(alphas, alpha, row, tmp_path,
+                                                         make_language_model):  # fmt: skip
+    model = make_language_model("en", "fr")
+    model.domain_shares_ = {"fr": 0.9, "en": 0.1}
+    if alphas is not None:
+        model.domain_alphas_ = alphas
+    export(model, tmp_path / "lm")
+    manifest = bundle.verify(tmp_path / "lm")
+    assert manifest.alpha == alpha
+    assert manifest.expert_usage == (0.1, 0.9)
+    domains = {each.name: each.alpha for each in manifest.language.domains}
+    assert domains == {"en": None, "fr": None} | (alphas or {})
+    card = (tmp_path / "lm" / "README.md").read_text()
+    assert row in card if row else "alpha" not in card.lower()
+
+
+@pytest.mark.parametrize(
     ("unknown", "common", "expected"),
     [("best", True, "best"), ("common", True, "common"), ("error", False, "error"),
      ("teacher", False, "best"), ("teacher", True, "common")],

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
-from skmode.language import ModularLanguageModel, TeacherNotAheadWarning
+from skmode.language import DomainRouter, ModularLanguageModel, TeacherNotAheadWarning
 
 # Importing transformers takes seconds.
 pytestmark = [
@@ -120,6 +121,21 @@ def test_iterators_and_files(fitted, tmp_path):
     assert fitted.bits_per_byte([texts[0].encode()]) == fitted.bits_per_byte(texts[:1])
 
 
+def test_names_of_files_are_no_texts(fitted, tmp_path):
+    texts, domains = make_corpus()
+    path = tmp_path / "text.txt"
+    path.write_text(texts[0])
+    with pytest.raises(ValueError, match="of 'de' are names of files, such as .*text.txt"):
+        clone(fitted).fit([*texts, path, str(path)], [*domains, "de", "de"])
+    with pytest.raises(ValueError, match="are names of files"):
+        fitted.add_expert("de", [str(path)])
+    with pytest.raises(TypeError, match="got a dict, of which only the keys would be read"):
+        clone(fitted).fit({"en": texts[:8], "fr": texts[8:]}, ["en", "fr"])
+    named = [str(path).encode()] * 9
+    small = make_model(teacher=None, warm_start_steps=0, steps=1)
+    assert small.fit([*texts, *named], [*domains, *["de"] * 9]).domains_ == ["en", "fr", "de"]
+
+
 def test_pickles_and_clones(fitted, model):
     texts, _ = make_corpus()
     np.testing.assert_array_equal(model.bits_per_byte(texts), fitted.bits_per_byte(texts))
@@ -184,7 +200,54 @@ def test_adding_replacing_removing_leave_the_others(model):
     model.replace_expert("en", python, steps=0)
     assert_equal(weights(model.experts_["en"]), weights(model.base_))
     assert model.remove_expert("py").domains_ == ["en", "fr"] == list(model.experts_)
-    assert model.domain_shares_.keys() >= {"en", "fr"}
+
+
+def assert_facts(model, shares):
+    """Facts are of the domains that there are."""
+    assert model.domain_shares_ == pytest.approx(shares)
+    assert model.domain_texts_.keys() == model.domain_bytes_.keys() == shares.keys()
+    scores = {f"{name} bits per byte": model.bits_per_byte_[name] for name in shares}
+    assert model.validation_scores_ == scores
+    assert model.bits_per_byte_.keys() == shares.keys()
+    assert model.teacher_bits_per_byte_.keys() <= shares.keys()
+    assert list(model.domain_alphas_) == model.distilled_
+
+
+def test_facts_are_of_the_domains_that_there_are(model, tmp_path):
+    assert_facts(model, {"en": 0.5, "fr": 0.5})
+    assert set(model.domain_alphas_.values()) == {0.5}
+    path = tmp_path / "py.txt"
+    path.write_text(TEXTS["py"] * 9)
+    texts = [*make_corpus(["py"])[0], path] * 3
+    model.add_expert("py", texts, steps=60)
+    assert "py" not in model.distilled_
+    model.set_params(alpha="loss_ratio")
+    model.replace_expert("py", texts, teacher=model.experts_["py"])
+    assert model.domain_alphas_ == {"en": 0.5, "fr": 0.5, "py": "loss_ratio"}
+    assert_facts(model, {"en": 8 / 43, "fr": 8 / 43, "py": 27 / 43})
+    model.replace_expert("en", make_corpus(["en"], 5)[0])
+    assert_facts(model, {"en": 5 / 40, "fr": 8 / 40, "py": 27 / 40})
+    assert "en" not in model.teacher_bits_per_byte_
+    model.remove_expert("fr")
+    assert_facts(model, {"en": 5 / 32, "py": 27 / 32})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"alpha": "teacher_entropy"}, "teacher_entropy"),
+        ({"alpha": 0.9, "schedule": "kd_then_ce"}, "kd_then_ce"),
+        ({"alpha": 1}, 1.0),
+        ({"distillation": None}, None),
+    ],
+)
+def test_what_weighed_the_teacher_is_told(fitted, parameters, expected):
+    model = make_model(
+        **parameters, teacher=fitted.teacher_, tokenizer=fitted.tokenizer_, warm_start_steps=0
+    ).fit(*make_corpus())
+    taught = ["en", "fr"] if expected is not None else []
+    assert model.distilled_ == taught
+    assert model.domain_alphas_ == dict.fromkeys(taught, expected)
 
 
 def test_llama_and_models_of_ones_own(fitted):
@@ -222,8 +285,6 @@ def test_checkpoints_resume_to_the_same_bits(tmp_path, monkeypatch, setup):
     for name in whole.domains_:
         assert_equal(weights(stopping.experts_[name]), weights(whole.experts_[name]))
     assert stopping.history_ == whole.history_
-    with pytest.raises(ValueError, match="resumed with the parameters and texts"):
-        stopping.set_params(alpha=0.1).fit(*make_corpus())
 
 
 def test_accumulated_batches_are_one_step(fitted):
@@ -334,11 +395,64 @@ def test_errors_of_a_fitted_model(fitted, call, message):
         ({"steps": 1.5}, "steps must be a whole number of at least 0"),
         ({"temperature": 0}, "temperature must be a number above 0"),
         ({"vocab_size": 100}, "vocab_size must be an integer of at least 257"),
+        ({"vocab_size": 300.0}, "vocab_size must be an integer of at least 257"),
+        ({"weight_decay": "a"}, "weight_decay must be a number of at least 0, got 'a'"),
+        ({"weight_decay": -1}, "weight_decay must be a number of at least 0, got -1"),
+        ({"learning_rate": True}, "learning_rate must be a number above 0, got True"),
+        ({"device": "gpu"}, "device must be .auto. or a device of torch, .* got 'gpu'"),
+        ({"device": None}, "device must be .auto. or a device of torch, .* got None"),
+        ({"router": DomainRouter(n_buckets="a")}, "n_buckets must be a power of two"),
     ],
 )
 def test_errors_of_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_model(**parameters).fit(*make_corpus())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"router": {}}, r"router must be a DomainRouter or None, got \{\}"),
+        ({"router": DomainRouter}, "router must be a DomainRouter or None, got <class"),
+        (
+            {"router": DummyClassifier()},
+            "router must be a DomainRouter or None, got DummyClassifier",
+        ),
+        ({"checkpoint": 5}, "checkpoint must be the path of a folder or None, got 5"),
+    ],
+)
+def test_parameters_of_another_kind(parameters, message):
+    with pytest.raises(TypeError, match=message):
+        make_model(**parameters).fit([], [])  # before any text is read
+
+
+@pytest.mark.parametrize("teacher", ["small", 3])
+def test_an_untrained_teacher_is_refused(model, teacher):
+    for call in (
+        lambda: model.add_expert("py", make_corpus(["py"])[0], teacher=teacher),
+        lambda: model.add_expert("py", [], teacher=model.base_.config),
+        lambda: model.replace_expert("en", [], teacher=teacher),
+    ):
+        with pytest.raises(TypeError, match="teacher of one domain must be a trained model"):
+            call()
+    assert model.add_expert("py", make_corpus(["py"])[0], teacher=model.teacher_)
+
+
+def test_numpys_numbers_are_numbers(fitted, tmp_path):
+    numbers = {
+        name: (np.float64 if isinstance(value, float) else np.int64)(value)
+        for name, value in fitted.get_params(deep=False).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    assert len(numbers) > 10
+    router = DomainRouter(n_buckets=np.int64(65536), max_bytes=np.int64(4096))
+    own = clone(fitted).set_params(**numbers, router=router, checkpoint=tmp_path)
+    for _ in range(2):
+        own.fit(*make_corpus())
+        assert_equal(weights(own.experts_["en"]), weights(fitted.experts_["en"]))
+    own.base_.save_pretrained(tmp_path / "base")
+    assert own.history_ == fitted.history_
+    assert own.generate("the", np.int64(2)) == fitted.generate("the", 2)
 
 
 @pytest.mark.skipif(

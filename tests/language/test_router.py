@@ -204,7 +204,10 @@ def test_clones_and_pickles(router):
         ),
         (lambda r: clone(r).set_params(n_buckets=100).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(method="svm").fit(["a"], ["b"]), "got 'svm'"),
+        (lambda r: clone(r).set_params(n_buckets="a").fit(["a"], ["b"]), "power of two"),
+        (lambda r: clone(r).set_params(n_buckets=256.0).fit(["a"], ["b"]), "power of two"),
         (lambda r: clone(r).set_params(abstained=1).fit(["a"], ["b"]), "below 1, got 1"),
+        (lambda r: clone(r).set_params(abstained="x").fit(["a"], ["b"]), "below 1, got 'x'"),
         (lambda r: clone(r).set_params(abstain="x").fit(["a"], ["b"]), "got 'x'"),
     ],
 )
@@ -232,3 +235,31 @@ def test_logistic_regression_adds_no_domain():
         router.add_domain("de", make_texts("de", 10))
     router = DomainRouter("logistic").fit(*make_corpus(("en", "fr", "de")))
     assert router.remove_domain("fr").predict_proba(["der die das"]).argmax() == 1
+
+
+@pytest.mark.parametrize("name", ["files/en.txt", "EN.JSON.gz", "./exists"])
+def test_names_of_files_are_no_texts(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exists").write_text("the cat")
+    texts, domains = make_corpus(("en", "fr"))
+    with pytest.raises(
+        ValueError, match=f"of 'de' are names of files, such as '{name}': pass pathl"
+    ):
+        DomainRouter().fit([*texts, name, "b.txt"], [*domains, "de", "de"])
+    router = DomainRouter().fit([*texts, name], [*domains, "en"])
+    with pytest.raises(ValueError, match="are names of files"):
+        router.add_domain("de", iter([name, name]))
+    assert router.add_domain("de", [name.encode()]).domains_ == ["en", "fr", "de"]
+    assert router.predict_proba([name]).argmax() == 2
+
+
+def test_a_mapping_is_no_list_of_texts():
+    texts = {"en": ["the cat"], "fr": ["le chat"]}
+    router = DomainRouter()
+    for call in (
+        lambda: router.fit(texts, list(texts)),
+        lambda: router.fit(list(texts), texts),
+        lambda: DomainRouter().fit(*make_corpus(("en", "fr"))).predict(texts),
+    ):
+        with pytest.raises(TypeError, match="got a dict, of which only the keys would be read"):
+            call()

@@ -59,7 +59,8 @@ def _describe_language(manifest: Manifest) -> Iterator[str]:
     for domain, share in zip(language.domains, manifest.expert_usage, strict=True):
         loss = domain.quantization_loss
         weights = "" if loss is None else f"  8 bits, {loss:+.4f} bits per byte"
-        yield f"  {domain.name:<{width}}  {share:>6.1%}{weights}"
+        taught = "" if domain.alpha is None else f"  alpha {domain.alpha}"
+        yield f"  {domain.name:<{width}}  {share:>6.1%}{weights}{taught}"
     yield ""
     yield from _describe_files(manifest)
 

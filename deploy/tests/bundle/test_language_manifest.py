@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from importlib import resources
 
 import jsonschema
@@ -34,6 +35,15 @@ MODEL = Manifest(
     created="2026-11-22T05:00:00Z",
     language=Language((Domain("de"), Domain("C++", 0.01)), 128, 0, 4096, -3.5),
 )
+TAUGHT = replace(
+    MODEL,
+    language=replace(
+        MODEL.language,
+        domains=(Domain("de", None, "loss_ratio"), Domain("C++"), Domain("fr", 0.1, 0.9)),
+    ),
+    n_experts=3,
+    expert_usage=(0.25, 0.25, 0.5),
+)
 CPP = bundle.domain_file("C++")
 
 BROKEN = [
@@ -45,6 +55,8 @@ BROKEN = [
     (("language", "domains", 0, "name"), "x" * 101, "must be a printable string of 1 to 100"),
     (("language", "domains", 0, "quantization_loss"), "much", "must be a finite number"),
     (("language", "unknown"), "teacher", "unknown .* must be .best. or .common. or .error."),
+    (("language", "domains", 0, "alpha"), -1, "alpha .* must be a finite number of at least 0"),
+    (("language", "domains", 0, "alpha"), "*no*", "alpha .* must be a name of small letters"),
     (("language", "extra"), 1, "unknown fields .'extra'"),
     (("input",), "array", "language in manifest.json must be absent unless input is 'language'"),
     (("task",), "regression", "task .* must be 'language_modeling' if and only if input"),
@@ -81,6 +93,10 @@ def test_round_trip():
     assert Manifest.from_json(MODEL.to_json()) == MODEL
     assert MODEL.language.names == ("de", "C++")
     jsonschema.validate(json.loads(MODEL.to_json()), SCHEMA)
+    assert '"alpha": 0.5' in MODEL.to_json()
+    assert MODEL.to_json().count("alpha") == 1  # readers of earlier releases know no other
+    assert Manifest.from_json(TAUGHT.to_json()) == TAUGHT
+    jsonschema.validate(json.loads(TAUGHT.to_json()), SCHEMA)
 
 
 @pytest.mark.parametrize(("path", "value", "message"), [*BROKEN, *BEYOND])
@@ -134,3 +150,13 @@ def test_card():
     assert f"| C\\+\\+ | `{CPP}` | 75.0 % | 8 bits, +0.0100 bits per byte |" in card
     assert "at most 128 of 300 different tokens" in card
     assert "below -3.5, the domain is unknown" in card
+    assert "alpha" not in card.lower()
+
+
+def test_card_tells_who_was_taught():
+    card = model_card(TAUGHT)
+    assert "| Domain | File | Share of the training texts | Weights | Alpha |" in card
+    assert "| de | `expert_de.onnx` | 25.0 % | 32 bits | `loss_ratio` |" in card
+    assert f"| C\\+\\+ | `{CPP}` | 25.0 % | 32 bits | no teacher |" in card
+    assert "| 8 bits, +0.1000 bits per byte | 0.9 |" in card
+    assert "Alpha is the weight of the teacher's loss" in card

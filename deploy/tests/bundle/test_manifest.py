@@ -558,7 +558,12 @@ class TestSchema:
         # Fields that bundles of earlier releases do not have.
         of_columns = {"refuses", "lowest", "highest", "text", "image"}
         of_manifests = {"threshold", "routing_difference", "teacher", "image", "language"}
-        of_others = {Language: {"unknown"}, Image: {"missing"}, Text: {"encoder"}}
+        of_others = {
+            Language: {"unknown"},
+            Domain: {"alpha"},
+            Image: {"missing"},
+            Text: {"encoder"},
+        }
         optional = ({Column: of_columns} | of_others).get(kind, of_manifests)
         assert set(schema["required"]) == schema["properties"].keys() - optional
         assert schema["additionalProperties"] is False

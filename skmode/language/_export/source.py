@@ -30,7 +30,7 @@ class Source:
     n_tokens: int
     end_token: int
     max_length: int
-    alpha: float
+    alphas: dict[str, float | str]  # of the domains that a teacher taught
     usage: tuple[float, ...]
     scores: dict[str, float] | None
     unknown: Any  # "best", "common", "error", or None where the bundle cannot do the same
@@ -41,6 +41,13 @@ class Source:
         if self.common is not None:
             models[bundle.COMMON] = self.common
         return models
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the teacher, if it is one number for all domains, else 0."""
+        found = {self.alphas.get(name) for name in self.experts}
+        one = found.pop() if len(found) == 1 else None
+        return one if isinstance(one, float) else 0.0
 
     @property
     def text_tokenizer(self) -> TextTokenizer:
@@ -80,7 +87,7 @@ def read_model(model: Any) -> Source:
         _count_tokens([*experts.values(), *([] if common is None else [common])]),
         end_token,
         int(model.max_length_),
-        _alpha(model),
+        dict(getattr(model, "domain_alphas_", {})),
         _usage(model, domains),
         _scores(model),
         None if (unknown := getattr(model, "unknown", None)) == "teacher" else unknown,
@@ -90,7 +97,8 @@ def read_model(model: Any) -> Source:
 def make_manifest(source: Source, losses: dict[str, float | None], notes: str) -> bundle.Manifest:
     """Describe the model."""
     domains = tuple(
-        bundle.Domain(name, losses[bundle.domain_file(name)]) for name in source.experts
+        bundle.Domain(name, losses[bundle.domain_file(name)], source.alphas.get(name))
+        for name in source.experts
     )
     is_quantized = any(loss is not None for loss in losses.values())
     return bundle.Manifest(
@@ -140,14 +148,8 @@ def _count_tokens(models: list[Any]) -> int:
     return sizes.pop()
 
 
-def _alpha(model: Any) -> float:
-    alpha = getattr(model, "alpha", 0.0)
-    is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-    return float(alpha) if is_number and alpha >= 0 and math.isfinite(alpha) else 0.0
-
-
 def _usage(model: Any, domains: list[str]) -> tuple[float, ...]:
-    """Return the shares of the domains in training; equal ones if they are not known."""
+    """Return the domains' shares of the training texts; equal ones if they are not known."""
     shares = getattr(model, "domain_shares_", None)
     if shares is None:
         return (1 / len(domains),) * len(domains)

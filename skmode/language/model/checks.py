@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import Any
 
 import torch
+from torch import nn
 
 from skmode.language.objectives import ALPHA_RULES
+from skmode.language.router import DomainRouter
+from skmode.language.router.checks import check_parameters as check_router
 from skmode.language.setups import SETUPS
+from skmode.language.tokenizer import check_vocab_size
 from skmode.language.training import Recipe
 
 CHOICES = {
@@ -45,10 +50,17 @@ def check_parameters(model: Any) -> None:
         check_whole(name, getattr(model, name), least)
     for name in POSITIVE:
         value = getattr(model, name)
-        if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
+        if not is_number(value) or not 0 < float(value) < float("inf"):
             raise ValueError(f"{name} must be a number above 0, got {value!r}: choose another.")
+    decay = model.weight_decay
+    if not is_number(decay) or not 0 <= float(decay) < float("inf"):
+        raise ValueError(
+            f"weight_decay must be a number of at least 0, got {decay!r}: choose another."
+        )
+    if model.tokenizer is None:
+        check_vocab_size(model.vocab_size)
     alpha = model.alpha
-    is_share = isinstance(alpha, Real) and not isinstance(alpha, bool) and 0 <= float(alpha) <= 1
+    is_share = is_number(alpha) and 0 <= float(alpha) <= 1
     if not is_share and alpha not in ALPHA_RULES:
         raise ValueError(
             f"alpha must be a number from 0 to 1 or one of {', '.join(ALPHA_RULES)}, got "
@@ -63,6 +75,40 @@ def check_parameters(model: Any) -> None:
         raise ValueError(
             'unknown="teacher" needs a teacher, got teacher=None: pass one, or unknown="best".'
         )
+    _check_surroundings(model)
+
+
+def _check_surroundings(model: Any) -> None:
+    """Refuse a device, a folder or a router that is none."""
+    uses_bf16(model.precision, find_device(model.device))
+    if model.checkpoint is not None and not isinstance(model.checkpoint, str | os.PathLike):
+        raise TypeError(
+            f"checkpoint must be the path of a folder or None, got {model.checkpoint!r}: pass a "
+            "str or a Path."
+        )
+    if model.router is None:
+        return
+    if not isinstance(model.router, DomainRouter):
+        raise TypeError(
+            f"router must be a DomainRouter or None, got {model.router!r}: other classifiers can "
+            "neither abstain as it does nor be exported, so pass DomainRouter(...)."
+        )
+    check_router(model.router)
+
+
+def check_teacher(teacher: Any) -> None:
+    """Refuse a teacher of an added expert that would not be trained."""
+    if teacher is not None and not isinstance(teacher, nn.Module):
+        raise TypeError(
+            "The teacher of one domain must be a trained model, got "
+            f"{teacher!r}, of which a new network with random weights would be made: pass a causal "
+            "model of transformers that knows the domain, or None."
+        )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_whole(name: str, value: Any, least: int, most: float = float("inf")) -> int:
@@ -79,9 +125,7 @@ def check_whole(name: str, value: Any, least: int, most: float = float("inf")) -
 
 def check_sampling(temperature: Any, top_k: Any, top_p: Any) -> None:
     """Refuse what tokens cannot be drawn with."""
-    numbers = all(
-        isinstance(each, Real) and not isinstance(each, bool) for each in (temperature, top_p)
-    )
+    numbers = is_number(temperature) and is_number(top_p)
     if not numbers or not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
         raise ValueError(
             "temperature must be a number of at least 0, top_p one above 0 and at most 1, got "
@@ -95,19 +139,19 @@ def make_recipe(model: Any) -> Recipe:
     """Return the parameters of training."""
     device = find_device(model.device)
     return Recipe(
-        batch_size=model.batch_size,
-        accumulate=model.accumulate,
-        learning_rate=model.learning_rate,
-        weight_decay=model.weight_decay,
-        warmup_steps=model.warmup_steps,
-        max_norm=model.max_norm,
+        batch_size=int(model.batch_size),
+        accumulate=int(model.accumulate),
+        learning_rate=float(model.learning_rate),
+        weight_decay=float(model.weight_decay),
+        warmup_steps=int(model.warmup_steps),
+        max_norm=float(model.max_norm),
         bf16=uses_bf16(model.precision, device),
         device=device,
         distillation=model.distillation,
-        alpha=model.alpha,
-        temperature=model.temperature,
+        alpha=model.alpha if isinstance(model.alpha, str) else float(model.alpha),
+        temperature=float(model.temperature),
         schedule=model.schedule,
-        alternate_every=model.alternate_every,
+        alternate_every=int(model.alternate_every),
         verbose=bool(model.verbose),
     )
 
@@ -116,7 +160,13 @@ def find_device(device: Any) -> torch.device:
     """Return the device; "auto" is a GPU where there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = torch.device(device)
+    try:
+        found = torch.device(device)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            'device must be "auto" or a device of torch, such as "cpu", "cuda" or "mps", got '
+            f"{device!r}: choose one."
+        ) from error
     available = {"cuda": torch.cuda.is_available, "mps": torch.mps.is_available}
     if found.type in available and not available[found.type]():
         name = "a CUDA device" if found.type == "cuda" else "Apple's Metal"

@@ -96,7 +96,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
         Whether to keep ``teacher_``; ``unknown="teacher"`` keeps it.
     checkpoint : str or path-like, default=None
         A folder for checkpoints. A ``fit`` with the same parameters and texts goes on from there,
-        to the same weights to the bit.
+        to the same weights to the bit; so does ``add_expert``. Weights that are given count as
+        parameters. A finished training makes room for another one; an unfinished one is an error.
     checkpoint_every : int, default=500
         The optimizer steps between checkpoints.
     precision : {"auto", "float32", "bf16"}, default="auto"
@@ -137,10 +138,16 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     distilled_ : list of str
         The domains in which the teacher was ahead of the warm student, so that its expert was
         taught.
+    domain_alphas_ : dict of str to float or str
+        What weighed the teacher in the experts of ``distilled_``: ``alpha``, or ``schedule`` if
+        that is not "combined".
     domain_bytes_ : dict of str to int
         The number of bytes of each domain's texts.
+    domain_texts_ : dict of str to int
+        The number of its texts; a file is one.
     domain_shares_ : dict of str to float
-        The same as shares.
+        The same as shares, which sum to one. A server compares with them the shares of the texts
+        that each expert gets.
     validation_scores_ : dict of str to float
         ``bits_per_byte_`` with names for people.
     history_ : list of dict
@@ -238,7 +245,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
         Parameters
         ----------
         texts : iterable of str, bytes or Path
-            The texts, read once; of a Path the file is read.
+            The texts, read once; of a Path the file is read. Strings are texts. A domain whose
+            strings all are names of files is refused.
         domains : iterable of str
             The domain of each text; at least two different ones.
 
@@ -254,11 +262,14 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             if router.random_state is None:
                 seed = check_random_state(self.random_state).randint(2**31)
                 router.set_params(random_state=int(seed))
-            self.router_ = router.fit(spool.all_texts(), spool.all_domains())
+            self.router_ = router.fit(spool.all_contents(), spool.all_domains())
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
-            self.max_length_ = self.max_length
-            self.domain_bytes_ = dict(spool.n_bytes)
-            fit_models(self, make_lab(self, spool, self.tokenizer_))
+            self.max_length_ = int(self.max_length)
+            self.domain_bytes_, self.domain_texts_ = dict(spool.n_bytes), dict(spool.n_texts)
+            self.domain_alphas_: dict[str, float | str] = {}
+            lab = make_lab(self, spool, self.tokenizer_)
+            fit_models(self, lab)
+            lab.checkpoint.finish()
         return self
 
     @property

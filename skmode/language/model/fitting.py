@@ -6,14 +6,17 @@ import hashlib
 import json
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skmode.language.checkpoints import Checkpoint, tell_apart
 from skmode.language.corpus import Blocks, Spool, Text
 from skmode.language.model.checks import make_recipe
 from skmode.language.networks import make_network
@@ -28,7 +31,6 @@ from skmode.language.setups import (
     train_teacher,
 )
 from skmode.language.tokenizer import as_tokenizer, end_of, train_tokenizer
-from skmode.language.training import Checkpoint
 from skmode_deploy.bundle import domain_file
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ MAX_NAME = 100  # characters, as in the manifest of a bundle
 TOKENIZER_CHARACTERS = 2**22
 # Parameters that may change between a checkpoint and its resumption.
 _FREE = ("checkpoint", "checkpoint_every", "verbose", "device", "unknown", "keep_teacher", "router")
+# Parameters whose values say less than what is made of them.
+_MADE = ("tokenizer", "random_state")
 
 
 def spool_texts(
@@ -87,23 +91,41 @@ def _sample(spool: Spool) -> Iterator[str]:
                 break
 
 
-def make_lab(model: Any, spool: Spool, tokenizer: Tokenizer) -> Lab:
-    """Turn texts into tokens, and gather what training needs."""
+def make_lab(
+    model: Any, spool: Spool, tokenizer: Tokenizer, training: str = "fit", *start: Any
+) -> Lab:
+    """Turn texts into tokens, and gather what training needs.
+
+    ``start`` is what the training depends on beside the parameters of the model and the texts.
+    """
     end = end_of(tokenizer)
     tokens = {domain: spool.tokens(domain, tokenizer) for domain in spool.domains}
-    made_by = hashlib.sha256(tokenizer.to_str().encode())
-    shown = {k: repr(v) for k, v in model.get_params(deep=False).items() if k not in _FREE}
-    made_by.update(
-        json.dumps([shown, {k: zlib.crc32(v.tobytes()) for k, v in tokens.items()}]).encode()
-    )
     seed = int(check_random_state(model.random_state).randint(2**31))
+    made_by = ""
+    if model.checkpoint is not None:
+        # Without a seed the numbers are others each time, and a training goes on none the less.
+        told = [None if model.random_state is None else seed, *start]
+        made_by = _describe(model, tokens, tokenizer, told)
+    checkpoint = Checkpoint(model.checkpoint, model.checkpoint_every, made_by, training)
+    checkpoint.begin()
     return Lab(
-        {name: Blocks(own, model.max_length, end) for name, own in tokens.items()},
+        {name: Blocks(own, int(model.max_length), end) for name, own in tokens.items()},
         {name: spool.n_bytes[name] / len(own) for name, own in tokens.items()},
         make_recipe(model),
         seed,
-        Checkpoint(model.checkpoint, model.checkpoint_every, made_by.hexdigest()),
+        checkpoint,
     )
+
+
+def _describe(
+    model: Any, tokens: Mapping[str, NDArray[np.uint32]], tokenizer: Tokenizer, told: list[Any]
+) -> str:
+    """Return a hash of all that a training depends on, the weights of given models included."""
+    parameters = model.get_params(deep=False).items()
+    shown = {name: tell_apart(own) for name, own in parameters if name not in _FREE + _MADE}
+    texts = {name: zlib.crc32(own.tobytes()) for name, own in tokens.items()}
+    described = json.dumps([shown, texts, list(map(tell_apart, told))])
+    return hashlib.sha256(tokenizer.to_str().encode() + described.encode()).hexdigest()
 
 
 def build(lab: Lab, name: str, given: Any, tokenizer: Tokenizer, max_length: int) -> nn.Module:
@@ -111,7 +133,7 @@ def build(lab: Lab, name: str, given: Any, tokenizer: Tokenizer, max_length: int
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(lab.seed, name))
         size, end = tokenizer.get_vocab_size(), end_of(tokenizer)
-        return make_network(given, size, max_length, end).to(lab.recipe.device)
+        return make_network(given, size, int(max_length), end).to(lab.recipe.device)
 
 
 def fit_models(model: Any, lab: Lab) -> None:
@@ -150,8 +172,16 @@ def keep_scores(model: Any, lab: Lab, domains: list[str]) -> None:
                 TeacherNotAheadWarning,
                 stacklevel=4,
             )
+    keep_facts(model)
+
+
+def keep_facts(model: Any) -> None:
+    """Set what depends on all domains that there are; they keep the alpha that they had."""
+    rule = model.alpha if model.schedule == "combined" else model.schedule
+    rule = rule if isinstance(rule, str) else float(rule)
+    model.domain_alphas_ = {name: model.domain_alphas_.get(name, rule) for name in model.distilled_}
     model.validation_scores_ = {
         f"{name} bits per byte": score for name, score in model.bits_per_byte_.items()
     }
-    n_bytes = sum(model.domain_bytes_.values())
-    model.domain_shares_ = {name: own / n_bytes for name, own in model.domain_bytes_.items()}
+    n_texts = sum(model.domain_texts_.values())
+    model.domain_shares_ = {name: own / n_texts for name, own in model.domain_texts_.items()}

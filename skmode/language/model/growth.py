@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skmode.language.checkpoints import ADDED
 from skmode.language.corpus import Text
-from skmode.language.model.checks import check_whole
-from skmode.language.model.fitting import keep_scores, make_lab, spool_texts
+from skmode.language.model.checks import check_teacher, check_whole
+from skmode.language.model.fitting import keep_facts, keep_scores, make_lab, spool_texts
 from skmode.language.networks import make_network, share_embedding
 from skmode.language.setups import find_taught, train_added
 from skmode.language.tokenizer import end_of
@@ -35,6 +36,8 @@ class Growth:
     common_: nn.Module | None
     max_length_: int
     domain_bytes_: dict[str, int]
+    domain_texts_: dict[str, int]
+    domain_alphas_: dict[str, float | str]
     distilled_: list[str]
     bits_per_byte_: dict[str, float]
     teacher_bits_per_byte_: dict[str, float]
@@ -64,11 +67,12 @@ class Growth:
         texts : iterable of str, bytes or Path
             Its texts, read once.
         teacher : module, default=None
-            A causal model with the same tokenizer that knows the domain. Without one the
-            expert learns from the texts alone.
+            A trained causal model with the same tokenizer that knows the domain, such as
+            ``teacher_``. Without one the expert learns from the texts alone. It is not trained, so
+            sizes and configs are refused.
         steps : int, default=None
-            The optimizer steps. None is ``steps`` of the model, which suits a domain that the warm
-            student knows; one that is new to it needs several times as many.
+            The optimizer steps. None is ``steps`` of the model, which are few: the other experts
+            went on from a student that knew their domains. One that is new to it has more to learn.
 
         Returns
         -------
@@ -82,9 +86,10 @@ class Growth:
                 "replace_expert, or another name."
             )
         n_steps = self._check_steps(steps)
+        check_teacher(teacher)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain, self.experts_)
-            router = copy.deepcopy(self.router_).add_domain(domain, spool.texts(domain))
+            router = copy.deepcopy(self.router_).add_domain(domain, spool.contents(domain))
             self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self
@@ -117,9 +122,10 @@ class Growth:
         """
         self._check_known(domain)
         n_steps = self._check_steps(steps)
+        check_teacher(teacher)
         with tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domain)
-            router = copy.deepcopy(self.router_).replace_domain(domain, spool.texts(domain))
+            router = copy.deepcopy(self.router_).replace_domain(domain, spool.contents(domain))
             self._train(domain, spool, teacher, n_steps)
         self.router_ = router
         return self
@@ -139,10 +145,12 @@ class Growth:
         """
         self._check_known(domain)
         self.router_ = copy.deepcopy(self.router_).remove_domain(domain)
-        for kept in (self.experts_, self.domain_bytes_, self.bits_per_byte_):
+        own = (self.experts_, self.domain_bytes_, self.domain_texts_, self.bits_per_byte_)
+        for kept in own:
             kept.pop(domain)
         self.teacher_bits_per_byte_.pop(domain, None)
         self.distilled_ = [name for name in self.distilled_ if name != domain]
+        keep_facts(self)
         return self
 
     def _check_known(self, domain: str) -> None:
@@ -158,23 +166,29 @@ class Growth:
 
     def _train(self, domain: str, spool: Spool, teacher: Any, n_steps: int) -> None:
         """Train one expert, and put it in its place."""
-        lab = make_lab(self, spool, self.tokenizer_)
-        end = end_of(self.tokenizer_)
         if teacher is not None:
             n_tokens = int(self.base_.config.vocab_size)  # type: ignore[union-attr, arg-type]
-            teacher = make_network(teacher, n_tokens, self.max_length_, end)
-            teacher.to(lab.recipe.device).eval()
+            end = end_of(self.tokenizer_)
+            teacher = make_network(teacher, n_tokens, self.max_length_, end).eval()
         expert = copy.deepcopy(self.base_)
         shares = self.setup == "jeet"
         if shares:
             share_embedding(expert, next(iter(self.experts_.values())))
+        start = (n_steps, expert, self.common_, teacher)
+        lab = make_lab(self, spool, self.tokenizer_, f"{ADDED}{domain}", *start)
+        if teacher is not None:
+            teacher.to(lab.recipe.device)
         taught, scores = find_taught(lab, teacher, expert, [domain])
         train_added(
             lab, domain, expert, n_steps, teacher, taught, common=self.common_, shares=shares
         )
         self.experts_[domain] = expert
         self.domain_bytes_[domain] = spool.n_bytes[domain]
+        self.domain_texts_[domain] = spool.n_texts[domain]
         self.distilled_ = [name for name in self.distilled_ if name != domain] + taught
+        for of_the_former in (self.teacher_bits_per_byte_, self.domain_alphas_):
+            of_the_former.pop(domain, None)
         self.teacher_bits_per_byte_.update(scores)
         keep_scores(self, lab, [domain])
         self.history_ += lab.history
+        lab.checkpoint.finish()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from skmode.language.router.checks import NamesOfFiles, refuse_mapping
 from skmode.language.router.ngrams import as_bytes, count_ngrams, ngram_codes
 
 Text = str | bytes
@@ -150,6 +151,7 @@ def check_iterable(texts: object) -> None:
         raise TypeError(
             f"texts must be an iterable of texts, got {type(texts).__name__}: pass a list."
         )
+    refuse_mapping(texts, "texts")
 
 
 def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:
@@ -159,8 +161,9 @@ def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, 
         raise TypeError(
             f"domains must be names, got {type(domains).__name__}: pass a str for each text."
         )
+    refuse_mapping(domains, "domains")
     names = itertools.repeat(domains) if isinstance(domains, str) else iter(domains)
-    n = 0
+    n, files = 0, NamesOfFiles()
     for text in texts:
         name = next(names, _NONE)
         if name is _NONE:
@@ -172,6 +175,8 @@ def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, 
                 f"A domain must be a name, got {name!r} for text {n}: pass a str for each text."
             )
         n += 1
+        files.see(text, str(name))
         yield text, str(name)
     if not isinstance(domains, str) and next(names, _NONE) is not _NONE:
         raise ValueError(f"Each domain needs a text, got {n} texts and more domains: pass as many.")
+    files.refuse()

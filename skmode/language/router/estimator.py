@@ -294,7 +294,7 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
     def _begin(self, names: list[str]) -> None:
         """Set what does not depend on the texts."""
         self._name(names)
-        self.n_features_ = 256 + 65536 + self.n_buckets
+        self.n_features_ = 256 + 65536 + int(self.n_buckets)
         self.bias_ = np.zeros(len(names), np.float32)
         self.temperature_, self.threshold_ = 1.0, -np.inf
         self.importance_ = np.ones(self.n_features_, np.float32)

@@ -2,7 +2,7 @@
 
 from skmode_deploy.bundle.card.markdown import MAX_VALUES, escape, quote, table, versions_table
 from skmode_deploy.bundle.layout import COMMON, ROUTER, domain_file
-from skmode_deploy.bundle.manifest import Manifest
+from skmode_deploy.bundle.manifest import Domain, Manifest
 
 MAX_DOMAINS = 200  # in the table; the others are in the manifest
 
@@ -48,32 +48,49 @@ def _summary(manifest: Manifest) -> str:
     }[manifest.routing]
     return (
         f"Exported on {manifest.created} by skmode. `{ROUTER}` tells the domain of a text; tokens "
-        f"are predicted by {how}. The weight of the distillation loss in training, alpha, was "
-        f"{manifest.alpha:g}.\n\n`manifest.json` states the same facts, and the hash of each file."
+        f"are predicted by {how}.\n\n"
+        "`manifest.json` states the same facts, and the hash of each file."
     )
 
 
 def _domains(manifest: Manifest) -> str:
     assert manifest.language is not None
+    domains = manifest.language.domains
+    heads = ["Domain", "File", "Share of the training texts", "Weights"]
     rows = [
-        (
+        [
             escape(domain.name),
             f"`{domain_file(domain.name)}`",
             f"{100 * share:.1f} %",
             "32 bits"
             if domain.quantization_loss is None
             else f"8 bits, {domain.quantization_loss:+.4f} bits per byte",
-        )
-        for domain, share in zip(manifest.language.domains, manifest.expert_usage, strict=True)
+        ]
+        for domain, share in zip(domains, manifest.expert_usage, strict=True)
     ]
-    text = table(("Domain", "File", "Share of the training", "Weights"), rows[:MAX_DOMAINS])
+    taught = any(domain.alpha is not None for domain in domains)
+    if taught:
+        heads.append("Alpha")
+        rows = [[*row, _alpha(domain)] for row, domain in zip(rows, domains, strict=True)]
+    text = table(heads, rows[:MAX_DOMAINS])
     if len(rows) > MAX_DOMAINS:
         text += f"\n\nand {len(rows) - MAX_DOMAINS} more domains, which `manifest.json` lists."
+    if taught:
+        text += (
+            "\n\nAlpha is the weight of the teacher's loss in the training of an expert, or the "
+            "rule or schedule that set it."
+        )
     if manifest.validation_scores:
         scores = sorted(manifest.validation_scores.items())[: MAX_DOMAINS * MAX_VALUES]
         shown = [(escape(name), f"{score:.4g}") for name, score in scores]
         text += f"\n\nScores of the training:\n\n{table(('What', 'Score'), shown)}"
     return text
+
+
+def _alpha(domain: Domain) -> str:
+    if domain.alpha is None:
+        return "no teacher"
+    return f"`{domain.alpha}`" if isinstance(domain.alpha, str) else f"{domain.alpha:g}"
 
 
 def _limits(manifest: Manifest) -> str:

@@ -29,6 +29,7 @@ from skmode_deploy.bundle.manifest.rules import (
     text,
     time,
     weight,
+    weight_or_rule,
     whole,
 )
 from skmode_deploy.bundle.messages import short_repr
@@ -134,9 +135,14 @@ _TEACHER_FIELDS: dict[str, Check] = {
     "names": array_of(text),
     "losses": optional(mapping_of(number)),
 }
-_DOMAIN_FIELDS: dict[str, Check] = {"name": text, "quantization_loss": optional(number)}
+_DOMAIN_FIELDS: dict[str, Check] = {
+    "name": text,
+    "quantization_loss": optional(number),
+    "alpha": weight_or_rule,
+}
+OPTIONAL_DOMAIN_FIELDS = ("alpha",)
 _LANGUAGE_FIELDS: dict[str, Check] = {
-    "domains": array_of(object_of(_DOMAIN_FIELDS)),
+    "domains": array_of(object_of(_DOMAIN_FIELDS, OPTIONAL_DOMAIN_FIELDS)),
     "max_length": whole(1, MAX_LENGTH),
     "end_token": whole(0),
     "router_bytes": whole(1, MAX_ROUTER_BYTES),

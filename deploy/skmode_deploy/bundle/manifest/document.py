@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skmode_deploy.bundle.manifest.check import (
     OPTIONAL_COLUMN_FIELDS,
+    OPTIONAL_DOMAIN_FIELDS,
     OPTIONAL_FIELDS,
     OPTIONAL_IMAGE_FIELDS,
     OPTIONAL_LANGUAGE_FIELDS,
@@ -64,9 +65,11 @@ class Manifest:
     n_experts : int
         Number of experts; a language model has one for each domain.
     alpha : float
-        Weight of the distillation loss in training.
+        Weight of the distillation loss in training. Of a language model, that of its experts if it
+        is one number for all, else 0; `language` has that of each domain.
     expert_usage : tuple of float
-        Share of the training rows that the gate sends to each expert.
+        Share of the training rows that the gate sends to each expert; of a language model, the
+        share of the training texts that are of each domain.
     validation_scores : dict or None
         Scores on the validation rows, by kind of inference. None if there were no such rows.
     versions : dict
@@ -184,6 +187,10 @@ class Manifest:
         for name in OPTIONAL_FIELDS:  # earlier releases of skmode-deploy know no such field
             if document[name] is None:
                 del document[name]
+        for domain in document["language"]["domains"] if self.language is not None else ():
+            for name in OPTIONAL_DOMAIN_FIELDS:
+                if domain[name] is None:
+                    del domain[name]
         for name in OPTIONAL_LANGUAGE_FIELDS if self.language is not None else ():
             if document["language"][name] is None:
                 del document["language"][name]

@@ -15,10 +15,15 @@ class Domain:
     quantization_loss : float or None
         How many bits per byte the expert lost by 8-bit weights. None if its weights are not
         quantized.
+    alpha : float, str or None
+        Weight of the teacher's loss in the training of the expert: a number, or the name of the
+        rule or schedule that set it. None if no teacher taught the expert, or if that is not known;
+        then the JSON text has no such field.
     """
 
     name: str
     quantization_loss: float | None = None
+    alpha: float | str | None = None
 
 
 @dataclass(frozen=True)

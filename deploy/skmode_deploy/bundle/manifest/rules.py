@@ -59,6 +59,15 @@ def weight(value: Any, where: str) -> None:
         refuse(where, "a finite number of at least 0", value)
 
 
+def weight_or_rule(value: Any, where: str) -> None:
+    """A weight, or the name of what set it; a card shows it."""
+    if isinstance(value, str):
+        if not re.fullmatch("[a-z0-9_]{1,100}", value):
+            refuse(where, "a name of small letters, digits and _", value)
+        return
+    weight(value, where)
+
+
 def whole(minimum: int, maximum: int = 2**63 - 1) -> Check:
     def check(value: Any, where: str) -> None:
         if type(value) is not int or not minimum <= value <= maximum:

@@ -96,7 +96,7 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "skmode_expert_training_share": Definition(
         Gauge,
-        "Share of the training rows of each expert.",
+        "Share of the training rows of each expert; of a language model, of the training texts.",
         (*VERSION, "expert"),
         {"multiprocess_mode": "livemax"},
     ),
