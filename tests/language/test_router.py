@@ -137,6 +137,52 @@ def test_learns_from_one_text_of_each():
     assert router.predict_proba(["the dog"])[0, 0] > 0.5
 
 
+def test_learns_from_any_number_of_texts():
+    for n in (1, 20, 21, 22, 45):
+        for seed in range(2):
+            router = DomainRouter(random_state=seed, n_buckets=256).fit(*make_corpus(n=n))
+            assert router.score(*make_corpus(seed=1, n=20)) > 0.7, (n, seed)
+            # What is learned beside a handful of counted texts makes lines harder to tell.
+            assert n > 30 or np.all(router.importance_ == 1), (n, seed)
+    for n in (1, 21, 22):
+        for seed in range(3):
+            router.set_params(random_state=seed).replace_domain("en", make_texts("en", n))
+            assert router.predict(["the of and to in is"]).tolist() == ["en"], (n, seed)
+
+
+def test_learns_from_one_long_text_of_each():
+    for pages in (21, 25, 36):
+        texts = [" ".join(make_texts(name, 20 * pages))[: 512 * pages] for name in ("en", "fr")]
+        for seed in range(2):
+            router = DomainRouter(random_state=seed, n_buckets=256, max_bytes=512)
+            router.fit(texts, ["en", "fr"]).add_domain("xx", [texts[0]])
+            assert router.predict_proba([texts[1][:100]]).argmax() == 1, (pages, seed)
+
+
+@pytest.mark.slow
+def test_logistic_regression_learns_from_any_number_of_texts():
+    for n in (1, 20, 21, 22, 25, 45):
+        router = DomainRouter("logistic", random_state=0, n_buckets=256).fit(*make_corpus(n=n))
+        assert router.predict_proba(["the of and to", "le la les de"]).argmax(1).tolist() == [0, 1]
+
+
+def test_temperature_is_not_learned_from_a_handful(monkeypatch):
+    from skmode.language.router import estimator
+
+    learned_from = []
+    fit_temperature = estimator.fit_temperature
+
+    def fit(sums, truth):
+        learned_from.append(np.bincount(truth).tolist())
+        return fit_temperature(sums, truth)
+
+    monkeypatch.setattr(estimator, "fit_temperature", fit)
+    for n in (3, 60):
+        DomainRouter(random_state=0, n_buckets=256).fit(*make_corpus(n=n))
+    assert learned_from[0] == [201, 201]
+    assert min(learned_from[1]) >= 200
+
+
 def test_iterators_are_read_once_and_long_texts_in_pages():
     texts, domains = make_corpus()
     one = DomainRouter(random_state=0).fit(iter(texts), iter(domains))
