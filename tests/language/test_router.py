@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from skmode.language import DomainRouter
 from skmode.language.router.ngrams import count_ngrams, ngram_codes
+from skmode.language.router.segments import find_segments
 
 WORDS = {
     "en": "the of and to in is that for it with as this are be on by or not which from",
@@ -203,12 +204,45 @@ def test_reads_the_first_bytes_of_a_huge_text(bayes):
 
 def test_segments_are_routed_one_by_one(bayes):
     english, french = make_texts("en", 1)[0], make_texts("fr", 1)[0]
-    text = f"{english}\n\n    # {french}\n> {english}  // {french}\n"
+    text = f"{english}\n\n    # {french}\n> {english}  # {french}\n"
     segments = bayes.route_segments(text)
     assert [each.domain for each in segments] == ["en", "fr", "en", "fr"]
     assert [each.text for each in segments] == [english, french, english, french]
     assert all(text[each.start : each.stop] == each.text for each in segments)
     assert bayes.route_segments(" \n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "segments"),
+    [
+        ("half = len(x) // 2  # the middle", ["half = len(x) // 2", "the middle"]),
+        ("m = a // count\nreturn m  # of all", ["m = a // count", "return m", "of all"]),
+        ("int x = f(1); // the first # 5", ["int x = f(1);", "the first # 5"]),
+        ("// a\nif (x) { // of # 5\n  y = 1 // b", ["a", "if (x) {", "of # 5", "y = 1", "b"]),
+        ("x = 'a # b'  # it's so", ["x = 'a # b'", "it's so"]),
+        ('x = "\\" # b"', ['x = "\\" # b"']),
+        ("while True: # for ever", ["while True:", "for ever"]),
+        ("# x = 1  # one", ["x = 1  # one"]),
+        ("He said # 5 is good", ["He said # 5 is good"]),
+        ("He left.  # 5 is Bob's", ["He left.  # 5 is Bob's"]),
+        ("see http://a.b // c", ["see http://a.b // c"]),
+    ],
+)  # fmt: skip
+def test_comments_are_parted_from_code_where_they_are_comments(text, segments):
+    assert [text[start:stop] for start, stop in find_segments(text)] == segments
+
+
+def test_segments_of_long_lines_take_no_time():
+    n = 10**6
+    for line in (
+        "a" + " " * n + "b",
+        "'" * n,
+        "\\" * n,
+        "a # " * n,
+        "a' b\" " * n,
+        "if " * n + ":",
+    ):
+        assert len(find_segments(line)) == 1
 
 
 def test_clones_and_pickles(router):

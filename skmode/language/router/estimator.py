@@ -273,8 +273,14 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
         """Route the parts of a text one by one: its lines, and comments apart from the code.
 
         A segment is a line without its indentation and without the mark of a comment or a
-        quotation (such as ``#``, ``//``, ``*`` and ``>``). A comment behind code is a segment
-        of its own. Blank lines are left out.
+        quotation (such as ``#``, ``//``, ``*`` and ``>``). Blank lines are left out.
+
+        A comment behind code is a segment of its own. It begins at ``#`` or ``//`` between spaces,
+        outside quotes, behind what has the look of code: an assignment, a call, a bracket or a
+        semicolon at its end, a colon behind a keyword, or for ``#`` two spaces. A text has one of
+        both marks: ``//`` if more comments begin with it beyond doubt, else ``#``, so that Python's
+        division is none. In doubt a line is one segment; strings of several lines are read
+        as lines.
 
         Parameters
         ----------
