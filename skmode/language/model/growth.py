@@ -64,8 +64,9 @@ class Growth:
         texts : iterable of str, bytes or Path
             Its texts, read once.
         teacher : module, default=None
-            A causal model with the same tokenizer that knows the domain. Without one the
-            expert learns from the texts alone.
+            A causal model with the same tokenizer that predicts the domain better than the warm
+            student and the frequencies of its tokens do. Without one the expert learns from the
+            texts alone.
         steps : int, default=None
             The optimizer steps. None is ``steps`` of the model, which suits a domain that the warm
             student knows; one that is new to it needs several times as many.
@@ -172,9 +173,10 @@ class Growth:
         train_added(
             lab, domain, expert, n_steps, teacher, taught, common=self.common_, shares=shares
         )
+        score = lab.score(expert, domain, self.common_)
         self.experts_[domain] = expert
         self.domain_bytes_[domain] = spool.n_bytes[domain]
         self.distilled_ = [name for name in self.distilled_ if name != domain] + taught
         self.teacher_bits_per_byte_.update(scores)
-        keep_scores(self, lab, [domain])
+        keep_scores(self, {domain: score})
         self.history_ += lab.history
