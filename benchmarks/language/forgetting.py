@@ -21,7 +21,8 @@ def teacher(options: argparse.Namespace) -> int:
     with results(options, "teacher") as lines:
         for seed in options.seeds:
             bench = Bench(options, FOUR, seed, texts)
-            steps = choose_steps(bench, options, 2.0 * len(options.seeds), 2.0 * len(options.seeds))
+            n = len(options.seeds)
+            steps = choose_steps(bench, options, 4.0 * n, 2.0 * n)
             for name, teacher_steps in (("trained as long", steps), ("hardly trained", steps // 8)):
                 model = ModularLanguageModel(
                     **model_parameters(options, seed),

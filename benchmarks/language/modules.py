@@ -78,8 +78,9 @@ def large(options: argparse.Namespace) -> int:
     with results(options, "large") as lines:
         for seed in options.seeds:
             bench = Bench(options, FOUR, seed, texts)
-            # Of the teacher: its own steps, and a forward pass (a third) for each of the others'.
-            steps = choose_steps(bench, options, 5.0, 2.0 + 5.0 / 3)
+            # A warm start with the teacher and one without, and four experts. Of the teacher: its
+            # own steps, and a forward pass (a third) for each step of those that it teaches.
+            steps = choose_steps(bench, options, 6.0, 2.0 + 5.0 / 3)
             model = fit(
                 options, texts, FOUR, seed, steps, teacher_steps=2 * steps, keep_teacher=True
             )

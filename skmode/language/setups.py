@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,10 +21,11 @@ from skmode.language.networks import logits_of, share_embedding, shared_paramete
 from skmode.language.training import Phase, Recipe, losses_of, run_phase
 
 SETUPS = ("ple", "jeet", "moe_ce")
+_COUNTED = 2**20  # tokens of a domain whose frequencies are counted
 
 
 class TeacherNotAheadWarning(UserWarning):
-    """A teacher that predicts a domain no better than its student has nothing to distil."""
+    """A teacher that predicts a domain no better than its student has nothing to distil there."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Lab:
 
     def train(self, phase: Phase) -> None:
         """Run a phase with random numbers of its own."""
-        seed = derive_seed(self.seed, phase.name)
+        seed = derive_seed(self.seed, phase.drawn_as or phase.name)
         devices = [self.recipe.device] if self.recipe.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
@@ -51,6 +54,24 @@ class Lab:
         losses = losses_of(mean_forward(model, common), rows, self.recipe.device)
         n_bytes = float((rows[1] >= 0).sum()) * self.bytes_per_token[domain]
         return to_bits(float(losses.sum()), n_bytes)
+
+    def score(self, student: nn.Module, domain: str, common: nn.Module | None = None) -> float:
+        """Return the same of what was trained, if it is finite."""
+        score = self.held_out(student, domain, common)
+        if not math.isfinite(score):
+            raise ValueError(
+                f"Bits per byte on held-out tokens must stay finite, but in {domain!r} they became "
+                f"{score}: lower learning_rate (now {self.recipe.learning_rate:g})."
+            )
+        return score
+
+    def by_frequencies(self, domain: str) -> float:
+        """Return the bits per byte, on held-out tokens, of how frequent each token is."""
+        blocks = self.blocks[domain]
+        known, held = blocks.train[:_COUNTED], np.asarray(blocks.held)
+        counts = np.bincount(known, minlength=int(held.max()) + 1) + 1
+        nats = -np.log(counts[held] / counts.sum()).mean()
+        return to_bits(float(nats), self.bytes_per_token[domain])
 
 
 def derive_seed(seed: int, name: str) -> int:
@@ -80,44 +101,68 @@ def train_teacher(lab: Lab, teacher: nn.Module, n_steps: int, domains: list[str]
 
 def train_base(
     lab: Lab,
-    base: nn.Module,
+    make: Callable[[], nn.Module],
     n_steps: int,
     domains: list[str],
     teacher: nn.Module | None,
     *,
     goes_on: bool,
-) -> None:
+) -> tuple[nn.Module, list[str], dict[str, float]]:
     """Warm a student on all domains, from which the experts start.
+
+    It learns without the teacher, and tells in which domains that one is ahead. In these a second
+    student is taught, on the same batches, and takes the place of the first. Return the student,
+    the domains in which the teacher is ahead of it, and the teacher's bits per byte.
 
     Its learning rate stays high where experts go on from it, and falls in each of them: what has
     settled would have to be stirred up again.
     """
-    models, own = {"base": base}, {"base": domains}
-    phase = Phase("warm start", models, own, n_steps, teacher, domains, decays=not goes_on)
-    lab.train(phase)
+    own = {"base": domains}
+    base, decays = make(), not goes_on
+    lab.train(Phase("warm start", {"base": base}, own, n_steps, decays=decays))
+    taught, scores = find_taught(lab, teacher, base, domains, 5)
+    if taught and n_steps:
+        base = make()
+        name, first = "taught warm start", "warm start"
+        models = {"base": base}
+        phase = Phase(name, models, own, n_steps, teacher, taught, decays=decays, drawn_as=first)
+        lab.train(phase)
+        taught, _ = find_taught(lab, teacher, base, taught, 5)
+    return base, taught, scores
 
 
 def find_taught(
-    lab: Lab, teacher: nn.Module | None, student: nn.Module, domains: list[str]
+    lab: Lab,
+    teacher: nn.Module | None,
+    student: nn.Module,
+    domains: list[str],
+    stacklevel: int = 4,
 ) -> tuple[list[str], dict[str, float]]:
-    """Return the domains in which the teacher is ahead of a student, and its bits per byte."""
+    """Return the domains in which the teacher is ahead, and its bits per byte in all of them.
+
+    It must be ahead of the student, and of the frequencies of tokens, which each student learns in
+    its first steps: two models that know nothing yet differ by chance.
+    """
     if teacher is None or lab.recipe.distillation is None:
         return [], {}
     scores = {name: lab.held_out(teacher, name) for name in domains}
-    behind = {}
-    for name in domains:
-        own = lab.held_out(student, name)
-        if scores[name] >= own:
-            behind[name] = own
-    for name, own in behind.items():
+    taught = []
+    for name, score in scores.items():
+        own, plain = lab.score(student, name), lab.by_frequencies(name)
+        if score < min(own, plain):
+            taught.append(name)
+            continue
+        other = f"the student {own:.3f}"
+        if plain < own:
+            other = f"the frequencies of tokens alone {plain:.3f}"
         warnings.warn(
             f"A teacher must be ahead of its student to be distilled, but in {name!r} it has "
-            f"{scores[name]:.3f} bits per byte and the student {own:.3f} before distillation: the "
-            "expert is trained without it. Train the teacher longer, or choose a larger one.",
+            f"{score:.3f} bits per byte and {other}: from here on this domain is learned without "
+            "it. Train the teacher longer, or choose a larger one.",
             TeacherNotAheadWarning,
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
-    return [name for name in domains if name not in behind], scores
+    return taught, scores
 
 
 def make_experts(

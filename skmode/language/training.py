@@ -57,7 +57,7 @@ class Phase:
     ``models`` are trained in turn, each on the domains of its own; ``common`` is the model whose
     logits are averaged with the one in turn. Both are called with a batch of ``batch_size`` rows,
     which take turns over the domains. Without ``decays`` the learning rate stays high to the end,
-    for models that go on in another phase.
+    for models that go on in another phase. ``drawn_as`` names the phase whose batches it has.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Phase:
     common: nn.Module | None = None
     frozen: Sequence[nn.Parameter] = ()
     decays: bool = True
+    drawn_as: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -149,9 +150,20 @@ class _Loop:
             for key, value in (item for part in parts for item in part.items()):
                 values.setdefault(key, []).append(float(value))
             means = {key: sum(own) / len(own) for key, own in values.items()}
+            self._check_finite(means["loss"], record["step"])
             rest = {"learning_rate": rate, "norm": float(norm)}
             self.phase.history.append({**record, **means, **rest})
         self.unread.clear()
+
+    def _check_finite(self, loss: float, step: int) -> None:
+        """Stop a training from which nothing comes any more."""
+        if not math.isfinite(loss):
+            taught = self.phase.teacher is not None and len(self.phase.taught) > 0
+            raise ValueError(
+                f'The training loss must stay finite, but in step {step} of "{self.phase.name}" it '
+                f"became {loss}: lower learning_rate (now {self.recipe.learning_rate:g})"
+                f"{', or pass a teacher whose outputs are finite' if taught else ''}."
+            )
 
     def _part(self, name: str, step: int, part: int) -> dict[str, Any]:
         """Add the gradient of one part of an accumulated batch; return its mean losses."""

@@ -257,7 +257,7 @@ def test_llama_and_models_of_ones_own(fitted):
     own = make_model(
         student=fitted.base_.config, teacher=fitted.teacher_, tokenizer=fitted.tokenizer_, steps=1
     ).fit(*make_corpus())
-    assert {record["phase"] for record in own.history_} == {"warm start", "experts"}
+    assert "teacher" not in {record["phase"] for record in own.history_}
     assert own.teacher_bits_per_byte_.keys() == {"en", "fr"}
 
 
@@ -295,16 +295,112 @@ def test_accumulated_batches_are_one_step(fitted):
     assert [each["alpha"] for each in experts] == [0, 0, 1, 1]
 
 
-def test_a_teacher_that_is_behind_is_not_distilled():
-    with pytest.warns(TeacherNotAheadWarning, match="must be ahead of its student"):
-        model = make_model(teacher_steps=0, warm_start_steps=10, steps=1).fit(*make_corpus())
+@pytest.mark.parametrize("warm_start_steps", [10, 0])
+def test_a_teacher_that_is_behind_changes_nothing(warm_start_steps):
+    parameters = {"warm_start_steps": warm_start_steps, "steps": 2, "alpha": 0.9}
+    with pytest.warns(TeacherNotAheadWarning, match="is learned without it") as caught:
+        model = make_model(teacher_steps=0, **parameters).fit(*make_corpus())
+    assert [each.filename for each in caught] == [__file__] * 2
     assert model.distilled_ == []
-    assert all("kd" not in each for each in model.history_ if each["phase"] == "experts")
+    assert not any("kd" in each for each in model.history_)
+    alone = make_model(teacher=None, **parameters).fit(*make_corpus())
+    for name in ("en", "fr"):
+        assert_equal(weights(model.experts_[name]), weights(alone.experts_[name]))
+
+
+def test_a_teacher_is_distilled_where_it_is_ahead_of_who_learned_without_it(fitted):
+    phases = {}
+    for each in fitted.history_:
+        phases.setdefault(each["phase"], []).append("kd" in each)
+    assert list(phases) == ["teacher", "warm start", "taught warm start", "experts"]
+    assert fitted.distilled_ == ["en", "fr"]
+    assert not any(phases["warm start"])
+    assert all(phases["taught warm start"] + phases["experts"])
+    losses = {
+        phase: next(each["ce"] for each in fitted.history_ if each["phase"] == phase)
+        for phase in ("warm start", "taught warm start")
+    }
+    # The same weights and the same batches.
+    assert losses["warm start"] == losses["taught warm start"]
+
+
+@pytest.mark.parametrize("last", [38, 45])  # in the taught warm start, and behind it
+def test_a_taught_warm_start_resumes_to_the_same_bits(fitted, tmp_path, monkeypatch, last):
+    from skmode.language.training import _Loop
+
+    step, n_steps = _Loop.step, 0
+
+    def stop_once(loop, at):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == last + 1:
+            raise KeyboardInterrupt
+        step(loop, at)
+
+    monkeypatch.setattr(_Loop, "step", stop_once)
+    stopping = make_model(checkpoint=tmp_path, checkpoint_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        stopping.fit(*make_corpus())
+    stopping.fit(*make_corpus())
+    for name in fitted.domains_:
+        assert_equal(weights(stopping.experts_[name]), weights(fitted.experts_[name]))
+    assert stopping.history_ == fitted.history_
+
+
+def test_a_teacher_that_knows_one_domain_is_distilled_there_alone(fitted):
+    french = make_model(teacher=None, tokenizer=fitted.tokenizer_, warm_start_steps=0, steps=40)
+    french.fit(*make_corpus())
+    with pytest.warns(TeacherNotAheadWarning, match="in 'en' it has"):
+        model = make_model(
+            teacher=french.experts_["fr"], tokenizer=fitted.tokenizer_, alpha=0.9, steps=1
+        ).fit(*make_corpus())
+    assert model.distilled_ == ["fr"]
+    alphas = {each["alpha"] for each in model.history_ if each["phase"] == "taught warm start"}
+    assert max(alphas) < 0.6
+
+
+def test_an_added_expert_is_not_taught_by_who_knows_less_than_frequencies(model):
+    ignorant = make_model(teacher=None, tokenizer=model.tokenizer_, warm_start_steps=0, steps=0)
+    teacher = ignorant.fit(*make_corpus()).base_
+    # It starts further behind than the teacher, who knows nothing: it is sure of what is wrong.
+    model.base_ = model.experts_["en"]
+    with pytest.warns(TeacherNotAheadWarning, match="and the frequencies of tokens alone"):
+        model.add_expert("py", make_corpus(["py"])[0], teacher=teacher)
+    assert "py" not in model.distilled_
+
+
+def test_training_that_diverges_is_an_error(model):
+    with pytest.raises(
+        ValueError, match=r'must stay finite, but in step \d of "warm start" it bec'
+    ):
+        make_model(teacher=None, learning_rate=1e6).fit(*make_corpus())
+    # After its last step no loss tells.
+    one = {"warm_start_steps": 0, "steps": 1, "warmup_steps": 0, "learning_rate": 1e30}
+    unfitted = make_model(teacher=None, **one)
+    with pytest.raises(ValueError, match=r"held-out tokens must stay finite, but in 'en'"):
+        unfitted.fit(*make_corpus())
+    with pytest.raises(NotFittedError):
+        unfitted.predict(["the cat"])
+    before = weights(model.experts_["en"])
+    model.set_params(learning_rate=1e30)
+    with pytest.raises(ValueError, match=r"must stay finite.*lower learning_rate \(now 1e\+30\)"):
+        model.replace_expert("en", make_corpus(["py"])[0])
+    assert_equal(weights(model.experts_["en"]), before)
+    assert model.route([TEXTS["en"]]).tolist() == ["en"]
+
+
+def test_a_teacher_without_finite_outputs_is_not_ahead(fitted):
+    teacher = pickle.loads(pickle.dumps(fitted.teacher_))
+    torch.nn.init.constant_(teacher.transformer.ln_f.weight, float("nan"))
+    with pytest.warns(TeacherNotAheadWarning, match="'fr' it has nan bits per byte"):
+        model = make_model(teacher=teacher, tokenizer=fitted.tokenizer_).fit(*make_corpus())
+    assert model.distilled_ == []
+    assert np.isfinite(list(model.bits_per_byte_.values())).all()
 
 
 def test_a_teacher_that_is_left_behind_is_reported():
     with pytest.warns(TeacherNotAheadWarning, match="ended ahead of its teacher"):
-        make_model(teacher_steps=8, warm_start_steps=0, steps=40).fit(*make_corpus())
+        make_model(teacher_steps=16, warm_start_steps=0, steps=60).fit(*make_corpus())
 
 
 def test_generates(fitted):

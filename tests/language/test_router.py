@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from skmode.language import DomainRouter
 from skmode.language.router.ngrams import count_ngrams, ngram_codes
+from skmode.language.router.segments import find_segments
 
 WORDS = {
     "en": "the of and to in is that for it with as this are be on by or not which from",
@@ -137,6 +138,52 @@ def test_learns_from_one_text_of_each():
     assert router.predict_proba(["the dog"])[0, 0] > 0.5
 
 
+def test_learns_from_any_number_of_texts():
+    for n in (1, 20, 21, 22, 45):
+        for seed in range(2):
+            router = DomainRouter(random_state=seed, n_buckets=256).fit(*make_corpus(n=n))
+            assert router.score(*make_corpus(seed=1, n=20)) > 0.7, (n, seed)
+            # What is learned beside a handful of counted texts makes lines harder to tell.
+            assert n > 30 or np.all(router.importance_ == 1), (n, seed)
+    for n in (1, 21, 22):
+        for seed in range(3):
+            router.set_params(random_state=seed).replace_domain("en", make_texts("en", n))
+            assert router.predict(["the of and to in is"]).tolist() == ["en"], (n, seed)
+
+
+def test_learns_from_one_long_text_of_each():
+    for pages in (21, 25, 36):
+        texts = [" ".join(make_texts(name, 20 * pages))[: 512 * pages] for name in ("en", "fr")]
+        for seed in range(2):
+            router = DomainRouter(random_state=seed, n_buckets=256, max_bytes=512)
+            router.fit(texts, ["en", "fr"]).add_domain("xx", [texts[0]])
+            assert router.predict_proba([texts[1][:100]]).argmax() == 1, (pages, seed)
+
+
+@pytest.mark.slow
+def test_logistic_regression_learns_from_any_number_of_texts():
+    for n in (1, 20, 21, 22, 25, 45):
+        router = DomainRouter("logistic", random_state=0, n_buckets=256).fit(*make_corpus(n=n))
+        assert router.predict_proba(["the of and to", "le la les de"]).argmax(1).tolist() == [0, 1]
+
+
+def test_temperature_is_not_learned_from_a_handful(monkeypatch):
+    from skmode.language.router import estimator
+
+    learned_from = []
+    fit_temperature = estimator.fit_temperature
+
+    def fit(sums, truth):
+        learned_from.append(np.bincount(truth).tolist())
+        return fit_temperature(sums, truth)
+
+    monkeypatch.setattr(estimator, "fit_temperature", fit)
+    for n in (3, 60):
+        DomainRouter(random_state=0, n_buckets=256).fit(*make_corpus(n=n))
+    assert learned_from[0] == [201, 201]
+    assert min(learned_from[1]) >= 200
+
+
 def test_iterators_are_read_once_and_long_texts_in_pages():
     texts, domains = make_corpus()
     one = DomainRouter(random_state=0).fit(iter(texts), iter(domains))
@@ -157,12 +204,45 @@ def test_reads_the_first_bytes_of_a_huge_text(bayes):
 
 def test_segments_are_routed_one_by_one(bayes):
     english, french = make_texts("en", 1)[0], make_texts("fr", 1)[0]
-    text = f"{english}\n\n    # {french}\n> {english}  // {french}\n"
+    text = f"{english}\n\n    # {french}\n> {english}  # {french}\n"
     segments = bayes.route_segments(text)
     assert [each.domain for each in segments] == ["en", "fr", "en", "fr"]
     assert [each.text for each in segments] == [english, french, english, french]
     assert all(text[each.start : each.stop] == each.text for each in segments)
     assert bayes.route_segments(" \n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "segments"),
+    [
+        ("half = len(x) // 2  # the middle", ["half = len(x) // 2", "the middle"]),
+        ("m = a // count\nreturn m  # of all", ["m = a // count", "return m", "of all"]),
+        ("int x = f(1); // the first # 5", ["int x = f(1);", "the first # 5"]),
+        ("// a\nif (x) { // of # 5\n  y = 1 // b", ["a", "if (x) {", "of # 5", "y = 1", "b"]),
+        ("x = 'a # b'  # it's so", ["x = 'a # b'", "it's so"]),
+        ('x = "\\" # b"', ['x = "\\" # b"']),
+        ("while True: # for ever", ["while True:", "for ever"]),
+        ("# x = 1  # one", ["x = 1  # one"]),
+        ("He said # 5 is good", ["He said # 5 is good"]),
+        ("He left.  # 5 is Bob's", ["He left.  # 5 is Bob's"]),
+        ("see http://a.b // c", ["see http://a.b // c"]),
+    ],
+)  # fmt: skip
+def test_comments_are_parted_from_code_where_they_are_comments(text, segments):
+    assert [text[start:stop] for start, stop in find_segments(text)] == segments
+
+
+def test_segments_of_long_lines_take_no_time():
+    n = 10**6
+    for line in (
+        "a" + " " * n + "b",
+        "'" * n,
+        "\\" * n,
+        "a # " * n,
+        "a' b\" " * n,
+        "if " * n + ":",
+    ):
+        assert len(find_segments(line)) == 1
 
 
 def test_clones_and_pickles(router):

@@ -31,9 +31,12 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     student. A :class:`DomainRouter` sends each text to an expert. So a domain can be added,
     replaced or removed without the others.
 
-    A teacher that is not ahead of the warm student in a domain has nothing to distil there:
-    :class:`TeacherNotAheadWarning` says so, and the expert learns from the texts alone. The same
-    warning says after training which experts have left their teacher behind.
+    The student is first warmed without the teacher. If the teacher is ahead of it in some domains,
+    and of the frequencies of their tokens, a second student is warmed that is taught there, and
+    replaces the first; its experts are taught where the teacher is ahead of that, too. Elsewhere
+    the teacher has nothing to distil: :class:`TeacherNotAheadWarning` says so, and what follows is
+    learned from the texts alone. The same warning says after training which experts have left their
+    teacher behind.
 
     Parameters
     ----------
@@ -68,7 +71,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     teacher_steps : int, default=1000
         The optimizer steps of the teacher.
     warm_start_steps : int, default=3000
-        Those of the student on all domains; 0 for experts that start cold.
+        Those of the student on all domains, with the teacher and without; 0 for experts that start
+        cold.
     steps : int, default=250
         Those of each expert. With four domains, give the warm start three quarters of all steps, as
         by default.
@@ -136,8 +140,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     teacher_bits_per_byte_ : dict of str to float
         The teacher's on the same tokens; empty without a teacher.
     distilled_ : list of str
-        The domains in which the teacher was ahead of the warm student, so that its expert was
-        taught.
+        The domains whose experts were taught, as the teacher was ahead of the warm student.
     domain_alphas_ : dict of str to float or str
         What weighed the teacher in the experts of ``distilled_``: ``alpha``, or ``schedule`` if
         that is not "combined".
@@ -151,7 +154,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     validation_scores_ : dict of str to float
         ``bits_per_byte_`` with names for people.
     history_ : list of dict
-        For each optimizer step the phase, model, step, ``loss``, ``ce``, ``kd``, ``alpha``,
+        For each optimizer step the phase ("teacher", "warm start", "taught warm start", "experts"
+        or "added" and a domain), model, step, ``loss``, ``ce``, ``kd``, ``alpha``,
         ``learning_rate`` and ``norm`` of the gradient before clipping.
 
     See Also

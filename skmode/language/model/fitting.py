@@ -24,7 +24,6 @@ from skmode.language.setups import (
     Lab,
     TeacherNotAheadWarning,
     derive_seed,
-    find_taught,
     make_experts,
     train_base,
     train_experts,
@@ -145,24 +144,28 @@ def fit_models(model: Any, lab: Lab) -> None:
         if not isinstance(model.teacher, nn.Module):
             train_teacher(lab, teacher, model.teacher_steps, domains)
         teacher.eval()
-    base = build(lab, "student", model.student, tokenizer, model.max_length)
-    goes_on = model.steps > 0
-    train_base(lab, base, model.warm_start_steps, domains, teacher, goes_on=goes_on)
-    taught, model.teacher_bits_per_byte_ = find_taught(lab, teacher, base, domains)
+
+    def make_student() -> nn.Module:
+        return build(lab, "student", model.student, tokenizer, model.max_length)
+
+    base, taught, teacher_scores = train_base(
+        lab, make_student, model.warm_start_steps, domains, teacher, goes_on=model.steps > 0
+    )
     experts, common = make_experts(base, domains, model.setup)
     train_experts(lab, experts, model.steps, teacher, taught, common)
+    scores = {name: lab.score(expert, name, common) for name, expert in experts.items()}
     kept = model.keep_teacher or model.unknown == "teacher"
     model.base_, model.experts_, model.common_ = base.eval(), experts, common
     model.teacher_ = teacher if kept else None
+    model.teacher_bits_per_byte_ = teacher_scores
     model.distilled_, model.bits_per_byte_ = taught, {}
-    keep_scores(model, lab, domains)
+    keep_scores(model, scores)
     model.history_ = lab.history
 
 
-def keep_scores(model: Any, lab: Lab, domains: list[str]) -> None:
-    """Score experts on what was held out; warn where one has left its teacher behind."""
-    for name in domains:
-        score = lab.held_out(model.experts_[name], name, model.common_)
+def keep_scores(model: Any, scores: dict[str, float]) -> None:
+    """Keep what experts have on held-out tokens; warn where one has left its teacher behind."""
+    for name, score in scores.items():
         model.bits_per_byte_[name] = score
         if name in model.distilled_ and model.teacher_bits_per_byte_[name] >= score:
             warnings.warn(

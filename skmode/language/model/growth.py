@@ -67,9 +67,10 @@ class Growth:
         texts : iterable of str, bytes or Path
             Its texts, read once.
         teacher : module, default=None
-            A trained causal model with the same tokenizer that knows the domain, such as
-            ``teacher_``. Without one the expert learns from the texts alone. It is not trained, so
-            sizes and configs are refused.
+            A trained causal model with the same tokenizer that predicts the domain better than the
+            warm student and the frequencies of its tokens do, such as ``teacher_``. Without one
+            the expert learns from the texts alone. It is not trained, so sizes and configs are
+            refused.
         steps : int, default=None
             The optimizer steps. None is ``steps`` of the model, which are few: the other experts
             went on from a student that knew their domains. One that is new to it has more to learn.
@@ -182,6 +183,7 @@ class Growth:
         train_added(
             lab, domain, expert, n_steps, teacher, taught, common=self.common_, shares=shares
         )
+        score = lab.score(expert, domain, self.common_)
         self.experts_[domain] = expert
         self.domain_bytes_[domain] = spool.n_bytes[domain]
         self.domain_texts_[domain] = spool.n_texts[domain]
@@ -189,6 +191,6 @@ class Growth:
         for of_the_former in (self.teacher_bits_per_byte_, self.domain_alphas_):
             of_the_former.pop(domain, None)
         self.teacher_bits_per_byte_.update(scores)
-        keep_scores(self, lab, [domain])
+        keep_scores(self, {domain: score})
         self.history_ += lab.history
         lab.checkpoint.finish()

@@ -82,9 +82,12 @@ class HeldOut:
     """Pages that calibrate the router: a half, at most 2,000 of each domain.
 
     Pages of a text stay together, as each tells much of the next; of a long one, TOGETHER of them.
+    The first FIRST of a domain are held out in any case. Where that leaves fewer than COUNTED, the
+    domain shares its pages: they are counted and calibrate. Importance that is learned beside fewer
+    than about ten counted pages makes lines harder to tell, not easier.
     """
 
-    SHARE, MOST, FEWEST, TOGETHER = 0.5, 2000, 20, 16
+    SHARE, MOST, FIRST, TOGETHER, COUNTED = 0.5, 2000, 20, 16, 10
 
     def __init__(self, rng: np.random.RandomState) -> None:
         self.rng = rng
@@ -98,24 +101,21 @@ class HeldOut:
         return list(self.contents)
 
     def takes(self, content: bytes, domain: str, number: int) -> bool:
-        """Whether this page, the one of this number of its text, is held out.
-
-        The first ones of a domain are, in case that there are few.
-        """
+        """Whether this page, the one of this number of its text, is held out."""
         own = self.contents.setdefault(domain, [])
         self.seen[domain] = self.seen.get(domain, 0) + 1
         if number % self.TOGETHER == 0:
             self.chosen[domain] = self.rng.uniform() < self.SHARE
-        few = self.seen[domain] <= self.FEWEST
-        if few or (self.chosen[domain] and len(own) < self.MOST):
+        first = self.seen[domain] <= self.FIRST
+        if first or (self.chosen[domain] and len(own) < self.MOST):
             own.append(content)
             return True
         return False
 
     def settle(self, kept: Learner) -> None:
-        """Let domains with few pages, all of which are held out, count them as well."""
+        """Let domains with few counted pages count those as well that are held out."""
         for domain, seen in self.seen.items():
-            if seen <= self.FEWEST:
+            if seen - len(self.contents[domain]) < self.COUNTED:
                 kept.extend(self.contents[domain], domain)
                 self.shared.add(domain)
 

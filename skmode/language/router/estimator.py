@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmode._common.notebooks.display import LinkedInNotebooks
 from skmode.language.router.calibration import (
+    PIECES,
     cut_lines,
     cut_pieces,
     fit_importance,
@@ -67,9 +68,10 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
     they are not long, but at most 2,000 of each domain, are held out. Half of these are for
     ``importance_``, by at most 10,000 lines, with their indentation, without it, or as comments;
     and half for ``temperature_``, ``typical_`` and ``threshold_``, cut to pieces of 12 bytes up to
-    their length.
-    Naive Bayes counts them afterwards. If a domain has 20 pages or fewer, all of them are counted,
-    naive Bayes judges each by the counts without it, and in ``fit`` the importance is 1.
+    their length, at least 200 of each domain for ``temperature_``.
+    Naive Bayes counts them afterwards. The first 20 pages of a domain are held out in any case. If
+    that leaves fewer than ten pages of a domain, all of its pages are counted, naive Bayes judges
+    each by the counts without it, and in ``fit`` the importance is 1.
 
     Parameters
     ----------
@@ -271,8 +273,14 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
         """Route the parts of a text one by one: its lines, and comments apart from the code.
 
         A segment is a line without its indentation and without the mark of a comment or a
-        quotation (such as ``#``, ``//``, ``*`` and ``>``). A comment behind code is a segment
-        of its own. Blank lines are left out.
+        quotation (such as ``#``, ``//``, ``*`` and ``>``). Blank lines are left out.
+
+        A comment behind code is a segment of its own. It begins at ``#`` or ``//`` between spaces,
+        outside quotes, behind what has the look of code: an assignment, a call, a bracket or a
+        semicolon at its end, a colon behind a keyword, or for ``#`` two spaces. A text has one of
+        both marks: ``//`` if more comments begin with it beyond doubt, else ``#``, so that Python's
+        division is none. In doubt a line is one segment; strings of several lines are read
+        as lines.
 
         Parameters
         ----------
@@ -326,6 +334,8 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
         """Set temperature, typical likelihoods and threshold on texts that were not counted."""
         pages = [held.for_calibration(name) for name in self.domains_]
         pieces = [cut_pieces(own, self.max_bytes, rng) for own in pages]
+        for texts, cut in zip(pages, pieces, strict=True):
+            cut += cut_pieces(texts * ((PIECES - 1) // len(texts)), self.max_bytes, rng)
         target = np.repeat(np.arange(len(pieces)), [len(own) for own in pieces])
         flat = [piece for own in pieces for piece in own]
         sums, n_ngrams, n_bytes = self._sums(flat)
@@ -338,7 +348,8 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
             self.temperature_ = fit_temperature(sums, target)
             means = likelihoods / n_ngrams[:, None]
             for at in range(len(self.domains_)):
-                own = target == at
+                # One piece of each page, as the spread is that between pages.
+                own = np.flatnonzero(target == at)[: len(pages[at])]
                 spread = fit_spread(means[own, at], n_bytes[own], self.abstained)
                 self.typical_[at] = spread
         if self.abstain == "likelihood" and self.method == "naive_bayes":
