@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 import skmode_deploy
 from skmode import MoDEImageClassifier, MoDEImageRegressor
 from skmode.onnx import export
+from skmode.onnx._graphs.trunks.images import _plain_layers
 from skmode_deploy.samples import check_samples, read_samples
 
 QUICK = {
@@ -73,6 +74,80 @@ def floored(shape):
     """A trunk that looks like ours, and leaves out the last row of an odd height."""
     layers = torch.nn.Conv2d(shape[0], 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2)
     return torch.nn.Sequential(*layers)
+
+
+def sequence(*layers):
+    """Convolutions and other layers; a number stands for a new convolution to so many channels."""
+    built, n_channels = [], 1
+    for each in layers:
+        if isinstance(each, int):
+            built.append(torch.nn.Conv2d(n_channels, each, 3, padding=1))
+            n_channels = each
+        else:
+            built.append(each)
+    return torch.nn.Sequential(*built)
+
+
+def doubled(module):
+    """Let a hook double what a module computes."""
+    module.register_forward_hook(lambda module, given, output: 2 * output)
+    return module
+
+
+def tenfold(module):
+    """Let a hook multiply what a module reads by ten."""
+    module.register_forward_pre_hook(lambda module, given: (10 * given[0],))
+    return module
+
+
+def unlike_ours():
+    """Sequences that look like ours at first glance."""
+    shared, conv = torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1)
+    norm, pool = torch.nn.BatchNorm2d(4), torch.nn.MaxPool2d(2, ceil_mode=True)
+    return {
+        "shared activation": sequence(4, shared, 4, shared),
+        "shared convolution": sequence(4, shared, conv, torch.nn.Tanh(), conv),
+        "shared normalisation": sequence(4, norm, shared, 4, norm),
+        "shared maximum": sequence(4, pool, 4, pool),
+        "hook": doubled(sequence(4, torch.nn.ReLU())),
+        "hook of a layer": sequence(4, doubled(torch.nn.Tanh())),
+        "hook before": tenfold(sequence(4, torch.nn.ReLU())),
+        "hook before a layer": sequence(tenfold(torch.nn.Conv2d(1, 4, 3, padding=1))),
+        "approximation": sequence(4, torch.nn.GELU(approximate="tanh")),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared activation",
+        "shared convolution",
+        "shared normalisation",
+        "shared maximum",
+        "hook",
+        pytest.param("hook of a layer", marks=pytest.mark.slow),
+        pytest.param("hook before", marks=pytest.mark.slow),
+        pytest.param("hook before a layer", marks=pytest.mark.slow),
+        pytest.param("approximation", marks=pytest.mark.slow),
+    ],
+)
+def test_no_layer_of_a_trunk_is_lost(tmp_path, name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trunk = unlike_ours()[name]
+    model = fit(trunk_module=trunk, inference="top_expert", precision="float32")
+    with torch.no_grad():  # so that no layer hardly matters
+        for weight in model.net_.module_.trunk.body.parameters():
+            weight *= 3
+    export(model, tmp_path)
+    found = skmode_deploy.load(tmp_path).predict_proba(images)
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=TOLERANCE, rtol=0)
+
+
+def test_normalisation_without_statistics_of_training_is_not_folded():
+    norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    assert _plain_layers(sequence(4, torch.nn.BatchNorm2d(4), torch.nn.ReLU())) is not None
+    assert _plain_layers(sequence(4, norm, torch.nn.ReLU())) is None
 
 
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
