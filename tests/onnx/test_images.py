@@ -189,6 +189,20 @@ def test_predictions_are_those_of_the_estimator(tmp_path, X, options, routing):
         np.testing.assert_array_equal(found.value, model.predict(X[:n_rows]))
 
 
+@pytest.mark.parametrize("X", [None, images[:100]], ids=["without X", "with X"])
+def test_export_leaves_the_estimator_as_it_is(tmp_path, X):
+    """100 images are learned in float64, and the graph of a network of the user is float32."""
+    model = MoDEImageClassifier(**QUICK, trunk_module=Backbone, inference="top_expert")
+    expected = model.fit(images[:100], target[:100]).predict_proba(images)
+    export(model, tmp_path, X=X)
+    assert next(model.net_.module_.trunk.body.parameters()).dtype == torch.float64
+    np.testing.assert_array_equal(model.predict_proba(images), expected)
+    found = skmode_deploy.load(tmp_path)
+    check_samples(found)
+    assert (tmp_path / "samples.json").exists()
+    np.testing.assert_allclose(found.predict_proba(images), expected, atol=TOLERANCE, rtol=0)
+
+
 def test_values_of_images(tmp_path):
     model = fit(Estimator=MoDEImageRegressor).set_params(inference="top_expert")
     export(model, tmp_path, X=images[:N_TRAIN])
