@@ -201,6 +201,20 @@ def test_automatic_epochs(n_rows, expected):
     assert MoDEImageClassifier()._resolve_epochs("auto", n_rows) == expected
 
 
+@pytest.mark.parametrize("side", [1, 8])
+def test_a_batch_may_be_a_single_image(side):
+    """Its maps may end up with a single number each, which torch refuses to normalise."""
+    options = QUICK | {"trunk_channels": (4, 4), "expert_channels": (4, 4)}
+    X = images[:30, :side, :side]
+    for model in (
+        MoDEImageClassifier(**options).fit(X[:1], target[:1]),
+        MoDEImageClassifier(**options, batch_size=1).fit(X, target[:30]),
+        MoDEImageClassifier(**options).fit(X, target[:30], sample_weight=np.arange(30) == 4),
+        MoDEImageClassifier(**options).partial_fit(X[:1], target[:1], classes=[0, 1]),
+    ):
+        assert np.isfinite(model.predict_proba(X)).all()
+
+
 def make_backbone(shape):
     return torch.nn.Sequential(torch.nn.Conv2d(shape[0], 4, 3), torch.nn.Dropout(0.1))
 

@@ -95,6 +95,24 @@ class TestTrunk:
             trunk.train()(pixels())
             assert torch.equal(before, trunk.body[1].running_mean) != moves
 
+    def test_a_single_image_is_trained_with_the_statistics_of_others(self):
+        body = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
+        trunk = make_trunk(body).train()
+        trunk(pixels())
+        before = copy.deepcopy(body.state_dict())
+        found = trunk(pixels(1))
+        assert all(module.training for module in trunk.modules())
+        assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
+        torch.testing.assert_close(found, trunk.eval()(pixels(1)))
+        found.sum().backward()
+        assert body[1].bias.grad.tolist() == [1, 1, 1]
+
+    def test_a_single_image_that_fails_leaves_the_mode(self):
+        trunk = make_trunk().train()
+        with pytest.raises(RuntimeError):
+            trunk.features(torch.zeros(1, 2, 9, 8))
+        assert all(module.training for module in trunk.modules())
+
     @pytest.mark.parametrize(
         ("body", "message"),
         [
@@ -147,6 +165,14 @@ class TestConvExperts:
         for layer in experts.convolutions:
             moved = layer.weight.grad.abs().sum(dim=(1, 2, 3, 4)) > 0
             assert moved.tolist() == [False, True, False]
+
+    def test_a_single_image_is_trained_with_the_statistics_of_others(self):
+        experts, x = nn.ConvExperts((3, 2, 2), 2, (4, 6), (5,)), torch.randn(7, 12)
+        experts(3 * x + 1)
+        before = copy.deepcopy(experts.state_dict())
+        found = experts(x[:1])
+        assert all(torch.equal(before[name], value) for name, value in experts.state_dict().items())
+        torch.testing.assert_close(found, experts.eval()(x[:1]))
 
     def test_the_memory_format_survives_copies(self):
         experts = self.make()

@@ -190,6 +190,9 @@ class ImageTrunk(nn.Module):
     - Input: pixels, as :class:`ImageNormalization` takes them
     - Output: `(n_samples, out_features)`
 
+    In training, a single image goes through the body in evaluation mode: statistics of this image
+    alone would say nothing of others, and torch refuses those of a single number.
+
     Examples
     --------
     >>> import torch
@@ -261,7 +264,20 @@ class ImageTrunk(nn.Module):
         torch.Tensor of shape (n_samples, out_features)
             Their features.
         """
-        features: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.body.training and len(images) == 1:
+            return self._features_of_one(images)
+        features: Tensor = self.body(images)
+        return features.flatten(1)
+
+    def _features_of_one(self, images: Tensor) -> Tensor:
+        """Compute the features of a single image in training, by the body in evaluation mode."""
+        # For its own statistics say nothing of other images.
+        self.body.eval()
+        try:
+            features: Tensor = self.body(images)
+        finally:
+            self.body.train()
         return features.flatten(1)
 
 
