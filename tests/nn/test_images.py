@@ -22,6 +22,25 @@ def pixels(n=6):
     return torch.randint(0, 256, (n, *SHAPE), generator=generator, dtype=torch.uint8)
 
 
+class Centred(torch.nn.Module):
+    """Features that depend on the other images of a batch."""
+
+    def forward(self, x):
+        return (x - x.mean(dim=0)).flatten(1)
+
+
+class Noisy(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+class InPlace(torch.nn.Module):
+    """Features of each image alone, though a batch is used up."""
+
+    def forward(self, x):
+        return x.sub_(0.5).mul_(1e6).flatten(1)
+
+
 class TestNormalization:
     def test_whole_numbers_equal_shares(self):
         trunk, whole = make_trunk().eval(), pixels()
@@ -87,6 +106,12 @@ class TestTrunk:
         assert trunk.out_shape == (7,)
         assert trunk(pixels()).shape == (6, 7)
 
+    def test_a_body_may_change_its_input_and_have_no_numbers_at_the_start(self):
+        assert make_trunk(InPlace()).out_shape == (216,)
+        body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+        torch.nn.init.constant_(body[0].bias, torch.nan)
+        assert make_trunk(body).out_shape == (168,)
+
     def test_a_frozen_body_keeps_its_statistics(self):
         body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
         trained, frozen = make_trunk(copy.deepcopy(body)), make_trunk(body.requires_grad_(False))
@@ -119,6 +144,21 @@ class TestTrunk:
             (torch.nn.Conv2d(1, 4, 3), r"must map images \(n_samples, 3, 9, 8\).*Conv2d failed"),
             (torch.nn.Flatten(2), r"must return .* got \(2, 3, 72\) from Flatten"),
             (torch.nn.LSTM(8, 4), "LSTM"),
+            (
+                torch.nn.Sequential(
+                    torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, track_running_stats=False)
+                ),
+                r"alone, got a difference of \d.* from Sequential: .* track_running_stats=True",
+            ),
+            (
+                torch.nn.Sequential(
+                    torch.nn.AdaptiveAvgPool2d(1),
+                    torch.nn.BatchNorm2d(3, track_running_stats=False),
+                ),
+                r"image alone, got ValueError \(Expected more than 1 value.*for a batch of one",
+            ),
+            (Centred(), "from that image alone, got a difference of 0.5"),
+            (Noisy(), "from that image alone, .* from Noisy: .* and no random numbers"),
         ],
     )
     def test_a_body_that_does_not_fit_is_an_error(self, body, message):
