@@ -108,6 +108,23 @@ def test_palettes_and_bits_keep_their_colours():
     assert set(np.unique(read([bits]))) <= {0, 255}
 
 
+def test_a_transparent_colour_is_an_alpha_channel():
+    file = file_of(COLOUR[0], transparency=tuple(COLOUR[0, 1, 1].tolist()))
+    (found,) = read([file])
+    assert_array_equal(found[..., :3], COLOUR[0])
+    assert found[1, 1, 3] == 0
+    with pytest.raises(ValueError, match="must have one shape"):
+        read([file, file_of(COLOUR[1])])
+    opened = Image.open(io.BytesIO(file))
+    assert_array_equal(read([opened.convert("RGB")])[0], COLOUR[0])
+    for grey in (GREY[0], GREY[0] > 99):
+        file = file_of(grey, transparency=0)
+        with pytest.raises(ValueError, match=r'got LA for image 0: .* image\.convert\("L"\)'):
+            read([file])
+        opened = Image.open(io.BytesIO(file))
+        assert_array_equal(read([opened.convert("L")])[0], opened.convert("L"))
+
+
 @pytest.mark.parametrize(
     ("X", "message"),
     [

@@ -296,6 +296,26 @@ def test_palette_with_transparency(make_image_bundle):
             model.predict([image])
 
 
+def test_a_transparent_colour(make_image_bundle):
+    """One colour of a PNG without a palette may be transparent, too."""
+    colour = random_images(1, "hwc", 3)[0]
+    file = encode(PIL.fromarray(colour), transparency=tuple(colour[0, 0].tolist()))
+    model = skmode_deploy.load(make_image_bundle("hwc", channels=3, path="colour"))
+    with pytest.raises(ValueError, match="got an alpha channel .mode RGB.: put it on a"):
+        model.predict([file])
+    opened = PIL.open(io.BytesIO(file))
+    converted = model.predict_proba([opened.convert("RGB")])
+    assert_array_equal(converted, model.predict_proba(colour[None]))
+    model = skmode_deploy.load(make_image_bundle("hwc", channels=4, path="alpha"))
+    with_alpha = np.asarray(opened.convert("RGBA"))
+    assert with_alpha[0, 0, 3] == 0
+    assert_array_equal(model.predict_proba([file]), model.predict_proba(with_alpha[None]))
+    model = skmode_deploy.load(make_image_bundle(path="grey"))
+    for picture in (PIL.fromarray(random_images(1)[0]), GREY.convert("1")):
+        with pytest.raises(ValueError, match=r"got an alpha channel .mode [L1]."):
+            model.predict([encode(picture, transparency=0)])
+
+
 def test_animation(make_image_bundle):
     file = encode(GREY, save_all=True, append_images=[PIL.new("L", (6, 4), 9)])
     model = skmode_deploy.load(make_image_bundle())
