@@ -56,9 +56,18 @@ def _decode_one(item: Any, i: int) -> NDArray[Any]:
     )
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Make an array, also of tensors that numpy refuses: with a gradient, on a GPU, of bfloat16."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+    return np.asarray(values)
+
+
 def _to_array(item: Any, i: int) -> NDArray[Any]:
     try:
-        return np.asarray(item)
+        return as_array(item)
     except ValueError as error:
         raise ValueError(
             f"The rows of an image must have one length, got image {i}, of which numpy says: "

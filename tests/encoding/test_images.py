@@ -74,6 +74,13 @@ def test_other_tables_and_tensors():
     assert_array_equal(read(mixed), GREY[:4])
 
 
+@pytest.mark.parametrize("wrap", [lambda tensor: tensor, list], ids=["tensor", "list"])
+def test_tensors_that_numpy_refuses(wrap):
+    shares = torch.as_tensor(GREY) / 255
+    assert_array_equal(read(wrap(shares.clone().requires_grad_())), shares)
+    assert_array_equal(read(wrap(shares.bfloat16())), shares.bfloat16().float())
+
+
 @pytest.mark.parametrize("wrap", [list, torch.as_tensor, lambda X: list(torch.as_tensor(X))])
 def test_arrays_of_any_kind_keep_their_axes(wrap):
     first = np.moveaxis(COLOUR, -1, 1).copy()

@@ -286,6 +286,10 @@ def test_served_models_read_what_estimators_read(tmp_path, X):
     pictures = [Image.fromarray(each) for each in images[:20]]
     tensors = list(torch.as_tensor(X[:20]))
     column = pl.DataFrame({"image": pl.Series(X[:20])})
-    for given in (images[:20], X[:20], pictures, list(images[:20]), tensors, column):
+    given_anyhow = [images[:20], X[:20], pictures, list(images[:20]), tensors, column]
+    if X is not images:  # tensors that numpy refuses
+        shares = torch.as_tensor(X[:20], dtype=torch.float32)
+        given_anyhow += [shares.bfloat16(), list(shares.clone().requires_grad_())]
+    for given in given_anyhow:
         expected = model.predict_proba(given)
         np.testing.assert_allclose(predictor.predict_proba(given), expected, atol=TOLERANCE)
