@@ -49,7 +49,7 @@ def _decode_one(item: Any, i: int) -> NDArray[Any]:
     if isinstance(item, str | os.PathLike):
         return _open(os.fspath(item), f"image {i} ({os.fspath(item)!r})", i)
     is_missing = item is None or (isinstance(item, float) and item != item)
-    what = "a missing value" if is_missing else f"a {type(item).__name__}"
+    what = "a missing value" if is_missing else type(item).__name__
     raise TypeError(
         "Each image must be an array, a PIL image, the bytes of a file or a path, got "
         f"{what} for image {i}: convert it, or leave the row out."

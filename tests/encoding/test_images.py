@@ -239,14 +239,16 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch, limit
         (None, "a missing value"),
         (np.nan, "a missing value"),
         (float("nan"), "a missing value"),
-        (3, "a int"),
-        ([1, 2], "a list"),
-        ({"bytes": b""}, "a dict"),
+        (3, "int"),
+        ([1, 2], "list"),
+        ({"bytes": b""}, "dict"),
     ],
 )
 def test_what_holds_no_image_is_refused(item, what):
     for items in ([GREY[0], item], [item, "image.png"]):
-        with pytest.raises(TypeError, match=f"Each image must be an array, a PIL image.* {what} "):
+        with pytest.raises(
+            TypeError, match=f"Each image must be an array, a PIL image.* got {what} "
+        ):
             read(items)
 
 

@@ -193,7 +193,7 @@ def nan_at(i):
         ("hw", 1, 3, "must be an array, or a list or a column of images, got int"),
         ("hw", 1, [None], "Image 0 must be an array, a PIL image, .* got a missing value"),
         ("hw", 1, [float("nan")], "got a missing value"),
-        ("hw", 1, [[0, 1]], "Image 0 must be an array, .* got a list"),
+        ("hw", 1, [[0, 1]], "Image 0 must be an array, .* got list"),
         ("hw", 1, [[[0, 1]]], r"Image 0 must have shape \(4, 6\), got \(1, 2\)"),
         ("hw", 1, [[[0, 1], [0]]], "Image 0 must have rows of one length"),
         ("hw", 1, np.zeros((2, 4, 6), int).tolist(), r"got int64: pass X\.astype"),

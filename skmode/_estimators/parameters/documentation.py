@@ -321,7 +321,7 @@ PARAMETERS = {
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` and so on, ``"mps"`` (Apple's Metal), or ``"auto"``:
         CUDA if torch finds a device and there is enough to do, otherwise the CPU. Enough are
         10,240,000 hidden numbers in all experts and rows: 20,000 rows of a table with the default
-        experts, about 850 images of 28 x 28 pixels.
+        experts, about 640 images of 28 x 28 pixels.
         """,
     ),
     "precision": (

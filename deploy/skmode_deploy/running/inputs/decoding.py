@@ -36,7 +36,7 @@ def decode(item: Any, image: Image, name: str) -> Array:
         path = os.fspath(item)
         return _open(path, image, f"{name}, {shorten(repr(path))},")
     is_missing = item is None or (isinstance(item, float) and item != item)
-    what = "a missing value" if is_missing else f"a {type(item).__name__}"
+    what = "a missing value" if is_missing else type(item).__name__
     raise ValueError(
         f"{name} must be an array, a PIL image, the bytes of a PNG or JPEG file, or its path, got "
         f"{what}: convert it, or leave it out."
