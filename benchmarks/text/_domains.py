@@ -45,7 +45,7 @@ def write_alpha() -> None:
         "as a share of the loss of the mixture without distillation: below 1 is better. Geometric",
         "means over data sets, after those over their seeds or splits. The loss is log loss, for",
         "values the root mean squared error, for translation nats a token. Bold: the lowest of the",
-        "line. A dash: not measured.",
+        "line; with one or two seeds, a difference below 2 % may be chance. A dash: not measured.",
         "",
         "| domain | data | experts | mixing | sets x seeds |"
         + "".join(f" alpha {alpha:g} |" for alpha in ALPHAS),

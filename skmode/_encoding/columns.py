@@ -26,7 +26,7 @@ def is_table(X: Any) -> bool:
     refuse_dataset(X, "X", "fit, predict and score read datasets, with target= naming a column")
     if hasattr(X, "collect") and hasattr(X, "collect_schema"):
         raise TypeError(
-            f"X must hold its rows in memory, got a {type(X).__name__}: pass X.collect()."
+            f"X must hold its rows in memory, got {type(X).__name__}: pass X.collect()."
         )
     try:
         return isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame)

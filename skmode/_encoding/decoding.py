@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 PLAIN_MODES = ("L", "RGB", "RGBA")
 # Modes that stand for one of these, without loss.
 SAME_AS = {"1": "L", "P": "RGB"}
+# What they are where one of their colours is transparent.
+WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 # What skmode_deploy reads, too.
 FORMATS = ("PNG", "JPEG")
 # Pillow warns of more pixels, and raises at twice as many. One image of 8 bits would take 268 MB.
@@ -47,16 +49,25 @@ def _decode_one(item: Any, i: int) -> NDArray[Any]:
     if isinstance(item, str | os.PathLike):
         return _open(os.fspath(item), f"image {i} ({os.fspath(item)!r})", i)
     is_missing = item is None or (isinstance(item, float) and item != item)
-    what = "a missing value" if is_missing else f"a {type(item).__name__}"
+    what = "a missing value" if is_missing else type(item).__name__
     raise TypeError(
         "Each image must be an array, a PIL image, the bytes of a file or a path, got "
         f"{what} for image {i}: convert it, or leave the row out."
     )
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Make an array, also of tensors that numpy refuses: with a gradient, on a GPU, of bfloat16."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+    return np.asarray(values)
+
+
 def _to_array(item: Any, i: int) -> NDArray[Any]:
     try:
-        return np.asarray(item)
+        return as_array(item)
     except ValueError as error:
         raise ValueError(
             f"The rows of an image must have one length, got image {i}, of which numpy says: "
@@ -106,10 +117,10 @@ def _pixels(image: Any, i: int, name: str) -> NDArray[Any]:
             "choose one with image.seek(0) and image.copy()."
         )
     mode = SAME_AS.get(image.mode, image.mode)
+    if _has_transparent_colour(image):
+        mode = WITH_ALPHA.get(mode, mode)
     if mode not in PLAIN_MODES or _has_16_bits(image):
-        raise ValueError(_wrong_mode("16 bits" if mode in PLAIN_MODES else image.mode, i))
-    if image.mode == "P" and image.has_transparency_data:
-        mode = "RGBA"
+        raise ValueError(_wrong_mode("16 bits" if mode in PLAIN_MODES else mode, i))
     try:
         image.load()
         return np.asarray(image if mode == image.mode else image.convert(mode))
@@ -117,6 +128,14 @@ def _pixels(image: Any, i: int, name: str) -> NDArray[Any]:
         raise
     except Exception as error:
         raise ValueError(_damaged(name, error)) from error
+
+
+def _has_transparent_colour(image: Any) -> bool:
+    """Whether a colour of a palette is transparent, or one that the file names."""
+    if image.mode == "P":
+        return bool(image.has_transparency_data)
+    # Conversions keep the note, and have no format.
+    return image.format is not None and "transparency" in image.info
 
 
 def _has_16_bits(image: Any) -> bool:

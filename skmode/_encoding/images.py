@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from skmode._encoding.columns import is_table
-from skmode._encoding.decoding import decode, is_array, is_pillow
+from skmode._encoding.decoding import as_array, decode, is_array, is_pillow
 from skmode._encoding.texts import is_missing
 
 Channels = Literal["last", "first"]
@@ -224,7 +224,7 @@ def _unwrap(X: Any) -> NDArray[Any] | list[Any]:
     if isinstance(X, pd.Series | list | tuple):
         return list(X)
     if hasattr(X, "__array__"):  # a tensor, or a series of another library
-        array = np.asarray(X)
+        array = as_array(X)
         # Of lists, polars makes an array of two dimensions.
         return list(X.to_list()) if hasattr(X, "to_list") and array.ndim < 3 else array
     raise TypeError(

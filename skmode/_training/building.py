@@ -12,6 +12,7 @@ from skmode import nn
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Network, Plan
 from skmode._training.rows import Rows
+from skmode.nn.independence import find_dependence
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -140,7 +141,7 @@ def _make_expert(expert_module: Any, shape: tuple[int, ...]) -> torch.nn.Module:
 
 
 def _expert_width(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
-    """Width of an expert's output, found by a forward pass of two rows."""
+    """Width of an expert's output, found by forward passes of two rows and of one."""
     name = type(module).__name__
     wanted = f"(n_samples, {', '.join(map(str, shape))})"
     # Not zeros: a module that normalises its input would divide by zero.
@@ -149,14 +150,13 @@ def _expert_width(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
     try:
         # Lazy modules draw their weights here, so each expert gets different ones.
         with torch.no_grad():
-            output = module(rows)
+            output = module(rows.clone())  # it may change its input
     except Exception as error:
         raise ValueError(
             f"The experts of expert_module must map {wanted} to (n_samples, "
             f"width), but {name} failed on shape {(2, *shape)} with {error}: "
             f"build it for {'maps of this shape' if len(shape) > 1 else 'in_features inputs'}."
         ) from error
-    module.train()
     if not isinstance(output, Tensor):
         raise TypeError(
             f"The experts of expert_module must return a tensor, got {type(output).__name__} from "
@@ -174,4 +174,12 @@ def _expert_width(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
             f"The experts of expert_module must return finite floating-point numbers, got {got} "
             f"from {name} for inputs within -1 and 1: correct its forward or its initial weights."
         )
+    dependence = find_dependence(module, rows, output)
+    if dependence is not None:
+        raise ValueError(
+            "The experts of expert_module must treat each row alone, got "
+            f"{dependence} from {name}: in evaluation use no statistics of the batch (BatchNorm "
+            "needs track_running_stats=True) and no random numbers."
+        )
+    module.train()
     return output.shape[1]

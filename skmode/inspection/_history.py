@@ -167,7 +167,7 @@ class GateRecognition(Callback):
         watched = None if evaluate is None else evaluate()
         if watched is None:
             raise RuntimeError(
-                "GateRecognition must be a callback of MoDEClassifier or MoDERegressor, got a "
+                "GateRecognition must be a callback of MoDEClassifier or MoDERegressor, got "
                 f"{type(net).__name__}: pass it in the parameter callbacks of one of them."
             )
         evaluated, rows = watched

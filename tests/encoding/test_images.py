@@ -74,6 +74,13 @@ def test_other_tables_and_tensors():
     assert_array_equal(read(mixed), GREY[:4])
 
 
+@pytest.mark.parametrize("wrap", [lambda tensor: tensor, list], ids=["tensor", "list"])
+def test_tensors_that_numpy_refuses(wrap):
+    shares = torch.as_tensor(GREY) / 255
+    assert_array_equal(read(wrap(shares.clone().requires_grad_())), shares)
+    assert_array_equal(read(wrap(shares.bfloat16())), shares.bfloat16().float())
+
+
 @pytest.mark.parametrize("wrap", [list, torch.as_tensor, lambda X: list(torch.as_tensor(X))])
 def test_arrays_of_any_kind_keep_their_axes(wrap):
     first = np.moveaxis(COLOUR, -1, 1).copy()
@@ -106,6 +113,23 @@ def test_palettes_and_bits_keep_their_colours():
     assert_array_equal(read([transparent])[0], np.asarray(transparent.convert("RGBA")))
     bits = Image.fromarray(GREY[0]).convert("1")
     assert set(np.unique(read([bits]))) <= {0, 255}
+
+
+def test_a_transparent_colour_is_an_alpha_channel():
+    file = file_of(COLOUR[0], transparency=tuple(COLOUR[0, 1, 1].tolist()))
+    (found,) = read([file])
+    assert_array_equal(found[..., :3], COLOUR[0])
+    assert found[1, 1, 3] == 0
+    with pytest.raises(ValueError, match="must have one shape"):
+        read([file, file_of(COLOUR[1])])
+    opened = Image.open(io.BytesIO(file))
+    assert_array_equal(read([opened.convert("RGB")])[0], COLOUR[0])
+    for grey in (GREY[0], GREY[0] > 99):
+        file = file_of(grey, transparency=0)
+        with pytest.raises(ValueError, match=r'got LA for image 0: .* image\.convert\("L"\)'):
+            read([file])
+        opened = Image.open(io.BytesIO(file))
+        assert_array_equal(read([opened.convert("L")])[0], opened.convert("L"))
 
 
 @pytest.mark.parametrize(
@@ -215,14 +239,16 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch, limit
         (None, "a missing value"),
         (np.nan, "a missing value"),
         (float("nan"), "a missing value"),
-        (3, "a int"),
-        ([1, 2], "a list"),
-        ({"bytes": b""}, "a dict"),
+        (3, "int"),
+        ([1, 2], "list"),
+        ({"bytes": b""}, "dict"),
     ],
 )
 def test_what_holds_no_image_is_refused(item, what):
     for items in ([GREY[0], item], [item, "image.png"]):
-        with pytest.raises(TypeError, match=f"Each image must be an array, a PIL image.* {what} "):
+        with pytest.raises(
+            TypeError, match=f"Each image must be an array, a PIL image.* got {what} "
+        ):
             read(items)
 
 

@@ -495,7 +495,7 @@ def test_integer_categories_that_float64_cannot_tell_apart_are_an_error():
 
 
 def test_lazy_tables_and_duplicate_names_are_errors_that_say_what_to_do():
-    with pytest.raises(TypeError, match=r"got a LazyFrame: pass X.collect\(\)"):
+    with pytest.raises(TypeError, match=r"got LazyFrame: pass X.collect\(\)"):
         MoDERegressor(**QUICK).fit(pl.LazyFrame({"a": [1.0, 2.0]}), [1.0, 2.0])
     with pytest.raises(ValueError, match="(?s)Column names must be unique .*rename the columns"):
         MoDERegressor(**QUICK).fit(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), [1.0, 2.0])

@@ -137,7 +137,7 @@ def test_options_of_tables_work():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (3, "must hold images. Each image must be an array, .* got a int for image 5"),
+        (3, "must hold images. Each image must be an array, .* got int for image 5"),
         (
             np.zeros((8, 9), np.uint8),
             r"one shape, got \(8, 8\) for image 1 and \(8, 9\) for image 5",

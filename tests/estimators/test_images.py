@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from skmode import MoDEImageClassifier, MoDEImageRegressor
+from skmode._encoding.images import ImageEncoder
+from skmode._estimators.tables.pixels import _statistics
 
 QUICK = {
     "n_experts": 3,
@@ -199,6 +201,43 @@ def test_several_values():
 )
 def test_automatic_epochs(n_rows, expected):
     assert MoDEImageClassifier()._resolve_epochs("auto", n_rows) == expected
+
+
+@pytest.mark.parametrize("side", [1, 8])
+def test_a_batch_may_be_a_single_image(side):
+    """Its maps may end up with a single number each, which torch refuses to normalise."""
+    options = QUICK | {"trunk_channels": (4, 4), "expert_channels": (4, 4)}
+    X = images[:30, :side, :side]
+    for model in (
+        MoDEImageClassifier(**options).fit(X[:1], target[:1]),
+        MoDEImageClassifier(**options, batch_size=1).fit(X, target[:30]),
+        MoDEImageClassifier(**options).fit(X, target[:30], sample_weight=np.arange(30) == 4),
+        MoDEImageClassifier(**options).partial_fit(X[:1], target[:1], classes=[0, 1]),
+    ):
+        assert np.isfinite(model.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "largest"), [(9, 500, 4), (2, 1200, 1), (1300, 8, 1024)], ids=str
+)
+def test_few_pixels_are_in_double_precision_at_once(monkeypatch, n, side, largest):
+    """1,024 images at once would be 400 MB for photos of 128 x 128 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, size=(n, side, side, 1), dtype=np.uint8)
+    encoder = ImageEncoder().fit(pixels)
+    weight = torch.arange(n).float()
+    sizes, double = [], torch.Tensor.double
+
+    def watched(tensor):
+        sizes.append(tensor.numel())
+        return double(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "double", watched)
+    mean, scale = _statistics(torch.as_tensor(pixels), weight, encoder)
+    assert max(sizes) == largest * side**2
+    expected = np.average((pixels / 255).mean(axis=(1, 2)), axis=0, weights=weight)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    squares = np.average(((pixels / 255 - expected) ** 2).mean(axis=(1, 2)), axis=0, weights=weight)
+    np.testing.assert_allclose(scale, squares**0.5, rtol=1e-6)
 
 
 def make_backbone(shape):

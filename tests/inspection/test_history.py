@@ -89,5 +89,5 @@ def test_callback_in_another_net_raises(wine):
     net = NeuralNetClassifier(
         torch.nn.Linear(2, 2), callbacks=[GateRecognition()], max_epochs=1, verbose=0
     )
-    with pytest.raises(RuntimeError, match="got a NeuralNetClassifier: pass it in"):
+    with pytest.raises(RuntimeError, match="got NeuralNetClassifier: pass it in"):
         net.fit(np.zeros((10, 2), dtype=np.float32), np.arange(10) % 2)

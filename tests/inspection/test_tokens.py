@@ -101,7 +101,7 @@ def test_the_model_is_as_before_after_an_error(model):
 
 def test_input_is_checked(model):
     tokens = torch.arange(10).view(2, 5)
-    with pytest.raises(ValueError, match=r"MoDELayer, got a Linear without one"):
+    with pytest.raises(ValueError, match=r"MoDELayer, got Linear without one"):
         token_routes(torch.nn.Linear(2, 2), [tokens])
     with pytest.raises(ValueError, match=r"one array per batch, got 1 for more"):
         token_routes(model, [tokens, tokens], groups=[["a", "b"]])

@@ -22,6 +22,25 @@ def pixels(n=6):
     return torch.randint(0, 256, (n, *SHAPE), generator=generator, dtype=torch.uint8)
 
 
+class Centred(torch.nn.Module):
+    """Features that depend on the other images of a batch."""
+
+    def forward(self, x):
+        return (x - x.mean(dim=0)).flatten(1)
+
+
+class Noisy(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+class InPlace(torch.nn.Module):
+    """Features of each image alone, though a batch is used up."""
+
+    def forward(self, x):
+        return x.sub_(0.5).mul_(1e6).flatten(1)
+
+
 class TestNormalization:
     def test_whole_numbers_equal_shares(self):
         trunk, whole = make_trunk().eval(), pixels()
@@ -87,6 +106,12 @@ class TestTrunk:
         assert trunk.out_shape == (7,)
         assert trunk(pixels()).shape == (6, 7)
 
+    def test_a_body_may_change_its_input_and_have_no_numbers_at_the_start(self):
+        assert make_trunk(InPlace()).out_shape == (216,)
+        body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+        torch.nn.init.constant_(body[0].bias, torch.nan)
+        assert make_trunk(body).out_shape == (168,)
+
     def test_a_frozen_body_keeps_its_statistics(self):
         body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
         trained, frozen = make_trunk(copy.deepcopy(body)), make_trunk(body.requires_grad_(False))
@@ -95,12 +120,45 @@ class TestTrunk:
             trunk.train()(pixels())
             assert torch.equal(before, trunk.body[1].running_mean) != moves
 
+    def test_a_single_image_is_trained_with_the_statistics_of_others(self):
+        body = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.BatchNorm2d(3))
+        trunk = make_trunk(body).train()
+        trunk(pixels())
+        before = copy.deepcopy(body.state_dict())
+        found = trunk(pixels(1))
+        assert all(module.training for module in trunk.modules())
+        assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
+        torch.testing.assert_close(found, trunk.eval()(pixels(1)))
+        found.sum().backward()
+        assert body[1].bias.grad.tolist() == [1, 1, 1]
+
+    def test_a_single_image_that_fails_leaves_the_mode(self):
+        trunk = make_trunk().train()
+        with pytest.raises(RuntimeError):
+            trunk.features(torch.zeros(1, 2, 9, 8))
+        assert all(module.training for module in trunk.modules())
+
     @pytest.mark.parametrize(
         ("body", "message"),
         [
             (torch.nn.Conv2d(1, 4, 3), r"must map images \(n_samples, 3, 9, 8\).*Conv2d failed"),
             (torch.nn.Flatten(2), r"must return .* got \(2, 3, 72\) from Flatten"),
             (torch.nn.LSTM(8, 4), "LSTM"),
+            (
+                torch.nn.Sequential(
+                    torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4, track_running_stats=False)
+                ),
+                r"alone, got a difference of \d.* from Sequential: .* track_running_stats=True",
+            ),
+            (
+                torch.nn.Sequential(
+                    torch.nn.AdaptiveAvgPool2d(1),
+                    torch.nn.BatchNorm2d(3, track_running_stats=False),
+                ),
+                r"image alone, got ValueError \(Expected more than 1 value.*for a batch of one",
+            ),
+            (Centred(), "from that image alone, got a difference of 0.5"),
+            (Noisy(), "from that image alone, .* from Noisy: .* and no random numbers"),
         ],
     )
     def test_a_body_that_does_not_fit_is_an_error(self, body, message):
@@ -147,6 +205,14 @@ class TestConvExperts:
         for layer in experts.convolutions:
             moved = layer.weight.grad.abs().sum(dim=(1, 2, 3, 4)) > 0
             assert moved.tolist() == [False, True, False]
+
+    def test_a_single_image_is_trained_with_the_statistics_of_others(self):
+        experts, x = nn.ConvExperts((3, 2, 2), 2, (4, 6), (5,)), torch.randn(7, 12)
+        experts(3 * x + 1)
+        before = copy.deepcopy(experts.state_dict())
+        found = experts(x[:1])
+        assert all(torch.equal(before[name], value) for name, value in experts.state_dict().items())
+        torch.testing.assert_close(found, experts.eval()(x[:1]))
 
     def test_the_memory_format_survives_copies(self):
         experts = self.make()

@@ -14,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 import skmode_deploy
 from skmode import MoDEImageClassifier, MoDEImageRegressor
 from skmode.onnx import export
+from skmode.onnx._graphs.trunks.images import _plain_layers
 from skmode_deploy.samples import check_samples, read_samples
 
 QUICK = {
@@ -75,6 +76,80 @@ def floored(shape):
     return torch.nn.Sequential(*layers)
 
 
+def sequence(*layers):
+    """Convolutions and other layers; a number stands for a new convolution to so many channels."""
+    built, n_channels = [], 1
+    for each in layers:
+        if isinstance(each, int):
+            built.append(torch.nn.Conv2d(n_channels, each, 3, padding=1))
+            n_channels = each
+        else:
+            built.append(each)
+    return torch.nn.Sequential(*built)
+
+
+def doubled(module):
+    """Let a hook double what a module computes."""
+    module.register_forward_hook(lambda module, given, output: 2 * output)
+    return module
+
+
+def tenfold(module):
+    """Let a hook multiply what a module reads by ten."""
+    module.register_forward_pre_hook(lambda module, given: (10 * given[0],))
+    return module
+
+
+def unlike_ours():
+    """Sequences that look like ours at first glance."""
+    shared, conv = torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, padding=1)
+    norm, pool = torch.nn.BatchNorm2d(4), torch.nn.MaxPool2d(2, ceil_mode=True)
+    return {
+        "shared activation": sequence(4, shared, 4, shared),
+        "shared convolution": sequence(4, shared, conv, torch.nn.Tanh(), conv),
+        "shared normalisation": sequence(4, norm, shared, 4, norm),
+        "shared maximum": sequence(4, pool, 4, pool),
+        "hook": doubled(sequence(4, torch.nn.ReLU())),
+        "hook of a layer": sequence(4, doubled(torch.nn.Tanh())),
+        "hook before": tenfold(sequence(4, torch.nn.ReLU())),
+        "hook before a layer": sequence(tenfold(torch.nn.Conv2d(1, 4, 3, padding=1))),
+        "approximation": sequence(4, torch.nn.GELU(approximate="tanh")),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shared activation",
+        "shared convolution",
+        "shared normalisation",
+        "shared maximum",
+        "hook",
+        pytest.param("hook of a layer", marks=pytest.mark.slow),
+        pytest.param("hook before", marks=pytest.mark.slow),
+        pytest.param("hook before a layer", marks=pytest.mark.slow),
+        pytest.param("approximation", marks=pytest.mark.slow),
+    ],
+)
+def test_no_layer_of_a_trunk_is_lost(tmp_path, name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trunk = unlike_ours()[name]
+    model = fit(trunk_module=trunk, inference="top_expert", precision="float32")
+    with torch.no_grad():  # so that no layer hardly matters
+        for weight in model.net_.module_.trunk.body.parameters():
+            weight *= 3
+    export(model, tmp_path)
+    found = skmode_deploy.load(tmp_path).predict_proba(images)
+    np.testing.assert_allclose(found, model.predict_proba(images), atol=TOLERANCE, rtol=0)
+
+
+def test_normalisation_without_statistics_of_training_is_not_folded():
+    norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    assert _plain_layers(sequence(4, torch.nn.BatchNorm2d(4), torch.nn.ReLU())) is not None
+    assert _plain_layers(sequence(4, norm, torch.nn.ReLU())) is None
+
+
 @pytest.mark.parametrize("routing", ["top_expert", "mixture"])
 @pytest.mark.parametrize(
     ("X", "options"),
@@ -112,6 +187,20 @@ def test_predictions_are_those_of_the_estimator(tmp_path, X, options, routing):
         expected = model.predict_proba(X[:n_rows])
         np.testing.assert_allclose(found.probabilities, expected, atol=TOLERANCE, rtol=0)
         np.testing.assert_array_equal(found.value, model.predict(X[:n_rows]))
+
+
+@pytest.mark.parametrize("X", [None, images[:100]], ids=["without X", "with X"])
+def test_export_leaves_the_estimator_as_it_is(tmp_path, X):
+    """100 images are learned in float64, and the graph of a network of the user is float32."""
+    model = MoDEImageClassifier(**QUICK, trunk_module=Backbone, inference="top_expert")
+    expected = model.fit(images[:100], target[:100]).predict_proba(images)
+    export(model, tmp_path, X=X)
+    assert next(model.net_.module_.trunk.body.parameters()).dtype == torch.float64
+    np.testing.assert_array_equal(model.predict_proba(images), expected)
+    found = skmode_deploy.load(tmp_path)
+    check_samples(found)
+    assert (tmp_path / "samples.json").exists()
+    np.testing.assert_allclose(found.predict_proba(images), expected, atol=TOLERANCE, rtol=0)
 
 
 def test_values_of_images(tmp_path):
@@ -197,6 +286,10 @@ def test_served_models_read_what_estimators_read(tmp_path, X):
     pictures = [Image.fromarray(each) for each in images[:20]]
     tensors = list(torch.as_tensor(X[:20]))
     column = pl.DataFrame({"image": pl.Series(X[:20])})
-    for given in (images[:20], X[:20], pictures, list(images[:20]), tensors, column):
+    given_anyhow = [images[:20], X[:20], pictures, list(images[:20]), tensors, column]
+    if X is not images:  # tensors that numpy refuses
+        shares = torch.as_tensor(X[:20], dtype=torch.float32)
+        given_anyhow += [shares.bfloat16(), list(shares.clone().requires_grad_())]
+    for given in given_anyhow:
         expected = model.predict_proba(given)
         np.testing.assert_allclose(predictor.predict_proba(given), expected, atol=TOLERANCE)

@@ -255,6 +255,21 @@ def test_warm_start_cannot_change_the_experts(other):
             r"\(n_samples, width\), got \(1, 4\) from Returns for shape \(2, 32\): return one row",
         ),
         (
+            partial(Returns, function=lambda x: x - x.mean(dim=0)),
+            ValueError,
+            "must treat each row alone, got a difference of .* of one and of two from Returns: in",
+        ),
+        (
+            lambda n: nn.Sequential(nn.Linear(n, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+            ValueError,
+            r"must treat each row alone, got ValueError \(Expected more .*track_running_stats=True",
+        ),
+        (
+            partial(Returns, function=lambda x: x.squeeze(0)),
+            ValueError,
+            r"must treat each row alone, got shape \(4,\) for a batch of one from Returns",
+        ),
+        (
             partial(Returns, function=lambda x: x / 0),
             ValueError,
             "must return finite floating-point numbers, got values that are not finite from Ret",

@@ -93,7 +93,7 @@ def test_a_missing_image_has_the_colour_that_the_manifest_states(model, missing)
             PIL.new("CMYK", (6, 4)),
             "Image 1 of column 'photo' must be grey of 8 bits, got mode CMYK",
         ),
-        (3, "Image 1 of column 'photo' must be an array, .*, got a int"),
+        (3, "Image 1 of column 'photo' must be an array, .*, got int"),
     ],
     ids=["size", "type", "file", "cut", "colours", "number"],
 )

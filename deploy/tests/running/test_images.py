@@ -193,7 +193,7 @@ def nan_at(i):
         ("hw", 1, 3, "must be an array, or a list or a column of images, got int"),
         ("hw", 1, [None], "Image 0 must be an array, a PIL image, .* got a missing value"),
         ("hw", 1, [float("nan")], "got a missing value"),
-        ("hw", 1, [[0, 1]], "Image 0 must be an array, .* got a list"),
+        ("hw", 1, [[0, 1]], "Image 0 must be an array, .* got list"),
         ("hw", 1, [[[0, 1]]], r"Image 0 must have shape \(4, 6\), got \(1, 2\)"),
         ("hw", 1, [[[0, 1], [0]]], "Image 0 must have rows of one length"),
         ("hw", 1, np.zeros((2, 4, 6), int).tolist(), r"got int64: pass X\.astype"),
@@ -294,6 +294,26 @@ def test_palette_with_transparency(make_image_bundle):
     for image in (file, in_palette):
         with pytest.raises(ValueError, match="got an alpha channel .mode P."):
             model.predict([image])
+
+
+def test_a_transparent_colour(make_image_bundle):
+    """One colour of a PNG without a palette may be transparent, too."""
+    colour = random_images(1, "hwc", 3)[0]
+    file = encode(PIL.fromarray(colour), transparency=tuple(colour[0, 0].tolist()))
+    model = skmode_deploy.load(make_image_bundle("hwc", channels=3, path="colour"))
+    with pytest.raises(ValueError, match="got an alpha channel .mode RGB.: put it on a"):
+        model.predict([file])
+    opened = PIL.open(io.BytesIO(file))
+    converted = model.predict_proba([opened.convert("RGB")])
+    assert_array_equal(converted, model.predict_proba(colour[None]))
+    model = skmode_deploy.load(make_image_bundle("hwc", channels=4, path="alpha"))
+    with_alpha = np.asarray(opened.convert("RGBA"))
+    assert with_alpha[0, 0, 3] == 0
+    assert_array_equal(model.predict_proba([file]), model.predict_proba(with_alpha[None]))
+    model = skmode_deploy.load(make_image_bundle(path="grey"))
+    for picture in (PIL.fromarray(random_images(1)[0]), GREY.convert("1")):
+        with pytest.raises(ValueError, match=r"got an alpha channel .mode [L1]."):
+            model.predict([encode(picture, transparency=0)])
 
 
 def test_animation(make_image_bundle):

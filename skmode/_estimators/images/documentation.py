@@ -45,9 +45,10 @@ PARAMETERS = documentation.PARAMETERS | {
         A trunk of your own, such as a pretrained network without its last layer, in the place of
         the convolutions of `trunk_channels`. It maps normalised images `(n, channels, height,
         width)` to feature maps of four dimensions or to features of two, and must treat each image
-        independently. A module is copied and trained on, except parameters that do not require
-        gradients; if none does, it stays in evaluation mode. Or a class or function that builds a
-        module for the shape of an image, `(channels, height, width)`.
+        independently in evaluation mode, which `fit` checks. A module is copied and trained on,
+        except parameters that do not require gradients; if none does, it stays in evaluation mode,
+        and so it does for a batch of a single image. Or a class or function that builds a module
+        for the shape of an image, `(channels, height, width)`.
         """,
     ),
     "expert_module": (
@@ -58,9 +59,9 @@ PARAMETERS = documentation.PARAMETERS | {
         with the shape of the trunk's feature maps, `(channels, height, width)`, and returns a new
         :class:`torch.nn.Module` that maps `(n_samples, channels, height, width)` to `(n_samples,
         width)`. If a `trunk_module` returns features of two dimensions, it is called with their
-        number, and its input is `(n_samples, in_features)`. It must treat each row independently,
-        and all experts must have the same width. Use a class or function that can be imported, or
-        the estimator cannot be pickled.
+        number, and its input is `(n_samples, in_features)`. It must treat each row independently
+        in evaluation mode, which `fit` checks, and all experts must have the same width. Use a
+        class or function that can be imported, or the estimator cannot be pickled.
         """,
     ),
     "augment": (

@@ -124,11 +124,13 @@ class ReadsImages(BaseMoDE):
         )
 
     def _hidden_numbers(self) -> int:
-        # The trunk's layers halve both axes, and so do all layers of an expert but the first.
-        maps: int = math.prod(
+        pixels: int = math.prod(
             self.image_shape_[:2] if self.channels == "last" else self.image_shape_[-2:]
         )
-        maps //= 4 ** len(resolve_layers(self.trunk_channels))
+        # The trunk's layers halve both axes, and so do all layers of an expert but the first. What
+        # a trunk of the user's does is not known yet: it may leave the experts all pixels.
+        n_halvings = len(resolve_layers(self.trunk_channels)) if self.trunk_module is None else 0
+        maps = max(1, pixels // 4**n_halvings)
         per_expert: int = sum(
             width * maps // 4**i for i, width in enumerate(resolve_layers(self.expert_channels))
         )

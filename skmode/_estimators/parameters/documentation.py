@@ -74,10 +74,11 @@ PARAMETERS = {
         Class or function that builds a custom expert, to which `hidden_layer_sizes`, `activation`
         and `dropout` do not apply. It is called once per expert with `in_features`, the number of
         features that an expert reads, and returns a new :class:`torch.nn.Module` that maps
-        `(n_samples, in_features)` to `(n_samples, width)`. It must treat each row independently,
-        and all experts must have the same width. `random_state` seeds what they draw from torch's
-        default generator in training: weights, dropout, noise. Use a class or function that can be
-        imported, or the estimator cannot be pickled. None builds multilayer perceptrons.
+        `(n_samples, in_features)` to `(n_samples, width)`. It must treat each row independently
+        in evaluation mode, which `fit` checks, and all experts must have the same width.
+        `random_state` seeds what they draw from torch's default generator in training: weights,
+        dropout, noise. Use a class or function that can be imported, or the estimator cannot be
+        pickled. None builds multilayer perceptrons.
         """,
     ),
     "numeric_embedding": (
@@ -321,7 +322,7 @@ PARAMETERS = {
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` and so on, ``"mps"`` (Apple's Metal), or ``"auto"``:
         CUDA if torch finds a device and there is enough to do, otherwise the CPU. Enough are
         10,240,000 hidden numbers in all experts and rows: 20,000 rows of a table with the default
-        experts, about 850 images of 28 x 28 pixels.
+        experts, about 640 images of 28 x 28 pixels.
         """,
     ),
     "precision": (

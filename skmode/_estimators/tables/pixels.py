@@ -20,8 +20,8 @@ AUGMENTATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "shift": nn.RandomShift,
     "flip": nn.RandomFlip,
 }
-# Images whose pixels are summed together.
-BLOCK = 1024
+# Pixels are summed in float64, so many images and so many of their values together, at most.
+BLOCK_IMAGES, BLOCK_VALUES = 1024, 2**20
 # With more images there are few epochs, in which a network has not yet learned the images as they
 # are, so that shifted ones do not help.
 MOST_SHIFTED = 20_000
@@ -109,14 +109,15 @@ def _statistics(
     axes = [1 + encoder.layout_.index(axis) for axis in "hw"]
     sums = torch.zeros(2, encoder.n_channels_, dtype=torch.float64)
     weights = 0.0
-    for start in range(0, len(pixels), BLOCK):
-        block = pixels[start : start + BLOCK].double()
+    n_block = max(1, min(BLOCK_IMAGES, BLOCK_VALUES // pixels[0].numel()))
+    for start in range(0, len(pixels), n_block):
+        block = pixels[start : start + n_block].double()
         if not pixels.is_floating_point():
             block = block / 255
         each = torch.stack([block.mean(axes), block.square().mean(axes)]).view(2, len(block), -1)
         weight = torch.ones(len(block), dtype=torch.float64)
         if sample_weight is not None:
-            weight = sample_weight[start : start + BLOCK].double()
+            weight = sample_weight[start : start + n_block].double()
         sums += torch.einsum("n,snc->sc", weight, each)
         weights += float(weight.sum())
     mean, square = sums / weights

@@ -97,7 +97,7 @@ class FeatureImportance(Callback):
             )
         if not hasattr(net, "validation_loss"):
             raise RuntimeError(
-                "FeatureImportance needs the validation rows of the estimators of skmode, got a "
+                "FeatureImportance needs the validation rows of the estimators of skmode, got "
                 f"{type(net).__name__} without: pass it to MoDEClassifier or MoDERegressor."
             )
         inputs = net.validation_inputs()

@@ -54,7 +54,7 @@ def record_routes(model: torch.nn.Module) -> Iterator[dict[str, list[Array]]]:
     layers = {name: m for name, m in model.named_modules() if isinstance(m, MoDELayer)}
     if not layers:
         raise ValueError(
-            f"model must contain a skmode.nn.MoDELayer, got a {type(model).__name__} without one: "
+            f"model must contain a skmode.nn.MoDELayer, got {type(model).__name__} without one: "
             "pass the model that has them."
         )
     routes: dict[str, list[Array]] = {name: [] for name in layers}

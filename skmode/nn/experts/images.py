@@ -83,8 +83,10 @@ class StackedConv(nn.Module):
         variance: Tensor,
     ) -> Tensor:
         maps = nn.functional.conv2d(maps, weight, stride=self.stride, padding=1)
+        # The statistics of a single image say nothing of others.
+        from_batch = self.training and len(maps) > 1
         return nn.functional.batch_norm(
-            maps, mean, variance, factor, bias, self.training, MOMENTUM, EPSILON
+            maps, mean, variance, factor, bias, from_batch, MOMENTUM, EPSILON
         )
 
 
@@ -113,6 +115,8 @@ class ConvExperts(nn.Module):
 
     - Input: `(n_samples, in_features)`, the flattened maps
     - Output: `(n_samples, n_experts, width)`, a view of a tensor stored expert by expert
+
+    In training, a single image is normalised as in evaluation, see :class:`ImageTrunk`.
 
     Examples
     --------

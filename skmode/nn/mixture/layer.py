@@ -349,7 +349,7 @@ def auxiliary_loss(model: nn.Module) -> Tensor:
     layers = [module for module in model.modules() if isinstance(module, MoDELayer)]
     if not layers:
         raise ValueError(
-            f"model must contain a MoDELayer, got a {type(model).__name__} without one: pass the "
+            f"model must contain a MoDELayer, got {type(model).__name__} without one: pass the "
             "model that has them, or leave this line out."
         )
     training = [layer for layer in layers if layer.training]
@@ -393,14 +393,14 @@ def _run_chosen(experts: MLPExperts | ModuleExperts, tokens: Tensor, chosen: Ten
 def _build(expert: Callable[[], nn.Module], n_experts: int) -> list[nn.Module]:
     if isinstance(expert, nn.Module) or not callable(expert):
         raise TypeError(
-            "expert must be a callable without arguments that builds one expert, got a "
+            "expert must be a callable without arguments that builds one expert, got "
             f"{type(expert).__name__}: pass for example lambda: MyExpert(width)."
         )
     modules = [expert() for _ in range(n_experts)]
     for module in modules:
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"expert must build a torch.nn.Module, got a {type(module).__name__}: return one."
+                f"expert must build a torch.nn.Module, got {type(module).__name__}: return one."
             )
     if len({id(module) for module in modules}) < n_experts:
         raise ValueError(

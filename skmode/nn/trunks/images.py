@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmode.nn.activations import make_activation
+from skmode.nn.independence import find_dependence
 
 
 class ImageNormalization(nn.Module):
@@ -176,8 +177,9 @@ class ImageTrunk(nn.Module):
         Turns pixels into floats.
     body : torch.nn.Module
         Maps `(n_samples, n_channels, height, width)` to feature maps `(n_samples, channels, height,
-        width)`, or to `(n_samples, width)`. :func:`make_convolutions` builds the usual one. If none
-        of its parameters is trainable, it stays in evaluation mode.
+        width)`, or to `(n_samples, width)`; in evaluation mode it must treat each image alone.
+        :func:`make_convolutions` builds the usual one. If none of its parameters is trainable, it
+        stays in evaluation mode.
     image_shape : tuple of int
         Number of channels, height and width of an image.
     augmentation : torch.nn.Module or None, default=None
@@ -189,6 +191,9 @@ class ImageTrunk(nn.Module):
 
     - Input: pixels, as :class:`ImageNormalization` takes them
     - Output: `(n_samples, out_features)`
+
+    In training, a single image goes through the body in evaluation mode: statistics of this image
+    alone would say nothing of others, and torch refuses those of a single number.
 
     Examples
     --------
@@ -261,7 +266,20 @@ class ImageTrunk(nn.Module):
         torch.Tensor of shape (n_samples, out_features)
             Their features.
         """
-        features: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.body.training and len(images) == 1:
+            return self._features_of_one(images)
+        features: Tensor = self.body(images)
+        return features.flatten(1)
+
+    def _features_of_one(self, images: Tensor) -> Tensor:
+        """Compute the features of a single image in training, by the body in evaluation mode."""
+        # For its own statistics say nothing of other images.
+        self.body.eval()
+        try:
+            features: Tensor = self.body(images)
+        finally:
+            self.body.train()
         return features.flatten(1)
 
 
@@ -344,13 +362,13 @@ def make_convolutions(
 
 
 def _shape_of_output(body: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Shape of one image's features, found by a forward pass of two images."""
+    """Shape of one image's features, found by forward passes of two images and of one."""
     name = type(body).__name__
     body.eval()
     images = torch.linspace(-1, 1, 2 * torch.Size(image_shape).numel()).view(2, *image_shape)
     try:
         with torch.no_grad():
-            features = body(images)
+            features = body(images.clone())  # it may change its input
     except Exception as error:
         raise ValueError(
             f"The trunk must map images (n_samples, {', '.join(map(str, image_shape))}) to "
@@ -361,5 +379,12 @@ def _shape_of_output(body: nn.Module, image_shape: tuple[int, int, int]) -> tupl
         raise ValueError(
             "The trunk must return (n_samples, width) or (n_samples, channels, height, width), got "
             f"{got} from {name} for 2 images: return the features alone."
+        )
+    dependence = find_dependence(body, images, features)
+    if dependence is not None:
+        raise ValueError(
+            "The trunk must compute the features of each image from that image alone, got "
+            f"{dependence} from {name}: in evaluation use no statistics of the batch (BatchNorm2d "
+            "needs track_running_stats=True) and no random numbers."
         )
     return tuple(features.shape[1:])

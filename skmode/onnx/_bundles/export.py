@@ -103,9 +103,9 @@ default=None
         If the estimator is not fitted.
     ValueError
         If a parameter has an invalid value; if `X` is needed and missing, or its columns differ
-        from training; if the predictions on `X` differ from the estimator's by more than 1e-4, or
-        with 8-bit experts by more than `tolerance`; if float32 cannot tell all categories of a
-        column apart.
+        from training; if the predictions on `X`, or on the rows of ``samples.json``, differ from
+        the estimator's by more than 1e-4, or with 8-bit experts by more than `tolerance`; if
+        float32 cannot tell all categories of a column apart.
     TypeError
         If the estimator, or a part of it, cannot be converted to ONNX, or if its class labels are
         not strings, integers, bools or floats. A calibrated classifier, a chain or an ensemble
@@ -153,7 +153,12 @@ default=None
     close to a tie between two experts or two classes are left out. On the machine that serves the
     bundle, check it with `skmode_deploy.samples.check_samples` or ``skmode-deploy verify``. With
     `quantize` the stored predictions are those of ``model.onnx``. If the steps of a Pipeline fail
-    on all such rows, the bundle has no ``samples.json``, and the logger ``skmode`` says why.
+    on all such rows, the bundle has no ``samples.json``, and the logger ``skmode`` says why. Where
+    the bundle predicts something else than the model, that is an error, and nothing is written.
+    Only of a Pipeline the rows may then lack missing values and unknown categories.
+
+    A module of your own (`trunk_module`, `expert_module`) must treat each row alone, and use only
+    what `torch.onnx.export` can trace.
 
     The steps of a Pipeline, or their graph, may fail on values that `X` does not show. Therefore
     missing values, unknown categories and numbers beyond those of `X` are put into rows of `X`, one

@@ -49,7 +49,7 @@ def read_pipeline(estimator: Any, X: Any) -> tuple[Parts, Preprocessing | None]:
     steps, last = parts.steps, parts.estimator
     if contains_estimator(last) and not is_estimator(last):
         raise TypeError(
-            "A bundle holds one MoDEClassifier or MoDERegressor, got a "
+            "A bundle holds one MoDEClassifier or MoDERegressor, got "
             f"{type(last).__name__}, which may hold several: convert it with "
             "skl2onnx.to_onnx(model, X[:1]), which uses the converters of skmode.onnx."
         )

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 import skmode_deploy
 from skmode._common.quiet import hide_warnings
-from skmode.onnx._bundles.checks.parity import TOLERANCE
+from skmode.onnx._bundles.checks.parity import TOLERANCE, name_causes
 from skmode.onnx._bundles.columns import like_training
-from skmode.onnx._bundles.parts import margin, read_parts
+from skmode.onnx._bundles.parts import Parts, margin, read_parts
 from skmode_deploy import bundle
 from skmode_deploy.errors import SampleMismatchError
 from skmode_deploy.samples import (
@@ -54,15 +54,20 @@ def make_samples(
     manifest: bundle.Manifest, files: Mapping[str, bytes], model: Any, X: Any
 ) -> bytes | None:
     """Make up rows, let the model predict them, and check that the bundle predicts the same."""
+    parts = read_parts(model)
     reasons = []
     for kinds in KINDS_OF_ROWS:
         try:
             return _make(manifest, files, model, X, kinds)
         except Exception as error:  # a step of a Pipeline may raise anything
+            is_mismatch = isinstance(error, SampleMismatchError)
+            # Steps may well be converted to something else on unusual rows, but on no others.
+            if is_mismatch and (not parts.steps or kinds is KINDS_OF_ROWS[-1]):
+                raise ValueError(_mismatch(error, parts)) from error
             reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
             reasons.append(reason)
             # A step may well fail on such rows, but a bundle must not predict something else.
-            level = logging.WARNING if isinstance(error, SampleMismatchError) else logging.INFO
+            level = logging.WARNING if is_mismatch else logging.INFO
             LOGGER.log(level, "Sample rows (%s) gave %s", _describe(kinds), reason)
     LOGGER.warning(
         "The bundle gets no %s: the model failed on rows made up from the ranges and categories "
@@ -71,6 +76,19 @@ def make_samples(
         "; ".join(dict.fromkeys(reasons)),
     )
     return None
+
+
+def _mismatch(error: Exception, parts: Parts) -> str:
+    """Say what differs, with cures for whoever exports in the place of those for a server."""
+    difference = str(error).split(": export the model")[0].split(" Upgrade onnxruntime")[0]
+    cures = name_causes(parts) or (
+        "scale numbers before fit that are too coarse in float32. If there are none, this is a "
+        "defect: please report it, with what `python -m skmode` prints."
+    )
+    return (
+        "The bundle must predict what the model predicts, for made-up rows, too. "
+        f"{difference.rstrip('.')}: {cures}"
+    )
 
 
 def _make(

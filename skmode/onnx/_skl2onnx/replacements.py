@@ -302,7 +302,7 @@ def refuse_routing(scope: Any, model: Any) -> None:
     for key in (id(model), type(model)):
         if "routing" in (options.get(key) or {}):
             raise ValueError(
-                "Option routing must be set for the estimator itself, got it for a "
+                "Option routing must be set for the estimator itself, got it for "
                 f"{type(model).__name__}: pass options={{MoDEClassifier: {{'routing': ...}}}}, or "
                 "the id of one estimator as the key."
             )

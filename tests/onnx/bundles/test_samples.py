@@ -1,5 +1,7 @@
 """The made-up sample rows of an export, with the estimator's predictions."""
 
+import functools
+import itertools
 import json
 import logging
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -260,9 +263,48 @@ def test_pipeline_that_refuses_all_made_up_rows(mixed, tmp_path, caplog, monkeyp
     assert "such an age is unheard of" in record.getMessage()
 
 
-def test_a_graph_with_other_predictions_raises(array, fit_classifier, tmp_path, caplog):
+@pytest.fixture
+def mismatches(monkeypatch):
+    """Let the first sample rows, so many times, get other predictions from the graph."""
+
+    def set_number(n):
+        calls = itertools.count()
+
+        def check(predictor):
+            if next(calls) < n:
+                raise SampleMismatchError("label of row 0 must be 1, got 2: export the model again")
+
+        monkeypatch.setattr(_samples, "check_samples", check)
+
+    return set_number
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_pipeline_with_other_predictions_on_unusual_rows(mixed, tmp_path, caplog, mismatches, n):
+    X, y = mixed
+    mismatches(n)
+    export(make("ignore", SimpleImputer(), StandardScaler()).fit(X, y), tmp_path, X=X)
+    samples = read_samples(tmp_path, bundle.verify(tmp_path))
+    assert set(samples.inputs["city"][:, 0]) == {"Bern", "Köln"}
+    assert np.isnan(samples.inputs["age"]).any() == (n == 1)
+    assert caplog.text.count("SampleMismatchError") == n
+
+
+def test_pipeline_with_other_predictions_on_all_rows(mixed, tmp_path, mismatches):
+    X, y = mixed
+    pipeline = make("ignore", SimpleImputer(), StandardScaler()).fit(X, y)
+    mismatches(3)
+    message = r"for made-up rows, too\. label of row 0 must be 1, got 2: skl2onnx converts a step"
+    with pytest.raises(ValueError, match=message):
+        export(pipeline, tmp_path / "bundle", X=X)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_graph_with_other_predictions_raises(array, fit_classifier, tmp_path):
     """As after a defect in a converter; every server would refuse such a bundle."""
     estimator = fit_classifier(array)
+    export(estimator, tmp_path)
+    before = (tmp_path / "model.onnx").read_bytes()
     original = type(estimator).predict_proba
 
     class Other(type(estimator)):
@@ -270,6 +312,24 @@ def test_a_graph_with_other_predictions_raises(array, fit_classifier, tmp_path, 
             return original(self, X)[:, ::-1]
 
     estimator.__class__ = Other
-    export(estimator, tmp_path)
-    assert "samples.json" not in bundle.verify(tmp_path).files
-    assert "SampleMismatchError" in caplog.text
+    message = r"model predicts, for made-up rows, too\. .* of row 0 must be .*, got .*: scale numb"
+    with pytest.raises(ValueError, match=message):
+        export(estimator, tmp_path)
+    assert (tmp_path / "model.onnx").read_bytes() == before
+    check_samples(skmode_deploy.load(tmp_path))
+
+
+class ElseTraced(torch.nn.Linear):
+    """A module of the user that computes something else while it is traced."""
+
+    def forward(self, x):
+        return super().forward(-x if torch.compiler.is_compiling() else x)
+
+
+@pytest.mark.parametrize("with_X", [False, True])
+def test_modules_of_the_user_are_named(array, fit_classifier, tmp_path, with_X):
+    expert_module = functools.partial(ElseTraced, out_features=4)
+    estimator = fit_classifier(array, expert_module=expert_module, n_experts=2)
+    with pytest.raises(ValueError, match=r"module of your own \(expert_module\) must treat each"):
+        export(estimator, tmp_path / "bundle", X=array if with_X else None)
+    assert not (tmp_path / "bundle").exists()

@@ -298,17 +298,17 @@ DECISIONS = {
     ),
     "pipeline": (
         lambda X, y: CalibratedClassifierCV(make_pipeline(StandardScaler(), LogisticRegression())),
-        "Calibration of a Pipeline must use probabilities, got an estimator with a decision",
+        "Calibration of Pipeline must use probabilities, got an estimator with a decision",
     ),
     "search": (
         lambda X, y: CalibratedClassifierCV(GridSearchCV(LogisticRegression(), {"C": [1]}), cv=2),
-        "Calibration of a GridSearchCV must use probabilities",
+        "Calibration of GridSearchCV must use probabilities",
     ),
     "frozen": (
         lambda X, y: CalibratedClassifierCV(
             FrozenEstimator(make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y))
         ),
-        "Calibration of a Pipeline must use probabilities",
+        "Calibration of Pipeline must use probabilities",
     ),
 }
 
@@ -347,15 +347,15 @@ def test_unreachable_decision_function_raises(flowers, convert):
     X, y = flowers
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
     model = CalibratedClassifierCV(FrozenEstimator(pipeline)).fit(X, y)
-    with pytest.raises(NotImplementedError, match="of a Pipeline must use probabilities"):
+    with pytest.raises(NotImplementedError, match="of Pipeline must use probabilities"):
         convert(model, X)
     model = StackingClassifier(
         [("a", FrozenEstimator(pipeline))], stack_method="decision_function", cv=2
     ).fit(X, y)
-    with pytest.raises(NotImplementedError, match="got a FrozenEstimator of a Pipeline: freeze"):
+    with pytest.raises(NotImplementedError, match="got FrozenEstimator of Pipeline: freeze"):
         convert(model, X)
     model = soft_vote(FrozenEstimator(LinearSVC().fit(X, y))).set_params(voting="hard").fit(X, y)
-    with pytest.raises(NotImplementedError, match="must have predict_proba .* one of a LinearSVC"):
+    with pytest.raises(NotImplementedError, match="must have predict_proba .* one of LinearSVC"):
         convert(model, X)
 
 

@@ -283,7 +283,7 @@ def test_exported(kind, rows, fitted, tmp_path):
     model = fitted(kind)
     if not CONVERTED[kind][2]:
         name = kind.__name__
-        with pytest.raises(TypeError, match=f"holds one MoDEClassifier .* got a {name}, which may"):
+        with pytest.raises(TypeError, match=f"holds one MoDEClassifier .* got {name}, which may"):
             export(model, tmp_path, X=rows)
         return
     export(model, tmp_path, X=rows)

@@ -168,7 +168,7 @@ def test_threshold_on_a_decision_function(binary):
     X, y = binary
     stacking = StackingClassifier([("a", CLASSIFY)], LogisticRegression(), cv=2)
     model = FixedThresholdClassifier(stacking, response_method="decision_function").fit(X, y)
-    with pytest.raises(NotImplementedError, match="function of a StackingClassifier: set response"):
+    with pytest.raises(NotImplementedError, match="function of StackingClassifier: set response"):
         skl2onnx.to_onnx(model, X[:1], target_opset=18)
     with pytest.raises(NotFittedError):
         skl2onnx.to_onnx(FixedThresholdClassifier(CLASSIFY), X[:1], target_opset=18)

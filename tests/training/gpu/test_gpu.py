@@ -204,6 +204,11 @@ def test_auto_counts_rows_and_hidden_numbers(monkeypatch):
     images.image_shape_ = (28, 28)
     assert images._resolve_device(300, first=True) == "cpu"
     assert images._resolve_device(1000, first=True) == "cuda"
+    images.set_params(trunk_channels=(16, 16, 16, 16))  # after which an image has few pixels
+    assert images._resolve_device(1000, first=True) == "cpu"
+    images.set_params(trunk_module=torch.nn.Conv2d(1, 4, 3))  # whatever trunk_channels says
+    assert images._resolve_device(30, first=True) == "cpu"
+    assert images._resolve_device(300, first=True) == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert large._resolve_device(10**9, first=True) == "cpu"
 

@@ -16,6 +16,8 @@ FORMATS = ("PNG", "JPEG")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Colours that are the same in another form: black and white, and numbers of a palette.
 SAME_AS = {"1": "L", "P": "RGB"}
+# What they are where one of them is transparent.
+WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
 
 def is_pillow_image(item: Any) -> bool:
@@ -34,7 +36,7 @@ def decode(item: Any, image: Image, name: str) -> Array:
         path = os.fspath(item)
         return _open(path, image, f"{name}, {shorten(repr(path))},")
     is_missing = item is None or (isinstance(item, float) and item != item)
-    what = "a missing value" if is_missing else f"a {type(item).__name__}"
+    what = "a missing value" if is_missing else type(item).__name__
     raise ValueError(
         f"{name} must be an array, a PIL image, the bytes of a PNG or JPEG file, or its path, got "
         f"{what}: convert it, or leave it out."
@@ -111,11 +113,19 @@ def _check_colours(opened: Any, image: Image, name: str) -> str:
             "PIL image or a file: pass arrays."
         )
     found = SAME_AS.get(opened.mode, opened.mode)
-    if opened.mode == "P" and opened.has_transparency_data:
-        found = "RGBA"
+    if _has_transparent_colour(opened):
+        found = WITH_ALPHA.get(found, found)
     if found != mode or _has_16_bits(opened):
         _refuse_colours(opened, found, mode, name)
     return mode
+
+
+def _has_transparent_colour(opened: Any) -> bool:
+    """Whether a colour of a palette is transparent, or one that the file names."""
+    if opened.mode == "P":
+        return bool(opened.has_transparency_data)
+    # Conversions keep the note, and have no format.
+    return opened.format is not None and "transparency" in opened.info
 
 
 def _has_16_bits(opened: Any) -> bool:

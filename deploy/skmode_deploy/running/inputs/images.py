@@ -128,7 +128,7 @@ def _unwrap(X: Any) -> Array | list[Any]:
     X = _only_column(X)
     if isinstance(X, list | tuple):
         return list(X)
-    array = np.asarray(X) if hasattr(X, "__array__") else None
+    array = _as_array(X) if hasattr(X, "__array__") else None
     # Of lists, polars makes an array of two dimensions.
     if array is not None and array.dtype.kind in "biuf" and array.ndim > 2:
         return array
@@ -151,9 +151,18 @@ def _is_array(item: Any) -> bool:
     return hasattr(item, "__array__") and not is_scalar and not is_pillow_image(item)
 
 
+def _as_array(values: Any) -> Array:
+    """Make an array, also of tensors that numpy refuses: with a gradient, on a GPU, of bfloat16."""
+    if hasattr(values, "detach") and hasattr(values, "cpu"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+    return np.asarray(values)
+
+
 def _to_array(item: Any, name: str) -> Array:
     try:
-        return np.asarray(item)
+        return _as_array(item)
     except ValueError:
         raise ValueError(
             f"{name} must have rows of one length, got a list of others: correct it."

@@ -255,7 +255,7 @@ def _refuse_unready(X: Any) -> None:
         raise ValueError(f"X must be dense, got a sparse {type(X).__name__}: pass X.toarray().")
     if type(X).__name__ == "LazyFrame":
         raise ValueError(
-            f"X must hold its rows, got a {type(X).__name__}, which is not computed yet: pass "
+            f"X must hold its rows, got {type(X).__name__}, which is not computed yet: pass "
             "X.collect()."
         )
 

@@ -22,6 +22,8 @@ MAX_CHECKED = 1000
 TOLERANCE = 1e-4
 # If the two best experts are closer than this, rounding decides between them.
 TIE = 1e-4
+# Parameters that put modules of the user into the network.
+OWN_MODULES = ("trunk_module", "expert_module")
 
 
 @dataclass(frozen=True)
@@ -135,22 +137,36 @@ def check_predictions(differences: Differences, model: Any) -> None:
     """Raise if the bundle does not predict what its model predicts."""
     if differences.largest <= TOLERANCE and not differences.clear_labels:
         return
-    steps = read_parts(model).steps
     if differences.by_rounding:
         what = (
             "its input is float32, too coarse for the numbers of this array; subtract a constant "
             "from them or scale them before fit, or fit a Pipeline on a DataFrame, whose numbers "
             "stay float64."
         )
-    elif steps:
-        what = (
-            "skl2onnx converts a step before the estimator wrongly "
-            f"({name_steps(Pipeline(steps))}); replace it, or leave its work to the estimator."
-        )
     else:
-        what = "X has numbers that do not fit into float32; scale them before fit."
+        what = name_causes(read_parts(model)) or (
+            "X has numbers that do not fit into float32; scale them before fit."
+        )
     raise ValueError(
         f"The bundle must predict what the model predicts within {TOLERANCE:g}, got a difference "
         f"of {differences.largest:.3g} in row {differences.worst} of X and other labels in "
         f"{differences.clear_labels:.1%} of the rows: {what}"
     )
+
+
+def name_causes(parts: Parts) -> str:
+    """Name what is not skmode's own and may make a bundle predict something else, and cures."""
+    causes = []
+    if parts.steps:
+        causes.append(
+            "skl2onnx converts a step before the estimator wrongly "
+            f"({name_steps(Pipeline(parts.steps))}); replace it, or leave its work to the "
+            "estimator."
+        )
+    own = [name for name in OWN_MODULES if getattr(parts.estimator, name, None) is not None]
+    if own:
+        causes.append(
+            f"a module of your own ({', '.join(own)}) must treat each row alone, and use only what "
+            "torch.onnx can trace; rewrite its forward."
+        )
+    return " Or ".join(causes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import threading
 from collections.abc import Iterator
@@ -21,14 +22,16 @@ _EXPORTING = threading.Lock()
 
 def convert_module(module: nn.Module, shape: tuple[int, ...]) -> onnx.GraphProto:
     """Convert a module to a graph, for rows of a shape."""
-    module = module.to("cpu", torch.float32).eval()
+    name = type(module).__name__
     # The exporter may take a size of 0, 1 or 2 as fixed.
     example = torch.zeros(3, *shape, dtype=torch.float32, device="cpu")
     rows = torch.export.Dim("n")
     try:
+        # A copy, because the estimator goes on with the module, in its own precision.
+        copied = copy.deepcopy(module).to("cpu", torch.float32).eval()
         with quiet_exporter():
             program = torch.onnx.export(
-                module,
+                copied,
                 (example,),
                 input_names=["hidden"],
                 output_names=["representation"],
@@ -41,11 +44,11 @@ def convert_module(module: nn.Module, shape: tuple[int, ...]) -> onnx.GraphProto
     except Exception as error:
         raise TypeError(
             f"Experts and trunks must be modules that torch.onnx.export (dynamo) can convert, but "
-            f"{type(module).__name__} gave {type(error).__name__}: {_first_line(error)} "
+            f"{name} gave {type(error).__name__}: {_first_line(error)} "
             "Rewrite its forward with operations that torch.export can trace."
         ) from error
     assert program is not None
-    return _plain_graph(program.model_proto, type(module).__name__)
+    return _plain_graph(program.model_proto, name)
 
 
 def _plain_graph(model: onnx.ModelProto, name: str) -> onnx.GraphProto:

@@ -88,11 +88,11 @@ def _emit_body(
     graph: GraphBuilder, body: nn.Module, image_shape: tuple[int, ...], value: str, name: str
 ) -> str:
     """Emit convolutions, or let torch convert a network of the user."""
-    if not _is_plain(body):
+    layers = _plain_layers(body)
+    if layers is None:
         converted = convert_module(body, image_shape)
         inlined = graph.inline(converted, {converted.input[0].name: value}, name)
         return inlined[converted.output[0].name]
-    layers = list(body.children())
     for i, layer in enumerate(layers):
         if isinstance(layer, nn.Conv2d):
             following = layers[i + 1] if i + 1 < len(layers) else None
@@ -109,20 +109,35 @@ def _is_norm(layer: nn.Module | None) -> bool:
     return type(layer) is nn.BatchNorm2d
 
 
-def _is_plain(body: nn.Module) -> bool:
-    """Whether a network is one that `make_convolutions` could have built."""
-    layers = list(body.children())
-    if type(body) is not nn.Sequential or not layers:
-        return False
-    known = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, *ACTIVATIONS.values())
-    return all(
-        type(layer) in known
-        and (not isinstance(layer, nn.Conv2d) or _is_usual(layer))
-        and (not isinstance(layer, nn.MaxPool2d) or _has(layer, HALVING))
-        # A normalisation can only be folded into the convolution before it.
-        and (not _is_norm(layer) or (i > 0 and type(layers[i - 1]) is nn.Conv2d))
-        for i, layer in enumerate(layers)
-    )
+def _plain_layers(body: nn.Module) -> list[nn.Module] | None:
+    """The layers of a network that `make_convolutions` could have built, None for others."""
+    if type(body) is not nn.Sequential or _has_hooks(body):
+        return None
+    # Not `children`, which leaves out repetitions of a layer, such as a shared activation.
+    layers = list(body)
+    before = [None, *layers]
+    is_plain = bool(layers) and all(map(_is_plain, layers, before))
+    return layers if is_plain else None
+
+
+def _is_plain(layer: nn.Module, before: nn.Module | None) -> bool:
+    """Whether `_emit_body` can emit a layer."""
+    if type(layer) is nn.Conv2d:
+        known = _is_usual(layer)
+    elif type(layer) is nn.MaxPool2d:
+        known = _has(layer, HALVING)
+    elif _is_norm(layer):
+        # It can only be folded into the convolution before it, and only with numbers of training.
+        known = type(before) is nn.Conv2d and getattr(layer, "running_var", None) is not None
+    else:  # of which GELU may be an approximation, which ours is not
+        is_exact = getattr(layer, "approximate", "none") == "none"
+        known = type(layer) in ACTIVATIONS.values() and is_exact
+    return known and not _has_hooks(layer)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether calls of a module do more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _is_usual(layer: nn.Conv2d) -> bool:

@@ -20,7 +20,7 @@ def known_alias(model: Any) -> str:
     alias = find_alias(type(model))
     if alias is None:
         raise NotImplementedError(
-            "skl2onnx must have a converter for every part of a model, got a "
+            "skl2onnx must have a converter for every part of a model, got "
             f"{type(model).__name__} without one: replace it, or register a converter with "
             "skl2onnx.update_registered_converter."
         )

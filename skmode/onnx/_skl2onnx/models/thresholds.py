@@ -67,8 +67,8 @@ def read_threshold(model: Any) -> tuple[Any, Threshold]:
     check_is_fitted(estimator)
     if model.response_method == "decision_function" or not hasattr(estimator, "predict_proba"):
         raise NotImplementedError(
-            f"A {name} must compare probabilities to be converted, got one that compares the "
-            f"decision function of a {type(estimator).__name__}: set "
+            f"{name} must compare probabilities to be converted, got one that compares the "
+            f"decision function of {type(estimator).__name__}: set "
             'response_method="predict_proba", and choose the threshold again.'
         )
     label, classes = positive_label(model), np.asarray(estimator.classes_)

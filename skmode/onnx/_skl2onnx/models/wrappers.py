@@ -122,15 +122,15 @@ def _pass_raw_scores(scope: Any, container: Any, model: Any) -> None:
         if is_wrapper(estimator) or not container.has_options(estimator, "raw_scores"):
             raise NotImplementedError(
                 "A decision function can be converted only if skl2onnx has option raw_scores for "
-                f"its estimator, got a {outer} of a {name}: freeze an estimator that has "
+                f"its estimator, got {outer} of {name}: freeze an estimator that has "
                 "it, or let the outer model use predict_proba."
             )
         for options in (scope, container):
             options.add_options(id(wrapped(model)), {"raw_scores": True})
     elif not hasattr(estimator, "predict_proba"):
         raise NotImplementedError(
-            f"A {outer} in another model must have predict_proba to be converted, got one "
-            f"of a {name}: use a classifier with predict_proba."
+            f"{outer} in another model must have predict_proba to be converted, got one "
+            f"of {name}: use a classifier with predict_proba."
         )
 
 

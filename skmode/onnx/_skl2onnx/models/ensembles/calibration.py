@@ -62,7 +62,7 @@ def _check_decision_function(part: Any, container: Any) -> None:
     name = type(estimator).__name__
     if is_wrapper(estimator):
         raise NotImplementedError(
-            f"Calibration of a {name} must use probabilities, got an estimator with a decision "
+            f"Calibration of {name} must use probabilities, got an estimator with a decision "
             "function: calibrate only the last estimator, and move the steps before it out of the "
             "calibration."
         )
