@@ -225,9 +225,8 @@ PARAMETERS = {
         ``"ensemble"``, but the validation rows choose how much the mixture counts, and nobody
         teaches if they prefer the mixture alone; there, too, all networks share the validation
         rows. Each expert learns to predict as the teacher does, on the rows and on
-        mixtures of pairs of rows; the gate weighs what it learns from which rows. None means no
-        teacher; a name in a fit without a refit means none either, and a warning. A name leaves
-        half of `max_epochs` to the refit, also if then nobody teaches.
+        mixtures of pairs of rows; the gate weighs what it learns from which rows. A fit without a
+        refit warns that a name cannot teach. A name leaves half of `max_epochs` to the refit.
         """,
     ),
     "teacher_weight": (
