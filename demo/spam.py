@@ -147,6 +147,7 @@ def measure_latencies(models, X, y, options):
     sessions = {}
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = 1
+    session_options.log_severity_level = 3  # of the graph of four networks, one weight is unused
     for name in (NETWORK, TAUGHT, ENSEMBLE):
         # The four networks become one graph, too.
         graph = to_onnx(

@@ -219,7 +219,7 @@ def _pickled_size(model: Any) -> int | None:
 
 
 def _serve(model: Any, train: Part, test: Part) -> Record:
-    """Export and time with onnxruntime; networks of an ensemble answer one after the other."""
+    """Export and time with onnxruntime; networks of an ensemble become one graph."""
     exported = export(OURS, model, train.X)
     return {"onnx_bytes": exported.n_bytes} | _time(exported.runner(), test.X, exported.prepare)
 
