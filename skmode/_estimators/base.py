@@ -226,6 +226,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             warnings.warn("Training interrupted by user.", ConvergenceWarning, stacklevel=6)
         self._summarize(trained, data.rows, [] if first else former)
         if not partial:
+            self._warn_of_no_refit(trained)
             self._warn_of_collapse(len(data.rows))
         return self
 

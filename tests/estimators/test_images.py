@@ -240,6 +240,14 @@ def test_few_pixels_are_in_double_precision_at_once(monkeypatch, n, side, larges
     np.testing.assert_allclose(scale, squares**0.5, rtol=1e-6)
 
 
+def test_images_are_learned_one_by_one():
+    """Each is normalised by its own statistics, as long as it has any."""
+    options = QUICK | {"trunk_channels": (4,), "expert_channels": (4,), "max_epochs": 12}
+    large = np.kron(images[:120], np.ones((2, 2), images.dtype))
+    one_by_one = MoDEImageClassifier(**options, batch_size=1).fit(large, target[:120])
+    assert one_by_one.score(large, target[:120]) > 0.9
+
+
 def make_backbone(shape):
     return torch.nn.Sequential(torch.nn.Conv2d(shape[0], 4, 3), torch.nn.Dropout(0.1))
 

@@ -129,7 +129,7 @@ def test_names_of_files_are_no_texts(fitted, tmp_path):
         clone(fitted).fit([*texts, path, str(path)], [*domains, "de", "de"])
     with pytest.raises(ValueError, match="are names of files"):
         fitted.add_expert("de", [str(path)])
-    with pytest.raises(TypeError, match="got a dict, of which only the keys would be read"):
+    with pytest.raises(TypeError, match="got dict, of which only the keys would be read"):
         clone(fitted).fit({"en": texts[:8], "fr": texts[8:]}, ["en", "fr"])
     named = [str(path).encode()] * 9
     small = make_model(teacher=None, warm_start_steps=0, steps=1)

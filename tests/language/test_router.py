@@ -341,5 +341,5 @@ def test_a_mapping_is_no_list_of_texts():
         lambda: router.fit(list(texts), texts),
         lambda: DomainRouter().fit(*make_corpus(("en", "fr"))).predict(texts),
     ):
-        with pytest.raises(TypeError, match="got a dict, of which only the keys would be read"):
+        with pytest.raises(TypeError, match="got dict, of which only the keys would be read"):
             call()

@@ -500,6 +500,16 @@ def test_a_name_without_a_refit_warns(options, why):
     assert found.teacher_names_ == []
 
 
+def test_partial_fit_has_no_refit_to_warn_of(recwarn):
+    model = MoDEClassifier(**QUICK, teacher="mixture").fit(X, y)
+    model.partial_fit(X, y)
+    MoDEClassifier(**QUICK | {"early_stopping": False}, teacher="mixture", teacher_weight=0).fit(
+        X, y
+    )
+    assert not [each for each in recwarn if "teaches in the refit" in str(each.message)]
+    assert model.teacher_names_ == ["mixture"]
+
+
 def test_a_name_that_taught_is_told(tmp_path):
     for teacher, names in (("mixture", ["mixture"]), ("ensemble", ["mixture", "ensemble"])):
         found = MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)

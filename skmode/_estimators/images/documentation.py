@@ -47,8 +47,8 @@ PARAMETERS = documentation.PARAMETERS | {
         width)` to feature maps of four dimensions or to features of two, and must treat each image
         independently in evaluation mode, which `fit` checks. A module is copied and trained on,
         except parameters that do not require gradients; if none does, it stays in evaluation mode,
-        and so it does for a batch of a single image. Or a class or function that builds a module
-        for the shape of an image, `(channels, height, width)`.
+        and so it does for a single image that it cannot take in training. Or a class or function
+        that builds a module for the shape of an image, `(channels, height, width)`.
         """,
     ),
     "expert_module": (

@@ -422,7 +422,6 @@ class LearnsFromTeachers(EvaluatesRows):
             self._warn_of_refusal(self._refusal, trained.fidelity)
         if isinstance(self.teacher, str):
             self.teacher_names_ = list(trained.taught_by)
-            self._warn_of_no_refit(trained)
         elif not trained.teacher_weight:  # the validation rows or the user chose so
             self.teacher_names_ = []
         self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
@@ -432,16 +431,18 @@ class LearnsFromTeachers(EvaluatesRows):
     def _warn_of_no_refit(self, trained: Trained) -> None:
         """Tell why a teacher that teaches in the refit had no chance to."""
         why, cure = "max_epochs leaves it no epochs", "raise max_epochs"
+        if not isinstance(self.teacher, str) or not trained.teacher_weight:
+            return
         if trained.validation_scores is None:
             why, cure = "no rows were held out", "pass more rows to fit, or early_stopping=True"
         elif not self.refit_fraction:
             why, cure = "refit_fraction is 0", "raise it"
-        elif trained.refit_n_iter or trained.interrupted or len(trained.net.history) > 1:
+        elif trained.refit_n_iter or trained.interrupted or self.max_epochs != 1:
             return
         warnings.warn(
             f"teacher={self.teacher!r} teaches in the refit, but there was none: {why}. So nobody "
             f"taught: {cure}, or pass teacher=None.",
-            stacklevel=9,
+            stacklevel=7,
         )
 
     def _warn_of_refusal(self, why: str, fidelity: Fidelity | None) -> None:

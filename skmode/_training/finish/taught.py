@@ -41,7 +41,7 @@ class TaughtWatch:
         loss, before = self.watch.check(net)["valid_loss"], self.before
         if loss > before + WORSE * abs(before):
             raise WorseError(
-                "A refit with a teacher must not make the validation loss larger, but it was "
+                "A refit with a teacher must not raise the validation loss by a tenth, but it was "
                 f"{before:.3g} before and {loss:.3g} after it: lower learning_rate (now "
                 f"{net.lr:g}; this refit started at {self.rate:g}), or set teacher=None."
             )

@@ -9,9 +9,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-# A word that ends like the name of a file of texts; and the longest name that is looked for.
+# A word that ends like the name of a file of texts, and is no address of a page; and the longest
+# name that is looked for.
 _NAME = re.compile(
-    r"\S+\.(txt|text|md|rst|tex|csv|tsv|jsonl?|xml|html?|py|log|parquet)(\.(gz|bz2|xz|zst))?", re.I
+    r"(?!\w+://)\S+\.(txt|text|md|rst|tex|csv|tsv|jsonl?|xml|html?|py|log|parquet)"
+    r"(\.(gz|bz2|xz|zst))?",
+    re.I,
 )
 _LONGEST = 260
 
@@ -59,7 +62,7 @@ def refuse_mapping(given: object, what: str) -> None:
     """Refuse a mapping, of which only the keys would be read."""
     if isinstance(given, Mapping):
         raise TypeError(
-            f"{what} must be a list or an iterator, got a {type(given).__name__}, of which only "
+            f"{what} must be a list or an iterator, got {type(given).__name__}, of which only "
             "the keys would be read: of a mapping from domains to lists of texts, pass "
             "[text for own in mapping.values() for text in own] as texts and "
             "[name for name, own in mapping.items() for _ in own] as domains."

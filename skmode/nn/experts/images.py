@@ -83,8 +83,8 @@ class StackedConv(nn.Module):
         variance: Tensor,
     ) -> Tensor:
         maps = nn.functional.conv2d(maps, weight, stride=self.stride, padding=1)
-        # The statistics of a single image say nothing of others.
-        from_batch = self.training and len(maps) > 1
+        # A single number has no variance.
+        from_batch = self.training and maps.numel() > maps.shape[1]
         return nn.functional.batch_norm(
             maps, mean, variance, factor, bias, from_batch, MOMENTUM, EPSILON
         )
@@ -116,7 +116,7 @@ class ConvExperts(nn.Module):
     - Input: `(n_samples, in_features)`, the flattened maps
     - Output: `(n_samples, n_experts, width)`, a view of a tensor stored expert by expert
 
-    In training, a single image is normalised as in evaluation, see :class:`ImageTrunk`.
+    In training, a single map of one pixel is normalised as in evaluation, see :class:`ImageTrunk`.
 
     Examples
     --------

@@ -192,8 +192,8 @@ class ImageTrunk(nn.Module):
     - Input: pixels, as :class:`ImageNormalization` takes them
     - Output: `(n_samples, out_features)`
 
-    In training, a single image goes through the body in evaluation mode: statistics of this image
-    alone would say nothing of others, and torch refuses those of a single number.
+    In training, a single image goes through the body in evaluation mode if the body cannot take it
+    otherwise: torch refuses the statistics of a single number.
 
     Examples
     --------
@@ -267,14 +267,17 @@ class ImageTrunk(nn.Module):
             Their features.
         """
         images = images.contiguous(memory_format=torch.channels_last)
-        if self.body.training and len(images) == 1:
+        try:
+            features: Tensor = self.body(images)
+        except ValueError:
+            if len(images) > 1 or not self.body.training:
+                raise
             return self._features_of_one(images)
-        features: Tensor = self.body(images)
         return features.flatten(1)
 
     def _features_of_one(self, images: Tensor) -> Tensor:
         """Compute the features of a single image in training, by the body in evaluation mode."""
-        # For its own statistics say nothing of other images.
+        # Of a small one, batch normalisation may get a single number, which has no variance.
         self.body.eval()
         try:
             features: Tensor = self.body(images)
