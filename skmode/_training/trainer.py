@@ -436,7 +436,7 @@ class Trainer:
             rows = TaughtRows(rows, teacher, candidate.teacher_weight, generators.device)
         values = by_estimator and not isinstance(net.module_.task_loss, CrossEntropy)
         rate = (VALUES_RATE if values else TAUGHT_RATE) * plan.learning_rate
-        checks = TaughtWatch(candidate.watch, best.loss, rate)
+        checks = TaughtWatch(candidate.watch, best.loss, rate, by_estimator=by_estimator)
         with without_dropout(net.module_):
             return self._run_refit(candidate, rows, epochs, rate, checks, generators)
 

@@ -200,9 +200,9 @@ PARAMETERS = {
         leaves so many. The learning rate starts at that of the best epoch, but at least at a fifth
         of the peak, and falls to zero. Where a teacher takes part, it starts at twice the peak (at
         the peak if an estimator predicted values), without dropout: the teacher keeps the experts
-        from fitting noise. If that raises the validation loss by a tenth it is undone, with a
-        ConvergenceWarning. There is none in `partial_fit` or after the user interrupts training,
-        without a teacher none with `X_val`, and with ``max_epochs=1`` only that after an estimator.
+        from fitting noise. If that raises the validation loss by a tenth (after an estimator by 0.1
+        at least) it is undone, with a ConvergenceWarning. No refit in `partial_fit`, after the user
+        interrupts, with `X_val` but no teacher; with ``max_epochs=1`` only after an estimator.
         `X_val` is never trained on: rows of your own to refit on belong in `validation_fraction`.
         """,
     ),

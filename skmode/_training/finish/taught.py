@@ -24,26 +24,30 @@ Teacher = Callable[[tuple[Tensor, ...]], Tensor]
 
 
 # A taught refit has failed if the validation loss becomes larger by this share of it. The refit has
-# trained on these rows, unless they are the user's own: a sound one makes it smaller.
+# trained on these rows, unless they are the user's own: a sound one makes it smaller. What an
+# estimator predicts may weigh far more than the targets, so the loss on these may rise: only one
+# that is larger by as much as this is a failure there, however small the loss.
 WORSE = 0.1
 
 
 class TaughtWatch:
     """Raises if a taught refit, which starts at a high rate, has ruined the network."""
 
-    def __init__(self, watch: Watch, before: float, rate: float) -> None:
+    def __init__(self, watch: Watch, before: float, rate: float, *, by_estimator: bool) -> None:
         self.watch = watch
         self.before = before
         self.rate = rate
+        self.allowed = WORSE * max(1.0 if by_estimator else 0.0, abs(before))
 
     def check(self, net: Any) -> None:
         """Measure the validation loss at the end of the refit."""
         loss, before = self.watch.check(net)["valid_loss"], self.before
-        if loss > before + WORSE * abs(before):
+        if loss > before + self.allowed:
             raise WorseError(
-                "A refit with a teacher must not raise the validation loss by a tenth, but it was "
-                f"{before:.3g} before and {loss:.3g} after it: lower learning_rate (now "
-                f"{net.lr:g}; this refit started at {self.rate:g}), or set teacher=None."
+                "A refit with a teacher must not raise the validation loss by "
+                f"{self.allowed:.3g} or more, but it was {before:.3g} before and {loss:.3g} after "
+                f"it: lower learning_rate (now {net.lr:g}; this refit started at {self.rate:g}), "
+                "or set teacher=None."
             )
 
 
