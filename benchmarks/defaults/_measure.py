@@ -13,8 +13,9 @@ from benchmarks.defaults._candidates import FORMER, former
 from benchmarks.defaults._switches import switched
 from benchmarks.tabular._measure import score
 from benchmarks.tabular._models import Ensemble
-from benchmarks.tabular._sets import Part, TabularSet, load, split
+from benchmarks.tabular._sets import Part, TabularSet, Task, load, split
 from skmode import MoDEClassifier, MoDERegressor
+from skmode._training.evaluation import to_probabilities
 
 ESTIMATORS = {"classification": MoDEClassifier, "regression": MoDERegressor}
 
@@ -32,6 +33,16 @@ def inner_split(table: TabularSet, repeat: int, most: int) -> tuple[Part, Part]:
 def error(metrics: dict[str, Any]) -> float:
     """The primary metric, the lower the better."""
     return 1 - metrics["value"] if metrics["metric"] == "roc_auc" else metrics["value"]
+
+
+def error_by(function: Any, model: Any, task: Task, judging: Part) -> float:
+    """Error of what a function predicts from the module and the encoded rows of a fitted model."""
+    (raw,) = model._evaluate(judging.X, function)
+    if task == "regression":
+        found = (raw * model.target_scale_ + model.target_mean_).ravel()
+    else:
+        found = to_probabilities(raw)
+    return round(error(score(task, judging.y, found)), 7)
 
 
 def measure(table: TabularSet, repeat: int, options: dict[str, Any], rows: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class Muon(torch.optim.AdamW):
     """Steps along orthogonalised momentum: all directions of a layer's weights move alike."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """Move hidden weights, whose gradients AdamW then does not see, and the others."""
         for group in self.param_groups:
             for weight in group["params"]:

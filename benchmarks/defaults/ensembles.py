@@ -29,16 +29,15 @@ import numpy as np
 import torch
 
 from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
-from benchmarks.defaults._measure import error, inner_split, make
+from benchmarks.defaults._measure import error_by, inner_split, make
 from benchmarks.defaults._switches import switched
-from benchmarks.defaults.students import LEFT_OUT
+from benchmarks.defaults.students import LEAST_ERROR, LEFT_OUT
 from benchmarks.tabular._fingerprint import fingerprint
-from benchmarks.tabular._measure import score
 from benchmarks.tabular._sets import SETS, TabularSet
 from skmode import MoDEClassifier
 from skmode._estimators.rows.splitting import split_for_members
 from skmode._training import trainer
-from skmode._training.evaluation import mixture, to_probabilities, top_expert
+from skmode._training.evaluation import mixture, top_expert
 from skmode._training.finish import teachers
 
 PATH = RESULTS / "ensembles.jsonl"
@@ -58,8 +57,6 @@ VARIANTS: dict[str, tuple[int, dict[str, bool]]] = {
     "4 that share the temperature": (4, {"_own_temperature": False}),
 }
 MIXTURE, TOP = "the mixture", "its top expert"
-# Smaller errors count as this one: of few rows some models predict all perfectly.
-LEAST_ERROR = 1e-4
 
 
 class Ensembles:
@@ -120,12 +117,7 @@ def measure(table: TabularSet, repeat: int, rows: int) -> dict[str, Any]:
         model.fit(train.X, train.y)
 
     def judge(function: Any) -> float:
-        (raw,) = model._evaluate(judging.X, function)
-        if table.task == "regression":
-            found = (raw * model.target_scale_ + model.target_mean_).ravel()
-        else:
-            found = to_probabilities(raw)
-        return round(error(score(table.task, judging.y, found)), 7)
+        return error_by(function, model, table.task, judging)
 
     errors = {
         name: judge(lambda module, inputs, teacher=teacher: (teacher(inputs),))

@@ -33,13 +33,12 @@ import numpy as np
 import torch
 
 from benchmarks.defaults._lines import PRESENT, RESULTS, ROWS, read
-from benchmarks.defaults._measure import error, inner_split, make
+from benchmarks.defaults._measure import error_by, inner_split, make
 from benchmarks.defaults._switches import real_rows
 from benchmarks.tabular._fingerprint import fingerprint
-from benchmarks.tabular._measure import score
 from benchmarks.tabular._sets import SETS, TabularSet
 from skmode._training import trainer
-from skmode._training.evaluation import mixture, to_probabilities, top_expert
+from skmode._training.evaluation import mixture, top_expert
 from skmode._training.finish import taught
 from skmode._training.finish.calibration import apply_temperature
 
@@ -143,12 +142,7 @@ def measure(table: TabularSet, repeat: int, rows: int, variants: list[str]) -> d
     seconds = round(time.process_time() - start, 1)
 
     def judge(function: Any) -> float:
-        (raw,) = model._evaluate(judging.X, function)
-        if table.task == "regression":
-            found = (raw * model.target_scale_ + model.target_mean_).ravel()
-        else:
-            found = to_probabilities(raw)
-        return round(error(score(table.task, judging.y, found)), 7)
+        return error_by(function, model, table.task, judging)
 
     errors: dict[str, Any] = {}
     for name, teacher in refits.teachers.items():

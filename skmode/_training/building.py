@@ -12,7 +12,7 @@ from skmode import nn
 from skmode._training.net import MixtureNet
 from skmode._training.plan import Network, Plan
 from skmode._training.rows import Rows
-from skmode.nn.independence import find_dependence
+from skmode.nn.trunks.independence import find_dependence
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 

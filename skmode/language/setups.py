@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmode.language.checkpoints import ADDED, Checkpoint
 from skmode.language.corpus import Blocks
 from skmode.language.networks import logits_of, share_embedding, shared_parameters
 from skmode.language.training import Phase, Recipe, losses_of, run_phase
+from skmode.language.training.checkpoints import ADDED, Checkpoint
 
 SETUPS = ("ple", "jeet", "moe_ce")
 _COUNTED = 2**20  # tokens of a domain whose frequencies are counted

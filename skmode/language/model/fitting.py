@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
-from skmode.language.checkpoints import Checkpoint, tell_apart
 from skmode.language.corpus import Blocks, Spool, Text
 from skmode.language.model.checks import make_recipe
 from skmode.language.networks import make_network
@@ -30,6 +29,7 @@ from skmode.language.setups import (
     train_teacher,
 )
 from skmode.language.tokenizer import as_tokenizer, end_of, train_tokenizer
+from skmode.language.training.checkpoints import Checkpoint, tell_apart
 from skmode_deploy.bundle import domain_file
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skmode.language.checkpoints import ADDED
 from skmode.language.corpus import Text
 from skmode.language.model.checks import check_teacher, check_whole
 from skmode.language.model.fitting import keep_facts, keep_scores, make_lab, spool_texts
 from skmode.language.networks import make_network, share_embedding
 from skmode.language.setups import find_taught, train_added
 from skmode.language.tokenizer import end_of
+from skmode.language.training.checkpoints import ADDED
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

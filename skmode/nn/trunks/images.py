@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmode.nn.activations import make_activation
-from skmode.nn.independence import find_dependence
+from skmode.nn.trunks.independence import find_dependence
 
 
 class ImageNormalization(nn.Module):

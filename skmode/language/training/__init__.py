@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from skmode._common.notebooks.progress import progress_bar
-from skmode.language.checkpoints import Checkpoint
 from skmode.language.corpus import Blocks
 from skmode.language.networks import logits_of
 from skmode.language.objectives import (
@@ -22,6 +21,7 @@ from skmode.language.objectives import (
     cross_entropy,
     share_of_teacher,
 )
+from skmode.language.training.checkpoints import Checkpoint
 
 READ_EVERY = 100  # steps, on a GPU
 
