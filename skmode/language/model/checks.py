@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 from skmode.language.objectives import ALPHA_RULES
 from skmode.language.router import DomainRouter
 from skmode.language.router.checks import check_parameters as check_router
+from skmode.language.router.checks import is_number
 from skmode.language.setups import SETUPS
 from skmode.language.tokenizer import check_vocab_size
 from skmode.language.training import Recipe
@@ -104,11 +105,6 @@ def check_teacher(teacher: Any) -> None:
             f"{teacher!r}, of which a new network with random weights would be made: pass a causal "
             "model of transformers that knows the domain, or None."
         )
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a number, and not a bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_whole(name: str, value: Any, least: int, most: float = float("inf")) -> int:

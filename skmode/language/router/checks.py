@@ -32,7 +32,7 @@ def check_parameters(router: Any) -> None:
         )
     for name in ("smoothing", "C"):
         value = getattr(router, name)
-        if not _is_number(value) or not 0 < float(value) < float("inf"):
+        if not is_number(value) or not 0 < float(value) < float("inf"):
             raise ValueError(f"{name} must be a number above 0, got {value!r}: choose another.")
     max_bytes = router.max_bytes
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, Integral) or max_bytes < 1:
@@ -40,7 +40,7 @@ def check_parameters(router: Any) -> None:
             f"max_bytes must be a whole number of at least 1, got {max_bytes!r}: 4096 suits most "
             "corpora."
         )
-    if not _is_number(router.abstained) or not 0 <= router.abstained < 1:
+    if not is_number(router.abstained) or not 0 <= router.abstained < 1:
         raise ValueError(
             f"abstained must be at least 0 and below 1, got {router.abstained!r}: it is a share."
         )
@@ -53,7 +53,7 @@ def check_parameters(router: Any) -> None:
         )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is a number, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
