@@ -112,6 +112,7 @@ def check_metrics_are_whole(server, n_answers):
     assert n_answers - 4 <= float(values[name]) <= n_answers + 4
     assert float(values["skmode_requests_running"]) <= 1
     assert float(values["skmode_requests_waiting"]) == 0
+    assert float(values["skmode_queue_limit"]) == 2 * 64
 
 
 def check_grpc(server):

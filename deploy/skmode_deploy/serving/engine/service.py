@@ -61,6 +61,7 @@ class Service:
             metrics.running,
             metrics.waiting,
         )
+        metrics.queue_limit.set(settings.max_queue)
         self.stopping = False  # from SIGTERM on
         self.threads = ThreadPoolExecutor(settings.max_concurrency, "compute")
         self._shadows = ThreadPoolExecutor(1, "shadow")
@@ -192,7 +193,7 @@ class Service:
     ) -> tuple[Any, Request]:
         """Read a request; large ones one after the other.
 
-        Until they become arrays, values may take forty times the memory of the body. Reading
+        Until they become arrays, values may take many times the memory of the body. Reading
         several bodies at once would not be faster, because reading holds Python's lock.
         """
         if n_bytes <= INLINE_BYTES:

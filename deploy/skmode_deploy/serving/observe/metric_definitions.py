@@ -44,6 +44,9 @@ DEFINITIONS: dict[str, Definition] = {
     "skmode_requests_waiting": Definition(
         Gauge, "Requests that wait for their turn.", (), {"multiprocess_mode": "livesum"}
     ),
+    "skmode_queue_limit": Definition(
+        Gauge, "Requests that may wait for their turn.", (), {"multiprocess_mode": "livesum"}
+    ),
     "skmode_rejected_total": Definition(
         Counter,
         f"Requests of any kind that were turned away, by reason: {', '.join(get_args(Limit))}.",

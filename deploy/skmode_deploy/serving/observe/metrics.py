@@ -45,6 +45,7 @@ class Metrics:
         }
         self.running: Any = self._metrics["skmode_requests_running"]
         self.waiting: Any = self._metrics["skmode_requests_waiting"]
+        self.queue_limit: Any = self._metrics["skmode_queue_limit"]
         self._children: dict[tuple[str, ...], Any] = {}
         self._lock = threading.Lock()
         self._flushing = threading.Lock()

@@ -392,6 +392,7 @@ def test_the_queue_is_limited(start_server, models, credit_rows, to_inputs):
     text = httpx.get(f"{server.url}/metrics").text
     assert f'skmode_rejected_total{{reason="queue_full"}} {float(codes.count(503))}' in text
     assert "skmode_requests_waiting 0.0" in text
+    assert "skmode_queue_limit 1.0" in text
     assert "skmode_requests_running 0.0" in text
 
 
