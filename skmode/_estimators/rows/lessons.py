@@ -3,7 +3,7 @@
 import copy
 import warnings
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from skmode._estimators.rows.splitting import Split
 from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
 from skmode._estimators.rows.teaching import (
     Fitted,
+    Further,
     Known,
     Lessons,
+    Taught,
     as_list,
     check_teachers,
     fit_teachers,
@@ -55,22 +57,6 @@ SEEN_ERRORS = 2.0
 
 class TeacherSawRowsWarning(UserWarning):
     """A teacher knows the training rows too well: it was probably fitted on them."""
-
-
-class Further(NamedTuple):
-    """Rows that have no target, with their name and weights."""
-
-    name: str
-    X: Any
-    weight: NDArray[np.float64]
-
-
-class Taught(NamedTuple):
-    """Rows with a teacher's predictions, those of the user's validation rows, and further rows."""
-
-    rows: Rows
-    valid: Rows | None
-    further: Rows | None
 
 
 class LearnsFromTeachers(EvaluatesRows):
@@ -376,7 +362,8 @@ class LearnsFromTeachers(EvaluatesRows):
             return []
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
-        made, base = make_rows(part.X, n_rows, random_state)
+        categories = [i for i, each in enumerate(self.encoder_.columns_) if each.kind == "category"]
+        made, base = make_rows(part.X, n_rows, random_state, categories)
         weight = np.ones(n_rows) if part.weight is None else part.weight[base]
         return [Further("made-up rows (synthetic_rows)", made, weight)]
 

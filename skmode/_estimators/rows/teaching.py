@@ -24,6 +24,7 @@ from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Given, Split
 from skmode._training.process.isolation import interrupts_raise
+from skmode._training.rows import Rows
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
 Predict = Callable[[Any, Any, str], NDArray[np.float64]]
@@ -94,6 +95,22 @@ class Passed(NamedTuple):
             self.given,
             self.lessons,
         )
+
+
+class Further(NamedTuple):
+    """Rows that have no target, with their name and weights."""
+
+    name: str
+    X: Any
+    weight: NDArray[np.float64]
+
+
+class Taught(NamedTuple):
+    """Rows with a teacher's predictions, those of the user's validation rows, and further rows."""
+
+    rows: Rows
+    valid: Rows | None
+    further: Rows | None
 
 
 class Fitted(NamedTuple):
