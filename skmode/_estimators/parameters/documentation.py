@@ -252,8 +252,8 @@ PARAMETERS = {
         """
         Folds of an estimator as `teacher`. An int is a number of shuffled folds, stratified for
         classes, in which the `groups` of `fit` stay together. A splitter gets these groups. An
-        iterable holds pairs of positions among the rows of `X`. A row that no fold predicts is
-        taught by its target alone.
+        iterable holds pairs of positions among the rows of `X`. A row that no fold predicts, or
+        only folds that were fitted on none of its class, is taught by its target alone.
         """,
     ),
     "synthetic_rows": (

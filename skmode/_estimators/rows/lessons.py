@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import TEACHER_WEIGHT
-from skmode._estimators.rows.folds import make_folds
+from skmode._estimators.rows.folds import make_folds, of_unseen_classes
 from skmode._estimators.rows.kinds import check_kinds, named
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Split
@@ -198,6 +198,8 @@ class LearnsFromTeachers(EvaluatesRows):
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
+        if self._classifies:
+            covered &= ~of_unseen_classes(known.y, folds)
         taught = self._add(rows, soft, covered, factors)
         n_valid = len(valid) if valid is not None else len(rows) - len(trained)
         asked = folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS
@@ -323,6 +325,8 @@ class LearnsFromTeachers(EvaluatesRows):
             compared=True,
         )
         predicted = np.unique(np.concatenate([test for _, test in folds]))
+        assert taught.soft_weight is not None
+        predicted = predicted[taught.soft_weight[predicted].numpy() > 0]  # others: unseen classes
         seen = np.zeros(len(taught), dtype=bool)
         seen[predicted] = True
         soft, _ = fitted.predict_unseen(known.X, self._predict_soft, seen)
