@@ -25,6 +25,7 @@ from skmode._estimators.rows.teaching import (
     Taught,
     as_list,
     check_teachers,
+    described,
     fit_teachers,
     holds_model,
     key_of,
@@ -72,6 +73,7 @@ class LearnsFromTeachers(EvaluatesRows):
     teacher_weight: Any
     validation_fraction: Any
     callbacks: Any
+    warm_start: bool
 
     out_of_fold_loss_: dict[str, float] | None
     teacher_weight_: float
@@ -144,12 +146,10 @@ class LearnsFromTeachers(EvaluatesRows):
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
         check_present(self.teacher)
         teachers = check_teachers(self.teacher, classify=self._classifies)
-        # Not its repr: parameters of an estimator may hold secrets.
-        described = ", ".join(map(name_of, teachers)) or repr(self.teacher)
         if lessons.soft_targets is not None and self.teacher is not None:
             raise ValueError(
-                f"soft_targets are a teacher's predictions, got teacher={described} as well: "
-                "leave out soft_targets, or set teacher=None."
+                f"soft_targets are a teacher's predictions, got teacher={described(self.teacher)} "
+                "as well: leave out soft_targets, or set teacher=None."
             )
         if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
             missing = "soft_targets" if lessons.soft_targets is None else "X_val"
@@ -160,7 +160,8 @@ class LearnsFromTeachers(EvaluatesRows):
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
                 "X_unlabeled needs a teacher that labels it, got "
-                f"teacher={described}: pass an estimator as teacher, or leave out X_unlabeled."
+                f"teacher={described(self.teacher)}: pass an estimator as teacher, or leave out "
+                "X_unlabeled."
             )
         return bool(teachers) or lessons.soft_targets is not None
 
@@ -415,7 +416,9 @@ class LearnsFromTeachers(EvaluatesRows):
             self.teacher_names_ = list(trained.taught_by)
         elif not trained.teacher_weight:  # the validation rows or the user chose so
             self.teacher_names_ = []
-        self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
+        # A frozen model may be large, and only a warm start asks for its hash.
+        asked = self.teacher_weight == "auto" and (self.warm_start or not holds_model(self.teacher))
+        self._weighed_teacher = key_of(self.teacher) if asked else None
         self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
 

@@ -202,6 +202,11 @@ def name_of(teacher: Any) -> str:
     return type(teacher).__name__
 
 
+def described(teacher: Any) -> str:
+    """Name teachers in errors by their classes alone: parameters may hold secrets."""
+    return ", ".join(map(name_of, as_list(teacher))) or repr(teacher)
+
+
 def key_of(teacher: Any) -> str:
     """Hash of teachers as they are before a fit: another one tells that they were replaced."""
     teachers = as_list(teacher)
@@ -263,7 +268,7 @@ def _tags_of_one(teacher: Any) -> Tags | None:
         return None
     try:
         return get_tags(teacher)
-    except AttributeError:  # such as a frozen one's, which asks what it wraps
+    except Exception:  # such as a frozen one's, which asks what it wraps; or a bug of its class
         return None
 
 
@@ -407,6 +412,12 @@ def _fit_named(fit: Any, where: str, teacher: Any, X: Any, y: Any, weight: Any, 
         return fit(teacher, X, y, weight, place)
     except Exception as error:
         error.add_note(f"This happened while fitting {where}.")
+        if str(error).startswith("Cannot clone object"):
+            error.add_note(
+                "It clones its members, whose parameters must stay the objects that they are: "
+                "CatBoost takes cat_features as a tuple, not as a list. Or pass the members of a "
+                "vote as a list, teacher=[...], which is averaged and clones none."
+            )
         if np.ndim(y) == 2:
             error.add_note(
                 "If it cannot predict several targets, wrap it in "
