@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import TEACHER_WEIGHT
 from skmode._estimators.rows.folds import make_folds, of_unseen_classes
-from skmode._estimators.rows.kinds import check_kinds, named
+from skmode._estimators.rows.kinds import check_kinds, named, warn_of_other_scales
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Split
 from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
@@ -395,6 +395,8 @@ class LearnsFromTeachers(EvaluatesRows):
         """Label rows that have no target; there the teacher alone counts."""
         with named(further.name):
             inputs = self._encode_inputs(self._check_input(further.X, reset=False))
+        columns = getattr(self.encoder_, "numeric_columns", [])
+        warn_of_other_scales(inputs[0], columns, further.name)
         soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
