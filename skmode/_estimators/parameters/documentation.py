@@ -213,10 +213,10 @@ PARAMETERS = {
         fitted on the folds of `teacher_cv`, so that each row is taught by models that did not see
         it; a fitted one is fitted again. It sees the training rows as you passed them, and none of
         the validation rows. The mean of the folds' models labels all other rows. A list is
-        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
-        is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
-        estimator teaches from the start of training. `partial_fit` does not use it. A fitted
-        mixture's pickle holds no model of it without `keep_teacher`.
+        averaged. A classifier needs `predict_proba`; where the loss is of a quantile, it must
+        predict that. A fitted model that shall stay as it is goes into a
+        :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. It teaches from the
+        start, not in `partial_fit`. Without `keep_teacher` a fitted mixture's pickle holds none.
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with

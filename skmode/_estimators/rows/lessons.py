@@ -98,6 +98,9 @@ class LearnsFromTeachers(EvaluatesRows):
         """Check ready soft targets, `(n_rows, n_outputs)`."""
         raise NotImplementedError
 
+    def _warn_of_level(self, rows: Rows) -> None:
+        """Warn if a teacher predicts another quantile than the loss asks for."""
+
     def _class_factors(
         self, trained: NDArray[Any], trained_weight: NDArray[np.float64]
     ) -> NDArray[np.float64] | None:
@@ -395,8 +398,7 @@ class LearnsFromTeachers(EvaluatesRows):
         """Label rows that have no target; there the teacher alone counts."""
         with named(further.name):
             inputs = self._encode_inputs(self._check_input(further.X, reset=False))
-        columns = getattr(self.encoder_, "numeric_columns", [])
-        warn_of_other_scales(inputs[0], columns, further.name)
+        warn_of_other_scales(inputs[0], getattr(self.encoder_, "numeric_columns", []), further.name)
         soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
@@ -407,7 +409,7 @@ class LearnsFromTeachers(EvaluatesRows):
         ones = torch.ones(n_rows, dtype=torch.float64)
         return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
-    def _keep_teachers(self, trained: Trained, former: list[str]) -> None:
+    def _keep_teachers(self, trained: Trained, rows: Rows | StoredRows, former: list[str]) -> None:
         """Keep who taught and how they compare with the mixture; warn if that was no good.
 
         The `former` ones taught the weights that the training continued from.
@@ -423,6 +425,8 @@ class LearnsFromTeachers(EvaluatesRows):
         self._weighed_teacher = key_of(self.teacher) if asked else None
         self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
+        if trained.teacher_weight and isinstance(rows, Rows) and rows.soft_target is not None:
+            self._warn_of_level(rows)
 
     def _warn_of_no_refit(self, trained: Trained) -> None:
         """Tell why a teacher that teaches in the refit had no chance to."""
