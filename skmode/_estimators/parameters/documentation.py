@@ -215,8 +215,8 @@ PARAMETERS = {
         the validation rows. The mean of the folds' models labels all other rows. A list is
         averaged. A classifier needs `predict_proba`; where the loss is of a quantile, it must
         predict that. A fitted model that shall stay as it is goes into a
-        :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. It teaches from the
-        start, not in `partial_fit`. Without `keep_teacher` a fitted mixture's pickle holds none.
+        :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. Estimators teach
+        from the start, not in `partial_fit`; pickles hold their models with `keep_teacher` alone.
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
@@ -224,9 +224,9 @@ PARAMETERS = {
         Their predictions are averaged, and that mean with those of the mixture. ``"auto"``: as
         ``"ensemble"``, but the validation rows choose how much the mixture counts, and nobody
         teaches if they prefer the mixture alone; there, too, all networks share the validation
-        rows. Each expert learns to predict as the teacher does, on the rows and on
-        mixtures of pairs of rows; the gate weighs what it learns from which rows. A fit without a
-        refit warns that a name cannot teach. A name leaves half of `max_epochs` to the refit.
+        rows. Each expert learns to predict as the teacher does, on the rows and on mixtures of
+        pairs; the gate weighs what it learns from which. A fit without a refit warns that a name
+        cannot teach. A name leaves half of `max_epochs` to the refit.
         """,
     ),
     "teacher_weight": (
