@@ -233,6 +233,12 @@ def test_predictions_in_sample_are_worse_than_out_of_fold():
     assert losses[0] < 0.97 * losses[1]
 
 
+def test_a_class_that_is_missing_in_a_part_of_the_rows():
+    part = y != 2
+    with pytest.raises(ValueError, match=r"\(133, 2\), got \(133, 3\).*StratifiedKFold"):
+        MoDEClassifier(**QUICK).fit(X[part], y[part], soft_targets=SOFT[part])
+
+
 def test_sparse_validation_rows_of_any_kind_may_have_weights():
     given = {"y_val": y[150:], "sample_weight_val": np.r_[0.0, np.ones(len(y) - 151)]}
     options = QUICK | {"teacher": RandomForestClassifier(5, random_state=0)}
