@@ -297,8 +297,6 @@ def fit_teachers(
         name = name_of(teacher)
         return f"the {name} without teacher" if compared else f"the teacher {name}"
 
-    if known.y.ndim == 2 and known.y.shape[1] == 1:  # of one target most expect a vector
-        known = known._replace(y=known.y[:, 0])
     fit = _open_memory(memory).cache(fit_one)
     jobs = [  # the first fold of each comes first: a teacher that cannot teach is known early
         (place, teacher, fold)

@@ -240,15 +240,6 @@ def test_unlabelled_rows_that_no_scaler_saw():
         model.fit(X, y, X_unlabeled=shifted)
 
 
-def test_a_teacher_gets_one_column_of_targets_as_a_vector():
-    class Strict(Ridge):
-        def fit(self, X, y):
-            assert y.ndim == 1
-            return super().fit(X, y)
-
-    assert teach(Strict(), X[:, [0]]).predict(X[:2]).shape == (2, 1)
-
-
 def test_no_number_of_processes():
     with pytest.raises(ValueError, match="'n_jobs' parameter of MoDEClassifier must be.*Got 0"):
         teach(LogisticRegression(), n_jobs=0)
