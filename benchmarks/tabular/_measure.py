@@ -25,7 +25,7 @@ from sklearn.metrics import (
 )
 
 from benchmarks._timing import processor
-from benchmarks.tabular._fingerprint import fingerprint
+from benchmarks.tabular._fingerprint import fingerprint, lesson
 from benchmarks.tabular._models import OURS, TOP_EXPERT, Contender, version
 from benchmarks.tabular._models.exporting import CONVERTERS, NotExported, export, numbers_alone
 from benchmarks.tabular._models.tuning import RandomSearch
@@ -146,7 +146,11 @@ def describe(contender: Contender, name: str, table: TabularSet, split: int) -> 
     packages = dict.fromkeys([*PACKAGES, contender.module])
     versions = {"python": platform.python_version()} | {name: version(name) for name in packages}
     record = {"set": table.name, "task": table.task, "split": split, "model": name}
-    settings = {"settings": fingerprint().stored()} if contender.module == OURS else {}
+    settings: Record = {}
+    if contender.module == OURS:
+        settings["settings"] = fingerprint().stored()
+    if settings and contender.speed == "voted":
+        settings["lesson"] = list(lesson(table.task))
     where = {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     return record | settings | where | {"processor": processor(), "versions": versions}
 

@@ -11,6 +11,11 @@ TOLERANCE = 1e-3
 # So many standard deviations from the mean of y a predicted value may lie. Squares of larger
 # ones, and their sums, leave float32.
 FARTHEST = 1e9
+# Why there may be more columns than classes.
+MISSING_CLASS = (
+    "; in a part of the rows, as in a search, a rare class may be missing: let StratifiedKFold "
+    "divide them, or drop the class"
+)
 
 
 def read_soft_targets(
@@ -47,7 +52,7 @@ def align(
     known = np.asarray(known).tolist() if columns is None else np.asarray(columns).tolist()
     cure = "; of probabilities p of the second class make np.c_[1 - p, p]"
     cure = cure if len(known) == 2 else ""
-    values = check_predictions(found, (n_rows, len(known)), what, cure)
+    values = check_predictions(found, (n_rows, len(known)), what, cure, MISSING_CLASS)
     source = f"classes of {what}" if columns is None else f"columns of {what}"
     places = _places(known, classes.tolist(), source)
     aligned = np.zeros((len(values), len(classes)))
@@ -75,12 +80,17 @@ def check_values(
 
 
 def check_predictions(
-    found: Any, shape: tuple[int, int], what: str, binary: str = ""
+    found: Any, shape: tuple[int, int], what: str, binary: str = "", more: str = ""
 ) -> NDArray[np.float64]:
-    """Check that predictions are finite numbers of this shape; `binary` is a cure of one column."""
+    """Check that predictions are finite numbers of this shape.
+
+    `binary` is a cure of one column, `more` one of too many.
+    """
     values = _as_array(found, what)
     if values.shape != shape:
         cure = binary if values.shape == shape[:1] else ""
+        if values.ndim == 2 and values.shape[1] > shape[1]:
+            cure = more
         raise ValueError(
             f"{_sentence(what)} must have shape {shape}, got {values.shape}: give one row for "
             f"each row of X, and one column for each class or target{cure}."

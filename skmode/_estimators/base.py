@@ -470,7 +470,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self.refit_n_iter_ = trained.refit_n_iter
         self.teacher_weight_ = trained.teacher_weight
         self._weighed_by_rows = rows.soft_target is not None
-        self._keep_teachers(trained, former)
+        self._keep_teachers(trained, rows, former)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature
         self.history_ = list(self.net_.history)

@@ -1,9 +1,12 @@
 """The league's fingerprint: which changes make results stale."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
-from benchmarks.tabular import _fingerprint
+from benchmarks.tabular import _fingerprint, _results
 from benchmarks.tabular._fingerprint import FITS, TOLERANCE, Fingerprint, fingerprint, predict
 from skmode._training import trainer
 from skmode.nn.mixture import network as mixture
@@ -55,6 +58,26 @@ class TestAgreement:
         assert _fingerprint.parameters() == before
         monkeypatch.setattr(Wider, "new", 1)
         assert _fingerprint.parameters() != before
+
+
+class TestLessons:
+    def test_lines_of_students_are_of_the_present_code(self):
+        path = Path(_results.__file__).parents[1] / "results" / "tabular.jsonl"
+        lines = {record["task"]: record for record in _results.read(path) if "lesson" in record}
+        assert set(lines) == {"binary", "multiclass", "regression"}
+        for task, record in lines.items():
+            assert_allclose(record["lesson"], _fingerprint.lesson(task), atol=TOLERANCE)
+
+    def test_another_way_to_teach_makes_them_stale(self, monkeypatch):
+        monkeypatch.setattr(_results, "fingerprint", lambda: CURRENT)
+        line = {"model": "mode_vote", "task": "regression", "settings": CURRENT.stored()}
+        line["lesson"] = list(_fingerprint.lesson("regression"))
+        assert _results.is_current(line)
+        monkeypatch.setattr(trainer, "VALUES_RATE", 2.0)
+        monkeypatch.setattr(_results, "lesson", _fingerprint.lesson.__wrapped__)
+        assert not _results.is_current(line)
+        del line["lesson"]
+        assert _results.is_current(line)  # a line of old cannot tell
 
 
 @pytest.mark.slow

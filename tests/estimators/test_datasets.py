@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss, r2_score
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDERegressor, MoDETextClassifier
@@ -288,6 +289,7 @@ X, y = TRAIN[FEATURES], TRAIN["label"]
         ({"target": "label", "groups": y}, {}, "groups must be left out with a dataset"),
         ({"target": "label", "soft_targets": y}, {}, "soft_targets must be left out"),
         ({"target": "label"}, {"teacher": "mixture"}, "teacher must be None with a dataset"),
+        ({"target": "label"}, {"teacher": [Ridge()]}, "at once, got Ridge: set teacher=None"),
         ({"target": "label"}, {"text_features": ["c"]}, "text_features must be None"),
         ({"target": "label"}, {"image_features": ["c"]}, "image_features must be None"),
         ({"target": "label"}, {"validation_fraction": [[0], [1]]}, "must be a number with a"),

@@ -213,10 +213,10 @@ PARAMETERS = {
         fitted on the folds of `teacher_cv`, so that each row is taught by models that did not see
         it; a fitted one is fitted again. It sees the training rows as you passed them, and none of
         the validation rows. The mean of the folds' models labels all other rows. A list is
-        averaged. A classifier needs `predict_proba`. A model that is fitted and shall stay as it
-        is goes into a :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. An
-        estimator teaches from the start of training. `partial_fit` does not use it. A fitted
-        mixture's pickle holds no model of it without `keep_teacher`.
+        averaged. A classifier needs `predict_proba`; where the loss is of a quantile, it must
+        predict that. A fitted model that shall stay as it is goes into a
+        :class:`sklearn.frozen.FrozenEstimator`; it must not have seen the rows. Estimators teach
+        from the start, not in `partial_fit`; pickles hold their models with `keep_teacher` alone.
 
         The names teach in the refit alone. ``"mixture"``: the mixture as it was before.
         ``"ensemble"``: `n_teachers` networks of an expert's size, trained side by side, each with
@@ -224,9 +224,9 @@ PARAMETERS = {
         Their predictions are averaged, and that mean with those of the mixture. ``"auto"``: as
         ``"ensemble"``, but the validation rows choose how much the mixture counts, and nobody
         teaches if they prefer the mixture alone; there, too, all networks share the validation
-        rows. Each expert learns to predict as the teacher does, on the rows and on
-        mixtures of pairs of rows; the gate weighs what it learns from which rows. A fit without a
-        refit warns that a name cannot teach. A name leaves half of `max_epochs` to the refit.
+        rows. Each expert learns to predict as the teacher does, on the rows and on mixtures of
+        pairs; the gate weighs what it learns from which. A fit without a refit warns that a name
+        cannot teach. A name leaves half of `max_epochs` to the refit.
         """,
     ),
     "teacher_weight": (
@@ -252,8 +252,8 @@ PARAMETERS = {
         """
         Folds of an estimator as `teacher`. An int is a number of shuffled folds, stratified for
         classes, in which the `groups` of `fit` stay together. A splitter gets these groups. An
-        iterable holds pairs of positions among the rows of `X`. A row that no fold predicts is
-        taught by its target alone.
+        iterable holds pairs of positions among the rows of `X`. A row that no fold predicts, or
+        only folds that were fitted on none of its class, is taught by its target alone.
         """,
     ),
     "synthetic_rows": (

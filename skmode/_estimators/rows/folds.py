@@ -58,7 +58,24 @@ def make_folds(cv: Any, known: Known, trained: NDArray[np.intp], *, classify: bo
             "teacher_cv must give folds with rows to fit on and other rows to predict, got "
             f"{cv!r}: pass a number of folds such as 5, or another splitter."
         )
+    if classify and not any(np.isin(known.y[b], known.y[a]).any() for a, b in folds):
+        raise ValueError(
+            "teacher_cv must give folds whose rows to predict are of classes that are among the "
+            f"rows to fit on, got none by {cv!r}, as of sorted rows: pass a number of folds such "
+            "as 5, which are shuffled, or another splitter."
+        )
     return folds
+
+
+def of_unseen_classes(y: NDArray[Any], folds: list[Split]) -> NDArray[np.bool_]:
+    """Tell which rows are predicted by a model that was fitted on no row of their class.
+
+    It says that they are surely of another class, which is wrong: it cannot teach them.
+    """
+    unseen = np.zeros(len(y), dtype=bool)
+    for fitted, test in folds:
+        unseen[test] |= ~np.isin(y[test], y[fitted])
+    return unseen
 
 
 def _check_number(n_folds: int, part: Known, classify: bool) -> None:

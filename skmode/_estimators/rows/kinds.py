@@ -6,8 +6,12 @@ from numbers import Number
 from typing import Any
 
 import narwhals.stable.v2 as nw
+import numpy as np
+import torch
 
 from skmode._encoding.columns import is_table
+from skmode._encoding.tables import Column
+from skmode._encoding.tables.warning import warn_user
 
 
 @contextmanager
@@ -34,6 +38,23 @@ def check_kinds(X: Any, others: Any, name: str) -> None:
                 f"The teacher reads {name} as it is, so each column must hold what it holds in X, "
                 f"got {now} in column {column!r}, which holds {before} in X: convert the column."
             )
+
+
+def warn_of_other_scales(numbers: Any, columns: list[Column], name: str) -> None:
+    """Warn if most columns mostly hold numbers beyond those of X, as where no scaler saw them."""
+    if not isinstance(numbers, torch.Tensor) or not columns:  # sparse, or no table
+        return
+    low = [-np.inf if each.minimum is None else each.minimum for each in columns]
+    high = [np.inf if each.maximum is None else each.maximum for each in columns]
+    beyond = (numbers < numbers.new_tensor(low)) | (numbers > numbers.new_tensor(high))
+    strange = np.flatnonzero(beyond.double().mean(dim=0).numpy() > 0.5)
+    if 2 * len(strange) > len(columns):
+        warn_user(
+            f"{name} should hold rows such as those of X, but most of its numbers lie beyond those "
+            f"of X in {len(strange)} of {len(columns)} columns, such as "
+            f"{columns[strange[0]].name!r}: scale them as X is. A Pipeline does so by "
+            f'transform_input=["{name}"].'
+        )
 
 
 def _kind(values: Any) -> str | None:

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,17 +12,20 @@ from sklearn.frozen import FrozenEstimator
 
 from skmode._estimators.evaluation import EvaluatesRows
 from skmode._estimators.parameters import TEACHER_WEIGHT
-from skmode._estimators.rows.folds import make_folds
-from skmode._estimators.rows.kinds import check_kinds, named
+from skmode._estimators.rows.folds import make_folds, of_unseen_classes
+from skmode._estimators.rows.kinds import check_kinds, named, warn_of_other_scales
 from skmode._estimators.rows.left_out import check_present, without_models
 from skmode._estimators.rows.splitting import Split
 from skmode._estimators.rows.synthetic import in_form_of, join, make_rows
 from skmode._estimators.rows.teaching import (
     Fitted,
+    Further,
     Known,
     Lessons,
+    Taught,
     as_list,
     check_teachers,
+    described,
     fit_teachers,
     holds_model,
     key_of,
@@ -57,22 +60,6 @@ class TeacherSawRowsWarning(UserWarning):
     """A teacher knows the training rows too well: it was probably fitted on them."""
 
 
-class Further(NamedTuple):
-    """Rows that have no target, with their name and weights."""
-
-    name: str
-    X: Any
-    weight: NDArray[np.float64]
-
-
-class Taught(NamedTuple):
-    """Rows with a teacher's predictions, those of the user's validation rows, and further rows."""
-
-    rows: Rows
-    valid: Rows | None
-    further: Rows | None
-
-
 class LearnsFromTeachers(EvaluatesRows):
     """An estimator that learns from the predictions of other estimators."""
 
@@ -86,6 +73,7 @@ class LearnsFromTeachers(EvaluatesRows):
     teacher_weight: Any
     validation_fraction: Any
     callbacks: Any
+    warm_start: bool
 
     out_of_fold_loss_: dict[str, float] | None
     teacher_weight_: float
@@ -109,6 +97,9 @@ class LearnsFromTeachers(EvaluatesRows):
     def _read_soft_targets(self, given: Any, n_rows: int, name: str) -> NDArray[np.float64]:
         """Check ready soft targets, `(n_rows, n_outputs)`."""
         raise NotImplementedError
+
+    def _warn_of_level(self, rows: Rows) -> None:
+        """Warn if a teacher predicts another quantile than the loss asks for."""
 
     def _class_factors(
         self, trained: NDArray[Any], trained_weight: NDArray[np.float64]
@@ -158,12 +149,10 @@ class LearnsFromTeachers(EvaluatesRows):
         """Raise if they contradict each other; tell whether the rows will carry predictions."""
         check_present(self.teacher)
         teachers = check_teachers(self.teacher, classify=self._classifies)
-        # Not its repr: parameters of an estimator may hold secrets.
-        described = ", ".join(map(name_of, teachers)) or repr(self.teacher)
         if lessons.soft_targets is not None and self.teacher is not None:
             raise ValueError(
-                f"soft_targets are a teacher's predictions, got teacher={described} as well: "
-                "leave out soft_targets, or set teacher=None."
+                f"soft_targets are a teacher's predictions, got teacher={described(self.teacher)} "
+                "as well: leave out soft_targets, or set teacher=None."
             )
         if lessons.soft_targets_val is not None and (lessons.soft_targets is None or X_val is None):
             missing = "soft_targets" if lessons.soft_targets is None else "X_val"
@@ -174,7 +163,8 @@ class LearnsFromTeachers(EvaluatesRows):
         if lessons.X_unlabeled is not None and not teachers:
             raise ValueError(
                 "X_unlabeled needs a teacher that labels it, got "
-                f"teacher={described}: pass an estimator as teacher, or leave out X_unlabeled."
+                f"teacher={described(self.teacher)}: pass an estimator as teacher, or leave out "
+                "X_unlabeled."
             )
         return bool(teachers) or lessons.soft_targets is not None
 
@@ -212,6 +202,8 @@ class LearnsFromTeachers(EvaluatesRows):
         each = [one.predict_unseen(known.X, self._predict_soft, seen) for one in fitted]
         soft = np.mean([found for found, _ in each], axis=0)
         covered = np.all([found for _, found in each], axis=0)
+        if self._classifies:
+            covered &= ~of_unseen_classes(known.y, folds)
         taught = self._add(rows, soft, covered, factors)
         n_valid = len(valid) if valid is not None else len(rows) - len(trained)
         asked = folds and self.teacher_weight == "auto" and 0 < n_valid < FEW_VALIDATION_ROWS
@@ -337,6 +329,8 @@ class LearnsFromTeachers(EvaluatesRows):
             compared=True,
         )
         predicted = np.unique(np.concatenate([test for _, test in folds]))
+        assert taught.soft_weight is not None
+        predicted = predicted[taught.soft_weight[predicted].numpy() > 0]  # others: unseen classes
         seen = np.zeros(len(taught), dtype=bool)
         seen[predicted] = True
         soft, _ = fitted.predict_unseen(known.X, self._predict_soft, seen)
@@ -376,7 +370,8 @@ class LearnsFromTeachers(EvaluatesRows):
             return []
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
-        made, base = make_rows(part.X, n_rows, random_state)
+        categories = [i for i, each in enumerate(self.encoder_.columns_) if each.kind == "category"]
+        made, base = make_rows(part.X, n_rows, random_state, categories)
         weight = np.ones(n_rows) if part.weight is None else part.weight[base]
         return [Further("made-up rows (synthetic_rows)", made, weight)]
 
@@ -403,6 +398,7 @@ class LearnsFromTeachers(EvaluatesRows):
         """Label rows that have no target; there the teacher alone counts."""
         with named(further.name):
             inputs = self._encode_inputs(self._check_input(further.X, reset=False))
+        warn_of_other_scales(inputs[0], getattr(self.encoder_, "numeric_columns", []), further.name)
         soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
@@ -413,7 +409,7 @@ class LearnsFromTeachers(EvaluatesRows):
         ones = torch.ones(n_rows, dtype=torch.float64)
         return Rows(in_form_of(like, inputs), target, total, torch.as_tensor(encoded), ones)
 
-    def _keep_teachers(self, trained: Trained, former: list[str]) -> None:
+    def _keep_teachers(self, trained: Trained, rows: Rows | StoredRows, former: list[str]) -> None:
         """Keep who taught and how they compare with the mixture; warn if that was no good.
 
         The `former` ones taught the weights that the training continued from.
@@ -424,9 +420,13 @@ class LearnsFromTeachers(EvaluatesRows):
             self.teacher_names_ = list(trained.taught_by)
         elif not trained.teacher_weight:  # the validation rows or the user chose so
             self.teacher_names_ = []
-        self._weighed_teacher = key_of(self.teacher) if self.teacher_weight == "auto" else None
+        # A frozen model may be large, and only a warm start asks for its hash.
+        asked = self.teacher_weight == "auto" and (self.warm_start or not holds_model(self.teacher))
+        self._weighed_teacher = key_of(self.teacher) if asked else None
         self.teacher_names_ = list(dict.fromkeys(former + self.teacher_names_))
         self._keep_fidelity(trained.fidelity, trained.plain)
+        if trained.teacher_weight and isinstance(rows, Rows) and rows.soft_target is not None:
+            self._warn_of_level(rows)
 
     def _warn_of_no_refit(self, trained: Trained) -> None:
         """Tell why a teacher that teaches in the refit had no chance to."""

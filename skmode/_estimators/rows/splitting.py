@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import check_cv, train_test_split
@@ -33,6 +34,7 @@ class Given(NamedTuple):
         """Take those of the validation rows, or what belongs to them, that have a weight."""
         if np.ndim(self.sample_weight) == 0:  # none, or the same for all
             return rows
+        rows = rows.tocsr() if scipy.sparse.issparse(rows) else rows  # others may not be indexed
         return safe_indexing(rows, np.flatnonzero(self.sample_weight))
 
 

@@ -2,9 +2,10 @@
 
 Numbers in columns of floats are averaged. All other cells are taken whole from one row or the
 other, so they stay what they are, and the teacher can read them. Columns of whole numbers may hold
-codes, so they count as other cells.
+codes, so they count as other cells, as do categories that are fractions.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -55,23 +56,33 @@ class Pairs:
 
 
 def make_rows(
-    X: Any, n_rows: int, random_state: np.random.RandomState
+    X: Any,
+    n_rows: int,
+    random_state: np.random.RandomState,
+    categories: Collection[int] = (),
 ) -> tuple[Any, NDArray[np.intp]]:
-    """Make rows up, in the container of X; returns also the row that each began with."""
+    """Make rows up, in the container of X; returns also the row that each began with.
+
+    `categories` are the positions of columns that are never averaged.
+    """
     pairs = Pairs(X.shape, n_rows, random_state)
+    whole = np.isin(np.arange(pairs.n_columns), list(categories))
     if isinstance(X, pd.DataFrame):
-        columns = [_mix_pandas(X.iloc[:, j], pairs) for j in range(pairs.n_columns)]
+        columns = [_mix_pandas(X.iloc[:, j], pairs, whole[j]) for j in range(pairs.n_columns)]
         made: Any = pd.DataFrame(dict(enumerate(columns))).set_axis(X.columns, axis=1)
     elif is_table(X):
         frame: Any = nw.from_native(X, eager_only=True)
-        parts = [_mix_series(frame[name], pairs).to_frame() for name in frame.columns]
+        parts = [
+            _mix_series(frame[name], pairs, each).to_frame()
+            for name, each in zip(frame.columns, whole, strict=True)
+        ]
         # Out of a dict, the Enum of polars would be a Categorical.
         made = nw.concat(parts, how="horizontal").to_native()
     elif scipy.sparse.issparse(X):
-        made = _mix_sparse(X, pairs)
+        made = _mix_sparse(X, pairs, whole)
     else:
         array = np.asarray(X)
-        columns = [_mix_array(array[:, j], pairs) for j in range(pairs.n_columns)]
+        columns = [_mix_array(array[:, j], pairs, whole[j]) for j in range(pairs.n_columns)]
         made = np.column_stack(columns).astype(array.dtype, copy=False)
     return made, pairs.base
 
@@ -82,14 +93,14 @@ def has_fractions(values: NDArray[np.floating[Any]]) -> bool:
     return bool((finite != np.floor(finite)).any())
 
 
-def _mix_array(values: NDArray[Any], pairs: Pairs) -> NDArray[Any]:
-    if np.issubdtype(values.dtype, np.floating) and has_fractions(values):
+def _mix_array(values: NDArray[Any], pairs: Pairs, whole: bool) -> NDArray[Any]:
+    if not whole and np.issubdtype(values.dtype, np.floating) and has_fractions(values):
         return pairs.mix(values)
     return values[pairs.positions()]
 
 
-def _mix_pandas(column: Any, pairs: Pairs) -> Any:
-    if pd.api.types.is_float_dtype(column.dtype):
+def _mix_pandas(column: Any, pairs: Pairs, whole: bool) -> Any:
+    if not whole and pd.api.types.is_float_dtype(column.dtype):
         values = column.to_numpy(np.float64, na_value=np.nan)
         if has_fractions(values):
             mixed = pairs.mix(values)
@@ -97,8 +108,8 @@ def _mix_pandas(column: Any, pairs: Pairs) -> Any:
     return column.array.take(pairs.positions())
 
 
-def _mix_series(column: Any, pairs: Pairs) -> Any:
-    if column.dtype.is_float():
+def _mix_series(column: Any, pairs: Pairs, whole: bool) -> Any:
+    if not whole and column.dtype.is_float():
         values = column.to_numpy().astype(np.float64)
         if has_fractions(values):
             mixed = nw.new_series(
@@ -109,12 +120,13 @@ def _mix_series(column: Any, pairs: Pairs) -> Any:
     return column[pairs.positions().tolist()]
 
 
-def _mix_sparse(X: Any, pairs: Pairs) -> Any:
+def _mix_sparse(X: Any, pairs: Pairs, categories: NDArray[np.bool_]) -> Any:
     """Mix the cells that are stored in either row; in all others both are zero."""
     X = X.tocsr()
     whole = np.ones(pairs.n_columns, dtype=bool)
     if np.issubdtype(X.dtype, np.floating):
         whole[X.indices[np.isfinite(X.data) & (X.data != np.floor(X.data))]] = False
+    whole |= categories
     own, other = X[pairs.base], X[pairs.other]
     share = abs(own.sign()) + abs(other.sign())
     row_share = np.repeat(pairs.share, np.diff(share.indptr))

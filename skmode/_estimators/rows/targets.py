@@ -1,5 +1,6 @@
 """Targets and soft targets: classes or values, a teacher's probabilities or values."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from skmode._encoding.labels import (
     positions_of_labels,
     weights_of_classes,
 )
+from skmode._encoding.tables.warning import warn_user
 from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._estimators.rows.predictions import read_probabilities, read_values
+from skmode._training.rows import Rows
 
 
 class ClassTargets(LearnsFromTeachers):
@@ -103,9 +106,16 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
     return target
 
 
+# How far the share of the targets below a teacher's predictions may be from the level of the loss,
+# beside two standard errors.
+LEVEL_TOLERANCE = 0.05
+
+
 class ValueTargets(LearnsFromTeachers):
     """A teacher's values are scaled as the targets are."""
 
+    loss: str
+    quantile: float
     n_outputs_: int
     target_mean_: NDArray[np.float64]
     target_scale_: NDArray[np.float64]
@@ -123,6 +133,25 @@ class ValueTargets(LearnsFromTeachers):
         names = self._target_names
         values = read_soft_targets(given, n_rows, n_outputs=self.n_outputs_, names=names, name=name)
         return check_distance(values, self.target_mean_, self.target_scale_, name)
+
+    def _warn_of_level(self, rows: Rows) -> None:
+        level = {"quantile": self.quantile, "absolute_error": 0.5}.get(self.loss)
+        assert rows.soft_target is not None
+        assert rows.soft_weight is not None
+        taught = rows.soft_weight > 0
+        if level is None or not taught.any():
+            return
+        above = (rows.soft_target - rows.target)[taught]
+        low, high = (each.double().mean().item() for each in (above > 0, above >= 0))
+        allowed = LEVEL_TOLERANCE + 2 * math.sqrt(level * (1 - level) / int(taught.sum()))
+        if low - allowed <= level <= high + allowed:
+            return
+        warn_user(
+            f"With loss={self.loss!r} a teacher must predict the quantile {level:g}, but "
+            f"{', '.join(self.teacher_names_)} has {low:.0%} of the targets below its predictions: "
+            "pass one of this quantile, such as HistGradientBoostingRegressor(loss='quantile', "
+            f'quantile={level:g}), or set teacher_weight="auto", which compares the losses.'
+        )
 
     def _encode_soft(
         self, soft: NDArray[np.float64], factors: Any

@@ -24,6 +24,7 @@ from skmode._common.unwrap import is_search
 from skmode._estimators.rows.predictions import no_probabilities
 from skmode._estimators.rows.splitting import Given, Split
 from skmode._training.process.isolation import interrupts_raise
+from skmode._training.rows import Rows
 
 # Predicts rows by a model, named as an error shall name it: probabilities or scaled values.
 Predict = Callable[[Any, Any, str], NDArray[np.float64]]
@@ -94,6 +95,22 @@ class Passed(NamedTuple):
             self.given,
             self.lessons,
         )
+
+
+class Further(NamedTuple):
+    """Rows that have no target, with their name and weights."""
+
+    name: str
+    X: Any
+    weight: NDArray[np.float64]
+
+
+class Taught(NamedTuple):
+    """Rows with a teacher's predictions, those of the user's validation rows, and further rows."""
+
+    rows: Rows
+    valid: Rows | None
+    further: Rows | None
 
 
 class Fitted(NamedTuple):
@@ -185,6 +202,11 @@ def name_of(teacher: Any) -> str:
     return type(teacher).__name__
 
 
+def described(teacher: Any) -> str:
+    """Name teachers in errors by their classes alone: parameters may hold secrets."""
+    return ", ".join(map(name_of, as_list(teacher))) or repr(teacher)
+
+
 def key_of(teacher: Any) -> str:
     """Hash of teachers as they are before a fit: another one tells that they were replaced."""
     teachers = as_list(teacher)
@@ -246,7 +268,7 @@ def _tags_of_one(teacher: Any) -> Tags | None:
         return None
     try:
         return get_tags(teacher)
-    except AttributeError:  # such as a frozen one's, which asks what it wraps
+    except Exception:  # such as a frozen one's, which asks what it wraps; or a bug of its class
         return None
 
 
@@ -390,6 +412,12 @@ def _fit_named(fit: Any, where: str, teacher: Any, X: Any, y: Any, weight: Any, 
         return fit(teacher, X, y, weight, place)
     except Exception as error:
         error.add_note(f"This happened while fitting {where}.")
+        if str(error).startswith("Cannot clone object"):
+            error.add_note(
+                "It clones its members, whose parameters must stay the objects that they are: "
+                "CatBoost takes cat_features as a tuple, not as a list. Or pass the members of a "
+                "vote as a list, teacher=[...], which is averaged and clones none."
+            )
         if np.ndim(y) == 2:
             error.add_note(
                 "If it cannot predict several targets, wrap it in "

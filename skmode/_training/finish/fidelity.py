@@ -9,7 +9,7 @@ from skmode._training.evaluation import Evaluated, score
 from skmode._training.finish.calibration import calibrated
 from skmode._training.plan import TaskLoss
 from skmode._training.rows import Rows
-from skmode.nn import CrossEntropy, MixtureOfExperts
+from skmode.nn import CrossEntropy, MixtureOfExperts, RegressionLoss
 
 
 class Fidelity(NamedTuple):
@@ -84,7 +84,7 @@ def unexplained(task_loss: TaskLoss, rows: Rows) -> float:
 
 
 def _constant(task_loss: TaskLoss, train: Rows, like: Rows) -> Tensor:
-    """The class shares, or the mean, of the training rows."""
+    """The best constant for the training rows: the class shares, or the mean, median and so on."""
     assert like.soft_target is not None
     if isinstance(task_loss, CrossEntropy):
         n_classes = like.soft_target.shape[1]
@@ -92,9 +92,30 @@ def _constant(task_loss: TaskLoss, train: Rows, like: Rows) -> Tensor:
         # A class without a training row must not make the loss infinite.
         mean = (counts + 1 / len(train)).log()
         mean = mean - mean.logsumexp(dim=0)
+    elif isinstance(task_loss, RegressionLoss) and task_loss.loss != "squared_error":
+        mean = _best_values(task_loss, train.target, _shares(train))
     else:
         mean = _shares(train) @ train.target
     return mean.to(like.soft_target).expand_as(like.soft_target)
+
+
+def _best_values(task_loss: RegressionLoss, target: Tensor, weight: Tensor) -> Tensor:
+    """Minimise the loss of a constant for each output, which is convex, by thirds."""
+
+    def costs(values: Tensor) -> Tensor:
+        each = [
+            weight @ task_loss(value.expand(len(target), 1), column[:, None])
+            for value, column in zip(values, target.T, strict=True)
+        ]
+        return torch.stack(each)
+
+    target, weight = target.double(), weight.double()
+    low, high = target.min(dim=0).values, target.max(dim=0).values
+    for _ in range(60):
+        third = (high - low) / 3
+        rises = costs(low + third) <= costs(high - third)
+        low, high = torch.where(rises, low, low + third), torch.where(rises, high - third, high)
+    return (low + high) / 2
 
 
 def _shares(rows: Rows) -> Tensor:

@@ -481,6 +481,17 @@ def test_soft_targets_in_the_place_of_a_teacher(batches):
     assert regressor.teacher_names_ == ["soft_targets"]
 
 
+def test_made_up_rows_have_categories_that_training_knows(batches):
+    sizes = np.random.default_rng(0).choice([0.5, 1.5, 2.5], size=len(y))
+    table = np.column_stack([X[:, :2], sizes])
+    classifier = MoDEClassifier(
+        **QUICK, teacher=LogisticRegression(), categorical_features=[2], synthetic_rows=2
+    )
+    classifier.fit(table, y)
+    codes = np.concatenate([batch.inputs[1] for batch in batches])
+    assert set(codes.ravel()) == {1, 2, 3}  # 0 is a category that training did not see
+
+
 def test_unlabelled_rows(counting, batches):
     more = X[:50] + 0.01
     classifier = MoDEClassifier(**QUICK, teacher=counting, synthetic_rows=0)

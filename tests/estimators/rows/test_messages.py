@@ -1,5 +1,7 @@
 """What a user reads when a teacher, its folds or the rows beside X are at fault."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +12,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from skmode import MoDEClassifier, MoDERegressor
+from skmode import MoDEClassifier, MoDERegressor, RoutingCollapseWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::skmode.RoutingCollapseWarning")
 
@@ -221,6 +224,20 @@ def test_the_warning_of_weights_says_how_metadata_is_routed():
         pytest.warns(UserWarning, match=r"ask for them with set_fit_request\(sample_weight"),
     ):
         classifier.fit(X, y, sample_weight=np.linspace(1, 2, 240))
+
+
+def test_unlabelled_rows_that_no_scaler_saw():
+    model = MoDEClassifier(**QUICK, teacher=LogisticRegression())
+    pipeline = make_pipeline(StandardScaler(), model)
+    message = r"X_unlabeled should hold rows .* in 5 of 5 columns.*'x0'.*transform_input="
+    with pytest.warns(UserWarning, match=message):
+        pipeline.fit(100 + 10 * X, y, modeclassifier__X_unlabeled=100 + 10 * X)
+    shifted = X.copy()
+    shifted[:, :2] += 50
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", RoutingCollapseWarning)
+        model.fit(X, y, X_unlabeled=shifted)
 
 
 def test_no_number_of_processes():

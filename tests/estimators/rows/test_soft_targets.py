@@ -233,6 +233,22 @@ def test_predictions_in_sample_are_worse_than_out_of_fold():
     assert losses[0] < 0.97 * losses[1]
 
 
+def test_a_class_that_is_missing_in_a_part_of_the_rows():
+    part = y != 2
+    with pytest.raises(ValueError, match=r"\(133, 2\), got \(133, 3\).*StratifiedKFold"):
+        MoDEClassifier(**QUICK).fit(X[part], y[part], soft_targets=SOFT[part])
+
+
+def test_sparse_validation_rows_of_any_kind_may_have_weights():
+    given = {"y_val": y[150:], "sample_weight_val": np.r_[0.0, np.ones(len(y) - 151)]}
+    options = QUICK | {"teacher": RandomForestClassifier(5, random_state=0)}
+    losses = [
+        MoDEClassifier(**options).fit(X[:150], y[:150], X_val=each, **given).teacher_scores_["loss"]
+        for each in (X[150:], scipy.sparse.coo_array(X[150:]))
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_one_weight_for_all_validation_rows():
     """A number, which scikit-learn takes as a weight of each row."""
     classifier = MoDEClassifier(**QUICK, teacher=LogisticRegression(), synthetic_rows=0)

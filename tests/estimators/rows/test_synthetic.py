@@ -52,6 +52,18 @@ def test_whole_numbers_may_be_codes():
     assert not set(made[:, 1]) <= set(X[:, 1])
 
 
+@pytest.mark.parametrize(
+    "convert", [np.asarray, pd.DataFrame, pl.DataFrame, scipy.sparse.csr_array]
+)
+def test_categories_that_are_fractions_are_not_averaged(convert):
+    X = np.random.default_rng(0).choice([0.5, 1.5, 2.5], size=(50, 2))
+    table = convert(X) if convert is not pl.DataFrame else pl.DataFrame(X, schema=["a", "b"])
+    made, _ = make_rows(table, 200, np.random.RandomState(0), categories=[1])
+    found = made.toarray() if scipy.sparse.issparse(made) else np.asarray(made)
+    assert set(found[:, 1]) == {0.5, 1.5, 2.5}
+    assert len(set(found[:, 0])) > 3
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("convert", [np.asarray, pd.DataFrame, pl.DataFrame])
 def test_containers_give_the_same_rows(convert, dtype):

@@ -10,11 +10,12 @@ import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
 
 from skmode import MoDEClassifier
 from skmode._estimators.rows.left_out import without_models
-from skmode._estimators.rows.teaching import copy_unfitted
+from skmode._estimators.rows.teaching import check_teachers, copy_unfitted
 
 X = np.random.RandomState(0).randn(60, 3)
 y = (X[:, 0] > 0).astype(int)
@@ -113,6 +114,48 @@ def test_requests_and_output_are_kept():
         copied = copy_unfitted(teacher)
         assert copied.get_metadata_routing().fit.requests == {"sample_weight": True}
     assert copied._sklearn_output_config == {"transform": "pandas"}
+
+
+class Tagless(LogisticRegression):
+    """Its tags fail, such as those that look for what is not there."""
+
+    def __sklearn_tags__(self):
+        raise RuntimeError("no tags")
+
+
+def test_tags_that_fail_are_as_none():
+    taught = MoDEClassifier(2, teacher=Tagless())
+    assert get_tags(taught).input_tags.sparse
+    assert taught._repr_html_()
+    assert check_teachers(Tagless(), classify=True)
+
+
+def test_a_member_that_its_vote_cannot_clone():
+    class Plain(LogisticRegression):
+        def __init__(self, names=()):
+            super().__init__()
+            self.names = list(names)
+
+    options = {"n_experts": 2, "hidden_layer_sizes": 4, "max_epochs": 1, "teacher_weight": 0.5}
+    vote = VotingClassifier([("a", Plain(["a"]))], voting="soft")
+    with pytest.raises(RuntimeError, match="Cannot clone") as caught:
+        MoDEClassifier(**options, teacher=vote).fit(X, y)
+    assert any("cat_features as a tuple" in note for note in caught.value.__notes__)
+
+
+class Unpicklable(LogisticRegression):
+    """Tells if it is hashed, which pickles it."""
+
+    def __getstate__(self):
+        raise AssertionError("pickled")
+
+
+def test_a_frozen_model_is_hashed_for_a_warm_start_alone():
+    options = {"n_experts": 2, "hidden_layer_sizes": 4, "max_epochs": 1, "random_state": 0}
+    frozen = FrozenEstimator(Unpicklable().fit(X, y))
+    assert MoDEClassifier(**options, teacher=frozen).fit(X, y)._weighed_teacher is None
+    taught = MoDEClassifier(**options, teacher=[frozen], warm_start=True).fit(X, y)
+    assert taught._weighed_teacher == "Unpicklable"  # its hash fails: the name takes its place
 
 
 def test_a_fitted_teacher_without_tags():

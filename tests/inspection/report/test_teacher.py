@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmode.inspection import report
+from skmode.inspection._report.tables.teacher import fidelity
 
 
 def test_classes(wine, wine_mixture, tmp_path, read, no_pictures):
@@ -41,6 +42,19 @@ def test_values(diabetes, diabetes_mixture, tmp_path, read, no_pictures):
     assert page.numbers("fidelity", 1)[0] == pytest.approx(root_mean_squared_error(y, predicted))
     assert page.numbers("fidelity", 2)[0] == 0
     assert page.numbers("asked", 2)[-1] == pytest.approx(page.numbers("fidelity", 1)[0])
+
+
+def test_a_teacher_without_a_lead_has_no_share_of_it(wine, wine_mixture, look):
+    X, y = wine
+    wrong = np.eye(3)[(y + 1) % 3]
+    table = fidelity(look(wine_mixture, X, y, soft_targets=wrong))
+    assert np.isnan([row[3].value for row in table.rows]).all()
+
+
+def test_an_error_above_that_of_a_constant_is_no_lead(diabetes, diabetes_mixture, look):
+    X, y = diabetes
+    table = fidelity(look(diabetes_mixture, X, y, soft_targets=-y))
+    assert np.isnan([row[3].value for row in table.rows]).all()
 
 
 def test_findings(wine, wine_mixture, findings):

@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from skmode._common.batches import BatchSource
+from skmode._estimators.rows.teaching import described
 
 
 class Names(NamedTuple):
@@ -83,7 +84,8 @@ def refuse_unread(parameters: Mapping[str, Any], passed: Mapping[str, Any]) -> N
     if parameters["teacher"] is not None:
         raise ValueError(
             "teacher must be None with a dataset, because a teacher predicts all rows at once, got "
-            f"{parameters['teacher']!r}: set teacher=None, or pass as many rows as memory holds."
+            f"{described(parameters['teacher'])}: set teacher=None, or pass as many rows as memory "
+            "holds."
         )
     if parameters.get("text_features") is not None:
         raise ValueError(

@@ -57,10 +57,11 @@ def fidelity(facts: Facts) -> Table:
     ]
     scores = [part_score(facts, predicted, weight) for _, predicted in contenders]
     lead = scores[0] - facts.baseline
+    leads = lead > 0 if facts.classifies else lead < 0  # of errors, less is better
     rows = []
     for (who, predicted), value in zip(contenders, scores, strict=True):
         alike = float(np.average(agreement(facts, predicted), weights=weight))
-        kept = (value - facts.baseline) / lead if lead else float("nan")
+        kept = (value - facts.baseline) / lead if leads else float("nan")
         close = percent(alike) if facts.classifies else Cell(formatting.number(alike, 3), alike)
         rows.append([Cell(who), score(facts, value), close, percent(kept)])
     return Table(
@@ -73,7 +74,7 @@ def fidelity(facts: Facts) -> Table:
             "lead kept",
         ],
         rows,
-        "The lead is the teacher's over a constant prediction."
+        "The lead is the teacher's over a constant prediction; without one there is no share."
         + ("" if facts.classifies else " Distances are in standard deviations of the target."),
     )
 
