@@ -74,6 +74,12 @@ class TextEncoder:
             self.tokenizer_json_ = train_tokenizer(known, self.vocab_size, self.lowercase)
         else:
             self.tokenizer_json_ = read_tokenizer(self.tokenizer)
+        if not any(map(self._open().encode, known)):
+            raise ValueError(
+                "tokenizer must know some token of the texts, got one that finds none in "
+                f"{len(known)} of them, such as {_shown(known[0])}: pass one that knows their "
+                "characters, or None to train one."
+            )
         self.n_tokens_ = self._open().n_tokens
         return self
 
