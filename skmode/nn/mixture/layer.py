@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
@@ -90,7 +91,8 @@ class MoDELayer(nn.Module):
     TypeError
         If `expert` is no callable, or builds something else than a module.
     ValueError
-        If another parameter is invalid, or none of the experts could learn from another one.
+        If another parameter is invalid; if `alpha` is above 0, but no expert has another one to
+        learn from; or if `expert` comes with `hidden_width`, `activation` or `dropout`.
 
     See Also
     --------
@@ -155,13 +157,15 @@ class MoDELayer(nn.Module):
         _check_weight("balance", balance)
         _check_size("width", width)
         _check_size("n_experts", n_experts)
+        if gate == "sparse":
+            _check_size("top_k", top_k)
         if hidden_width is not None:
             _check_size("hidden_width", hidden_width)
-        if alpha and gate == "sparse" and top_k == 1 and distill_among == "active":
-            raise ValueError(
-                f"alpha must be 0 if each token has a single expert, got {alpha} with top_k=1: "
-                'experts learn from each other with distill_among="all" or a top_k of 2 or more. '
-                "Or pass alpha=0."
+        if alpha:
+            _check_others(alpha, n_experts, top_k if gate == "sparse" else n_experts, distill_among)
+        if expert is not None:
+            _check_unused(
+                {"hidden_width": hidden_width, "activation": activation, "dropout": dropout}
             )
         self.width = width
         self.n_experts = n_experts
@@ -410,6 +414,32 @@ def _build(expert: Callable[[], nn.Module], n_experts: int) -> list[nn.Module]:
     return modules
 
 
+def _check_others(alpha: float, n_experts: int, top_k: int, distill_among: str) -> None:
+    """Refuse a distillation in which no expert has another one to learn from."""
+    if n_experts == 1:
+        raise ValueError(
+            f"alpha must be 0 with a single expert, which has none to learn from, got {alpha} with "
+            "n_experts=1: pass alpha=0, or more experts."
+        )
+    if top_k == 1 and distill_among == "active":
+        raise ValueError(
+            f"alpha must be 0 if each token has a single expert, got {alpha} with top_k=1: "
+            'experts learn from each other with distill_among="all" or a top_k of 2 or more. '
+            "Or pass alpha=0."
+        )
+
+
+def _check_unused(options: dict[str, object]) -> None:
+    """Refuse options of the experts that the user's own ones replace."""
+    for name, value in options.items():
+        default = inspect.signature(MoDELayer).parameters[name].default
+        if value != default:
+            raise ValueError(
+                f"{name} is for experts that the layer builds, got {value!r} together with expert: "
+                "leave it out, and let expert build modules that have it."
+            )
+
+
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
@@ -417,7 +447,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_size(name: str, value: object) -> None:
-    if not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: correct it.")
 
 
