@@ -427,6 +427,15 @@ def test_training_balances_and_distills():
     assert spreads[10.0] < 0.3 * spreads[0.0]
 
 
+def test_a_loop_that_never_asks_collects_nothing():
+    layer = make_layer()
+    for _ in range(5):
+        output = layer(torch.randn(3, WIDTH))
+        assert len(layer._records._records) <= 2
+    assert_close(auxiliary_loss(layer).detach(), layer.losses.total)
+    assert output.requires_grad
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
