@@ -57,7 +57,8 @@ class MoDELayer(nn.Module):
     expert : callable, default=None
         Builds one expert and is called once for each, without arguments; it returns a
         :class:`torch.nn.Module` that maps `(n_tokens, width)` to `(n_tokens, width)`. None means
-        the network that `hidden_width`, `activation` and `dropout` describe.
+        the network that `hidden_width`, `activation` and `dropout` describe. With a sparse gate an
+        expert may get a single token, of which batch normalization cannot learn.
     gate : {"sparse", "dense"}, default="sparse"
         ``"sparse"``: the `top_k` experts of largest weight compute a token. ``"dense"``: all do.
     top_k : int, default=2
@@ -110,8 +111,11 @@ class MoDELayer(nn.Module):
 
     The gate computes in the dtype of its weights, also under autocast, and losses in float32 or
     better. Load is balanced within each batch, and under DistributedDataParallel within each
-    process. :class:`torch.nn.DataParallel` is refused in training, because its replicas would
-    lose their losses. :func:`torch.compile` may be used; with a sparse gate it compiles in parts.
+    process. It needs ``find_unused_parameters=True`` if a sparse gate chooses among experts of
+    yours that differ in more than their weights, or that hold layers of this kind: those without a
+    token then have no gradient. :class:`torch.nn.DataParallel` is refused in training, because its
+    replicas would lose their losses. :func:`torch.compile` may be used; with a sparse gate it
+    compiles in parts.
 
     Examples
     --------
