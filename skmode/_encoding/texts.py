@@ -19,6 +19,8 @@ from skmode._encoding.columns import is_table
 MIN_FREQUENCY = 2
 # Longer texts are refused: they would take minutes, and are hardly what was meant.
 MAX_BYTES = 2**22
+# What bundles can have.
+MOST_TOKENS = 2**24
 
 
 class TextEncoder:
@@ -81,6 +83,12 @@ class TextEncoder:
                 "characters, or None to train one."
             )
         self.n_tokens_ = self._open().n_tokens
+        if self.n_tokens_ > MOST_TOKENS:
+            raise ValueError(
+                f"tokenizer must number its tokens from 0 to at most {MOST_TOKENS - 1:,}, got "
+                f"{self.n_tokens_ - 1:,}: there is a vector for each number, used or not; number "
+                "them without gaps."
+            )
         return self
 
     def transform(self, texts: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
