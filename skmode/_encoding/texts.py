@@ -19,6 +19,8 @@ from skmode._encoding.columns import is_table
 MIN_FREQUENCY = 2
 # Longer texts are refused: they would take minutes, and are hardly what was meant.
 MAX_BYTES = 2**22
+# What bundles can have.
+MOST_TOKENS = 2**24
 
 
 class TextEncoder:
@@ -74,7 +76,19 @@ class TextEncoder:
             self.tokenizer_json_ = train_tokenizer(known, self.vocab_size, self.lowercase)
         else:
             self.tokenizer_json_ = read_tokenizer(self.tokenizer)
+        if not any(map(self._open().encode, known)):
+            raise ValueError(
+                "tokenizer must know some token of the texts, got one that finds none in "
+                f"{len(known)} of them, such as {_shown(known[0])}: pass one that knows their "
+                "characters, or None to train one."
+            )
         self.n_tokens_ = self._open().n_tokens
+        if self.n_tokens_ > MOST_TOKENS:
+            raise ValueError(
+                f"tokenizer must number its tokens from 0 to at most {MOST_TOKENS - 1:,}, got "
+                f"{self.n_tokens_ - 1:,}: there is a vector for each number, used or not; number "
+                "them without gaps."
+            )
         return self
 
     def transform(self, texts: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -488,13 +488,13 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         return usage
 
     def _warn_of_collapse(self, n_rows: int) -> None:
-        enough = self.n_experts > 1 and n_rows >= 10 * self.n_experts
-        if enough and self.expert_usage_.max() > COLLAPSED_SHARE:
+        if n_rows >= 10 * self.n_experts > 10 and self.expert_usage_.max() > COLLAPSED_SHARE:
             warnings.warn(
                 "Each expert should get some rows, but the gate sends "
                 f"{self.expert_usage_.max():.1%} of the training rows to expert "
-                f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try 0.1) or "
-                f"gate_temperature, or use fewer experts (now {self.n_experts}).",
+                f"{self.expert_usage_.argmax()}: raise balance (now {self.balance:g}; try "
+                f"{max(0.1, 3 * self.balance):g}) or gate_temperature, or use fewer experts (now "
+                f"{self.n_experts}).",
                 RoutingCollapseWarning,
                 stacklevel=7,
             )

@@ -97,6 +97,16 @@ def test_scikit_learn_manners(kind):
         model.set_params(warm_start=True, text_encoder="bag").fit(X, y)
 
 
+@pytest.mark.parametrize("options", [{}, {"linear_share": 0.0}])
+def test_validation_texts_choose_no_linear_part(options):
+    # The words decide, so a linear model would be chosen if it were tried.
+    texts, labels = [f"{word} {i}" for i in range(20) for word in ("good", "bad")], [0, 1] * 20
+    model = MoDETextClassifier(**QUICK, **options, max_epochs=1, early_stopping=True)
+    model.fit(texts, labels)
+    assert model.linear_share_ == 0
+    assert model.predict_proba(["good", None]).shape == (2, 2)
+
+
 @pytest.fixture(scope="module")
 def of_table():
     table = pd.DataFrame({"review": X})

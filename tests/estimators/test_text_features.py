@@ -192,3 +192,12 @@ def test_instruments_and_importances_work(model, tmp_path):
     assert "texts: remarks" in model._repr_html_()
     path = report(model, table, target, tmp_path / "report.html", n_repeats=1)
     assert "columns of texts" in path.read_text(encoding="utf-8")
+
+
+def test_the_only_text_may_be_held_out():
+    sparse = pd.DataFrame({"size": np.arange(20.0), "note": ["one text", *[None] * 19]})
+    split = [(np.arange(2, 20), np.arange(2))]
+    model = MoDEClassifier(
+        **QUICK, text_features=["note"], early_stopping=True, validation_fraction=split
+    )
+    assert model.fit(sparse, np.arange(20) % 2).predict(sparse).shape == (20,)

@@ -182,3 +182,33 @@ def test_later_parts_of_words_weigh_nothing_unless_they_are_most_tokens():
     joined = [text.replace(" ", "") for text in texts]
     whole = fit(joined, max_epochs=1)
     assert (whole.net_.module_.trunk.idf > 0).all()
+
+
+@pytest.mark.parametrize("estimator", [MoDETextClassifier, MoDETextRegressor])
+@pytest.mark.parametrize("text_encoder", ["bag", "transformer"])
+def test_the_only_text_may_be_held_out(estimator, text_encoder):
+    texts, labels = ["one text", *[None] * 19], [0, 1] * 10
+    model = estimator(
+        2,
+        text_encoder=text_encoder,
+        max_epochs=1,
+        early_stopping=True,
+        validation_fraction=[(np.arange(2, 20), np.arange(2))],
+        refit_fraction=0,
+        random_state=0,
+    ).fit(texts, labels)
+    assert np.isfinite(model.predict(["one text", "other", None])).all()
+
+
+def test_a_tokenizer_with_huge_numbers_is_refused():
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"z": 2**24}, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    with pytest.raises(ValueError, match="at most 16,777,215, got 16,777,216"):
+        MoDETextClassifier(tokenizer=tokenizer).fit(["z", "zz"], [0, 1])
+
+
+def test_a_tokenizer_that_finds_no_token_is_refused():
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"z": 0}, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    with pytest.raises(ValueError, match="tokenizer must know some token.* such as 'a fine'"):
+        MoDETextClassifier(tokenizer=tokenizer).fit(["a fine", None, "day"], [0, 1, 1])

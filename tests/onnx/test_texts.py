@@ -171,6 +171,14 @@ def test_columns_of_texts_may_stand_anywhere(tmp_path, order):
     check_samples(predictor)
     expected = model.predict_proba(table)
     np.testing.assert_allclose(predictor.predict_proba(table), expected, atol=TOLERANCE, rtol=0)
+    # Texts of the columns differ in length, one row at a time and in batches.
+    table[asked[-1]] = [
+        f"{text} {text} once more" * (i % 3) for i, text in enumerate(table[asked[-1]])
+    ]
+    expected = model.predict_proba(table)
+    for part in (slice(None), slice(1), slice(1, 3)):
+        found = predictor.predict_proba(table[part])
+        np.testing.assert_allclose(found, expected[part], atol=TOLERANCE, rtol=0)
     shuffled = table[list(order)[::-1]]
     np.testing.assert_allclose(predictor.predict_proba(shuffled), expected, atol=TOLERANCE, rtol=0)
 

@@ -529,13 +529,15 @@ def test_partial_fit_with_another_number_of_targets_is_an_error():
 
 
 @BOTH
-def test_routing_collapse_warns_with_advice(Estimator):
+@pytest.mark.parametrize(("balance", "larger"), [(0.0, 0.1), (0.3, 0.9)])
+def test_routing_collapse_warns_with_advice(Estimator, balance, larger):
     X = np.ones((300, 3))  # rows that are all the same go to the same expert
+    advice = rf"raise balance \(now {balance:g}; try {larger:g}\) or gate_temperature"
     with pytest.warns(
         RoutingCollapseWarning,
-        match=r"sends 100\.0% of the training rows to expert \d: raise balance \(now 0; try 0\.1\)",
+        match=rf"sends 100\.0% of the training rows to expert \d: {advice}",
     ):
-        Estimator(**QUICK, balance=0.0).fit(X, y)
+        Estimator(**QUICK, balance=balance).fit(X, y)
 
 
 @BOTH

@@ -45,8 +45,8 @@ def make_text_trunk(
     weight = None if train.sample_weight is None else train.sample_weight.numpy()
     matrix = _counts_matrix(tokens, counts, len(continues_word))
     idf = _idf(matrix, weight)
-    later = np.average(continues_word[matrix.indices], weights=matrix.data)
-    if later < MOST_LATER_PARTS:
+    later = matrix.data @ continues_word[matrix.indices]
+    if later < MOST_LATER_PARTS * matrix.data.sum():
         idf[continues_word] = 0
     vectors = _vectors(_tfidf(matrix, idf), weight, width)
     if tuned is None:
@@ -97,6 +97,8 @@ def _vectors(
 
     They are scaled so that the features of the training texts vary by one on average.
     """
+    if not tfidf.nnz:  # all texts that are not missing are among the validation rows
+        return np.zeros((tfidf.shape[1], 1))
     weighed = tfidf if weight is None else scipy.sparse.diags_array(np.sqrt(weight)) @ tfidf
     if tfidf.shape[0] <= EXACT_TEXTS:
         directions = _exact_directions(weighed, width)

@@ -227,8 +227,8 @@ class Part(NamedTuple):
 
 
 def text_parts(trunk: nn.Module) -> list[Part]:
-    """The trunks of texts: the whole, or one for each column of texts in a table."""
-    if isinstance(trunk, TextTrunk):
+    """The trunks of bags of tokens: the whole, or one for each column of texts in a table."""
+    if type(trunk) is TextTrunk:  # a transformer, which is one, has layers between table and sum
         return [Part(trunk, 0, trunk.out_features)]
     parts: list[Part] = []
     if isinstance(trunk, MixedTrunk):

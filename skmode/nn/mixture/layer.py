@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
@@ -56,7 +57,8 @@ class MoDELayer(nn.Module):
     expert : callable, default=None
         Builds one expert and is called once for each, without arguments; it returns a
         :class:`torch.nn.Module` that maps `(n_tokens, width)` to `(n_tokens, width)`. None means
-        the network that `hidden_width`, `activation` and `dropout` describe.
+        the network that `hidden_width`, `activation` and `dropout` describe. With a sparse gate an
+        expert may get a single token, of which batch normalization cannot learn.
     gate : {"sparse", "dense"}, default="sparse"
         ``"sparse"``: the `top_k` experts of largest weight compute a token. ``"dense"``: all do.
     top_k : int, default=2
@@ -90,7 +92,8 @@ class MoDELayer(nn.Module):
     TypeError
         If `expert` is no callable, or builds something else than a module.
     ValueError
-        If another parameter is invalid, or none of the experts could learn from another one.
+        If another parameter is invalid; if `alpha` is above 0, but no expert has another one to
+        learn from; or if `expert` comes with `hidden_width`, `activation` or `dropout`.
 
     See Also
     --------
@@ -108,8 +111,11 @@ class MoDELayer(nn.Module):
 
     The gate computes in the dtype of its weights, also under autocast, and losses in float32 or
     better. Load is balanced within each batch, and under DistributedDataParallel within each
-    process. :class:`torch.nn.DataParallel` is refused in training, because its replicas would
-    lose their losses. :func:`torch.compile` may be used; with a sparse gate it compiles in parts.
+    process. It needs ``find_unused_parameters=True`` if a sparse gate chooses among experts of
+    yours that differ in more than their weights, or that hold layers of this kind: those without a
+    token then have no gradient. :class:`torch.nn.DataParallel` is refused in training, because its
+    replicas would lose their losses. :func:`torch.compile` may be used; with a sparse gate it
+    compiles in parts.
 
     Examples
     --------
@@ -155,13 +161,15 @@ class MoDELayer(nn.Module):
         _check_weight("balance", balance)
         _check_size("width", width)
         _check_size("n_experts", n_experts)
+        if gate == "sparse":
+            _check_size("top_k", top_k)
         if hidden_width is not None:
             _check_size("hidden_width", hidden_width)
-        if alpha and gate == "sparse" and top_k == 1 and distill_among == "active":
-            raise ValueError(
-                f"alpha must be 0 if each token has a single expert, got {alpha} with top_k=1: "
-                'experts learn from each other with distill_among="all" or a top_k of 2 or more. '
-                "Or pass alpha=0."
+        if alpha:
+            _check_others(alpha, n_experts, top_k if gate == "sparse" else n_experts, distill_among)
+        if expert is not None:
+            _check_unused(
+                {"hidden_width": hidden_width, "activation": activation, "dropout": dropout}
             )
         self.width = width
         self.n_experts = n_experts
@@ -410,6 +418,32 @@ def _build(expert: Callable[[], nn.Module], n_experts: int) -> list[nn.Module]:
     return modules
 
 
+def _check_others(alpha: float, n_experts: int, top_k: int, distill_among: str) -> None:
+    """Refuse a distillation in which no expert has another one to learn from."""
+    if n_experts == 1:
+        raise ValueError(
+            f"alpha must be 0 with a single expert, which has none to learn from, got {alpha} with "
+            "n_experts=1: pass alpha=0, or more experts."
+        )
+    if top_k == 1 and distill_among == "active":
+        raise ValueError(
+            f"alpha must be 0 if each token has a single expert, got {alpha} with top_k=1: "
+            'experts learn from each other with distill_among="all" or a top_k of 2 or more. '
+            "Or pass alpha=0."
+        )
+
+
+def _check_unused(options: dict[str, object]) -> None:
+    """Refuse options of the experts that the user's own ones replace."""
+    for name, value in options.items():
+        default = inspect.signature(MoDELayer).parameters[name].default
+        if value != default:
+            raise ValueError(
+                f"{name} is for experts that the layer builds, got {value!r} together with expert: "
+                "leave it out, and let expert build modules that have it."
+            )
+
+
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         listed = " or ".join(f'"{choice}"' for choice in choices)
@@ -417,7 +451,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_size(name: str, value: object) -> None:
-    if not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}: correct it.")
 
 

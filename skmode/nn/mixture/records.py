@@ -42,6 +42,8 @@ class LossRecords:
             record = _Record(loss)
             held: Any = output.grad_fn.metadata  # torch types it as a method
             held["skmode.auxiliary_loss"] = record
+            # Without those of dropped passes, which a loop that never asks would collect.
+            self._records = [each for each in self._records if each() is not None]
             self._records.append(weakref.ref(record))
 
     def live(self) -> list[Tensor]:

@@ -64,10 +64,15 @@ def _emit_hidden(graph: GraphBuilder, source: Source) -> str:
     texts, images = (
         [column for column in source.columns if column.kind == kind] for kind in ("text", "image")
     )
-    # Before any node, so that none has the name of an input.
+    # Before any node, so that none has the name of an input. Sizes of one name are taken to be
+    # equal, and texts of two columns differ in length.
     bags = {
-        column.input: emit_text_inputs(graph, (f"tokens_{column.input}", f"counts_{column.input}"))
-        for column in texts
+        column.input: emit_text_inputs(
+            graph,
+            (f"tokens_{column.input}", f"counts_{column.input}"),
+            f"length_{i}" if i else "length",
+        )
+        for i, column in enumerate(texts)
     }
     for column in images:
         assert column.image is not None

@@ -32,7 +32,9 @@ GATES = {
 
 
 def make_layer(**options):
-    defaults = {"width": WIDTH, "n_experts": 4, "hidden_width": 8, "balance": 0.1}
+    defaults = {"width": WIDTH, "n_experts": 4, "balance": 0.1}
+    if "expert" not in options:
+        defaults["hidden_width"] = 8
     return MoDELayer(**defaults | options)
 
 
@@ -425,6 +427,15 @@ def test_training_balances_and_distills():
     assert spreads[10.0] < 0.3 * spreads[0.0]
 
 
+def test_a_loop_that_never_asks_collects_nothing():
+    layer = make_layer()
+    for _ in range(5):
+        output = layer(torch.randn(3, WIDTH))
+        assert len(layer._records._records) <= 2
+    assert_close(auxiliary_loss(layer).detach(), layer.losses.total)
+    assert output.requires_grad
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -440,6 +451,19 @@ def test_training_balances_and_distills():
         ({"hidden_width": -1}, ValueError, "hidden_width must be .* got -1"),
         ({"n_experts": 0}, ValueError, "n_experts must be a whole number of at least 1, got 0"),
         ({"top_k": 1}, ValueError, 'got 0.1 with top_k=1: .*distill_among="all"'),
+        ({"top_k": 2.0}, ValueError, r"top_k must be a whole number of at least 1, got 2\.0"),
+        ({"n_experts": 1, "gate": "dense"}, ValueError, "got 0.1 with n_experts=1: pass alpha=0"),
+        (
+            {"n_experts": 1, "top_k": 1, "distill_among": "all"},
+            ValueError,
+            "alpha must be 0 with a single expert",
+        ),
+        ({"n_experts": True}, ValueError, "n_experts must be a whole number of .* got True"),
+        (
+            {"expert": lambda: nn.Linear(WIDTH, WIDTH), "dropout": 0.1},
+            ValueError,
+            "dropout is for experts that the layer builds, got 0.1",
+        ),
         ({"top_k": 5}, ValueError, "between 1 and n_experts=4, got 5"),
         ({"expert": nn.Linear(2, 2)}, TypeError, "builds one expert, got Linear"),
         ({"expert": 3}, TypeError, "got int"),

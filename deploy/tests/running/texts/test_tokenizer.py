@@ -280,6 +280,17 @@ def test_other_tokenizers_are_refused_by_name(json_text, path, value, message):
         Tokenizer(change(json_text, path, value))
 
 
+def test_added_tokens_that_become_equal_are_refused():
+    """The library takes either, from one process to the next."""
+    library = train(normalizer=normalizers.Lowercase())
+    library.add_tokens(["gH", AddedToken("Gh", normalized=False)])
+    text = library.to_str()
+    assert Tokenizer(text, implementation="python").encode("Gh gh") == library.encode("Gh gh").ids
+    library.add_tokens(["gh"])
+    with pytest.raises(ValueError, match="normalizers keep apart, got 'gH' and 'gh'"):
+        Tokenizer(library.to_str())
+
+
 def test_an_unknown_token_needs_all_bytes():
     text = train(alphabet=[]).to_str()
     with pytest.raises(ValueError, match="must know all 256 bytes if it has an unk_token"):

@@ -13,10 +13,12 @@ from skmode.onnx._graphs.layers import to_float32
 TEXT_INPUTS = "tokens", "counts"
 
 
-def emit_text_inputs(graph: GraphBuilder, names: tuple[str, str]) -> tuple[str, str]:
+def emit_text_inputs(
+    graph: GraphBuilder, names: tuple[str, str], length: str = "length"
+) -> tuple[str, str]:
     """Declare the inputs of one text: its distinct tokens, and how often each occurs."""
-    tokens = graph.add_input(names[0], TensorProto.INT64, ["n", "length"])
-    counts = graph.add_input(names[1], TensorProto.FLOAT, ["n", "length"])
+    tokens = graph.add_input(names[0], TensorProto.INT64, ["n", length])
+    counts = graph.add_input(names[1], TensorProto.FLOAT, ["n", length])
     return tokens, counts
 
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from skmode_deploy.bundle.messages import short_repr
 from skmode_deploy.running.inputs.texts.merging import Merges
+from skmode_deploy.running.inputs.texts.normalizing import normalize
 from skmode_deploy.running.inputs.texts.words import PATTERN
 
 _NORMALIZERS = ("NFC", "Lowercase")
@@ -66,15 +67,18 @@ def read_description(json_text: str) -> Description:
     split, prefix, each = _read_pre_tokenizer(document.get("pre_tokenizer"))
     model = document["model"]
     vocabulary = _read_vocabulary(model)
+    normalizers = _read_normalizers(document.get("normalizer"))
+    added = _read_added(document.get("added_tokens"), vocabulary)
+    _check_distinct(added, normalizers)
     return Description(
-        normalizers=tuple(_read_normalizers(document.get("normalizer"))),
+        normalizers=tuple(normalizers),
         add_prefix_space=prefix,
         prefix_each_word=each,
         split=split,
         ignore_merges=bool(model.get("ignore_merges")),
         vocabulary=vocabulary,
         merges=_read_merges(model.get("merges"), vocabulary),
-        added=tuple(_read_added(document.get("added_tokens"), vocabulary)),
+        added=tuple(added),
     )
 
 
@@ -224,6 +228,21 @@ def _read_added(entries: Any, vocabulary: Mapping[str, int]) -> list[Added]:
         # The library takes special tokens as they are unless they say otherwise.
         added.append(Added(content, token, bool(entry.get("normalized", not entry.get("special")))))
     return added
+
+
+def _check_distinct(added: list[Added], normalizers: list[str]) -> None:
+    """Refuse tokens that become equal: of these, the library takes another one each time."""
+    found: dict[tuple[bool, str], str] = {}
+    for each in added:
+        text = normalize(each.content, normalizers) if each.normalized else each.content
+        key = each.normalized, text
+        if key in found:
+            fail(
+                "must have added tokens that its normalizers keep apart, got "
+                f"{short_repr(found[key])} and {short_repr(each.content)}",
+                "add one of them, or add them with normalized=False",
+            )
+        found[key] = each.content
 
 
 def byte_characters() -> list[int]:

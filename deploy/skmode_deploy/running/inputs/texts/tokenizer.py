@@ -43,7 +43,7 @@ class Tokenizer:
         Content of a ``tokenizer.json``, as the package `tokenizers` writes it. The pre-tokenizer is
         ByteLevel, or Split with the pattern of GPT-2 and then ByteLevel. The normalizers NFC and
         Lowercase are read. All else that would change tokens is refused: other normalizers,
-        dropout, post-processors, truncation, padding.
+        dropout, post-processors, truncation, padding, and added tokens that normalizers make equal.
     implementation : {"auto", "python", "tokenizers"}, default="auto"
         What does the work: Python alone, or the package `tokenizers`. "auto" takes the package
         where it is installed. Both give the same tokens.
