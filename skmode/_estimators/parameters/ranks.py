@@ -100,7 +100,7 @@ def agree_on(model: Any, data: Data, *, first: bool) -> None:
     rows = {}
     for name, part in (parts | {"the further rows": data.further}).items():
         rows[f"the number of {name.removeprefix('the ')}"] = str(0 if part is None else len(part))
-        rows[name] = "none" if part is None else _digest(part)
+        rows[name] = "none" if part is None else digest(part)
     ranks.check_same("rows", rows)
     if not first:
         _check_weights(ranks, model.net_)
@@ -112,7 +112,7 @@ def _column(column: Any) -> tuple[Any, ...]:
     return column.name, column.kind, categories, column.has_missing
 
 
-def _digest(rows: Rows | StoredRows) -> str:
+def digest(rows: Rows | StoredRows) -> str:
     """A fingerprint of encoded rows, their targets and weights."""
     found = hashlib.blake2b(digest_size=12)
     for part in rows.parts():

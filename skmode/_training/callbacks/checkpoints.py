@@ -53,10 +53,7 @@ class Checkpoints:
         if ranks is not None:
             self._check_shared(ranks, begun)
         if begun["by"] != made_by:
-            raise ValueError(
-                "A checkpoint is resumed with the parameters and rows that it was written with, "
-                f"but {self.folder} has others: pass those, or another folder."
-            )
+            raise self._of_another_fit()
         self.seed = int(begun["seed"])
 
     def once(self, work: Callable[[], Result]) -> Result:
@@ -98,6 +95,24 @@ class Checkpoints:
             return False
         return found
 
+    def check_same(self, name: str, content: str) -> None:
+        """Keep a fingerprint, or raise if that of the fit that began the folder was another."""
+        path = self.folder / f"{name}.txt"
+
+        def keep() -> str:
+            if not path.exists():
+                write(path, lambda file: file.write_text(content))
+            return path.read_text()
+
+        if self.once(keep) != content:
+            raise self._of_another_fit()
+
+    def _of_another_fit(self) -> ValueError:
+        return ValueError(
+            "A checkpoint is resumed with the parameters and rows that it was written with, but "
+            f"{self.folder} has others: pass those, or another folder."
+        )
+
     @property
     def _fit(self) -> Path:
         return self.folder / "fit.json"
@@ -130,7 +145,9 @@ class Checkpoint(Callback):
 
     def begin(self, net: Any, callbacks: Iterable[Callback], generators: Generators) -> int:
         """Load the state, and return the number of epochs that are done."""
-        self._callbacks, self._generators = list(callbacks), generators
+        # Those without a state may differ, such as what verbose prints.
+        self._keeping = [each for each in callbacks if _keeps(each)]
+        self._generators = generators
         self._begun, self._done, self._epoch = len(net.history), 0, 0
         self._last = time.monotonic()
         self._ranks = ranks_of_fit()
@@ -202,7 +219,9 @@ class Checkpoint(Callback):
             "history": [dict(row) for row in net.history[: net.n_complete]],
             "weights": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
-            "callbacks": [state_of(each, finished=finished) for each in self._callbacks],
+            "callbacks": [
+                (type(each).__name__, state_of(each, finished=finished)) for each in self._keeping
+            ],
             "at_epoch": self._at_epoch,
             "generators": generators,
             "so_far": net.so_far.state(),
@@ -214,7 +233,13 @@ class Checkpoint(Callback):
         saved, self.saved = self.saved, None
         net.module_.load_state_dict(saved["weights"])
         net.optimizer_.load_state_dict(saved["optimizer"])
-        for callback, state in zip(self._callbacks, saved["callbacks"], strict=True):
+        if [type(each).__name__ for each in self._keeping] != [n for n, _ in saved["callbacks"]]:
+            raise ValueError(
+                "A checkpoint is resumed with the callbacks that it was written with, but "
+                f"{self.path.parent} has {[name for name, _ in saved['callbacks']]}, got "
+                f"{[type(each).__name__ for each in self._keeping]}: pass those, or another folder."
+            )
+        for callback, (_, state) in zip(self._keeping, saved["callbacks"], strict=True):
             restore(callback, state)
         self._at_epoch = saved["at_epoch"]
         self._generators.set_states(self._at_epoch)
@@ -235,6 +260,10 @@ class Kept:
     """A callback whose attributes `kept` go into checkpoints."""
 
     kept: ClassVar[tuple[str, ...]] = ()
+
+
+def _keeps(callback: Callback) -> bool:
+    return isinstance(callback, LRScheduler) or bool(_kept(callback))
 
 
 def state_of(callback: Callback, *, finished: bool) -> dict[str, Any]:
