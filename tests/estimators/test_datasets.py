@@ -250,6 +250,25 @@ def test_what_is_printed_may_change_after_a_kill(dataset, tmp_path):
     assert_array_equal(again.predict_proba(dataset), first.predict_proba(dataset))
 
 
+@pytest.mark.parametrize("name", ["fit.json", "rows.pickle", "rows.bin", "training-*.pt"])
+def test_a_torn_file_of_a_checkpoint_is_named(dataset, tmp_path, name):
+    options = QUICK | {"max_epochs": 1}
+    arguments = {"target": "label", "checkpoint": tmp_path}
+    MoDEClassifier(**options).fit(dataset, **arguments)
+    (path,) = tmp_path.glob(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"must be whole.*{path.name}.*delete"):
+        MoDEClassifier(**options).fit(dataset, **arguments)
+
+
+def test_a_checkpoint_that_is_no_folder(dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"checkpoint must name a folder, or one .*file"):
+        MoDEClassifier(**QUICK).fit(dataset, target="label", checkpoint=tmp_path / "file")
+    with pytest.raises(TypeError, match="checkpoint must name a folder, got 3"):
+        MoDEClassifier(**QUICK).fit(dataset, target="label", checkpoint=3)
+
+
 @pytest.mark.slow
 def test_goes_on_after_kill_9(dataset, tmp_path):
     folder = os.path.dirname(dataset.files[0])

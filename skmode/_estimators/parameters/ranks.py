@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils import check_random_state
 
+from skmode._common.batches import is_dataset
 from skmode._common.sklearn import validates_parameters
 from skmode._estimators.parameters import refuse_prefit
 from skmode._training.process.ranks import Ranks, ranks_of_fit, together
@@ -33,7 +34,10 @@ def fits(method: Method) -> Method:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         with together() as ranks:
             if ranks is not None:
-                call = {"estimator": type(self).__name__, "method": method.__name__}
+                # In memory, ranks ask each other other things than with a dataset.
+                X = args[0] if args else kwargs.get("X")
+                kind = "a dataset" if is_dataset(X) else "in memory"
+                call = {"estimator": type(self).__name__, "method": method.__name__, "X": kind}
                 ranks.check_same("parameters", call | texts(self._parameters))
             refuse_prefit(self.teacher_cv)  # before the constraints, which name no cure
             return checked(self, *args, **kwargs)

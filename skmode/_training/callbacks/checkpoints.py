@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -62,12 +64,19 @@ class Checkpoints:
 
     def _begin(self, made_by: str, seed: int) -> dict[str, Any]:
         """Say whose folder this is, unless it has an owner already."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"checkpoint must name a folder, or one that can be made, got {self.folder}, which "
+                f"failed ({error}): name a folder that you may write to."
+            ) from error
         begun: dict[str, Any] = {"by": made_by, "seed": seed}
         # Before the rows are complete there is nothing to go on from.
         new = not self._fit.exists() or not self.rows.exists()
         if not new:
-            begun = json.loads(self._fit.read_text())
+            with whole(self._fit):
+                begun = json.loads(self._fit.read_text())
         if self._ranks is not None:  # by which they know that they see the same folder
             begun["start"], new = uuid.uuid4().hex, True
         if new:
@@ -98,6 +107,7 @@ class Checkpoints:
     def check_same(self, name: str, content: str) -> None:
         """Keep a fingerprint, or raise if that of the fit that began the folder was another."""
         path = self.folder / f"{name}.txt"
+        content = content if self._ranks is None else self._ranks.first(content)
 
         def keep() -> str:
             if not path.exists():
@@ -154,7 +164,10 @@ class Checkpoint(Callback):
         content = common(self._read())
         if content is None:
             return 0
-        self.saved = torch.load(io.BytesIO(content), map_location=net.device, weights_only=False)
+        with whole(self.path):
+            self.saved = torch.load(
+                io.BytesIO(content), map_location=net.device, weights_only=False
+            )
         assert self.saved is not None
         self.finished = self.saved["finished"]
         self._begun, self._done = self.saved["begun"], self.saved["done"]
@@ -288,6 +301,18 @@ def _kept(callback: Callback) -> tuple[str, ...]:
     if isinstance(callback, EarlyStopping):
         return "misses_", "dynamic_threshold_", "best_epoch_"
     return callback.kept if isinstance(callback, Kept) else ()
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Name the file that cannot be read back."""
+    try:
+        yield
+    except (ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"The files of a checkpoint must be whole, but reading {path} failed ({error}): delete "
+            f"{path.parent}, and fit anew."
+        ) from error
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,10 @@ def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
 def _opened(folder: Any, made_by: str, seed: int, ranks: Ranks | None) -> Iterator[Checkpoints]:
     """Open the user's folder, or one that is deleted at the end."""
     if folder is not None:
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(
+                f"checkpoint must name a folder, got {folder!r}: pass a str or pathlib.Path."
+            )
         yield Checkpoints(Path(folder), made_by, seed, ranks)
         return
     with tempfile.TemporaryDirectory(prefix="skmode-", ignore_cleanup_errors=True) as made:
