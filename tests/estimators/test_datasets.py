@@ -16,6 +16,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import log_loss, r2_score
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDERegressor, MoDETextClassifier
@@ -395,6 +396,17 @@ def test_functions_that_fail(dataset):
     twice = pa.RecordBatch.from_arrays([pa.array([1.0])] * 3, names=["a", "a", "label"])
     with pytest.raises(ValueError, match="Column names must be unique"):
         MoDEClassifier(**QUICK).fit(lambda: [twice], target="label")
+
+
+def test_scores_that_are_not_defined(tmp_path):
+    frame = FRAME[["a", "value"]].assign(none=0.0)
+    dataset = ds.dataset(pa.Table.from_pandas(frame))
+    model = MoDERegressor(**QUICK | {"max_epochs": 1}).fit(frame[["a"]], frame["value"])
+    with pytest.raises(ValueError, match="needs a positive sample_weight, got zeros only"):
+        model.score(dataset, target="value", sample_weight="none")
+    with pytest.warns(UndefinedMetricWarning, match="at least two rows, got one"):
+        found = model.score(ds.dataset(pa.Table.from_pandas(frame[:1])), target="value")
+    assert np.isnan(found)
 
 
 def test_labels_of_another_kind_are_no_misses(dataset, tmp_path):

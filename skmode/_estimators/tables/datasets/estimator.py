@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmode._common.batches import BatchSource, Block, is_dataset, open_batches, to_numpy
@@ -181,19 +183,37 @@ def accuracy(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     for true, predicted, weight in blocks:
         right += float(weight @ (true == predicted))
         total += float(weight.sum())
-    return right / total if total else float("nan")
+    _check_total(total)
+    return right / total
 
 
 def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     """Coefficient of determination, averaged over the targets as scikit-learn's r2_score does."""
-    moments, residuals = Moments(), 0.0
+    moments, residuals, n_rows = Moments(), 0.0, 0
     for true, predicted, weight in blocks:
+        n_rows += len(true)
         residuals = residuals + weight @ (true - predicted.reshape(true.shape)) ** 2
         moments.add(true, weight)
+    _check_total(moments.weight)
+    if n_rows < 2:
+        warnings.warn(
+            "R^2 needs at least two rows, got one: the score is NaN.",
+            UndefinedMetricWarning,
+            stacklevel=4,
+        )
+        return float("nan")
     spread = np.asarray(moments.squares)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(spread > 0, 1 - residuals / spread, np.where(residuals == 0, 1.0, 0.0))
     return float(scores.mean())
+
+
+def _check_total(weight: float) -> None:
+    if not weight:
+        raise ValueError(
+            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
+            "zero for the rows to score."
+        )
 
 
 @contextlib.contextmanager
