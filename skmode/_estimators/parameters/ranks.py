@@ -34,10 +34,7 @@ def fits(method: Method) -> Method:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         with together() as ranks:
             if ranks is not None:
-                # In memory, ranks ask each other other things than with a dataset.
-                X = args[0] if args else kwargs.get("X")
-                kind = "a dataset" if is_dataset(X) else "in memory"
-                call = {"estimator": type(self).__name__, "method": method.__name__, "X": kind}
+                call = _describe(self, method.__name__, args, kwargs)
                 ranks.check_same("parameters", call | texts(self._parameters))
             refuse_prefit(self.teacher_cv)  # before the constraints, which name no cure
             return checked(self, *args, **kwargs)
@@ -45,6 +42,21 @@ def fits(method: Method) -> Method:
     wrapped: Any = fit
     decorated: Method = wrapped
     return decorated
+
+
+def _describe(
+    model: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, str]:
+    """Describe a call as far as it decides what ranks will ask each other."""
+    X = args[0] if args else kwargs.get("X")
+    goes_on = hasattr(model, "net_") and (method == "partial_fit" or model.warm_start)
+    return {
+        "estimator": type(model).__name__,
+        "method": method,
+        "X": "a dataset" if is_dataset(X) else "in memory",
+        "X_val": "missing" if kwargs.get("X_val") is None else "given",
+        "the model to go on from": "a fitted one" if goes_on else "none",
+    }
 
 
 def texts(parameters: Mapping[str, Any]) -> dict[str, str]:

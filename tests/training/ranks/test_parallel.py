@@ -1,6 +1,7 @@
 """Fits that several processes run together: they equal those of one, and fail together."""
 
 import copy
+import functools
 import pickle
 import sys
 import time
@@ -316,6 +317,16 @@ def a_dataset(X, y, model):
     return (lambda: [pa.RecordBatch.from_pandas(X)]), y, model
 
 
+def own_validation_rows(X, y, model):
+    model.fit = functools.partial(model.fit, X_val=X[:50], y_val=y[:50])
+    return X, y, model
+
+
+def fitted_before(X, y, model):
+    with fit_alone():
+        return X, y, model.set_params(warm_start=True).fit(X, y)
+
+
 def no_rows(X, y, model):
     return X[:0], y[:0], model
 
@@ -346,7 +357,9 @@ def other_weights(X, y, model):
 
 
 SAME_ERROR = {
+    own_validation_rows: "X_val is missing on rank 0 and given on rank 1",
     a_dataset: "X is in memory on rank 0 and a dataset on rank 1",
+    fitted_before: "the model to go on from is none on rank 0 and a fitted one on rank 1",
     other_columns: "the set of columns",
     fewer_columns: "the set of columns",
     other_classes: "the set of classes",
@@ -369,7 +382,7 @@ def test_what_one_rank_gets_wrong_fails_on_all(workers, spoil):
     X, y, _ = rows()
 
     def task(rank):
-        given = X, labels(y), MoDEClassifier(**QUICK)
+        given = X, labels(y), MoDEClassifier(**QUICK, warm_start=spoil is fitted_before)
         if rank == 1:
             given = spoil(*given)
         return given[2].fit(*given[:2])
