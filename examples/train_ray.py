@@ -4,7 +4,9 @@
 
 Ray Data reads ROWS, a folder of Parquet files, and Ray Train starts the workers. FOLDER has the
 checkpoints: of `fit`, from which the workers go on after one of them died, and in the end that of
-Ray, with the model. The same command goes on after all of Ray has ended, too.
+Ray, with the model. The same command goes on after all of Ray has ended, too. Other rows need
+another FOLDER: skmode knows rows that a function reads by their columns alone, and would take up
+the former ones.
 
 It starts Ray on this machine. With --address, it uses a cluster, whose nodes must have skmode, and
 FOLDER under the same path.

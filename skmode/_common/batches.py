@@ -5,6 +5,7 @@ pyarrow is imported only where such rows are read.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +18,9 @@ BLOCK_ROWS, BLOCK_NUMBERS = 2**16, 2**24
 # Bytes that are read at once of each column of a Parquet file. Without a buffer pyarrow would hold
 # whole row groups, which have a million rows by default.
 BUFFER_BYTES = 2**18
+
+# Parts of a file that tell it from others, and their bytes: smaller files are read whole.
+SAMPLES, SAMPLE_BYTES = 8, 2**13
 
 Result = TypeVar("Result")
 
@@ -114,6 +118,9 @@ class BatchSource:
 
     types: dict[str, Any]
 
+    # What to do where no rows were found.
+    _without_rows = "check the path, the partitions and the filter"
+
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         """Read some columns of all rows, in their order."""
         rows = int(np.clip(BLOCK_NUMBERS // max(len(names), 1), 256, BLOCK_ROWS))
@@ -125,8 +132,8 @@ class BatchSource:
                 yield Block(part, block.place, block.start + start)
         if empty:
             raise ValueError(
-                f"There must be at least one row to read, got none in {self.description}: check "
-                "the path, the partitions and the filter."
+                f"There must be at least one row to read, got none in {self.description}: "
+                f"{self._without_rows}."
             )
 
     def check_names(self, names: Iterable[str], what: str) -> None:
@@ -155,18 +162,15 @@ class DatasetSource(BatchSource):
     """A :class:`pyarrow.dataset.Dataset`: one file after the other."""
 
     def __init__(self, dataset: Any) -> None:
+        # pyarrow keeps the filter of Dataset.filter, has no public name for it, and gives the files
+        # of no dataset that has one.
+        self._filter = (getattr(dataset, "_scan_options", None) or {}).get("filter")
+        if self._filter is not None:
+            dataset = dataset.replace_schema(dataset.schema)
+            dataset._scan_options = {}
         self.dataset = dataset
-        # pyarrow keeps the filter of Dataset.filter, and has no public name for it.
-        self._filtered = bool(
-            (getattr(dataset, "_scan_options", None) or {}).get("filter") is not None
-        )
         self.types = _types(dataset.schema)
-        if len(set(dataset.schema.names)) < len(dataset.schema):
-            raise ValueError(
-                f"Column names must be unique, got {dataset.schema.names}: rename the columns."
-            )
-        if not self._filtered:
-            self._merge_types()
+        self._merge_types()
 
     @property
     def description(self) -> str:
@@ -174,14 +178,16 @@ class DatasetSource(BatchSource):
         return "the dataset" if files is None else f"a dataset of {len(files)} files"
 
     def identity(self) -> str:
-        import os
-
-        files = [
-            (os.path.basename(file), os.path.getsize(file) if os.path.exists(file) else None)
-            for file in getattr(self.dataset, "files", [])
+        parts = [
+            f"{fragment.partition_expression} {sample_of(fragment)}"
+            for fragment in self._fragments()
         ]
-        filtered = str(self.dataset._scan_options) if self._filtered else ""
-        return f"{super().identity()} {files!r} {filtered}"
+        return f"{super().identity()} {parts!r} {self._filter}"
+
+    def _fragments(self) -> Iterator[Any]:
+        """The files that may have rows which the filter leaves."""
+        found: Iterator[Any] = self.dataset.get_fragments(filter=self._filter)
+        return found
 
     def _merge_types(self) -> None:
         """Check that all files have the columns, each with values of one kind."""
@@ -189,7 +195,7 @@ class DatasetSource(BatchSource):
         import pyarrow.dataset as ds
 
         first: dict[str, str] = {}
-        for fragment in self.dataset.get_fragments():
+        for fragment in self._fragments():
             schema = fragment.physical_schema
             keys = ds.get_partition_keys(fragment.partition_expression)
             for name in self.types:
@@ -211,18 +217,17 @@ class DatasetSource(BatchSource):
     def _blocks(self, names: list[str], rows: int) -> Iterator[Block]:
         import pyarrow as pa
 
-        if self._filtered:
-            yield from self._filtered_blocks(names, rows)
-            return
-        for fragment in self.dataset.get_fragments():
-            start = 0
+        for fragment in self._fragments():
+            start, place = 0, _place(fragment)
+            if self._filter is not None:
+                place = f"{place} (of the rows that the filter leaves)"
             try:
                 for batch in self._batches_of(fragment, names, rows):
-                    yield Block(batch, _place(fragment), start)
+                    yield Block(batch, place, start)
                     start += batch.num_rows
             except (OSError, pa.ArrowException) as error:
                 raise OSError(
-                    f"{_place(fragment)} must be readable, got after row {start}: {error}"
+                    f"{place} must be readable, got after row {start}: {error}"
                 ) from error
 
     def _batches_of(self, fragment: Any, names: list[str], rows: int) -> Iterator[Any]:
@@ -233,7 +238,20 @@ class DatasetSource(BatchSource):
 
         keys = ds.get_partition_keys(fragment.partition_expression)
         own = [name for name in names if name not in keys]
-        if isinstance(fragment, ds.ParquetFileFragment):
+        if self._filter is not None:  # which may ask for the columns of folders
+            schema = [field for field in fragment.physical_schema if field.name not in keys]
+            schema += [
+                pa.field(each, _plain(self.types[each])) for each in keys if each in self.types
+            ]
+            found = fragment.scanner(
+                schema=pa.schema(schema),
+                columns=own,
+                filter=self._filter,
+                batch_size=rows,
+                batch_readahead=1,
+                use_threads=False,
+            ).to_batches()
+        elif isinstance(fragment, ds.ParquetFileFragment):
             file = pq.ParquetFile(fragment.open(), pre_buffer=False, buffer_size=BUFFER_BYTES)
             found = file.iter_batches(rows, columns=own, use_threads=False)
         else:
@@ -244,29 +262,47 @@ class DatasetSource(BatchSource):
             columns = [
                 pa.repeat(pa.scalar(keys[name], _plain(self.types[name])), batch.num_rows)
                 if name in keys
-                else batch.column(name)
+                else self._typed(name, batch.column(name))
                 for name in names
             ]
             yield pa.RecordBatch.from_arrays(columns, names=names)
 
-    def _filtered_blocks(self, names: list[str], rows: int) -> Iterator[Block]:
-        scanner = self.dataset.scanner(
-            columns=names,
-            batch_size=rows,
-            batch_readahead=1,
-            fragment_readahead=1,
-            use_threads=False,
-        )
-        starts: dict[str, int] = {}
-        for tagged in scanner.scan_batches():
-            place = f"{_place(tagged.fragment)} (of the rows that the filter leaves)"
-            start = starts.get(place, 0)
-            yield Block(tagged.record_batch, place, start)
-            starts[place] = start + tagged.record_batch.num_rows
+    def _typed(self, name: str, values: Any) -> Any:
+        """Give missing values that have no type in their file the type of the other files."""
+        import pyarrow as pa
+
+        known = pa.types.is_null(values.type) and not pa.types.is_null(self.types[name])
+        return pa.nulls(len(values), _plain(self.types[name])) if known else values
+
+
+def sample_of(fragment: Any) -> str:
+    """Tell a file from others by its name and some of its bytes, which are the same in a copy.
+
+    Files of remote storage are known by size and time, which all machines see alike.
+    """
+    import pyarrow.fs
+
+    found = hashlib.blake2b(digest_size=12)
+    path, storage = getattr(fragment, "path", None), getattr(fragment, "filesystem", None)
+    if not path or storage is None:
+        for batch in fragment.to_batches():
+            found.update(batch.serialize())
+        return found.hexdigest()
+    info = storage.get_file_info(path)
+    if not isinstance(storage, pyarrow.fs.LocalFileSystem):
+        return f"{info.base_name} {info.size} {info.mtime_ns}"
+    last = max(info.size - SAMPLE_BYTES, 0)
+    with open(path, "rb") as file:
+        for start in np.linspace(0, last, SAMPLES, dtype=np.int64).tolist():
+            file.seek(start)
+            found.update(file.read(SAMPLE_BYTES))
+    return f"{info.base_name} {info.size} {found.hexdigest()}"
 
 
 class ReaderSource(BatchSource):
     """A function that returns record batches anew at each call."""
+
+    _without_rows = "let it open its batches anew at each call, as it is called several times"
 
     def __init__(self, function: Callable[[], Iterable[Any]]) -> None:
         self.function = function
@@ -296,7 +332,7 @@ class ReaderSource(BatchSource):
                 f"{self.description.capitalize()} must return record batches, got "
                 f"{type(opened).__name__}: return an iterator of pyarrow.RecordBatch."
             ) from error
-        for batch in batches:
+        for batch in self._watched(batches):
             if isinstance(batch, pa.Table):
                 yield from batch.to_batches()
             elif isinstance(batch, pa.RecordBatch):
@@ -307,8 +343,18 @@ class ReaderSource(BatchSource):
                     f"{type(batch).__name__}: return an iterator of pyarrow.RecordBatch."
                 )
 
+    def _watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Note at an error of the user's function after which batch it came."""
+        seen = 0
+        try:
+            for batch in batches:
+                yield batch
+                seen += 1
+        except Exception as error:
+            error.add_note(f"It came from {self.description}, after {seen} batches.")
+            raise
+
     def _blocks(self, names: list[str], rows: int) -> Iterator[Block]:
-        start = 0
         for number, batch in enumerate(self._all_batches()):
             place = f"Batch {number} of {self.description}"
             for name in self.types:
@@ -319,7 +365,6 @@ class ReaderSource(BatchSource):
                     )
                 check_kind(name, self.types[name], batch.schema.field(name).type, place, None)
             yield Block(batch.select(names), place, 0)
-            start += batch.num_rows
 
 
 def read_columns(X: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
@@ -377,6 +422,8 @@ def _kind(type_: Any) -> str | None:
 
 def _types(schema: Any) -> dict[str, Any]:
     """Names and types of the columns, without the index of pandas, which is none."""
+    if len(set(schema.names)) < len(schema):
+        raise ValueError(f"Column names must be unique, got {schema.names}: rename the columns.")
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     return {field.name: field.type for field in schema if field.name not in index}
 

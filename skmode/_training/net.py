@@ -290,7 +290,8 @@ class MixtureNet(NeuralNet):
     def _step_together(self, ranks: Ranks, batch: Rows) -> dict[str, Tensor]:
         """Compute the part of this rank; the gradients are those of the whole batch."""
         module = self.module_
-        part = PartOfRank(ranks, batch, getattr(module, "rows_axis", 0))
+        dtype = next(module.parameters()).dtype
+        part = PartOfRank(ranks, batch, getattr(module, "rows_axis", 0), dtype)
         with self.borrowing("module"):
             with self._precision(batch.device), part.balanced(module):
                 output = module(*part.rows.inputs, **part.rows.targets())

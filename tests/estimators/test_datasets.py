@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss, r2_score
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDERegressor, MoDETextClassifier
 from skmode._training.callbacks import checkpoints
 from skmode._training.rows import stored
-from skmode.inspection import expert_probing, route_confusion
+from skmode.inspection import alpha_path, compare, expert_attention, expert_probing, route_confusion
 
 QUICK = {
     "n_experts": 2,
@@ -211,6 +213,64 @@ def test_nothing_half_written(dataset, tmp_path, monkeypatch):
     assert MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(dataset, **arguments).n_iter_ == 1
 
 
+def test_a_folder_of_other_rows_is_refused(tmp_path):
+    """Although their files have the same names, columns and sizes."""
+    options = QUICK | {"max_epochs": 1}
+    X, y = TRAIN.drop(columns="label"), TRAIN["label"]
+
+    def opened(frame, kind):
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        if kind == "memory":
+            return ds.dataset(table)
+        pa.feather.write_feather(table, tmp_path / "rows.feather", compression="uncompressed")
+        found = ds.dataset(tmp_path / "rows.feather", format="feather")
+        return ds.dataset([found]) if kind == "union" else found
+
+    for kind in ("file", "union", "memory"):
+        arguments = {"target": "label", "checkpoint": tmp_path / kind}
+        MoDEClassifier(**options).fit(opened(TRAIN, kind), **arguments)
+        MoDEClassifier(**options).fit(opened(TRAIN, kind), **arguments)
+        with pytest.raises(ValueError, match="has others: pass those, or another folder"):
+            MoDEClassifier(**options).fit(opened(TRAIN.assign(a=-TRAIN["a"]), kind), **arguments)
+    arguments = {"target": "label", "X_val": X[:90], "y_val": y[:90]}
+    with pytest.raises(ValueError, match="has others: pass those, or another folder"):
+        MoDEClassifier(**options).fit(
+            opened(TRAIN, "file"), **arguments, checkpoint=tmp_path / "file"
+        )
+    arguments["checkpoint"] = tmp_path / "own"
+    MoDEClassifier(**options).fit(opened(TRAIN, "file"), **arguments)
+    MoDEClassifier(**options).fit(opened(TRAIN, "file"), **arguments)
+    with pytest.raises(ValueError, match="has others: pass those, or another folder"):
+        MoDEClassifier(**options).fit(opened(TRAIN, "file"), **arguments | {"y_val": y[::-1][:90]})
+
+
+def test_what_is_printed_may_change_after_a_kill(dataset, tmp_path):
+    options = QUICK | {"max_epochs": 2}
+    arguments = {"target": "label", "checkpoint": tmp_path}
+    first = MoDEClassifier(**options).fit(dataset, **arguments)
+    again = MoDEClassifier(**options, verbose=1).fit(dataset, **arguments)
+    assert_array_equal(again.predict_proba(dataset), first.predict_proba(dataset))
+
+
+@pytest.mark.parametrize("name", ["fit.json", "rows.pickle", "rows.bin", "training-*.pt"])
+def test_a_torn_file_of_a_checkpoint_is_named(dataset, tmp_path, name):
+    options = QUICK | {"max_epochs": 1}
+    arguments = {"target": "label", "checkpoint": tmp_path}
+    MoDEClassifier(**options).fit(dataset, **arguments)
+    (path,) = tmp_path.glob(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"must be whole.*{path.name}.*delete"):
+        MoDEClassifier(**options).fit(dataset, **arguments)
+
+
+def test_a_checkpoint_that_is_no_folder(dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"checkpoint must name a folder, or one .*file"):
+        MoDEClassifier(**QUICK).fit(dataset, target="label", checkpoint=tmp_path / "file")
+    with pytest.raises(TypeError, match="checkpoint must name a folder, got 3"):
+        MoDEClassifier(**QUICK).fit(dataset, target="label", checkpoint=3)
+
+
 @pytest.mark.slow
 def test_goes_on_after_kill_9(dataset, tmp_path):
     folder = os.path.dirname(dataset.files[0])
@@ -273,6 +333,90 @@ def test_errors_in_rows_to_predict(dataset, tmp_path):
         classifier.predict(write(tmp_path, frame.drop(columns="a")))
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+def test_files_of_other_types(tmp_path, filtered):
+    """Missing values without a type come first, and numbers become wider."""
+    frame = TRAIN[[*FEATURES, "label"]].copy()
+    frame["whole"] += np.where(np.arange(len(frame)) < 400, 0, 0.5)
+    write(tmp_path, frame[400:], n_files=2)
+    first = frame[:400].assign(c=None, whole=frame["whole"][:400].astype(np.int8))
+    pq.write_table(pa.Table.from_pandas(first, preserve_index=False), tmp_path / "a.parquet")
+    dataset = ds.dataset(tmp_path)
+    if filtered:
+        dataset = dataset.filter(ds.field("whole") >= 0)
+    classifier = MoDEClassifier(**QUICK).fit(dataset, target="label")
+    other = MoDEClassifier(**QUICK).fit(
+        frame.assign(c=frame["c"].where(frame.index >= 400))[FEATURES], frame["label"]
+    )
+    assert repr(classifier.encoder_.columns_) == repr(other.encoder_.columns_)
+    pq.write_table(
+        pa.Table.from_pandas(first.drop(columns="whole"), preserve_index=False),
+        tmp_path / "b.parquet",
+    )
+    dataset = ds.dataset(tmp_path)
+    if filtered:
+        dataset = dataset.filter(ds.field("a") > 0)
+    with pytest.raises(ValueError, match=r"got none named 'whole' in File .*b\.parquet"):
+        classifier.fit(dataset, target="label")
+
+
+def test_a_filter_on_folders(tmp_path):
+    table = pa.Table.from_pandas(FRAME[[*FEATURES, "label"]], preserve_index=False)
+    pq.write_to_dataset(table, tmp_path, partition_cols=["whole"])
+    dataset = ds.dataset(tmp_path, partitioning="hive").filter(
+        (ds.field("whole") > 2) & (ds.field("a") > 0)
+    )
+    regressor = MoDERegressor(**QUICK | {"max_epochs": 1}).fit(
+        dataset.filter(ds.field("label") == "no"), target="a"
+    )
+    kept = FRAME[(FRAME["whole"] > 2) & (FRAME["a"] > 0) & (FRAME["label"] == "no")]
+    assert_allclose(regressor.target_mean_, kept["a"].mean())
+    assert list(regressor.feature_names_in_) == ["b", "c", "label", "whole"]
+
+
+def test_classes_of_several_widths(tmp_path):
+    """The last file has the narrowest type."""
+    for i, (low, kind) in enumerate([(-1, np.int16), (0, np.float64), (1000, np.int64), (1, "u1")]):
+        rows = {"a": np.arange(20.0), "label": np.repeat([low, 1], 10).astype(kind)}
+        pq.write_table(pa.table(rows), tmp_path / f"part-{i}.parquet")
+    classifier = MoDEClassifier(**QUICK).fit(ds.dataset(tmp_path), target="label")
+    assert_array_equal(classifier.classes_, [-1, 0, 1, 1000])
+
+
+def test_functions_that_fail(dataset):
+    def breaks():
+        yield from dataset.to_batches()
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone") as caught:
+        MoDEClassifier(**QUICK).fit(breaks, target="label")
+    assert caught.value.__notes__ == ["It came from the function breaks, after 3 batches."]
+    reader = dataset.scanner().to_reader()
+    with pytest.raises(ValueError, match="let it open its batches anew at each call"):
+        MoDEClassifier(**QUICK).fit(lambda: reader, target="label")
+    twice = pa.RecordBatch.from_arrays([pa.array([1.0])] * 3, names=["a", "a", "label"])
+    with pytest.raises(ValueError, match="Column names must be unique"):
+        MoDEClassifier(**QUICK).fit(lambda: [twice], target="label")
+
+
+def test_scores_that_are_not_defined(tmp_path):
+    frame = FRAME[["a", "value"]].assign(none=0.0)
+    dataset = ds.dataset(pa.Table.from_pandas(frame))
+    model = MoDERegressor(**QUICK | {"max_epochs": 1}).fit(frame[["a"]], frame["value"])
+    with pytest.raises(ValueError, match="needs a positive sample_weight, got zeros only"):
+        model.score(dataset, target="value", sample_weight="none")
+    with pytest.warns(UndefinedMetricWarning, match="at least two rows, got one"):
+        found = model.score(ds.dataset(pa.Table.from_pandas(frame[:1])), target="value")
+    assert np.isnan(found)
+
+
+def test_labels_of_another_kind_are_no_misses(dataset, tmp_path):
+    classifier = MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(dataset, target="label")
+    other = write(tmp_path, TRAIN.assign(label=1))
+    with pytest.raises(ValueError, match=r"part-0\.parquet, row 0 .*kind of classes_.*got \[1\]"):
+        classifier.score(other, target="label")
+
+
 X, y = TRAIN[FEATURES], TRAIN["label"]
 
 
@@ -282,6 +426,8 @@ X, y = TRAIN[FEATURES], TRAIN["label"]
         ({}, {}, "A dataset needs the name of the column"),
         ({"target": "lable"}, {}, r"target must name columns of the dataset, got \['lable'\]"),
         ({"target": []}, {}, "target must name a column, or be a list"),
+        ({"target": 3}, {}, "target must name a column, or be a list"),
+        ({"target": ["a", "a"]}, {}, "be a list of different names"),
         ({"y": "label"}, {}, "pass target='label' and leave out y"),
         ({"target": "label", "sample_weight": np.ones(3)}, {}, "sample_weight names the column"),
         ({"target": "label", "sample_weight": "label"}, {}, "must be two columns"),
@@ -316,6 +462,10 @@ def test_what_is_refused_elsewhere(dataset, tmp_path):
             estimator.fit(dataset, target="label")
     with pytest.raises(TypeError, match="hold its rows in memory"):
         MoDEClassifier(**QUICK).partial_fit(dataset, y)
+    classifier = MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(X, y)
+    for inspect in (alpha_path, expert_attention, compare):
+        with pytest.raises(TypeError, match=r"pass a sample of it, for example dataset\.head"):
+            inspect(classifier, dataset, y)
     dates = TRAIN.assign(a=pd.Timestamp("2020-01-01"))
     with pytest.raises(ValueError, match=r"got dates .* in column 'a'"):
         MoDEClassifier(**QUICK).fit(write(tmp_path, dates), target="label")

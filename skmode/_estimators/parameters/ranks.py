@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils import check_random_state
 
+from skmode._common.batches import is_dataset
 from skmode._common.sklearn import validates_parameters
 from skmode._estimators.parameters import refuse_prefit
 from skmode._training.process.ranks import Ranks, ranks_of_fit, together
@@ -33,7 +34,7 @@ def fits(method: Method) -> Method:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         with together() as ranks:
             if ranks is not None:
-                call = {"estimator": type(self).__name__, "method": method.__name__}
+                call = _describe(self, method.__name__, args, kwargs)
                 ranks.check_same("parameters", call | texts(self._parameters))
             refuse_prefit(self.teacher_cv)  # before the constraints, which name no cure
             return checked(self, *args, **kwargs)
@@ -41,6 +42,21 @@ def fits(method: Method) -> Method:
     wrapped: Any = fit
     decorated: Method = wrapped
     return decorated
+
+
+def _describe(
+    model: Any, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, str]:
+    """Describe a call as far as it decides what ranks will ask each other."""
+    X = args[0] if args else kwargs.get("X")
+    goes_on = hasattr(model, "net_") and (method == "partial_fit" or model.warm_start)
+    return {
+        "estimator": type(model).__name__,
+        "method": method,
+        "X": "a dataset" if is_dataset(X) else "in memory",
+        "X_val": "missing" if kwargs.get("X_val") is None else "given",
+        "the model to go on from": "a fitted one" if goes_on else "none",
+    }
 
 
 def texts(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -100,7 +116,7 @@ def agree_on(model: Any, data: Data, *, first: bool) -> None:
     rows = {}
     for name, part in (parts | {"the further rows": data.further}).items():
         rows[f"the number of {name.removeprefix('the ')}"] = str(0 if part is None else len(part))
-        rows[name] = "none" if part is None else _digest(part)
+        rows[name] = "none" if part is None else digest(part)
     ranks.check_same("rows", rows)
     if not first:
         _check_weights(ranks, model.net_)
@@ -112,7 +128,7 @@ def _column(column: Any) -> tuple[Any, ...]:
     return column.name, column.kind, categories, column.has_missing
 
 
-def _digest(rows: Rows | StoredRows) -> str:
+def digest(rows: Rows | StoredRows) -> str:
     """A fingerprint of encoded rows, their targets and weights."""
     found = hashlib.blake2b(digest_size=12)
     for part in rows.parts():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -53,10 +55,7 @@ class Checkpoints:
         if ranks is not None:
             self._check_shared(ranks, begun)
         if begun["by"] != made_by:
-            raise ValueError(
-                "A checkpoint is resumed with the parameters and rows that it was written with, "
-                f"but {self.folder} has others: pass those, or another folder."
-            )
+            raise self._of_another_fit()
         self.seed = int(begun["seed"])
 
     def once(self, work: Callable[[], Result]) -> Result:
@@ -65,12 +64,19 @@ class Checkpoints:
 
     def _begin(self, made_by: str, seed: int) -> dict[str, Any]:
         """Say whose folder this is, unless it has an owner already."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"checkpoint must name a folder, or one that can be made, got {self.folder}, which "
+                f"failed ({error}): name a folder that you may write to."
+            ) from error
         begun: dict[str, Any] = {"by": made_by, "seed": seed}
         # Before the rows are complete there is nothing to go on from.
         new = not self._fit.exists() or not self.rows.exists()
         if not new:
-            begun = json.loads(self._fit.read_text())
+            with whole(self._fit):
+                begun = json.loads(self._fit.read_text())
         if self._ranks is not None:  # by which they know that they see the same folder
             begun["start"], new = uuid.uuid4().hex, True
         if new:
@@ -97,6 +103,25 @@ class Checkpoints:
         except (OSError, ValueError):
             return False
         return found
+
+    def check_same(self, name: str, content: str) -> None:
+        """Keep a fingerprint, or raise if that of the fit that began the folder was another."""
+        path = self.folder / f"{name}.txt"
+        content = content if self._ranks is None else self._ranks.first(content)
+
+        def keep() -> str:
+            if not path.exists():
+                write(path, lambda file: file.write_text(content))
+            return path.read_text()
+
+        if self.once(keep) != content:
+            raise self._of_another_fit()
+
+    def _of_another_fit(self) -> ValueError:
+        return ValueError(
+            "A checkpoint is resumed with the parameters and rows that it was written with, but "
+            f"{self.folder} has others: pass those, or another folder."
+        )
 
     @property
     def _fit(self) -> Path:
@@ -130,14 +155,19 @@ class Checkpoint(Callback):
 
     def begin(self, net: Any, callbacks: Iterable[Callback], generators: Generators) -> int:
         """Load the state, and return the number of epochs that are done."""
-        self._callbacks, self._generators = list(callbacks), generators
+        # Those without a state may differ, such as what verbose prints.
+        self._keeping = [each for each in callbacks if _keeps(each)]
+        self._generators = generators
         self._begun, self._done, self._epoch = len(net.history), 0, 0
         self._last = time.monotonic()
         self._ranks = ranks_of_fit()
         content = common(self._read())
         if content is None:
             return 0
-        self.saved = torch.load(io.BytesIO(content), map_location=net.device, weights_only=False)
+        with whole(self.path):
+            self.saved = torch.load(
+                io.BytesIO(content), map_location=net.device, weights_only=False
+            )
         assert self.saved is not None
         self.finished = self.saved["finished"]
         self._begun, self._done = self.saved["begun"], self.saved["done"]
@@ -202,7 +232,9 @@ class Checkpoint(Callback):
             "history": [dict(row) for row in net.history[: net.n_complete]],
             "weights": net.module_.state_dict(),
             "optimizer": net.optimizer_.state_dict(),
-            "callbacks": [state_of(each, finished=finished) for each in self._callbacks],
+            "callbacks": [
+                (type(each).__name__, state_of(each, finished=finished)) for each in self._keeping
+            ],
             "at_epoch": self._at_epoch,
             "generators": generators,
             "so_far": net.so_far.state(),
@@ -214,7 +246,13 @@ class Checkpoint(Callback):
         saved, self.saved = self.saved, None
         net.module_.load_state_dict(saved["weights"])
         net.optimizer_.load_state_dict(saved["optimizer"])
-        for callback, state in zip(self._callbacks, saved["callbacks"], strict=True):
+        if [type(each).__name__ for each in self._keeping] != [n for n, _ in saved["callbacks"]]:
+            raise ValueError(
+                "A checkpoint is resumed with the callbacks that it was written with, but "
+                f"{self.path.parent} has {[name for name, _ in saved['callbacks']]}, got "
+                f"{[type(each).__name__ for each in self._keeping]}: pass those, or another folder."
+            )
+        for callback, (_, state) in zip(self._keeping, saved["callbacks"], strict=True):
             restore(callback, state)
         self._at_epoch = saved["at_epoch"]
         self._generators.set_states(self._at_epoch)
@@ -235,6 +273,10 @@ class Kept:
     """A callback whose attributes `kept` go into checkpoints."""
 
     kept: ClassVar[tuple[str, ...]] = ()
+
+
+def _keeps(callback: Callback) -> bool:
+    return isinstance(callback, LRScheduler) or bool(_kept(callback))
 
 
 def state_of(callback: Callback, *, finished: bool) -> dict[str, Any]:
@@ -259,6 +301,18 @@ def _kept(callback: Callback) -> tuple[str, ...]:
     if isinstance(callback, EarlyStopping):
         return "misses_", "dynamic_threshold_", "best_epoch_"
     return callback.kept if isinstance(callback, Kept) else ()
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Name the file that cannot be read back."""
+    try:
+        yield
+    except (ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"The files of a checkpoint must be whole, but reading {path} failed ({error}): delete "
+            f"{path.parent}, and fit anew."
+        ) from error
 
 
 def write(path: Path, save: Callable[[Path], Any]) -> None:

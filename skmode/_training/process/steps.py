@@ -33,7 +33,9 @@ class Part:
         The share of the batch's rows.
     """
 
-    def __init__(self, ranks: Ranks, batch: Rows, axis: int) -> None:
+    def __init__(
+        self, ranks: Ranks, batch: Rows, axis: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         self._ranks = ranks
         n_rows = batch.target.shape[axis]
         n_own = len(range(ranks.rank, n_rows, ranks.world))
@@ -44,7 +46,8 @@ class Part:
         if not n_own:
             shape = self.rows.target.shape[: axis + 1]
             inputs, target, weight, *taught = self.rows
-            weight = torch.zeros(shape, device=self.rows.device) if weight is None else 0 * weight
+            none = torch.zeros(shape, dtype=dtype, device=self.rows.device)
+            weight = none if weight is None else 0 * weight
             self.rows = Rows(inputs, target, weight, *taught)
 
     @contextlib.contextmanager

@@ -100,6 +100,13 @@ class Stored:
         sizes[: self.n_rows % self.n_shards] += 1
         return np.cumsum(sizes)
 
+    def check_whole(self) -> None:
+        """Raise if the file has not all rows."""
+        wanted = self.n_rows * self.layout.dtype.itemsize
+        found = self.path.stat().st_size if self.path.exists() else 0
+        if found != wanted:
+            raise ValueError(f"{self.path.name} has {found} of {wanted} bytes")
+
     def shard(self, i: int) -> NDArray[Any]:
         """Read one shard."""
         ends = self.ends

@@ -129,6 +129,7 @@ def expert_attention(
     >>> attention.importances.columns.tolist()
     [0, 1, 'gate']
     """
+    mixtures.in_memory(X)
     check_consistent_length(X, y)
     if method not in ("permutation", "integrated_gradients"):
         raise ValueError(

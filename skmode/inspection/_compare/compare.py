@@ -17,7 +17,7 @@ from sklearn.utils import check_consistent_length
 from skmode._common.sklearn import safe_indexing
 from skmode.inspection._compare.summary import Comparison, summarize
 from skmode.inspection._compare.ttest import check_confidence
-from skmode.inspection._evaluation import weights
+from skmode.inspection._evaluation import mixtures, weights
 
 Array = NDArray[Any]
 
@@ -96,6 +96,7 @@ def compare(
     >>> comparison.pairs[["first", "second"]].iloc[0].tolist()
     ['linear', 'bayes']
     """
+    mixtures.in_memory(X)
     check_consistent_length(X, y)
     check_confidence(confidence)
     named = _name_estimators(estimators)

@@ -27,12 +27,7 @@ def unwrap(
     `batches` tells whether X may be a dataset.
     """
     if not batches:
-        refuse_dataset(
-            X,
-            "X",
-            "pass a sample of it, for example dataset.head(100_000).to_pandas(); expert_probing "
-            "and route_confusion read datasets",
-        )
+        in_memory(X)
     for part in nested_estimators(estimator):
         if isinstance(part, Pipeline) and X is not None and len(part) > 1:
             X = part[:-1].transform(X)
@@ -41,6 +36,16 @@ def unwrap(
     check_methods(part, name)
     check_is_fitted(part)
     return part, X
+
+
+def in_memory(X: Any) -> None:
+    """Raise if the rows come in batches."""
+    refuse_dataset(
+        X,
+        "X",
+        "pass a sample of it, for example dataset.head(100_000).to_pandas(); expert_probing "
+        "and route_confusion read datasets",
+    )
 
 
 def _why_without_best(search: Any, name: str) -> str:

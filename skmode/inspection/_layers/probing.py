@@ -193,6 +193,7 @@ class _Rows(NamedTuple):
 
     @classmethod
     def check(cls, X: Any, y: Any, sample_weight: Any) -> _Rows:
+        mixtures.in_memory(X)
         check_consistent_length(X, y)
         return cls(X, np.asarray(y), weights.check_weight(sample_weight, len(y)))
 

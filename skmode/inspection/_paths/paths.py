@@ -184,6 +184,7 @@ def _path(
     scoring: Scoring,
     sample_weight: Any,
 ) -> ParameterPath:
+    mixtures.in_memory(X)
     check_consistent_length(X, y)
     values = _check_values(parameter, values)
     prefix = _check_mixture(parameter, estimator)

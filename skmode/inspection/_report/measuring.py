@@ -40,6 +40,7 @@ def measure(
     verbose: int = 0,
 ) -> Facts:
     """Measure everything; the parameters are those of :func:`skmode.inspection.report`."""
+    mixtures.in_memory(X)
     check_consistent_length(X, y)
     mixture, rows = mixtures.unwrap(estimator, X)
     outputs = forward.evaluate(mixture, rows, log_proba=soft_targets is not None)

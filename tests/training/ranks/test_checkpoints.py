@@ -170,8 +170,8 @@ def test_what_one_rank_gets_wrong_fails_on_all(workers, rows, tmp_path):
     model = same(workers.run(fit, rows, tmp_path / "state", 1, options={"max_epochs": 1}))
     assert model.n_iter_ == 1
     first, second = workers.run(fit, rows, tmp_path / "file", limit=SOON)
-    assert isinstance(first, FileExistsError)
-    assert "rank 0 failed with FileExistsError" in str(second)
+    assert isinstance(first, OSError)
+    assert "rank 0 failed with OSError: checkpoint must name a folder" in str(second)
 
 
 def test_a_long_work_of_one_rank_is_waited_for(workers):

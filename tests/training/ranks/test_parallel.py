@@ -1,6 +1,7 @@
 """Fits that several processes run together: they equal those of one, and fail together."""
 
 import copy
+import functools
 import pickle
 import sys
 import time
@@ -234,8 +235,9 @@ class Alone:
         return tensor
 
 
-def test_a_rank_without_rows_adds_nothing():
-    """Two rows for three ranks: their sum is the gradient of the batch."""
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_rank_without_rows_adds_nothing(weighted):
+    """Two rows for three ranks: their sum is the gradient of the batch; few rows are float64."""
     torch.manual_seed(0)
     module = nn.MixtureOfExperts(
         nn.IdentityTrunk(4),
@@ -244,27 +246,29 @@ def test_a_rank_without_rows_adds_nothing():
         torch.nn.Linear(8, 1),
         nn.RegressionLoss(),
         alpha=1.0,
-    )
-    batch = Rows((torch.randn(2, 4),), torch.randn(2, 1), torch.tensor([0.5, 2.0]))
+    ).double()
+    weight = torch.tensor([0.5, 2.0]).double() if weighted else None
+    batch = Rows((torch.randn(2, 4).double(),), torch.randn(2, 1).double(), weight)
     losses = module(*batch.inputs, **batch.targets()).losses
     losses.total.backward()
     expected = [each.grad for each in module.parameters()]
     ranks = [Alone(rank, 3) for rank in range(3)]
     for rank in ranks:
         module.zero_grad()
-        part = Part(rank, batch, axis=0)
+        part = Part(rank, batch, axis=0, dtype=torch.float64)
         with part.balanced(module):
             found = module(*part.rows.inputs, **part.rows.targets()).losses
         part.loss(module, found).backward()
         part.add_up(module.parameters(), found)
     (summed,) = torch.stack([rank.added[0] for rank in ranks], dim=1).sum(dim=1, keepdim=True).T
-    reached = [torch.zeros(1) if each is None else torch.ones(1) * 3 for each in expected]
+    reached = [torch.tensor([0.0 if each is None else 3.0]).double() for each in expected]
     gradients = [
         (torch.zeros_like(each) if gradient is None else gradient).flatten()
         for each, gradient in zip(module.parameters(), expected, strict=True)
     ]
     torch.testing.assert_close(
-        summed, torch.cat([torch.stack(losses).detach(), torch.zeros(1), *reached, *gradients])
+        summed,
+        torch.cat([torch.stack(losses).detach(), torch.zeros(1).double(), *reached, *gradients]),
     )
 
 
@@ -307,6 +311,22 @@ def fewer_rows(X, y, model):
     return X[1:], y[1:], model
 
 
+def a_dataset(X, y, model):
+    import pyarrow as pa
+
+    return (lambda: [pa.RecordBatch.from_pandas(X)]), y, model
+
+
+def own_validation_rows(X, y, model):
+    model.fit = functools.partial(model.fit, X_val=X[:50], y_val=y[:50])
+    return X, y, model
+
+
+def fitted_before(X, y, model):
+    with fit_alone():
+        return X, y, model.set_params(warm_start=True).fit(X, y)
+
+
 def no_rows(X, y, model):
     return X[:0], y[:0], model
 
@@ -337,6 +357,9 @@ def other_weights(X, y, model):
 
 
 SAME_ERROR = {
+    own_validation_rows: "X_val is missing on rank 0 and given on rank 1",
+    a_dataset: "X is in memory on rank 0 and a dataset on rank 1",
+    fitted_before: "the model to go on from is none on rank 0 and a fitted one on rank 1",
     other_columns: "the set of columns",
     fewer_columns: "the set of columns",
     other_classes: "the set of classes",
@@ -359,7 +382,7 @@ def test_what_one_rank_gets_wrong_fails_on_all(workers, spoil):
     X, y, _ = rows()
 
     def task(rank):
-        given = X, labels(y), MoDEClassifier(**QUICK)
+        given = X, labels(y), MoDEClassifier(**QUICK, warm_start=spoil is fitted_before)
         if rank == 1:
             given = spoil(*given)
         return given[2].fit(*given[:2])

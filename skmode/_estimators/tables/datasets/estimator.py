@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,11 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmode._common.batches import BatchSource, Block, is_dataset, open_batches, to_numpy
 from skmode._estimators.parameters import check_combinations, check_structure
-from skmode._estimators.parameters.ranks import agree_on_folder, common_random_state, texts
+from skmode._estimators.parameters.ranks import agree_on_folder, common_random_state, digest, texts
 from skmode._estimators.rows.splitting import Given, check_given
 from skmode._estimators.tables.datasets.names import Names, read_names, refuse_unread
 from skmode._estimators.tables.datasets.reading import encode_block, read_dataset
@@ -58,9 +61,10 @@ class ReadsDatasets(ReadsTables):
         source = open_batches(X)
         names = read_names(source, y, sample_weight, target)
         columns = f"{names.target} and {names.weight}"
-        ranks = agree_on_folder(checkpoint, source.identity(), columns)
+        identity = "" if checkpoint is None else source.identity()
+        ranks = agree_on_folder(checkpoint, identity, columns)
         seed = common_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        made_by = self._made_by(source, names, first=first)
+        made_by = self._made_by(identity, names, given, first=first)
         with _opened(checkpoint, made_by, seed, ranks) as checkpoints:
             random_state = np.random.RandomState(checkpoints.seed)
 
@@ -70,8 +74,11 @@ class ReadsDatasets(ReadsTables):
                 ready = read_dataset(
                     self, source, names, checkpoints, rng, first=first, hold_out=not own
                 )
-                valid = self._encode_given(given, ready.trained) if own else None
-                return ready.data()._replace(valid=valid) if own else ready.data()
+                if not own:
+                    return ready.data()
+                valid = self._encode_given(given, ready.trained)
+                checkpoints.check_same("validation", digest(valid))
+                return ready.data()._replace(valid=valid)
 
             self._train(
                 make_data,
@@ -95,11 +102,11 @@ class ReadsDatasets(ReadsTables):
         """Remember the columns."""
         validate_data(self, X=table, skip_check_array=True, reset=True)
 
-    def _made_by(self, source: BatchSource, names: Names, *, first: bool) -> str:
+    def _made_by(self, identity: str, names: Names, given: Given, *, first: bool) -> str:
         """Tell this fit from others: by parameters, rows and, if it continues one, by weights."""
-        made_by = hashlib.sha256(source.identity().encode())
+        made_by = hashlib.sha256(identity.encode())
         kept = texts(self._parameters)
-        made_by.update(f"{names} {sorted(kept.items())}".encode())
+        made_by.update(f"{names} {sorted(kept.items())} {given.X is None}".encode())
         if not first:
             for value in self.net_.module_.state_dict().values():
                 made_by.update(value.cpu().numpy().tobytes())
@@ -162,6 +169,11 @@ class ReadsDatasets(ReadsTables):
                 f"Every row needs a label, got none in column {names.target[0]!r}: drop such rows, "
                 "or give them a label."
             )
+        if len(labels) and isinstance(labels[0], str) != isinstance(self.classes_[0], str):
+            raise ValueError(
+                f"Labels must be of the kind of classes_, {self.classes_[:10].tolist()}, got "
+                f"{labels[:1].tolist()} in column {names.target[0]!r}: convert the column."
+            )
         return labels
 
 
@@ -171,25 +183,47 @@ def accuracy(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     for true, predicted, weight in blocks:
         right += float(weight @ (true == predicted))
         total += float(weight.sum())
-    return right / total if total else float("nan")
+    _check_total(total)
+    return right / total
 
 
 def determination(blocks: Iterator[tuple[Any, Any, Any]]) -> float:
     """Coefficient of determination, averaged over the targets as scikit-learn's r2_score does."""
-    moments, residuals = Moments(), 0.0
+    moments, residuals, n_rows = Moments(), 0.0, 0
     for true, predicted, weight in blocks:
+        n_rows += len(true)
         residuals = residuals + weight @ (true - predicted.reshape(true.shape)) ** 2
         moments.add(true, weight)
+    _check_total(moments.weight)
+    if n_rows < 2:
+        warnings.warn(
+            "R^2 needs at least two rows, got one: the score is NaN.",
+            UndefinedMetricWarning,
+            stacklevel=4,
+        )
+        return float("nan")
     spread = np.asarray(moments.squares)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(spread > 0, 1 - residuals / spread, np.where(residuals == 0, 1.0, 0.0))
     return float(scores.mean())
 
 
+def _check_total(weight: float) -> None:
+    if not weight:
+        raise ValueError(
+            "At least one row needs a positive sample_weight, got zeros only: pass weights above "
+            "zero for the rows to score."
+        )
+
+
 @contextlib.contextmanager
 def _opened(folder: Any, made_by: str, seed: int, ranks: Ranks | None) -> Iterator[Checkpoints]:
     """Open the user's folder, or one that is deleted at the end."""
     if folder is not None:
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(
+                f"checkpoint must name a folder, got {folder!r}: pass a str or pathlib.Path."
+            )
         yield Checkpoints(Path(folder), made_by, seed, ranks)
         return
     with tempfile.TemporaryDirectory(prefix="skmode-", ignore_cleanup_errors=True) as made:

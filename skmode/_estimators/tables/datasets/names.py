@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from skmode._common.batches import BatchSource
 from skmode._estimators.rows.teaching import described
 
@@ -45,10 +47,12 @@ def read_names(source: BatchSource, y: Any, sample_weight: Any, target: Any) -> 
             "A dataset needs the name of the column that holds the targets, got target=None: pass "
             f"target=, one of {list(source.types)[:20]}."
         )
-    names = [target] if isinstance(target, str) else list(target)
-    if not names or not all(isinstance(name, str) for name in names):
+    names = [target] if isinstance(target, str) or not np.iterable(target) else list(target)
+    strings = all(isinstance(name, str) for name in names)
+    if not names or not strings or len(set(names)) < len(names):
         raise ValueError(
-            f"target must name a column, or be a list of names, got {target!r}: the dataset has "
+            "target must name a column, or be a list of different names, got "
+            f"{target!r}: the dataset has "
             f"{list(source.types)[:20]}."
         )
     source.check_names(names, "target")

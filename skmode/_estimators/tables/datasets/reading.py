@@ -17,7 +17,7 @@ from skmode._encoding.tables.batches import LearnsColumns, encode_batch
 from skmode._estimators.tables.datasets.holding_out import HeldOut, share_out
 from skmode._estimators.tables.datasets.names import Names
 from skmode._estimators.tables.datasets.targets import Classes, Values, read_weight
-from skmode._training.callbacks.checkpoints import Checkpoints, write
+from skmode._training.callbacks.checkpoints import Checkpoints, whole, write
 from skmode._training.rows import Rows
 from skmode._training.rows.stored import Layout, Stored, StoredRows, Writer, moved
 from skmode._training.trainer import Data
@@ -67,7 +67,9 @@ def read_dataset(
 
     def read() -> Ready:
         if path.exists():
-            found: Ready = pickle.loads(path.read_bytes())
+            with whole(path):
+                found: Ready = pickle.loads(path.read_bytes())
+                moved(found.stored, folder).check_whole()
             return found
         passes = Passes(estimator, source, names, rng, first=first)
         passes.learn()

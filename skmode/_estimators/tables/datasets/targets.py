@@ -55,6 +55,7 @@ class Classes:
         self.estimator = estimator
         self.name = names[0]
         self._counts: dict[Any, NDArray[np.float64]] = {}
+        self._dtypes: set[np.dtype[Any]] = set()
 
     def read(self, columns: list[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Check labels, and return the distinct ones and the position of each row's."""
@@ -75,7 +76,7 @@ class Classes:
         for label, *found in zip(labels.tolist(), counts, totals, strict=True):
             before = self._counts.get(label)
             self._counts[label] = np.array(found) + (0 if before is None else before)
-        self._dtype = labels.dtype
+        self._dtypes.add(labels.dtype)
 
     def finish(self, *, first: bool) -> None:
         """Learn the classes, or check that they are those of the first fit."""
@@ -86,7 +87,8 @@ class Classes:
                 f"Labels must be uniformly strings or numbers, got {list(self._counts)[:10]} in "
                 f"column {self.name!r}: convert them."
             )
-        labels = np.array(list(self._counts), dtype=self._dtype)
+        # Files may have numbers of several widths.
+        labels = np.array(list(self._counts), dtype=np.result_type(*self._dtypes))
         found = np.array(list(self._counts.values()))
         if first:
             estimator._fit_target(labels, found[:, 1])
