@@ -3,9 +3,10 @@
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
 
-    python -m benchmarks.defaults.distil [--report]
+    python -m benchmarks.defaults.distil [--candidates NAME ...] [--report]
 
-which writes results/distil.jsonl (with `--report` it only reads it), and prints the mean of each
+which writes results/distil.jsonl (of the named candidates alone, if there are any; with `--report`
+it only reads it), and prints the mean of each
 candidate's loss relative to the plain mixture's, and the share of the teacher's lead that it keeps.
 """
 
@@ -17,7 +18,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.defaults._lines import RESULTS, read_measured
+from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
 from benchmarks.defaults._measure import inner_split, make
+from benchmarks.defaults._neighbours import make_rows_of_neighbours
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
 from skmode._estimators.rows import lessons
@@ -52,6 +54,8 @@ def changed(options: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(patch.object(LearnsFromTeachers, name, method))
             # Their result is not needed.
             stack.enter_context(patch.object(lessons, "FEW_VALIDATION_ROWS", 0))
+        if options.get("_neighbours"):
+            stack.enter_context(patch.object(lessons, "make_rows", make_rows_of_neighbours))
         yield
 
 
@@ -77,6 +81,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "always trusted, no made-up rows": TRUSTED | {"synthetic_rows": 0},
     "always trusted, as many made-up rows": TRUSTED | {"synthetic_rows": 1},
     "always trusted, ten times the made-up rows": TRUSTED | {"synthetic_rows": 10},
+    "always trusted, made-up rows of neighbours": TRUSTED | {"_neighbours": True},
     "always trusted, short and slow refit with dropout": TRUSTED
     | {"refit_fraction": 0.3, "_refit": "former"},
     "always trusted, not calibrated": TRUSTED | {"calibration": None},
@@ -85,6 +90,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "one network, always trusted": TRUSTED | {"n_experts": 1},
 }
 UNTAUGHT = ("plain", "one network")
+ALL = ("teacher", *CANDIDATES)
 
 # Not fitted anew: taught where the teacher's loss is lower out of fold, else plain.
 BY_SIGN = "refused if worse at all"
@@ -102,18 +108,28 @@ def loss(table: TabularSet, y: Any, prediction: Any) -> float:
     return float(-np.log(np.clip(prediction[np.arange(len(y)), y], 1e-12, None)).mean())
 
 
-def measure(table: TabularSet, repeat: int, memory: str) -> list[dict[str, Any]]:
+def measure_teacher(table: TabularSet, train: Part, judging: Part) -> dict[str, Any]:
+    """Loss of the teacher, fitted on all rows."""
+    start = time.process_time()
+    fitted = [each.fit(train.X, train.y) for each in make_teacher(table, train)]
+    method = "predict" if table.task == "regression" else "predict_proba"
+    mean = np.mean([getattr(teacher, method)(judging.X) for teacher in fitted], axis=0)
+    record = {"candidate": "teacher", "top_expert": loss(table, judging.y, mean)}
+    return record | {"seconds": time.process_time() - start}
+
+
+def measure(
+    table: TabularSet, repeat: int, memory: str, names: Collection[str] = ALL
+) -> list[dict[str, Any]]:
     """Losses of the teacher, and of mixture and top expert of each candidate."""
     train, judging = inner_split(table, repeat, ROWS)
     classifies = table.task != "regression"
     method = "predict_proba" if classifies else "predict"
     teachers = make_teacher(table, train)
-    start = time.process_time()
-    fitted = [each.fit(train.X, train.y) for each in make_teacher(table, train)]
-    mean = np.mean([getattr(teacher, method)(judging.X) for teacher in fitted], axis=0)
-    found = [{"candidate": "teacher", "top_expert": loss(table, judging.y, mean)}]
-    found[0]["seconds"] = time.process_time() - start
+    found = [measure_teacher(table, train, judging)] if "teacher" in names else []
     for name, options in CANDIDATES.items():
+        if name not in names:
+            continue
         model = make("classification" if classifies else "regression", options)
         model.set_params(inference="top_expert")  # fitted as it will be served
         if name not in UNTAUGHT:
@@ -163,23 +179,27 @@ def summarize(records: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure all candidates on all sets, unless only a report is wanted, and print the table."""
     parser = argparse.ArgumentParser(description="How is a mixture best taught by a stack?")
+    parser.add_argument("--candidates", nargs="+", choices=ALL, default=ALL, metavar="NAME")
     parser.add_argument("--report", action="store_true", help="measure nothing")
+    options = parser.parse_args()
     path = RESULTS / "distil.jsonl"
-    if not parser.parse_args().report:
-        measure_all(path)
+    if not options.report:
+        measure_all(path, options.candidates)
     print(summarize(read_measured(path)))
 
 
-def measure_all(path: Path) -> None:
-    """Replace the results, once all of them are there."""
+def measure_all(path: Path, names: Collection[str]) -> None:
+    """Replace the results of these candidates, once all of them are there."""
     warnings.simplefilter("ignore")
     new = path.with_suffix(".new")
     with tempfile.TemporaryDirectory() as memory, new.open("w", encoding="utf-8") as file:
+        kept = [line for line in read_raw(path) if line["candidate"] not in names]
+        file.writelines(json.dumps(line) + "\n" for line in kept)
         for table in SETS.values():
             if table.name not in TABLES:
                 continue
             for repeat in REPEATS:
-                found = measure(table, repeat, memory)
+                found = measure(table, repeat, memory, names)
                 file.writelines(json.dumps(record) + "\n" for record in found)
                 file.flush()
                 print(table.name, repeat, flush=True)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.language import distillation, forgetting, modules, routing
+from benchmarks.language import distillation, forgetting, modules, multilingual, routing
 from benchmarks.language._texts import pack
 
 EXPERIMENTS = {
     "teacher": forgetting.teacher,
     "forgetting": forgetting.forgetting,
     "router": routing.router,
+    "multilingual": multilingual.multilingual,
     "alpha": distillation.alpha,
     "setups": modules.setups,
     "schedules": distillation.schedules,

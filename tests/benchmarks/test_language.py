@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.language import __main__ as command
-from benchmarks.language import _bench
+from benchmarks.language import _bench, multilingual
 from benchmarks.language._texts import ALL, load_texts
 
 # Importing transformers and tracing a model take seconds.
@@ -78,6 +79,23 @@ def test_forgetting_compares_equal_steps(monkeypatch, data):
     assert set(means) == {*balanced, "cold experts", "warm experts", *in_sequence}
     expected = means["warm experts"] / min(means[name] for name in balanced)
     assert lines[-1]["warm / balanced"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_experts_of_a_multilingual_teacher_are_compared_with_equal_time(monkeypatch, data):
+    ticks = itertools.count()
+    monkeypatch.setattr(multilingual, "clock", lambda device: float(next(ticks) ** 2))
+    lines = run(monkeypatch, data, "multilingual")["lines"]
+    own = {line["way"]: line for line in lines if line.get("expert") == "own"}
+    assert list(own) == [*multilingual.WAYS, "no teacher, longer"]
+    # By that clock the teacher takes 1, what is no training 5, a fit alone 9, a taught one 13.
+    assert own["no teacher, longer"]["steps"] == round(2 * (1 + 13 - 5) / (9 - 5))
+    matrix = [line for line in lines if line.get("expert") in ("en", "fr", "de", "py")]
+    assert len(matrix) == 4 * len(own)
+    for line in matrix:
+        assert line[line["expert"]] == own[line["way"]][line["expert"]]
+    gaps = {line["way"]: line["minus no teacher"] for line in lines if "standard error" in line}
+    for way, line in own.items():
+        assert gaps[way] == pytest.approx(line["mean"] - own["no teacher"]["mean"], abs=2e-4)
 
 
 def test_minutes_choose_the_steps(monkeypatch, data):
