@@ -32,6 +32,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from benchmarks.defaults._lessons import even_lessons
 from benchmarks.defaults._lines import PRESENT, RESULTS, ROWS, read
 from benchmarks.defaults._measure import error_by, inner_split, make
 from benchmarks.defaults._switches import real_rows
@@ -64,8 +65,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "teacher's weight 0.3, three times the peak": {"teacher_weight": 0.3, "TAUGHT_RATE": 3.0},
     "no mixed rows": {"mixed": False},
     "nobody teaches": {"teacher": None},
+    "each expert learns half of the lesson": {"even": 0.5},
+    "each expert learns the whole lesson": {"even": 1.0},
     "teacher's weight 0.5, no mixed rows": {"teacher_weight": 0.5, "mixed": False},
 }
+# The last ones, which other files have.
+ELSEWHERE = list(VARIANTS)[-3:]
 # Smaller errors count as this one: of few rows some models predict all perfectly.
 LEAST_ERROR = 1e-4
 Refit = Callable[..., tuple[int, bool, tuple[str, ...]]]
@@ -121,6 +126,8 @@ def changed(fit: Any, change: dict[str, Any]) -> Iterator[None]:
         for name, value in change.items():
             if name == "mixed":
                 stack.enter_context(patch.object(taught.TaughtRows, "with_mixed_rows", real_rows))
+            elif name == "even":
+                stack.enter_context(even_lessons(value))
             elif hasattr(fit.plan, name):
                 fit.plan = replace(fit.plan, **{name: value})
             elif hasattr(trainer, name):
@@ -205,8 +212,8 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=known, default=known, metavar="SET")
     parser.add_argument("--repeats", type=int, default=2, help="splits of each set (default: 2)")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS})")
-    all_but_last = list(VARIANTS)[:-1]  # which another file has
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=all_but_last)
+    own = list(VARIANTS)[: -len(ELSEWHERE)]
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=own)
     parser.add_argument("--results", type=Path, default=RESULTS / "students.jsonl")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
