@@ -3,7 +3,8 @@
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
 
-    python -m benchmarks.defaults.distil [--candidates NAME ...] [--report]
+    python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--candidates NAME ...]
+        [--results FILE] [--report]
 
 which writes results/distil.jsonl (of the named candidates alone, if there are any; with `--report`
 it only reads it), and prints the mean of each
@@ -13,6 +14,7 @@ candidate's loss relative to the plain mixture's, and the share of the teacher's
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import tempfile
@@ -36,7 +38,6 @@ from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._training import trainer
 
 TABLES = ("vehicle", "german", "concrete", "credit", "segment")
-REPEATS = range(3)
 ROWS = 1500
 
 
@@ -163,7 +164,9 @@ def summarize(records: list[dict[str, Any]]) -> str:
     lines = ["| candidate | top expert | mixture | better fits | lead kept |"]
     lines.append("| --- | --- | --- | --- | --- |")
     leads = teacher < 0.98 * plain
-    for name in ["teacher", *CANDIDATES, BY_SIGN]:
+    measured = {key[2] for key in of}
+    by_sign = [BY_SIGN] if {"auto", "always trusted"} <= measured else []
+    for name in [*(each for each in ALL if each in measured), *by_sign]:
         own = np.array([of[*fit, chosen(of, fit, name)]["top_expert"] for fit in fits])
         both = [of[*fit, chosen(of, fit, name)].get("mixture", math.nan) for fit in fits]
         mixture = np.exp(np.log(np.array(both) / plain).mean())
@@ -180,29 +183,29 @@ def main() -> None:
     """Measure all candidates on all sets, unless only a report is wanted, and print the table."""
     parser = argparse.ArgumentParser(description="How is a mixture best taught by a stack?")
     parser.add_argument("--candidates", nargs="+", choices=ALL, default=ALL, metavar="NAME")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=TABLES, metavar="SET")
+    parser.add_argument("--repeats", type=int, default=3, help="splits of each set (default: 3)")
+    parser.add_argument("--results", type=Path, default=RESULTS / "distil.jsonl")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
-    path = RESULTS / "distil.jsonl"
     if not options.report:
-        measure_all(path, options.candidates)
-    print(summarize(read_measured(path)))
+        measure_all(options)
+    print(summarize(read_measured(options.results)))
 
 
-def measure_all(path: Path, names: Collection[str]) -> None:
+def measure_all(options: argparse.Namespace) -> None:
     """Replace the results of these candidates, once all of them are there."""
     warnings.simplefilter("ignore")
+    path, names = options.results, options.candidates
     new = path.with_suffix(".new")
     with tempfile.TemporaryDirectory() as memory, new.open("w", encoding="utf-8") as file:
         kept = [line for line in read_raw(path) if line["candidate"] not in names]
         file.writelines(json.dumps(line) + "\n" for line in kept)
-        for table in SETS.values():
-            if table.name not in TABLES:
-                continue
-            for repeat in REPEATS:
-                found = measure(table, repeat, memory, names)
-                file.writelines(json.dumps(record) + "\n" for record in found)
-                file.flush()
-                print(table.name, repeat, flush=True)
+        for table, repeat in itertools.product(options.sets, range(options.repeats)):
+            found = measure(SETS[table], repeat, memory, names)
+            file.writelines(json.dumps(record) + "\n" for record in found)
+            file.flush()
+            print(table, repeat, flush=True)
     new.replace(path)
 
 

@@ -1,13 +1,13 @@
-"""Modular language models: teacher, forgetting, alpha, schedules, domains, router, setups.
+"""Modular language models: teachers, forgetting, alpha, schedules, domains, router, setups.
 
     python -m benchmarks.language NAME [--minutes 3] [--seeds 0 1] [--steps N] [--device cpu]
     python -m benchmarks.language pack FILE
     python -m benchmarks.language --device cuda --minutes 8 [--data FILE]
 
-Each experiment writes results/language_NAME.json and prints its tables; router and forgetting
-return 1 if a bar is missed. `--minutes` is processor time; `--steps` sets the steps of an
-expert instead. `pack` writes all texts into one file, for a machine without network. Without a name
-it trains GPT-2 small students behind a medium teacher ("large").
+Each experiment writes results/language_NAME.json (or the file after `--results`), and prints its
+tables; router and forgetting return 1 if a bar is missed. `--minutes` is processor time; `--steps`
+sets the steps of an expert instead. `pack` writes all texts into one file, for a machine without
+network. Without a name it trains GPT-2 small students behind a medium teacher ("large").
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--data", type=Path, help="a file that pack wrote")
+    parser.add_argument("--results", type=Path, help="in place of language_NAME.json")
     parser.add_argument("--student")
     parser.add_argument("--teacher")
     parser.add_argument("--vocab-size", type=int, default=2048)

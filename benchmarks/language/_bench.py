@@ -134,7 +134,7 @@ def results(
         shown = {
             key: value.name if isinstance(value, Path) else value
             for key, value in vars(options).items()
-            if key != "experiment" and (uses is None or key in uses)
+            if key not in ("experiment", "results") and (uses is None or key in uses)
         }
         made_by = {key: str(value) for key, value in shown.items()}
         made_by |= {
@@ -142,8 +142,8 @@ def results(
             "processor_seconds": f"{time.process_time() - start:.0f}",
             "torch": torch.__version__,
         }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"language_{name}.json"
+        path = options.results or RESULTS / f"language_{name}.json"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"made_by": made_by, "lines": lines}, indent=1) + "\n")
         show(lines)
 

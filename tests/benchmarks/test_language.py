@@ -73,6 +73,10 @@ def test_the_router_is_measured_with_each_seed(monkeypatch, data):
 
 def test_forgetting_compares_equal_steps(monkeypatch, data):
     lines = run(monkeypatch, data, "forgetting")["lines"]
+    longer = data.parent / "longer" / "forgetting.json"
+    kept = run(monkeypatch, data, "forgetting", "--results", str(longer), "--steps", "1")["lines"]
+    assert kept == lines  # the file of before
+    assert json.loads(longer.read_text())["made_by"]["steps"] == "1"
     means = {line["training"]: line["mean"] for line in lines[:-1]}
     balanced = "balanced", "balanced, rate falls late"
     in_sequence = [f"in sequence, after {name}" for name in ("en", "fr", "de", "py")]
