@@ -4,11 +4,12 @@ The teacher is the mean of CatBoost and LightGBM with their defaults. It and the
 judged on the rows that `inner_split` sets aside. Run with
 
     python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--candidates NAME ...]
-        [--results FILE] [--report]
+        [--results FILE ...] [--report]
 
 which writes results/distil.jsonl (of the named candidates alone, if there are any; with `--report`
-it only reads it), and prints the mean of each
-candidate's loss relative to the plain mixture's, and the share of the teacher's lead that it keeps.
+it only reads it, or several files), and prints the mean of each candidate's loss relative to the
+plain mixture's, the share of the teacher's lead that it keeps, and how much its loss differs from
+that of "always trusted".
 """
 
 from __future__ import annotations
@@ -158,25 +159,37 @@ def chosen(of: dict[Any, Any], fit: tuple[str, int], name: str) -> str:
 def summarize(records: list[dict[str, Any]]) -> str:
     """Tabulate losses relative to the plain top expert's, and the share of the lead kept."""
     of = {(r["set"], r["repeat"], r["candidate"]): r for r in records}
-    fits = sorted({key[:2] for key in of})
-    plain = np.array([of[*fit, "plain"]["top_expert"] for fit in fits])
-    teacher = np.array([of[*fit, "teacher"]["top_expert"] for fit in fits])
-    lines = ["| candidate | top expert | mixture | better fits | lead kept |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    leads = teacher < 0.98 * plain
     measured = {key[2] for key in of}
     by_sign = [BY_SIGN] if {"auto", "always trusted"} <= measured else []
+    lines = ["| candidate | top expert | mixture | better fits | lead kept | against trusted |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
     for name in [*(each for each in ALL if each in measured), *by_sign]:
+        needed = "auto" if name == BY_SIGN else name
+        fits = sorted(key[:2] for key in of if key[2] == needed)
+        plain, teacher, trusted = (
+            np.array([of[*fit, other]["top_expert"] for fit in fits])
+            for other in ("plain", "teacher", "always trusted")
+        )
         own = np.array([of[*fit, chosen(of, fit, name)]["top_expert"] for fit in fits])
         both = [of[*fit, chosen(of, fit, name)].get("mixture", math.nan) for fit in fits]
         mixture = np.exp(np.log(np.array(both) / plain).mean())
+        leads = teacher < 0.98 * plain
         kept = (1 - own / plain)[leads].sum() / (1 - teacher / plain)[leads].sum()
         lines.append(
             f"| {name} | {np.exp(np.log(own / plain).mean()):.3f} "
             f"| {'-' if name == 'teacher' else f'{mixture:.3f}'} "
-            f"| {(own < plain).sum()}/{len(fits)} | {kept:.2f} |"
+            f"| {(own < plain).sum()}/{len(fits)} | {kept:.2f} "
+            f"| {over_sets([fit[0] for fit in fits], own, trusted)} |"
         )
     return "\n".join(lines)
+
+
+def over_sets(sets: list[str], own: Any, other: Any) -> str:
+    """The change of a loss: mean over sets and its standard error."""
+    logs = np.log(own / other)
+    means = [logs[[each == name for each in sets]].mean() for name in dict.fromkeys(sets)]
+    error = 100 * np.std(means, ddof=1) / math.sqrt(len(means))
+    return f"{100 * math.expm1(np.mean(means)):+.1f} ± {error:.1f} %"
 
 
 def main() -> None:
@@ -185,18 +198,19 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", choices=ALL, default=ALL, metavar="NAME")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=TABLES, metavar="SET")
     parser.add_argument("--repeats", type=int, default=3, help="splits of each set (default: 3)")
-    parser.add_argument("--results", type=Path, default=RESULTS / "distil.jsonl")
+    own = [RESULTS / "distil.jsonl"]
+    parser.add_argument("--results", nargs="+", type=Path, default=own, metavar="FILE")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if not options.report:
         measure_all(options)
-    print(summarize(read_measured(options.results)))
+    print(summarize([line for path in options.results for line in read_measured(path)]))
 
 
 def measure_all(options: argparse.Namespace) -> None:
     """Replace the results of these candidates, once all of them are there."""
     warnings.simplefilter("ignore")
-    path, names = options.results, options.candidates
+    path, names = options.results[0], options.candidates
     new = path.with_suffix(".new")
     with tempfile.TemporaryDirectory() as memory, new.open("w", encoding="utf-8") as file:
         kept = [line for line in read_raw(path) if line["candidate"] not in names]
