@@ -27,6 +27,7 @@ EXPERIMENTS = {
     "setups": modules.setups,
     "schedules": distillation.schedules,
     "domains": modules.domains,
+    "quantized": modules.quantized,
     "large": modules.large,
 }
 

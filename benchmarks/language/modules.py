@@ -1,12 +1,14 @@
-"""Whole models: the number of domains, the setups, a large run on a GPU."""
+"""Whole models: number of domains, setups, experts of 8 bits, a large run on a GPU."""
 
 from __future__ import annotations
 
 import argparse
 import pickle
 import resource
+import tempfile
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from benchmarks.language._bench import (
     texts_of,
 )
 from benchmarks.language._texts import ALL, FOUR, Texts
-from skmode.language import ModularLanguageModel
+from skmode.language import ModularLanguageModel, export
+from skmode_deploy import language
+from skmode_deploy.bundle import domain_file
 
 
 def domains(options: argparse.Namespace) -> int:
@@ -70,6 +74,51 @@ def setups(options: argparse.Namespace) -> int:
                 lines.append({"setup": setup, "seed": seed, "steps": steps, **found})
                 print(lines[-1], flush=True)
     return 0
+
+
+def quantized(options: argparse.Namespace) -> int:
+    """Compare bundles of 32 and of 8 bits, of the same trained experts."""
+    texts = texts_of(options, FOUR)
+    passages = {name: texts.passages(name, 40, 100) for name in FOUR}
+    with results(options, "quantized") as lines:
+        steps = 0
+        for seed in options.seeds:
+            bench = Bench(options, FOUR, seed, texts)
+            steps = steps or choose_steps(bench, options, 7.0 * len(options.seeds))
+            warm = {"warm_start_steps": 3 * steps}
+            model = fit(options, texts, FOUR, seed, steps, teacher=None, **warm)
+            for bits in (32, 8):
+                found = _served(model, passages, bits)
+                lines.append({"seed": seed, "steps": steps, "bits of a weight": bits, **found})
+                print(lines[-1], flush=True)
+    return 0
+
+
+def _served(
+    model: ModularLanguageModel, passages: dict[str, list[str]], bits: int
+) -> dict[str, float]:
+    """Export the model; return what its bundle needs for the passages, by the expert of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "bundle")
+        export(model, path, quantize="dynamic" if bits == 8 else None)
+        served = language.load(path)
+        served.score([passages["en"][0]], domain="en")  # opens the router and one expert
+        size = np.mean([(path / domain_file(name)).stat().st_size for name in FOUR])
+        found, n_tokens, seconds = {}, 0, 0.0
+        for name, own in passages.items():
+            served.score(own[:1], domain=name)
+            start = time.process_time()
+            scores = served.score(own, domain=name)
+            seconds += time.process_time() - start
+            n_tokens += sum(len(model.tokenizer_.encode(text).ids) for text in own)
+            n_bytes = [len(text.encode()) for text in own]
+            found[name] = round(float(np.average(scores, weights=n_bytes)), 4)
+    return {
+        **found,
+        "mean": round(float(np.mean(list(found.values()))), 4),
+        "MB of an expert": round(float(size) / 1e6, 2),
+        "tokens a processor second": round(n_tokens / seconds),
+    }
 
 
 def large(options: argparse.Namespace) -> int:

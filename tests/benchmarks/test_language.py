@@ -102,6 +102,13 @@ def test_experts_of_a_multilingual_teacher_are_compared_with_equal_time(monkeypa
         assert gaps[way] == pytest.approx(line["mean"] - own["no teacher"]["mean"], abs=2e-4)
 
 
+def test_experts_of_8_bits_are_compared(monkeypatch, data):
+    whole, small = run(monkeypatch, data, "quantized")["lines"]
+    assert (whole["bits of a weight"], small["bits of a weight"]) == (32, 8)
+    assert small["MB of an expert"] < whole["MB of an expert"]
+    assert small["mean"] == pytest.approx(whole["mean"], abs=0.2)
+
+
 def test_minutes_choose_the_steps(monkeypatch, data):
     monkeypatch.setattr(_bench.Bench, "seconds_per_step", lambda bench, size: 0.5)
     options = type("Options", (), {"steps": None, "minutes": 1.0, "student": "s", "teacher": "t"})
