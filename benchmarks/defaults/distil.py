@@ -3,8 +3,8 @@
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
 
-    python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--candidates NAME ...]
-        [--results FILE ...] [--report]
+    python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--rows N]
+        [--candidates NAME ...] [--results FILE ...] [--report]
 
 which writes results/distil.jsonl (of the named candidates alone, if there are any; with `--report`
 it only reads it, or several files), and prints the mean of each candidate's loss relative to the
@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.defaults._lines import RESULTS, read_measured, read_raw
 from benchmarks.defaults._measure import inner_split, make
-from benchmarks.defaults._neighbours import make_rows_of_neighbours
+from benchmarks.defaults._mixtures import make_mixtures
 from benchmarks.tabular._models.peers import make_catboost, make_lightgbm
 from benchmarks.tabular._sets import SETS, Part, TabularSet
 from skmode._estimators.rows import lessons
@@ -56,8 +56,8 @@ def changed(options: dict[str, Any]) -> Iterator[None]:
             stack.enter_context(patch.object(LearnsFromTeachers, name, method))
             # Their result is not needed.
             stack.enter_context(patch.object(lessons, "FEW_VALIDATION_ROWS", 0))
-        if options.get("_neighbours"):
-            stack.enter_context(patch.object(lessons, "make_rows", make_rows_of_neighbours))
+        if options.get("_mixtures"):
+            stack.enter_context(patch.object(lessons, "make_rows", make_mixtures))
         yield
 
 
@@ -83,7 +83,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "always trusted, no made-up rows": TRUSTED | {"synthetic_rows": 0},
     "always trusted, as many made-up rows": TRUSTED | {"synthetic_rows": 1},
     "always trusted, ten times the made-up rows": TRUSTED | {"synthetic_rows": 10},
-    "always trusted, made-up rows of neighbours": TRUSTED | {"_neighbours": True},
+    "always trusted, mixtures of any two rows": TRUSTED | {"_mixtures": True},
     "always trusted, short and slow refit with dropout": TRUSTED
     | {"refit_fraction": 0.3, "_refit": "former"},
     "always trusted, not calibrated": TRUSTED | {"calibration": None},
@@ -121,10 +121,10 @@ def measure_teacher(table: TabularSet, train: Part, judging: Part) -> dict[str, 
 
 
 def measure(
-    table: TabularSet, repeat: int, memory: str, names: Collection[str] = ALL
+    table: TabularSet, repeat: int, memory: str, names: Collection[str] = ALL, rows: int = ROWS
 ) -> list[dict[str, Any]]:
     """Losses of the teacher, and of mixture and top expert of each candidate."""
-    train, judging = inner_split(table, repeat, ROWS)
+    train, judging = inner_split(table, repeat, rows)
     classifies = table.task != "regression"
     method = "predict_proba" if classifies else "predict"
     teachers = make_teacher(table, train)
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", choices=ALL, default=ALL, metavar="NAME")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=TABLES, metavar="SET")
     parser.add_argument("--repeats", type=int, default=3, help="splits of each set (default: 3)")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS:,})")
     own = [RESULTS / "distil.jsonl"]
     parser.add_argument("--results", nargs="+", type=Path, default=own, metavar="FILE")
     parser.add_argument("--report", action="store_true", help="measure nothing")
@@ -216,7 +217,7 @@ def measure_all(options: argparse.Namespace) -> None:
         kept = [line for line in read_raw(path) if line["candidate"] not in names]
         file.writelines(json.dumps(line) + "\n" for line in kept)
         for table, repeat in itertools.product(options.sets, range(options.repeats)):
-            found = measure(SETS[table], repeat, memory, names)
+            found = measure(SETS[table], repeat, memory, names, options.rows)
             file.writelines(json.dumps(record) + "\n" for record in found)
             file.flush()
             print(table, repeat, flush=True)

@@ -6,31 +6,30 @@ import pytest
 import torch
 
 from benchmarks.defaults._lessons import even_lessons
-from benchmarks.defaults._neighbours import make_rows_of_neighbours
+from benchmarks.defaults._mixtures import make_mixtures
 from skmode.nn import gates, task_losses
 
 
-def test_rows_of_neighbours_stay_in_their_cluster():
+def test_mixtures_average_numbers_and_take_other_cells_whole():
     rng = np.random.RandomState(0)
-    far = np.repeat([0, 100], 40)
     X = pd.DataFrame(
         {
-            "number": far + rng.normal(size=80),
-            "missing": np.where(np.arange(80) % 7, far + rng.normal(size=80), np.nan),
-            "colour": pd.Categorical(np.where(far, "red", "blue")),
+            "number": rng.normal(size=80),
+            "twice": 0.0,
+            "missing": np.where(np.arange(80) % 7, rng.normal(size=80), np.nan),
+            "size": rng.choice([0.5, 1.5], size=80),
+            "colour": pd.Categorical(rng.choice(["red", "blue", "green"], size=80)),
         }
     )
-    made, base = make_rows_of_neighbours(X, 300, np.random.RandomState(1))
+    X["twice"] = 2 * X["number"] + 1
+    made, base = make_mixtures(X, None, 300, np.random.RandomState(1), categories=[3])
     assert made.dtypes.equals(X.dtypes)
-    assert (made["colour"].to_numpy() == X["colour"].to_numpy()[base]).all()
-    assert ((made["number"] > 50).to_numpy() == (far[base] > 0)).all()
-    assert made["number"].isin(X["number"]).all()
-    # Each column has its own draw.
-    other = made["number"].to_numpy() != X["number"].to_numpy()[base]
-    also = made["missing"].fillna(-1).to_numpy() != X["missing"].fillna(-1).to_numpy()[base]
-    assert 0.5 < other.mean() < 1
-    assert (other & ~also).any()
-    assert (also & ~other).any()
+    np.testing.assert_allclose(made["twice"], 2 * made["number"] + 1)
+    assert made["number"].isin(X["number"]).mean() < 0.1  # the same row may be drawn twice
+    assert made["missing"].isna().to_numpy()[X["missing"].isna()[base]].all()
+    assert set(made["size"]) == {0.5, 1.5}
+    taken = (made["colour"].to_numpy() == X["colour"].to_numpy()[base]).mean()
+    assert 0.75 < taken < 0.95
 
 
 def test_even_lessons_scale_the_gradients_of_experts_alone():

@@ -260,10 +260,10 @@ PARAMETERS = {
         "float",
         """
         Number of made-up rows that an estimator as `teacher` labels, as a multiple of the training
-        rows. Each is a mixture of two of these (mixup, arXiv 1710.09412): numbers in columns of
-        floats are averaged, and all other cells, also of columns with whole numbers only, come from
-        one row or the other. An epoch draws as many as there are training rows, so more cost only
-        the teacher time. With 0, epochs are half as long, and the refit is as without a teacher.
+        rows. Each cell comes from one of these or one of the ten nearest to it, each column by its
+        own draw (columns resampled as in FAST-DAD, arXiv 2006.14284). Rows of a sparse matrix are
+        mixtures of two (mixup, arXiv 1710.09412). An epoch draws as many as there are training
+        rows, so more cost only teacher time. With 0, epochs are half as long, refits as untaught.
         """,
     ),
     "keep_teacher": (

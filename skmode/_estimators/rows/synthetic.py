@@ -1,8 +1,9 @@
-"""Made-up rows for a teacher to label: mixtures of pairs of rows (mixup, arXiv 1710.09412).
+"""Made-up rows for a teacher to label: columns resampled among neighbours, or mixtures of pairs.
 
-Numbers in columns of floats are averaged. All other cells are taken whole from one row or the
-other, so they stay what they are, and the teacher can read them. Columns of whole numbers may hold
-codes, so they count as other cells, as do categories that are fractions.
+Each cell of a table's made-up row is taken whole from the row that it begins with or from one of
+its neighbours, so it stays what it is, and the teacher can read it. FAST-DAD (arXiv 2006.14284)
+learns how each column depends on the others; neighbours show it without a model. Rows of a sparse
+matrix have no near neighbours, and are mixed (mixup, arXiv 1710.09412).
 """
 
 from collections.abc import Collection
@@ -13,124 +14,112 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import Tensor
 
 from skmode._encoding.columns import is_table
 from skmode._training.rows import Rows, SparseNumbers
 
-
-class Pairs:
-    """The two rows of each mixture, the share of the first, and whose cells are taken whole.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the table.
-    n_rows : int
-        Number of mixtures.
-    random_state : RandomState
-        Draws pairs, shares and cells. Each row is the first one equally often.
-    """
-
-    def __init__(
-        self, shape: tuple[int, int], n_rows: int, random_state: np.random.RandomState
-    ) -> None:
-        n_seen, self.n_columns = shape
-        repeats = -(-n_rows // n_seen)
-        self.base = np.concatenate([random_state.permutation(n_seen) for _ in range(repeats)])
-        self.base = self.base[:n_rows]
-        self.other = random_state.randint(n_seen, size=n_rows)
-        self.share = 0.5 + 0.5 * random_state.random_sample(n_rows)
-        self.random_state = random_state
-
-    def positions(self) -> NDArray[np.intp]:
-        """From which row each cell of a column is taken."""
-        own = self.random_state.random_sample(len(self.base)) < self.share
-        return np.where(own, self.base, self.other)
-
-    def mix(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Average numbers; where one of both is missing, the first row's is taken."""
-        own, other = values[self.base], values[self.other]
-        mixed = self.share * own + (1 - self.share) * other
-        found: NDArray[np.floating[Any]] = np.where(np.isfinite(mixed), mixed, own)
-        return found.astype(values.dtype)
+# Chosen in benchmarks/ablations.md.
+N_NEIGHBOURS = 10
+# Neighbours are sought among so many rows drawn by chance: the time grows with the rows alone.
+BLOCK_ROWS = 4096
+# Rarer categories of a column count as one where neighbours are sought.
+MOST_CATEGORIES = 64
 
 
 def make_rows(
     X: Any,
+    encoded: tuple[Any, Tensor],
     n_rows: int,
     random_state: np.random.RandomState,
     categories: Collection[int] = (),
 ) -> tuple[Any, NDArray[np.intp]]:
-    """Make rows up, in the container of X; returns also the row that each began with.
+    """Make rows up, in the container of X; returns also the row that each begins with.
 
-    `categories` are the positions of columns that are never averaged.
+    `encoded` are numbers and codes of the same rows, and tell which are near. `categories` are the
+    positions of columns that are never averaged.
     """
-    pairs = Pairs(X.shape, n_rows, random_state)
-    whole = np.isin(np.arange(pairs.n_columns), list(categories))
+    repeats = -(-n_rows // X.shape[0])
+    base = np.concatenate([random_state.permutation(X.shape[0]) for _ in range(repeats)])[:n_rows]
+    if scipy.sparse.issparse(X):
+        return _mix_sparse(X.tocsr(), base, random_state, categories), base
+    near = _find_neighbours(*encoded, random_state)
+    return _resample(X, near[base], random_state), base
+
+
+def _find_neighbours(
+    numbers: Any, codes: Tensor, random_state: np.random.RandomState
+) -> NDArray[np.intp]:
+    """Positions of each row and of those nearest to it, `(n_rows, n_near)`."""
+    n_rows = len(codes)
+    n_blocks = -(-n_rows // BLOCK_ROWS)
+    n_near = min(N_NEIGHBOURS, n_rows // n_blocks - 1)
+    near = np.repeat(np.arange(n_rows)[:, None], 1 + n_near, axis=1)
+    for block in np.array_split(random_state.permutation(n_rows), n_blocks) if n_near else []:
+        points = _as_points(numbers[block], codes[block].numpy())
+        search = NearestNeighbors(n_neighbors=n_near).fit(points)
+        near[block, 1:] = block[search.kneighbors(return_distance=False)]
+    return near
+
+
+def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
+    """Scale numbers and dummies of categories to a variance of one each; missing is the mean."""
+    is_sparse = isinstance(numbers, SparseNumbers)
+    parts = []
+    if numbers.shape[1]:
+        read = numbers.matrix if is_sparse else numbers.numpy()
+        filled = SimpleImputer(keep_empty_features=True).fit_transform(read.astype(np.float64))
+        parts.append(filled)
+    if codes.shape[1]:
+        encoder = OneHotEncoder(max_categories=MOST_CATEGORIES, sparse_output=is_sparse)
+        parts.append(encoder.fit_transform(codes))
+    points = scipy.sparse.hstack(parts, format="csr") if is_sparse else np.hstack(parts)
+    return StandardScaler(with_mean=not is_sparse).fit_transform(points)
+
+
+def _resample(X: Any, near: NDArray[np.intp], random_state: np.random.RandomState) -> Any:
+    """Take each cell from one of the rows that are near, `(n_rows, n_near)`, by its own draw."""
+
+    def positions() -> NDArray[np.intp]:
+        drawn = random_state.randint(near.shape[1], size=len(near))
+        found: NDArray[np.intp] = near[np.arange(len(near)), drawn]
+        return found
+
     if isinstance(X, pd.DataFrame):
-        columns = [_mix_pandas(X.iloc[:, j], pairs, whole[j]) for j in range(pairs.n_columns)]
-        made: Any = pd.DataFrame(dict(enumerate(columns))).set_axis(X.columns, axis=1)
-    elif is_table(X):
+        columns = [X.iloc[:, j].array.take(positions()) for j in range(X.shape[1])]
+        return pd.DataFrame(dict(enumerate(columns))).set_axis(X.columns, axis=1)
+    if is_table(X):
         frame: Any = nw.from_native(X, eager_only=True)
-        parts = [
-            _mix_series(frame[name], pairs, each).to_frame()
-            for name, each in zip(frame.columns, whole, strict=True)
-        ]
+        parts = [frame[name][positions().tolist()].to_frame() for name in frame.columns]
         # Out of a dict, the Enum of polars would be a Categorical.
-        made = nw.concat(parts, how="horizontal").to_native()
-    elif scipy.sparse.issparse(X):
-        made = _mix_sparse(X, pairs, whole)
-    else:
-        array = np.asarray(X)
-        columns = [_mix_array(array[:, j], pairs, whole[j]) for j in range(pairs.n_columns)]
-        made = np.column_stack(columns).astype(array.dtype, copy=False)
-    return made, pairs.base
+        return nw.concat(parts, how="horizontal").to_native()
+    array = np.asarray(X)
+    return np.column_stack([array[positions(), j] for j in range(array.shape[1])])
 
 
-def has_fractions(values: NDArray[np.floating[Any]]) -> bool:
-    """Whether not all numbers of a column are whole."""
-    finite = values[np.isfinite(values)]
-    return bool((finite != np.floor(finite)).any())
+def _mix_sparse(
+    X: Any,
+    base: NDArray[np.intp],
+    random_state: np.random.RandomState,
+    categories: Collection[int],
+) -> Any:
+    """Mix the cells that are stored in either of two rows; in all others both are zero.
 
-
-def _mix_array(values: NDArray[Any], pairs: Pairs, whole: bool) -> NDArray[Any]:
-    if not whole and np.issubdtype(values.dtype, np.floating) and has_fractions(values):
-        return pairs.mix(values)
-    return values[pairs.positions()]
-
-
-def _mix_pandas(column: Any, pairs: Pairs, whole: bool) -> Any:
-    if not whole and pd.api.types.is_float_dtype(column.dtype):
-        values = column.to_numpy(np.float64, na_value=np.nan)
-        if has_fractions(values):
-            mixed = pairs.mix(values)
-            return pd.array(mixed, dtype=column.dtype)
-    return column.array.take(pairs.positions())
-
-
-def _mix_series(column: Any, pairs: Pairs, whole: bool) -> Any:
-    if not whole and column.dtype.is_float():
-        values = column.to_numpy().astype(np.float64)
-        if has_fractions(values):
-            mixed = nw.new_series(
-                column.name, pairs.mix(values), column.dtype, backend=column.implementation
-            )
-            present = nw.when(~nw.col(column.name).is_nan()).then(nw.col(column.name))
-            return mixed.to_frame().select(present)[column.name]
-    return column[pairs.positions().tolist()]
-
-
-def _mix_sparse(X: Any, pairs: Pairs, categories: NDArray[np.bool_]) -> Any:
-    """Mix the cells that are stored in either row; in all others both are zero."""
-    X = X.tocsr()
-    whole = np.ones(pairs.n_columns, dtype=bool)
+    Numbers in columns with fractions are averaged, other cells are taken whole from one row: they
+    may be codes.
+    """
+    whole = np.ones(X.shape[1], dtype=bool)
     if np.issubdtype(X.dtype, np.floating):
         whole[X.indices[np.isfinite(X.data) & (X.data != np.floor(X.data))]] = False
-    whole |= categories
-    own, other = X[pairs.base], X[pairs.other]
+    whole[list(categories)] = True
+    own, other = X[base], X[random_state.randint(X.shape[0], size=len(base))]
     share = abs(own.sign()) + abs(other.sign())
-    row_share = np.repeat(pairs.share, np.diff(share.indptr))
-    taken = pairs.random_state.random_sample(share.nnz) < row_share
+    shares = 0.5 + 0.5 * random_state.random_sample(len(base))
+    row_share = np.repeat(shares, np.diff(share.indptr))
+    taken = random_state.random_sample(share.nnz) < row_share
     rest = share.copy()
     share.data = np.where(whole[share.indices], taken, row_share).astype(np.float64)
     rest.data = 1 - share.data

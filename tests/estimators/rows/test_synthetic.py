@@ -1,4 +1,4 @@
-"""Made-up rows: mixtures of two rows, whose numbers are averaged and whose other cells stay."""
+"""Made-up rows: cells of neighbours in tables, and mixtures of two rows in sparse matrices."""
 
 import numpy as np
 import pandas as pd
@@ -6,62 +6,102 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import scipy.sparse
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_array_equal
+from sklearn.neighbors import NearestNeighbors
 
+from skmode import MoDEClassifier
+from skmode._estimators.rows import synthetic
 from skmode._estimators.rows.synthetic import make_rows
 
 
-def make(X, n_rows=400, seed=0):
-    return make_rows(X, n_rows, np.random.RandomState(seed))
+def encode(X):
+    """Numbers and codes, as a fit encodes them."""
+    classifier = MoDEClassifier()
+    checked = classifier._check_input(X, reset=True)
+    classifier._fit_encoder(checked, np.ones(X.shape[0]))
+    return classifier._encode_inputs(checked)[:2]
 
 
-def test_cells_that_are_no_fractions_stay_what_they_are(frame):
-    made, base = make(frame)
-    assert made.shape == (400, 5)
-    assert list(made.columns) == list(frame.columns)
-    assert_array_equal(made.dtypes, frame.dtypes)
-    fractions = frame.select_dtypes("floating").columns
-    for name in frame.columns.drop(fractions):
-        assert set(made[name].dropna()) <= set(frame[name].dropna())
-    for name in fractions:
-        assert made[name].between(frame[name].min(), frame[name].max())[made[name].notna()].all()
-        assert not set(made[name].dropna()) <= set(frame[name].dropna())
-    assert made["a"].isna().any()
-    assert made["kind"].isna().any()
-    own = frame.iloc[base].reset_index(drop=True)
-    changed = (made["kind"].astype(object) != own["kind"].astype(object)) & own["kind"].notna()
-    assert 0.05 < changed.mean() < 0.3  # a quarter comes from the other row, often the same
-    assert_array_equal(np.bincount(base, minlength=160) >= 2, True)
+def make(X, n_rows=400, seed=0, categories=()):
+    encoded = None if scipy.sparse.issparse(X) else encode(X)
+    return make_rows(X, encoded, n_rows, np.random.RandomState(seed), categories)
 
 
-def test_each_made_up_row_lies_between_its_two_parents():
+def clusters(n_rows=80):
+    """Two clusters of rows that are far from each other, and which row is in which."""
+    rng = np.random.RandomState(0)
+    far = np.arange(n_rows) % 2 == 1
+    X = pd.DataFrame(
+        {
+            "number": 100 * far + rng.normal(size=n_rows),
+            "missing": np.where(np.arange(n_rows) % 7, 100 * far + rng.normal(size=n_rows), np.nan),
+            "colour": pd.Categorical(np.where(far, "red", "blue")),
+        }
+    )
+    return X, far
+
+
+def test_cells_come_from_the_row_or_its_neighbours():
+    X, far = clusters()
+    made, base = make(X)
+    assert made.dtypes.equals(X.dtypes)
+    assert (made["colour"].to_numpy() == X["colour"].to_numpy()[base]).all()
+    assert_array_equal(made["number"] > 50, far[base])
+    assert made["number"].isin(X["number"]).all()
+    # Each column has its own draw: ten of eleven are neighbours.
+    other = made["number"].to_numpy() != X["number"].to_numpy()[base]
+    also = made["missing"].fillna(-1).to_numpy() != X["missing"].fillna(-1).to_numpy()[base]
+    assert 0.8 < other.mean() < 0.97
+    assert (other & ~also).any()
+    assert (also & ~other).any()
+    assert_array_equal(np.bincount(base), 5)
+
+
+def test_neighbours_of_many_rows_are_sought_in_blocks(monkeypatch):
+    monkeypatch.setattr(synthetic, "BLOCK_ROWS", 32)
+    X, far = clusters(81)
+    made, base = make(X, 1000)
+    assert_array_equal(made["number"] > 50, far[base])
+    assert (made["number"].to_numpy() != X["number"].to_numpy()[base]).mean() > 0.8
+
+
+def test_a_scale_does_not_tell_who_is_near():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 3))
-    X = np.column_stack([X, X @ [1.0, -2.0, 0.5] + 1])  # all rows lie in a plane
-    made, base = make(X, 100)
-    assert_allclose(made[:, 3], made[:, :3] @ [1.0, -2.0, 0.5] + 1, atol=1e-12)
-    spread = np.linalg.norm(X - X.mean(axis=0), axis=1).mean()
-    away = np.linalg.norm(made - X[base], axis=1)
-    assert 0.1 * spread < away.mean() < spread  # nearer to the first one
+    groups = rng.integers(2, size=200)
+    X = np.column_stack([groups + 0.01 * rng.normal(size=200), 1e6 * rng.normal(size=200)])
+    made, base = make(X, 600)
+    assert ((made[:, 0] > 0.5) == groups[base]).mean() > 0.95
 
 
-def test_whole_numbers_may_be_codes():
-    X = np.column_stack([np.arange(50.0), np.arange(50.0) / 2])
-    made, _ = make(X, 200)
-    assert set(made[:, 0]) <= set(X[:, 0])
-    assert not set(made[:, 1]) <= set(X[:, 1])
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_tables_of_numbers_or_categories_alone(kind):
+    X, far = clusters()
+    columns = ["colour"] if kind == "category" else ["number", "missing"]
+    made, base = make(X[columns])
+    found = made["colour"] == "red" if kind == "category" else made["number"] > 50
+    assert_array_equal(found, far[base])
 
 
-@pytest.mark.parametrize(
-    "convert", [np.asarray, pd.DataFrame, pl.DataFrame, scipy.sparse.csr_array]
-)
-def test_categories_that_are_fractions_are_not_averaged(convert):
-    X = np.random.default_rng(0).choice([0.5, 1.5, 2.5], size=(50, 2))
-    table = convert(X) if convert is not pl.DataFrame else pl.DataFrame(X, schema=["a", "b"])
-    made, _ = make_rows(table, 200, np.random.RandomState(0), categories=[1])
-    found = made.toarray() if scipy.sparse.issparse(made) else np.asarray(made)
-    assert set(found[:, 1]) == {0.5, 1.5, 2.5}
-    assert len(set(found[:, 0])) > 3
+def test_rare_categories_do_not_make_the_search_wide(monkeypatch):
+    widths, fit = [], NearestNeighbors.fit
+    monkeypatch.setattr(
+        NearestNeighbors, "fit", lambda self, X: widths.append(X.shape[1]) or fit(self, X)
+    )
+    names = [f"city {i}" for i in range(500)]
+    make(pd.DataFrame({"city": names * 2, "size": np.arange(1000.0)}))
+    assert widths == [synthetic.MOST_CATEGORIES + 1]
+
+
+def test_sparse_columns_of_a_table():
+    X, far = clusters()
+    dense = np.where(far[:, None], np.random.default_rng(0).random((80, 6)) > 0.3, 0).astype(float)
+    for j in range(6):
+        X[f"word {j}"] = pd.arrays.SparseArray(dense[:, j], fill_value=0)
+    made, base = make(X)
+    assert made.dtypes.equals(X.dtypes)
+    assert_array_equal(made["number"] > 50, far[base])
+    assert not made.loc[~far[base], "word 0"].any()
+    assert made.loc[far[base], "word 0"].any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -80,7 +120,18 @@ def test_containers_give_the_same_rows(convert, dtype):
     if convert is pl.DataFrame:
         assert found["b"].null_count() == np.isnan(expected[:, 1]).sum()
         assert found.schema == table.schema
-    assert_allclose(np.asarray(found), expected, rtol=1e-6)
+    assert_array_equal(np.asarray(found), expected)
+
+
+def test_columns_of_all_kinds_keep_their_types(frame):
+    made, _ = make(frame)
+    assert made.shape == (400, 5)
+    assert list(made.columns) == list(frame.columns)
+    assert_array_equal(made.dtypes, frame.dtypes)
+    for name in frame.columns:
+        assert set(made[name].dropna()) <= set(frame[name].dropna())
+    assert made["a"].isna().any()
+    assert made["kind"].isna().any()
 
 
 def test_columns_of_polars_and_arrow_keep_their_types():
@@ -92,10 +143,30 @@ def test_columns_of_polars_and_arrow_keep_their_types():
     assert make(arrow, 5)[0].schema == arrow.schema
 
 
-def test_a_missing_number_is_not_averaged():
-    X = np.array([[0.5], [np.nan]])
-    made, base = make(X, 40)
-    assert_allclose(made[:, 0], X[base, 0])
+@pytest.mark.parametrize("n_rows", [1, 2, 3])
+def test_few_rows(n_rows):
+    X = np.arange(2.0 * n_rows).reshape(n_rows, 2)
+    made, base = make(X, 50)
+    assert made.shape == (50, 2)
+    assert set(made[:, 1]) == set(X[:, 1])
+    assert (made[:, 0] != X[base, 0]).any() == (n_rows > 1)
+
+
+def test_duplicate_names_and_extension_arrays():
+    frame = pd.DataFrame(
+        {
+            "a": pd.array([1, None, 3], dtype="Int64"),
+            "b": ["x", "y", None],
+            "c": pd.array([0.5, None, 1.5], dtype="Float64"),
+        }
+    )
+    encoded = encode(frame)
+    frame = frame.set_axis(["a", "a", "c"], axis=1)
+    made, _ = make_rows(frame, encoded, 60, np.random.RandomState(0))
+    assert made.dtypes.tolist() == frame.dtypes.tolist()
+    assert made.columns.tolist() == ["a", "a", "c"]
+    assert set(made["c"].dropna()) == {0.5, 1.5}
+    assert set(made.iloc[:, 0].dropna()) == {1, 3}
 
 
 @pytest.mark.parametrize("kind", ["csr_array", "csr_matrix"])
@@ -118,30 +189,16 @@ def test_sparse_rows_stay_sparse(kind):
     assert ((shares > 0.5) & (shares < 1)).any(axis=1).mean() > 0.5
 
 
+def test_sparse_categories_that_are_fractions_are_not_averaged():
+    X = np.random.default_rng(0).choice([0.5, 1.5, 2.5], size=(50, 2))
+    made, _ = make(scipy.sparse.csr_array(X), 200, categories=[1])
+    found = made.toarray()
+    assert set(found[:, 1]) == {0.5, 1.5, 2.5}
+    assert len(set(found[:, 0])) > 3
+
+
 def test_wide_sparse_rows_cost_what_they_store():
     X = scipy.sparse.random_array((500, 2**20), density=1e-5, rng=np.random.default_rng(0))
     made, _ = make(X, 1500)
     assert made.shape == (1500, 2**20)
     assert made.nnz < 10 * X.nnz
-
-
-@pytest.mark.parametrize("n_rows", [1, 2])
-def test_one_row_and_two(n_rows):
-    X = np.arange(2.0 * n_rows).reshape(n_rows, 2)
-    made, _ = make(X, 5)
-    assert made.shape == (5, 2)
-
-
-def test_duplicate_names_and_extension_arrays():
-    frame = pd.DataFrame(
-        {
-            "a": pd.array([1, None, 3], dtype="Int64"),
-            "b": ["x", "y", None],
-            "c": pd.array([0.5, None, 1.5], dtype="Float64"),
-        }
-    ).set_axis(["a", "a", "c"], axis=1)
-    made, base = make(frame, 60)
-    assert made.dtypes.tolist() == frame.dtypes.tolist()
-    assert made.columns.tolist() == ["a", "a", "c"]
-    assert made["c"].isna().tolist() == (base == 1).tolist()
-    assert set(made.iloc[:, 0].dropna()) == {1, 3}
