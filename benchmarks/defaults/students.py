@@ -35,6 +35,7 @@ import torch
 from benchmarks.defaults._lessons import even_lessons
 from benchmarks.defaults._lines import PRESENT, RESULTS, ROWS, read
 from benchmarks.defaults._measure import error_by, inner_split, make
+from benchmarks.defaults._neighbours import rows_of_neighbours
 from benchmarks.defaults._switches import real_rows
 from benchmarks.tabular._fingerprint import fingerprint
 from benchmarks.tabular._sets import SETS, TabularSet
@@ -63,14 +64,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "teacher's weight 0.5, three times the peak": {"teacher_weight": 0.5, "TAUGHT_RATE": 3.0},
     "teacher's weight 0.3": {"teacher_weight": 0.3},
     "teacher's weight 0.3, three times the peak": {"teacher_weight": 0.3, "TAUGHT_RATE": 3.0},
-    "no mixed rows": {"mixed": False},
+    "no mixed rows": {"mixed": real_rows},
     "nobody teaches": {"teacher": None},
     "each expert learns half of the lesson": {"even": 0.5},
     "each expert learns the whole lesson": {"even": 1.0},
-    "teacher's weight 0.5, no mixed rows": {"teacher_weight": 0.5, "mixed": False},
+    "teacher's weight 0.5, no mixed rows": {"teacher_weight": 0.5, "mixed": real_rows},
+    "teacher's weight 0.5, rows of neighbours": {
+        "teacher_weight": 0.5,
+        "mixed": rows_of_neighbours,
+    },
 }
 # The last ones, which other files have.
-N_ELSEWHERE = 3
+N_ELSEWHERE = 4
 # Smaller errors count as this one: of few rows some models predict all perfectly.
 LEAST_ERROR = 1e-4
 Refit = Callable[..., tuple[int, bool, tuple[str, ...]]]
@@ -125,7 +130,7 @@ def changed(fit: Any, change: dict[str, Any]) -> Iterator[None]:
     with ExitStack() as stack:
         for name, value in change.items():
             if name == "mixed":
-                stack.enter_context(patch.object(taught.TaughtRows, "with_mixed_rows", real_rows))
+                stack.enter_context(patch.object(taught.TaughtRows, "with_mixed_rows", value))
             elif name == "even":
                 stack.enter_context(even_lessons(value))
             elif hasattr(fit.plan, name):

@@ -33,7 +33,7 @@ from skmode._estimators.parameters import (
     structure,
 )
 from skmode._estimators.parameters.ranks import agree_on, common_random_state
-from skmode._estimators.rows.kinds import named
+from skmode._estimators.rows.kinds import named, warn_of_other_scales
 from skmode._estimators.rows.lessons import OF_TEACHERS, LearnsFromTeachers
 from skmode._estimators.rows.splitting import (
     Given,
@@ -308,8 +308,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         if not np.all(weight >= 0) or not np.any(weight > 0):
             raise ValueError(
                 "class_weight must hold no negative weight, and a positive one for at least one "
-                f"class in {name}, got {getattr(self, 'class_weight', None)!r}: correct the "
-                "weights."
+                f"class in {name}, got {getattr(self, 'class_weight', None)!r}: correct it."
             )
         return X, y, weight
 
@@ -319,14 +318,15 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         """Encode the user's validation rows by the columns and classes of training."""
         with named("X_val and y_val", "X and y are"):
             rows = self._check_rows(*given[:3], reset=False, suffix="_val")
-        return self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
+        encoded = self._encode(*self._weigh(*rows, trained, "y_val"), "y_val")
+        warn_of_other_scales(encoded.inputs[0], self.encoder_, "X_val")
+        return encoded
 
     def _encode(
         self, X: Any, y: NDArray[Any], sample_weight: NDArray[np.float64], name: str = "y"
     ) -> Rows:
-        weight = None
-        if not np.all(sample_weight == sample_weight[0]):
-            weight = torch.as_tensor(sample_weight / sample_weight.mean())
+        share = torch.as_tensor(sample_weight / sample_weight.mean())
+        weight = None if np.all(sample_weight == sample_weight[0]) else share
         target = torch.as_tensor(self._encode_target(y, name))
         return Rows(self._encode_inputs(X), target, weight)
 

@@ -7,6 +7,9 @@ import torch
 
 from benchmarks.defaults._lessons import even_lessons
 from benchmarks.defaults._mixtures import make_mixtures
+from benchmarks.defaults._neighbours import rows_of_neighbours
+from skmode._training.finish.taught import TaughtRows
+from skmode._training.rows import Rows
 from skmode.nn import gates, task_losses
 
 
@@ -53,3 +56,20 @@ def test_even_lessons_scale_the_gradients_of_experts_alone():
         torch.testing.assert_close(other[1], of_gate)
         wanted = of_outputs / weights * ((1 - share) * weights + share / 3)
         torch.testing.assert_close(other[2], wanted)
+
+
+def test_a_refit_may_learn_from_rows_of_neighbours():
+    rng = np.random.RandomState(0)
+    group = torch.arange(40) % 2
+    numbers = 100.0 * group[:, None] + torch.as_tensor(rng.normal(size=(40, 2)))
+    rows = Rows((numbers, group[:, None]), group, None)
+    taught = TaughtRows(rows, lambda inputs: inputs[0], 0.5, torch.Generator().manual_seed(0))
+    (batch,) = taught.rows.batches(40, shuffle=False)
+    both = rows_of_neighbours(taught, batch)
+    assert len(both) == 80
+    made = both.select(torch.arange(40, 80))
+    assert torch.equal(made.inputs[0] > 50, made.inputs[1].expand(-1, 2) > 0)
+    assert torch.equal(made.soft_target, made.inputs[0])
+    assert torch.isin(made.inputs[0], numbers).all()
+    whole = (made.inputs[0][:, None] == numbers).all(dim=2).any(dim=1)
+    assert whole.double().mean() < 0.5  # each column has its own draw

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -342,6 +343,18 @@ def test_a_pipeline_transforms_the_validation_rows():
     score = pipeline[-1].validation_scores_["mixture"]
     assert score == pytest.approx(pipeline.score(100 + 50 * X_val, y_val), rel=1e-5)
     assert pipeline[-1].refit_n_iter_ == 0
+
+
+def test_validation_rows_that_no_scaler_saw_are_warned_of():
+    own = {"X_val": 100 + 50 * X_val, "y_val": y_val}
+    pipeline = make_pipeline(StandardScaler(), MoDEClassifier(**QUICK))
+    with pytest.warns(UserWarning, match="X_val should hold rows such as those of X, but most of"):
+        pipeline.fit(
+            100 + 50 * X[TRAIN], y[TRAIN], **{f"modeclassifier__{k}": v for k, v in own.items()}
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "X_val should hold rows")
+        MoDEClassifier(**QUICK).fit(100 + 50 * X[TRAIN], y[TRAIN], **own)
 
 
 @pytest.mark.usefixtures("routing")

@@ -40,8 +40,9 @@ def check_kinds(X: Any, others: Any, name: str) -> None:
             )
 
 
-def warn_of_other_scales(numbers: Any, columns: list[Column], name: str) -> None:
+def warn_of_other_scales(numbers: Any, encoder: Any, name: str) -> None:
     """Warn if most columns mostly hold numbers beyond those of X, as where no scaler saw them."""
+    columns: list[Column] = getattr(encoder, "numeric_columns", [])
     if not isinstance(numbers, torch.Tensor) or not columns:  # sparse, or no table
         return
     low = [-np.inf if each.minimum is None else each.minimum for each in columns]

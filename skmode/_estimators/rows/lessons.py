@@ -90,6 +90,11 @@ class LearnsFromTeachers(EvaluatesRows):
     def _classifies(self) -> bool:
         raise NotImplementedError
 
+    @property
+    def _cure_of_teacher(self) -> str:
+        """What to do about one that was refused."""
+        raise NotImplementedError
+
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
         """Predict probabilities in the order of the classes, or values, `(n_rows, n_outputs)`."""
         raise NotImplementedError
@@ -363,10 +368,8 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> list[Further]:
         """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
-        if not n_rows:
-            return []
         numbers, codes = (each[trained] for each in rows.inputs[:2])
-        if not numbers.shape[1] + codes.shape[1]:  # columns of texts and images alone
+        if not n_rows or not numbers.shape[1] + codes.shape[1]:  # columns of texts and images alone
             return []
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
@@ -398,7 +401,7 @@ class LearnsFromTeachers(EvaluatesRows):
         """Label rows that have no target; there the teacher alone counts."""
         with named(further.name):
             inputs = self._encode_inputs(self._check_input(further.X, reset=False))
-        warn_of_other_scales(inputs[0], getattr(self.encoder_, "numeric_columns", []), further.name)
+        warn_of_other_scales(inputs[0], self.encoder_, further.name)
         soft = predict_mean(fitted, further.X, self._predict_soft, further.name)
         encoded, row_weight = self._encode_soft(soft, factors)
         n_rows = len(encoded)
@@ -454,13 +457,10 @@ class LearnsFromTeachers(EvaluatesRows):
                     f" than the {fidelity.losses[self.inference]:.3g} without it; its own is "
                     f"{fidelity.losses['teacher']:.3g}"
                 )
-        cure = "improve it"
-        if self._classifies:
-            cure = "calibrate it, with min_samples_leaf=5 in a forest or CalibratedClassifierCV"
         warnings.warn(
             'With teacher_weight="auto" a teacher teaches only if it helps, but '
             f"{', '.join(self.teacher_names_)} does not: {why}. So the mixture learned from the "
-            f"targets alone: {cure}; or pass a number such as 0.5 as teacher_weight.",
+            f"targets alone: {self._cure_of_teacher}.",
             stacklevel=9,
         )
 

@@ -46,11 +46,11 @@ def make_rows(
     base = np.concatenate([random_state.permutation(X.shape[0]) for _ in range(repeats)])[:n_rows]
     if scipy.sparse.issparse(X):
         return _mix_sparse(X.tocsr(), base, random_state, categories), base
-    near = _find_neighbours(*encoded, random_state)
+    near = find_neighbours(*encoded, random_state)
     return _resample(X, near[base], random_state), base
 
 
-def _find_neighbours(
+def find_neighbours(
     numbers: Any, codes: Tensor, random_state: np.random.RandomState
 ) -> NDArray[np.intp]:
     """Positions of each row and of those nearest to it, `(n_rows, n_near)`."""

@@ -50,6 +50,11 @@ class ClassTargets(LearnsFromTeachers):
     def _classifies(self) -> bool:
         return True
 
+    @property
+    def _cure_of_teacher(self) -> str:
+        cure = "calibrate it, with min_samples_leaf=5 in a forest or CalibratedClassifierCV"
+        return f"{cure}; or pass a number such as 0.5 as teacher_weight"
+
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
         return read_probabilities(model, X, self.classes_, who)
 
@@ -111,6 +116,13 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
 LEVEL_TOLERANCE = 0.05
 
 
+def _pass_quantile(level: float) -> str:
+    return (
+        "pass one of this quantile, such as HistGradientBoostingRegressor(loss='quantile', "
+        f"quantile={level:g})"
+    )
+
+
 class ValueTargets(LearnsFromTeachers):
     """A teacher's values are scaled as the targets are."""
 
@@ -124,6 +136,12 @@ class ValueTargets(LearnsFromTeachers):
     @property
     def _classifies(self) -> bool:
         return False
+
+    @property
+    def _cure_of_teacher(self) -> str:
+        if self.loss == "quantile":  # one that predicts the mean is no better with a fixed weight
+            return _pass_quantile(self.quantile)
+        return "improve it; or pass a number such as 0.5 as teacher_weight"
 
     def _predict_soft(self, model: Any, X: Any, who: str) -> NDArray[np.float64]:
         values = read_values(model, X, self.n_outputs_, who, self._target_names)
@@ -149,8 +167,7 @@ class ValueTargets(LearnsFromTeachers):
         warn_user(
             f"With loss={self.loss!r} a teacher must predict the quantile {level:g}, but "
             f"{', '.join(self.teacher_names_)} has {low:.0%} of the targets below its predictions: "
-            "pass one of this quantile, such as HistGradientBoostingRegressor(loss='quantile', "
-            f'quantile={level:g}), or set teacher_weight="auto", which compares the losses.'
+            f'{_pass_quantile(level)}, or set teacher_weight="auto", which compares the losses.'
         )
 
     def _encode_soft(

@@ -27,6 +27,7 @@ QUICK = {
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 3))
 y = X[:, 0] + RNG.normal(size=400)
+REFUSED = DummyRegressor(strategy="constant", constant=-5.0)
 
 
 @pytest.mark.parametrize("given", ["teacher", "soft_targets"])
@@ -39,6 +40,16 @@ def test_a_teacher_of_the_mean_is_warned_of(given):
         UserWarning, match=r"the quantile 0.9, but .* has [45]\d% of the targets below"
     ):
         model.fit(X, y, **soft)
+
+
+def test_a_refused_teacher_of_the_mean_needs_another_model_not_another_weight():
+    model = MoDERegressor(
+        **QUICK | {"teacher_weight": "auto"}, loss="quantile", quantile=0.99, teacher=REFUSED
+    )
+    with pytest.warns(
+        UserWarning, match=r"does not: .* alone: pass one of this quantile, .*0.99\)\."
+    ):
+        model.fit(X, y)
 
 
 @pytest.mark.parametrize(
