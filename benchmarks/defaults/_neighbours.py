@@ -19,8 +19,8 @@ def rows_of_neighbours(self: Any, batch: Any) -> Any:
     near = self.near[base]
 
     def resample(part: Tensor) -> Tensor:
-        columns = torch.randint(near.shape[1], part.shape[:2], generator=self.mixing)
-        return part.gather(0, near.gather(1, columns))
+        drawn = torch.randint(near.shape[1], (len(near), part.shape[1]), generator=self.mixing)
+        return part.gather(0, near.gather(1, drawn))
 
     inputs = tuple(map(resample, rows.inputs))
     weight = None if rows.sample_weight is None else rows.sample_weight[base]
