@@ -98,7 +98,10 @@ def _open(file: Any, name: str, i: int) -> NDArray[Any]:
             f"Files of images must be PNG or JPEG, got {name}, which is neither: convert it, pass "
             "it as a PIL image, or leave it out."
         ) from error
-    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        message = f"Each path must be that of an image, but of image {i}: {error.strerror}"
+        raise type(error)(error.errno, message, error.filename) from error
+    except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types
         raise ValueError(_damaged(name, error)) from error

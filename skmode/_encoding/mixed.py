@@ -141,7 +141,7 @@ def _not_a_text(name: str, error: Exception) -> ValueError:
 def _learn_images(name: str, values: Any) -> Column:
     try:
         encoder = ImageCellEncoder().fit_cells(_cells(values))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError) as error:
         raise _not_an_image(name, error) from error
     return Column(name, "image", has_missing=encoder.has_missing_, image=encoder)
 
@@ -150,12 +150,15 @@ def _read_images(name: str, encoder: ImageCellEncoder, values: Any) -> NDArray[A
     """Read a column of images, and name it in errors."""
     try:
         return encoder.read_cells(_cells(values))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError) as error:
         raise _not_an_image(name, error) from error
 
 
-def _not_an_image(name: str, error: Exception) -> ValueError:
-    return ValueError(f"Column {name!r} of image_features must hold images. {error}")
+def _not_an_image(name: str, error: Exception) -> Exception:
+    column = f"Column {name!r} of image_features must hold images."
+    if isinstance(error, OSError):
+        return type(error)(error.errno, f"{column} {error.strerror}", error.filename)
+    return ValueError(f"{column} {error}")
 
 
 def _cells(values: Any) -> list[Any]:

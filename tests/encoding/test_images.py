@@ -253,8 +253,10 @@ def test_what_holds_no_image_is_refused(item, what):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
-        read([tmp_path / "nowhere.png"])
+    message = r"Each path must be that of an image, but of image 1: No such file.*nowhere\.png"
+    with pytest.raises(FileNotFoundError, match=message) as raised:
+        read([GREY[0], tmp_path / "nowhere.png"])
+    assert raised.value.filename == str(tmp_path / "nowhere.png")
 
 
 def test_an_encoder_brings_pixels_into_the_type_of_training():

@@ -159,6 +159,15 @@ def test_what_is_no_image_is_refused(model, cell, message):
             call()
 
 
+def test_a_missing_file_is_named_with_its_row_and_column(model):
+    cells = [*table["photo"]]
+    cells[5] = "nowhere.png"
+    changed = table.assign(photo=column(cells))
+    for call in (lambda: fit(changed), lambda: model.predict(changed)):
+        with pytest.raises(FileNotFoundError, match="Column 'photo' .* image 5: .*'nowhere.png'"):
+            call()
+
+
 def test_wrong_choices_are_refused(model):
     with pytest.raises(ValueError, match="image_features names must be columns of a DataFrame"):
         fit(image_features=["absent"])

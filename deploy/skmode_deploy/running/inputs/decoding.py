@@ -53,7 +53,10 @@ def _open(file: Any, image: Image, name: str) -> Array:
             f"{name} must have {image.height} x {image.width} pixels, got far more: "
             f"{as_sentence(error)} Leave it out, or make it smaller."
         ) from None
-    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        message = f"{name} must be the path of an image: {error.strerror}"
+        raise type(error)(error.errno, message, error.filename) from None
+    except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types
         raise ValueError(
