@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmode import MoDEImageClassifier, MoDEImageRegressor
 from skmode._encoding.images import ImageEncoder
@@ -95,6 +98,22 @@ def test_options_of_tables_work(options):
     model = fit(**options, n_iter_no_change=6)
     assert model.score(images, target) > 0.8
     assert np.isfinite(model.predict_proba(images)).all()
+
+
+def test_a_model_of_another_package_teaches():
+    flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
+    teacher = make_pipeline(flatten, LogisticRegression())
+    model = fit(teacher=teacher, teacher_cv=2, max_epochs=2)
+    assert {"teacher", "mixture"} <= model.teacher_scores_["loss"].keys()
+
+
+def test_channels_of_training_count_after_fit():
+    cubes = np.random.default_rng(0).integers(0, 256, (len(target), 3, 3, 3), dtype=np.uint8)
+    files = [Image.fromarray(cube) for cube in cubes]
+    model = fit(files, max_epochs=1)
+    expected = model.predict_proba(files)
+    model.set_params(channels="first")
+    np.testing.assert_array_equal(model.predict_proba(files), expected)
 
 
 def test_uint8_and_floats_predict_nearly_alike():

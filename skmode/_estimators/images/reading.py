@@ -87,7 +87,9 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        images = check_images(X, self.channels, type(self).__name__)
+        # After fit, those of training count, whatever `channels` is now.
+        channels = self.channels if reset else self.encoder_.channels
+        images = check_images(X, channels, type(self).__name__)
         return images if reset else self.encoder_.transform(images)
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
