@@ -299,6 +299,20 @@ class TestModuleExperts:
         torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
         torch.testing.assert_close(experts.forward_one(X[:3], 1), modules[1](X[:3]))
 
+    @pytest.mark.parametrize("stacked", [True, False])
+    def test_modules_may_change_their_input(self, stacked):
+        modules = [
+            nn.Sequential(nn.LeakyReLU(0.1, inplace=True), nn.Linear(5, 4)) for _ in range(3)
+        ]
+        experts = ModuleExperts(modules, stacked)
+        expected = torch.stack([m(X.clone()) for m in modules], dim=1)
+        hidden = torch.nn.Parameter(X.clone()).exp().log()  # whose backward pass needs exp's output
+        output = experts(hidden)
+        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(experts.forward_one(hidden, 1), expected[:, 1])
+        torch.testing.assert_close(hidden, X)
+        output.sum().backward()
+
     @pytest.mark.parametrize("frozen", [False, True])
     def test_what_modules_share_stays_shared(self, frozen):
         shared = nn.Linear(5, 5).requires_grad_(not frozen)

@@ -254,6 +254,7 @@ class ModuleExperts(nn.Module):
         torch.Tensor of shape (n_samples, width)
             The expert's representation of the rows.
         """
+        x = x.clone()  # a module may change its input, which gate and other experts read, too
         if self.separate is not None:
             return self.separate[expert](x)  # type: ignore[no-any-return]
         state = {name: values[expert] for name, values in self._state().items()}
@@ -325,7 +326,7 @@ class ModuleExperts(nn.Module):
         skeleton = self.skeleton[0]
 
         def one(state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            output = functional_call(skeleton, state, (x,))
+            output = functional_call(skeleton, state, (x.clone(),))
             # A module may assign new tensors to its buffers, which `state` then holds.
             return output, {name: state[name] for name in self.buffer_names}
 
