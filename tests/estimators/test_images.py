@@ -107,6 +107,16 @@ def test_a_model_of_another_package_teaches():
     assert {"teacher", "mixture"} <= model.teacher_scores_["loss"].keys()
 
 
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_grey_files_fit_arrays_with_one_channel(channels):
+    arrays = np.expand_dims(images, 1 if channels == "first" else -1)
+    model = fit(arrays, channels=channels, max_epochs=1)
+    files = [Image.fromarray(each) for each in images]
+    np.testing.assert_array_equal(model.predict_proba(files), model.predict_proba(arrays))
+    with pytest.raises(ValueError, match="change only the axes"):
+        model.predict(images)
+
+
 def test_channels_of_training_count_after_fit():
     cubes = np.random.default_rng(0).integers(0, 256, (len(target), 3, 3, 3), dtype=np.uint8)
     files = [Image.fromarray(cube) for cube in cubes]

@@ -87,10 +87,10 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        # After fit, those of training count, whatever `channels` is now.
-        channels = self.channels if reset else self.encoder_.channels
-        images = check_images(X, channels, type(self).__name__)
-        return images if reset else self.encoder_.transform(images)
+        name = type(self).__name__
+        if reset:
+            return check_images(X, self.channels, name)
+        return self.encoder_.read_checked(X, name)  # `channels` may have been set since
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)
