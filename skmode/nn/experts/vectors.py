@@ -258,7 +258,7 @@ class ModuleExperts(nn.Module):
         if self.separate is not None:
             return self.separate[expert](x)  # type: ignore[no-any-return]
         state = {name: values[expert] for name, values in self._state().items()}
-        buffers = {name: state[name] for name in self.buffer_names}
+        buffers = {name: state[name] for name in self.buffer_names} if self.training else {}
         # On copies, which a backward pass may need as they are now.
         state |= {name: value.clone() for name, value in buffers.items()}
         with self._turn:
