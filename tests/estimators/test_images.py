@@ -35,6 +35,13 @@ def fit(X=images, **options):
     return MoDEImageClassifier(**QUICK | options).fit(X, target)
 
 
+class Doubling(torch.nn.Flatten):
+    """A trunk that changes the precision."""
+
+    def forward(self, images):
+        return super().forward(images).double()
+
+
 class Backbone(torch.nn.Module):
     """Stands for a pretrained network; its weights are those of a fixed seed."""
 
@@ -194,6 +201,11 @@ def test_augmentation_does_not_depend_on_the_process():
     ("options", "error", "message"),
     [
         ({"trunk_module": Backbone}, ValueError, "The trunk must map images"),
+        (
+            {"trunk_module": Doubling()},
+            ValueError,
+            "The trunk must return torch.float32 for images of this type, got torch.float64 from",
+        ),
         ({"trunk_module": lambda: None}, TypeError, "take one argument, in_shape"),
         ({"trunk_module": lambda shape: 3}, TypeError, "must return a torch.nn.Module, got int"),
         ({"expert_module": lambda: None}, TypeError, r"in_shape \(here \(6, 4, 4\)\)"),

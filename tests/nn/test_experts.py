@@ -434,6 +434,16 @@ class TestModuleExperts:
         with pytest.raises(IndexError, match=rf"^i must lie between 0 and 1, got {i}: count"):
             experts.expert(i)
 
+    @pytest.mark.parametrize("stacked", [True, False])
+    def test_modules_must_return_tensors(self, stacked):
+        class Pair(nn.Linear):
+            def forward(self, x):
+                return super().forward(x), x
+
+        experts = ModuleExperts([Pair(5, 4) for _ in range(2)], stacked)
+        with pytest.raises(TypeError, match="Experts must return a tensor, got tuple: return only"):
+            experts(X)
+
     def test_needs_a_module(self):
         with pytest.raises(
             ValueError, match="modules must hold one expert or more, got none: pass one per expert"

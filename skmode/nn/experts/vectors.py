@@ -256,14 +256,14 @@ class ModuleExperts(nn.Module):
         """
         x = x.clone()  # a module may change its input, which gate and other experts read, too
         if self.separate is not None:
-            return self.separate[expert](x)  # type: ignore[no-any-return]
+            return _checked(self.separate[expert](x))
         state = {name: values[expert] for name, values in self._state().items()}
         buffers = {name: state[name] for name in self.buffer_names} if self.training else {}
         # On copies, which a backward pass may need as they are now.
         state |= {name: value.clone() for name, value in buffers.items()}
         with self._turn:
             skeleton = self.skeleton[0].train(self.training)
-            output: Tensor = functional_call(skeleton, state, (x,))
+            output = _checked(functional_call(skeleton, state, (x,)))
         for name, value in buffers.items():
             _keep(state[name], value)  # the module may have assigned a new tensor
         return output
@@ -340,6 +340,15 @@ class ModuleExperts(nn.Module):
         for name, value in changed.items():
             _keep(value, state[name])
         return outputs  # type: ignore[no-any-return]
+
+
+def _checked(output: Any) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"Experts must return a tensor, got {type(output).__name__}: return only the "
+            "representation of the rows."
+        )
+    return output
 
 
 def _keep(value: Tensor, buffer: Tensor) -> None:
