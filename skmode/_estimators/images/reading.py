@@ -90,7 +90,8 @@ class ReadsImages(BaseMoDE):
         name = type(self).__name__
         if reset:
             return check_images(X, self.channels, name)
-        return self.encoder_.read_checked(X, name)  # `channels` may have been set since
+        encoder: ImageEncoder = self.encoder_
+        return encoder.read_checked(X, name)  # `channels` may have been set since
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)

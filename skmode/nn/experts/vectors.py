@@ -339,10 +339,11 @@ class ModuleExperts(nn.Module):
             outputs, changed = evaluate(state | changed)
         for name, value in changed.items():
             _keep(value, state[name])
-        return outputs  # type: ignore[no-any-return]
+        return outputs
 
 
 def _checked(output: Any) -> Tensor:
+    """Raise unless a module returned a tensor alone."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"Experts must return a tensor, got {type(output).__name__}: return only the "
