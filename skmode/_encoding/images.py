@@ -72,7 +72,17 @@ class ImageEncoder:
 
     def read(self, X: Any) -> NDArray[Any]:
         """Read images of any kind, in the type and shape of training."""
-        return self.transform(check_images(X, self.channels, "the estimator"))
+        return self.read_checked(X, "the estimator")
+
+    def read_checked(self, X: Any, name: str) -> NDArray[Any]:
+        """Read images of any kind for the estimator of this name."""
+        images = check_images(X, self.channels, name, one_channel=self._has_one_channel)
+        return self.transform(images)
+
+    @property
+    def _has_one_channel(self) -> bool:
+        """Whether grey images have an axis of channels, which those out of files lack."""
+        return self.layout_ != "hw" and self.n_channels_ == 1
 
     def _cure(self, shape: tuple[int, ...]) -> str:
         size = self.height_, self.width_
@@ -116,18 +126,23 @@ class ImageCellEncoder(ImageEncoder):
         """Read the images of a column, in the type and shape of training."""
         rows = [i for i, item in enumerate(items) if not is_missing(item)]
         if len(rows) == len(items):
-            return self.transform(_check_cells(items, rows))
+            return self._read_known(items, rows)
         colour = np.array(self.missing_, self.dtype_)
         pixels = np.empty((len(items), *self.shape_), self.dtype_)
         pixels[:] = colour if self.layout_ == "hwc" else colour[0]
         if rows:
-            pixels[rows] = self.transform(_check_cells([items[i] for i in rows], rows))
+            pixels[rows] = self._read_known([items[i] for i in rows], rows)
         return pixels
 
+    def _read_known(self, items: Sequence[Any], rows: Sequence[int]) -> NDArray[Any]:
+        return self.transform(_check_cells(items, rows, one_channel=self._has_one_channel))
 
-def _check_cells(items: Sequence[Any], rows: Sequence[int]) -> NDArray[Any]:
+
+def _check_cells(
+    items: Sequence[Any], rows: Sequence[int], *, one_channel: bool = False
+) -> NDArray[Any]:
     """Read the images of a column, whose numbers in messages are those of their rows."""
-    array = _stack(list(items), "last", rows)
+    array = _stack(list(items), "last", rows, one_channel)
     if array.ndim not in (3, 4):
         raise ValueError(
             "Each image must have the shape (height, width), or with channels, got "
@@ -144,9 +159,14 @@ def _check_cells(items: Sequence[Any], rows: Sequence[int]) -> NDArray[Any]:
     return array if array.dtype == np.uint8 else _check_numbers(array, "The estimator")
 
 
-def check_images(X: Any, channels: Channels, name: str) -> NDArray[Any]:
-    """Read images into one array `(n, h, w)` or with channels, of uint8 or of float32 in [0, 1]."""
-    array = _read(X, channels)
+def check_images(
+    X: Any, channels: Channels, name: str, *, one_channel: bool = False
+) -> NDArray[Any]:
+    """Read images into one array `(n, h, w)` or with channels, of uint8 or of float32 in [0, 1].
+
+    With `one_channel`, grey images out of files get an axis of channels.
+    """
+    array = _read(X, channels, one_channel)
     if array.ndim not in (3, 4):
         raise ValueError(
             "X must hold images, of shape (n, height, width) or with channels, got shape "
@@ -164,7 +184,7 @@ def check_images(X: Any, channels: Channels, name: str) -> NDArray[Any]:
     return array if array.dtype == np.uint8 else _check_numbers(array, name)
 
 
-def _read(X: Any, channels: Channels) -> NDArray[Any]:
+def _read(X: Any, channels: Channels, one_channel: bool) -> NDArray[Any]:
     """Make one array of whatever holds the images."""
     if isinstance(X, str | bytes) or is_pillow(X):
         raise ValueError(
@@ -183,14 +203,21 @@ def _read(X: Any, channels: Channels) -> NDArray[Any]:
         items = items.tolist()
     if not items:
         return np.empty((0, 1, 1), np.uint8)
-    return _stack(items, channels, range(len(items)))
+    return _stack(items, channels, range(len(items)), one_channel)
 
 
-def _stack(items: list[Any], channels: Channels, rows: Sequence[int]) -> NDArray[Any]:
+def _stack(
+    items: list[Any], channels: Channels, rows: Sequence[int], one_channel: bool
+) -> NDArray[Any]:
     """Decode images one by one, and make one array of them."""
     for i, item in zip(rows, items, strict=True):
         _refuse_masked(item, f"image {i}")
     arrays = decode(items, rows)
+    if one_channel:
+        arrays = [
+            array if is_array(item) or array.ndim != 2 else array[..., None]
+            for array, item in zip(arrays, items, strict=True)
+        ]
     if channels == "first":  # what comes out of a file has them last
         arrays = [
             array if is_array(item) or array.ndim != 3 else np.moveaxis(array, -1, 0)

@@ -162,5 +162,12 @@ def _not_an_image(name: str, error: Exception) -> Exception:
 
 
 def _cells(values: Any) -> list[Any]:
-    """The cells of a column as Python objects."""
-    return values.to_list() if isinstance(values, nw.Series) else list(values)
+    """The cells of a column as Python objects; those of arrays stay arrays, with their type."""
+    if not isinstance(values, nw.Series):
+        return list(values)
+    if values.dtype == nw.Array:
+        known = values.drop_nulls().to_numpy()
+        if known.ndim > 1:
+            images = iter(known)
+            return [None if missing else next(images) for missing in values.is_null().to_list()]
+    return values.to_list()

@@ -174,6 +174,11 @@ def _expert_width(module: torch.nn.Module, shape: tuple[int, ...]) -> int:
             f"The experts of expert_module must return finite floating-point numbers, got {got} "
             f"from {name} for inputs within -1 and 1: correct its forward or its initial weights."
         )
+    if output.dtype != rows.dtype:
+        raise ValueError(
+            f"The experts of expert_module must return {rows.dtype} for inputs of this type, got "
+            f"{output.dtype} from {name}: leave out what converts them, such as .double()."
+        )
     dependence = find_dependence(module, rows, output)
     if dependence is not None:
         raise ValueError(

@@ -95,6 +95,24 @@ def test_cells_of_any_kind_are_the_same_images(model, tmp_path):
         assert_allclose(model.predict_proba(other), expected, atol=1e-6)
 
 
+def test_grey_files_fit_arrays_with_one_channel():
+    cells = [None if each is None else each[..., None] for each in table["photo"]]
+    model = fit(table.assign(photo=column(cells)), max_epochs=1)
+    coded = table.assign(photo=column(map(encode, table["photo"])))
+    expected = model.predict_proba(table.assign(photo=column(cells)))
+    assert_array_equal(model.predict_proba(coded), expected)
+
+
+def test_arrays_of_polars_keep_their_type(model):
+    lists = [None if photo is None else photo.tolist() for photo in table["photo"]]
+    arrays = pl.Series("photo", lists, dtype=pl.Array(pl.UInt8, (8, 8)))
+    others = {name: table[name].to_numpy() for name in ("size", "kind")}
+    frame = pl.DataFrame({"size": others["size"], "photo": arrays, "kind": others["kind"]})
+    expected = model.predict_proba(table)
+    assert_array_equal(model.predict_proba(frame), expected)
+    assert_array_equal(fit(frame).predict_proba(frame), expected)
+
+
 def test_positions_and_masks_of_arrays_mean_the_same():
     expected = fit(max_epochs=2).predict_proba(table)
     array = table.to_numpy(dtype=object)

@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmode import MoDEImageClassifier, MoDEImageRegressor
 from skmode._encoding.images import ImageEncoder
@@ -30,6 +33,13 @@ images[target == 1, 1:3, 1:3] = 255
 
 def fit(X=images, **options):
     return MoDEImageClassifier(**QUICK | options).fit(X, target)
+
+
+class Doubling(torch.nn.Flatten):
+    """A trunk that changes the precision."""
+
+    def forward(self, images):
+        return super().forward(images).double()
 
 
 class Backbone(torch.nn.Module):
@@ -95,6 +105,32 @@ def test_options_of_tables_work(options):
     model = fit(**options, n_iter_no_change=6)
     assert model.score(images, target) > 0.8
     assert np.isfinite(model.predict_proba(images)).all()
+
+
+def test_a_model_of_another_package_teaches():
+    flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
+    teacher = make_pipeline(flatten, LogisticRegression())
+    model = fit(teacher=teacher, teacher_cv=2, max_epochs=2)
+    assert {"teacher", "mixture"} <= model.teacher_scores_["loss"].keys()
+
+
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_grey_files_fit_arrays_with_one_channel(channels):
+    arrays = np.expand_dims(images, 1 if channels == "first" else -1)
+    model = fit(arrays, channels=channels, max_epochs=1)
+    files = [Image.fromarray(each) for each in images]
+    np.testing.assert_array_equal(model.predict_proba(files), model.predict_proba(arrays))
+    with pytest.raises(ValueError, match="change only the axes"):
+        model.predict(images)
+
+
+def test_channels_of_training_count_after_fit():
+    cubes = np.random.default_rng(0).integers(0, 256, (len(target), 3, 3, 3), dtype=np.uint8)
+    files = [Image.fromarray(cube) for cube in cubes]
+    model = fit(files, max_epochs=1)
+    expected = model.predict_proba(files)
+    model.set_params(channels="first")
+    np.testing.assert_array_equal(model.predict_proba(files), expected)
 
 
 def test_uint8_and_floats_predict_nearly_alike():
@@ -165,6 +201,11 @@ def test_augmentation_does_not_depend_on_the_process():
     ("options", "error", "message"),
     [
         ({"trunk_module": Backbone}, ValueError, "The trunk must map images"),
+        (
+            {"trunk_module": Doubling()},
+            ValueError,
+            "The trunk must return torch.float32 for images of this type, got torch.float64 from",
+        ),
         ({"trunk_module": lambda: None}, TypeError, "take one argument, in_shape"),
         ({"trunk_module": lambda shape: 3}, TypeError, "must return a torch.nn.Module, got int"),
         ({"expert_module": lambda: None}, TypeError, r"in_shape \(here \(6, 4, 4\)\)"),

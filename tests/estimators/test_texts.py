@@ -152,6 +152,20 @@ def test_fewer_texts_than_directions():
     assert np.isfinite(model.predict_proba(texts)).all()
 
 
+@pytest.mark.parametrize("n_texts", [100, 700])
+def test_texts_that_are_all_alike_say_nothing(n_texts):
+    y = np.arange(n_texts) % 4 == 0
+    options = QUICK | {"max_epochs": 60}
+    model = MoDETextClassifier(**options).fit(["the same text"] * n_texts, y)
+    assert model.predict_proba(["the same text"])[0, 1] == pytest.approx(0.25, abs=0.1)
+
+
+def test_a_few_texts_again_and_again_have_few_directions():
+    few = ["a fine film", "a dull plot", "fine dull", "plot film"]
+    columns = [fit(few * n, list("ab" * 2 * n)).net_.module_.trunk.out_features for n in (50, 400)]
+    assert columns[0] == columns[1] < 10
+
+
 def test_without_tokenizers_the_error_says_what_to_install(model, monkeypatch):
     import sys
 

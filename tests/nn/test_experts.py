@@ -76,6 +76,21 @@ class Named(nn.Module):
         return x @ getattr(self, parameter) + getattr(self, buffer)
 
 
+class Centred(nn.Module):
+    """An expert that assigns a new tensor to its running mean, after it has used the old one."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+        self.register_buffer("mean", torch.ones(5))
+
+    def forward(self, x):
+        output = self.linear(x * self.mean)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(dim=0)
+        return output
+
+
 def normalised():
     return nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU())
 
@@ -247,6 +262,67 @@ class TestModuleExperts:
             expected = torch.stack([module[1].get_buffer(name) for module in modules])
             torch.testing.assert_close(experts.get_buffer(f"expert__1__{name}"), expected)
 
+    @pytest.mark.parametrize("alone", [False, True])
+    def test_buffers_that_modules_assign_are_kept(self, alone):
+        modules = [Centred() for _ in range(3)]
+        experts = ModuleExperts(modules).train()
+        outputs, expected = [], []
+        for _ in range(2):
+            each = [experts.forward_one(X, i) for i in range(3)] if alone else [experts(X)]
+            outputs += each
+            expected += [module(X) for module in modules]
+        assert experts.vectorized
+        torch.testing.assert_close(
+            experts.get_buffer("expert__mean"), torch.stack([module.mean for module in modules])
+        )
+        sum(output.sum() for output in outputs).backward()
+        sum(output.sum() for output in expected).backward()
+        torch.testing.assert_close(
+            experts.stacked["expert__linear__weight"].grad,
+            torch.stack([module.linear.weight.grad for module in modules]),
+        )
+
+    def test_buffers_of_another_shape_are_caches(self):
+        class Caching(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = nn.Linear(5, 4)
+                self.register_buffer("ones", torch.ones(1, 1))
+
+            def forward(self, x):
+                if len(self.ones) != len(x):
+                    self.ones = torch.ones(len(x), 1)
+                return self.linear(x) + self.ones
+
+        modules = [Caching() for _ in range(2)]
+        experts = ModuleExperts(modules)
+        torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
+        torch.testing.assert_close(experts.forward_one(X[:3], 1), modules[1](X[:3]))
+
+    @pytest.mark.parametrize("stacked", [True, False])
+    def test_modules_may_change_their_input(self, stacked):
+        modules = [
+            nn.Sequential(nn.LeakyReLU(0.1, inplace=True), nn.Linear(5, 4)) for _ in range(3)
+        ]
+        experts = ModuleExperts(modules, stacked)
+        expected = torch.stack([m(X.clone()) for m in modules], dim=1)
+        hidden = torch.nn.Parameter(X.clone()).exp().log()  # whose backward pass needs exp's output
+        output = experts(hidden)
+        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(experts.forward_one(hidden, 1), expected[:, 1])
+        torch.testing.assert_close(hidden, X)
+        output.sum().backward()
+
+    @pytest.mark.parametrize("frozen", [False, True])
+    def test_what_modules_share_stays_shared(self, frozen):
+        shared = nn.Linear(5, 5).requires_grad_(not frozen)
+        modules = [nn.Sequential(shared, nn.Linear(5, 4)) for _ in range(3)]
+        experts = ModuleExperts(modules)
+        assert sum(value.numel() for value in experts.parameters()) == 30 + 3 * 24
+        torch.testing.assert_close(experts(X), torch.stack([m(X) for m in modules], dim=1))
+        assert experts.separate[0][0] is experts.separate[2][0]
+        assert experts.separate[0][0] is not shared
+
     def test_falls_back_to_a_loop_if_vmap_fails(self):
         modules = [Branching().train() for _ in range(4)]
         experts = ModuleExperts(modules).train()
@@ -357,6 +433,16 @@ class TestModuleExperts:
         experts = ModuleExperts([nn.Linear(5, 4) for _ in range(2)])
         with pytest.raises(IndexError, match=rf"^i must lie between 0 and 1, got {i}: count"):
             experts.expert(i)
+
+    @pytest.mark.parametrize("stacked", [True, False])
+    def test_modules_must_return_tensors(self, stacked):
+        class Pair(nn.Linear):
+            def forward(self, x):
+                return super().forward(x), x
+
+        experts = ModuleExperts([Pair(5, 4) for _ in range(2)], stacked)
+        with pytest.raises(TypeError, match="Experts must return a tensor, got tuple: return only"):
+            experts(X)
 
     def test_needs_a_module(self):
         with pytest.raises(

@@ -280,6 +280,11 @@ def test_warm_start_cannot_change_the_experts(other):
             r"must return finite floating-point numbers, got torch.int64 from Returns for inputs",
         ),
         (
+            partial(Returns, function=lambda x: x.double()),
+            ValueError,
+            "must return torch.float32 for inputs of this type, got torch.float64 from Returns: ",
+        ),
+        (
             Widening(),
             ValueError,
             r"must all return the same width, got \[4, 5, 6\]: end each with a layer of one width",

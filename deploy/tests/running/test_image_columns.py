@@ -75,6 +75,21 @@ def test_cells_of_any_kind_are_the_same_images(model, expected, tmp_path):
     assert model.predict(table([])).shape == (0,)
 
 
+def test_cells_of_arrays_and_tensors_beside_missing_ones(model, expected):
+    torch = pytest.importorskip("torch")
+    rows = {"photo": [None, *map(torch.as_tensor, PHOTOS[1:])], "age": AGES}
+    known = model.predict_proba(rows)[1:, 1]
+    assert_allclose(known, expected[1:], rtol=1e-5)
+    arrays = pl.Series(
+        [None, *(photo.tolist() for photo in PHOTOS[1:])], dtype=pl.Array(pl.UInt8, (4, 6))
+    )
+    assert_array_equal(
+        model.predict_proba(pl.DataFrame({"photo": arrays, "age": AGES}))[1:, 1], known
+    )
+    whole = pl.DataFrame({"photo": np.stack(PHOTOS), "age": AGES})
+    assert_array_equal(model.predict_proba(whole)[1:, 1], known)
+
+
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, ""])
 def test_a_missing_image_has_the_colour_that_the_manifest_states(model, missing):
     rows = table([PHOTOS[0], missing, PHOTOS[2]])

@@ -87,8 +87,11 @@ class ReadsImages(BaseMoDE):
             )
 
     def _check_input(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        images = check_images(X, self.channels, type(self).__name__)
-        return images if reset else self.encoder_.transform(images)
+        name = type(self).__name__
+        if reset:
+            return check_images(X, self.channels, name)
+        encoder: ImageEncoder = self.encoder_
+        return encoder.read_checked(X, name)  # `channels` may have been set since
 
     def _fit_encoder(self, X: NDArray[Any], sample_weight: NDArray[np.float64]) -> None:
         self.encoder_ = ImageEncoder(self.channels).fit(X)

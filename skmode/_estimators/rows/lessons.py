@@ -368,13 +368,13 @@ class LearnsFromTeachers(EvaluatesRows):
     ) -> list[Further]:
         """Make rows up from those to train on; returns them, or nothing."""
         n_rows = round(self.synthetic_rows * len(trained))
-        numbers, codes = (each[trained] for each in rows.inputs[:2])
-        if not n_rows or not numbers.shape[1] + codes.shape[1]:  # columns of texts and images alone
+        encoded: Any = tuple(each[trained] for each in rows.inputs[:2]) if n_rows else ()
+        if not sum(each.shape[1] for each in encoded):  # none, or columns of texts and images alone
             return []
         part = known.select(trained)
         random_state = copy.deepcopy(random_state)  # what follows draws as without a teacher
         categories = [i for i, each in enumerate(self.encoder_.columns_) if each.kind == "category"]
-        made, base = make_rows(part.X, (numbers, codes), n_rows, random_state, categories)
+        made, base = make_rows(part.X, encoded, n_rows, random_state, categories)
         weight = np.ones(n_rows) if part.weight is None else part.weight[base]
         return [Further("made-up rows (synthetic_rows)", made, weight)]
 

@@ -104,13 +104,15 @@ def _vectors(
         directions = _exact_directions(weighed, width)
     else:
         n_components = min(width, *tfidf.shape)
-        directions = randomized_svd(
+        _, values, directions = randomized_svd(
             weighed, n_components, n_iter=N_PASSES, random_state=0, flip_sign=True
-        )[2]
+        )
+        directions = directions[values > SMALLEST_SHARE * values[0]]
     features = tfidf @ directions.T
     mean = np.average(features, axis=0, weights=weight)
     spread = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weight)).mean()
-    vectors: NDArray[np.float64] = directions.T / (spread or 1.0)
+    # Features are at most one; where all texts are alike, they differ by rounding errors only.
+    vectors: NDArray[np.float64] = directions.T / (spread if spread > SMALLEST_SHARE else 1.0)
     return vectors
 
 

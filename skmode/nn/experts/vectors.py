@@ -172,10 +172,10 @@ class MLPExperts(nn.Module):
 class ModuleExperts(nn.Module):
     """Experts made of any torch modules.
 
-    Modules that differ only in the values of their parameters and buffers are stacked and
-    evaluated with :func:`torch.func.vmap`, or in a loop if vmap fails (for example on control flow
-    that depends on values), by one thread at a time. Other modules are kept separate and evaluated
-    in a loop.
+    Modules that differ only in the values of their parameters and buffers, and share none of them,
+    are stacked and evaluated with :func:`torch.func.vmap`, or in a loop if vmap fails (for example
+    on control flow that depends on values), by one thread at a time. Other modules are kept
+    separate and evaluated in a loop; what they share stays shared.
 
     Parameters
     ----------
@@ -254,12 +254,19 @@ class ModuleExperts(nn.Module):
         torch.Tensor of shape (n_samples, width)
             The expert's representation of the rows.
         """
+        x = x.clone()  # a module may change its input, which gate and other experts read, too
         if self.separate is not None:
-            return self.separate[expert](x)  # type: ignore[no-any-return]
+            return _checked(self.separate[expert](x))
         state = {name: values[expert] for name, values in self._state().items()}
+        buffers = {name: state[name] for name in self.buffer_names} if self.training else {}
+        # On copies, which a backward pass may need as they are now.
+        state |= {name: value.clone() for name, value in buffers.items()}
         with self._turn:
             skeleton = self.skeleton[0].train(self.training)
-            return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
+            output = _checked(functional_call(skeleton, state, (x,)))
+        for name, value in buffers.items():
+            _keep(state[name], value)  # the module may have assigned a new tensor
+        return output
 
     def expert(self, i: int) -> nn.Module:
         """Copy one expert out, as a module of its own.
@@ -318,18 +325,38 @@ class ModuleExperts(nn.Module):
     def _forward_vectorized(self, x: Tensor) -> Tensor:
         skeleton = self.skeleton[0]
 
-        def one(state: dict[str, Tensor]) -> Tensor:
-            return functional_call(skeleton, state, (x,))  # type: ignore[no-any-return]
+        def one(state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            output = functional_call(skeleton, state, (x.clone(),))
+            # A module may assign new tensors to its buffers, which `state` then holds.
+            return output, {name: state[name] for name in self.buffer_names}
 
         state = self._state()
         # On copies: BatchNorm changes its buffers, and vmap may still fail on a later module.
         changed = {name: state[name].clone() for name in self.buffer_names}
         with self._turn:
             skeleton.train(self.training)
-            outputs: Tensor = vmap(one, out_dims=1, randomness="different")(state | changed)
+            evaluate = vmap(one, out_dims=(1, 0), randomness="different")
+            outputs, changed = evaluate(state | changed)
         for name, value in changed.items():
-            state[name].copy_(value)
+            _keep(value, state[name])
         return outputs
+
+
+def _checked(output: Any) -> Tensor:
+    """Raise unless a module returned a tensor alone."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"Experts must return a tensor, got {type(output).__name__}: return only the "
+            "representation of the rows."
+        )
+    return output
+
+
+def _keep(value: Tensor, buffer: Tensor) -> None:
+    """Store what a forward pass has made of a buffer; what has another shape is a mere cache."""
+    if value.shape == buffer.shape:
+        with torch.no_grad():
+            buffer.copy_(value)
 
 
 def _mangle(name: str) -> str:
@@ -338,13 +365,23 @@ def _mangle(name: str) -> str:
 
 
 def _stackable(modules: Sequence[nn.Module]) -> bool:
-    """Whether the modules differ only in the values of their parameters and buffers."""
+    """Whether the modules differ only in the values of their parameters and buffers.
+
+    They must not share any, for each would get its own copy, and they would learn apart.
+    """
+    held = [{id(value) for value in _tensors(module)} for module in modules]
+    if len(set().union(*held)) < sum(map(len, held)):
+        return False
     # `named_parameters` yields tied parameters once, so equal names mean that the same are tied.
     names = [[name for name, _ in module.named_parameters()] for module in modules]
     states = [*names[0], *(name for name, _ in modules[0].named_buffers())]
     distinct = len({_mangle(name) for name in states}) == len(states)
     alike = all(own == names[0] for own in names)
     return distinct and alike and all(_same_structure(modules[0], module) for module in modules)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _same_structure(first: nn.Module, second: nn.Module) -> bool:

@@ -383,6 +383,11 @@ def _shape_of_output(body: nn.Module, image_shape: tuple[int, int, int]) -> tupl
             "The trunk must return (n_samples, width) or (n_samples, channels, height, width), got "
             f"{got} from {name} for 2 images: return the features alone."
         )
+    if features.dtype != images.dtype:
+        raise ValueError(
+            f"The trunk must return {images.dtype} for images of this type, got {features.dtype} "
+            f"from {name}: leave out what converts them, such as .double()."
+        )
     dependence = find_dependence(body, images, features)
     if dependence is not None:
         raise ValueError(

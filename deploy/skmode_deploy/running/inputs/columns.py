@@ -131,7 +131,12 @@ def unwrap(values: Any) -> Any:
         return values
     if hasattr(values, "to_pylist"):
         return arrow_to_numpy(values)
-    return values.to_numpy() if hasattr(values, "to_numpy") else values
+    array = values.to_numpy() if hasattr(values, "to_numpy") else values
+    if getattr(array, "ndim", 1) > 1 and hasattr(values, "drop_nulls") and values.null_count():
+        # Images of polars, which become floats beside a null: each is read in its own type.
+        known = iter(values.drop_nulls().to_numpy())
+        return [None if missing else next(known) for missing in values.is_null()]
+    return array
 
 
 def _to_column(values: Any, column: Column) -> Array:
@@ -149,13 +154,15 @@ def _to_column(values: Any, column: Column) -> Array:
 
 def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, pandas.NA, NaT or an empty string."""
-    if value is None or (isinstance(value, str) and not value):
-        return True
+    if value is None or isinstance(value, str):
+        return not value
+    if getattr(value, "shape", ()):  # an array or a tensor, whatever it holds
+        return False
     try:
         return bool(value != value)
     except TypeError:  # pandas.NA compares to neither true nor false
         return True
-    except ValueError:  # an array: a cell of lists
+    except ValueError:  # a cell of lists that hold arrays
         return False
 
 
