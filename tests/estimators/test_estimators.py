@@ -220,6 +220,23 @@ def test_robust_losses_resist_outliers(loss):
     assert robust < squared / 2
 
 
+@pytest.mark.parametrize("loss", ["huber", "absolute_error", "quantile"])
+def test_robust_losses_do_not_care_how_far_outliers_are(loss):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 1))
+    y = np.where(rng.random(600) < 0.01, 1e8, X[:, 0])
+    found = fit_loss(loss, X, np.column_stack([y, X[:, 0]])).predict(X)
+    assert np.abs(found - X).mean() < 0.2
+
+
+def test_targets_without_outliers_keep_their_deviation():
+    zeros = np.where(np.arange(400) < 380, 0.0, 1000.0)  # their middle half is constant
+    y = np.column_stack([np.random.default_rng(0).lognormal(size=400), zeros])
+    estimator = MoDERegressor(**QUICK, loss="absolute_error").fit(np.arange(400)[:, None], y)
+    assert_allclose(estimator.target_mean_, y.mean(axis=0))
+    assert_allclose(estimator.target_scale_, y.std(axis=0))
+
+
 # Weights.
 
 
