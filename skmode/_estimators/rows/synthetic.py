@@ -19,6 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
+from skmode._common.quiet import hide_warnings
 from skmode._encoding.columns import is_table
 from skmode._training.rows import Rows, SparseNumbers
 
@@ -26,8 +27,12 @@ from skmode._training.rows import Rows, SparseNumbers
 N_NEIGHBOURS = 10
 # Neighbours are sought among so many rows drawn by chance: the time grows with the rows alone.
 BLOCK_ROWS = 4096
-# Rarer categories of a column count as one where neighbours are sought.
-MOST_CATEGORIES = 64
+# Rarer categories of a column count as one where neighbours are sought, and of all columns together
+# there are no more than so many: time and memory grow with them.
+MOST_CATEGORIES, MOST_DUMMIES = 64, 2048
+# There numbers lie at most so many distances between the quartiles away: the variance of a column
+# with farther ones, such as 999999999 for "none", would tell nothing of its other numbers.
+FARTHEST_QUARTILES = 100.0
 
 
 def make_rows(
@@ -71,13 +76,23 @@ def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
     parts = []
     if numbers.shape[1]:
         read = numbers.matrix if is_sparse else numbers.numpy()
-        filled = SimpleImputer(keep_empty_features=True).fit_transform(read.astype(np.float64))
-        parts.append(filled)
+        read = read.astype(np.float64)
+        read = read if is_sparse else _without_outliers(read)
+        parts.append(SimpleImputer(keep_empty_features=True).fit_transform(read))
     if codes.shape[1]:
-        encoder = OneHotEncoder(max_categories=MOST_CATEGORIES, sparse_output=is_sparse)
+        most = int(np.clip(MOST_DUMMIES // codes.shape[1], 2, MOST_CATEGORIES))
+        encoder = OneHotEncoder(max_categories=most, sparse_output=is_sparse)
         parts.append(encoder.fit_transform(codes))
     points = scipy.sparse.hstack(parts, format="csr") if is_sparse else np.hstack(parts)
     return StandardScaler(with_mean=not is_sparse).fit_transform(points)
+
+
+def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move outliers of each column nearer, but for columns whose middle half is constant."""
+    with hide_warnings("All-NaN"):
+        low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0)
+    reach = np.where(high > low, FARTHEST_QUARTILES * (high - low), np.inf)
+    return numbers.clip(low - reach, high + reach)
 
 
 def _resample(X: Any, near: NDArray[np.intp], random_state: np.random.RandomState) -> Any:
