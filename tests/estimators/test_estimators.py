@@ -237,6 +237,17 @@ def test_targets_without_outliers_keep_their_deviation():
     assert_allclose(estimator.target_scale_, y.std(axis=0))
 
 
+def test_few_far_numbers_do_not_hide_a_column_that_is_mostly_zero():
+    rng = np.random.default_rng(0)
+    amount = np.where(rng.random(600) < 0.8, 0, rng.uniform(1, 1000, 600))
+    target, far = amount > 500, amount.copy()
+    far[:2] = 999_999_999
+    fitted = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(far[2:, None], target[2:])
+    hidden = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(far[:, None], target)
+    losses = [log_loss(target, each.predict_proba(amount[:, None])) for each in (fitted, hidden)]
+    assert losses[1] < losses[0] + 0.05
+
+
 # Weights.
 
 

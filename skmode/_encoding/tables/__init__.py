@@ -20,6 +20,8 @@ from skmode._encoding.tables.warning import warn_user
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
+# Numbers that are farther from the quartiles than so many distances between these are outliers.
+FARTHEST_QUARTILES = 100.0
 
 # In the order in which the network reads the columns.
 KINDS = ("number", "category", "text", "image")
@@ -405,7 +407,13 @@ def scaled_number(
     low, high = extremes
     q25, center, q75 = weighted_quantiles(numbers, sample_weight, QUARTILES)
     # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
-    scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
+    scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE
+    if not scale:
+        least, most = outlier_bounds(numbers, sample_weight)
+        if low < least or high > most:
+            near = numbers[(numbers >= least) & (numbers <= most)]
+            scale = (near.max() - near.min()) / 2
+    scale = scale or (high - low) / 2 or 1.0
     scale = max(scale, float(np.finfo(np.float32).tiny))
     resolution = np.finfo(np.float32).eps * abs(center)
     if high > low and scale < 100 * resolution:
@@ -423,6 +431,21 @@ def scaled_number(
         minimum=float(np.float32(low)),
         maximum=float(np.float32(high)),
     )
+
+
+def outlier_bounds(
+    numbers: NDArray[Any], sample_weight: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Numbers beyond these are outliers; of a constant middle half the others tell the spread."""
+    low, center, high = weighted_quantiles(numbers, sample_weight, QUARTILES)
+    spread = high - low
+    others = numbers != center
+    if not spread and others.any():
+        q25, q50, q75 = weighted_quantiles(numbers[others], sample_weight[others], QUARTILES)
+        spread = (q75 - q25) or abs(q50 - center)
+        low, high = min(low, q25), max(high, q75)
+    reach = FARTHEST_QUARTILES * spread if spread else np.inf
+    return float(low - reach), float(high + reach)
 
 
 def weighted_quantiles(

@@ -19,8 +19,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
-from skmode._common.quiet import hide_warnings
 from skmode._encoding.columns import is_table
+from skmode._encoding.tables import outlier_bounds
 from skmode._training.rows import Rows, SparseNumbers
 
 # Chosen in benchmarks/ablations.md.
@@ -30,9 +30,6 @@ BLOCK_ROWS = 4096
 # Rarer categories of a column count as one where neighbours are sought, and of all columns together
 # there are no more than so many: time and memory grow with them.
 MOST_CATEGORIES, MOST_DUMMIES = 64, 2048
-# There numbers lie at most so many distances between the quartiles away: the variance of a column
-# with farther ones, such as 999999999 for "none", would tell nothing of its other numbers.
-FARTHEST_QUARTILES = 100.0
 
 
 def make_rows(
@@ -88,11 +85,16 @@ def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
 
 
 def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move outliers of each column nearer, but for columns whose middle half is constant."""
-    with hide_warnings("All-NaN"):
-        low, high = np.nanquantile(numbers, [0.25, 0.75], axis=0)
-    reach = np.where(high > low, FARTHEST_QUARTILES * (high - low), np.inf)
-    return numbers.clip(low - reach, high + reach)
+    """Move outliers of each column nearer.
+
+    With them, such as 999999999 for "none", the variance would hide all other numbers.
+    """
+    found = numbers.copy()
+    for column in found.T:
+        known = column[~np.isnan(column)]
+        if len(known):
+            column.clip(*outlier_bounds(known, np.ones(len(known))), out=column)
+    return found
 
 
 def _resample(X: Any, near: NDArray[np.intp], random_state: np.random.RandomState) -> Any:

@@ -14,7 +14,7 @@ from skmode._encoding.labels import (
     positions_of_labels,
     weights_of_classes,
 )
-from skmode._encoding.tables import weighted_quantiles
+from skmode._encoding.tables import outlier_bounds
 from skmode._encoding.tables.warning import warn_user
 from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._estimators.rows.predictions import read_probabilities, read_values
@@ -112,24 +112,15 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
     return target
 
 
-# Targets that are farther from the quartiles than so many distances between these are outliers.
-FARTHEST_QUARTILES = 100.0
-
-
 def without_outliers(
     values: NDArray[np.float64], sample_weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Move outliers of each column, `(n_rows, n_columns)`, nearer; none if the half is constant.
+    """Move outliers of each column, `(n_rows, n_columns)`, nearer.
 
     A deviation that they make thousands of times larger would scale the other targets to nothing.
     """
-    found = values.copy()
-    for column in found.T:
-        low, high = weighted_quantiles(column, sample_weight, np.array([0.25, 0.75]))
-        reach = FARTHEST_QUARTILES * (high - low)
-        if reach > 0:
-            column.clip(low - reach, high + reach, out=column)
-    return found
+    bounds = [outlier_bounds(column, sample_weight) for column in values.T]
+    return values.clip(*np.transpose(bounds))
 
 
 def mean_and_deviation(
