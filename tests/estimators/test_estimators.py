@@ -1,6 +1,7 @@
 """The predictions of the estimators, and their behaviour on odd input."""
 
 import copy
+import datetime
 import pickle
 import warnings
 
@@ -8,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -653,6 +655,37 @@ def test_dates_as_targets_are_an_error(convert):
         MoDERegressor(**QUICK).fit(X, days)
     with pytest.raises(ValueError, match="must be numbers, got y of timedelta64"):
         MoDERegressor(**QUICK).fit(X, days - days[0])
+
+
+@pytest.mark.parametrize(
+    ("convert", "name"),
+    [
+        (pl.Series, "Date"),
+        (lambda days: pl.Series(days) - days[0], "Duration"),
+        (lambda days: pl.DataFrame({"day": days, "sum": np.arange(len(days))}), "Date"),
+        (pa.array, "date32"),
+        (lambda days: pa.table({"day": pa.array(days)}), "date32"),
+        (lambda days: pd.DataFrame({"day": pd.to_datetime(days)}), "datetime64"),
+        (lambda days: pd.to_datetime(pd.Series(days)).dt.to_period("M"), "period"),
+        (lambda days: np.array(days, dtype=object), "reading y failed .*datetime.date"),
+    ],
+)
+def test_dates_of_other_libraries_as_targets_are_an_error(convert, name):
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=i) for i in range(len(X))]
+    with pytest.raises(ValueError, match=f"targets of a regressor must be numbers.*{name}"):
+        MoDERegressor(**QUICK).fit(X, convert(days))
+
+
+@BOTH
+def test_masked_values_are_an_error(Estimator):
+    masked = np.ma.masked_array(X, mask=X > 1)
+    with pytest.raises(ValueError, match=r"X must not be masked.* got \d+ masked values: missing"):
+        Estimator(**QUICK).fit(masked, y)
+    with pytest.raises(ValueError, match="y must not be masked, .* got 3 masked values: leave out"):
+        Estimator(**QUICK).fit(X, np.ma.masked_array(y, mask=np.arange(len(y)) < 3))
+    estimator = Estimator(**QUICK).fit(np.ma.masked_array(X), y)
+    with pytest.raises(ValueError, match="X must not be masked"):
+        estimator.predict(masked)
 
 
 def test_strings_in_an_array_say_what_to_pass():
