@@ -48,7 +48,7 @@ def refuse_masked(values: Any, name: str, cure: str) -> None:
     if np.ma.is_masked(values):
         raise ValueError(
             f"{name} must not be masked, because numpy drops the mask, got "
-            f"{np.ma.count_masked(values)} masked values: {cure}."
+            f"{int(np.ma.getmaskarray(values).sum())} masked values: {cure}."
         )
 
 
