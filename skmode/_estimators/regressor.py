@@ -20,7 +20,12 @@ from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
-from skmode._estimators.rows.targets import ValueTargets, read_targets
+from skmode._estimators.rows.targets import (
+    ValueTargets,
+    mean_and_deviation,
+    read_targets,
+    without_outliers,
+)
 from skmode._estimators.rows.teaching import Lessons, tags_of
 from skmode._estimators.tables.datasets.estimator import ReadsDatasets
 from skmode._estimators.tables.datasets.names import refuse_names
@@ -58,7 +63,8 @@ class MoDERegressor(RegressorMixin, ReadsDatasets, ValueTargets, BaseMoDE):
     n_outputs_ : int
         Number of targets.
     target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
-        The network predicts ``(y - target_mean_) / target_scale_``.
+        The network predicts ``(y - target_mean_) / target_scale_``: mean and standard deviation,
+        for losses other than ``"squared_error"`` after outliers were moved nearer.
     {attributes}
 
     See Also
@@ -417,9 +423,9 @@ default=None
         kept = sample_weight > 0
         values, sample_weight = y.reshape(len(y), -1)[kept], sample_weight[kept]
         self._check_largest(values)  # the squares of larger ones would overflow
-        mean = np.average(values, axis=0, weights=sample_weight)
-        deviation = np.average((values - mean) ** 2, axis=0, weights=sample_weight) ** 0.5
-        self._scale_target(y.ndim, mean, deviation)
+        if self.loss != "squared_error":  # others shall not care how far an outlier is
+            values = without_outliers(values, sample_weight)
+        self._scale_target(y.ndim, *mean_and_deviation(values, sample_weight))
 
     def _check_largest(self, values: NDArray[np.float64]) -> None:
         """Raise if a target is too large to be predicted in float32."""

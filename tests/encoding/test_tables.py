@@ -201,6 +201,23 @@ def test_column_with_a_constant_middle_is_scaled_by_its_range():
     assert (column.center, column.scale) == (0.0, 4.0)
 
 
+@pytest.mark.parametrize("far", [1e4, 999_999_999, -1e30])
+@pytest.mark.parametrize("values", [[8.0], [1.0, 2.0, 2.5, 8.0]])
+def test_far_numbers_do_not_widen_that_range(values, far):
+    X = np.array([0.0] * 400 + values * 20 + [far])[:, None]
+    (column,) = fit(X).columns_
+    assert (column.center, column.scale) == (0.0, 4.0)
+
+
+@pytest.mark.parametrize("share", [0.8, 0.85])
+def test_a_middle_that_differs_by_rounding_is_constant(share):
+    rng = np.random.default_rng(0)
+    rounded = rng.random(2000) < share
+    X = np.where(rounded, 1e-14 * rng.normal(size=2000), rng.uniform(0, 8, 2000))
+    (column,) = fit(X[:, None]).columns_
+    assert column.scale == pytest.approx(4, rel=0.02)
+
+
 def test_normal_column_is_scaled_to_unit_variance():
     (column,) = fit(np.random.default_rng(0).normal(3, 10, size=(20_000, 1))).columns_
     assert column.center == pytest.approx(3, abs=0.3)

@@ -125,6 +125,18 @@ def test_regression_with_two_targets(tmp_path, several_shards):
     assert score > 0.7
 
 
+def test_far_targets_do_not_scale_the_others(tmp_path):
+    frame = FRAME[[*FEATURES, "value", "weight"]].copy()
+    frame.loc[::97, "value"] = 1e9
+    dataset = write(tmp_path, frame)
+    options = QUICK | {"max_epochs": 1, "loss": "huber"}
+    found = MoDERegressor(**options).fit(dataset, target="value", sample_weight="weight")
+    expected = MoDERegressor(**options).fit(frame[FEATURES], frame["value"], frame["weight"])
+    assert_allclose(found.target_mean_, expected.target_mean_)
+    assert_allclose(found.target_scale_, expected.target_scale_)
+    assert found.target_scale_ < 1000
+
+
 def test_classes_weights_and_validation_rows_as_in_memory(dataset, several_shards):
     class Counting(MoDEClassifier):
         def _make_plan(self, data, *args, **kwargs):

@@ -1,6 +1,7 @@
 """The predictions of the estimators, and their behaviour on odd input."""
 
 import copy
+import datetime
 import pickle
 import warnings
 
@@ -8,6 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -218,6 +220,34 @@ def test_robust_losses_resist_outliers(loss):
         np.abs(fit_loss(each, X, y).predict(X) - X[:, 0]).mean() for each in (loss, "squared_error")
     )
     assert robust < squared / 2
+
+
+@pytest.mark.parametrize("loss", ["huber", "absolute_error", "quantile"])
+def test_robust_losses_do_not_care_how_far_outliers_are(loss):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 1))
+    y = np.where(rng.random(600) < 0.01, 1e8, X[:, 0])
+    found = fit_loss(loss, X, np.column_stack([y, X[:, 0]])).predict(X)
+    assert np.abs(found - X).mean() < 0.2
+
+
+def test_targets_without_outliers_keep_their_deviation():
+    zeros = np.where(np.arange(400) < 380, 0.0, 1000.0)  # their middle half is constant
+    y = np.column_stack([np.random.default_rng(0).lognormal(size=400), zeros])
+    estimator = MoDERegressor(**QUICK, loss="absolute_error").fit(np.arange(400)[:, None], y)
+    assert_allclose(estimator.target_mean_, y.mean(axis=0))
+    assert_allclose(estimator.target_scale_, y.std(axis=0))
+
+
+def test_few_far_numbers_do_not_hide_a_column_that_is_mostly_zero():
+    rng = np.random.default_rng(0)
+    amount = np.where(rng.random(600) < 0.8, 0, rng.uniform(1, 1000, 600))
+    target, far = amount > 500, amount.copy()
+    far[:2] = 999_999_999
+    fitted = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(far[2:, None], target[2:])
+    hidden = MoDEClassifier(**QUICK | {"max_epochs": 30}).fit(far[:, None], target)
+    losses = [log_loss(target, each.predict_proba(amount[:, None])) for each in (fitted, hidden)]
+    assert losses[1] < losses[0] + 0.05
 
 
 # Weights.
@@ -625,6 +655,37 @@ def test_dates_as_targets_are_an_error(convert):
         MoDERegressor(**QUICK).fit(X, days)
     with pytest.raises(ValueError, match="must be numbers, got y of timedelta64"):
         MoDERegressor(**QUICK).fit(X, days - days[0])
+
+
+@pytest.mark.parametrize(
+    ("convert", "name"),
+    [
+        (pl.Series, "Date"),
+        (lambda days: pl.Series(days) - days[0], "Duration"),
+        (lambda days: pl.DataFrame({"day": days, "sum": np.arange(len(days))}), "Date"),
+        (pa.array, "date32"),
+        (lambda days: pa.table({"day": pa.array(days)}), "date32"),
+        (lambda days: pd.DataFrame({"day": pd.to_datetime(days)}), "datetime64"),
+        (lambda days: pd.to_datetime(pd.Series(days)).dt.to_period("M"), "period"),
+        (lambda days: np.array(days, dtype=object), "reading y failed .*datetime.date"),
+    ],
+)
+def test_dates_of_other_libraries_as_targets_are_an_error(convert, name):
+    days = [datetime.date(2024, 1, 1) + datetime.timedelta(days=i) for i in range(len(X))]
+    with pytest.raises(ValueError, match=f"targets of a regressor must be numbers.*{name}"):
+        MoDERegressor(**QUICK).fit(X, convert(days))
+
+
+@BOTH
+def test_masked_values_are_an_error(Estimator):
+    masked = np.ma.masked_array(X, mask=X > 1)
+    with pytest.raises(ValueError, match=r"X must not be masked.* got \d+ masked values: missing"):
+        Estimator(**QUICK).fit(masked, y)
+    with pytest.raises(ValueError, match="y must not be masked, .* got 3 masked values: leave out"):
+        Estimator(**QUICK).fit(X, np.ma.masked_array(y, mask=np.arange(len(y)) < 3))
+    estimator = Estimator(**QUICK).fit(np.ma.masked_array(X), y)
+    with pytest.raises(ValueError, match="X must not be masked"):
+        estimator.predict(masked)
 
 
 def test_strings_in_an_array_say_what_to_pass():

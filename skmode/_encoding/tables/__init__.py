@@ -20,6 +20,11 @@ from skmode._encoding.tables.warning import warn_user
 NORMAL_QUARTILE_DISTANCE = 1.3489795003921634
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
+# Of the numbers that are not the median, this share is at a usual distance from it; outliers are
+# more than so many times as far away.
+USUAL_SHARE, OUTLIER_DISTANCE = 0.9, 100.0
+# Quartiles that are nearer to each other, as a share of that, differ by rounding.
+ROUNDING = 1e-12
 
 # In the order in which the network reads the columns.
 KINDS = ("number", "category", "text", "image")
@@ -404,8 +409,17 @@ def scaled_number(
     """Center and scale a column by its values, or by a sample beside the extremes of them all."""
     low, high = extremes
     q25, center, q75 = weighted_quantiles(numbers, sample_weight, QUARTILES)
-    # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491).
-    scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE or (high - low) / 2 or 1.0
+    # A column whose middle half is constant is scaled by its range instead (arXiv 2407.04491), but
+    # not by an outlier such as 999999999, beside which all other numbers would be the same.
+    scale = (q75 - q25) / NORMAL_QUARTILE_DISTANCE
+    least, most = low, high
+    if scale <= 1e3 * ROUNDING * (high - low):
+        least, most = outlier_bounds(numbers, sample_weight)
+    if scale <= ROUNDING * (most - least):
+        scale = (high - low) / 2 or 1.0
+        if low < least or high > most:
+            near = numbers[(numbers >= least) & (numbers <= most)]
+            scale = (near.max() - near.min()) / 2 or scale
     scale = max(scale, float(np.finfo(np.float32).tiny))
     resolution = np.finfo(np.float32).eps * abs(center)
     if high > low and scale < 100 * resolution:
@@ -423,6 +437,20 @@ def scaled_number(
         minimum=float(np.float32(low)),
         maximum=float(np.float32(high)),
     )
+
+
+def outlier_bounds(
+    numbers: NDArray[Any], sample_weight: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Numbers beyond these are outliers; most numbers may be the same, or differ by rounding."""
+    (center,) = weighted_quantiles(numbers, sample_weight, QUARTILES[1:2])
+    others = numbers != center
+    if not others.any():
+        return float(center), float(center)
+    distances = np.abs(numbers[others] - center)
+    (usual,) = weighted_quantiles(distances, sample_weight[others], np.array([USUAL_SHARE]))
+    reach = OUTLIER_DISTANCE * usual
+    return float(center - reach), float(center + reach)
 
 
 def weighted_quantiles(

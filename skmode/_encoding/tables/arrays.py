@@ -14,6 +14,7 @@ def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[A
 
     `may_hold_texts` tells whether an array of objects may have texts that nobody has named.
     """
+    refuse_masked(X, "X", "missing values are allowed, pass X.astype(float).filled(np.nan)")
     asked = estimator.categorical_features, estimator.text_features, estimator.image_features
     needs_object = any(each is not None and not isinstance(each, str) for each in asked)
     needs_object = needs_object or (may_hold_texts and _holds_objects(X))
@@ -40,6 +41,15 @@ def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[A
             "training if that had one, or list the columns of strings in categorical_features."
         ) from None
     return checked
+
+
+def refuse_masked(values: Any, name: str, cure: str) -> None:
+    """Raise if values are masked: numpy would read what is under the mask."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} must not be masked, because numpy drops the mask, got "
+            f"{int(np.ma.getmaskarray(values).sum())} masked values: {cure}."
+        )
 
 
 def _holds_objects(X: Any) -> bool:

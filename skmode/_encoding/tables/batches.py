@@ -104,8 +104,8 @@ class LearnsColumns:
         self.rng = rng
         numbers = max(int((~chosen).sum()), 1)
         size = int(np.clip(RESERVOIR_NUMBERS // numbers, FEWEST_RESERVOIR_ROWS, RESERVOIR_ROWS))
-        self._learning: list[_Categories | _Numbers] = [
-            _Categories(name) if chosen[i] else _Numbers(name, size)
+        self._learning: list[_Categories | Reservoir] = [
+            _Categories(name) if chosen[i] else Reservoir(name, size)
             for i, name in enumerate(columns.names)
         ]
 
@@ -163,7 +163,7 @@ class _Categories:
         return learn_category(self.name, _series(self._seen))
 
 
-class _Numbers:
+class Reservoir:
     """A reservoir of the values of one column, each of which has the same chance to be in it.
 
     Those with the smallest random keys are kept.
@@ -178,9 +178,11 @@ class _Numbers:
         self._has_missing = False
 
     def read(self, values: Any) -> NDArray[np.float64]:
+        """Read the values of a batch."""
         return read_numbers(self.name, values)
 
     def learn(self, values: Any, keys: NDArray[np.float64], weight: Any) -> None:
+        """Add values, whose random keys tell which of them stay."""
         missing = np.isnan(values)
         chosen = keys < self._limit
         if missing.any():
@@ -205,11 +207,17 @@ class _Numbers:
             self._limit = float(whole[0].max())
         self._parts, self._n_rows = [whole], whole.shape[1]
 
-    def finish(self) -> Column:
-        if not self._n_rows:
-            return Column(self.name, "number", has_missing=True)
+    def drawn(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Values and their weights, in the order of the rows."""
         self._shrink()
         _, values, weights = self._parts[0]
+        return values, weights
+
+    def finish(self) -> Column:
+        """Center and scale the column."""
+        if not self._n_rows:
+            return Column(self.name, "number", has_missing=True)
+        values, weights = self.drawn()
         return scaled_number(
             self.name,
             values,

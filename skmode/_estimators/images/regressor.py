@@ -34,7 +34,8 @@ class MoDEImageRegressor(ReadsImages, MoDERegressor):
     n_outputs_ : int
         Number of targets.
     target_mean_, target_scale_ : ndarray of shape (n_outputs_,)
-        The network predicts ``(y - target_mean_) / target_scale_``.
+        The network predicts ``(y - target_mean_) / target_scale_``: mean and standard deviation,
+        for losses other than ``"squared_error"`` after outliers were moved nearer.
     {attributes}
 
     See Also

@@ -126,7 +126,7 @@ PARAMETERS = {
     ),
     "loss": (
         '{"squared_error", "absolute_error", "huber", "quantile"}',
-        'Loss to minimise. ``"huber"`` is linear beyond one standard deviation of the target.',
+        'Loss to minimise. ``"huber"`` is linear beyond one `target_scale_`.',
     ),
     "quantile": ("float", 'Level of ``loss="quantile"``.'),
     "inference": (

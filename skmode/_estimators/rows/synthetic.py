@@ -20,14 +20,16 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
 from skmode._encoding.columns import is_table
+from skmode._encoding.tables import outlier_bounds
 from skmode._training.rows import Rows, SparseNumbers
 
 # Chosen in benchmarks/ablations.md.
 N_NEIGHBOURS = 10
 # Neighbours are sought among so many rows drawn by chance: the time grows with the rows alone.
 BLOCK_ROWS = 4096
-# Rarer categories of a column count as one where neighbours are sought.
-MOST_CATEGORIES = 64
+# Rarer categories of a column count as one where neighbours are sought, and of all columns together
+# there are no more than so many: time and memory grow with them.
+MOST_CATEGORIES, MOST_DUMMIES = 64, 2048
 
 
 def make_rows(
@@ -71,13 +73,28 @@ def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
     parts = []
     if numbers.shape[1]:
         read = numbers.matrix if is_sparse else numbers.numpy()
-        filled = SimpleImputer(keep_empty_features=True).fit_transform(read.astype(np.float64))
-        parts.append(filled)
+        read = read.astype(np.float64)
+        read = read if is_sparse else _without_outliers(read)
+        parts.append(SimpleImputer(keep_empty_features=True).fit_transform(read))
     if codes.shape[1]:
-        encoder = OneHotEncoder(max_categories=MOST_CATEGORIES, sparse_output=is_sparse)
+        most = int(np.clip(MOST_DUMMIES // codes.shape[1], 2, MOST_CATEGORIES))
+        encoder = OneHotEncoder(max_categories=most, sparse_output=is_sparse)
         parts.append(encoder.fit_transform(codes))
     points = scipy.sparse.hstack(parts, format="csr") if is_sparse else np.hstack(parts)
     return StandardScaler(with_mean=not is_sparse).fit_transform(points)
+
+
+def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move outliers of each column nearer.
+
+    With them, such as 999999999 for "none", the variance would hide all other numbers.
+    """
+    found = numbers.copy()
+    for column in found.T:
+        known = column[~np.isnan(column)]
+        if len(known):
+            column.clip(*outlier_bounds(known, np.ones(len(known))), out=column)
+    return found
 
 
 def _resample(X: Any, near: NDArray[np.intp], random_state: np.random.RandomState) -> Any:

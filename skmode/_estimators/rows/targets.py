@@ -14,6 +14,8 @@ from skmode._encoding.labels import (
     positions_of_labels,
     weights_of_classes,
 )
+from skmode._encoding.tables import outlier_bounds
+from skmode._encoding.tables.arrays import refuse_masked
 from skmode._encoding.tables.warning import warn_user
 from skmode._estimators.rows.lessons import LearnsFromTeachers
 from skmode._estimators.rows.predictions import read_probabilities, read_values
@@ -27,6 +29,7 @@ class ClassTargets(LearnsFromTeachers):
     classes_: NDArray[Any]
 
     def _check_target(self, y: Any, name: str) -> NDArray[Any]:
+        refuse_masked(y, name, "leave out these rows")
         if isinstance(y, list | tuple):  # of which numpy makes strings, NaN too
             check_labels(y, name)
         labels: NDArray[Any] = column_or_1d(y, warn=True)
@@ -81,21 +84,26 @@ class ClassTargets(LearnsFromTeachers):
         return np.log(soft.clip(np.finfo(np.float32).tiny)), row_weight
 
 
+# How libraries begin the names of types of dates and times.
+TIMES = ("date", "time", "duration", "period")
+
+
 def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
     """Make float64 of a regressor's targets; scikit-learn's errors name neither row nor cure."""
-    kind = getattr(getattr(y, "dtype", None), "kind", "")
-    if kind in ("m", "M"):  # numpy would count their nanoseconds
+    refuse_masked(y, name, "leave out these rows")
+    times = next((str(each) for each in _types_of(y) if str(each).lower().startswith(TIMES)), None)
+    if times is not None:  # numpy would count their days or nanoseconds
         raise ValueError(
-            f"The targets of a regressor must be numbers, got {name} of {y.dtype}: make numbers of "
+            f"The targets of a regressor must be numbers, got {name} of {times}: make numbers of "
             "dates and times, such as days since a fixed date."
         )
     try:
         target: NDArray[np.float64] = check_array(
             y, ensure_2d=False, dtype=np.float64, input_name=name, estimator=estimator
         )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         reason = str(error)
-        if reason.startswith("could not convert string to float"):
+        if reason.startswith(("could not convert string to float", "float() argument must be")):
             raise ValueError(
                 f"The targets of a regressor must be numbers, but reading {name} failed "
                 f"({reason}): convert it, or fit a classifier, whose labels may be strings."
@@ -109,6 +117,33 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
             ) from None
         raise
     return target
+
+
+def without_outliers(
+    values: NDArray[np.float64], sample_weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Move outliers of each column, `(n_rows, n_columns)`, nearer.
+
+    A deviation that they make thousands of times larger would scale the other targets to nothing.
+    """
+    bounds = [outlier_bounds(column, sample_weight) for column in values.T]
+    return values.clip(*np.transpose(bounds))
+
+
+def mean_and_deviation(
+    values: NDArray[np.float64], sample_weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weighted mean and standard deviation of each column, `(n_rows, n_columns)`."""
+    mean = np.average(values, axis=0, weights=sample_weight)
+    return mean, np.average((values - mean) ** 2, axis=0, weights=sample_weight) ** 0.5
+
+
+def _types_of(y: Any) -> list[Any]:
+    """Types of a Series or array, or of the columns of a table, of any library."""
+    columns = getattr(y, "dtypes", None)
+    of_arrow = getattr(getattr(y, "schema", None), "types", None)
+    own = [getattr(y, "dtype", None), getattr(y, "type", None)]
+    return own + [each for found in (columns, of_arrow) if np.iterable(found) for each in found]
 
 
 # How far the share of the targets below a teacher's predictions may be from the level of the loss,

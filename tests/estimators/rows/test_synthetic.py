@@ -92,6 +92,28 @@ def test_rare_categories_do_not_make_the_search_wide(monkeypatch):
     assert widths == [synthetic.MOST_CATEGORIES + 1]
 
 
+def test_many_columns_of_categories_do_not_make_the_search_wide(monkeypatch):
+    widths, fit = [], NearestNeighbors.fit
+    monkeypatch.setattr(
+        NearestNeighbors, "fit", lambda self, X: widths.append(X.shape[1]) or fit(self, X)
+    )
+    monkeypatch.setattr(synthetic, "MOST_DUMMIES", 30)
+    X = np.random.default_rng(0).integers(0, 40, size=(200, 10))
+    make(pd.DataFrame(X, columns=list("abcdefghij")).astype("category"))
+    assert widths == [30]
+
+
+@pytest.mark.parametrize("far", [1e9, -1e30])
+def test_one_far_number_does_not_hide_its_column(far):
+    rng = np.random.default_rng(0)
+    groups = rng.integers(2, size=200)
+    X = np.column_stack([groups + 0.01 * rng.normal(size=200)] * 2 + [np.full(200, np.nan)])
+    X[0, :2] = far
+    made, base = make(X, 600)
+    known = (base != 0) & (made[:, 0] != far)
+    assert ((made[known, 0] > 0.5) == groups[base[known]]).mean() > 0.95
+
+
 def test_sparse_columns_of_a_table():
     X, far = clusters()
     dense = np.where(far[:, None], np.random.default_rng(0).random((80, 6)) > 0.3, 0).astype(float)

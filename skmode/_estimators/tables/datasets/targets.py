@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from skmode._common.batches import to_numpy
 from skmode._encoding.labels import positions_of_labels
-from skmode._encoding.tables.batches import factorize, read_numbers
+from skmode._encoding.tables.batches import RESERVOIR_ROWS, Reservoir, factorize, read_numbers
+from skmode._estimators.rows.targets import mean_and_deviation, without_outliers
 
 
 class Moments:
@@ -128,6 +129,10 @@ class Values:
         self.estimator, self.names, self.single = estimator, names, single
         self._moments = Moments()
         self._n_rows = 0
+        # A loss that shall not care for outliers needs the quartiles, which moments cannot tell.
+        drawn = names if estimator.loss != "squared_error" else []
+        self._drawn = [Reservoir(name, RESERVOIR_ROWS) for name in drawn]
+        self._rng = np.random.default_rng(0)
 
     def read(self, columns: list[Any]) -> NDArray[np.float64]:
         """Check values, `(n_rows, n_targets)`."""
@@ -148,18 +153,26 @@ class Values:
         if kept.any():
             self._moments.add(read[kept], weight[kept])
             self._n_rows += int(kept.sum())
+            keys = self._rng.random(int(kept.sum()))
+            for values, reservoir in zip(read[kept].T, self._drawn, strict=False):
+                reservoir.learn(values, keys, weight[kept])
 
     def finish(self, *, first: bool) -> None:
         """Learn the scale of the targets, or check their number."""
         if first:
-            moments = self._moments
-            self.estimator._scale_target(
-                1 if self.single else 2,
-                moments.mean,
-                np.sqrt(moments.squares / moments.weight),
-            )
+            self.estimator._scale_target(1 if self.single else 2, *self._scale())
         self.n_rows = np.array([self._n_rows])
         self.weight = np.array([self._moments.weight])
+
+    def _scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and deviation of each target."""
+        moments = self._moments
+        if not self._drawn:
+            return moments.mean, np.sqrt(moments.squares / moments.weight)
+        columns, weights = zip(*(each.drawn() for each in self._drawn), strict=True)
+        return mean_and_deviation(
+            without_outliers(np.column_stack(columns), weights[0]), weights[0]
+        )
 
     def factors(self) -> NDArray[np.float64]:
         """One: targets have no weights."""
