@@ -271,9 +271,13 @@ class Reading:
         if domain is None:
             alone = self.teacher_ if self.unknown == "teacher" else self.common_
             if alone is None:
+                needed = (
+                    "a teacher, kept by fit" if self.unknown == "teacher" else "a common expert"
+                )
                 raise ValueError(
-                    f"The domain must be one of {', '.join(self.domains_)}, got None: only a model "
-                    'with a common expert or with unknown="teacher" reads texts of none.'
+                    f"The domain must be one of {', '.join(self.domains_)}, got None, and with "
+                    f"unknown={self.unknown!r} that needs {needed}, which this model lacks: use "
+                    'unknown="best", or fit it anew with setup="moe_ce" or keep_teacher=True.'
                 )
             return alone, None
         if not isinstance(domain, str) or domain not in self.experts_:

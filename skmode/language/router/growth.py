@@ -109,6 +109,15 @@ class Growth:
         self.typical_ = np.delete(self.typical_, at, axis=0)
         return self
 
+    def _sort(self) -> None:
+        """Put the columns of the domains into the order of their names."""
+        order = sorted(range(len(self.domains_)), key=self.domains_.__getitem__)
+        self._name([self.domains_[at] for at in order])
+        self.weights_ = np.ascontiguousarray(self.weights_[:, order])
+        self.bias_, self.typical_ = self.bias_[order], self.typical_[order]
+        if self.method == "naive_bayes":
+            self.log_proba_ = np.ascontiguousarray(self.log_proba_[:, order])
+
     def _name(self, names: list[str]) -> None:
         self.domains_ = names
         self.classes_ = np.array(names, object)
