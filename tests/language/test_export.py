@@ -44,7 +44,7 @@ def bits_per_byte(model, text, domain, common=None):
 
 def test_files(language_bundle, language_model):
     manifest = bundle.verify(language_bundle)
-    assert manifest.language.names == ("en", "fr", "C++")
+    assert manifest.language.names == ("C++", "en", "fr")
     assert {"router.onnx", "tokenizer.json", "expert_en.onnx", bundle.domain_file("C++")} < (
         manifest.files.keys()
     )
@@ -234,7 +234,7 @@ class TestOnly:
         kept = ["expert_en.onnx", "expert_fr.onnx", bundle.domain_file("C++"), "tokenizer.json"]
         assert [after[name] for name in kept] == [before[name] for name in kept]
         model = language.load(tmp_path / "lm")
-        assert model.domains == ["en", "fr", "C++", "de"]
+        assert model.domains == ["C++", "en", "fr", "de"]
         assert model.route(language_model.texts["de"][:3]).tolist() == ["de"] * 3
 
     @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_signed(language_bundle, tmp_path):
                     "-out", key], check=True)  # fmt: skip
     subprocess.run(["openssl", "ec", "-in", key, "-pubout", "-out", public], check=True)
     signing.sign(tmp_path / "lm", key)
-    assert language.load(tmp_path / "lm", require_signature=public).domains[0] == "en"
+    assert language.load(tmp_path / "lm", require_signature=public).domains[0] == "C++"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_prompt_from_stdin(run, language_bundle, monkeypatch):
     [
         (("",), 3, "The prompt must have at least one character"),
         ((PROMPT, "--max-tokens", "1000000000"), 3, "max_tokens must be a whole number from 1 to"),
-        ((PROMPT, "--domain", "es"), 3, "The domain must be one of 'en', 'fr', 'C++', got 'es'"),
+        ((PROMPT, "--domain", "es"), 3, "The domain must be one of 'C++', 'en', 'fr', got 'es'"),
         (("a\udcff",), 3, "The prompt must be Unicode without surrogates"),
         (("x y " * 100,), 3, "must have fewer tokens than the model has positions"),
         ((PROMPT, "--unknown", "common"), 2, 'unknown="common" needs a bundle with common.onnx'),

@@ -199,7 +199,7 @@ BAD = [
     ({"top_p": 2}, "top_p must be a number from 0 to 1"),
     ({"n": 1000}, "from 1 to 64, got 1000"),
     ({"logprobs": 3}, '"logprobs" must be left out'),
-    ({"extra_body": {"domain": "es"}}, "domain must be one of 'en', 'fr', 'C"),
+    ({"extra_body": {"domain": "es"}}, "domain must be one of 'C..', 'en', 'fr'"),
     ({"extra_body": {"colour": "red"}}, "fields of the body must be among"),
     ({"stop": ["a", ""]}, "stop must be at most 16 strings"),
     ({"seed": "x"}, '"seed" must be a whole number'),
