@@ -249,6 +249,16 @@ class TestOnly:
         with pytest.raises(error, match=message):
             export(language_model, language_bundle, only=only)
 
+    def test_an_iterator_of_domains_is_read_once(
+        self, language_bundle, language_model, make_language_model, tmp_path
+    ):
+        changed = type(language_model)(**vars(language_model))
+        french = make_language_model("en", "fr", seed=50).experts_["fr"]
+        changed.experts_ = {**language_model.experts_, "fr": french}
+        export(changed, tmp_path / "lm", only=iter(["fr"]), base=language_bundle)
+        after, before = hashes(tmp_path / "lm"), hashes(language_bundle)
+        assert after["expert_fr.onnx"] != before["expert_fr.onnx"]
+
     def test_another_tokenizer_or_domain_is_refused(self, language_bundle, make_language_model):
         smaller = make_language_model("en", "fr")
         with pytest.raises(ValueError, match=r"no domains but those of the model.*got \['C..'\]"):
@@ -289,6 +299,20 @@ def test_same_bytes(language_model, language_bundle, tmp_path):
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
     experts_of = {name: h for name, h in hashes(tmp_path / "a").items() if name.endswith(".onnx")}
     assert experts_of.items() <= hashes(language_bundle).items()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"es": ["a"]}, "texts must be of domains of the model, .*, got 'es'"),
+        ({"fr": []}, "strings that are not empty for each domain, got others for 'fr'"),
+        ({"fr": ["a", ""]}, "strings that are not empty"),
+        ({"fr": [b"a"]}, "strings that are not empty"),
+    ],
+)
+def test_texts_to_measure_on_are_checked(texts, message, language_model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(language_model, tmp_path / "lm", quantize="dynamic", texts=texts)
 
 
 def test_signed(language_bundle, tmp_path):

@@ -102,6 +102,8 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _route(args: argparse.Namespace) -> None:
+    if "-" in args.texts[1:] or (args.texts[0] == "-" and len(args.texts) > 1):
+        raise UsageError("- must stand alone, got other texts beside it: pass either.")
     model = _load(args)
     texts = _read_lines() if args.texts == ["-"] else args.texts
     try:

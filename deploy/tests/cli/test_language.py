@@ -106,3 +106,10 @@ def test_other_commands_say_what_to_do(command, run, tmp_path):
 def test_rows_have_no_route(table_bundle, capsys):
     assert main(["route", str(table_bundle), "x"]) == 1
     assert "open it with skmode_deploy.load" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("texts", [("-", "x"), ("x", "-"), ("-", "-")])
+def test_stdin_stands_alone(texts, run):
+    code, out, err = run("route", *texts)
+    assert (code, out) == (2, "")
+    assert "- must stand alone, got other texts beside it" in err

@@ -341,9 +341,7 @@ def test_decompression_bomb(make_image_bundle, monkeypatch):
 
 def test_missing_file(make_image_bundle, tmp_path):
     model = skmode_deploy.load(make_image_bundle())
-    with pytest.raises(
-        FileNotFoundError, match=r"mage 0, .* must be the path of an image"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"mage 0, .* must be the path of an image"):
         model.predict([tmp_path / "none.png"])
 
 

@@ -104,7 +104,9 @@ def export(
     sklearn.exceptions.NotFittedError: model must be a fitted ModularLanguageModel, got object: ...
     """
     _check_options(quantize, texts, notes, only, base)
+    only = None if only is None else list(only)
     source = read_model(model)
+    texts = _read_texts(texts, source)
     former = None if only is None else _Former(directory if base is None else base, source, only)
     chosen = _choose(source, only)
     losses: dict[str, float | None] = dict.fromkeys(source.models())
@@ -112,7 +114,7 @@ def export(
         losses |= former.losses
     files, quantized = {}, {}
     meter = LossMeter(source.text_tokenizer, source.max_length, source.end_token)
-    by_file = {bundle.domain_file(name): own for name, own in (texts or {}).items()}
+    by_file = {bundle.domain_file(name): own for name, own in texts.items()}
     for name, expert in chosen.items():
         graph = _convert(expert, name, source.max_length)
         files[name] = serialize(graph, name)
@@ -179,6 +181,23 @@ def _choose(source: Source, only: Sequence[str] | None) -> dict[str, Any]:
         )
     names = {bundle.domain_file(name) for name in only}
     return {name: model for name, model in models.items() if name in names}
+
+
+def _read_texts(texts: Mapping[str, Sequence[str]] | None, source: Source) -> dict[str, list[str]]:
+    """Check the texts to measure on: without any, a loss of 0 would be stated."""
+    read = {name: list(own) for name, own in (texts or {}).items()}
+    for name, own in read.items():
+        if name not in source.experts:
+            raise ValueError(
+                f"texts must be of domains of the model, {list(source.experts)}, got {name!r}: use "
+                "these names."
+            )
+        if not own or not all(isinstance(text, str) and text for text in own):
+            raise ValueError(
+                f"texts must have strings that are not empty for each domain, got others for "
+                f"{name!r}: pass some, or leave the domain out."
+            )
+    return read
 
 
 class _Former:

@@ -203,6 +203,8 @@ BAD = [
     ({"extra_body": {"colour": "red"}}, "fields of the body must be among"),
     ({"stop": ["a", ""]}, "stop must be at most 16 strings"),
     ({"seed": "x"}, '"seed" must be a whole number'),
+    ({"stream_options": {"usage": True}}, '"stream_options" must be include_usage alone'),
+    ({"stream_options": {"include_usage": "yes"}}, '"include_usage" must be true or false'),
 ]
 
 
@@ -316,6 +318,13 @@ def test_metrics(server, client):
     assert grew('skmode_tokens_per_second_count{model="lm"}') <= 1
     requests = 'skmode_requests_total{code="200",model="lm",protocol="rest",version="1"}'
     assert grew(requests) == 2
+    # A prompt counts once, as in the usage, however many completions it has.
+    before = after
+    answer = client.completions.create(model="lm", prompt=["The cat", "the dog"], n=3, max_tokens=2)
+    after = metrics(server)
+    assert grew(f"skmode_prompt_tokens_total{{{version}}}") == answer.usage.prompt_tokens
+    assert grew(f'skmode_expert_rows_total{{expert="en",{version}}}') == 2
+    assert grew('skmode_time_to_first_token_seconds_count{model="lm"}') == 6
 
 
 def test_tokens(folder, start_server, tmp_path):
