@@ -42,7 +42,7 @@ class Growth:
     bits_per_byte_: dict[str, float]
     teacher_bits_per_byte_: dict[str, float]
     history_: list[dict[str, Any]]
-    _setup: str  # of `fit`, whatever `setup` was changed to
+    setup: str
     steps: int
 
     def add_expert(
@@ -172,7 +172,8 @@ class Growth:
             end = end_of(self.tokenizer_)
             teacher = make_network(teacher, n_tokens, self.max_length_, end).eval()
         expert = copy.deepcopy(self.base_)
-        shares = self._setup == "jeet"
+        # That of `fit`, whatever the parameter is now.
+        shares = getattr(self, "_setup", self.setup) == "jeet"
         if shares:
             share_embedding(expert, next(iter(self.experts_.values())))
         start = (n_steps, expert, self.common_, teacher)
