@@ -249,6 +249,24 @@ class TestOnly:
         with pytest.raises(error, match=message):
             export(language_model, language_bundle, only=only)
 
+    def test_another_export_meanwhile_is_not_undone(
+        self, language_bundle, language_model, tmp_path, monkeypatch
+    ):
+        import skmode.language._export.export as module
+
+        shutil.copytree(language_bundle, tmp_path / "lm")
+        check = module.check_samples
+
+        def export_meanwhile(model):
+            monkeypatch.setattr(module, "check_samples", check)
+            export(language_model, tmp_path / "lm", only=["en"], notes="faster")
+            return check(model)
+
+        monkeypatch.setattr(module, "check_samples", export_meanwhile)
+        with pytest.raises(ValueError, match="was replaced meanwhile: export again"):
+            export(language_model, tmp_path / "lm", only=["fr"])
+        assert language.load(tmp_path / "lm").manifest.notes == "faster"
+
     def test_an_iterator_of_domains_is_read_once(
         self, language_bundle, language_model, make_language_model, tmp_path
     ):

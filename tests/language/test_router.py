@@ -367,3 +367,13 @@ def test_a_table_is_no_list_of_texts(bayes):
         with pytest.raises(TypeError, match="one dimension, got a table, .* DataFrame. Pass one"):
             call(frame)
     assert bayes.predict(frame["text"]).tolist() == bayes.predict(list(frame["text"])).tolist()
+
+
+def test_a_number_of_buckets_that_is_changed_later_is_that_of_the_next_fit(bayes):
+    texts = make_texts("fr", 5)
+    expected = bayes.predict_proba(texts)
+    bayes.set_params(n_buckets=256)
+    np.testing.assert_array_equal(bayes.predict_proba(texts), expected)
+    assert bayes.add_domain("de", make_texts("de", 30)).predict(["der die das und"]).tolist() == [
+        "de"
+    ]

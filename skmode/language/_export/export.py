@@ -83,7 +83,8 @@ def export(
     ValueError
         If a parameter has an invalid value, if the graph of an expert differs from the model by
         more than 1e-5 of its largest logit, or if the bundle `base` does not fit the model: it has
-        other domains, another tokenizer, or another expert than the model where it is to be kept.
+        other domains, another tokenizer, or another expert than the model where it is to be kept,
+        or if it was replaced by another export meanwhile.
     TypeError
         If an expert cannot be converted to ONNX.
     FileExistsError
@@ -139,17 +140,23 @@ def export(
     )
     if former is not None:
         samples = former.keep_samples(samples, kept)
-    _write(directory, make_manifest(source, losses, notes), files, samples)
+    _write(directory, make_manifest(source, losses, notes), files, samples, former)
 
 
 def _write(
-    directory: Path, manifest: bundle.Manifest, files: dict[str, bytes], samples: TextSamples
+    directory: Path,
+    manifest: bundle.Manifest,
+    files: dict[str, bytes],
+    samples: TextSamples,
+    former: _Former | None,
 ) -> None:
     """Check the bundle in a folder of its own as a server would, then put it in place."""
     files[bundle.SAMPLES] = samples.to_json()
     with tempfile.TemporaryDirectory() as folder:
         bundle.write(folder, manifest, files)
         check_samples(load(folder, providers=("CPUExecutionProvider",), max_loaded_experts=1))
+    if former is not None:
+        former.check_unchanged(directory)
     bundle.write(directory, manifest, files)
 
 
@@ -251,6 +258,16 @@ class _Former:
                 )
         kept = {name: list(stated.bits_per_byte[name]) for name in names}
         return dataclasses.replace(samples, bits_per_byte={**samples.bits_per_byte, **kept})
+
+    def check_unchanged(self, directory: Path) -> None:
+        """Refuse to undo what another export has written in place meanwhile."""
+        if not os.path.isdir(directory) or not os.path.samefile(directory, self._directory):
+            return
+        if bundle.read(directory).file_hash() != self._manifest.file_hash():
+            raise ValueError(
+                "With only=..., the bundle must stay as it is until the export is done, but that "
+                f"in {self._directory!r} was replaced meanwhile: export again, one after the other."
+            )
 
     def _refuse(self, rule: str, found: object) -> None:
         raise ValueError(

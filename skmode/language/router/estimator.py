@@ -173,7 +173,7 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
         """
         check_parameters(self)
         rng = check_random_state(self.random_state)
-        kept, held = self._learner(), HeldOut(rng)
+        kept, held = self._learner(self.n_buckets), HeldOut(rng)
         for content, domain, number in read_pages(texts, domains, self.max_bytes):
             if not held.takes(content, domain, number):
                 kept.add(content, domain)
