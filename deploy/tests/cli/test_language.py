@@ -113,3 +113,11 @@ def test_stdin_stands_alone(texts, run):
     code, out, err = run("route", *texts)
     assert (code, out) == (2, "")
     assert "- must stand alone, got other texts beside it" in err
+
+
+@pytest.mark.parametrize("command", ["generate", "route"])
+def test_closed_stdin(command, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = run(command, "-")
+    assert code == 2
+    assert "Standard input must be open for -" in err
