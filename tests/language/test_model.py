@@ -699,3 +699,12 @@ def test_a_tokenizer_must_keep_capital_letters(fitted):
     tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(ValueError, match="tokenizer must be byte-level BPE"):
         make_model(tokenizer=tokenizer).fit(*make_corpus())
+
+
+def test_special_tokens_of_the_user_are_written_as_by_a_bundle(model):
+    number = model.tokenizer_.add_special_tokens(["<|pad|>"])
+    assert number == 1
+    pad = model.tokenizer_.token_to_id("<|pad|>")
+    letter = model.tokenizer_.token_to_id("a")
+    assert model._write([pad, letter], []) == "<|pad|>a"
+    assert model._write([pad, letter], ["d|"]) == "<|pa"

@@ -307,10 +307,10 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
 @contextmanager
 def _all_or_nothing(model: ModularLanguageModel) -> Iterator[None]:
     """Restore what was learned before, if learning fails: a new router fits no former experts."""
-    before = dict(vars(model))
+    before = dict(model.__dict__)
     try:
         yield
     except BaseException:
-        vars(model).clear()
-        vars(model).update(before)
+        model.__dict__.clear()
+        model.__dict__.update(before)
         raise

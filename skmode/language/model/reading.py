@@ -260,11 +260,15 @@ class Reading:
             if token == end:
                 break
             written.append(token)
-            text = self.tokenizer_.decode(written) if stop else ""
+            text = self._decode(written) if stop else ""
             found = [text.find(each) for each in stop if each in text]
             if found:
                 return text[: min(found)]
-        return self.tokenizer_.decode(written)
+        return self._decode(written)
+
+    def _decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens, special ones by their names, as a bundle writes them."""
+        return self.tokenizer_.decode(tokens, skip_special_tokens=False)
 
     def _models(self, domain: str | None) -> tuple[nn.Module, nn.Module | None]:
         """Return the expert of a domain and the common one; for None what reads unknown domains."""
