@@ -395,6 +395,17 @@ def test_deadline(folder, start_server):
         list(client.completions.create(**options, stream=True))
 
 
+def test_scoring_ends_at_the_deadline(folder, start_server):
+    server = start_server(folder, "--deadline", "1", "--max-concurrency", "1")
+    texts = ["the cat and the dog sat. " * 40_000] * 8
+    assert infer(server, texts, ["bits_per_byte"])[0] == 504
+    start = time.perf_counter()
+    # The turn is free again, although eight megabytes take more than ten seconds.
+    server.wait_for(lambda: infer(server, ["the cat"], ["bits_per_byte"])[0] == 200)
+    assert time.perf_counter() - start < 5
+    assert not [line for line in server.lines if "never retrieved" in line]
+
+
 @pytest.mark.slow
 def test_domains_are_swapped_under_load(language_bundle, language_model, make_language_model,
                                         tmp_path, start_server):  # fmt: skip
