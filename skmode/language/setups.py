@@ -49,7 +49,9 @@ class Lab:
 
     def held_out(self, model: nn.Module, domain: str, common: nn.Module | None = None) -> float:
         """Return the bits per byte of a model on the held-out tokens of a domain."""
-        model.to(self.recipe.device).eval()
+        for each in (model, common):
+            if each is not None:
+                each.to(self.recipe.device).eval()
         rows = self.blocks[domain].held_rows()
         losses = losses_of(mean_forward(model, common), rows, self.recipe.device)
         n_bytes = float((rows[1] >= 0).sum()) * self.bytes_per_token[domain]

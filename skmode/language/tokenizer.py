@@ -54,7 +54,7 @@ def as_tokenizer(given: Any) -> Tokenizer:
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    probe = "a\u00e9\U0001f980\x00\t"
+    probe = "aA\u00e9\U0001f980\x00\t"
     back = tokenizer.decode(tokenizer.encode(probe, add_special_tokens=False).ids)
     if tokenizer.token_to_id(END) is None or back != probe:
         raise ValueError(

@@ -201,3 +201,11 @@ def test_a_damaged_checkpoint_is_named(name, kept, make, tmp_path):
         make().fit(*corpus())
     path.unlink()
     assert same(make().fit(*corpus()), make(checkpoint=None).fit(*corpus()))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_training(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    model = make(tmp_path / "file", checkpoint_every=10**6)
+    with pytest.raises(ValueError, match="checkpoint must be a folder that can be made, got '.*fi"):
+        model.fit(list(TEXTS.values()), list(TEXTS))
+    assert not hasattr(model, "router_")

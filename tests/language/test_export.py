@@ -44,7 +44,7 @@ def bits_per_byte(model, text, domain, common=None):
 
 def test_files(language_bundle, language_model):
     manifest = bundle.verify(language_bundle)
-    assert manifest.language.names == ("en", "fr", "C++")
+    assert manifest.language.names == ("C++", "en", "fr")
     assert {"router.onnx", "tokenizer.json", "expert_en.onnx", bundle.domain_file("C++")} < (
         manifest.files.keys()
     )
@@ -234,7 +234,7 @@ class TestOnly:
         kept = ["expert_en.onnx", "expert_fr.onnx", bundle.domain_file("C++"), "tokenizer.json"]
         assert [after[name] for name in kept] == [before[name] for name in kept]
         model = language.load(tmp_path / "lm")
-        assert model.domains == ["en", "fr", "C++", "de"]
+        assert model.domains == ["C++", "en", "fr", "de"]
         assert model.route(language_model.texts["de"][:3]).tolist() == ["de"] * 3
 
     @pytest.mark.parametrize(
@@ -248,6 +248,34 @@ class TestOnly:
     def test_refused(self, only, error, message, language_bundle, language_model):
         with pytest.raises(error, match=message):
             export(language_model, language_bundle, only=only)
+
+    def test_another_export_meanwhile_is_not_undone(
+        self, language_bundle, language_model, tmp_path, monkeypatch
+    ):
+        import skmode.language._export.export as module
+
+        shutil.copytree(language_bundle, tmp_path / "lm")
+        check = module.check_samples
+
+        def export_meanwhile(model):
+            monkeypatch.setattr(module, "check_samples", check)
+            export(language_model, tmp_path / "lm", only=["en"], notes="faster")
+            return check(model)
+
+        monkeypatch.setattr(module, "check_samples", export_meanwhile)
+        with pytest.raises(ValueError, match="was replaced meanwhile: export again"):
+            export(language_model, tmp_path / "lm", only=["fr"])
+        assert language.load(tmp_path / "lm").manifest.notes == "faster"
+
+    def test_an_iterator_of_domains_is_read_once(
+        self, language_bundle, language_model, make_language_model, tmp_path
+    ):
+        changed = type(language_model)(**vars(language_model))
+        french = make_language_model("en", "fr", seed=50).experts_["fr"]
+        changed.experts_ = {**language_model.experts_, "fr": french}
+        export(changed, tmp_path / "lm", only=iter(["fr"]), base=language_bundle)
+        after, before = hashes(tmp_path / "lm"), hashes(language_bundle)
+        assert after["expert_fr.onnx"] != before["expert_fr.onnx"]
 
     def test_another_tokenizer_or_domain_is_refused(self, language_bundle, make_language_model):
         smaller = make_language_model("en", "fr")
@@ -291,6 +319,20 @@ def test_same_bytes(language_model, language_bundle, tmp_path):
     assert experts_of.items() <= hashes(language_bundle).items()
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"es": ["a"]}, "texts must be of domains of the model, .*, got 'es'"),
+        ({"fr": []}, "strings that are not empty for each domain, got others for 'fr'"),
+        ({"fr": ["a", ""]}, "strings that are not empty"),
+        ({"fr": [b"a"]}, "strings that are not empty"),
+    ],
+)
+def test_texts_to_measure_on_are_checked(texts, message, language_model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(language_model, tmp_path / "lm", quantize="dynamic", texts=texts)
+
+
 def test_signed(language_bundle, tmp_path):
     pytest.importorskip("model_signing")
     import subprocess
@@ -303,7 +345,7 @@ def test_signed(language_bundle, tmp_path):
                     "-out", key], check=True)  # fmt: skip
     subprocess.run(["openssl", "ec", "-in", key, "-pubout", "-out", public], check=True)
     signing.sign(tmp_path / "lm", key)
-    assert language.load(tmp_path / "lm", require_signature=public).domains[0] == "en"
+    assert language.load(tmp_path / "lm", require_signature=public).domains[0] == "C++"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_names_of_files_are_no_texts(fitted, tmp_path):
         clone(fitted).fit({"en": texts[:8], "fr": texts[8:]}, ["en", "fr"])
     named = [str(path).encode()] * 9
     small = make_model(teacher=None, warm_start_steps=0, steps=1)
-    assert small.fit([*texts, *named], [*domains, *["de"] * 9]).domains_ == ["en", "fr", "de"]
+    assert small.fit([*texts, *named], [*domains, *["de"] * 9]).domains_ == ["de", "en", "fr"]
 
 
 def test_pickles_and_clones(fitted, model):
@@ -631,3 +631,80 @@ def test_stop_strings_must_be_strings(model, stop):
 def test_what_tokens_are_drawn_with_must_be_numbers(model, options):
     with pytest.raises(ValueError, match="temperature must be a number of at least 0, top_p one"):
         model.generate("the cat", 2, **options)
+
+
+@pytest.mark.parametrize("rate", [1e9, "abc"])
+def test_a_fit_that_fails_leaves_the_former_model(model, rate):
+    texts = make_corpus()[0]
+    before = model.bits_per_byte(texts)
+    model.set_params(learning_rate=rate, teacher=None)
+    with pytest.raises(ValueError, match="learning_rate"):
+        model.fit([text[::-1] for text in texts], ["a"] * 8 + ["b"] * 8)
+    assert model.domains_ == ["en", "fr"]
+    np.testing.assert_array_equal(model.bits_per_byte(texts), before)
+
+
+def test_a_first_fit_that_fails_leaves_nothing():
+    model = make_model(teacher=None, learning_rate=1e9)
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        model.fit(*make_corpus())
+    with pytest.raises(NotFittedError):
+        model.predict(["the cat"])
+
+
+@pytest.mark.parametrize("changed", [{"max_length": 99}, {"max_length": 4}, {"setup": "jeet"}])
+def test_an_added_expert_is_made_as_the_others(model, changed):
+    expected = pickle.loads(pickle.dumps(model)).add_expert("py", make_corpus(["py"])[0])
+    model.set_params(**changed).add_expert("py", make_corpus(["py"])[0])
+    assert_equal(weights(model.experts_["py"]), weights(expected.experts_["py"]))
+    assert model.bits_per_byte_ == expected.bits_per_byte_
+
+
+def test_scores_of_moe_ce_are_without_dropout():
+    from transformers import GPT2Config
+
+    config = GPT2Config(n_positions=16, n_embd=32, n_layer=2, n_head=2, embd_pdrop=0.5)
+    model = make_model(student=config, teacher=None, setup="moe_ce", steps=1)
+    model.fit(*make_corpus())
+    assert not model.common_.training
+    stated = dict(model.bits_per_byte_)
+    # With no step the expert of English is scored anew; the common expert stays as it is.
+    again = make_model(student=config, teacher=None, setup="moe_ce", steps=1, random_state=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        assert again.fit(*make_corpus()).bits_per_byte_ == stated
+
+
+def test_domains_are_sorted_but_trained_in_the_order_of_the_texts(fitted):
+    texts, domains = make_corpus()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherNotAheadWarning)
+        model = make_model().fit(texts, ["z" if name == "en" else "fr" for name in domains])
+    assert model.domains_ == model.classes_.tolist() == ["fr", "z"] == list(model.experts_)
+    assert_equal(weights(model.experts_["z"]), weights(fitted.experts_["en"]))
+    assert model.predict_proba(texts).argmax(1).tolist() == [1] * 8 + [0] * 8
+
+
+def test_what_an_unknown_text_lacks_is_said(model):
+    model.set_params(unknown="teacher")
+    model.teacher_ = None
+    with pytest.raises(ValueError, match="unknown='teacher' that needs a teacher, kept by fit"):
+        model.bits_per_byte(["the cat"], [None])
+
+
+def test_a_tokenizer_must_keep_capital_letters(fitted):
+    from tokenizers import Tokenizer, normalizers
+
+    tokenizer = Tokenizer.from_str(fitted.tokenizer_.to_str())
+    tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(ValueError, match="tokenizer must be byte-level BPE"):
+        make_model(tokenizer=tokenizer).fit(*make_corpus())
+
+
+def test_special_tokens_of_the_user_are_written_as_by_a_bundle(model):
+    number = model.tokenizer_.add_special_tokens(["<|pad|>"])
+    assert number == 1
+    pad = model.tokenizer_.token_to_id("<|pad|>")
+    letter = model.tokenizer_.token_to_id("a")
+    assert model._write([pad, letter], []) == "<|pad|>a"
+    assert model._write([pad, letter], ["d|"]) == "<|pa"

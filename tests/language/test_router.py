@@ -3,8 +3,10 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import get_scorer
 
 from skmode.language import DomainRouter
 from skmode.language.router.ngrams import count_ngrams, ngram_codes
@@ -314,7 +316,8 @@ def test_logistic_regression_adds_no_domain():
     with pytest.raises(ValueError, match="Only naive Bayes learns a domain"):
         router.add_domain("de", make_texts("de", 10))
     router = DomainRouter("logistic").fit(*make_corpus(("en", "fr", "de")))
-    assert router.remove_domain("fr").predict_proba(["der die das"]).argmax() == 1
+    assert router.remove_domain("fr").domains_ == ["de", "en"]
+    assert router.predict_proba(["der die das"]).argmax() == 0
 
 
 @pytest.mark.parametrize("name", ["files/en.txt", "EN.JSON.gz", "./exists"])
@@ -343,3 +346,34 @@ def test_a_mapping_is_no_list_of_texts():
     ):
         with pytest.raises(TypeError, match="got dict, of which only the keys would be read"):
             call()
+
+
+@pytest.mark.parametrize(
+    "method", ["naive_bayes", pytest.param("logistic", marks=pytest.mark.slow)]
+)
+def test_scorers_read_the_columns_in_the_order_of_classes(method):
+    texts, domains = make_corpus(("en", "fr", "de"))
+    router = DomainRouter(method, random_state=0).fit(texts, domains)
+    assert router.classes_.tolist() == router.domains_ == ["de", "en", "fr"]
+    assert get_scorer("neg_log_loss")(router, texts, domains) > -0.5
+    assert get_scorer("roc_auc_ovr")(router, texts, domains) > 0.95
+    assert router.score(texts, domains) > 0.95
+    assert router.weights_.flags.c_contiguous
+
+
+def test_a_table_is_no_list_of_texts(bayes):
+    frame = pd.DataFrame({"text": ["the cat", "le chat"]})
+    for call in (bayes.predict, bayes.confidence, lambda X: DomainRouter().fit(X, ["en"])):
+        with pytest.raises(TypeError, match="one dimension, got a table, .* DataFrame. Pass one"):
+            call(frame)
+    assert bayes.predict(frame["text"]).tolist() == bayes.predict(list(frame["text"])).tolist()
+
+
+def test_a_number_of_buckets_that_is_changed_later_is_that_of_the_next_fit(bayes):
+    texts = make_texts("fr", 5)
+    expected = bayes.predict_proba(texts)
+    bayes.set_params(n_buckets=256)
+    np.testing.assert_array_equal(bayes.predict_proba(texts), expected)
+    assert bayes.add_domain("de", make_texts("de", 30)).predict(["der die das und"]).tolist() == [
+        "de"
+    ]

@@ -82,9 +82,10 @@ def _load(args: argparse.Namespace) -> LanguageModel:
 
 def _generate(args: argparse.Namespace) -> None:
     model = _load(args)
+    prompt = _read_stdin() if args.prompt == "-" else args.prompt
     try:
         pieces = model.generate(
-            _read_stdin() if args.prompt == "-" else args.prompt,
+            prompt,
             args.max_tokens,
             domain=args.domain,
             temperature=args.temperature,
@@ -102,6 +103,8 @@ def _generate(args: argparse.Namespace) -> None:
 
 
 def _route(args: argparse.Namespace) -> None:
+    if "-" in args.texts[1:] or (args.texts[0] == "-" and len(args.texts) > 1):
+        raise UsageError("- must stand alone, got other texts beside it: pass either.")
     model = _load(args)
     texts = _read_lines() if args.texts == ["-"] else args.texts
     try:
@@ -132,6 +135,10 @@ def _read_lines() -> list[str]:
 
 def _read_stdin() -> str:
     """Read a text, but no more than a text may have."""
+    if sys.stdin is None:
+        raise UsageError(
+            "Standard input must be open for -, but it is closed: pass the text, or redirect."
+        )
     data = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
     try:
         text = data.decode()

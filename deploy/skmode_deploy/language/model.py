@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -28,7 +29,7 @@ from skmode_deploy.language.routing import (
     choose_policy,
 )
 from skmode_deploy.language.sampling import Sampler
-from skmode_deploy.language.scoring import score_tokens
+from skmode_deploy.language.scoring import GoOn, always, score_texts
 from skmode_deploy.language.tokenizer import TextTokenizer
 from skmode_deploy.running.predictor import check_key, verify_bundle
 from skmode_deploy.running.sessions import Providers, SessionFactory, check_at_least_one
@@ -279,7 +280,9 @@ class LanguageModel:
             chosen = self.choose_experts(self._router.route(checked))
         return self.score_by(checked, chosen)
 
-    def score_by(self, texts: Sequence[str], chosen: Sequence[int]) -> NDArray[np.float64]:
+    def score_by(
+        self, texts: Sequence[str], chosen: Sequence[int], go_on: GoOn = always
+    ) -> NDArray[np.float64]:
         """Return the bits per byte of texts with chosen experts.
 
         Parameters
@@ -288,6 +291,8 @@ class LanguageModel:
             Texts, which were checked before.
         chosen : sequence of int
             Position of the domain of each text; -1 is the common expert alone.
+        go_on : callable, optional
+            Is called between parts of the texts; what it raises ends the reading.
 
         Returns
         -------
@@ -297,7 +302,8 @@ class LanguageModel:
         bits = np.empty(len(texts))
         for expert in sorted(set(chosen)):
             rows = [row for row, each in enumerate(chosen) if each == expert]
-            bits[rows] = self._score([texts[row] for row in rows], self._expert_files(expert))
+            own = [texts[row] for row in rows]
+            bits[rows] = self._score(own, self._expert_files(expert), go_on)
         return bits
 
     def score_file(self, texts: Sequence[str], name: str) -> NDArray[np.float64]:
@@ -317,14 +323,12 @@ class LanguageModel:
         """
         return self._score(check_texts(texts, self._max_text_bytes), [name])
 
-    def _score(self, texts: Sequence[str], names: Sequence[str]) -> NDArray[np.float64]:
-        bits = score_tokens(
-            lambda n_rows: self._experts.start(names, n_rows),
-            [self._tokenizer.encode(text) for text in texts],
-            self.max_length,
-            self._language.end_token,
-        )
-        return bits / np.array([len(text.encode()) for text in texts], np.float64)
+    def _score(
+        self, texts: Sequence[str], names: Sequence[str], go_on: GoOn = always
+    ) -> NDArray[np.float64]:
+        start = partial(self._experts.start, names)
+        end = self._language.end_token
+        return score_texts(start, self._tokenizer.encode, texts, self.max_length, end, go_on)
 
     def choose_experts(self, routing: Routing) -> list[int]:
         """Return which expert reads each text, following the policy for unknown domains.

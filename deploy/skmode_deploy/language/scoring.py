@@ -6,12 +6,14 @@ token of the one before.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmode_deploy.language.experts import Context
+
+GoOn: TypeAlias = Callable[[], None]
 
 MAX_LOGITS = 2**22  # of a run, 16 MiB
 MAX_ROWS = 32
@@ -23,6 +25,32 @@ class _Window(NamedTuple):
     text: int
     inputs: list[int]
     targets: list[int]
+
+
+def always() -> None:
+    """Let a reading go on."""
+
+
+def score_texts(
+    start: Callable[[int], Context],
+    encode: Callable[[str], list[int]],
+    texts: Sequence[str],
+    max_length: int,
+    end_token: int,
+    go_on: GoOn,
+) -> NDArray[np.float64]:
+    """Return the bits per byte of texts; what `go_on` raises between parts of them ends it."""
+    tokens = []
+    for text in texts:
+        go_on()
+        tokens.append(encode(text))
+
+    def start_if(n_rows: int) -> Context:
+        go_on()
+        return start(n_rows)
+
+    bits = score_tokens(start_if, tokens, max_length, end_token)
+    return bits / np.array([len(text.encode()) for text in texts], np.float64)
 
 
 def score_tokens(

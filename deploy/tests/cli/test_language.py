@@ -46,7 +46,7 @@ def test_prompt_from_stdin(run, language_bundle, monkeypatch):
     [
         (("",), 3, "The prompt must have at least one character"),
         ((PROMPT, "--max-tokens", "1000000000"), 3, "max_tokens must be a whole number from 1 to"),
-        ((PROMPT, "--domain", "es"), 3, "The domain must be one of 'en', 'fr', 'C++', got 'es'"),
+        ((PROMPT, "--domain", "es"), 3, "The domain must be one of 'C++', 'en', 'fr', got 'es'"),
         (("a\udcff",), 3, "The prompt must be Unicode without surrogates"),
         (("x y " * 100,), 3, "must have fewer tokens than the model has positions"),
         ((PROMPT, "--unknown", "common"), 2, 'unknown="common" needs a bundle with common.onnx'),
@@ -106,3 +106,18 @@ def test_other_commands_say_what_to_do(command, run, tmp_path):
 def test_rows_have_no_route(table_bundle, capsys):
     assert main(["route", str(table_bundle), "x"]) == 1
     assert "open it with skmode_deploy.load" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("texts", [("-", "x"), ("x", "-"), ("-", "-")])
+def test_stdin_stands_alone(texts, run):
+    code, out, err = run("route", *texts)
+    assert (code, out) == (2, "")
+    assert "- must stand alone, got other texts beside it" in err
+
+
+@pytest.mark.parametrize("command", ["generate", "route"])
+def test_closed_stdin(command, run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = run(command, "-")
+    assert code == 2
+    assert "Standard input must be open for -" in err

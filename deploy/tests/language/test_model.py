@@ -51,11 +51,11 @@ def rewrite(language_bundle, tmp_path):
 
 
 def test_domains(model):
-    assert model.domains == ["en", "fr", "C++"]
+    assert model.domains == ["C++", "en", "fr"]
     texts = ["The cat and the dog", "Le chat et le chien", "for (int i = 0; i < 3; ++i) {"]
-    assert model.route(texts).tolist() == model.domains
+    assert model.route(texts).tolist() == ["en", "fr", "C++"]
     routing = model.route_full([*texts, "Ωδή στη χαρά"])
-    assert routing.domain.tolist() == [0, 1, 2, -1]
+    assert routing.domain.tolist() == [1, 2, 0, -1]
     assert routing.probabilities.shape == (4, 3)
     assert model.route([]).shape == model.score([]).shape == (0,)
 
@@ -158,7 +158,7 @@ BAD = [
     ({"max_tokens": 10**9}, ValueError, "max_tokens must be a whole number from 1 to .*None for"),
     ({"max_tokens": 0}, ValueError, "max_tokens must be a whole number from 1"),
     ({"max_tokens": 2.5}, ValueError, "max_tokens must be a whole number from 1"),
-    ({"domain": "es"}, ValueError, "domain must be one of 'en', 'fr', 'C..', got 'es'"),
+    ({"domain": "es"}, ValueError, "domain must be one of 'C..', 'en', 'fr', got 'es'"),
     ({"temperature": -1}, ValueError, "temperature must be a number from 0 to 100, got -1"),
     ({"temperature": float("nan")}, ValueError, "temperature must be a number"),
     ({"top_k": 0}, ValueError, "top_k must be a whole number from 1"),

@@ -83,7 +83,8 @@ def export(
     ValueError
         If a parameter has an invalid value, if the graph of an expert differs from the model by
         more than 1e-5 of its largest logit, or if the bundle `base` does not fit the model: it has
-        other domains, another tokenizer, or another expert than the model where it is to be kept.
+        other domains, another tokenizer, or another expert than the model where it is to be kept,
+        or if it was replaced by another export meanwhile.
     TypeError
         If an expert cannot be converted to ONNX.
     FileExistsError
@@ -104,7 +105,9 @@ def export(
     sklearn.exceptions.NotFittedError: model must be a fitted ModularLanguageModel, got object: ...
     """
     _check_options(quantize, texts, notes, only, base)
+    only = None if only is None else list(only)
     source = read_model(model)
+    texts = _read_texts(texts, source)
     former = None if only is None else _Former(directory if base is None else base, source, only)
     chosen = _choose(source, only)
     losses: dict[str, float | None] = dict.fromkeys(source.models())
@@ -112,7 +115,7 @@ def export(
         losses |= former.losses
     files, quantized = {}, {}
     meter = LossMeter(source.text_tokenizer, source.max_length, source.end_token)
-    by_file = {bundle.domain_file(name): own for name, own in (texts or {}).items()}
+    by_file = {bundle.domain_file(name): own for name, own in texts.items()}
     for name, expert in chosen.items():
         graph = _convert(expert, name, source.max_length)
         files[name] = serialize(graph, name)
@@ -137,17 +140,23 @@ def export(
     )
     if former is not None:
         samples = former.keep_samples(samples, kept)
-    _write(directory, make_manifest(source, losses, notes), files, samples)
+    _write(directory, make_manifest(source, losses, notes), files, samples, former)
 
 
 def _write(
-    directory: Path, manifest: bundle.Manifest, files: dict[str, bytes], samples: TextSamples
+    directory: Path,
+    manifest: bundle.Manifest,
+    files: dict[str, bytes],
+    samples: TextSamples,
+    former: _Former | None,
 ) -> None:
     """Check the bundle in a folder of its own as a server would, then put it in place."""
     files[bundle.SAMPLES] = samples.to_json()
     with tempfile.TemporaryDirectory() as folder:
         bundle.write(folder, manifest, files)
         check_samples(load(folder, providers=("CPUExecutionProvider",), max_loaded_experts=1))
+    if former is not None:
+        former.check_unchanged(directory)
     bundle.write(directory, manifest, files)
 
 
@@ -179,6 +188,23 @@ def _choose(source: Source, only: Sequence[str] | None) -> dict[str, Any]:
         )
     names = {bundle.domain_file(name) for name in only}
     return {name: model for name, model in models.items() if name in names}
+
+
+def _read_texts(texts: Mapping[str, Sequence[str]] | None, source: Source) -> dict[str, list[str]]:
+    """Check the texts to measure on: without any, a loss of 0 would be stated."""
+    read = {name: list(own) for name, own in (texts or {}).items()}
+    for name, own in read.items():
+        if name not in source.experts:
+            raise ValueError(
+                f"texts must be of domains of the model, {list(source.experts)}, got {name!r}: use "
+                "these names."
+            )
+        if not own or not all(isinstance(text, str) and text for text in own):
+            raise ValueError(
+                f"texts must have strings that are not empty for each domain, got others for "
+                f"{name!r}: pass some, or leave the domain out."
+            )
+    return read
 
 
 class _Former:
@@ -232,6 +258,16 @@ class _Former:
                 )
         kept = {name: list(stated.bits_per_byte[name]) for name in names}
         return dataclasses.replace(samples, bits_per_byte={**samples.bits_per_byte, **kept})
+
+    def check_unchanged(self, directory: Path) -> None:
+        """Refuse to undo what another export has written in place meanwhile."""
+        if not os.path.isdir(directory) or not os.path.samefile(directory, self._directory):
+            return
+        if bundle.read(directory).file_hash() != self._manifest.file_hash():
+            raise ValueError(
+                "With only=..., the bundle must stay as it is until the export is done, but that "
+                f"in {self._directory!r} was replaced meanwhile: export again, one after the other."
+            )
 
     def _refuse(self, rule: str, found: object) -> None:
         raise ValueError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,8 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
     Attributes
     ----------
     domains_ : list of str
-        The domains, in the order in which they were first seen, then in that of adding.
+        The domains, sorted, as scikit-learn's scorers take columns to be; then those that were
+        added, in the order of adding.
     classes_ : ndarray of shape (n_domains,)
         The same.
     experts_ : dict of str to module
@@ -260,7 +262,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
             The fitted model.
         """
         check_parameters(self)
-        with tempfile.TemporaryDirectory() as folder:
+        with _all_or_nothing(self), tempfile.TemporaryDirectory() as folder:
             spool = spool_texts(Path(folder), texts, domains)
             router = clone(self.router) if self.router is not None else DomainRouter()
             if router.random_state is None:
@@ -268,7 +270,7 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
                 router.set_params(random_state=int(seed))
             self.router_ = router.fit(spool.all_contents(), spool.all_domains())
             self.tokenizer_ = choose_tokenizer(self.tokenizer, spool, self.vocab_size)
-            self.max_length_ = int(self.max_length)
+            self.max_length_, self._setup = int(self.max_length), self.setup
             self.domain_bytes_, self.domain_texts_ = dict(spool.n_bytes), dict(spool.n_texts)
             self.domain_alphas_: dict[str, float | str] = {}
             lab = make_lab(self, spool, self.tokenizer_)
@@ -300,3 +302,15 @@ class ModularLanguageModel(Reading, Growth, ClassifierMixin, LinkedInNotebooks):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "experts_")
+
+
+@contextmanager
+def _all_or_nothing(model: ModularLanguageModel) -> Iterator[None]:
+    """Restore what was learned before, if learning fails: a new router fits no former experts."""
+    before = dict(model.__dict__)
+    try:
+        yield
+    except BaseException:
+        model.__dict__.clear()
+        model.__dict__.update(before)
+        raise

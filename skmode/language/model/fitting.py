@@ -98,6 +98,8 @@ def make_lab(
     ``start`` is what the training depends on beside the parameters of the model and the texts.
     """
     end = end_of(tokenizer)
+    # An added expert has as many positions as the others, whatever the parameter is now.
+    length = int(getattr(model, "max_length_", model.max_length))
     tokens = {domain: spool.tokens(domain, tokenizer) for domain in spool.domains}
     seed = int(check_random_state(model.random_state).randint(2**31))
     made_by = ""
@@ -108,7 +110,7 @@ def make_lab(
     checkpoint = Checkpoint(model.checkpoint, model.checkpoint_every, made_by, training)
     checkpoint.begin()
     return Lab(
-        {name: Blocks(own, int(model.max_length), end) for name, own in tokens.items()},
+        {name: Blocks(own, length, end) for name, own in tokens.items()},
         {name: spool.n_bytes[name] / len(own) for name, own in tokens.items()},
         make_recipe(model),
         seed,
@@ -137,7 +139,8 @@ def build(lab: Lab, name: str, given: Any, tokenizer: Tokenizer, max_length: int
 
 def fit_models(model: Any, lab: Lab) -> None:
     """Train teacher, warm student and experts, and set them as attributes of the model."""
-    domains, tokenizer = model.domains_, model.tokenizer_
+    # In the order in which they were first seen: the router sorts its own.
+    domains, tokenizer = list(lab.blocks), model.tokenizer_
     teacher = None
     if model.teacher is not None and (model.distillation or model.unknown == "teacher"):
         teacher = build(lab, "teacher", model.teacher, tokenizer, model.max_length)
@@ -153,6 +156,7 @@ def fit_models(model: Any, lab: Lab) -> None:
     )
     experts, common = make_experts(base, domains, model.setup)
     train_experts(lab, experts, model.steps, teacher, taught, common)
+    experts = {name: experts[name] for name in model.domains_}
     scores = {name: lab.score(expert, name, common) for name, expert in experts.items()}
     kept = model.keep_teacher or model.unknown == "teacher"
     model.base_, model.experts_, model.common_ = base.eval(), experts, common

@@ -172,7 +172,8 @@ class Growth:
             end = end_of(self.tokenizer_)
             teacher = make_network(teacher, n_tokens, self.max_length_, end).eval()
         expert = copy.deepcopy(self.base_)
-        shares = self.setup == "jeet"
+        # That of `fit`, whatever the parameter is now.
+        shares = getattr(self, "_setup", self.setup) == "jeet"
         if shares:
             share_embedding(expert, next(iter(self.experts_.values())))
         start = (n_steps, expert, self.common_, teacher)

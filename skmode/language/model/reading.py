@@ -260,20 +260,28 @@ class Reading:
             if token == end:
                 break
             written.append(token)
-            text = self.tokenizer_.decode(written) if stop else ""
+            text = self._decode(written) if stop else ""
             found = [text.find(each) for each in stop if each in text]
             if found:
                 return text[: min(found)]
-        return self.tokenizer_.decode(written)
+        return self._decode(written)
+
+    def _decode(self, tokens: list[int]) -> str:
+        """Return the text of tokens, special ones by their names, as a bundle writes them."""
+        return self.tokenizer_.decode(tokens, skip_special_tokens=False)
 
     def _models(self, domain: str | None) -> tuple[nn.Module, nn.Module | None]:
         """Return the expert of a domain and the common one; for None what reads unknown domains."""
         if domain is None:
             alone = self.teacher_ if self.unknown == "teacher" else self.common_
             if alone is None:
+                needed = (
+                    "a teacher, kept by fit" if self.unknown == "teacher" else "a common expert"
+                )
                 raise ValueError(
-                    f"The domain must be one of {', '.join(self.domains_)}, got None: only a model "
-                    'with a common expert or with unknown="teacher" reads texts of none.'
+                    f"The domain must be one of {', '.join(self.domains_)}, got None, and with "
+                    f"unknown={self.unknown!r} that needs {needed}, which this model lacks: use "
+                    'unknown="best", or fit it anew with setup="moe_ce" or keep_teacher=True.'
                 )
             return alone, None
         if not isinstance(domain, str) or domain not in self.experts_:

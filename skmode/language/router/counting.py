@@ -152,6 +152,12 @@ def check_iterable(texts: object) -> None:
             f"texts must be an iterable of texts, got {type(texts).__name__}: pass a list."
         )
     refuse_mapping(texts, "texts")
+    if len(getattr(texts, "shape", ())) > 1:
+        raise TypeError(
+            "texts must have one dimension, got a table, of which only the names of the columns "
+            f"would be read, or a matrix: {type(texts).__name__}. Pass one column, such as "
+            'frame["text"].'
+        )
 
 
 def pair(texts: Iterable[T], domains: Iterable[str] | str) -> Iterator[tuple[T, str]]:

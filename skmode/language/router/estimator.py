@@ -96,7 +96,8 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
     Attributes
     ----------
     classes_ : ndarray of shape (n_domains,)
-        The domains' names, in the order in which they were first seen, then in that of adding.
+        The domains' names, sorted, as scikit-learn's scorers take columns to be; then those that
+        were added, in the order of adding.
     domains_ : list of str
         The same as a list.
     weights_ : ndarray of shape (n_features, n_domains)
@@ -172,7 +173,7 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
         """
         check_parameters(self)
         rng = check_random_state(self.random_state)
-        kept, held = self._learner(), HeldOut(rng)
+        kept, held = self._learner(self.n_buckets), HeldOut(rng)
         for content, domain, number in read_pages(texts, domains, self.max_bytes):
             if not held.takes(content, domain, number):
                 kept.add(content, domain)
@@ -191,6 +192,7 @@ class DomainRouter(Growth, ClassifierMixin, LinkedInNotebooks):
             for name, contents in held.apart().items():
                 kept.extend(contents, name)
             self._learn(kept)
+        self._sort()
         return self
 
     def predict(self, texts: Texts) -> NDArray[np.object_]:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmode.language.router.calibration import cut_pieces, fit_spread
 from skmode.language.router.counting import HeldOut, Learner, Texts, read_pages
-from skmode.language.router.ngrams import Sums, sum_weights
+from skmode.language.router.ngrams import Sums, count_buckets, sum_weights
 
 
 class Growth:
@@ -26,7 +26,6 @@ class Growth:
     bias_: NDArray[np.float32]
     typical_: NDArray[np.float64]
     method: str
-    n_buckets: int
     smoothing: float
     max_bytes: int
     abstained: float
@@ -109,13 +108,21 @@ class Growth:
         self.typical_ = np.delete(self.typical_, at, axis=0)
         return self
 
+    def _sort(self) -> None:
+        """Put the columns of the domains into the order of their names."""
+        order = sorted(range(len(self.domains_)), key=self.domains_.__getitem__)
+        self._name([self.domains_[at] for at in order])
+        self.weights_ = np.ascontiguousarray(self.weights_[:, order])
+        self.bias_, self.typical_ = self.bias_[order], self.typical_[order]
+        if self.method == "naive_bayes":
+            self.log_proba_ = np.ascontiguousarray(self.log_proba_[:, order])
+
     def _name(self, names: list[str]) -> None:
         self.domains_ = names
         self.classes_ = np.array(names, object)
 
-    def _learner(self) -> Learner:
-        by_line = self.method == "logistic"
-        return Learner(self.n_buckets, self.smoothing, by_line=by_line)
+    def _learner(self, n_buckets: int) -> Learner:
+        return Learner(n_buckets, self.smoothing, by_line=self.method == "logistic")
 
     def _column(self, domain: str, texts: Texts) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return the log probabilities of one domain and its typical likelihoods."""
@@ -126,7 +133,8 @@ class Growth:
                 f'{self.method!r}: fit on all texts, or use method="naive_bayes".'
             )
         rng = check_random_state(self.random_state)
-        kept, held = self._learner(), HeldOut(rng)
+        # As many as in `fit`, whatever the parameter is now.
+        kept, held = self._learner(count_buckets(self.weights_)), HeldOut(rng)
         for content, name, number in read_pages(texts, domain, self.max_bytes):
             if not held.takes(content, name, number):
                 kept.add(content, name)
@@ -164,4 +172,4 @@ class Growth:
 
     def _sums(self, contents: Sequence[bytes], weights: NDArray[np.float32] | None = None) -> Sums:
         """Return for each text the sums of weights, the number of n-grams and that of bytes."""
-        return sum_weights(contents, self.weights_ if weights is None else weights, self.n_buckets)
+        return sum_weights(contents, self.weights_ if weights is None else weights)

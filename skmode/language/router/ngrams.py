@@ -77,8 +77,14 @@ def _codes_of_parts(contents: Iterable[bytes], n_buckets: int) -> Iterator[NDArr
             yield ngram_codes(content[start : start + _AT_ONCE], n_buckets)
 
 
-def sum_weights(contents: Sequence[bytes], weights: NDArray[np.float32], n_buckets: int) -> Sums:
+def count_buckets(weights: NDArray[np.float32]) -> int:
+    """Return the number of features for n-grams of three bytes."""
+    return len(weights) - N_ONE - N_TWO
+
+
+def sum_weights(contents: Sequence[bytes], weights: NDArray[np.float32]) -> Sums:
     """Return for each text the sums of weights, the number of n-grams and that of bytes."""
+    n_buckets = count_buckets(weights)
     sums, n_ngrams = np.empty((len(contents), weights.shape[1])), np.empty(len(contents))
     for at, content in enumerate(contents):
         codes = ngram_codes(content, n_buckets)

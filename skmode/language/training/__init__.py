@@ -90,8 +90,7 @@ def run_phase(
             bar.update()
             checkpoint.maybe_write(phase.name, step + 1, loop, last=step + 1 == total)
     loop.complete_history()
-    for model in phase.models.values():
-        model.eval()
+    loop.modules.eval()
     loop.modules.zero_grad(set_to_none=True)
     return phase.history
 

@@ -41,7 +41,16 @@ class Checkpoint:
 
     def begin(self) -> None:
         """Refuse to take the place of another training that is not finished."""
-        if self.folder is None or not self._path(self.training, "json").exists():
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"checkpoint must be a folder that can be made, got {str(self.folder)!r}, which "
+                f"gave {error}: choose another."
+            ) from error
+        if not self._path(self.training, "json").exists():
             return
         path = self._path(self.training, "json")
         try:

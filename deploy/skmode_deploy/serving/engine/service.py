@@ -134,7 +134,7 @@ class Service:
 
         def work() -> tuple[ScoredRequest, T]:
             rows, request = self._read(loaded, n_bytes, read, end)
-            scored = loaded.served.score(request, rows)
+            scored = loaded.served.score(request, rows, end)
             self.metrics.scored(loaded.metrics, rows, scored.prediction)
             return scored, write(scored)
 
@@ -172,6 +172,9 @@ class Service:
         future.add_done_callback(lambda _: self.admission.leave())
         try:
             return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_drop)
+            raise
         finally:
             # The future's error refers to this frame, and so to all data that was read. This cycle
             # would stay in memory until Python collects it, hardly ever for a few large lists.
@@ -277,6 +280,13 @@ class Service:
                 self.metrics.forget(event.model)
         if event.kind == "switched" and event.version is not None:
             self.metrics.switched(event.model, event.version)
+
+
+def _drop(future: asyncio.Future[Any]) -> None:
+    """Log a failure that nobody waits for; that it came too late or was refused is none."""
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, TimeoutError | RequestError):
+        LOGGER.error("failed after the deadline", extra={"error": type(error).__name__})
 
 
 def _inline_bytes(served: ServedModel | ServedLanguageModel) -> int:

@@ -203,20 +203,24 @@ class ModelMetrics:
             # Made only now: with too few rows the series would be NaN.
             self._set_gauge(self._drift.value(), "skmode_routing_drift")
 
+    def prompted(self, n_tokens: int) -> None:
+        """Count a prompt that is continued."""
+        self._metrics.get("skmode_prompt_tokens_total", *self._labels).inc(n_tokens)
+
     def generated(
-        self, expert: str | None, n_prompt_tokens: int, n_tokens: int, waited: float, took: float
+        self, expert: str | None, n_tokens: int, waited: float, n_behind: int, took: float
     ) -> None:
         """Count a text that an expert wrote, or the common expert (None) alone.
 
-        `waited` is the time to its first token, `took` that from there to its last one.
+        `waited` is the time to its first piece, `n_behind` the number of tokens behind that, and
+        `took` their time: a piece may have many tokens, where it could begin a stop string.
         """
         get, model = self._metrics.get, self._labels[0]
-        get("skmode_prompt_tokens_total", *self._labels).inc(n_prompt_tokens)
         name = "(common)" if expert is None else expert
         get("skmode_generated_tokens_total", *self._labels, name).inc(n_tokens)
         get("skmode_time_to_first_token_seconds", model).observe(waited)
-        if n_tokens > 1 and took > 0:
-            get("skmode_tokens_per_second", model).observe((n_tokens - 1) / took)
+        if n_behind and took > 0:
+            get("skmode_tokens_per_second", model).observe(n_behind / took)
 
     def shadowed(self, n_rows: int, n_disagreements: int) -> None:
         """Count rows that the whole mixture predicted as well."""

@@ -4,7 +4,7 @@ The second form is the protocol's binary tensor data extension. How much JSON th
 is and how many bytes each tensor has is checked before anything of that size is made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -186,6 +186,17 @@ def _read_outputs(items: Any, parameters: Mapping[str, Any]) -> dict[str, bool] 
     outputs = {}
     for item in items:
         name = _check_text(item.get("name"), "The name of an output")
-        wanted = _read_parameters(item, "Output", name).get("binary_data", binary)
-        outputs[name] = wanted is True
+        own = _read_parameters(item, "Output", name)
+        check_output(name, own)
+        outputs[name] = own.get("binary_data", binary) is True
     return outputs
+
+
+def check_output(name: str, parameters: Container[str]) -> None:
+    """Refuse what would change the values of an output, or where they go."""
+    for extension in ("classification", "shared_memory_region"):
+        if extension in parameters:
+            raise RequestError(
+                f"Output {shorten(name)} must be asked for as it is, got the parameter "
+                f"{extension!r}, an extension that this server lacks: leave it out."
+            )

@@ -199,10 +199,12 @@ BAD = [
     ({"top_p": 2}, "top_p must be a number from 0 to 1"),
     ({"n": 1000}, "from 1 to 64, got 1000"),
     ({"logprobs": 3}, '"logprobs" must be left out'),
-    ({"extra_body": {"domain": "es"}}, "domain must be one of 'en', 'fr', 'C"),
+    ({"extra_body": {"domain": "es"}}, "domain must be one of 'C..', 'en', 'fr'"),
     ({"extra_body": {"colour": "red"}}, "fields of the body must be among"),
     ({"stop": ["a", ""]}, "stop must be at most 16 strings"),
     ({"seed": "x"}, '"seed" must be a whole number'),
+    ({"stream_options": {"usage": True}}, '"stream_options" must be include_usage alone'),
+    ({"stream_options": {"include_usage": "yes"}}, '"include_usage" must be true or false'),
 ]
 
 
@@ -316,6 +318,13 @@ def test_metrics(server, client):
     assert grew('skmode_tokens_per_second_count{model="lm"}') <= 1
     requests = 'skmode_requests_total{code="200",model="lm",protocol="rest",version="1"}'
     assert grew(requests) == 2
+    # A prompt counts once, as in the usage, however many completions it has.
+    before = after
+    answer = client.completions.create(model="lm", prompt=["The cat", "the dog"], n=3, max_tokens=2)
+    after = metrics(server)
+    assert grew(f"skmode_prompt_tokens_total{{{version}}}") == answer.usage.prompt_tokens
+    assert grew(f'skmode_expert_rows_total{{expert="en",{version}}}') == 2
+    assert grew('skmode_time_to_first_token_seconds_count{model="lm"}') == 6
 
 
 def test_tokens(folder, start_server, tmp_path):
@@ -384,6 +393,17 @@ def test_deadline(folder, start_server):
     assert caught.value.status_code == 504
     with pytest.raises(openai.APIError, match="ready in 0.05 seconds"):
         list(client.completions.create(**options, stream=True))
+
+
+def test_scoring_ends_at_the_deadline(folder, start_server):
+    server = start_server(folder, "--deadline", "1", "--max-concurrency", "1")
+    texts = ["the cat and the dog sat. " * 40_000] * 8
+    assert infer(server, texts, ["bits_per_byte"])[0] == 504
+    start = time.perf_counter()
+    # The turn is free again, although eight megabytes take more than ten seconds.
+    server.wait_for(lambda: infer(server, ["the cat"], ["bits_per_byte"])[0] == 200)
+    assert time.perf_counter() - start < 5
+    assert not [line for line in server.lines if "never retrieved" in line]
 
 
 @pytest.mark.slow

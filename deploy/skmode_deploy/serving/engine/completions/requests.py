@@ -63,7 +63,6 @@ def read_completion(body: bytes) -> CompletionRequest:
     n = _read(document, "n", int, 1)
     if n < 1 or n * len(prompts) > MAX_CHOICES:
         _refuse('"n" times the number of prompts', f"from 1 to {MAX_CHOICES}", n * len(prompts))
-    stream_options = _read(document, "stream_options", dict, {})
     seed = _read(document, "seed", int, None)
     return CompletionRequest(
         _read(document, "model", str, ""),
@@ -71,7 +70,7 @@ def read_completion(body: bytes) -> CompletionRequest:
         n,
         _read(document, "max_tokens", int, None),
         _read(document, "stream", bool, False),
-        stream_options.get("include_usage") is True,
+        _read_stream_options(document),
         None if seed is None else seed % 2**63,  # OpenAI's may be negative
         {
             "temperature": _read_number(document, "temperature", 1.0),
@@ -104,6 +103,15 @@ def _read_number(document: dict[str, Any], name: str, default: float) -> float:
     if type(value) not in (int, float):
         _refuse(f'"{name}"', "a number", value)
     return float(value)
+
+
+def _read_stream_options(document: dict[str, Any]) -> bool:
+    """Return whether a client wants the usage behind the last event."""
+    options = _read(document, "stream_options", dict, {})
+    unknown = sorted(options.keys() - {"include_usage"})
+    if unknown:
+        _refuse('The fields of "stream_options"', "include_usage alone", unknown)
+    return bool(_read(options, "include_usage", bool, False))
 
 
 def _read_prompts(prompt: Any) -> list[str]:

@@ -112,22 +112,28 @@ class Turn:
         return generation
 
     def _write_one(self, index: int, generation: Generation) -> None:
-        first = 0.0
+        first, n_first = 0.0, 0
         for text in generation:
-            first = first or time.perf_counter()
+            if not first:
+                first, n_first = time.perf_counter(), generation.n_tokens
             self._put(Piece(index, text, generation, is_last=False))
         now = time.perf_counter()
+        n_behind = generation.n_tokens - n_first if first else 0
         first = first or now
-        self._count(generation, first - self._start, now - first)
+        # A prompt counts once, however many completions it has.
+        is_new = index % self._request.n == 0
+        self._count(generation, first - self._start, n_behind, now - first, is_new=is_new)
         if generation.finish_reason is not None:
             self._put(Piece(index, "", generation, is_last=True))
 
-    def _count(self, generation: Generation, waited: float, took: float) -> None:
+    def _count(
+        self, generation: Generation, waited: float, n_behind: int, took: float, *, is_new: bool
+    ) -> None:
         metrics = self._loaded.metrics
-        metrics.generated(
-            generation.domain, generation.n_prompt_tokens, generation.n_tokens, waited, took
-        )
-        if generation.routing is not None:
+        metrics.generated(generation.domain, generation.n_tokens, waited, n_behind, took)
+        if is_new:
+            metrics.prompted(generation.n_prompt_tokens)
+        if is_new and generation.routing is not None:
             prediction = to_prediction(generation.routing)
             self._service.metrics.scored(metrics, None, prediction)
 

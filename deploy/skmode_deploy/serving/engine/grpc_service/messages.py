@@ -6,7 +6,7 @@ from typing import Any
 from skmode_deploy.serving.engine.grpc_service import open_inference_grpc_pb2 as pb2
 from skmode_deploy.serving.models.model import ScoredRequest
 from skmode_deploy.serving.protocol.errors import RequestError, shorten
-from skmode_deploy.serving.protocol.requests import Request, read_id
+from skmode_deploy.serving.protocol.requests import Request, check_output, read_id
 from skmode_deploy.serving.protocol.tensors import (
     DTYPES,
     Tensor,
@@ -88,6 +88,8 @@ def read_message(request: Any) -> Request:
     tensors = [
         _read_tensor(tensor, raw[i] if raw else None) for i, tensor in enumerate(request.inputs)
     ]
+    for output in request.outputs:
+        check_output(output.name, output.parameters)
     outputs = {output.name: bool(raw) for output in request.outputs} or None
     return Request(tensors, outputs, read_id(request.id), bool(raw))
 

@@ -1,5 +1,7 @@
 """A language model that is served: routing and scoring by the Open Inference Protocol."""
 
+import math
+import time
 from typing import Any
 
 import numpy as np
@@ -69,8 +71,16 @@ class ServedLanguageModel:
         texts: list[str] = values.reshape(-1).tolist()
         return texts
 
-    def score(self, request: Request, rows: list[str]) -> ScoredRequest:
-        """Answer a request, whose texts :meth:`read_rows` has read."""
+    def score(self, request: Request, rows: list[str], end: float = math.inf) -> ScoredRequest:
+        """Answer a request, whose texts :meth:`read_rows` has read, before `perf_counter` is `end`.
+
+        Many long texts take minutes, in which others would wait for the turn of one who has left.
+        """
+
+        def go_on() -> None:
+            if time.perf_counter() > end:
+                raise TimeoutError
+
         wanted = request.outputs
         if wanted is None:
             wanted = dict.fromkeys(self._datatypes, request.binary)
@@ -79,7 +89,7 @@ class ServedLanguageModel:
             values = self._name_outputs(routing)
             if "bits_per_byte" in wanted:
                 chosen = self.model.choose_experts(routing)
-                values["bits_per_byte"] = self.model.score_by(rows, chosen)
+                values["bits_per_byte"] = self.model.score_by(rows, chosen, go_on)
         except MemoryError:
             raise RequestError(
                 "The texts must fit into the server's memory, and they did not: send fewer, or "

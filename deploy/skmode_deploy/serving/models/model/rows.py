@@ -1,5 +1,6 @@
 """A model that is served: from a request of the Open Inference Protocol to its response."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +61,8 @@ class ServedModel:
                 )
         return self._reader.read(request.inputs)
 
-    def score(self, request: Request, rows: Any) -> ScoredRequest:
-        """Answer a request, whose rows :meth:`read_rows` has read."""
+    def score(self, request: Request, rows: Any, end: float = math.inf) -> ScoredRequest:
+        """Answer a request, whose rows :meth:`read_rows` has read; their number bounds the time."""
         try:
             prediction = self.predictor.predict_full(rows)
         except ValueError as error:
