@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_array
 
 from skmode._encoding.columns import Columns, SparseColumns, is_table, open_columns
 from skmode._encoding.dates import column_dtype, refuse_dates
 from skmode._encoding.matching import match_numbers, match_strings
+from skmode._encoding.tables.arrays import finite_float32
 from skmode._encoding.tables.strings import warn_of_strings
 from skmode._encoding.tables.warning import warn_user
 
@@ -117,7 +117,7 @@ class TableEncoder:
     def transform(self, X: Any) -> tuple[Numbers, NDArray[np.int64]]:
         """Encode rows; numbers of sparse columns stay a sparse matrix, in the form of rows."""
         if self._reads_arrays and isinstance(X, np.ndarray):
-            return _finite_float32(X), np.empty((len(X), 0), dtype=np.int64)
+            return finite_float32(X, self.columns_), np.empty((len(X), 0), dtype=np.int64)
         columns = open_columns(X)
         names = [column.name for column in self.columns_]
         if self.from_table_ and is_table(X) and columns.names != names:
@@ -341,7 +341,7 @@ class _Numbers:
             else:
                 for place, i in enumerate(self._positions):
                     found[:, place] = self.column(i)
-        return _finite_float32(found)
+        return finite_float32(found, [self._columns.names[i] for i in self._positions])
 
     def _to_sparse(self, n_samples: int) -> scipy.sparse.csr_array:
         """Put the values that are not zero side by side."""
@@ -357,7 +357,7 @@ class _Numbers:
         with np.errstate(over="ignore"):
             matrix = scipy.sparse.csr_array(matrix).astype(np.float32)
         if matrix.nnz:
-            _finite_float32(matrix.data[:, None])
+            finite_float32(matrix.data[:, None])
         return matrix
 
     def _nonzero(self, i: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -368,31 +368,16 @@ class _Numbers:
         return np.flatnonzero(column), column[column != 0]
 
 
-def _finite_float32(numbers: NDArray[Any]) -> NDArray[np.float32]:
-    if numbers.shape[1] == 0:
-        return numbers.astype(np.float32)
-    with np.errstate(over="ignore"):  # too large numbers become infinite, which is refused
-        checked = check_array(
-            numbers,
-            dtype=np.float32,
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=0,
-            input_name="X",
-        )
-    # torch shares the memory and warns of arrays that may not be written to, such as pandas 3's.
-    return np.require(checked, requirements=["C", "W"])
-
-
 def _learn_number(name: str, values: Any, sample_weight: NDArray[np.float64]) -> Column:
-    numbers = as_numbers(name, values)
-    known = ~np.isnan(numbers)
+    cells = as_numbers(name, values)
+    known = ~np.isnan(cells)
     if not known.any():
         return Column(name, "number", has_missing=True)
-    numbers = numbers[known]
+    numbers = cells[known]
     with np.errstate(over="ignore", invalid="ignore"):
         extremes = numbers.min(), numbers.max()
         if not np.isfinite(np.asarray(extremes).astype(np.float32)).all():
-            _finite_float32(numbers[:, None])  # raises
+            finite_float32(cells[:, None], [name])  # raises
     return scaled_number(
         name, numbers, sample_weight[known], extremes, has_missing=bool(not known.all())
     )

@@ -1,5 +1,6 @@
 """Check arrays as scikit-learn does."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[A
             input_name="X",
         )
     except ValueError as error:
+        if "infinity" in str(error) and isinstance(X, np.ndarray):
+            raise _infinite(X, error) from None
         if not str(error).startswith("could not convert string to float"):
             raise
         raise ValueError(
@@ -41,6 +44,43 @@ def validate_array(X: Any, estimator: Any, *, may_hold_texts: bool) -> NDArray[A
             "training if that had one, or list the columns of strings in categorical_features."
         ) from None
     return checked
+
+
+def finite_float32(
+    numbers: NDArray[Any], columns: Sequence[Any] | None = None
+) -> NDArray[np.float32]:
+    """Convert numbers, of which none may be infinite; an error names the column."""
+    if numbers.shape[1] == 0:
+        return numbers.astype(np.float32)
+    try:
+        with np.errstate(over="ignore"):  # too large numbers become infinite, which is refused
+            checked = check_array(
+                numbers,
+                dtype=np.float32,
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=0,
+                input_name="X",
+            )
+    except ValueError as error:
+        if columns is None:
+            raise
+        raise _infinite(numbers, error, columns) from None
+    # torch shares the memory and warns of arrays that may not be written to, such as pandas 3's.
+    return np.require(checked, requirements=["C", "W"])
+
+
+def _infinite(
+    numbers: NDArray[Any], error: Exception, columns: Sequence[Any] | None = None
+) -> ValueError:
+    """Add to an error of scikit-learn where the first number is that float32 cannot hold."""
+    with np.errstate(over="ignore"):
+        found = numbers.astype(np.float32)
+    row, column = np.argwhere(np.isinf(found))[0]
+    name = column if columns is None else repr(getattr(columns[column], "name", columns[column]))
+    return ValueError(
+        f"{error} Column {name} has {numbers[row, column]:g} in row {row}: correct it, or leave it "
+        "missing."
+    )
 
 
 def refuse_masked(values: Any, name: str, cure: str) -> None:
