@@ -149,7 +149,8 @@ def test_responses_are_as_openapi_describes_them(server, path, model, schema):
         if "enum" in each
     }
     body = {"model": model, "prompt": PROMPT, "max_tokens": 2, "user": "me", **neutral}
-    body |= {"stream": False, "stream_options": {"include_usage": True}}
+    options = {"include_usage": True, "include_obfuscation": False}
+    body |= {"stream": False, "stream_options": options}
     jsonschema.validate(body, schemas["CompletionRequest"])
     answer = httpx.post(server.url + path, json=body).json()
     check_no_others(answer, schemas[schema])
@@ -204,6 +205,7 @@ BAD = [
     ({"stop": ["a", ""]}, "stop must be at most 16 strings"),
     ({"seed": "x"}, '"seed" must be a whole number'),
     ({"stream_options": {"usage": True}}, '"stream_options" must be include_usage alone'),
+    ({"stream_options": {"include_obfuscation": True}}, '"include_obfuscation" must be false'),
     ({"stream_options": {"include_usage": "yes"}}, '"include_usage" must be true or false'),
 ]
 

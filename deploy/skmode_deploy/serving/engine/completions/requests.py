@@ -108,9 +108,11 @@ def _read_number(document: dict[str, Any], name: str, default: float) -> float:
 def _read_stream_options(document: dict[str, Any]) -> bool:
     """Return whether a client wants the usage behind the last event."""
     options = _read(document, "stream_options", dict, {})
-    unknown = sorted(options.keys() - {"include_usage"})
+    unknown = sorted(options.keys() - {"include_usage", "include_obfuscation"})
     if unknown:
         _refuse('The fields of "stream_options"', "include_usage alone", unknown)
+    if _read(options, "include_obfuscation", bool, False):
+        _refuse('"include_obfuscation"', "false, since no event is padded", True)
     return bool(_read(options, "include_usage", bool, False))
 
 
