@@ -83,7 +83,8 @@ def forget_dead(folder: str | os.PathLike[str]) -> None:
     processes = {path.stem.rpartition("_")[2] for path in Path(folder).glob("*.db")}
     for process in filter(str.isdigit, processes):
         if not Path("/proc", process).exists():
-            multiprocess.mark_process_dead(int(process), os.fspath(folder))
+            with contextlib.suppress(FileNotFoundError):  # another new process drops them just now
+                multiprocess.mark_process_dead(int(process), os.fspath(folder))
             release(folder, int(process))
 
 
