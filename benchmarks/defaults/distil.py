@@ -3,8 +3,8 @@
 The teacher is the mean of CatBoost and LightGBM with their defaults. It and the candidates are
 judged on the rows that `inner_split` sets aside. Run with
 
-    python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--rows N]
-        [--candidates NAME ...] [--results FILE ...] [--report]
+    python -m benchmarks.defaults.distil [--sets SET ...] [--repeats N] [--candidates NAME ...]
+        [--results FILE ...] [--report]
 
 which writes results/distil.jsonl (of the named candidates alone, if there are any; with `--report`
 it only reads it, or several files), and prints the mean of each candidate's loss relative to the
@@ -121,10 +121,10 @@ def measure_teacher(table: TabularSet, train: Part, judging: Part) -> dict[str, 
 
 
 def measure(
-    table: TabularSet, repeat: int, memory: str, names: Collection[str] = ALL, rows: int = ROWS
+    table: TabularSet, repeat: int, memory: str, names: Collection[str] = ALL
 ) -> list[dict[str, Any]]:
     """Losses of the teacher, and of mixture and top expert of each candidate."""
-    train, judging = inner_split(table, repeat, rows)
+    train, judging = inner_split(table, repeat, ROWS)
     classifies = table.task != "regression"
     method = "predict_proba" if classifies else "predict"
     teachers = make_teacher(table, train)
@@ -198,7 +198,6 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", choices=ALL, default=ALL, metavar="NAME")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=TABLES, metavar="SET")
     parser.add_argument("--repeats", type=int, default=3, help="splits of each set (default: 3)")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS:,})")
     own = [RESULTS / "distil.jsonl"]
     parser.add_argument("--results", nargs="+", type=Path, default=own, metavar="FILE")
     parser.add_argument("--report", action="store_true", help="measure nothing")
@@ -217,7 +216,7 @@ def measure_all(options: argparse.Namespace) -> None:
         kept = [line for line in read_raw(path) if line["candidate"] not in names]
         file.writelines(json.dumps(line) + "\n" for line in kept)
         for table, repeat in itertools.product(options.sets, range(options.repeats)):
-            found = measure(SETS[table], repeat, memory, names, options.rows)
+            found = measure(SETS[table], repeat, memory, names)
             file.writelines(json.dumps(record) + "\n" for record in found)
             file.flush()
             print(table, repeat, flush=True)

@@ -15,17 +15,13 @@ from sklearn.base import RegressorMixin
 from skmode._common.batches import is_dataset
 from skmode._common.predictions import names_of
 from skmode._common.sklearn import Interval, StrOptions
+from skmode._encoding.tables import without_outliers
 from skmode._estimators.base import BaseMoDE
 from skmode._estimators.parameters import Auto, Precision
 from skmode._estimators.parameters.documentation import documented
 from skmode._estimators.parameters.ranks import fits
 from skmode._estimators.rows.splitting import Given
-from skmode._estimators.rows.targets import (
-    ValueTargets,
-    mean_and_deviation,
-    read_targets,
-    without_outliers,
-)
+from skmode._estimators.rows.targets import ValueTargets, mean_and_deviation, read_targets
 from skmode._estimators.rows.teaching import Lessons, tags_of
 from skmode._estimators.tables.datasets.estimator import ReadsDatasets
 from skmode._estimators.tables.datasets.names import refuse_names

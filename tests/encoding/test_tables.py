@@ -362,6 +362,13 @@ def test_infinite_values_are_an_error_in_fit_and_predict(wrap, value):
         MoDERegressor(**QUICK).fit(fine, [1.0, 2.0, 3.0]).predict(infinite)
 
 
+def test_an_infinite_number_among_strings_is_named():
+    with pytest.raises(ValueError, match="infinity .* Column 1 has inf in row 2: correct it"):
+        MoDERegressor(**QUICK).fit(
+            np.array([["1.5", "2"], ["0", "1"], ["3", "inf"]], dtype=object), [1.0, 2.0, 3.0]
+        )
+
+
 def test_time_stamps_warn_that_float32_cannot_tell_them_apart():
     X = 1.7e9 + np.arange(10.0)[:, None]
     message = "column 'x0' varies by only .* subtract a constant"

@@ -62,7 +62,7 @@ def finite_float32(
                 input_name="X",
             )
     except ValueError as error:
-        if columns is None:
+        if columns is None or "infinity" not in str(error):
             raise
         raise _infinite(numbers, error, columns) from None
     # torch shares the memory and warns of arrays that may not be written to, such as pandas 3's.
@@ -77,9 +77,9 @@ def _infinite(
         found = numbers.astype(np.float32)
     row, column = np.argwhere(np.isinf(found))[0]
     name = column if columns is None else repr(getattr(columns[column], "name", columns[column]))
+    value = float(numbers[row, column])  # may be a string
     return ValueError(
-        f"{error} Column {name} has {numbers[row, column]:g} in row {row}: correct it, or leave it "
-        "missing."
+        f"{error} Column {name} has {value:g} in row {row}: correct it, or leave it missing."
     )
 
 

@@ -260,10 +260,10 @@ PARAMETERS = {
         "float",
         """
         Number of made-up rows that an estimator as `teacher` labels, as a multiple of the training
-        rows. Each cell comes from one of these or one of the ten nearest to it, each column by its
-        own draw (columns resampled as in FAST-DAD, arXiv 2006.14284). Rows of a sparse matrix are
-        mixtures of two (mixup, arXiv 1710.09412). An epoch draws as many as there are training
-        rows, so more cost only teacher time. With 0, epochs are half as long, refits as untaught.
+        rows. Each column's cell is that of a training row or, by its own draw, of one of the ten
+        nearest to it (FAST-DAD, arXiv 2006.14284). Rows of a sparse matrix are mixtures of two
+        (mixup, arXiv 1710.09412). An epoch draws as many as there are training rows, so more cost
+        only teacher time. With 0, epochs are half as long, and refits are as without a teacher.
         """,
     ),
     "keep_teacher": (

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
 from skmode._encoding.columns import is_table
-from skmode._encoding.tables import outlier_bounds
+from skmode._encoding.tables import without_outliers
 from skmode._training.rows import Rows, SparseNumbers
 
 # Chosen in benchmarks/ablations.md.
@@ -74,7 +74,7 @@ def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
     if numbers.shape[1]:
         read = numbers.matrix if is_sparse else numbers.numpy()
         read = read.astype(np.float64)
-        read = read if is_sparse else _without_outliers(read)
+        read = read if is_sparse else without_outliers(read, np.ones(len(read)))
         parts.append(SimpleImputer(keep_empty_features=True).fit_transform(read))
     if codes.shape[1]:
         most = int(np.clip(MOST_DUMMIES // codes.shape[1], 2, MOST_CATEGORIES))
@@ -82,19 +82,6 @@ def _as_points(numbers: Any, codes: NDArray[np.int64]) -> Any:
         parts.append(encoder.fit_transform(codes))
     points = scipy.sparse.hstack(parts, format="csr") if is_sparse else np.hstack(parts)
     return StandardScaler(with_mean=not is_sparse).fit_transform(points)
-
-
-def _without_outliers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Move outliers of each column nearer.
-
-    With them, such as 999999999 for "none", the variance would hide all other numbers.
-    """
-    found = numbers.copy()
-    for column in found.T:
-        known = column[~np.isnan(column)]
-        if len(known):
-            column.clip(*outlier_bounds(known, np.ones(len(known))), out=column)
-    return found
 
 
 def _resample(X: Any, near: NDArray[np.intp], random_state: np.random.RandomState) -> Any:

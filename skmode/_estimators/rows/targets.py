@@ -14,7 +14,6 @@ from skmode._encoding.labels import (
     positions_of_labels,
     weights_of_classes,
 )
-from skmode._encoding.tables import outlier_bounds
 from skmode._encoding.tables.arrays import refuse_masked
 from skmode._encoding.tables.warning import warn_user
 from skmode._estimators.rows.lessons import LearnsFromTeachers
@@ -117,17 +116,6 @@ def read_targets(y: Any, name: str, estimator: Any) -> NDArray[np.float64]:
             ) from None
         raise
     return target
-
-
-def without_outliers(
-    values: NDArray[np.float64], sample_weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Move outliers of each column, `(n_rows, n_columns)`, nearer.
-
-    A deviation that they make thousands of times larger would scale the other targets to nothing.
-    """
-    bounds = [outlier_bounds(column, sample_weight) for column in values.T]
-    return values.clip(*np.transpose(bounds))
 
 
 def mean_and_deviation(

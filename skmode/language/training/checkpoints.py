@@ -50,9 +50,9 @@ class Checkpoint:
                 f"checkpoint must be a folder that can be made, got {str(self.folder)!r}, which "
                 f"gave {error}: choose another."
             ) from error
-        if not self._path(self.training, "json").exists():
-            return
         path = self._path(self.training, "json")
+        if not path.exists():
+            return
         try:
             stated = json.loads(path.read_text())
             finished, made_by = bool(stated["finished"]), stated["made_by"]

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from skmode._common.batches import to_numpy
 from skmode._encoding.labels import positions_of_labels
+from skmode._encoding.tables import without_outliers
 from skmode._encoding.tables.batches import RESERVOIR_ROWS, Reservoir, factorize, read_numbers
-from skmode._estimators.rows.targets import mean_and_deviation, without_outliers
+from skmode._estimators.rows.targets import mean_and_deviation
 
 
 class Moments:
