@@ -83,9 +83,16 @@ def forget_dead(folder: str | os.PathLike[str]) -> None:
     processes = {path.stem.rpartition("_")[2] for path in Path(folder).glob("*.db")}
     for process in filter(str.isdigit, processes):
         if not Path("/proc", process).exists():
-            with contextlib.suppress(FileNotFoundError):  # another new process drops them just now
-                multiprocess.mark_process_dead(int(process), os.fspath(folder))
+            _remove_gauges(folder, int(process))
             release(folder, int(process))
+
+
+def _remove_gauges(folder: str | os.PathLike[str], process: int) -> None:
+    """Remove the gauges of a process, again wherever another new process was quicker with one."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            multiprocess.mark_process_dead(process, os.fspath(folder))
+            return
 
 
 def _kinds() -> list[str]:
