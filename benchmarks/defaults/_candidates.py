@@ -103,6 +103,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "the paper's, alpha 0, no refit": PAPER | {"alpha": 0.0, "refit_fraction": 0.0},
     "the paper's, no refit": PAPER | {"refit_fraction": 0.0},
     "the paper's, taught by an ensemble": PAPER | TAUGHT,
+    "the paper's, alpha 0, taught by an ensemble": PAPER | TAUGHT | {"alpha": 0.0},
     "patience 5": {"n_iter_no_change": 5},
     "patience 8": {"n_iter_no_change": 8},
     "patience 20": {"n_iter_no_change": 20},
