@@ -169,7 +169,7 @@ def as_list(teacher: Any) -> list[Any]:
     return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
 
 
-def named_teacher(teacher: Any, weight: float | str) -> str | None:
+def named_teacher(teacher: Any, weight: float | str) -> Any:
     """The name of a built-in teacher; with a weight of 0 nobody teaches."""
     return teacher if isinstance(teacher, str) and weight else None
 
