@@ -7,15 +7,17 @@ loss. Run with
 
     python -m benchmarks.defaults.gate
 
-which writes results/gate.jsonl, and prints the table of ablations.md.
+which writes results/gate.jsonl, and prints the table of ablations.md. With --report it only prints.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.preprocessing import OrdinalEncoder
 
-from benchmarks.defaults._lines import LEFT_OUT, REPEATS, RESULTS, ROWS
+from benchmarks.defaults._lines import LEFT_OUT, REPEATS, RESULTS, ROWS, read_measured
 from benchmarks.defaults._measure import error, inner_split, make
 from benchmarks.tabular._measure import score
 from benchmarks.tabular._sets import SETS, TabularSet
@@ -96,7 +98,17 @@ def learned_choice(X: pd.DataFrame, losses: Array) -> NDArray[np.intp]:
 
 
 def main() -> None:
-    """Measure all sets that `python -m benchmarks.defaults` reads, and print the table."""
+    """Measure, unless only a report is wanted, and print the table."""
+    parser = argparse.ArgumentParser(description="How much could a better gate gain?")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    path = RESULTS / "gate.jsonl"
+    if not parser.parse_args().report:
+        measure_all(path)
+    print_table(pd.DataFrame(read_measured(path)))
+
+
+def measure_all(path: Path) -> None:
+    """Measure all sets that `python -m benchmarks.defaults` reads."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     lines: list[dict[str, Any]] = []
@@ -104,8 +116,7 @@ def main() -> None:
         if name not in LEFT_OUT:
             record = {"alpha": alpha, "set": name, "repeat": repeat}
             lines.append(record | measure(SETS[name], repeat, alpha))
-    (RESULTS / "gate.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    print_table(pd.DataFrame(lines))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def print_table(lines: pd.DataFrame) -> None:

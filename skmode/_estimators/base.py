@@ -44,7 +44,7 @@ from skmode._estimators.rows.splitting import (
     hold_out,
     split_for_members,
 )
-from skmode._estimators.rows.teaching import Lessons, Passed
+from skmode._estimators.rows.teaching import Lessons, Passed, named_teacher
 from skmode._training.callbacks.checkpoints import Checkpoints
 from skmode._training.evaluation import gate
 from skmode._training.net import MixtureNet
@@ -334,12 +334,12 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         self, data: Data, random_state: np.random.RandomState
     ) -> tuple[Data, int]:
         """Draw the rows and the seed of an ensemble, if there will be one."""
-        trains = isinstance(self.teacher, str) and self.teacher in ("ensemble", "auto")
-        if not trains or data.valid is None or not self.refit_fraction:
+        name = named_teacher(self.teacher, self.teacher_weight)
+        if name not in ("ensemble", "auto") or data.valid is None or not self.refit_fraction:
             return data, 0
         # "auto" compares the ensemble with the mixture on the same rows.
         drawn = isinstance(self.validation_fraction, Real) and data.train is not data.rows
-        own = drawn and self.teacher == "ensemble"
+        own = drawn and name == "ensemble"
         members = split_for_members(
             data, self.n_teachers, self.validation_fraction, random_state, own=own
         )
@@ -362,7 +362,6 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
         plain, taught = resolve_refit_fractions(self.refit_fraction)
         by_rows = data.rows.soft_target is not None
         device = self._resolve_device(len(data.rows), first=first)
-        named = isinstance(self.teacher, str)
         return Plan(
             network=self._make_network(batch_size, n_rows),
             alphas=self._resolve_alphas(first=first, held_out=data.valid is not None),
@@ -380,7 +379,7 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             # Without a teacher the refit only adds the rows held out, never the user's own.
             refit_fraction=plain if held_out else 0.0,
             taught_refit_fraction=taught,
-            teacher="rows" if by_rows else self.teacher if named else None,
+            teacher="rows" if by_rows else named_teacher(self.teacher, self.teacher_weight),
             teacher_weights=self._resolve_teacher_weights(
                 data.rows, first=first, held_out=data.valid is not None
             ),
@@ -468,8 +467,9 @@ class BaseMoDE(ShownInNotebooks, LearnsFromTeachers):
             found = trained.routing_difference._asdict()
             self.routing_difference_ = {name: self._in_units(each) for name, each in found.items()}
         self.refit_n_iter_ = trained.refit_n_iter
-        self.teacher_weight_ = trained.teacher_weight
         self._weighed_by_rows = rows.soft_target is not None
+        taught = self._weighed_by_rows or trained.taught_by
+        self.teacher_weight_ = trained.teacher_weight if taught else 0.0
         self._keep_teachers(trained, rows, former)
         if trained.temperature is not None:
             self.temperature_ = trained.temperature

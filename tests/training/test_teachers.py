@@ -510,6 +510,27 @@ def test_partial_fit_has_no_refit_to_warn_of(recwarn):
     assert model.teacher_names_ == ["mixture"]
 
 
+@TEACHERS
+@pytest.mark.parametrize("Estimator", [MoDEClassifier, MoDERegressor])
+def test_without_weight_nobody_teaches(Estimator, teacher):
+    found = Estimator(**QUICK, teacher=teacher, teacher_weight=0).fit(X, y)
+    assert found.teacher_names_ == []
+    assert_array_equal(predict(found), predict(Estimator(**QUICK).fit(X, y)))
+
+
+def test_the_weight_of_a_name_that_did_not_teach_is_zero():
+    model = MoDEClassifier(**QUICK, teacher="mixture").fit(X, y)
+    assert model.teacher_weight_ == 0.5
+    assert model.partial_fit(X, y).teacher_weight_ == 0
+    assert model.set_params(teacher=None).fit(X, y).teacher_weight_ == 0
+
+
+def test_a_refit_of_a_single_class_is_not_worse_by_rounding(recwarn):
+    found = MoDEClassifier(**QUICK, teacher="mixture").fit(X, np.zeros(len(X)))
+    assert found.teacher_names_ == ["mixture"]
+    assert not [each for each in recwarn if "made the network worse" in str(each.message)]
+
+
 def test_a_name_that_taught_is_told(tmp_path):
     for teacher, names in (("mixture", ["mixture"]), ("ensemble", ["mixture", "ensemble"])):
         found = MoDEClassifier(**QUICK, teacher=teacher).fit(X, y)

@@ -233,8 +233,8 @@ PARAMETERS = {
         'float or "auto"',
         """
         Weight of the teacher's predictions on the rows, from 0 to 1; the rest is the target's.
-        Rows beside these have no target, so there the teacher alone counts; an estimator with a
-        weight of 0 is not even fitted. ``"auto"`` is 0.5 with a name. With an estimator or soft
+        Rows beside these have no target, so there the teacher alone counts. With 0 nobody teaches,
+        and no teacher is fitted. ``"auto"`` is 0.5 with a name. With an estimator or soft
         targets it is the share of the loss of a constant prediction that the teacher leaves, on
         rows that it did not see, between 0.1 and 0.9: a target that is nearly free of noise is the
         better label. It is 0, with a warning, if the teacher is no better than the constant, or if
@@ -433,7 +433,7 @@ ATTRIBUTES = {
         ``teacher_weight="auto"``. None where they were not needed.
         """,
     ),
-    "teacher_weight_": ("float", "Value of `teacher_weight` that the model was trained with."),
+    "teacher_weight_": ("float", "Weight of the teacher in the last call, 0 if nobody taught."),
     "teachers_": (
         "list of estimators",
         "Models of the folds, teacher by teacher. Only with ``keep_teacher=True``.",

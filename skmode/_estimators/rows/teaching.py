@@ -169,6 +169,11 @@ def as_list(teacher: Any) -> list[Any]:
     return list(teacher) if isinstance(teacher, list | tuple) else [teacher]
 
 
+def named_teacher(teacher: Any, weight: float | str) -> Any:
+    """The name of a built-in teacher; with a weight of 0 nobody teaches."""
+    return teacher if isinstance(teacher, str) and weight else None
+
+
 def find_inside(value: Any, kind: type) -> Iterator[Any]:
     """Yield objects of a kind among a value, its items and its parameters, such as a vote's."""
     if isinstance(value, kind):
@@ -227,6 +232,11 @@ def check_teachers(teacher: Any, *, classify: bool) -> list[Any]:
             f"A list of teachers must name at least one, got {teacher!r}: pass estimators, or None."
         )
     for each in teachers:
+        if isinstance(each, str):
+            raise TypeError(
+                f"A list of teachers must hold estimators, got {each!r}: a name teaches alone, as "
+                'in teacher="ensemble".'
+            )
         is_instance = not isinstance(each, type)
         if not (is_instance and hasattr(each, "fit") and _may_have(each, "predict")):
             # Not its repr: parameters may hold secrets.

@@ -28,6 +28,8 @@ Teacher = Callable[[tuple[Tensor, ...]], Tensor]
 # estimator predicts may weigh far more than the targets, so the loss on these may rise: only one
 # that is larger by as much as this is a failure there, however small the loss.
 WORSE = 0.1
+# Losses below this are all nearly zero: that of a single class only rounds differently.
+LEAST_LOSS = 1e-5
 
 
 class TaughtWatch:
@@ -37,7 +39,7 @@ class TaughtWatch:
         self.watch = watch
         self.before = before
         self.rate = rate
-        self.allowed = WORSE * max(1.0 if by_estimator else 0.0, abs(before))
+        self.allowed = WORSE * max(1.0 if by_estimator else LEAST_LOSS, abs(before))
 
     def check(self, net: Any) -> None:
         """Measure the validation loss at the end of the refit."""

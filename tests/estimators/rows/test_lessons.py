@@ -308,6 +308,7 @@ def test_a_teacher_of_one_target_says_what_helps():
         (Ridge(), "must be a classifier, got Ridge, which is a regressor: pass one such as Hist"),
         ([], "must name at least one"),
         ([LogisticRegression()] * 2 + [3], "must be an estimator"),
+        ([LogisticRegression(), "ensemble"], 'teacher="ensemble"'),
         (LogisticRegression, "pass an instance"),
         (make_pipeline(StandardScaler(), RandomForestRegressor()), "let it teach a MoDERegressor"),
     ],
