@@ -11,6 +11,7 @@ from sklearn.model_selection import RandomizedSearchCV
 
 from skmode.inspection import alpha_path
 
+dask = pytest.importorskip("dask", reason="needs the extra 'dask'")
 distributed = pytest.importorskip("distributed", reason="needs the extra 'dask'")
 
 pytestmark = pytest.mark.slow  # to start workers takes its time
@@ -21,6 +22,9 @@ def client():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("OMP_NUM_THREADS", raising=False)  # Dask itself must set it
         with (
+            # Dask looks once, so long after a kill, and gives a worker up that is not there just
+            # then, as when the next test has killed it again.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
             distributed.LocalCluster(
                 n_workers=2, threads_per_worker=1, dashboard_address=None
             ) as cluster,

@@ -18,6 +18,8 @@ def example(load_example):
 @pytest.fixture
 def client(load_example):
     with (
+        # Or Dask would give up a killed worker that a busy machine takes long to start again.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=2, dashboard_address=None
         ) as cluster,

@@ -566,7 +566,8 @@ def test_unknown_routing_is_refused(array, fit_classifier, tmp_path):
 
 
 def test_sparse_rows(tmp_path):
-    X = scipy.sparse.random_array((200, 6), density=0.4, rng=0, format="coo")
+    rng = np.random.default_rng(0)
+    X = scipy.sparse.coo_array(rng.random((200, 6)) * (rng.random((200, 6)) < 0.4))
     estimator = MoDEClassifier(
         n_experts=2, max_epochs=2, inference="top_expert", random_state=0
     ).fit(X, X.toarray()[:, 0] > 0)

@@ -9,6 +9,9 @@ from skmode.nn import RobustScaler, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.trunks.tables import emit_trunk
 
+# For values up to 30 in float32: releases of onnxruntime differ by 3e-5.
+ATOL = 5e-5
+
 
 def run(graph, output, dtype, inputs):
     """Run in onnxruntime; the reference evaluator must agree."""
@@ -18,7 +21,7 @@ def run(graph, output, dtype, inputs):
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     result = session.run(None, inputs)[0]
-    assert_allclose(result, ReferenceEvaluator(model).run(None, inputs)[0], rtol=1e-5, atol=1e-5)
+    assert_allclose(result, ReferenceEvaluator(model).run(None, inputs)[0], rtol=1e-5, atol=ATOL)
     return result
 
 
@@ -47,4 +50,4 @@ def test_trunk_parity(embedding, n_rows):
         expected = trunk(numbers, codes).numpy()
     result = run(graph, hidden, TensorProto.FLOAT, inputs)
     assert result.shape == expected.shape
-    assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    assert_allclose(result, expected, rtol=1e-5, atol=ATOL)

@@ -102,8 +102,10 @@ def test_powers(power, method, standardize, convert_step, run):
     step.lambdas_ = np.array([power, step.lambdas_[1], power])
     X[::7, 1] = np.nan
     rows = X if method == "box-cox" else np.concatenate([X, -X, 0 * X])
-    # The outputs are float32.
-    assert_allclose(run(convert_step(step, rows[:1]), rows)[0], step.transform(rows), rtol=1e-6)
+    answers = run(convert_step(step, rows[:1]), rows)[0]
+    if power == 1e-12:  # the same as 0, where old releases of scikit-learn do not lose all digits
+        step.lambdas_ = np.where(step.lambdas_ == power, 0, step.lambdas_)
+    assert_allclose(answers, step.transform(rows), rtol=1e-6)  # the outputs are float32
     if method == "box-cox":
         with pytest.raises(ValueError, match="strictly positive"):
             step.transform(-X)
