@@ -453,6 +453,8 @@ def test_scores_that_are_not_defined(tmp_path):
     with pytest.warns(UndefinedMetricWarning, match="at least two rows, got one"):
         found = model.score(ds.dataset(pa.Table.from_pandas(frame[:1])), target="value")
     assert np.isnan(found)
+    with pytest.raises(ValueError, match=r"as many columns as in fit, 1, got \['value', 'none'\]"):
+        model.score(dataset, target=["value", "none"])
 
 
 def test_labels_of_another_kind_are_no_misses(dataset, tmp_path):
