@@ -143,7 +143,7 @@ def test_long_filters_are_told_apart(tmp_path):
     values = list(range(100))
     identities = [
         open_batches(dataset.filter(ds.field("a").isin(each))).identity()
-        for each in (values, values[:50] + [200] + values[51:], values)
+        for each in (values, [*values[:50], 200, *values[51:]], values)
     ]
     assert identities[0] == identities[2] != identities[1]
 
