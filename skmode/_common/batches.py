@@ -6,6 +6,7 @@ pyarrow is imported only where such rows are read.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -157,6 +158,13 @@ class BatchSource:
     def _blocks(self, names: list[str], rows: int) -> Iterator[Block]:
         raise NotImplementedError
 
+    def _typed(self, name: str, values: Any) -> Any:
+        """Give missing values that have no type where they are the type that others have."""
+        import pyarrow as pa
+
+        known = pa.types.is_null(values.type) and not pa.types.is_null(self.types[name])
+        return pa.nulls(len(values), _plain(self.types[name])) if known else values
+
 
 class DatasetSource(BatchSource):
     """A :class:`pyarrow.dataset.Dataset`: one file after the other."""
@@ -179,10 +187,12 @@ class DatasetSource(BatchSource):
 
     def identity(self) -> str:
         parts = [
-            f"{fragment.partition_expression} {sample_of(fragment)}"
+            f"{fragment.partition_expression} {sample_of(fragment)}{_row_groups(fragment) or ''}"
             for fragment in self._fragments()
         ]
-        return f"{super().identity()} {parts!r} {self._filter}"
+        # The text of a filter leaves out values of long lists.
+        kept = hashlib.blake2b(pickle.dumps(self._filter), digest_size=12).hexdigest()
+        return f"{super().identity()} {parts!r} {kept}"
 
     def _fragments(self) -> Iterator[Any]:
         """The files that may have rows which the filter leaves."""
@@ -210,7 +220,8 @@ class DatasetSource(BatchSource):
                 found = schema.field(name).type
                 if pa.types.is_null(self.types[name]):
                     self.types[name] = found
-                check_kind(name, self.types[name], found, _place(fragment), first.get(name))
+                before = first.get(name, "the schema of the dataset")
+                check_kind(name, self.types[name], found, _place(fragment), before)
                 if not pa.types.is_null(found):
                     first.setdefault(name, _place(fragment))
 
@@ -221,6 +232,8 @@ class DatasetSource(BatchSource):
             start, place = 0, _place(fragment)
             if self._filter is not None:
                 place = f"{place} (of the rows that the filter leaves)"
+            elif _row_groups(fragment) is not None:
+                place = f"{place} (of the rows in the chosen row groups)"
             try:
                 for batch in self._batches_of(fragment, names, rows):
                     yield Block(batch, place, start)
@@ -238,6 +251,7 @@ class DatasetSource(BatchSource):
 
         keys = ds.get_partition_keys(fragment.partition_expression)
         own = [name for name in names if name not in keys]
+        is_parquet = isinstance(fragment, ds.ParquetFileFragment)
         if self._filter is not None:  # which may ask for the columns of folders
             schema = [field for field in fragment.physical_schema if field.name not in keys]
             schema += [
@@ -250,10 +264,16 @@ class DatasetSource(BatchSource):
                 batch_size=rows,
                 batch_readahead=1,
                 use_threads=False,
+                fragment_scan_options=ds.ParquetFragmentScanOptions(
+                    use_buffered_stream=True, buffer_size=BUFFER_BYTES, pre_buffer=False
+                )
+                if is_parquet
+                else None,
             ).to_batches()
-        elif isinstance(fragment, ds.ParquetFileFragment):
+        elif is_parquet:
             file = pq.ParquetFile(fragment.open(), pre_buffer=False, buffer_size=BUFFER_BYTES)
-            found = file.iter_batches(rows, columns=own, use_threads=False)
+            groups = _row_groups(fragment)
+            found = file.iter_batches(rows, row_groups=groups, columns=own, use_threads=False)
         else:
             found = fragment.scanner(
                 columns=own, batch_size=rows, batch_readahead=1, use_threads=False
@@ -267,12 +287,15 @@ class DatasetSource(BatchSource):
             ]
             yield pa.RecordBatch.from_arrays(columns, names=names)
 
-    def _typed(self, name: str, values: Any) -> Any:
-        """Give missing values that have no type in their file the type of the other files."""
-        import pyarrow as pa
 
-        known = pa.types.is_null(values.type) and not pa.types.is_null(self.types[name])
-        return pa.nulls(len(values), _plain(self.types[name])) if known else values
+def _row_groups(fragment: Any) -> list[int] | None:
+    """Numbers of the row groups, if a fragment is not the whole of its Parquet file."""
+    import pyarrow.dataset as ds
+
+    if not isinstance(fragment, ds.ParquetFileFragment):
+        return None
+    found = [each.id for each in fragment.row_groups]
+    return None if len(found) == fragment.metadata.num_row_groups else found
 
 
 def sample_of(fragment: Any) -> str:
@@ -306,13 +329,27 @@ class ReaderSource(BatchSource):
 
     def __init__(self, function: Callable[[], Iterable[Any]]) -> None:
         self.function = function
-        first = next(self._all_batches(), None)
-        if first is None:
+        self._opened: Iterator[Any] | None = None
+        self.types = self._find_types()
+
+    def _find_types(self) -> dict[str, Any]:
+        """Read until each column has a type; one without any value has none."""
+        import pyarrow as pa
+
+        types: dict[str, Any] | None = None
+        for batch in self._all_batches():
+            found = _types(batch.schema)
+            types = found if types is None else types
+            for name, kind in types.items():
+                types[name] = found.get(name, kind) if pa.types.is_null(kind) else kind
+            if not any(map(pa.types.is_null, types.values())):
+                break
+        if types is None:
             raise ValueError(
                 f"There must be at least one row to read, got no batch from {self.description}: "
                 "let it return an iterator of pyarrow.RecordBatch, anew at each call."
             )
-        self.types = _types(first.schema)
+        return types
 
     @property
     def description(self) -> str:
@@ -332,6 +369,12 @@ class ReaderSource(BatchSource):
                 f"{self.description.capitalize()} must return record batches, got "
                 f"{type(opened).__name__}: return an iterator of pyarrow.RecordBatch."
             ) from error
+        if batches is self._opened:  # of which the first rows are gone
+            raise ValueError(
+                f"Rows in batches are read several times, but {self.description} returned the same "
+                f"{type(batches).__name__} again: let it open its batches anew at each call."
+            )
+        self._opened = batches
         for batch in self._watched(batches):
             if isinstance(batch, pa.Table):
                 yield from batch.to_batches()
@@ -355,6 +398,8 @@ class ReaderSource(BatchSource):
             raise
 
     def _blocks(self, names: list[str], rows: int) -> Iterator[Block]:
+        import pyarrow as pa
+
         for number, batch in enumerate(self._all_batches()):
             place = f"Batch {number} of {self.description}"
             for name in self.types:
@@ -364,7 +409,8 @@ class ReaderSource(BatchSource):
                         f"{place.lower()}: return the same columns in all batches."
                     )
                 check_kind(name, self.types[name], batch.schema.field(name).type, place, None)
-            yield Block(batch.select(names), place, 0)
+            columns = [self._typed(name, batch.column(name)) for name in names]
+            yield Block(pa.RecordBatch.from_arrays(columns, names=names), place, 0)
 
 
 def read_columns(X: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:

@@ -120,3 +120,60 @@ def test_a_folder_without_rows_and_a_damaged_file(tmp_path):
     path.write_bytes(whole[:4] + bytes(100) + whole[104:])
     with pytest.raises(OSError, match=r"one\.parquet must be readable"):
         read_columns(dataset, ["a"], "y")
+
+
+def test_chosen_row_groups_of_a_file(tmp_path):
+    pq.write_table(pa.table({"a": range(100)}), tmp_path / "one.parquet", row_group_size=10)
+    whole = ds.dataset(tmp_path)
+    (fragment,) = whole.get_fragments()
+
+    def chosen(*groups):
+        parts = [fragment.subset(row_group_ids=groups)]
+        return ds.FileSystemDataset(parts, whole.schema, whole.format, whole.filesystem)
+
+    (found,) = read_columns(chosen(1, 3), ["a"], "y")
+    assert found.tolist() == [*range(10, 20), *range(30, 40)]
+    assert next(open_batches(chosen(1)).blocks(["a"])).place.endswith("in the chosen row groups)")
+    assert open_batches(chosen(1)).identity() != open_batches(chosen(2)).identity()
+
+
+def test_long_filters_are_told_apart(tmp_path):
+    """Their texts leave out what is in the middle of a list."""
+    dataset = write(tmp_path, one={"a": range(100)})
+    values = list(range(100))
+    identities = [
+        open_batches(dataset.filter(ds.field("a").isin(each))).identity()
+        for each in (values, [*values[:50], 200, *values[51:]], values)
+    ]
+    assert identities[0] == identities[2] != identities[1]
+
+
+def test_a_function_that_returns_the_same_iterator_again():
+    """Its first rows are gone, so predictions of the others would be taken for those of all."""
+    table = pa.table({"a": range(10)})
+    generator = (batch for batch in table.to_batches(2))
+    reader = table.to_reader(2)
+    for opened in (generator, reader):
+        with pytest.raises(ValueError, match="returned the same .* again: let it open its batches"):
+            read_columns(lambda opened=opened: opened, ["a"], "y")
+
+
+def test_a_column_without_a_type_in_the_first_batch():
+    tables = [pa.table({"a": pa.nulls(2), "b": pa.nulls(2)}), pa.table({"a": ["01"], "b": [None]})]
+    source = open_batches(lambda: iter(tables))
+    blocks = list(source.blocks(["a"]))
+    assert {str(block.batch.schema.field("a").type) for block in blocks} == {"string"}
+    tables.append(pa.table({"a": [1], "b": [1]}))
+    with pytest.raises(ValueError, match="got int64 in column 'a' of Batch 2"):
+        list(open_batches(lambda: iter(tables)).blocks(["a"]))
+
+
+def test_a_filter_does_not_hold_a_row_group_twice(tmp_path):
+    columns = {name: np.random.default_rng(0).random(500_000) for name in "abcdefgh"}
+    pq.write_table(pa.table(columns), tmp_path / "one.parquet", row_group_size=500_000)
+    columns.clear()
+    source = open_batches(ds.dataset(tmp_path).filter(ds.field("a") >= 0))
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in source.blocks(list("abcdefgh")):
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 1.5 * 8 * 8 * 500_000  # bytes of the row group

@@ -21,6 +21,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import log_loss, r2_score
 
 from skmode import MoDEClassifier, MoDEImageClassifier, MoDERegressor, MoDETextClassifier
+from skmode._encoding.tables.batches import Reservoir
 from skmode._training.callbacks import checkpoints
 from skmode._training.rows import stored
 from skmode.inspection import alpha_path, compare, expert_attention, expert_probing, route_confusion
@@ -167,6 +168,19 @@ def test_a_reservoir_where_rows_are_many(dataset, monkeypatch):
     )
 
 
+def test_a_reservoir_of_many_small_batches(monkeypatch):
+    """Batches whose values it does not keep leave nothing in it."""
+    monkeypatch.setattr("skmode._encoding.tables.batches.MOST_PARTS", 8)
+    rng = np.random.default_rng(0)
+    few, many = Reservoir("a", 10), Reservoir("a", 10)
+    values, keys = rng.normal(size=600), rng.random(600)
+    few.learn(values, keys, None)
+    for i in range(600):
+        many.learn(values[i : i + 1], keys[i : i + 1], None)
+        assert len(many._parts) <= 9
+    assert_array_equal(many.drawn(), few.drawn())
+
+
 def test_own_validation_rows_and_warm_start(dataset):
     X, y = TRAIN[FEATURES], TRAIN["label"]
     classifier = MoDEClassifier(**QUICK, warm_start=True)
@@ -256,6 +270,24 @@ def test_a_folder_of_other_rows_is_refused(tmp_path):
         MoDEClassifier(**options).fit(opened(TRAIN, "file"), **arguments | {"y_val": y[::-1][:90]})
 
 
+def test_what_is_left_of_another_fit_is_not_gone_on_with(dataset, tmp_path):
+    """Somebody deleted the rows, because they are large, and left the training."""
+    arguments = {"target": "label", "checkpoint": tmp_path}
+    MoDEClassifier(**QUICK).fit(dataset, **arguments)
+    for name in ("rows.bin", "rows.pickle"):
+        (tmp_path / name).unlink()
+    options = QUICK | {"learning_rate": 0.1, "max_epochs": 2}
+    found = MoDEClassifier(**options).fit(dataset, **arguments)
+    assert found.loss_curve_ == MoDEClassifier(**options).fit(dataset, target="label").loss_curve_
+
+
+def test_many_classes_are_no_regression(recwarn):
+    """Of a block, scikit-learn sees each label once, and would warn."""
+    table = pa.table({"a": np.arange(90.0), "label": np.arange(90) % 30})
+    MoDEClassifier(**QUICK | {"max_epochs": 1}).fit(ds.dataset(table), target="label")
+    assert not [each for each in recwarn if "regression problem" in str(each.message)]
+
+
 def test_what_is_printed_may_change_after_a_kill(dataset, tmp_path):
     options = QUICK | {"max_epochs": 2}
     arguments = {"target": "label", "checkpoint": tmp_path}
@@ -300,13 +332,14 @@ def test_goes_on_after_kill_9(dataset, tmp_path):
         """
     )
     command = [sys.executable, "-c", code]
-    killed = subprocess.Popen(command)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as here: bits depend on it
+    killed = subprocess.Popen(command, env=environment)
     while not list((tmp_path / "state").glob("training-*.pt")):
         assert killed.poll() is None
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    found = subprocess.check_output(command, text=True).split()
+    found = subprocess.check_output(command, text=True, env=environment).split()
     options = QUICK | {"max_epochs": 40, "n_iter_no_change": 40}
     expected = MoDEClassifier(**options).fit(dataset, target="label")
     assert int(found[0]) == expected.n_iter_
@@ -420,6 +453,8 @@ def test_scores_that_are_not_defined(tmp_path):
     with pytest.warns(UndefinedMetricWarning, match="at least two rows, got one"):
         found = model.score(ds.dataset(pa.Table.from_pandas(frame[:1])), target="value")
     assert np.isnan(found)
+    with pytest.raises(ValueError, match=r"as many columns as in fit, 1, got \['value', 'none'\]"):
+        model.score(dataset, target=["value", "none"])
 
 
 def test_labels_of_another_kind_are_no_misses(dataset, tmp_path):

@@ -78,6 +78,20 @@ def test_passes_differ_and_shards_are_random_samples(tmp_path, small_shards):
     assert torch.cat([batch.target for batch in again]).equal(passes[0])
 
 
+def test_small_parts_are_mixed_before_they_are_dealt(tmp_path, small_shards):
+    """Else parts of one class each would make shards of one class each."""
+    layout = Layout(0, 0, 0, 0, weighted=False)
+    stored = Stored(tmp_path / "rows.bin", layout, 128)
+    writer = Writer(stored, np.random.default_rng(0))
+    for label in np.arange(128) % 2:
+        writer.add(layout.records(*np.empty((2, 1, 0)), np.array([label]), None))
+    writer.close()
+    shares = [stored.shard(i)["target"].mean() for i in range(stored.n_shards)]
+    assert len(shares) == 8
+    assert 0.1 < min(shares) < max(shares) < 0.9
+    assert np.mean(shares) == 0.5
+
+
 def test_a_pass_can_be_left_early(tmp_path, small_shards):
     rows = store(tmp_path / "rows.bin", 200, weighted=False)
     (first,) = itertools.islice(rows.batches(8, shuffle=True), 1)
@@ -93,9 +107,16 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     stored = Stored(tmp_path / "rows.bin", Layout(1, 0, 0, 0, False), 4)
     writer = Writer(stored, np.random.default_rng(0))
     full = OSError(28, "No space left on device")
+    monkeypatch.setattr(stored_module, "SHARD_ROWS", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_file", type("Full", (), {"seek": _raise(full)})())
+        with pytest.raises(OSError, match=r"No space left on device.*on a larger disk"):
+            writer.add(np.zeros(2, stored.layout.dtype))
+    # Python keeps a few bytes back until the end.
+    writer.add(np.zeros(1, stored.layout.dtype))
     monkeypatch.setattr(writer, "_file", type("Full", (), {"seek": _raise(full)})())
-    with pytest.raises(OSError, match="No space left on device"):
-        writer.add(np.zeros(2, stored.layout.dtype))
+    with pytest.raises(OSError, match=r"No space left on device.*on a larger disk"):
+        writer.close()
 
 
 def test_rows_that_change_between_the_passes(tmp_path):

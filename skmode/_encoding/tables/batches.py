@@ -28,6 +28,8 @@ from skmode._encoding.tables import (
 # most 300 MB together.
 RESERVOIR_ROWS, RESERVOIR_NUMBERS = 2**18, 2**23
 FEWEST_RESERVOIR_ROWS = 2**12
+# Batches may be small, and so many that it counts what each of them adds to a reservoir.
+MOST_PARTS = 2**10
 
 
 def read_numbers(name: str, values: Any) -> NDArray[np.float64]:
@@ -195,7 +197,7 @@ class Reservoir:
         weights = np.ones(len(values)) if weight is None else weight
         self._parts.append(np.stack([keys[chosen], values[chosen], weights[chosen]]))
         self._n_rows += self._parts[-1].shape[1]
-        if self._n_rows > 1.5 * self.size:
+        if self._n_rows > 1.5 * self.size or len(self._parts) > MOST_PARTS:
             self._shrink()
 
     def _shrink(self) -> None:

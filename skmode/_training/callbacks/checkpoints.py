@@ -57,6 +57,7 @@ class Checkpoints:
         if begun["by"] != made_by:
             raise self._of_another_fit()
         self.seed = int(begun["seed"])
+        self._made_by = made_by
 
     def once(self, work: Callable[[], Result]) -> Result:
         """Let the first of the ranks that share the folder do a work, and get its result."""
@@ -77,6 +78,8 @@ class Checkpoints:
         if not new:
             with whole(self._fit):
                 begun = json.loads(self._fit.read_text())
+        else:
+            self.rows.unlink(missing_ok=True)  # whose owner nobody knows
         if self._ranks is not None:  # by which they know that they see the same folder
             begun["start"], new = uuid.uuid4().hex, True
         if new:
@@ -134,7 +137,7 @@ class Checkpoints:
 
     def training(self, name: str) -> Checkpoint:
         """The checkpoint of one of the trainings of this fit."""
-        return Checkpoint(self.folder / f"{name}.pt")
+        return Checkpoint(self.folder / f"{name}.pt", f"{self._made_by} {self.seed}")
 
 
 class Checkpoint(Callback):
@@ -145,8 +148,9 @@ class Checkpoint(Callback):
     one writes, and the others give it their random numbers.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fit: str) -> None:
         self.path = path
+        self.fit = fit
         self.saved: dict[str, Any] | None = None
         self.finished = False
         self._ranks: Ranks | None = None
@@ -169,6 +173,10 @@ class Checkpoint(Callback):
                 io.BytesIO(content), map_location=net.device, weights_only=False
             )
         assert self.saved is not None
+        # Somebody may have deleted the rows of another fit, and left this file.
+        if self.saved.get("fit") != self.fit:
+            self.saved = None
+            return 0
         self.finished = self.saved["finished"]
         self._begun, self._done = self.saved["begun"], self.saved["done"]
         self._epoch = self._done
@@ -226,6 +234,7 @@ class Checkpoint(Callback):
         if not self._is_first:
             return
         state = {
+            "fit": self.fit,
             "finished": finished,
             "begun": self._begun,
             "done": self._done,

@@ -134,10 +134,21 @@ class Writer:
         self._rng = rng
         self._next = np.concatenate([[0], stored.ends[:-1]])
         self._dealt = 0
+        self._waiting: list[NDArray[Any]] = []
+        self._n_waiting = 0
         self._file = stored.path.open("wb")
 
     def add(self, records: NDArray[Any]) -> None:
-        """Deal some rows."""
+        """Add rows; few of them wait for others, because the next rows go to the next shards."""
+        self._waiting.append(records)
+        self._n_waiting += len(records)
+        if self._n_waiting >= SHARD_ROWS:
+            self._deal()
+
+    def _deal(self) -> None:
+        """Deal the rows that wait."""
+        records = np.concatenate(self._waiting)
+        self._waiting, self._n_waiting = [], 0
         records = records[self._rng.permutation(len(records))]
         n_shards = self._stored.n_shards
         for first in range(min(n_shards, len(records))):
@@ -146,22 +157,31 @@ class Writer:
         self._dealt += len(records)
 
     def _write(self, shard: int, records: NDArray[Any]) -> None:
-        try:
+        with self._explained():
             self._file.seek(int(self._next[shard]) * records.dtype.itemsize)
             self._file.write(records.tobytes())
+        self._next[shard] += len(records)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what to do if the disk is full."""
+        try:
+            yield
         except OSError as error:
             raise OSError(
                 f"The rows must fit into the folder that they are kept in while fit runs, but "
                 f"writing to {self._stored.path} failed ({error}): name a folder on a larger disk "
                 "as checkpoint, or by the variable TMPDIR."
             ) from error
-        self._next[shard] += len(records)
 
     def close(self) -> None:
         """Write what is left, and check that all rows came."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        if self._waiting:
+            self._deal()
+        with self._explained():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
         if self._dealt != self._stored.n_rows:
             raise ValueError(
                 f"Rows in batches must be the same each time they are read, got {self._dealt} "

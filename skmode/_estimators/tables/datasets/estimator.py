@@ -143,6 +143,12 @@ class ReadsDatasets(ReadsTables):
         self._check_reads_datasets(X)
         source = open_batches(X)
         names = read_names(source, y, sample_weight, target)
+        n_targets = 1 if self._classifies else self._n_outputs
+        if len(names.target) != n_targets:
+            raise ValueError(
+                f"target must name as many columns as in fit, {n_targets}, got {names.target}: "
+                "name those that were fitted."
+            )
         columns = dict.fromkeys(self._columns_in(source) + names.target + names.weight)
         blocks = (self._predicted(block, names) for block in source.blocks(list(columns)))
         return accuracy(blocks) if self._classifies else determination(blocks)

@@ -68,7 +68,8 @@ class Classes:
                 f"Every row needs a label, got none in column {self.name!r}: drop such rows, or "
                 "give them a label."
             )
-        return self.estimator._check_target(labels, "y"), positions
+        # Twice each: scikit-learn takes labels that come once for values, and warns.
+        return self.estimator._check_target(np.repeat(labels, 2), "y")[::2], positions
 
     def learn(self, read: Any, weight: NDArray[np.float64]) -> None:
         """Count the labels of a block."""
