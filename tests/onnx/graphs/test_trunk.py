@@ -9,8 +9,8 @@ from skmode.nn import RobustScaler, TabularTrunk
 from skmode.onnx._graphs.builder import GraphBuilder
 from skmode.onnx._graphs.trunks.tables import emit_trunk
 
-# For values up to 30 in float32: releases of onnxruntime differ by 3e-5.
-ATOL = 5e-5
+# For values up to 30 in float32; the oldest release that we admit differs by 3e-5.
+ATOL = 5e-5 if onnxruntime.__version__.startswith("1.20.") else 1e-5
 
 
 def run(graph, output, dtype, inputs):
