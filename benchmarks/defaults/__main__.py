@@ -5,7 +5,7 @@ chooses a default: of up to 4,000 of their rows, a quarter judges, in three diff
 with
 
     python -m benchmarks.defaults [NAME ...] [--tasks TASK ...] [--sets SET ...] [--rows N]
-        [--against NAME] [--report]
+        [--repeats REPEAT ...] [--against NAME] [--report]
 
 which appends one line per set, split and candidate to results/defaults.jsonl (or defaults_N.jsonl
 for other numbers of rows), and prints the tables that ablations.md shows. What was measured with
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
     tables = [table for table in SETS.values() if table.task in options.tasks]
     wanted = options.sets or [name for name in SETS if name not in LEFT_OUT]
     for candidate in [] if options.report else options.names or CANDIDATES:
-        for table, repeat in itertools.product(tables, REPEATS):
+        for table, repeat in itertools.product(tables, options.repeats):
             if table.name not in wanted or (candidate, table.name, repeat) in done:
                 continue
             record = {"candidate": candidate, "set": table.name, "repeat": repeat}
@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> None:
             with path.open("a") as file:
                 file.write(json.dumps(record | {"version": fingerprint().stored()}) + "\n")
     if options.against:
-        print_differences(path, options.against)
+        print_differences(path, options.against, options.repeats)
     else:
         summarize(path)
 
@@ -58,6 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
     parser.add_argument("--sets", nargs="+", choices=SETS, metavar="SET")
     parser.add_argument("--rows", type=int, default=ROWS, help=f"at most (default: {ROWS:,})")
+    parser.add_argument("--repeats", nargs="+", type=int, choices=REPEATS, default=REPEATS)
     parser.add_argument("--against", choices=CANDIDATES, metavar="NAME")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     return parser.parse_args()

@@ -81,20 +81,21 @@ def pairs_of(
             yield line, defaults[line["set"], line["repeat"], line["version"]]
 
 
-def print_differences(path: Path, against: str) -> None:
+def print_differences(path: Path, against: str, repeats: Iterable[int]) -> None:
     """Print how much each candidate's errors differ from another's, by the newest code with both.
 
     Differences are those of logarithms, averaged over the splits of a set, then over sets; the
     standard error is over sets.
     """
-    lines = {(line["version"], *place(line)): line for line in read(path)}
+    chosen = (line for line in read(path) if line["repeat"] in repeats)
+    lines = {(line["version"], *place(line)): line for line in chosen}
     if not any(key[1] == against for key in lines):
         raise SystemExit(f"There are no results of {against!r} in {path.name}: measure it first.")
     print(
         "| candidate | mixture | top expert | better on | top expert: binary | multiclass "
-        "| regression | top expert against its mixture | fit time | fits |"
+        "| regression | top expert against its mixture | accuracy lost | fit time | fits |"
     )
-    print("| --- " * 10 + "|")
+    print("| --- " * 11 + "|")
     for candidate in CANDIDATES:
         common = {
             (version, *where): line
@@ -118,6 +119,7 @@ def print_differences(path: Path, against: str) -> None:
             f"{(alone < 0).sum()} of {len(alone)} sets",
             *(_percent(tasks[task]) if task in tasks else "-" for task in TASKS),
             _with_error(own),
+            _accuracy_lost([a for a, _ in pairs]),
             f"{geometric_mean(a['seconds'] / b['seconds'] for a, b in pairs):.2f}",
             str(len(pairs)),
         ]
@@ -128,6 +130,21 @@ def _by_set(pairs: Iterable[tuple[Line, Line, str, str]]) -> Any:
     """Mean of the log ratios of each set."""
     ratios = [(a["set"], math.log(a[form] / b[other])) for a, b, form, other in pairs]
     return pd.DataFrame(ratios, columns=["set", "ratio"]).groupby("set").ratio.mean()
+
+
+def _accuracy_lost(lines: Iterable[Line]) -> str:
+    """Points of accuracy that the top expert has less than its mixture: the mean over sets."""
+    lost = pd.DataFrame(
+        [
+            (line["set"], 100 * (line["mixture_accuracy"] - line["top_expert_accuracy"]))
+            for line in lines
+            if line["mixture_accuracy"] is not None
+        ],
+        columns=["set", "points"],
+    )
+    sets = lost.groupby("set").points.mean()
+    error = sets.std() / math.sqrt(len(sets)) if len(sets) > 1 else math.nan
+    return f"{sets.mean():.2f} ± {error:.2f}"
 
 
 def _with_error(values: Any) -> str:
