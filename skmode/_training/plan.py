@@ -77,6 +77,9 @@ class Plan:
         Epochs of the refit without a teacher, as a share of the epochs up to the best one.
     taught_refit_fraction : float
         The same with a teacher.
+    taught_refit_apart : bool
+        Whether a refit with a teacher has epochs of its own: this share of `epochs`, beside those
+        of the training before it.
     teacher : {"mixture", "ensemble", "auto", "rows"} or None
         Who teaches the experts in the refit. ``"rows"``: the rows carry a teacher's predictions,
         from which the experts learn from the start.
@@ -122,3 +125,4 @@ class Plan:
     seed: int
     show_progress: bool
     linear_shares: tuple[float, ...] = ()
+    taught_refit_apart: bool = False

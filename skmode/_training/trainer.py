@@ -380,8 +380,8 @@ class Trainer:
         callbacks += plan.callbacks
         if best is not None:  # last, because they interrupt the epoch's other callbacks
             callbacks.append(("early_stopping", make_early_stopping(plan.n_iter_no_change)))
-            named = plan.teacher not in (None, "rows")
-            fraction = plan.taught_refit_fraction if named else 0.0
+            shares_epochs = plan.teacher not in (None, "rows") and not plan.taught_refit_apart
+            fraction = plan.taught_refit_fraction if shares_epochs else 0.0
             if fraction := fraction or plan.refit_fraction:
                 leave = LeaveForRefit(plan.epochs, fraction, best)
                 callbacks.append(("leave_for_refit", leave))
@@ -398,7 +398,7 @@ class Trainer:
         assert best is not None
         teacher, names, interrupted = None, tuple[str, ...](), False
         left = plan.epochs - best.passed
-        if left and plan.taught_refit_fraction:
+        if (left or plan.taught_refit_apart) and plan.taught_refit_fraction:
             teacher, names, interrupted = self._make_teacher(candidate, temperature)
         # An estimator that labelled further rows; its own fits cost more than these epochs.
         by_rows = self.data.further is not None and candidate.teacher_weight > 0
@@ -426,6 +426,8 @@ class Trainer:
         by_estimator = teacher is None
         left = plan.epochs if by_estimator else left
         epochs = refit_epochs(plan.taught_refit_fraction, best.epoch, left)
+        if plan.taught_refit_apart:
+            epochs = math.ceil(plan.taught_refit_fraction * plan.epochs)
         if not epochs:
             return 0, False
         rows: Any = self._all_rows(candidate)

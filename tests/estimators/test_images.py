@@ -107,6 +107,16 @@ def test_options_of_tables_work(options):
     assert np.isfinite(model.predict_proba(images)).all()
 
 
+def test_a_refit_with_a_teacher_has_epochs_of_its_own():
+    # Half of the few epochs of many images are too few to learn what it knows.
+    model = fit(teacher="mixture", max_epochs=4, n_iter_no_change=4)
+    assert model.n_iter_ == 3  # it leaves one for a refit without a teacher
+    assert model.refit_n_iter_ == 4
+    model = fit(teacher="mixture", max_epochs=1)
+    assert model.n_iter_ == model.refit_n_iter_ == 1
+    assert model.teacher_names_ == ["mixture"]
+
+
 def test_a_model_of_another_package_teaches():
     flatten = FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255)
     teacher = make_pipeline(flatten, LogisticRegression())

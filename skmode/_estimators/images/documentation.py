@@ -84,9 +84,9 @@ PARAMETERS = documentation.PARAMETERS | {
         """
         Passes over the images, at most. ``"auto"``: 1,400 over the square root of the number of
         images, from 5 to 60: 6 for 60,000 images, 23 for 4,000. The refit counts: training stops
-        while the epochs that the refit needs are left. Each call of `fit` with `warm_start` may
-        make so many again, and so may each of the two trainings of ``alpha="auto"``, and the
-        teachers of ``teacher="ensemble"``.
+        while the epochs that the refit needs are left. But a refit with a `teacher` may make so
+        many again, and so may each call of `fit` with `warm_start`, each of the two trainings of
+        ``alpha="auto"``, and the networks of ``teacher="ensemble"``.
         """,
     ),
     "teacher": (

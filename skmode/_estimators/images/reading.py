@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from skmode._estimators.tables.pixels import (
     image_augmentation,
     make_trunk,
 )
-from skmode._training.plan import MakeTrunk, Network
+from skmode._training.plan import MakeTrunk, Network, Plan
 from skmode._training.process.isolation import isolated
 
 # Parameters of the table estimators that images have no use for.
@@ -138,6 +139,10 @@ class ReadsImages(BaseMoDE):
             width * maps // 4**i for i, width in enumerate(resolve_layers(self.expert_channels))
         )
         return super()._hidden_numbers() + self.n_experts * per_expert
+
+    def _make_plan(self, *given: Any, **options: Any) -> Plan:
+        # Half of the few epochs of many images are too few to teach in (benchmarks/ablations.md).
+        return replace(super()._make_plan(*given, **options), taught_refit_apart=True)
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         if epochs != "auto":
