@@ -2,13 +2,15 @@
 
     python -m benchmarks.images [run] [--sets SET ...] [--seeds SEED ...] [--models MODEL ...]
     python -m benchmarks.images alpha
+    python -m benchmarks.images refit [--seeds SEED ...]
     python -m benchmarks.images routing
     python -m benchmarks.images report
 
 `run` appends a line per set, seed and contender to results/images.jsonl, and goes on where it was
-stopped. `alpha` does so for alphas, numbers of images and mixings, on a part of Fashion-MNIST's
-training images; the others of these judge. `routing` times the exported graphs. `report` writes
-results/images.md; it returns 1 if a bar is missed.
+stopped. `alpha` does so for alphas, numbers of images, mixings and sizes of the network, on a part
+of Fashion-MNIST's training images; others of these judge. `refit` does so for epochs of the refit
+with a teacher. `routing` times the exported graphs. `report` writes results/images.md; it returns 1
+if a bar is missed.
 """
 
 import argparse
@@ -17,7 +19,7 @@ import warnings
 
 import torch
 
-from benchmarks.images._alpha import sweep
+from benchmarks.images._alpha import sweep, sweep_refit
 from benchmarks.images._measure import RESULTS, append, load, measure, read
 from benchmarks.images._models import MODELS
 from benchmarks.images._report import report
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Compare models of images.")
-    actions = ("run", "alpha", "routing", "report")
+    actions = ("run", "alpha", "refit", "routing", "report")
     parser.add_argument("action", nargs="?", choices=actions, default="run")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -50,6 +52,8 @@ def main() -> int:
     warnings.simplefilter("ignore")
     if options.action == "alpha":
         sweep()
+    elif options.action == "refit":
+        sweep_refit(options.seeds)
     elif options.action == "routing":
         time_routing()
     elif options.action == "run":

@@ -34,7 +34,7 @@ def report() -> int:
         scores = _by_contender([line for line in lines if line["set"] == name])
         text += _table(name, scores)
         verdicts += list(_check(name, scores))
-    text += _alphas()
+    text += _alphas() + _refits()
     verdicts += list(_check_routing())
     text += ["## Bars", "", *(f"- {'met' if met else 'MISSED'}: {what}" for met, what in verdicts)]
     RESULTS.joinpath("images.md").write_text("\n".join(text) + "\n")
@@ -94,8 +94,9 @@ def _alphas() -> list[str]:
         "",
         "Fashion-MNIST, trained on a part of the training images, judged by 5,000 others.",
         "",
-        "| images | mixing | alpha | mixture | log loss | top expert | log loss | use of experts |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| images | network | mixing | alpha | mixture | log loss | top expert | log loss "
+        "| use of experts |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for line in lines:
         cells = [
@@ -104,8 +105,27 @@ def _alphas() -> list[str]:
             for what in ("accuracy", "log_loss")
         ]
         usage = ", ".join(f"{share:.2f}" for share in line["expert_usage"])
-        cells = [f"{line['rows']:,}", line["mixing"], f"{line['alpha']:g}", *cells, usage]
-        rows.append(f"| {' | '.join(cells)} |")
+        about = [f"{line['rows']:,}", line["network"], line["mixing"], f"{line['alpha']:g}"]
+        rows.append(f"| {' | '.join([*about, *cells, usage])} |")
+    return [*rows, ""] if lines else []
+
+
+def _refits() -> list[str]:
+    lines = list(read(RESULTS / "images_refit.jsonl"))
+    rows = [
+        "## Epochs of a refit with a teacher",
+        "",
+        'The same with `teacher="ensemble"`, whose refit takes `refit_fraction` of `max_epochs`.',
+        "",
+        "| images | seed | refit_fraction | top expert | log loss | processor seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in lines:
+        top = line["scores"]["top_expert"]
+        rows.append(
+            f"| {line['rows']:,} | {line['seed']} | {line['refit_fraction']:g} | "
+            f"{top['accuracy']:.4f} | {top['log_loss']:.4f} | {line['seconds']:.0f} |"
+        )
     return [*rows, ""] if lines else []
 
 
