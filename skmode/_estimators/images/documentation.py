@@ -89,6 +89,27 @@ PARAMETERS = documentation.PARAMETERS | {
         ``alpha="auto"``, and the networks of ``teacher="ensemble"``.
         """,
     ),
+    "refit_fraction": (
+        documentation.PARAMETERS["refit_fraction"][0],
+        """
+        Length of the refit, from 0 (none) to 1. After early stopping, training continues from the
+        best weights on all images of `X`, including the held-out ones. ``"auto"`` is 0.3 without a
+        teacher: this fraction of the epochs up to the best one, but at least two if `max_epochs`
+        leaves so many. The learning rate starts at that of the best epoch, but at least at a fifth
+        of the peak, and falls to zero.
+
+        Where a teacher takes part (a name, or an estimator that labels further images), ``"auto"``
+        is 1, and it is a fraction of `max_epochs`, which are beside those of the training: with
+        half of them experts learned less of what the teacher knows. The rate starts at twice the
+        peak (at the peak if an estimator predicted values), without dropout: the teacher keeps the
+        experts from fitting noise. If that raises the validation loss by a tenth (after an
+        estimator by 0.1 at least) it is undone, with a ConvergenceWarning.
+
+        No refit in `partial_fit`, after the user interrupts, with `X_val` or ``max_epochs=1`` but
+        no teacher. `X_val` is never trained on: images of your own to refit on belong in
+        `validation_fraction`.
+        """,
+    ),
     "teacher": (
         documentation.PARAMETERS["teacher"][0],
         """

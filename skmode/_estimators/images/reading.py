@@ -141,7 +141,7 @@ class ReadsImages(BaseMoDE):
         return super()._hidden_numbers() + self.n_experts * per_expert
 
     def _make_plan(self, *given: Any, **options: Any) -> Plan:
-        # Half of the few epochs of many images are too few to teach in (benchmarks/ablations.md).
+        # Half of the few epochs of many images are too few to teach in (docs/benchmarks.md).
         return replace(super()._make_plan(*given, **options), taught_refit_apart=True)
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
