@@ -116,11 +116,12 @@ def _images() -> Iterator[Setting]:
     found: dict[Any, list[Loss]] = defaultdict(list)
     for line in _read("images_alpha.jsonl"):
         losses = [line["scores"][how]["log_loss"] for how in ("mixture", "top_expert")]
-        key = line["rows"], line["mixing"]
+        key = line["rows"], line["network"], line["mixing"]
         found[key].append(Loss((key, 0), float(line["alpha"]), *losses))
-    for (n_rows, mixing), losses_ in found.items():
+    for (n_rows, network, mixing), losses_ in found.items():
+        size = "" if network == "default" else f" of {network} the width"
         data = f"{n_rows:,} of Fashion-MNIST"
-        yield Setting("images", data, "4, convolutions", mixing, losses_)
+        yield Setting("images", data, f"4, convolutions{size}", mixing, losses_)
 
 
 def _translation() -> Iterator[Loss]:
