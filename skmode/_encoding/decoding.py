@@ -154,10 +154,13 @@ def _damaged(name: str, error: Exception) -> str:
 
 
 def _wrong_mode(mode: str, i: int) -> str:
-    if mode.startswith(("I", "F", "16")):
+    if mode == "16 bits":
+        cure = "Pillow drops half of the bits of each colour: save it with 8 bits"
+    elif mode.startswith(("I", "F")):
+        example = "" if mode == "F" else ", for example np.asarray(image) / 65535"
         cure = (
-            "it has more than 8 bits per pixel: scale its array to [0, 1] and pass the array, for "
-            "example np.asarray(image) / 65535"
+            "it has more than 8 bits per pixel: scale its array to [0, 1] and pass the array"
+            f"{example}"
         )
     else:
         cure = f'convert it, for example with image.convert("{"L" if mode == "LA" else "RGB"}")'

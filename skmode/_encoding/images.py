@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -186,7 +187,7 @@ def check_images(
 
 def _read(X: Any, channels: Channels, one_channel: bool) -> NDArray[Any]:
     """Make one array of whatever holds the images."""
-    if isinstance(X, str | bytes) or is_pillow(X):
+    if isinstance(X, str | bytes | bytearray | os.PathLike) or is_pillow(X):
         raise ValueError(
             f"X must hold many images, got a single {type(X).__name__}: pass a list of images."
         )

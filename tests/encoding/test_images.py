@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,7 @@ def test_a_transparent_colour_is_an_alpha_channel():
         (pd.DataFrame({"a": [1], "b": [2]}), "must have one column, which holds them, got 2"),
         ("image.png", "many images, got a single str"),
         (b"PNG", "many images, got a single bytes"),
+        (Path("image.png"), "many images, got a single"),
         (Image.fromarray(GREY[0]), "many images, got a single Image"),
     ],
 )
@@ -208,7 +210,8 @@ def png_of_16_bits():
         (b"no image", "which is neither"),
         (b"", "which is neither"),
         (file_of(COLOUR[0], "BMP"), "must be PNG or JPEG, .* which is neither"),
-        (png_of_16_bits(), "got 16 bits for image 0: .*scale its array"),
+        (png_of_16_bits(), "got 16 bits for image 0: .*: save it with 8 bits"),
+        (Image.new("F", (4, 4)), r"got F for .* and pass the array\.$"),
     ],
 )
 def test_files_that_cannot_be_read_are_refused(item, message):

@@ -197,6 +197,33 @@ def test_pictures_of_a_report(model):
         assert min(picture.width, picture.height) > 100
 
 
+class Cut(torch.nn.Conv2d):
+    """Stands for a pretrained network that is frozen in its own way."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Bits(torch.nn.Conv2d):
+    """A network with weights to train, behind a step that has no gradient."""
+
+    def forward(self, x):
+        return super().forward((x > 0).float())
+
+
+@pytest.mark.parametrize("Trunk", [Cut, Bits])
+def test_a_trunk_without_gradients(tmp_path, Trunk):
+    options = QUICK | {"trunk_module": Trunk(1, 4, 3, stride=2), "max_epochs": 1}
+    cut = MoDEImageClassifier(**options).fit(images, target)
+    with pytest.raises(TypeError, match=rf"respect to the pixels, got {Trunk.__name__} without"):
+        expert_saliency(cut, images[:3])
+    path = report(cut, images[:60], target[:60], tmp_path / "images.html", n_repeats=1)
+    text = path.read_text(encoding="utf-8")
+    assert "those of which the gate is surest" in text
+    assert "The most typical image of each expert" not in text
+
+
 @pytest.mark.slow
 def test_report(model, tmp_path):
     path = report(model, images, target, tmp_path / "images.html", n_repeats=3)

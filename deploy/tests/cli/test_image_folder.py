@@ -77,7 +77,7 @@ def test_other_outputs(make_image_bundle, folder, run, tmp_path):
     ("name", "change", "message"),
     [
         ("c, d.jpg", lambda data: data[:-40], "'.*c, d.jpg', must be a .* but .*runcated"),
-        ("b.png", lambda data: b"", "'.*b.png', must be a PNG or JPEG file, but opening it failed"),
+        ("b.png", lambda data: b"", "'.*b.png', must be a PNG or JPEG file, got what is neither"),
     ],
 )
 def test_bad_file(make_image_bundle, folder, run, tmp_path, name, change, message):

@@ -184,3 +184,16 @@ def test_command_line(folder, expected, tmp_path, capsys):
     assert "height 4, width 6, grey; may be missing" in capsys.readouterr().out
     assert main(["verify", str(folder)]) == 0
     assert main(["benchmark", str(folder), "--rows", "2", "--seconds", "0.01"]) == 0
+
+
+def test_many_images_are_computed_in_parts(model, expected, monkeypatch):
+    monkeypatch.setattr("skmode_deploy.running.inputs.reader.MAX_PIXEL_VALUES", 50)  # two photos
+    heights, run = [], model.run
+
+    def watched(outputs, feeds):
+        heights.append({len(values) for values in feeds.values()})
+        return run(outputs, feeds)
+
+    monkeypatch.setattr(model, "run", watched)
+    assert_allclose(model.predict_proba(table())[:, 1], expected, rtol=1e-5)
+    assert heights == [{2}, {2}, {1}]

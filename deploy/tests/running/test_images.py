@@ -197,7 +197,7 @@ def nan_at(i):
         ("hw", 1, [[[0, 1]]], r"Image 0 must have shape \(4, 6\), got \(1, 2\)"),
         ("hw", 1, [[[0, 1], [0]]], "Image 0 must have rows of one length"),
         ("hw", 1, np.zeros((2, 4, 6), int).tolist(), r"got int64: pass X\.astype"),
-        ("hw", 1, [b""], "Image 0 must be a PNG or JPEG file, but opening it failed"),
+        ("hw", 1, [b""], "Image 0 must be a PNG or JPEG file, got what is neither"),
         ("hw", 1, pd.DataFrame({"a": [0], "b": [1]}), "got a table of 2 columns: select"),
         ("hw", 1, np.ma.masked_array(np.zeros((2, 4, 6), np.uint8)), r"must not be .* X\.filled"),
         ("hw", 1, [np.ma.masked_array(np.zeros((4, 6), np.uint8))], "Image 0 must not be a masked"),
@@ -251,8 +251,8 @@ JPEG = encode(PIL.fromarray(random_images(1, "hwc", 3)[0]), format="JPEG", quali
         (1, PIL.new("F", (6, 4)), "got more than 8 bits .mode F"),
         (3, with_16_bits(2, 3), "must be RGB of 8 bits, got more than 8 bits .mode RGB"),
         (4, with_16_bits(6, 4), "got more than 8 bits .mode RGBA"),
-        (3, encode(RGB, format="GIF"), "must be a PNG or JPEG file, but opening it failed"),
-        (3, b"not an image", "must be a PNG or JPEG file"),
+        (3, encode(RGB, format="GIF"), "must be a PNG or JPEG file, got what is neither: convert"),
+        (3, b"not an image", "must be a PNG or JPEG file, got what is neither: convert"),
         (1, PNG[:55], "must be a whole image, but decoding it failed"),
         (3, JPEG[:-30], "must be a whole image, but .* truncated"),
         (3, JPEG[:150], "must be a PNG or JPEG file|a whole image"),
@@ -352,6 +352,23 @@ def test_max_rows(make_image_bundle):
     for images in (X, list(X)):
         with pytest.raises(ValueError, match="at most max_rows=3 images, got 4"):
             model.predict(images)
+
+
+def test_many_images_are_computed_in_parts(make_image_bundle, monkeypatch):
+    """Convolutions make a hundred bytes and more of each pixel."""
+    model, X = skmode_deploy.load(make_image_bundle()), random_images(12_000)
+    sizes, run = [], model.run
+
+    def watched(outputs, feeds):
+        sizes.append(feeds["image"].size)
+        return run(outputs, feeds)
+
+    monkeypatch.setattr(model, "run", watched)
+    found = model.predict_full(X)
+    assert len(sizes) == 2
+    assert max(sizes) <= 2**18
+    assert_allclose(found.probabilities[:, 1], lightness(X), atol=1e-6)
+    assert_array_equal(found.expert, np.concatenate([model.route(X[:9000]), model.route(X[9000:])]))
 
 
 def test_without_pillow(make_image_bundle, tmp_path):

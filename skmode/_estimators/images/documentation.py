@@ -69,7 +69,7 @@ PARAMETERS = documentation.PARAMETERS | {
         """
         Random change of each image in each training batch, never in prediction. ``"shift"`` moves
         it by up to 7 % of height and width. ``"flip"`` mirrors half of the images, left to right.
-        ``"auto"``: ``"shift"`` with 129 to 20,000 images, otherwise none.
+        ``"auto"``: ``"shift"`` with 129 to 20,000 images, otherwise none, as in `partial_fit`.
         """,
     ),
     "batch_size": (

@@ -44,7 +44,8 @@ class ExpertSaliency:
     experts : ndarray of float64 of shape (n_samples, height, width)
         What each pixel adds to the output of the top expert, summed over channels.
     gate : ndarray of float64 of shape (n_samples, height, width)
-        What each pixel adds to the gate's weight of that expert.
+        What each pixel adds to the gate's weight of that expert; with a sparse gate, in the softmax
+        over all experts.
     n_experts : int
         Number of experts.
     unit : str
@@ -91,8 +92,9 @@ def expert_saliency(estimator: Any, X: Any, *, n_steps: int = 32) -> ExpertSalie
     The gradients of an output are integrated along the straight line from a baseline to the image
     (integrated gradients). The baseline has the mean of the training images in each channel. The
     output of an expert is the probability of the class that it predicts, or the value that it
-    predicts; that of the gate is the weight of the expert that it chooses. The attributions of an
-    image sum to its output minus that of the baseline, up to an error that shrinks with `n_steps`.
+    predicts; that of the gate is the weight of the expert that it chooses (with a sparse gate, in
+    the softmax over all experts). The attributions of an image sum to its output minus that of the
+    baseline, up to an error that shrinks with `n_steps`.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def expert_saliency(estimator: Any, X: Any, *, n_steps: int = 32) -> ExpertSalie
     Raises
     ------
     TypeError
-        If there is no mixture of images in `estimator`.
+        If there is no mixture of images in `estimator`, or its trunk has no gradients.
 
     Warns
     -----
@@ -161,6 +163,13 @@ def _check_whole(name: str, value: Any) -> None:
 
 def measure_saliency(mixture: Any, images: Array, n_steps: int) -> ExpertSaliency:
     """Attribute the outputs of gate and top expert to pixels."""
+    if not has_gradients(mixture, images[:1]):
+        network: Any = mixtures.find_network(mixture)
+        raise TypeError(
+            "The trunk must have gradients with respect to the pixels, got "
+            f"{type(network.trunk.body).__name__} without: freeze it by requires_grad_(False), not "
+            'by torch.no_grad in its forward, or use expert_attention with method="permutation".'
+        )
     gate = np.asarray(mixture.gate_proba(images))
     route = gate.argmax(axis=1)
     alone = np.asarray(mixture.expert_predict(images))[np.arange(len(images)), route]
@@ -187,6 +196,20 @@ def measure_saliency(mixture: Any, images: Array, n_steps: int) -> ExpertSalienc
         float(experts_error.max()),
         float(gate_error.max()),
     )
+
+
+def has_gradients(mixture: Any, images: Array) -> bool:
+    """Whether the features depend on the pixels for torch; a trunk of the user may cut them off."""
+    network: Any = mixtures.find_network(mixture)
+    trunk = network.trunk
+    with torch.inference_mode(False), torch.enable_grad():
+        pixels = torch.tensor(images, device=trunk.normalization.mean.device)
+        rows = trunk.normalization(pixels).requires_grad_()
+        features = trunk.features(rows.clone())
+        if not features.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(features.sum(), rows, allow_unused=True)
+    return gradient is not None
 
 
 def attribute_regions(mixture: Any, X: Any, n_steps: int) -> tuple[Attributions, list[str]]:

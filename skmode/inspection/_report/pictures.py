@@ -13,7 +13,7 @@ import numpy as np
 
 from skmode._common.quiet import hide_warnings
 from skmode._common.sklearn import safe_indexing
-from skmode.inspection._attention.saliency import measure_saliency, typical_images
+from skmode.inspection._attention.saliency import has_gradients, measure_saliency, typical_images
 from skmode.inspection._evaluation import mixtures
 from skmode.inspection._plot.history import GateHistoryDisplay
 from skmode.inspection._plot.images import draw_saliency, draw_typical, read_images
@@ -216,6 +216,8 @@ def _images(facts: Facts) -> tuple[Picture | None, Picture | None]:
         f"Of each expert up to {TYPICAL_IMAGES} images, those of which the gate is surest.",
     )
     first = np.concatenate([each[:1] for each in images if len(each)])
+    if not has_gradients(mixture, first[:1]):
+        return typical, None
     saliency = measure_saliency(mixture, first, SALIENCY_STEPS)
     source, size = _draw_figure(
         lambda figure: draw_saliency(figure, saliency),

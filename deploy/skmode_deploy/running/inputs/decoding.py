@@ -56,6 +56,10 @@ def _open(file: Any, image: Image, name: str) -> Array:
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         message = f"{name} must be the path of an image: {error.strerror}"
         raise type(error)(error.errno, message, error.filename) from None
+    except pillow.UnidentifiedImageError:  # whose text has the address of an object
+        raise ValueError(
+            f"{name} must be a PNG or JPEG file, got what is neither: convert it, or leave it out."
+        ) from None
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types

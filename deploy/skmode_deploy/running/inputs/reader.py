@@ -1,5 +1,6 @@
 """Choose how the rows of a call become the inputs of a graph."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -11,8 +12,13 @@ from skmode_deploy.running.inputs.columns import Array
 from skmode_deploy.running.inputs.images import ImageReader
 from skmode_deploy.running.inputs.tables import TableReader
 from skmode_deploy.running.inputs.texts import TextReader, TokenReader
+from skmode_deploy.running.inputs.texts.encoding import Part
 
 ReadFile = Callable[[str], bytes]
+
+# Numbers of all images of a run: convolutions make a hundred bytes and more of each. Larger runs
+# are no faster.
+MAX_PIXEL_VALUES = 2**18
 
 
 class InputReader(Protocol):
@@ -21,7 +27,7 @@ class InputReader(Protocol):
     def __call__(self, X: Any) -> dict[str, Array]:
         """Convert rows to arrays, by input."""
 
-    def parts(self, X: Any) -> Iterator[tuple[NDArray[np.int64] | None, dict[str, Array]]]:
+    def parts(self, X: Any) -> Iterator[Part]:
         """Convert rows in parts, each with the positions of its rows; None stands for all."""
 
     def check_text(self, feeds: Mapping[str, Array]) -> None:
@@ -58,12 +64,28 @@ def compute_in_parts(
     reader: InputReader, X: Any, compute: Callable[[dict[str, Array]], list[Array]]
 ) -> list[Array]:
     """Compute outputs part by part, and put their rows into the order of `X`."""
-    computed = [(rows, compute(feeds)) for rows, feeds in reader.parts(X)]
+    parts = (part for each in reader.parts(X) for part in _split_images(*each))
+    computed = [(rows, compute(feeds)) for rows, feeds in parts]
     if len(computed) == 1:
         return computed[0][1]
     order = np.argsort(np.concatenate([rows for rows, _ in computed if rows is not None]))
     outputs = zip(*(outputs for _, outputs in computed), strict=True)
     return [np.concatenate(output)[order] for output in outputs]
+
+
+def _split_images(rows: NDArray[np.int64] | None, feeds: dict[str, Array]) -> Iterator[Part]:
+    """Part rows with many pixels; only images have more than two axes."""
+    images = [array for array in feeds.values() if array.ndim > 2]
+    n_rows = len(images[0]) if images else 0
+    n_values = sum(math.prod(array.shape[1:]) for array in images)
+    if n_rows * n_values <= MAX_PIXEL_VALUES:
+        yield rows, feeds
+        return
+    rows = np.arange(n_rows) if rows is None else rows
+    n_at_once = max(1, MAX_PIXEL_VALUES // n_values)
+    for start in range(0, n_rows, n_at_once):
+        part = slice(start, start + n_at_once)
+        yield rows[part], {name: array[part] for name, array in feeds.items()}
 
 
 def sample_inputs(manifest: Manifest, X: Any) -> dict[str, Array]:
