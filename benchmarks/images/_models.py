@@ -66,7 +66,6 @@ def default_epochs(n_rows: int) -> int:
 MODELS: dict[str, Callable[..., tuple[Probabilities, Any]]] = {
     "mode": mixture,
     "one_network": one_network,
-    "no_validation": lambda *given: mixture(*given, early_stopping=False),
     "alpha_0": lambda *given: mixture(*given, alpha=0.0),
     "taught": lambda *given: mixture(*given, teacher="ensemble"),
     "averaged": averaged,
