@@ -424,10 +424,11 @@ class Trainer:
         plan, net, best = self.plan, candidate.net, candidate.best
         assert best is not None
         by_estimator = teacher is None
-        left = plan.epochs if by_estimator else left
-        epochs = refit_epochs(plan.taught_refit_fraction, best.epoch, left)
         if plan.taught_refit_apart:
             epochs = math.ceil(plan.taught_refit_fraction * plan.epochs)
+        else:
+            left = plan.epochs if by_estimator else left
+            epochs = refit_epochs(plan.taught_refit_fraction, best.epoch, left)
         if not epochs:
             return 0, False
         rows: Any = self._all_rows(candidate)

@@ -109,9 +109,10 @@ def test_options_of_tables_work(options):
 
 def test_a_refit_with_a_teacher_has_epochs_of_its_own():
     # Half of the few epochs of many images are too few to learn what it knows.
-    model = fit(teacher="mixture", max_epochs=4, n_iter_no_change=4)
-    assert model.n_iter_ == 3  # it leaves one for a refit without a teacher
-    assert model.refit_n_iter_ == 4
+    for fraction, epochs in (("auto", 4), (1.0, 4), (0.5, 2)):
+        model = fit(teacher="mixture", max_epochs=4, n_iter_no_change=4, refit_fraction=fraction)
+        assert model.n_iter_ == 3  # whatever the length of the refit
+        assert model.refit_n_iter_ == epochs
     model = fit(teacher="mixture", max_epochs=1)
     assert model.n_iter_ == model.refit_n_iter_ == 1
     assert model.teacher_names_ == ["mixture"]

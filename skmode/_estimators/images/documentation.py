@@ -99,11 +99,11 @@ PARAMETERS = documentation.PARAMETERS | {
         of the peak, and falls to zero.
 
         Where a teacher takes part (a name, or an estimator that labels further images), ``"auto"``
-        is 1, and it is a fraction of `max_epochs`, which are beside those of the training: with
-        half of them experts learned less of what the teacher knows. The rate starts at twice the
-        peak (at the peak if an estimator predicted values), without dropout: the teacher keeps the
-        experts from fitting noise. If that raises the validation loss by a tenth (after an
-        estimator by 0.1 at least) it is undone, with a ConvergenceWarning.
+        is 1, and it is a fraction of `max_epochs`, beside the epochs of the training before it. The
+        rate starts at twice the peak (at the peak if an estimator predicted values), without
+        dropout: the teacher keeps the experts from fitting noise. If that raises the validation
+        loss by a tenth (after an estimator by 0.1 at least) it is undone, with a
+        ConvergenceWarning.
 
         No refit in `partial_fit`, after the user interrupts, with `X_val` or ``max_epochs=1`` but
         no teacher. `X_val` is never trained on: images of your own to refit on belong in

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skmode._common.sklearn import Interval, StrOptions
 from skmode._encoding.images import Channels, ImageEncoder, check_images
 from skmode._estimators.base import BaseMoDE
-from skmode._estimators.parameters import Auto, resolve_layers
+from skmode._estimators.parameters import REFIT_FRACTION, Auto, resolve_layers
 from skmode._estimators.tables.pixels import (
     AUGMENTATIONS,
     Augment,
@@ -24,6 +24,7 @@ from skmode._estimators.tables.pixels import (
 )
 from skmode._training.plan import MakeTrunk, Network, Plan
 from skmode._training.process.isolation import isolated
+from skmode._training.trainer import Data
 
 # Parameters of the table estimators that images have no use for.
 TABLES_ONLY = (
@@ -140,9 +141,13 @@ class ReadsImages(BaseMoDE):
         )
         return super()._hidden_numbers() + self.n_experts * per_expert
 
-    def _make_plan(self, *given: Any, **options: Any) -> Plan:
-        # Half of the few epochs of many images are too few to teach in (docs/benchmarks.md).
-        return replace(super()._make_plan(*given, **options), taught_refit_apart=True)
+    def _make_plan(self, data: Data, *given: Any, **options: Any) -> Plan:
+        plan = super()._make_plan(data, *given, **options)
+        plain = plan.refit_fraction
+        if data.further is not None or plan.teacher not in (None, "rows"):
+            # `refit_fraction` means the taught refit, for which the training leaves no epochs.
+            plain = min(plain, REFIT_FRACTION)
+        return replace(plan, refit_fraction=plain, taught_refit_apart=True)
 
     def _resolve_epochs(self, epochs: Any, n_rows: int) -> int:
         if epochs != "auto":
